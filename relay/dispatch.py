@@ -1,0 +1,72 @@
+"""The schedule, shared by the threads of the relay: workers wait here for a model, the probe brings them work."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from .schedule import Schedule
+
+
+class Dispatcher:
+    """Hands models to workers, and lets workers without work sleep.
+
+    :param clock: a monotonic clock, in seconds.
+    """
+
+    def __init__(self, schedule: Schedule, clock: Callable[[], float] = time.monotonic) -> None:
+        self._schedule = schedule
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._closed = False
+        self._active = False
+
+    def found(self, names: Iterable[str]) -> None:
+        with self._changed:
+            self._schedule.found(names)
+            self._changed.notify_all()
+
+    def take(self, timeout_seconds: float) -> str | None:
+        """Wait for a model with work; None when there was none in time, or when the relay is stopping."""
+        deadline = self._clock() + timeout_seconds
+        with self._changed:
+            while not self._closed:
+                now = self._clock()
+                name = self._schedule.take(now)
+                if name is not None or now >= deadline:
+                    return name
+                next_time = self._schedule.next_time()
+                until = deadline if next_time is None else min(deadline, next_time)
+                self._changed.wait(max(0.0, until - now))
+        return None
+
+    def give_back(self, name: str, *, more: bool, wait_seconds: float = 0.0, sent: bool = False) -> None:
+        """End a turn.
+
+        :param more: there is more to send at once.
+        :param wait_seconds: how long the model is to be left alone, because something failed.
+        :param sent: signals were sent in this turn.
+        """
+        with self._changed:
+            self._active = self._active or sent
+            if wait_seconds > 0:
+                self._schedule.hold(name, self._clock() + wait_seconds)
+            self._schedule.give_back(name, more=more and wait_seconds <= 0)
+            self._changed.notify_all()
+
+    def was_active(self) -> bool:
+        """Whether signals were sent since the last time that this was asked."""
+        with self._changed:
+            active, self._active = self._active, False
+        return active
+
+    def is_idle(self) -> bool:
+        with self._changed:
+            return self._schedule.is_idle
+
+    def close(self) -> None:
+        """Hand out nothing any more, and wake all who wait."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()

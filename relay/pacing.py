@@ -1,0 +1,68 @@
+"""How long to wait before trying again. Pure: time and chance are passed in.
+
+Waits are drawn at random so that replicas, which fail and idle together, do not act together.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+#: From the least to the greatest of two numbers, like :func:`random.uniform`.
+Uniform = Callable[[float, float], float]
+
+
+class Backoff:
+    """Waits that grow with each failure in a row, with full jitter.
+
+    :param shortest_seconds: no wait is shorter.
+    :param longest_seconds: no wait is longer.
+
+    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+    """
+
+    def __init__(
+        self, shortest_seconds: float = 0.2, longest_seconds: float = 30.0, uniform: Uniform = random.uniform
+    ) -> None:
+        self.shortest_seconds = shortest_seconds
+        self.longest_seconds = longest_seconds
+        self.failures = 0
+        self._uniform = uniform
+
+    def failed(self) -> float:
+        """Note a failure; return how many seconds to wait before the next try."""
+        self.failures += 1
+        return self.wait_seconds(self.failures)
+
+    def wait_seconds(self, failures: int) -> float:
+        """How many seconds to wait after so many failures in a row."""
+        # The exponent is bounded: 2.0 ** 2000 overflows after a long night.
+        ceiling = min(self.longest_seconds, self.shortest_seconds * 2.0 ** min(failures, 60))
+        return max(self.shortest_seconds, self._uniform(0.0, ceiling))
+
+    def succeeded(self) -> None:
+        self.failures = 0
+
+
+class PollInterval:
+    """The pause between two probes: short while signals flow, doubling up to the longest while there are none.
+
+    :param longest_seconds: the pause of an idle relay.
+    :param shortest_seconds: the pause right after signals were sent.
+    """
+
+    def __init__(
+        self, longest_seconds: float, shortest_seconds: float = 0.05, uniform: Uniform = random.uniform
+    ) -> None:
+        self.longest_seconds = longest_seconds
+        self.shortest_seconds = min(shortest_seconds, longest_seconds)
+        self._uniform = uniform
+        self._seconds = longest_seconds
+
+    def next_seconds(self, *, active: bool) -> float:
+        """The pause until the next probe.
+
+        :param active: signals were sent since the last one.
+        """
+        self._seconds = self.shortest_seconds if active else min(self.longest_seconds, self._seconds * 2)
+        return self._uniform(0.9, 1.0) * self._seconds

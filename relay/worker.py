@@ -1,0 +1,141 @@
+"""A worker: one thread that takes a model, sends a burst, counts what was committed, and gives the model back.
+
+Between bursts it keeps its broker connection alive. While the broker or the database is away it holds no row locks.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import cast
+
+from flask import Flask
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from signalbus_core import BurstError, BurstResult, SignalBus, SignalSpec, send_burst
+
+from .announce import Announcer
+from .broker import BrokerLink
+from .dispatch import Dispatcher
+from .health import Health
+from .metrics import Metrics
+from .pacing import Backoff
+from .progress import ModelProgress, Verdict
+
+logger = logging.getLogger("signalbus.relay.worker")
+
+#: The longest time that a worker waits without a sign of life. Longer: its connection may miss a heartbeat.
+LONGEST_WAIT_SECONDS = 1.0
+
+
+class Worker:
+    """Sends bursts, one after the other, until it is told to stop.
+
+    :param name: of the thread, for logs and health.
+    :param link: the worker's own connections to the broker.
+    :param clock: a monotonic clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        app: Flask,
+        bus: SignalBus,
+        progress: Mapping[str, ModelProgress],
+        dispatcher: Dispatcher,
+        link: BrokerLink,
+        metrics: Metrics,
+        health: Health,
+        announcer: Announcer,
+        stop: threading.Event,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = name
+        self._app = app
+        self._bus = bus
+        self._progress = progress
+        self._dispatcher = dispatcher
+        self._link = link
+        self._metrics = metrics
+        self._health = health
+        self._announcer = announcer
+        self._stop = stop
+        self._clock = clock
+
+    def run(self) -> None:
+        """The thread's main function."""
+        backoff = Backoff()
+        try:
+            while not self._stop.is_set():
+                try:
+                    self.run_once()
+                except Exception:
+                    # Nothing known ends up here. The thread goes on: signals wait in their tables meanwhile.
+                    logger.exception("%s: unexpected error; it goes on.", self.name, extra={"action": "worker_error"})
+                    self._stop.wait(backoff.failed())
+                else:
+                    backoff.succeeded()
+        finally:
+            self._link.close()
+
+    def run_once(self) -> None:
+        """Wait for a model with work, and send one burst of it."""
+        self._health.beat(self.name)
+        if not self._link.is_ready():
+            self._stop.wait(min(self._link.retry_in_seconds(), LONGEST_WAIT_SECONDS))
+            return
+        name = self._dispatcher.take(min(self._link.pump_every_seconds, LONGEST_WAIT_SECONDS))
+        if name is None:
+            return
+        verdict = Verdict(more=False, wait_seconds=LONGEST_WAIT_SECONDS)
+        sent = False
+        try:
+            verdict, sent = self._send_burst(self._progress[name])
+        finally:
+            self._dispatcher.give_back(name, more=verdict.more, wait_seconds=verdict.wait_seconds, sent=sent)
+        if verdict.more:
+            self._metrics.wakeups("catchup")
+
+    def _send_burst(self, progress: ModelProgress) -> tuple[Verdict, bool]:
+        spec = progress.spec
+        plan = progress.plan(self._clock())
+        try:
+            with self._app.app_context():
+                session = cast(Session, self._bus.db.session())
+                result = send_burst(session, spec, limit=plan.limit, exclude=plan.exclude, rehearse=plan.rehearse)
+        except BurstError as error:
+            self._metrics.burst_failed(spec.name, possible_duplicates=error.sent)
+            verdict, sent = progress.interrupted(error), False
+        except SQLAlchemyError as error:
+            self._metrics.burst_failed(spec.name)
+            verdict, sent = progress.interrupted(error), False
+        else:
+            self._metrics.burst_finished(spec.name, result)
+            verdict, sent = progress.finished(plan, result, self._clock()), result.sent > 0
+            _log_burst(spec, result)
+        if verdict.trouble is not None:
+            self._announcer.trouble(spec.name, "model_failing", verdict.trouble, signal=spec.name)
+        elif sent:
+            self._announcer.fine(spec.name, "model_recovered", signal=spec.name)
+        return verdict, sent
+
+
+def _log_burst(spec: SignalSpec, result: BurstResult) -> None:
+    if not result.selected:
+        return
+    logger.debug(
+        "%s: %d of %d signals sent.",
+        spec.name,
+        result.sent,
+        result.selected,
+        extra={
+            "action": "burst_sent",
+            "signal": spec.name,
+            "lock_seconds": round(result.lock_seconds, 4),
+            "send_seconds": round(result.send_seconds, 4),
+            "commit_seconds": round(result.commit_seconds, 4),
+        },
+    )

@@ -1,0 +1,233 @@
+"""The burst: the one critical section, in which signals become messages.
+
+A signal is deleted only after its send method proved that the broker has every message of it, in the same
+transaction that holds its row lock. Whatever goes wrong in between leaves the row in its table.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from sqlalchemy import inspect as sqlalchemy_inspect
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.state import InstanceState
+
+from . import statements
+from .contract import SignalSpec, sender_failure
+from .errors import BurstError, PartialDeliveryError
+from .outcome import Outcome
+from .statements import BurstLimits, Key
+
+logger = logging.getLogger("signalbus")
+
+DEFAULT_LIMITS = BurstLimits()
+
+
+@dataclass(frozen=True)
+class FailedSignal:
+    """A signal that was tried and not sent; it is still in its table.
+
+    :param key: its primary key, as a tuple.
+    :param outcome: what kept it.
+    """
+
+    key: Key
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class BurstResult:
+    """What one burst did. Everything in it is committed.
+
+    :param selected: signals that were locked.
+    :param sent: signals that were sent and deleted.
+    :param failed: signals that are known to have failed, each with its outcome. Signals that are neither sent nor
+      failed were not tried, or nothing is known about them.
+    :param error: what the send method raised, None when it returned.
+    :param lock_seconds: from the start until the signals were locked and loaded.
+    :param send_seconds: spent in the send method.
+    :param commit_seconds: from there to the commit's answer.
+    """
+
+    selected: int
+    sent: int = 0
+    failed: tuple[FailedSignal, ...] = ()
+    error: BaseException | None = None
+    lock_seconds: float = 0.0
+    send_seconds: float = 0.0
+    commit_seconds: float = 0.0
+
+
+@dataclass
+class _Report:
+    """What the send method has told about the signals of a burst."""
+
+    delivered: list[Any]
+    failed: list[tuple[Any, Outcome]] = field(default_factory=list)
+    error: BaseException | None = None
+
+
+def send_burst(
+    session: Session,
+    spec: SignalSpec,
+    *,
+    limit: int | None = None,
+    exclude: Sequence[Key] = (),
+    limits: BurstLimits = DEFAULT_LIMITS,
+    rehearse: bool = False,
+    clock: Callable[[], float] = time.perf_counter,
+) -> BurstResult:
+    """Lock some signals of one model, send them, delete what arrived, commit.
+
+    1. Only committed rows that no other relay has locked are taken, lowest keys first.
+    2. A signal is deleted only when its send method proved that it arrived.
+    3. Whatever the send method raises ends up in the result; the signals that it proved are still deleted.
+
+    :param session: a session without a transaction. The send methods see it as ``db.session``.
+    :param limit: the largest number of signals to take; the model's burst count when not given.
+    :param exclude: primary keys to leave alone.
+    :param rehearse: try the delete, and take it back, before anything is sent. Then a table that refuses deletes (a
+      foreign key, a trigger, a missing privilege) does not lead to messages that are sent over and over again.
+    :raises sqlalchemy.exc.SQLAlchemyError: the database failed before anything was sent.
+    :raises BurstError: signals were sent and could not be deleted; they will be sent again.
+    """
+    started = clock()
+    try:
+        connection = statements.begin(session, spec, limits)
+        signals = statements.lock_signals(session, spec, limit or spec.burst_count, exclude)
+        if not signals:
+            session.rollback()
+            return BurstResult(selected=0, lock_seconds=clock() - started)
+        keys = {id(signal): _key(signal) for signal in signals}
+        if rehearse:
+            _rehearse(connection, spec, list(keys.values()))
+        transaction = session.get_transaction()
+        locked = clock()
+
+        report = _send(spec, signals)
+        answered = clock()
+
+        if session.get_transaction() is not transaction:
+            logger.warning(
+                "The send method of %s committed, rolled back or closed the session; it should leave that to the bus.",
+                spec.name,
+                extra={"action": "sender_ended_transaction", "signal": spec.name},
+            )
+        _finish(session, spec, limits, signals, [keys[id(signal)] for signal in report.delivered])
+        return BurstResult(
+            selected=len(signals),
+            sent=len(report.delivered),
+            failed=tuple(FailedSignal(keys[id(signal)], outcome) for signal, outcome in report.failed),
+            error=report.error,
+            lock_seconds=locked - started,
+            send_seconds=answered - locked,
+            commit_seconds=clock() - answered,
+        )
+    except BaseException:
+        _abandon(session)
+        raise
+
+
+def _key(signal: Any) -> Key:
+    return cast(Key, cast("InstanceState[Any]", sqlalchemy_inspect(signal)).identity)
+
+
+def _rehearse(connection: Connection, spec: SignalSpec, keys: list[Key]) -> None:
+    deleted = statements.rehearse_delete(connection, spec, keys)
+    if deleted is not None and deleted != len(keys):
+        raise BurstError(_undeletable(spec, len(keys) - deleted) + " Nothing was sent.")
+
+
+def _undeletable(spec: SignalSpec, number: int) -> str:
+    return (
+        f"{number} signals of {spec.name} cannot be deleted from {spec.table.fullname!r}, although the database "
+        "reports no error. Look for a trigger, a rule or a row-level security policy that suppresses the delete."
+    )
+
+
+def _send(spec: SignalSpec, signals: list[Any]) -> _Report:
+    """Call the model's send method, and turn whatever happens into a report about signals of this burst."""
+    try:
+        spec.send(signals)
+    except PartialDeliveryError as error:
+        failed_ids = {id(signal) for signal, _ in error.failed}
+        delivered_ids = {id(signal) for signal in error.delivered} - failed_ids
+        ours = {id(signal) for signal in signals}
+        return _Report(
+            delivered=[signal for signal in signals if id(signal) in delivered_ids],
+            failed=[(signal, outcome) for signal, outcome in error.failed if id(signal) in ours],
+            error=error,
+        )
+    except (Exception, SystemExit) as error:
+        # Of many signals nothing is known; of a single one, that it failed.
+        failed = [(signals[0], sender_failure(error))] if len(signals) == 1 else []
+        return _Report(delivered=[], failed=failed, error=error)
+    return _Report(delivered=signals)
+
+
+def _finish(session: Session, spec: SignalSpec, limits: BurstLimits, signals: list[Any], keys: list[Key]) -> None:
+    """Delete exactly the signals with these keys, and commit, together with what the send method wrote.
+
+    Nothing to delete means that nothing was proved: the transaction is rolled back then.
+    """
+    for signal in signals:
+        # Detached, an instance keeps its loaded columns after the transaction, and changes to it are not written.
+        if signal in session:
+            session.expunge(signal)
+    if not keys:
+        session.rollback()
+        return
+    try:
+        _delete(session, spec, limits, keys)
+    except BurstError:
+        raise
+    except Exception as error:
+        # The send method may have left the transaction in ruins, or the connection may be gone, or COMMIT's answer.
+        # The messages have arrived: deleting their signals without the lock is right, sending them again is not.
+        logger.warning(
+            "Deleting %d sent signals of %s failed (%s); trying once more in a transaction of its own.",
+            len(keys),
+            spec.name,
+            type(error).__name__,
+            extra={"action": "delete_retried", "signal": spec.name},
+        )
+        _abandon(session)
+        try:
+            _delete(session, spec, limits, keys)
+        except BurstError:
+            raise
+        except Exception as again:
+            raise BurstError(
+                f"{len(keys)} signals of {spec.name} were sent and could not be deleted; they will be sent again. "
+                f"{type(again).__name__}: {again}",
+                sent=len(keys),
+            ) from error
+
+
+def _delete(session: Session, spec: SignalSpec, limits: BurstLimits, keys: list[Key]) -> None:
+    if session.in_transaction():
+        connection = session.connection(bind_arguments={"mapper": spec.mapper})
+    else:
+        connection = statements.begin(session, spec, limits)
+    deleted = statements.delete_signals(connection, spec, keys)
+    if deleted != len(keys):
+        # The send method may have deleted signals itself; rows that are still there are another matter.
+        remaining = statements.count_existing(connection, spec, keys)
+        if remaining:
+            raise BurstError(_undeletable(spec, remaining) + " They were sent and will be sent again.", sent=len(keys))
+    session.commit()
+
+
+def _abandon(session: Session) -> None:
+    """Roll back, whatever state the session and its connection are in."""
+    try:
+        session.rollback()
+    except SQLAlchemyError:
+        logger.debug("The rollback failed; the connection is given up.", exc_info=True)
+        session.invalidate()

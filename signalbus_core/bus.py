@@ -1,0 +1,209 @@
+"""The bus of one ``SQLAlchemy`` extension: which signal models there are, and sending what is pending.
+
+The bus never touches the caller's session: bursts run in an application context of their own, with a ``db.session``
+of their own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, cast
+
+from flask import current_app
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Mapper, Session
+
+from . import statements
+from .burst import BurstResult, send_burst
+from .contract import SignalSpec, is_signal_model, resolve, unique_names
+from .errors import SignalModelError, TransactionStateError
+from .sizing import BurstSize, failed_whole, is_outage
+from .statements import Key
+
+if TYPE_CHECKING:
+    from flask_sqlalchemy import SQLAlchemy
+
+logger = logging.getLogger("signalbus")
+
+#: When the send method fails for so many single signals in a row, flushmany() leaves the model alone: the fault is
+#: not in the signals then. More: longer runs of bad signals are passed over; less: a broken sender is noticed sooner.
+MOST_ERRORS_IN_A_ROW = 10
+
+#: When so many signals of a model have failed, flushmany() leaves the model alone. Their keys are a parameter of
+#: every further statement.
+MOST_SET_ASIDE = 10_000
+
+#: The key in ``Session.info`` under which an open atomic block marks its session.
+ATOMIC_MARK = "signalbus_atomic"
+
+
+class SignalBus:
+    """Finds the signal models of a ``SQLAlchemy`` extension and sends their pending signals.
+
+    :param db: the Flask-SQLAlchemy extension whose models are meant.
+    """
+
+    def __init__(self, db: SQLAlchemy) -> None:
+        self.db = db
+
+    def __repr__(self) -> str:
+        return f"<SignalBus of {self.db!r}>"
+
+    def get_signal_models(self) -> list[type[Any]]:
+        """Return all signal models, sorted by name.
+
+        A model that shares its parent's table (single-table inheritance) is not listed beside it: its signals are
+        sent through the parent.
+        """
+        mappers = cast("Iterable[Mapper[Any]]", cast(Any, self.db.Model).registry.mappers)
+        models = [mapper.class_ for mapper in mappers if is_signal_model(mapper.class_) and not _within_parent(mapper)]
+        return sorted(models, key=lambda model: (model.__name__, model.__module__, model.__qualname__))
+
+    def specs(self, models: Iterable[type[Any]] | None = None) -> list[SignalSpec]:
+        """Return what the bus knows about the given signal models, or about all of them.
+
+        :raises SignalModelError: one of them is no signal model, or does not keep the contract.
+        """
+        known = self.get_signal_models()
+        if isinstance(models, type) or (models is not None and not isinstance(models, Iterable)):
+            raise SignalModelError(f"Signal models are given as a list, not as {models!r}.")
+        chosen = known if models is None else list(dict.fromkeys(models))
+        names = unique_names([*known, *(model for model in chosen if isinstance(model, type))])
+        return [resolve(model, names.get(model)) for model in chosen]
+
+    def flushmany(self, models: Iterable[type[Any]] | None = None) -> int:
+        """Send all pending signals of the given models, or of all models; return how many were sent.
+
+        - Only committed signals are sent, in bursts, each in a transaction of its own.
+        - Signals that another process is sending at the moment are left to it.
+        - After a failure it goes on with the other models, and raises the first error at the end. What was sent until
+          then stays sent.
+
+        :param models: the signal models to send, all when not given.
+        :raises TransactionStateError: called in an atomic block, or with uncommitted changes in ``db.session``.
+        :raises SignalModelError: a model does not keep the contract, or its table cannot serve as an outbox.
+        :raises Exception: whatever a send method raised first.
+        """
+        specs = self.specs(models)
+        self._refuse_open_changes(specs)
+        sent = 0
+        first_error: BaseException | None = None
+        for spec in specs:
+            with current_app.app_context(), closing(cast(Session, self.db.session())) as session:
+                try:
+                    count, error = _flush(session, spec)
+                except Exception as raised:
+                    count, error = 0, raised
+            sent += count
+            if error is not None:
+                logger.warning(
+                    "Sending %s failed (%s).",
+                    spec.name,
+                    type(error).__name__,
+                    extra={"action": "flush_failed", "signal": spec.name},
+                )
+                first_error = first_error or error
+        if first_error is not None:
+            raise first_error
+        return sent
+
+    def flush(self, models: Iterable[type[Any]] | None = None) -> int:
+        """Do the same as :meth:`flushmany`, under its older name."""
+        return self.flushmany(models)
+
+    def pending(self, models: Iterable[type[Any]] | None = None, *, limit: int | None = None) -> dict[type[Any], int]:
+        """Count the pending signals by model.
+
+        :param limit: stop counting at so many for each model, so that a big table is not read to its end.
+        """
+        counts: dict[type[Any], int] = {}
+        with current_app.app_context(), closing(cast(Session, self.db.session())) as session:
+            for spec in self.specs(models):
+                counts[spec.model] = statements.count_pending(session, spec, limit)
+        return counts
+
+    def _refuse_open_changes(self, specs: Sequence[SignalSpec]) -> None:
+        session = cast(Session, self.db.session())
+        if session.info.get(ATOMIC_MARK):
+            raise TransactionStateError("flushmany() was called inside an atomic block. Call it after the block.")
+        if session.new or session.dirty or session.deleted or _has_written(session, specs):
+            raise TransactionStateError(
+                "flushmany() was called while db.session has uncommitted changes. Commit or roll back first: only "
+                "committed signals are sent."
+            )
+
+
+def get_models_to_flush(signalbus: SignalBus, model_names: Iterable[str]) -> list[type[Any]]:
+    """Return the signal models with the given names; all of them when no name is given.
+
+    A name is the class name, or the name that :meth:`SignalBus.specs` gives. A name that no signal model has is
+    ignored with a warning.
+    """
+    specs = signalbus.specs()
+    wanted = list(dict.fromkeys(model_names))
+    if not wanted:
+        return [spec.model for spec in specs]
+    for name in wanted:
+        if not any(name in (spec.name, spec.model.__name__) for spec in specs):
+            logger.warning(
+                "There is no signal model named %r; known are: %s.",
+                name,
+                ", ".join(spec.name for spec in specs) or "none",
+                extra={"action": "unknown_signal_model"},
+            )
+    return [spec.model for spec in specs if spec.name in wanted or spec.model.__name__ in wanted]
+
+
+def _within_parent(mapper: Mapper[Any]) -> bool:
+    parent = mapper.inherits
+    return mapper.single and parent is not None and is_signal_model(parent.class_)
+
+
+def _flush(session: Session, spec: SignalSpec) -> tuple[int, BaseException | None]:
+    """Send bursts of one model until nothing is left to try; return the number sent and the first error."""
+    problem = statements.table_problem(statements.begin(session, spec, statements.BurstLimits()), spec)
+    session.rollback()
+    if problem is not None:
+        raise SignalModelError(problem)
+    sent = errors_in_a_row = 0
+    first_error: BaseException | None = None
+    set_aside: list[Key] = []
+    size = BurstSize(spec.burst_count)
+    while True:
+        limit = size.limit
+        try:
+            result = send_burst(session, spec, limit=limit, exclude=set_aside, rehearse=sent == 0)
+        except Exception as error:
+            return sent, first_error or error
+        size.record(result)
+        sent += result.sent
+        first_error = first_error or result.error
+        set_aside += [failed.key for failed in result.failed]
+        errors_in_a_row = errors_in_a_row + 1 if _failed_alone(result) else 0
+        if is_outage(result) or errors_in_a_row >= MOST_ERRORS_IN_A_ROW or len(set_aside) >= MOST_SET_ASIDE:
+            return sent, first_error
+        if result.selected < limit and not failed_whole(result):
+            return sent, first_error
+
+
+def _failed_alone(result: BurstResult) -> bool:
+    return not result.sent and any(failed.outcome.cause == "error" for failed in result.failed)
+
+
+def _has_written(session: Session, specs: Sequence[SignalSpec]) -> bool:
+    if not session.in_transaction():
+        return False
+    try:
+        return any(
+            statements.has_written(session.connection(bind_arguments={"mapper": mapper}))
+            for mapper in {id(session.get_bind(spec.mapper)): spec.mapper for spec in specs}.values()
+        )
+    except SQLAlchemyError as error:
+        raise TransactionStateError(
+            "flushmany() was called while the transaction of db.session is broken. Roll back first."
+        ) from error
+
+
+__all__ = ["ATOMIC_MARK", "SignalBus", "get_models_to_flush"]

@@ -1,0 +1,184 @@
+"""The signal-model contract: what a model must offer to be sent, and its optional parts resolved once.
+
+A signal model is a mapped class with a ``send_signalbus_message`` method. Everything optional (sending many at once,
+the burst count, how the send method wants to be called) is looked at here and nowhere else: the rest of the library
+works with a :class:`SignalSpec`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from inspect import getattr_static
+from typing import Any, Protocol, cast
+
+from sqlalchemy import Column, Table
+from sqlalchemy import inspect as sqlalchemy_inspect
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Mapper
+
+from .errors import PartialDeliveryError, SignalModelError
+from .outcome import Outcome, OutcomeKind
+
+#: How many signals make a burst when the model does not say. One is always safe, and slow.
+DEFAULT_BURST_COUNT = 1
+
+
+class SignalModel(Protocol):
+    """What a signal model looks like to the bus.
+
+    Optional, and therefore not part of the protocol: the classmethod ``send_signalbus_messages(cls, instances)``,
+    and the class attribute ``signalbus_burst_count: int``.
+    """
+
+    def send_signalbus_message(self) -> None:
+        """Send this signal. Returns only when the broker has stored the message; raises otherwise."""
+
+
+@dataclass(frozen=True)
+class SignalSpec:
+    """A signal model, with everything that the bus needs to know about it.
+
+    :param model: the mapped class.
+    :param name: the class name; qualified with the module where two signal models share a class name.
+    :param burst_count: signals that are locked, sent and deleted in one transaction.
+    :param bind_key: the key in ``SQLALCHEMY_BINDS`` of the database that the table lives in, None for the default.
+    """
+
+    model: type[Any]
+    name: str
+    burst_count: int
+    bind_key: str | None
+    send_one: Callable[[Any], object]
+    send_many: Callable[[list[Any]], object] | None
+
+    @property
+    def mapper(self) -> Mapper[Any]:
+        return cast("Mapper[Any]", sqlalchemy_inspect(self.model))
+
+    @property
+    def table(self) -> Table:
+        return cast(Table, self.mapper.local_table)
+
+    @property
+    def primary_key(self) -> tuple[Column[Any], ...]:
+        return cast("tuple[Column[Any], ...]", tuple(self.mapper.primary_key))
+
+    def send(self, signals: Sequence[Any]) -> None:
+        """Send the signals through the model's own methods: together where the model can, else one after the other.
+
+        :raises PartialDeliveryError: when it is known which of the signals were sent and which were not. Sent one
+          after the other, the signals before the one that failed are known to be sent, and those after it untouched.
+        :raises Exception: whatever the model's method raised, when nothing is known.
+        """
+        if self.send_many is not None and len(signals) > 1:
+            self.send_many(list(signals))
+        elif len(signals) == 1:
+            self.send_one(signals[0])
+        else:
+            self._send_one_by_one(signals)
+
+    def _send_one_by_one(self, signals: Sequence[Any]) -> None:
+        delivered: list[Any] = []
+        failed: list[tuple[Any, Outcome]] = []
+        first_error: BaseException | None = None
+        for signal in signals:
+            try:
+                self.send_one(signal)
+            except PartialDeliveryError as error:
+                outcome = next((o for s, o in error.failed if s is signal), Outcome(OutcomeKind.UNKNOWN, str(error)))
+            except (Exception, SystemExit) as error:
+                outcome = sender_failure(error)
+                first_error = first_error or error
+            else:
+                delivered.append(signal)
+                continue
+            failed.append((signal, outcome))
+            if outcome.kind is OutcomeKind.UNKNOWN:
+                # In an outage each further signal would wait for its own time limit.
+                break
+        if failed:
+            raise PartialDeliveryError(delivered, failed) from first_error
+
+
+def sender_failure(error: BaseException) -> Outcome:
+    """The outcome of a single signal whose send method raised something that tells nothing about the message."""
+    return Outcome(OutcomeKind.UNKNOWN, f"{type(error).__name__}: {error}", cause="error")
+
+
+def is_signal_model(model: object) -> bool:
+    """Tell whether ``model`` is a mapped class with a ``send_signalbus_message`` method."""
+    if not isinstance(model, type) or not callable(getattr(model, "send_signalbus_message", None)):
+        return False
+    return isinstance(sqlalchemy_inspect(model, raiseerr=False), Mapper)
+
+
+def resolve(model: type[Any], name: str | None = None) -> SignalSpec:
+    """Resolve the optional parts of a signal model.
+
+    :param name: the name to use in logs, metrics and commands; the class name when not given.
+    :raises SignalModelError: the model does not keep the contract.
+    """
+    if not is_signal_model(model):
+        raise SignalModelError(
+            f"{model!r} is not a signal model. A signal model is a db.Model class with a table and a method "
+            "send_signalbus_message(self); RabbitMQSignal supplies one."
+        )
+    mapper = cast("Mapper[Any]", sqlalchemy_inspect(model))
+    name = name or model.__name__
+    _refuse_joined_inheritance(mapper, name)
+    send_many = getattr(model, "send_signalbus_messages", None)
+    if send_many is not None and not callable(send_many):
+        raise SignalModelError(f"{name}.send_signalbus_messages must be a classmethod that takes a list of instances.")
+    table = cast(Table, mapper.local_table)
+    return SignalSpec(
+        model=model,
+        name=name,
+        burst_count=_burst_count(model, name),
+        bind_key=table.metadata.info.get("bind_key"),
+        send_one=_one_sender(model),
+        send_many=send_many,
+    )
+
+
+def unique_names(models: Iterable[type[Any]]) -> dict[type[Any], str]:
+    """Name each model by its class, and by module and class where a class name alone would be ambiguous."""
+    listed = list(dict.fromkeys(models))
+    count: dict[str, int] = {}
+    for model in listed:
+        count[model.__name__] = count.get(model.__name__, 0) + 1
+    return {
+        model: model.__name__ if count[model.__name__] == 1 else f"{model.__module__}.{model.__qualname__}"
+        for model in listed
+    }
+
+
+def _one_sender(model: type[Any]) -> Callable[[Any], object]:
+    """The way to call ``send_signalbus_message``: bound to the instance, or as a classmethod that takes it."""
+    if isinstance(getattr_static(model, "send_signalbus_message"), (classmethod, staticmethod)):
+        return lambda signal: type(signal).send_signalbus_message(signal)
+    return lambda signal: signal.send_signalbus_message()
+
+
+def _burst_count(model: type[Any], name: str) -> int:
+    burst_count = getattr(model, "signalbus_burst_count", DEFAULT_BURST_COUNT)
+    if type(burst_count) is not int or burst_count < 1:
+        raise SignalModelError(
+            f"{name}.signalbus_burst_count is {burst_count!r}. It must be an int above zero: the number of signals "
+            "that are sent and deleted in one transaction."
+        )
+    return burst_count
+
+
+def _refuse_joined_inheritance(mapper: Mapper[Any], name: str) -> None:
+    """A row spread over several tables cannot be deleted by one statement with one count."""
+    try:
+        related = [mapper, *mapper.self_and_descendants]
+    except SQLAlchemyError as error:
+        raise SignalModelError(f"{name} cannot be mapped: {error}") from error
+    for one in related:
+        if one.inherits is not None and not one.single and not one.concrete:
+            raise SignalModelError(
+                f"{name} is spread over several tables by joined-table inheritance ({one.class_.__name__}). "
+                "Give each signal model a table of its own; share columns through a mixin or an abstract base."
+            )

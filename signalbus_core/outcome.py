@@ -1,0 +1,48 @@
+"""What became of one message: the four answers a publish can have, and nothing in between."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class OutcomeKind(Enum):
+    """The four things that can be known about a message after an attempt to publish it.
+
+    - ``ACKED``: the broker confirmed the message and did not return it. It is stored.
+    - ``REFUSED``: the broker answered, and did not take it: it was returned as unroutable, nacked, or its
+      exchange is missing or closed to this user. The *destination* is at fault.
+    - ``INVALID``: the message cannot be sent as it is: it was never sent, or the broker refused it as malformed.
+    - ``UNKNOWN``: no answer. The broker may or may not have the message.
+    """
+
+    ACKED = "acked"
+    REFUSED = "refused"
+    INVALID = "invalid"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The outcome of one message.
+
+    :param kind: what is known about the message.
+    :param reason: for people: what the broker or the encoder said. Never contains the body. Empty when acked.
+    :param cause: for metrics: refines ``kind`` where the field's terms are finer, ``"returned"`` or ``"nacked"``
+      for a ``REFUSED`` message; otherwise the same word as the kind.
+    """
+
+    kind: OutcomeKind
+    reason: str = ""
+    cause: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.cause:
+            object.__setattr__(self, "cause", self.kind.value)
+
+    def __str__(self) -> str:
+        return f"{self.cause}: {self.reason}" if self.reason else self.cause
+
+
+#: The one outcome that allows a signal to be deleted.
+ACKED = Outcome(OutcomeKind.ACKED)
