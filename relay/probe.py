@@ -65,6 +65,8 @@ class Probe:
         self._specs = {
             bind_key: [p.spec for p in progress.values() if p.spec.bind_key == bind_key] for bind_key in engines
         }
+        #: Whether every database answered the last time.
+        self.database_is_up = False
         self._verified: set[str | None] = set()
         self._measured = dict.fromkeys(engines, float("-inf"))
         self._heads: dict[str, tuple[str, float]] = {}
@@ -98,6 +100,7 @@ class Probe:
         return unsure or bool(found)
 
     def _report_database(self, down: Sequence[str]) -> None:
+        self.database_is_up = not down
         self._metrics.set_database_up(not down)
         if down:
             self._health.database_down("; ".join(down))

@@ -1,0 +1,91 @@
+"""A small shop: it writes an order and its signal in one transaction, and leaves the sending to the relay."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Flask, jsonify, request
+from flask.typing import ResponseReturnValue
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from signalbus_core import AtomicProceduresMixin, SignalBusMixin
+from signalbus_core.rabbitmq import Message, RabbitMQSignal
+
+EXCHANGE = "shop"
+ROUTING_KEY = "order.placed"
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Database(AtomicProceduresMixin, SignalBusMixin, SQLAlchemy):
+    """Flask-SQLAlchemy with atomic blocks and a signal bus."""
+
+
+db = Database(model_class=Base)
+
+
+class Order(db.Model):  # type: ignore[name-defined,misc]
+    """The business data."""
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    item: Mapped[str]
+    quantity: Mapped[int]
+
+
+class OrderPlaced(RabbitMQSignal, db.Model):  # type: ignore[name-defined,misc]
+    """The signal: this order exists now."""
+
+    signalbus_exchange = EXCHANGE
+    signalbus_routing_key = ROUTING_KEY
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    order_id: Mapped[int]
+
+    def signalbus_message(self) -> Message:
+        return Message(
+            exchange=None,
+            routing_key=None,
+            body=json.dumps({"order_id": self.order_id}),
+        )
+
+
+class OutOfStockError(Exception):
+    """The order cannot be filled, so neither it nor its signal may exist."""
+
+    def __init__(self, order_id: int) -> None:
+        self.order_id = order_id
+        super().__init__(f"order {order_id} cannot be filled")
+
+
+@db.atomic
+def place_order(item: str, quantity: int, *, in_stock: bool = True) -> int:
+    """Write an order and its signal; both or neither."""
+    order = Order(item=item, quantity=quantity)
+    db.session.add(order)
+    db.session.flush()
+    db.session.add(OrderPlaced(order_id=order.id))
+    db.session.flush()
+    if not in_stock:
+        raise OutOfStockError(order.id)
+    return order.id
+
+
+def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
+    """Build the shop; its settings come from the environment."""
+    app = Flask(__name__)
+    app.config["SQLALCHEMY_DATABASE_URI"] = environ["SHOP_DATABASE_URL"]
+    app.config["SIGNALBUS_RABBITMQ_URL"] = environ["SHOP_RABBITMQ_URL"]
+    db.init_app(app)
+
+    @app.post("/orders")
+    def orders() -> ResponseReturnValue:
+        wanted: dict[str, Any] = request.get_json()
+        return jsonify(order_id=place_order(wanted["item"], int(wanted["quantity"]))), 201
+
+    return app

@@ -1,0 +1,98 @@
+"""A worker's own connections to the broker: opened before signals are locked, kept alive while the worker waits.
+
+With the broker away or blocked, a worker finds out here, and locks no rows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from signalbus_core import SignalBusError
+from signalbus_core.rabbitmq import Publisher
+
+from .announce import Announcer
+from .health import Health
+from .metrics import Metrics
+from .pacing import Backoff
+
+#: The longest pause between two tries to reach the broker.
+LONGEST_RECONNECT_SECONDS = 30.0
+
+
+class BrokerLink:
+    """The calling thread's connection of each publisher that the application has.
+
+    An application without publishers sends in its own way; of its broker nothing is known, and nothing is waited for.
+
+    :param clock: a monotonic clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        publishers: Sequence[Publisher],
+        metrics: Metrics,
+        health: Health,
+        announcer: Announcer,
+        backoff: Backoff | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._publishers = publishers
+        self._metrics = metrics
+        self._health = health
+        self._announcer = announcer
+        self._backoff = backoff or Backoff(longest_seconds=LONGEST_RECONNECT_SECONDS)
+        self._clock = clock
+        self._retry_at = 0.0
+
+    @property
+    def pump_every_seconds(self) -> float:
+        """How often :meth:`is_ready` must be called, so that no heartbeat is missed."""
+        heartbeats = [publisher.heartbeat_seconds for publisher in self._publishers if publisher.heartbeat_seconds]
+        return min(heartbeats, default=20.0) / 2
+
+    def retry_in_seconds(self) -> float:
+        """How long until the next try to reach the broker."""
+        return max(0.0, self._retry_at - self._clock())
+
+    def is_ready(self) -> bool:
+        """Serve the connections, reconnect those that are due, and tell whether there is one to send through.
+
+        Of several brokers one is enough: only the models that need another one have to wait then.
+        """
+        if not self._publishers:
+            return True
+        due = self._clock() >= self._retry_at
+        problems = [problem for publisher in self._publishers if (problem := self._serve(publisher, due))]
+        if problems and due:
+            self._retry_at = self._clock() + self._backoff.failed()
+        if not problems:
+            self._backoff.succeeded()
+            self._retry_at = 0.0
+        return len(problems) < len(self._publishers)
+
+    def _serve(self, publisher: Publisher, due: bool) -> str | None:
+        """Keep one connection alive, or open it; return what keeps it from being used."""
+        publisher.keep_alive()
+        thing = f"Broker {publisher.safe_url}"
+        if not publisher.is_connected and due:
+            try:
+                publisher.connect()
+            except SignalBusError as error:
+                self._announcer.trouble(thing, "broker_down", str(error))
+        status = publisher.status()
+        self._metrics.set_broker(up=status.connected, blocked=status.blocked)
+        if not publisher.is_connected:
+            self._health.broker_down(status.last_error or "not connected")
+            return status.last_error or "not connected"
+        if publisher.blocked_reason is not None:
+            self._health.broker_blocked(publisher.blocked_reason)
+            self._announcer.trouble(thing, "broker_blocked", f"blocked by the broker ({publisher.blocked_reason})")
+            return publisher.blocked_reason
+        self._health.broker_up()
+        self._announcer.fine(thing, "broker_up")
+        return None
+
+    def close(self) -> None:
+        for publisher in self._publishers:
+            publisher.close_thread()

@@ -1,0 +1,230 @@
+"""The composition root: builds the parts of the relay, starts them, watches over them, and stops them in reverse order.
+
+A database or a broker that is away ends nothing. A thread that died, or a table that cannot serve, ends the process.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from signalbus_core import SignalSpec
+
+from .announce import Announcer
+from .broker import BrokerLink
+from .config import ConfigError, RelayConfig
+from .dispatch import Dispatcher
+from .exits import EXIT_DRAIN_TIMED_OUT, EXIT_OK, EXIT_RUNTIME, StopRequest
+from .health import Health
+from .loading import LoadedApp
+from .lookout import Lookout
+from .metrics import Metrics
+from .pacing import PollInterval
+from .probe import Probe
+from .progress import ModelProgress
+from .schedule import Schedule
+from .server import HttpServer, create_http_app
+from .worker import Worker
+
+logger = logging.getLogger("signalbus.relay")
+
+#: How often the main thread looks whether all threads are alive.
+SUPERVISE_EVERY_SECONDS = 0.5
+
+
+def run(loaded: LoadedApp, config: RelayConfig) -> int:
+    """Run the relay until it is asked to stop.
+
+    :returns: the exit code.
+    :raises ConfigError: an option does not fit the application, or the HTTP address cannot be used.
+    """
+    return Daemon(loaded, config).run()
+
+
+class Daemon:
+    """One relay process: an HTTP server, a probe, workers, and the main thread that watches over them."""
+
+    def __init__(self, loaded: LoadedApp, config: RelayConfig) -> None:
+        self._config = config
+        self._app = loaded.app
+        self._bus = loaded.bus
+        specs = choose_specs(loaded, config.signals)
+        names = [spec.name for spec in specs]
+        self._stop = threading.Event()
+        # A signal handler may interrupt the main thread at any point; putting into this queue is safe even there.
+        self._requests: queue.SimpleQueue[StopRequest] = queue.SimpleQueue()
+
+        self._metrics = Metrics()
+        self._metrics.prepare(names)
+        self._health = Health(stall_after_seconds=config.stall_after_seconds)
+        self._dispatcher = Dispatcher(Schedule(names))
+        self._announcer = Announcer(logger)
+        self._progress = {spec.name: ModelProgress(spec) for spec in specs}
+        with self._app.app_context():
+            self._engines = {spec.bind_key: self._bus.db.engines[spec.bind_key] for spec in specs}
+        self._lookout = Lookout(
+            Probe(self._engines, self._progress, self._dispatcher, self._metrics, self._health, self._announcer),
+            self._progress,
+            self._dispatcher,
+            self._health,
+            PollInterval(config.poll_interval_seconds),
+            self._stop,
+            self._requests.put,
+            until_empty=config.until_empty,
+            patience_seconds=config.drain_timeout_seconds,
+        )
+        self._workers = [self._build_worker(f"worker-{number + 1}") for number in range(config.workers)]
+        self._threads: list[threading.Thread] = []
+
+    def _build_worker(self, name: str) -> Worker:
+        publishers = self._app.extensions.get("signalbus_publishers", [])
+        link = BrokerLink(publishers, self._metrics, self._health, self._announcer)
+        return Worker(
+            name,
+            self._app,
+            self._bus,
+            self._progress,
+            self._dispatcher,
+            link,
+            self._metrics,
+            self._health,
+            self._announcer,
+            self._stop,
+        )
+
+    def run(self) -> int:
+        """Start everything, wait for a stop request, drain, and close in reverse order."""
+        server = self._start_http()
+        try:
+            with self._stop_requests_from_signals():
+                self._start_threads()
+                self._set_state("running")
+                request = self._supervise()
+                exit_code = self._drain(request)
+        finally:
+            # Last, so that probes and scrapes see the drain to its end.
+            if server is not None:
+                server.close()
+        return exit_code
+
+    def _start_http(self) -> HttpServer | None:
+        if self._config.http is None:
+            return None
+        server = HttpServer(create_http_app(self._health, self._metrics), self._config.http.host, self._config.http.port)
+        server.start()
+        logger.info(
+            "Health and metrics at http://%s:%d/.",
+            self._config.http.host,
+            server.port,
+            extra={"action": "http_listening", "host": self._config.http.host, "port": server.port},
+        )
+        return server
+
+    def _start_threads(self) -> None:
+        for part in (self._lookout, *self._workers):
+            self._health.beat(part.name)
+            # Daemon threads: one that hangs in a send method must not keep the process after the drain timeout.
+            thread = threading.Thread(target=part.run, name=part.name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        logger.info(
+            "Relaying %s with %d workers.",
+            ", ".join(self._progress),
+            len(self._workers),
+            extra={"action": "started", "signals": list(self._progress), "workers": len(self._workers)},
+        )
+
+    def _supervise(self) -> StopRequest:
+        """Wait for a stop request, or for a thread to die."""
+        while True:
+            try:
+                return self._requests.get(timeout=SUPERVISE_EVERY_SECONDS)
+            except queue.Empty:
+                dead = [thread.name for thread in self._threads if not thread.is_alive()]
+            if dead:
+                return StopRequest(f"thread died: {', '.join(dead)}", EXIT_RUNTIME)
+
+    def _drain(self, request: StopRequest) -> int:
+        """Start no new burst, let those in flight end, and give up when they take too long."""
+        logger.log(
+            logging.INFO if request.exit_code == EXIT_OK else logging.ERROR,
+            "Stopping: %s.",
+            request.reason,
+            extra={"action": "stopping", "reason": request.reason},
+        )
+        self._set_state("draining")
+        self._stop.set()
+        self._dispatcher.close()
+        started = time.monotonic()
+        deadline = started + self._config.drain_timeout_seconds
+        while any(thread.is_alive() for thread in self._threads):
+            if self._hurried(0.02) or time.monotonic() >= deadline:
+                return self._give_up()
+        for engine in self._engines.values():
+            engine.dispose()
+        logger.info(
+            "Stopped.",
+            extra={
+                "action": "stopped",
+                "exit_code": request.exit_code,
+                "drain_seconds": round(time.monotonic() - started, 3),
+            },
+        )
+        return request.exit_code
+
+    def _hurried(self, timeout_seconds: float) -> bool:
+        """Whether a second POSIX signal came."""
+        try:
+            return self._requests.get(timeout=timeout_seconds).by_signal
+        except queue.Empty:
+            return False
+
+    def _give_up(self) -> int:
+        busy = [thread.name for thread in self._threads if thread.is_alive()]
+        logger.error(
+            "Still busy, ended all the same: %s. Signals in flight stay in their tables; some may be sent twice.",
+            ", ".join(busy),
+            extra={"action": "drain_timed_out", "threads": busy, "exit_code": EXIT_DRAIN_TIMED_OUT},
+        )
+        return EXIT_DRAIN_TIMED_OUT
+
+    def _set_state(self, state: str) -> None:
+        self._health.set_state(state)
+        self._metrics.set_relay_state(state)
+
+    @contextmanager
+    def _stop_requests_from_signals(self) -> Iterator[None]:
+        def request(number: int, _frame: FrameType | None) -> None:
+            self._requests.put(StopRequest(signal.Signals(number).name, EXIT_OK, by_signal=True))
+
+        handlers: dict[int, Callable[[int, FrameType | None], object] | int | None] = {
+            number: signal.signal(number, request) for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+
+def choose_specs(loaded: LoadedApp, wanted: tuple[str, ...]) -> list[SignalSpec]:
+    """The signal models to relay: all of them, or those that were asked for.
+
+    :raises ConfigError: a name that no signal model has.
+    """
+    with loaded.app.app_context():
+        specs = loaded.bus.specs()
+    known = {spec.name: spec for spec in specs} | {spec.model.__name__: spec for spec in specs}
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise ConfigError(
+            [f"--signals {name}: there is no such signal model. Known are: {', '.join(s.name for s in specs)}." for name in unknown]
+        )
+    return [spec for spec in specs if not wanted or spec.name in wanted or spec.model.__name__ in wanted]

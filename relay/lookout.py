@@ -1,0 +1,102 @@
+"""The probe's thread: how often it looks, and what ends the relay from within.
+
+A table that cannot serve ends it, and with ``--until-empty`` the end of the work.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from .dispatch import Dispatcher
+from .exits import EXIT_CONFIGURATION, EXIT_OK, EXIT_RUNTIME, StopRequest
+from .health import Health
+from .pacing import Backoff, PollInterval
+from .probe import Probe, TableError
+from .progress import ModelProgress
+
+logger = logging.getLogger("signalbus.relay")
+
+#: While a database is away it is asked again after at most so many seconds.
+LONGEST_DATABASE_RETRY_SECONDS = 5.0
+
+
+class Lookout:
+    """Runs the probe, again and again.
+
+    :param until_empty: end the relay when nothing is left to send.
+    :param patience_seconds: with ``until_empty``, how long nothing may be sent while something is left.
+    :param request_stop: called, from the probe's thread, to end the relay.
+    :param clock: a monotonic clock, in seconds.
+    """
+
+    name = "probe"
+
+    def __init__(
+        self,
+        probe: Probe,
+        progress: Mapping[str, ModelProgress],
+        dispatcher: Dispatcher,
+        health: Health,
+        poll: PollInterval,
+        stop: threading.Event,
+        request_stop: Callable[[StopRequest], None],
+        *,
+        until_empty: bool,
+        patience_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._probe = probe
+        self._progress = progress
+        self._dispatcher = dispatcher
+        self._health = health
+        self._poll = poll
+        self._stop = stop
+        self._request_stop = request_stop
+        self._until_empty = until_empty
+        self._patience_seconds = patience_seconds
+        self._clock = clock
+        self._backoff = Backoff(longest_seconds=LONGEST_DATABASE_RETRY_SECONDS)
+        self._last_activity = clock()
+
+    def run(self) -> None:
+        """The thread's main function."""
+        while not self._stop.is_set():
+            try:
+                pause_seconds = self.run_once()
+            except TableError as error:
+                self._request_stop(StopRequest(str(error), EXIT_CONFIGURATION))
+                return
+            except Exception:
+                # Nothing known ends up here. Without the probe nothing would be sent, so it goes on.
+                logger.exception("The probe failed; it goes on.", extra={"action": "probe_error"})
+                pause_seconds = self._backoff.failed()
+            self._stop.wait(pause_seconds)
+
+    def run_once(self) -> float:
+        """Look once; return how many seconds to wait before the next look."""
+        self._health.beat(self.name)
+        found = self._probe.run_once()
+        active = self._dispatcher.was_active()
+        if active:
+            self._last_activity = self._clock()
+        if self._until_empty:
+            self._end_when_empty(found)
+        if self._probe.database_is_up:
+            self._backoff.succeeded()
+            return self._poll.next_seconds(active=active)
+        return self._backoff.failed()
+
+    def _end_when_empty(self, found: bool) -> None:
+        if not found and self._dispatcher.is_idle():
+            waiting = sum(len(progress.waiting_keys(self._clock())) for progress in self._progress.values())
+            if waiting:
+                self._request_stop(StopRequest(f"{waiting} signals could not be sent", EXIT_RUNTIME))
+            else:
+                self._request_stop(StopRequest("nothing is left to send", EXIT_OK))
+        elif self._clock() - self._last_activity > self._patience_seconds:
+            self._request_stop(
+                StopRequest(f"nothing could be sent for {self._patience_seconds:g} s, and signals are left", EXIT_RUNTIME)
+            )

@@ -1,0 +1,430 @@
+"""The burst: lock, send, delete, commit, against a real PostgreSQL."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy.orm import Session
+
+from signalbus_core import (
+    BurstError,
+    BurstLimits,
+    BurstResult,
+    Outcome,
+    OutcomeKind,
+    PartialDeliveryError,
+    SignalBus,
+    send_burst,
+)
+
+REFUSED = Outcome(OutcomeKind.REFUSED, "no route", cause="returned")
+
+
+class Outbox:
+    """An application with one signal model, whose send method each test chooses."""
+
+    def __init__(self, database_url: str) -> None:
+        self.app = Flask(__name__)
+        self.app.config["SQLALCHEMY_DATABASE_URI"] = database_url
+        self.db = db = SQLAlchemy(self.app)
+        self.sender: Callable[[list[Any]], object] = self.sent_signals
+        self.sent: list[int] = []
+        outbox = self
+
+        class Order(db.Model):  # type: ignore[name-defined,misc]
+            id = db.Column(db.Integer, primary_key=True)
+            note = db.Column(db.Text)
+            secret = db.deferred(db.Column(db.Text))
+            signalbus_burst_count = 10
+
+            def send_signalbus_message(self) -> None:
+                outbox.sender([self])
+
+            @classmethod
+            def send_signalbus_messages(cls, signals: list[Any]) -> None:
+                outbox.sender(signals)
+
+        class Note(db.Model):  # type: ignore[name-defined,misc]
+            id = db.Column(db.Integer, primary_key=True)
+
+        self.model: Any = Order
+        self.note: Any = Note
+        with self.app.app_context():
+            db.create_all()
+
+    def sent_signals(self, signals: list[Any]) -> None:
+        self.sent += [signal.id for signal in signals]
+
+    def write(self, *ids: int) -> None:
+        with self.app.app_context():
+            self.db.session.add_all([self.model(id=number, note="n", secret="s") for number in ids])
+            self.db.session.commit()
+
+    def burst(self, **arguments: Any) -> BurstResult:
+        with self.app.app_context():
+            [spec] = SignalBus(self.db).specs([self.model])
+            return send_burst(self.db.session(), spec, **arguments)
+
+    def left(self, model: Any = None) -> list[int]:
+        with self.app.app_context():
+            return list(self.db.session.scalars(sa.select((model or self.model).id).order_by("id")))
+
+    def execute(self, statement: str) -> None:
+        with self.app.app_context(), self.db.engine.begin() as connection:
+            connection.execute(sa.text(statement))
+
+    def transaction(self) -> sa.Connection:
+        with self.app.app_context():
+            return self.db.engine.connect()
+
+
+@pytest.fixture
+def outbox(database_url: str) -> Iterator[Outbox]:
+    outbox = Outbox(database_url)
+    yield outbox
+    with outbox.app.app_context():
+        outbox.db.engine.dispose()
+
+
+def test_sent_signals_are_deleted_lowest_keys_first(outbox: Outbox) -> None:
+    outbox.write(3, 1, 2)
+    result = outbox.burst(limit=2)
+    assert outbox.sent == [1, 2]
+    assert outbox.left() == [3]
+    assert (result.selected, result.sent, result.failed, result.error) == (2, 2, (), None)
+
+
+def test_a_burst_takes_no_more_than_the_burst_count(outbox: Outbox) -> None:
+    outbox.write(*range(15))
+    assert outbox.burst().sent == 10
+
+
+def test_an_empty_table_sends_nothing(outbox: Outbox) -> None:
+    assert outbox.burst() == BurstResult(selected=0, lock_seconds=pytest.approx(0, abs=30))
+    assert outbox.sent == []
+
+
+def test_uncommitted_signals_are_not_sent(outbox: Outbox) -> None:
+    with outbox.transaction() as connection:
+        connection.execute(sa.text('INSERT INTO "order" (id) VALUES (1)'))
+        assert outbox.burst().selected == 0
+
+
+def test_signals_locked_by_another_relay_are_left_to_it(outbox: Outbox) -> None:
+    outbox.write(1, 2)
+    with outbox.transaction() as connection:
+        connection.execute(sa.text('SELECT FROM "order" WHERE id = 1 FOR UPDATE'))
+        assert outbox.burst().sent == 1
+    assert outbox.sent == [2]
+    assert outbox.left() == [1]
+
+
+def test_two_bursts_at_once_never_send_the_same_signal(outbox: Outbox) -> None:
+    outbox.write(*range(20))
+    both_locked = threading.Barrier(2, timeout=20)
+    lock = threading.Lock()
+
+    def sender(signals: list[Any]) -> None:
+        both_locked.wait()
+        with lock:
+            outbox.sent_signals(signals)
+
+    outbox.sender = sender
+    threads = [threading.Thread(target=outbox.burst) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(outbox.sent) == list(range(20))
+    assert outbox.left() == []
+
+
+def test_a_send_method_that_raises_leaves_every_signal(outbox: Outbox) -> None:
+    outbox.write(1, 2)
+
+    def sender(signals: list[Any]) -> None:
+        raise ValueError("broker gone")
+
+    outbox.sender = sender
+    result = outbox.burst()
+    assert outbox.left() == [1, 2]
+    assert (result.selected, result.sent, result.failed) == (2, 0, ())
+    assert isinstance(result.error, ValueError)
+
+
+def test_a_single_signal_that_fails_is_named_with_its_reason(outbox: Outbox) -> None:
+    outbox.write(7)
+
+    def sender(signals: list[Any]) -> None:
+        raise ValueError("bad")
+
+    outbox.sender = sender
+    [failed] = outbox.burst().failed
+    assert failed.key == (7,)
+    assert (failed.outcome.cause, failed.outcome.reason) == ("error", "ValueError: bad")
+
+
+def test_exactly_the_delivered_signals_of_a_partial_delivery_are_deleted(outbox: Outbox) -> None:
+    outbox.write(1, 2, 3, 4)
+
+    def sender(signals: list[Any]) -> None:
+        raise PartialDeliveryError(delivered=[signals[0], signals[2]], failed=[(signals[1], REFUSED)])
+
+    outbox.sender = sender
+    result = outbox.burst()
+    assert outbox.left() == [2, 4]
+    assert result.sent == 2
+    assert [(failed.key, failed.outcome) for failed in result.failed] == [((2,), REFUSED)]
+
+
+def test_a_signal_reported_as_delivered_and_failed_stays(outbox: Outbox) -> None:
+    outbox.write(1, 2)
+
+    def sender(signals: list[Any]) -> None:
+        raise PartialDeliveryError(delivered=signals, failed=[(signals[0], REFUSED)])
+
+    outbox.sender = sender
+    outbox.burst()
+    assert outbox.left() == [1]
+
+
+def test_reported_signals_of_another_burst_are_not_deleted(outbox: Outbox) -> None:
+    outbox.write(1, 2)
+
+    def sender(signals: list[Any]) -> None:
+        raise PartialDeliveryError(delivered=[*signals, outbox.model(id=2)])
+
+    outbox.sender = sender
+    assert outbox.burst(limit=1).sent == 1
+    assert outbox.left() == [2]
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), RecursionError("deep"), MemoryError()])
+def test_whatever_the_send_method_raises_ends_in_the_result(outbox: Outbox, error: BaseException) -> None:
+    outbox.write(1)
+
+    def sender(signals: list[Any]) -> None:
+        raise error
+
+    outbox.sender = sender
+    assert outbox.burst().error is error
+    assert outbox.left() == [1]
+
+
+def test_ctrl_c_in_the_send_method_ends_the_burst_and_keeps_the_signals(outbox: Outbox) -> None:
+    outbox.write(1)
+
+    def sender(signals: list[Any]) -> None:
+        raise KeyboardInterrupt
+
+    outbox.sender = sender
+    with pytest.raises(KeyboardInterrupt):
+        outbox.burst()
+    assert outbox.left() == [1]
+
+
+def test_excluded_keys_are_left_alone(outbox: Outbox) -> None:
+    outbox.write(1, 2, 3)
+    outbox.burst(exclude=[(1,), (3,)])
+    assert outbox.sent == [2]
+
+
+def test_instances_can_be_read_after_the_session_has_ended(outbox: Outbox) -> None:
+    outbox.write(1)
+    kept: list[Any] = []
+    outbox.sender = kept.extend
+    outbox.burst()
+    assert (kept[0].id, kept[0].note, kept[0].secret) == (1, "n", "s")
+
+
+def test_the_send_method_works_in_the_transaction_of_the_burst(outbox: Outbox) -> None:
+    outbox.write(1)
+
+    def sender(signals: list[Any]) -> None:
+        outbox.db.session.add(outbox.note(id=5))
+
+    outbox.sender = sender
+    outbox.burst()
+    assert outbox.left(outbox.note) == [5]
+
+
+def test_what_a_failing_send_method_wrote_is_rolled_back(outbox: Outbox) -> None:
+    outbox.write(1)
+
+    def sender(signals: list[Any]) -> None:
+        outbox.db.session.add(outbox.note(id=5))
+        outbox.db.session.flush()
+        raise ValueError("bad")
+
+    outbox.sender = sender
+    outbox.burst()
+    assert outbox.left(outbox.note) == []
+    assert outbox.left() == [1]
+
+
+@pytest.mark.parametrize("ending", ["commit", "rollback", "close"])
+def test_a_send_method_that_ends_the_transaction_does_not_lead_to_repeats(
+    outbox: Outbox, ending: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox.write(1, 2)
+
+    def sender(signals: list[Any]) -> None:
+        getattr(outbox.db.session, ending)()
+
+    outbox.sender = sender
+    assert outbox.burst().sent == 2
+    assert outbox.left() == []
+    assert "sender_ended_transaction" in [getattr(record, "action", None) for record in caplog.records]
+
+
+def test_a_transaction_that_the_send_method_broke_does_not_lead_to_repeats(outbox: Outbox) -> None:
+    outbox.write(1)
+
+    def sender(signals: list[Any]) -> None:
+        with pytest.raises(sa.exc.DBAPIError):
+            outbox.db.session.execute(sa.text("SELECT 1/0"))
+
+    outbox.sender = sender
+    assert outbox.burst().sent == 1
+    assert outbox.left() == []
+
+
+def test_a_signal_that_its_send_method_deletes_counts_as_sent(outbox: Outbox) -> None:
+    outbox.write(1, 2)
+
+    def sender(signals: list[Any]) -> None:
+        outbox.db.session.delete(signals[0])
+        outbox.db.session.flush()
+
+    outbox.sender = sender
+    assert outbox.burst().sent == 2
+    assert outbox.left() == []
+
+
+def test_changes_to_a_sent_instance_do_no_harm(outbox: Outbox) -> None:
+    outbox.write(1, 2)
+
+    def sender(signals: list[Any]) -> None:
+        for signal in signals:
+            signal.note = "sent"
+            signal.id += 100
+
+    outbox.sender = sender
+    assert outbox.burst().sent == 2
+    assert outbox.left() == []
+
+
+def test_a_lost_connection_after_sending_does_not_lead_to_repeats(outbox: Outbox) -> None:
+    outbox.write(1)
+
+    def sender(signals: list[Any]) -> None:
+        pid = outbox.db.session.scalar(sa.text("SELECT pg_backend_pid()"))
+        outbox.execute(f"SELECT pg_terminate_backend({pid})")
+
+    outbox.sender = sender
+    assert outbox.burst().sent == 1
+    assert outbox.left() == []
+
+
+def test_the_burst_is_read_committed_whatever_the_default_isolation(outbox: Outbox) -> None:
+    outbox.write(1)
+    outbox.execute("ALTER ROLE CURRENT_USER SET default_transaction_isolation = 'serializable'")
+    levels: list[str] = []
+
+    def sender(signals: list[Any]) -> None:
+        levels.append(outbox.db.session.scalar(sa.text("SHOW transaction_isolation")))
+
+    outbox.sender = sender
+    try:
+        with outbox.app.app_context():
+            outbox.db.engine.dispose()
+        outbox.burst()
+    finally:
+        outbox.execute("ALTER ROLE CURRENT_USER RESET default_transaction_isolation")
+    assert levels == ["read committed"]
+
+
+def test_time_limits_hold_for_the_burst_and_end_with_it(outbox: Outbox) -> None:
+    outbox.write(1)
+    names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+    during: list[str] = []
+
+    def show(session: Session | sa.Connection) -> list[str]:
+        return [session.scalar(sa.text(f"SHOW {name}")) or "" for name in names]
+
+    outbox.sender = lambda signals: during.extend(show(outbox.db.session()))
+    outbox.burst(limits=BurstLimits(11, 12, 13))
+    with outbox.transaction() as connection:
+        after = show(connection)
+    assert during == ["11s", "12s", "13s"]
+    assert after == ["0", "0", "0"]
+
+
+def test_a_locked_table_is_not_waited_for_longer_than_the_lock_timeout(outbox: Outbox) -> None:
+    outbox.write(1)
+    with outbox.transaction() as connection:
+        connection.execute(sa.text('LOCK TABLE "order" IN ACCESS EXCLUSIVE MODE'))
+        with pytest.raises(sa.exc.OperationalError, match="lock timeout"):
+            outbox.burst(limits=BurstLimits(lock_timeout_seconds=0.2))
+    assert outbox.sent == []
+    assert outbox.left() == [1]
+
+
+REFUSE_DELETE = """
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$;
+    CREATE TRIGGER refuse BEFORE DELETE ON "order" FOR EACH ROW EXECUTE FUNCTION refuse()
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [("RAISE EXCEPTION 'not allowed';", sa.exc.DBAPIError), ("RETURN NULL;", BurstError)],
+    ids=["raises", "suppresses"],
+)
+def test_a_rehearsed_burst_sends_nothing_when_signals_cannot_be_deleted(
+    outbox: Outbox, body: str, expected: type[Exception]
+) -> None:
+    outbox.write(1)
+    outbox.execute(REFUSE_DELETE.format(body=body))
+    with pytest.raises(expected):
+        outbox.burst(rehearse=True)
+    assert outbox.sent == []
+    assert outbox.left() == [1]
+
+
+def test_a_deferred_constraint_shows_in_the_rehearsal(outbox: Outbox) -> None:
+    outbox.write(1)
+    outbox.execute('CREATE TABLE child (id int REFERENCES "order" (id) DEFERRABLE INITIALLY DEFERRED)')
+    outbox.execute("INSERT INTO child VALUES (1)")
+    with pytest.raises(sa.exc.IntegrityError):
+        outbox.burst(rehearse=True)
+    assert outbox.sent == []
+
+
+def test_a_rehearsal_changes_nothing_when_all_is_well(outbox: Outbox) -> None:
+    outbox.write(1, 2)
+    assert outbox.burst(rehearse=True).sent == 2
+    assert outbox.sent == [1, 2]
+
+
+@pytest.mark.parametrize("body", ["RAISE EXCEPTION 'not allowed';", "RETURN NULL;"], ids=["raises", "suppresses"])
+def test_sent_signals_that_cannot_be_deleted_are_an_error_that_counts_them(outbox: Outbox, body: str) -> None:
+    outbox.write(1, 2)
+    outbox.execute(REFUSE_DELETE.format(body=body))
+    with pytest.raises(BurstError) as raised:
+        outbox.burst()
+    assert raised.value.sent == 2
+    assert outbox.left() == [1, 2]
+
+
+def test_durations_are_measured_by_phase(outbox: Outbox) -> None:
+    outbox.write(1)
+    times = iter([1.0, 3.0, 6.0, 10.0])
+    result = outbox.burst(clock=lambda: next(times))
+    assert (result.lock_seconds, result.send_seconds, result.commit_seconds) == (2.0, 3.0, 4.0)
