@@ -1,0 +1,47 @@
+# Signalbus: `make` lists what can be done. Every target sets up what it needs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ORDERS ?= 10000
+RELAYS ?= 2
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.installed servers ## Make the virtual environment and install missing server programs
+
+.PHONY: servers
+servers:
+	@PYTHON="$(PYTHON)" sh tests/support/install.sh
+
+$(VENV)/.installed: pyproject.toml tests/support/install.sh
+	@PYTHON="$(PYTHON)" sh tests/support/install.sh
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Signalbus needs Python 3.10 or newer: make PYTHON=python3.12 ...")'
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
+	@touch $@
+
+demo: setup ## Run the shop with two relays against real servers: make demo ORDERS=100000 RELAYS=4
+	@exec $(BIN)/python -m deploy.demo --orders $(ORDERS) --relays $(RELAYS)
+
+test: setup ## Run all tests against real servers: make test ARGS="-k burst"
+	@exec $(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed ## Check style, types and the direction of imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(VENV)/.installed ## Format the code
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean: ## Remove the virtual environment and all caches
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,81 @@
+"""Real servers as fixtures: one of each for the whole run, a fresh database and virtual host for each test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.broker import Broker
+from tests.support.guardian import guardian
+from tests.support.postgres import PrivatePostgres
+from tests.support.rabbitmq import PrivateRabbitMQ
+from tests.support.servers import Postgres, RabbitMQ, acquire_postgres, acquire_rabbitmq
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _clear_up() -> Iterator[None]:
+    yield
+    guardian.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    with acquire_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rabbitmq() -> Iterator[RabbitMQ]:
+    with acquire_rabbitmq() as server:
+        yield server
+
+
+@pytest.fixture
+def database_url(postgres: Postgres) -> str:
+    return postgres.create_database()
+
+
+@pytest.fixture
+def other_database_url(postgres: Postgres) -> str:
+    return postgres.create_database()
+
+
+@pytest.fixture
+def amqp_url(rabbitmq: RabbitMQ) -> Iterator[str]:
+    """A fresh virtual host where the node is ours; tests use names of their own in any case."""
+    if isinstance(rabbitmq, PrivateRabbitMQ):
+        url = rabbitmq.add_vhost()
+        yield url
+        rabbitmq.delete_vhost(url)
+    else:
+        yield rabbitmq.url
+
+
+@pytest.fixture
+def broker(amqp_url: str) -> Iterator[Broker]:
+    broker = Broker(amqp_url)
+    yield broker
+    broker.close()
+
+
+@pytest.fixture
+def private_postgres() -> Iterator[PrivatePostgres]:
+    """A PostgreSQL that a test may break."""
+    with PrivatePostgres() as server:
+        yield server.start()
+
+
+@pytest.fixture(scope="session")
+def shared_private_rabbitmq() -> Iterator[PrivateRabbitMQ]:
+    with PrivateRabbitMQ() as server:
+        yield server.start()
+
+
+@pytest.fixture
+def private_rabbitmq(shared_private_rabbitmq: PrivateRabbitMQ) -> Iterator[PrivateRabbitMQ]:
+    """A RabbitMQ that a test may break; it is whole again for the next one."""
+    yield shared_private_rabbitmq
+    shared_private_rabbitmq.resume()
+    shared_private_rabbitmq.kill9()
+    shared_private_rabbitmq.start()

@@ -1,0 +1,81 @@
+#!/bin/sh
+# Installs what the tests and the demo need and this machine lacks: PostgreSQL and RabbitMQ server programs, venv.
+# Does nothing where servers are given by the environment, a Docker engine answers, or the programs are there.
+# The packages' own services are not started: the tests start private servers.
+set -eu
+
+have_postgres() {
+    [ -n "${SIGNALBUS_TEST_DATABASE_URL:-}" ] || docker_answers || command -v postgres >/dev/null 2>&1 ||
+        ls /usr/lib/postgresql/*/bin/postgres /usr/pgsql-*/bin/postgres >/dev/null 2>&1
+}
+
+have_rabbitmq() {
+    [ -n "${SIGNALBUS_TEST_AMQP_URL:-}" ] || docker_answers || command -v rabbitmq-server >/dev/null 2>&1 ||
+        [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ]
+}
+
+docker_answers() {
+    command -v docker >/dev/null 2>&1 && docker info >/dev/null 2>&1
+}
+
+have_venv() {
+    "${PYTHON:-python3}" -c 'import ensurepip, venv' >/dev/null 2>&1
+}
+
+packages=""
+have_venv || packages="$packages python3-venv"
+have_postgres || packages="$packages postgresql"
+have_rabbitmq || packages="$packages rabbitmq-server"
+command -v openssl >/dev/null 2>&1 || packages="$packages openssl"
+[ -n "$packages" ] || exit 0
+
+explain() {
+    echo "Missing on this machine:$packages" >&2
+    echo "Install them (Debian, Ubuntu: apt-get install$packages; macOS: brew install postgresql rabbitmq)," >&2
+    echo "or start a Docker engine, or set SIGNALBUS_TEST_DATABASE_URL and SIGNALBUS_TEST_AMQP_URL." >&2
+    exit 1
+}
+
+command -v apt-get >/dev/null 2>&1 || explain
+if [ "$(id -u)" = 0 ]; then
+    as_root=""
+elif command -v sudo >/dev/null 2>&1 && sudo -n true 2>/dev/null; then
+    as_root="sudo -n"
+else
+    explain
+fi
+
+echo "Installing:$packages"
+# A policy of 101 keeps the packages from starting their services; an existing policy is put back afterwards.
+policy=/usr/sbin/policy-rc.d
+saved=""
+if [ -e "$policy" ]; then
+    saved=$(mktemp)
+    $as_root cp -p "$policy" "$saved"
+fi
+restore() {
+    if [ -n "$saved" ]; then
+        $as_root cp -p "$saved" "$policy"
+        $as_root rm -f "$saved"
+    else
+        $as_root rm -f "$policy"
+    fi
+}
+trap restore EXIT
+trap 'exit 1' INT TERM
+printf '#!/bin/sh\nexit 101\n' | $as_root tee "$policy" >/dev/null
+$as_root chmod 755 "$policy"
+
+# No cluster of the package's own; where postgresql-common is configured already, its setting is left alone.
+if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+    $as_root mkdir -p /etc/postgresql-common
+    echo "create_main_cluster = false" | $as_root tee /etc/postgresql-common/createcluster.conf >/dev/null
+fi
+$as_root apt-get update -qq
+# shellcheck disable=SC2086
+$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+    -o Dpkg::Options::=--force-confold $packages >"${TMPDIR:-/tmp}/signalbus-install.log" 2>&1 || {
+    tail -n 20 "${TMPDIR:-/tmp}/signalbus-install.log" >&2
+    explain
+}
+rm -f "${TMPDIR:-/tmp}/signalbus-install.log"
