@@ -48,5 +48,8 @@ class Announcer:
         if trouble is not None:
             seconds = round(self._clock() - trouble[0], 1)
             self._logger.info(
-                "%s: works again after %s s.", thing, seconds, extra={"action": action, "after_seconds": seconds, **extra}
+                "%s: works again after %s s.",
+                thing,
+                seconds,
+                extra={"action": action, "after_seconds": seconds, **extra},
             )

@@ -117,7 +117,9 @@ class Daemon:
     def _start_http(self) -> HttpServer | None:
         if self._config.http is None:
             return None
-        server = HttpServer(create_http_app(self._health, self._metrics), self._config.http.host, self._config.http.port)
+        server = HttpServer(
+            create_http_app(self._health, self._metrics), self._config.http.host, self._config.http.port
+        )
         server.start()
         logger.info(
             "Health and metrics at http://%s:%d/.",
@@ -225,6 +227,9 @@ def choose_specs(loaded: LoadedApp, wanted: tuple[str, ...]) -> list[SignalSpec]
     unknown = [name for name in wanted if name not in known]
     if unknown:
         raise ConfigError(
-            [f"--signals {name}: there is no such signal model. Known are: {', '.join(s.name for s in specs)}." for name in unknown]
+            [
+                f"--signals {name}: there is no such signal model. Known are: {', '.join(s.name for s in specs)}."
+                for name in unknown
+            ]
         )
     return [spec for spec in specs if not wanted or spec.name in wanted or spec.model.__name__ in wanted]

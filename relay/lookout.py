@@ -98,5 +98,7 @@ class Lookout:
                 self._request_stop(StopRequest("nothing is left to send", EXIT_OK))
         elif self._clock() - self._last_activity > self._patience_seconds:
             self._request_stop(
-                StopRequest(f"nothing could be sent for {self._patience_seconds:g} s, and signals are left", EXIT_RUNTIME)
+                StopRequest(
+                    f"nothing could be sent for {self._patience_seconds:g} s, and signals are left", EXIT_RUNTIME
+                )
             )

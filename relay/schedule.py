@@ -46,9 +46,7 @@ class Schedule:
         The worker must :meth:`give_back` it.
         """
         ready = [
-            (entry.last_turn, name)
-            for name, entry in self._entries.items()
-            if entry.wanted and entry.not_before <= now
+            (entry.last_turn, name) for name, entry in self._entries.items() if entry.wanted and entry.not_before <= now
         ]
         if not ready:
             return None

@@ -164,7 +164,7 @@ def _send(spec: SignalSpec, signals: list[Any]) -> _Report:
             failed=[(signal, outcome) for signal, outcome in error.failed if id(signal) in ours],
             error=error,
         )
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - it ends up in the result
         # Of many signals nothing is known; of a single one, that it failed.
         failed = [(signals[0], sender_failure(error))] if len(signals) == 1 else []
         return _Report(delivered=[], failed=failed, error=error)
@@ -187,7 +187,7 @@ def _finish(session: Session, spec: SignalSpec, limits: BurstLimits, signals: li
         _delete(session, spec, limits, keys)
     except BurstError:
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the application's code may raise anything on a flush
         # The send method may have left the transaction in ruins, or the connection may be gone, or COMMIT's answer.
         # The messages have arrived: deleting their signals without the lock is right, sending them again is not.
         logger.warning(
@@ -202,7 +202,7 @@ def _finish(session: Session, spec: SignalSpec, limits: BurstLimits, signals: li
             _delete(session, spec, limits, keys)
         except BurstError:
             raise
-        except Exception as again:
+        except Exception as again:  # noqa: BLE001 - as above
             raise BurstError(
                 f"{len(keys)} signals of {spec.name} were sent and could not be deleted; they will be sent again. "
                 f"{type(again).__name__}: {again}",

@@ -12,13 +12,13 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, cast
 
 from flask import current_app
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapper, Session
 
 from . import statements
 from .burst import BurstResult, send_burst
 from .contract import SignalSpec, is_signal_model, resolve, unique_names
 from .errors import SignalModelError, TransactionStateError
+from .session_state import has_open_changes, in_atomic_block
 from .sizing import BurstSize, failed_whole, is_outage
 from .statements import Key
 
@@ -34,9 +34,6 @@ MOST_ERRORS_IN_A_ROW = 10
 #: When so many signals of a model have failed, flushmany() leaves the model alone. Their keys are a parameter of
 #: every further statement.
 MOST_SET_ASIDE = 10_000
-
-#: The key in ``Session.info`` under which an open atomic block marks its session.
-ATOMIC_MARK = "signalbus_atomic"
 
 
 class SignalBus:
@@ -94,7 +91,7 @@ class SignalBus:
             with current_app.app_context(), closing(cast(Session, self.db.session())) as session:
                 try:
                     count, error = _flush(session, spec)
-                except Exception as raised:
+                except Exception as raised:  # noqa: BLE001 - raised at the end
                     count, error = 0, raised
             sent += count
             if error is not None:
@@ -126,9 +123,10 @@ class SignalBus:
 
     def _refuse_open_changes(self, specs: Sequence[SignalSpec]) -> None:
         session = cast(Session, self.db.session())
-        if session.info.get(ATOMIC_MARK):
+        if in_atomic_block(session):
             raise TransactionStateError("flushmany() was called inside an atomic block. Call it after the block.")
-        if session.new or session.dirty or session.deleted or _has_written(session, specs):
+        engines = {id(engine): engine for engine in (self.db.engines[spec.bind_key] for spec in specs)}
+        if has_open_changes(session, engines.values()):
             raise TransactionStateError(
                 "flushmany() was called while db.session has uncommitted changes. Commit or roll back first: only "
                 "committed signals are sent."
@@ -175,7 +173,7 @@ def _flush(session: Session, spec: SignalSpec) -> tuple[int, BaseException | Non
         limit = size.limit
         try:
             result = send_burst(session, spec, limit=limit, exclude=set_aside, rehearse=sent == 0)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - raised by the caller
             return sent, first_error or error
         size.record(result)
         sent += result.sent
@@ -190,20 +188,3 @@ def _flush(session: Session, spec: SignalSpec) -> tuple[int, BaseException | Non
 
 def _failed_alone(result: BurstResult) -> bool:
     return not result.sent and any(failed.outcome.cause == "error" for failed in result.failed)
-
-
-def _has_written(session: Session, specs: Sequence[SignalSpec]) -> bool:
-    if not session.in_transaction():
-        return False
-    try:
-        return any(
-            statements.has_written(session.connection(bind_arguments={"mapper": mapper}))
-            for mapper in {id(session.get_bind(spec.mapper)): spec.mapper for spec in specs}.values()
-        )
-    except SQLAlchemyError as error:
-        raise TransactionStateError(
-            "flushmany() was called while the transaction of db.session is broken. Roll back first."
-        ) from error
-
-
-__all__ = ["ATOMIC_MARK", "SignalBus", "get_models_to_flush"]

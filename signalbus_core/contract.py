@@ -87,7 +87,7 @@ class SignalSpec:
                 self.send_one(signal)
             except PartialDeliveryError as error:
                 outcome = next((o for s, o in error.failed if s is signal), Outcome(OutcomeKind.UNKNOWN, str(error)))
-            except (Exception, SystemExit) as error:
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - chained to what is raised below
                 outcome = sender_failure(error)
                 first_error = first_error or error
             else:

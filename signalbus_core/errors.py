@@ -66,6 +66,9 @@ class PartialDeliveryError(SignalBusError):
         self.failed: list[tuple[Any, Outcome]] = list(failed)
         super().__init__(self.delivered, self.failed)
 
+    def __repr__(self) -> str:
+        return f"<PartialDeliveryError: {self}>"
+
     def __str__(self) -> str:
         first = f"; first: {self.failed[0][1]}" if self.failed else ""
         return f"{len(self.delivered)} signals delivered, {len(self.failed)} not{first}"
@@ -80,6 +83,9 @@ class PublishError(SignalBusError):
     def __init__(self, outcomes: Sequence[Outcome]) -> None:
         self.outcomes: tuple[Outcome, ...] = tuple(outcomes)
         super().__init__(self.outcomes)
+
+    def __repr__(self) -> str:
+        return f"<PublishError: {self}>"
 
     def __str__(self) -> str:
         bad = [outcome for outcome in self.outcomes if outcome.kind is not OutcomeKind.ACKED]

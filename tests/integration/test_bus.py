@@ -193,9 +193,7 @@ def test_a_failing_model_does_not_keep_the_others_and_its_error_is_raised_at_the
     session.commit()
     with pytest.raises(ValueError, match="apples are out"):
         shop.bus.flushmany()
-    assert shop.bus.pending() == {
-        model: int(model is shop.models.apple) for model in shop.bus.get_signal_models()
-    }
+    assert shop.bus.pending() == {model: int(model is shop.models.apple) for model in shop.bus.get_signal_models()}
 
 
 def test_one_bad_signal_does_not_keep_the_others_of_its_model(
@@ -222,9 +220,7 @@ def test_one_bad_signal_does_not_keep_the_others_of_its_model(
     assert shop.bus.pending([shop.models.apple]) == {shop.models.apple: 1}
 
 
-def test_refused_signals_are_passed_over_and_reported(
-    shop: Any, session: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_refused_signals_are_passed_over_and_reported(shop: Any, session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def send(signal: Any) -> None:
         if signal.id % 2:
             raise PartialDeliveryError([], [(signal, Outcome(OutcomeKind.REFUSED, "no route", cause="returned"))])
@@ -353,7 +349,11 @@ def test_models_of_one_class_name_are_both_listed_and_told_apart_by_module(shop:
     twin = type(
         "Apple",
         (shop.recorded,),
-        {"__module__": "other.place", "__tablename__": "other_apple", "id": shop.db.Column(sa.Integer, primary_key=True)},
+        {
+            "__module__": "other.place",
+            "__tablename__": "other_apple",
+            "id": shop.db.Column(sa.Integer, primary_key=True),
+        },
     )
     names = [spec.name for spec in shop.bus.specs()]
     assert twin in shop.bus.get_signal_models()

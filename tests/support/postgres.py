@@ -19,7 +19,12 @@ from .guardian import guardian
 from .programs import INSTALL_HINT, ServersMissingError, find_program, free_port, give_to, run_as
 from .waiting import eventually
 
-PLACES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql*/bin", "/usr/local/opt/postgresql*/bin")
+PLACES = (
+    "/usr/lib/postgresql/*/bin",
+    "/usr/pgsql-*/bin",
+    "/opt/homebrew/opt/postgresql*/bin",
+    "/usr/local/opt/postgresql*/bin",
+)
 
 
 class PrivatePostgres:
@@ -42,7 +47,9 @@ class PrivatePostgres:
         self._settings = [] if fsync else ["fsync=off", "synchronous_commit=off", "full_page_writes=off"]
         self._settings += settings
         self._process: subprocess.Popen[bytes] | None = None
-        self._run(initdb, "-D", self.directory / "data", "-U", "postgres", "-A", "trust", "-N", "--no-locale", "-E", "UTF8")
+        self._run(
+            initdb, "-D", self.directory / "data", "-U", "postgres", "-A", "trust", "-N", "--no-locale", "-E", "UTF8"
+        )
 
     def __enter__(self) -> PrivatePostgres:
         return self
@@ -151,7 +158,9 @@ class PrivatePostgres:
         """Signal the server with its backends; these lead process groups of their own."""
         if self._process is None:
             return
-        children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self._process.pid)], capture_output=True, text=True)
+        children = subprocess.run(
+            ["ps", "-o", "pid=", "--ppid", str(self._process.pid)], capture_output=True, text=True
+        )
         for pid in [self._process.pid, *(int(pid) for pid in children.stdout.split())]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)

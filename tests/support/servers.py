@@ -106,7 +106,11 @@ def acquire_rabbitmq() -> Iterator[RabbitMQ]:
 @cache
 def docker_answers() -> bool:
     """Whether there is a Docker engine, not only its client."""
-    if shutil.which("docker") is None and "DOCKER_HOST" not in os.environ and not os.path.exists("/var/run/docker.sock"):
+    if (
+        shutil.which("docker") is None
+        and "DOCKER_HOST" not in os.environ
+        and not os.path.exists("/var/run/docker.sock")
+    ):
         return False
     if shutil.which("docker") is None:
         return True

@@ -29,7 +29,10 @@ def progress() -> ModelProgress:
 
 def result(selected: int, sent: int = 0, *failed: tuple[Any, Outcome], error: Exception | None = None) -> BurstResult:
     return BurstResult(
-        selected=selected, sent=sent, failed=tuple(FailedSignal((key,), outcome) for key, outcome in failed), error=error
+        selected=selected,
+        sent=sent,
+        failed=tuple(FailedSignal((key,), outcome) for key, outcome in failed),
+        error=error,
     )
 
 

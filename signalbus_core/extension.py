@@ -1,0 +1,59 @@
+"""The mixin that gives a Flask-SQLAlchemy extension its signal bus and its commands."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+
+from .bus import SignalBus
+from .commands import signalbus_commands
+from .errors import SetupError
+
+#: The key in ``app.extensions``.
+EXTENSION = "signalbus"
+
+
+class SignalBusMixin:
+    """Adds a signal bus to Flask-SQLAlchemy; put it before ``SQLAlchemy``.
+
+    ::
+
+        class Database(SignalBusMixin, SQLAlchemy):
+            pass
+
+        db = Database(app)      # or: db = Database(); db.init_app(app)
+
+    Afterwards ``db.signalbus`` is the :class:`SignalBus`, so is ``app.extensions["signalbus"]``, and the
+    ``flask signalbus`` commands exist.
+
+    :raises SetupError: the bases are in the wrong order, or the application has a signal bus already.
+    """
+
+    signalbus: SignalBus
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        bases = cls.__mro__
+        if SQLAlchemy in bases and bases.index(SQLAlchemy) < bases.index(SignalBusMixin):
+            raise SetupError(
+                f"SignalBusMixin must come before SQLAlchemy: class {cls.__name__}(SignalBusMixin, SQLAlchemy)."
+            )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if not isinstance(self, SQLAlchemy):
+            raise SetupError(
+                f"SignalBusMixin extends SQLAlchemy: class {type(self).__name__}(SignalBusMixin, SQLAlchemy)."
+            )
+        # Before the rest: with DB(app), SQLAlchemy calls init_app from here.
+        self.signalbus = SignalBus(cast(Any, self))
+        super().__init__(*args, **kwargs)
+
+    def init_app(self, app: Flask) -> None:
+        """Initialize the application, as ``SQLAlchemy.init_app`` does, and register the signal bus."""
+        if EXTENSION in app.extensions:
+            raise SetupError(f"The application {app.name!r} has a SignalBus already; one is all that it can have.")
+        super().init_app(app)  # type: ignore[misc]
+        app.extensions[EXTENSION] = self.signalbus
+        app.cli.add_command(signalbus_commands)

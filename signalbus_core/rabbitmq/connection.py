@@ -1,0 +1,406 @@
+"""One connection to the broker, driven by the thread that uses it.
+
+pika's ``SelectConnection`` runs inside the calling thread, for as long as that thread waits for something, and never
+longer than a deadline. Between calls the owner pumps it, so that heartbeats go on and a close is noticed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pika
+from pika.adapters.select_connection import IOLoop
+from pika.adapters.utils.connection_workflow import AMQPConnectorStackTimeout
+from pika.channel import Channel
+from pika.exceptions import (
+    AMQPHeartbeatTimeout,
+    ChannelClosedByBroker,
+    ConnectionClosedByBroker,
+    ConnectionOpenAborted,
+    IncompatibleProtocolError,
+    ProbableAccessDeniedError,
+    ProbableAuthenticationError,
+    StreamLostError,
+)
+from pika.frame import Method
+
+from ..errors import SignalBusError
+from .confirms import Confirms, Content, UnexpectedConfirmError
+from .location import BrokerLocation
+
+#: Frames are joined until they make so many bytes. Larger: fewer system calls, more memory while they are sent.
+WRITE_BYTES = 128 * 1024
+
+#: A close in good order is given so many seconds for the broker's answer.
+CLOSING_SECONDS = 2.0
+
+#: Dropping a connection needs a turn of its loop; it is given so many seconds.
+ABORT_SECONDS = 1.0
+
+logger = logging.getLogger("signalbus.rabbitmq")
+
+
+class BrokerConnectionError(SignalBusError):
+    """The broker cannot be reached, or the connection was lost. The text has no password."""
+
+
+class ChannelClosedError(Exception):
+    """The broker closed the channel.
+
+    :param code: the AMQP reply code, for example 404.
+    :param text: what the broker said.
+    """
+
+    def __init__(self, code: int, text: str) -> None:
+        self.code = code
+        self.text = text
+        super().__init__(f"{code} {text}")
+
+
+class _JoiningConnection(pika.SelectConnection):
+    """Writes the frames of many messages with few system calls."""
+
+    def write_frames(self, data: bytes, frames: int) -> None:
+        self.bytes_sent += len(data)
+        self.frames_sent += frames
+        self._adapter_emit_data(data)
+
+    def abort_stream(self) -> None:
+        """Drop the stream. It is gone when the close callback has been called."""
+        if not self.is_closed:
+            self._terminate_stream(StreamLostError("dropped"))
+
+
+class BrokerConnection:
+    """An open connection with one channel in confirm mode, reopened when the broker closes it.
+
+    Not for several threads at once: the owner holds :attr:`lock` while it uses it.
+
+    :raises BrokerConnectionError: the broker cannot be reached within ``timeout_seconds``.
+    """
+
+    def __init__(self, location: BrokerLocation, timeout_seconds: float) -> None:
+        self.lock = threading.RLock()
+        self.pid = os.getpid()
+        self.location = location
+        #: Why the broker takes no messages at the moment; None when it does.
+        self.blocked_reason: str | None = None
+        #: Exchanges that are known to exist.
+        self.verified_exchanges: set[str] = set()
+        #: Exchanges that made the broker close a channel; their messages are sent alone until one gets through.
+        self.suspect_exchanges: set[str] = set()
+        self._closed_reason: str | None = None
+        self._opened = False
+        self._stream_ended = False
+        self._is_released = False
+        self._is_done: Callable[[], bool] | None = None
+        self._channel: Channel | None = None
+        self._channel_error: ChannelClosedError | None = None
+        self._next_tag = 1
+        self._confirms: Confirms | None = None
+        self._ioloop = IOLoop()
+        self._connection = _JoiningConnection(
+            location.parameters(timeout_seconds),
+            on_open_callback=self._on_open,
+            on_open_error_callback=self._on_open_error,
+            on_close_callback=self._on_close,
+            custom_ioloop=self._ioloop,
+        )
+        # pika's own limit comes first, and tells better what went wrong.
+        self._run_until(lambda: self._opened, time.monotonic() + timeout_seconds + 0.5)
+        if not self._opened:
+            reason = self._closed_reason or f"no answer within {timeout_seconds:g} s"
+            self.abort(reason)
+            raise BrokerConnectionError(f"{location}: {reason}")
+        self._connection.add_on_connection_blocked_callback(self._on_blocked)
+        self._connection.add_on_connection_unblocked_callback(self._on_unblocked)
+
+    @property
+    def is_open(self) -> bool:
+        return self._closed_reason is None
+
+    @property
+    def closed_reason(self) -> str | None:
+        """Why the connection is closed; None while it is open."""
+        return self._closed_reason
+
+    @property
+    def heartbeat_seconds(self) -> float:
+        """The heartbeat that was agreed on with the broker; 0 when there is none."""
+        return float(self._connection.params.heartbeat or 0)
+
+    @property
+    def frame_max(self) -> int:
+        return int(self._connection.params.frame_max)
+
+    def pump(self) -> None:
+        """Do what is due, and wait for nothing: heartbeats, a close, a block."""
+        if self.is_open:
+            turns = iter((False, True))
+            self._ioloop.call_later(0, self._changed)
+            self._run_until(lambda: next(turns, True), time.monotonic() + 1.0)
+
+    def channel_number(self, deadline: float) -> int:
+        """The number of the open channel; opens one when there is none.
+
+        :raises BrokerConnectionError: the connection was lost, or the broker did not answer in time.
+        """
+        if self._channel is None:
+            self._channel = self._open_channel(deadline)
+            self._next_tag = 1
+        return int(self._channel.channel_number)
+
+    def send(
+        self, chunks: Sequence[tuple[bytes, int]], content_of: Callable[[int], Content], deadline: float
+    ) -> tuple[Confirms, str | ChannelClosedError | None]:
+        """Send encoded messages and wait for the broker's answers.
+
+        :param chunks: the data of each message, with its number of frames.
+        :returns: the answers, and why there are no more of them: the channel or the connection was closed, or the
+          deadline passed (the connection is dropped then). None when all messages are answered for.
+        """
+        confirms = self._confirms = Confirms(self._next_tag, len(chunks), content_of)
+        self._next_tag += len(chunks)
+        self._channel_error = None
+        for data, frames in _joined(chunks):
+            self._connection.write_frames(data, frames)
+        self._run_until(lambda: confirms.is_done or self._channel_error is not None, deadline)
+        self._confirms = None
+        if confirms.is_done:
+            return confirms, None
+        if not self.is_open:
+            return confirms, self._closed_reason
+        if self._channel_error is not None:
+            return confirms, self._channel_error
+        reason = "no answer from the broker in time"
+        if self.blocked_reason is not None:
+            reason += f"; it takes no messages at the moment ({self.blocked_reason})"
+        # A late answer would be taken for one to a later burst.
+        self.abort(reason)
+        return confirms, reason
+
+    def exchange_exists(self, name: str, deadline: float) -> bool:
+        """Ask the broker whether it has an exchange, on a channel of its own: a missing one closes the channel.
+
+        :raises BrokerConnectionError: the connection was lost, or the broker did not answer in time.
+        :raises ChannelClosedError: the broker refused to tell.
+        """
+        if name == "" or name in self.verified_exchanges:
+            return True
+        answers: list[bool | ChannelClosedError] = []
+
+        def closed(_channel: Channel, error: Exception) -> None:
+            if not answers:
+                answers.append(_channel_closed(error))
+
+        channel = self._open_channel(deadline, confirm=False, on_close=closed)
+
+        def declared(_frame: Method[Any]) -> None:
+            answers.append(True)
+            self._changed()
+
+        channel.exchange_declare(name, passive=True, callback=declared)
+        self._await(lambda: bool(answers), deadline, "exchange.declare")
+        [answer] = answers
+        if isinstance(answer, ChannelClosedError):
+            if answer.code != 404:
+                raise answer
+            return False
+        channel.close()
+        self.verified_exchanges.add(name)
+        return True
+
+    def abort(self, reason: str) -> None:
+        """Drop the connection without a word, and free its socket."""
+        self._closed_reason = self._closed_reason or reason
+        if self._is_released:
+            return
+        self._is_released = True
+        if not self._stream_ended:
+            try:
+                self._connection.abort_stream()
+                self._run(lambda: self._stream_ended, time.monotonic() + ABORT_SECONDS)
+            except Exception:
+                # Half-open states of pika's; the socket goes with the loop.
+                logger.debug("Dropping a connection failed.", exc_info=True)
+        self._ioloop.close()
+
+    def close(self) -> None:
+        """Close in good order; drop the connection when the broker does not answer."""
+        if self.is_open:
+            self._connection.close(200, "closed by the application")
+            self._run(lambda: self._stream_ended, time.monotonic() + CLOSING_SECONDS)
+        self.abort("closed by the application")
+
+    # Waiting
+
+    def _await(self, is_done: Callable[[], bool], deadline: float, what: str) -> None:
+        self._run_until(is_done, deadline)
+        if is_done():
+            return
+        if self.is_open:
+            self.abort(f"no answer to {what} in time")
+        raise BrokerConnectionError(f"{self.location}: {self._closed_reason}")
+
+    def _run_until(self, is_done: Callable[[], bool], deadline: float) -> None:
+        """Run the connection until something is done, the connection is lost, or the deadline has passed."""
+        try:
+            self._run(lambda: not self.is_open or is_done(), deadline)
+        except Exception as error:  # noqa: BLE001 - pika lets errors of its callbacks out here, whatever they are
+            self._closed_reason = self._closed_reason or f"{type(error).__name__}: {error}"
+        if not self.is_open:
+            self.abort("lost")
+
+    def _run(self, is_done: Callable[[], bool], deadline: float) -> None:
+        self._is_done = is_done
+        try:
+            while not is_done():
+                seconds = deadline - time.monotonic()
+                if seconds <= 0:
+                    break
+                timer = self._ioloop.call_later(seconds, self._ioloop.stop)
+                self._ioloop.start()
+                self._ioloop.remove_timeout(timer)
+        finally:
+            self._is_done = None
+
+    def _changed(self) -> None:
+        """Wake the waiting call when what it waits for has come."""
+        if self._is_done is not None and self._is_done():
+            self._ioloop.stop()
+
+    # Channels
+
+    def _open_channel(
+        self, deadline: float, *, confirm: bool = True, on_close: Callable[[Channel, Exception], None] | None = None
+    ) -> Channel:
+        if not self.is_open:
+            raise BrokerConnectionError(f"{self.location}: {self._closed_reason}")
+        ready: list[Channel] = []
+
+        def opened(channel: Channel) -> None:
+            channel.add_on_close_callback(on_close or self._on_channel_closed)
+            channel.add_on_close_callback(lambda *_: self._changed())
+            if confirm:
+                channel.add_on_return_callback(self._on_return)
+                channel.confirm_delivery(self._on_confirm, callback=lambda _frame: is_ready(channel))
+            else:
+                is_ready(channel)
+
+        def is_ready(channel: Channel) -> None:
+            ready.append(channel)
+            self._changed()
+
+        self._connection.channel(on_open_callback=opened)
+        self._await(lambda: bool(ready), deadline, "channel.open")
+        return ready[0]
+
+    def _on_channel_closed(self, _channel: Channel, error: Exception) -> None:
+        self._channel = None
+        self._channel_error = _channel_closed(error)
+
+    def _on_confirm(self, answer: Method[Any]) -> None:
+        if self._confirms is None:
+            return
+        note = self._confirms.ack if isinstance(answer.method, pika.spec.Basic.Ack) else self._confirms.nack
+        try:
+            note(answer.method.delivery_tag, multiple=answer.method.multiple)
+        except UnexpectedConfirmError as error:
+            self._closed_reason = str(error)
+        self._changed()
+
+    def _on_return(
+        self, _channel: Channel, method: pika.spec.Basic.Return, properties: pika.BasicProperties, body: bytes
+    ) -> None:
+        if self._confirms is not None:
+            content = Content(
+                method.exchange or "", method.routing_key or "", properties.message_id, body, properties.headers
+            )
+            self._confirms.returned(content, f"{method.reply_code} {method.reply_text}")
+
+    # The connection
+
+    def _on_open(self, _connection: pika.connection.Connection) -> None:
+        self._opened = True
+        self._changed()
+
+    def _on_open_error(self, _connection: pika.connection.Connection, error: BaseException | str) -> None:
+        self._stream_ended = True
+        self._closed_reason = self._closed_reason or describe(error)
+        self._changed()
+
+    def _on_close(self, _connection: pika.connection.Connection, error: BaseException) -> None:
+        self._stream_ended = True
+        self._closed_reason = self._closed_reason or describe(error)
+        self._changed()
+
+    def _on_blocked(self, _connection: pika.connection.Connection, answer: Method[Any]) -> None:
+        self.blocked_reason = answer.method.reason or "no reason given"
+
+    def _on_unblocked(self, _connection: pika.connection.Connection, _answer: Method[Any]) -> None:
+        self.blocked_reason = None
+
+
+def _joined(chunks: Sequence[tuple[bytes, int]]) -> list[tuple[bytes, int]]:
+    """Join the data of messages into few pieces, with the number of frames of each."""
+    pieces: list[tuple[bytes, int]] = []
+    parts: list[bytes] = []
+    size = frames = 0
+    for data, count in chunks:
+        parts.append(data)
+        size += len(data)
+        frames += count
+        if size >= WRITE_BYTES:
+            pieces.append((b"".join(parts), frames))
+            parts, size, frames = [], 0, 0
+    if parts:
+        pieces.append((b"".join(parts), frames))
+    return pieces
+
+
+def _channel_closed(error: Exception) -> ChannelClosedError:
+    if isinstance(error, ChannelClosedByBroker):
+        return ChannelClosedError(error.reply_code, error.reply_text)
+    return ChannelClosedError(0, describe(error))
+
+
+def describe(error: BaseException | str) -> str:
+    """Say in one line why a connection could not be opened, or was closed."""
+    if isinstance(error, str):
+        return error
+    if isinstance(error, ConnectionClosedByBroker):
+        return f"closed by the broker: {error.reply_code} {error.reply_text}"
+    cause = _innermost(error)
+    detail = ": ".join(str(part) for part in cause.args if isinstance(part, (str, int)) and str(part))
+    hint = next((hint for kind, hint in HINTS if isinstance(cause, kind)), type(cause).__name__)
+    return f"{hint}: {detail}" if detail else hint
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """pika wraps the reason in one error for each layer that saw it."""
+    while True:
+        wrapped = [getattr(error, "exception", None), *reversed(getattr(error, "exceptions", ())), *error.args]
+        inner = next((one for one in wrapped if isinstance(one, BaseException)), None)
+        if inner is None:
+            return error
+        error = inner
+
+
+HINTS: tuple[tuple[type[BaseException], str], ...] = (
+    (ProbableAuthenticationError, "the login was refused"),
+    (ProbableAccessDeniedError, "the virtual host is missing, or closed to this user"),
+    (IncompatibleProtocolError, "the connection was closed during the handshake"),
+    (AMQPConnectorStackTimeout, "no answer in time"),
+    (ConnectionOpenAborted, "no answer in time"),
+    (AMQPHeartbeatTimeout, "heartbeats were missed"),
+    (StreamLostError, "the connection was lost"),
+    (ConnectionRefusedError, "nothing listens there"),
+    (TimeoutError, "no answer in time"),
+    (socket.gaierror, "the host name cannot be resolved"),
+)

@@ -1,0 +1,176 @@
+"""Publishing the messages of one call over one connection, until the outcome of each is known or time is up.
+
+A message is ACKED only when the broker confirmed it and did not return it. What the broker cannot take must not cost
+the other messages their answers: missing exchanges are asked for first, messages that cannot be encoded are never
+sent, and when the broker closes the channel all the same, the unanswered messages go again, each alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+
+from ..outcome import ACKED, Outcome, OutcomeKind
+from .confirms import Content
+from .connection import BrokerConnection, BrokerConnectionError, ChannelClosedError
+from .message import EncodedMessage, InvalidMessageError, Message, encode
+
+#: Reply codes that tell of the destination: no such exchange, no permission, exchange locked.
+DESTINATION_CODES = frozenset({403, 404, 405})
+
+
+class Delivery:
+    """The messages of one call.
+
+    :param groups: messages that belong together: when one of a group cannot be sent, none of the group is.
+    :param deadline: on the monotonic clock.
+    """
+
+    def __init__(self, groups: Sequence[Sequence[Message]], deadline: float) -> None:
+        self._messages = [message for group in groups for message in group]
+        self._groups = _indexes_of(groups)
+        self._deadline = deadline
+        self._outcomes: list[Outcome | None] = [None] * len(self._messages)
+        self._encoded: dict[int, EncodedMessage] = {}
+
+    def run(self, connection: BrokerConnection) -> None:
+        """Send everything over an open connection."""
+        try:
+            self._encode_all(connection)
+            self._refuse_missing_exchanges(connection)
+            suspects = connection.suspect_exchanges
+            together = [index for index in self._open() if self._messages[index].exchange not in suspects]
+            # The messages of exchanges that closed a channel before go last, when nothing else is at stake.
+            alone = [index for index in self._open() if self._messages[index].exchange in suspects]
+            alone = self._send_together(connection, together) + alone
+            for index in alone:
+                self._send_alone(connection, index)
+        except BrokerConnectionError as error:
+            self.give_up(str(error))
+
+    def give_up(self, reason: str) -> None:
+        """Call all messages without an outcome unknown."""
+        for index in self._open():
+            self._outcomes[index] = Outcome(OutcomeKind.UNKNOWN, reason)
+
+    def outcomes(self) -> list[list[Outcome]]:
+        """The outcome of each message, by group."""
+        unanswered = Outcome(OutcomeKind.UNKNOWN, "no answer from the broker")
+        return [[self._outcomes[index] or unanswered for index in group] for group in self._groups]
+
+    def _open(self) -> list[int]:
+        return [index for index, outcome in enumerate(self._outcomes) if outcome is None]
+
+    def _encode_all(self, connection: BrokerConnection) -> None:
+        channel_number = connection.channel_number(self._deadline)
+        for group in self._groups:
+            for index in group:
+                try:
+                    self._encoded[index] = encode(
+                        self._messages[index],
+                        channel_number=channel_number,
+                        frame_max=connection.frame_max,
+                        login=connection.location.login,
+                    )
+                except InvalidMessageError as error:
+                    self._withhold(group, index, Outcome(OutcomeKind.INVALID, str(error)))
+                    break
+
+    def _refuse_missing_exchanges(self, connection: BrokerConnection) -> None:
+        """A publish to a missing exchange would close the channel, with other messages in flight."""
+        problems: dict[str, Outcome] = {}
+        for exchange in dict.fromkeys(self._messages[index].exchange or "" for index in self._open()):
+            problem = self._problem_with(connection, exchange)
+            if problem is not None:
+                problems[exchange] = problem
+        for group in self._groups:
+            for index in group:
+                problem = problems.get(self._messages[index].exchange or "")
+                if problem is not None and self._outcomes[index] is None:
+                    self._withhold(group, index, problem)
+                    break
+
+    def _problem_with(self, connection: BrokerConnection, exchange: str) -> Outcome | None:
+        try:
+            if connection.exchange_exists(exchange, self._deadline):
+                return None
+        except ChannelClosedError as error:
+            return Outcome(OutcomeKind.REFUSED, f"{error}")
+        return Outcome(OutcomeKind.REFUSED, f"404 NOT_FOUND - no exchange {exchange!r} in the virtual host")
+
+    def _withhold(self, group: Iterable[int], culprit: int, outcome: Outcome) -> None:
+        """One message of the group cannot be sent, so none is."""
+        for index in group:
+            self._outcomes[index] = Outcome(
+                outcome.kind,
+                outcome.reason if index == culprit else f"not sent, as another message of its signal: {outcome.reason}",
+            )
+
+    def _send_together(self, connection: BrokerConnection, indexes: list[int]) -> list[int]:
+        """Send messages in one go; return those that have to be sent again, each alone."""
+        if not indexes:
+            return []
+        chunks = [(self._encoded[index].data, self._encoded[index].frames) for index in indexes]
+        confirms, problem = connection.send(chunks, lambda number: self._content(indexes[number]), self._deadline)
+        unanswered = Outcome(OutcomeKind.UNKNOWN, str(problem))
+        again: list[int] = []
+        for index, outcome in zip(indexes, confirms.outcomes(unanswered), strict=True):
+            if outcome is unanswered and isinstance(problem, ChannelClosedError):
+                again.append(index)
+            else:
+                self._outcomes[index] = outcome
+        if again:
+            # Something changed since the exchanges were verified.
+            connection.verified_exchanges.clear()
+        return again
+
+    def _send_alone(self, connection: BrokerConnection, index: int) -> None:
+        """Send one message with nothing else in flight, so that whatever the broker does is its answer to this one."""
+        message = self._messages[index]
+        exchange = message.exchange or ""
+        if time.monotonic() >= self._deadline:
+            self._outcomes[index] = Outcome(OutcomeKind.UNKNOWN, "not sent: no time was left")
+            return
+        problem = self._problem_with(connection, exchange)
+        if problem is not None:
+            self._outcomes[index] = problem
+            return
+        encoded = encode(
+            message,
+            channel_number=connection.channel_number(self._deadline),
+            frame_max=connection.frame_max,
+            login=connection.location.login,
+        )
+        self._encoded[index] = encoded
+        confirms, closed = connection.send(
+            [(encoded.data, encoded.frames)], lambda _: self._content(index), self._deadline
+        )
+        [outcome] = confirms.outcomes(Outcome(OutcomeKind.UNKNOWN, str(closed)))
+        if isinstance(closed, ChannelClosedError):
+            connection.suspect_exchanges.add(exchange)
+            kind = OutcomeKind.REFUSED if closed.code in DESTINATION_CODES else OutcomeKind.INVALID
+            outcome = Outcome(kind, str(closed))
+        elif outcome is ACKED:
+            connection.suspect_exchanges.discard(exchange)
+        self._outcomes[index] = outcome
+
+    def _content(self, index: int) -> Content:
+        message = self._messages[index]
+        properties = message.properties
+        return Content(
+            exchange=message.exchange or "",
+            routing_key=message.routing_key or "",
+            message_id=properties.message_id if properties else None,
+            body=self._encoded[index].body,
+            headers=properties.headers if properties else None,
+            mandatory=bool(message.mandatory),
+        )
+
+
+def _indexes_of(groups: Sequence[Sequence[Message]]) -> list[range]:
+    ranges: list[range] = []
+    start = 0
+    for group in groups:
+        ranges.append(range(start, start + len(group)))
+        start += len(group)
+    return ranges

@@ -1,0 +1,289 @@
+"""The publisher: one connection for each thread, opened when it is needed, and an answer for each message.
+
+What it says of a message is never more than the broker said. A connection whose answers are overdue is dropped.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from flask import Flask
+
+from ..errors import PartialDeliveryError, PublishError, SetupError
+from ..outcome import Outcome, OutcomeKind
+from .connection import BrokerConnection, BrokerConnectionError
+from .delivery import Delivery
+from .location import BrokerLocation
+from .message import Message
+
+#: How long a publish may take in all, when neither the call nor the application says.
+DEFAULT_TIMEOUT_SECONDS = 30.0
+
+#: How long opening a connection may take at the most.
+CONNECT_TIMEOUT_SECONDS = 10.0
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True)
+class PublisherStatus:
+    """What a publisher knows about the broker.
+
+    :param connected: a connection is open.
+    :param blocked: the broker takes no messages at the moment (memory or disk alarm).
+    :param reason: why it is not connected, or blocked; None when neither is so.
+    """
+
+    connected: bool
+    blocked: bool
+    reason: str | None
+
+
+class Publisher:
+    """Publishes messages and waits until the broker has confirmed them. A Flask extension.
+
+    - A call returns only when every message is confirmed: acked, and not returned.
+    - Otherwise the error tells the outcome of each message.
+    - Each thread has a connection of its own; a process that was forked never uses its parent's.
+    - A lost connection is opened again by the next call.
+
+    :param app: the application; ``Publisher().init_app(app)`` does the same.
+    :param url: the broker; ``SIGNALBUS_RABBITMQ_URL`` in the application's configuration when not given.
+    :param timeout_seconds: how long a publish may take; ``SIGNALBUS_RABBITMQ_TIMEOUT_SECONDS`` in the application's
+      configuration, or 30 seconds, when not given.
+
+    https://www.rabbitmq.com/docs/confirms
+    """
+
+    def __init__(
+        self, app: Flask | None = None, *, url: str | None = None, timeout_seconds: float | None = None
+    ) -> None:
+        self._location = BrokerLocation(url) if url is not None else None
+        self._timeout_seconds = timeout_seconds
+        self._connections = _Connections()
+        # At the end of the process, connections are closed in good order.
+        self._finalizer = weakref.finalize(self, self._connections.close)
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Take the settings from the application, and register there.
+
+        :raises SetupError: there is no URL, or it cannot be used.
+        """
+        if self._location is None:
+            url = app.config.get("SIGNALBUS_RABBITMQ_URL")
+            if not url:
+                raise SetupError(
+                    "Where is RabbitMQ? Set SIGNALBUS_RABBITMQ_URL in the application's configuration, for example "
+                    "amqp://user:password@localhost:5672/ (or give Publisher a url)."
+                )
+            self._location = BrokerLocation(str(url))
+        if self._timeout_seconds is None:
+            self._timeout_seconds = _positive(app.config.get("SIGNALBUS_RABBITMQ_TIMEOUT_SECONDS"))
+        app.extensions.setdefault("signalbus_rabbitmq", self)
+        publishers = app.extensions.setdefault("signalbus_publishers", [])
+        if self not in publishers:
+            publishers.append(self)
+
+    def __enter__(self) -> Publisher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Publisher {self._location or 'without a URL'}>"
+
+    @property
+    def location(self) -> BrokerLocation:
+        """Where the broker is. ``str()`` of it has no password."""
+        if self._location is None:
+            raise SetupError("This Publisher has no URL yet. Give it one, or call init_app.")
+        return self._location
+
+    def publish_messages(self, messages: Iterable[Message], *, timeout_seconds: float | None = None) -> None:
+        """Publish messages; return when the broker has confirmed each of them.
+
+        :param timeout_seconds: how long it may take in all.
+        :raises PublishError: not every message was confirmed; its ``outcomes`` has one for each, in order.
+        """
+        outcomes = [outcome for [outcome] in self._publish([[message] for message in messages], timeout_seconds)]
+        if any(outcome.kind is not OutcomeKind.ACKED for outcome in outcomes):
+            raise PublishError(outcomes)
+
+    def publish_signals(
+        self,
+        signals: Iterable[S],
+        message_of: Callable[[S], Message | Sequence[Message]],
+        *,
+        timeout_seconds: float | None = None,
+    ) -> None:
+        """Publish the messages of signals; return when the broker has confirmed all of them.
+
+        When a signal has a message that cannot be sent, none of its messages is sent, and the other signals are not
+        held up. A signal without messages counts as delivered.
+
+        :param message_of: tells the message of a signal, or its messages. When it raises, the signal is invalid.
+        :raises PartialDeliveryError: not every signal was delivered. A signal whose messages fared differently has the
+          worst outcome of them: unknown, then invalid, then refused.
+        """
+        listed = list(signals)
+        failed: dict[int, Outcome] = {}
+        groups: list[list[Message]] = []
+        for index, signal in enumerate(listed):
+            try:
+                groups.append(_as_list(message_of(signal)))
+            except Exception as error:  # noqa: BLE001 - whatever the application's code raises is this signal's fault
+                failed[index] = Outcome(OutcomeKind.INVALID, f"{type(error).__name__}: {error}")
+                groups.append([])
+        for index, outcomes in enumerate(self._publish(groups, timeout_seconds)):
+            bad = [outcome for outcome in outcomes if outcome.kind is not OutcomeKind.ACKED]
+            if bad:
+                failed[index] = min(bad, key=lambda outcome: _WORST_FIRST.index(outcome.kind))
+        if failed:
+            raise PartialDeliveryError(
+                delivered=[signal for index, signal in enumerate(listed) if index not in failed],
+                failed=[(listed[index], outcome) for index, outcome in sorted(failed.items())],
+            )
+
+    def connect(self, timeout_seconds: float | None = None) -> None:
+        """Open this thread's connection now, if it is not open.
+
+        :raises BrokerConnectionError: the broker cannot be reached.
+        """
+        self._open_connection(CONNECT_TIMEOUT_SECONDS if timeout_seconds is None else timeout_seconds)
+
+    def keep_alive(self) -> None:
+        """Serve this thread's connection without waiting: answer heartbeats, notice a close or a block.
+
+        A thread that waits long between two publishes should call it at least twice in a heartbeat's time.
+        """
+        connection = self._connections.mine()
+        if connection is not None:
+            with connection.lock:
+                connection.pump()
+
+    def status(self) -> PublisherStatus:
+        """The state of this thread's connection, as far as is known without asking the broker."""
+        connection = self._connections.mine()
+        if connection is None:
+            return PublisherStatus(False, False, self._connections.last_error or "not connected yet")
+        if not connection.is_open:
+            return PublisherStatus(False, False, connection.closed_reason)
+        return PublisherStatus(True, connection.blocked_reason is not None, connection.blocked_reason)
+
+    @property
+    def heartbeat_seconds(self) -> float:
+        """The heartbeat of this thread's connection; 0 when there is none."""
+        connection = self._connections.mine()
+        return connection.heartbeat_seconds if connection is not None and connection.is_open else 0.0
+
+    def disconnect(self) -> None:
+        """Close this thread's connection."""
+        self._connections.close_mine()
+
+    def close(self) -> None:
+        """Close the connections of all threads. A later publish opens a new one."""
+        self._connections.close()
+
+    def _publish(self, groups: list[list[Message]], timeout_seconds: float | None) -> list[list[Outcome]]:
+        timeout = _positive(timeout_seconds) or self._timeout_seconds or DEFAULT_TIMEOUT_SECONDS
+        deadline = time.monotonic() + timeout
+        delivery = Delivery(groups, deadline)
+        if any(groups):
+            try:
+                connection = self._open_connection(min(timeout, CONNECT_TIMEOUT_SECONDS))
+            except BrokerConnectionError as error:
+                delivery.give_up(f"not sent: {error}")
+            else:
+                with connection.lock:
+                    if connection.blocked_reason is not None:
+                        delivery.give_up(f"not sent: the broker takes no messages ({connection.blocked_reason})")
+                    else:
+                        delivery.run(connection)
+        return delivery.outcomes()
+
+    def _open_connection(self, timeout_seconds: float) -> BrokerConnection:
+        connection = self._connections.mine()
+        if connection is not None:
+            with connection.lock:
+                # The broker may have closed it since it was used last.
+                connection.pump()
+            if connection.is_open:
+                return connection
+        return self._connections.open(self.location, timeout_seconds)
+
+
+class _Connections:
+    """The connections of one publisher, by thread. Those of threads that ended are closed when the next is opened."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_thread: dict[threading.Thread, BrokerConnection] = {}
+        #: Why the last try to open a connection failed.
+        self.last_error: str | None = None
+
+    def mine(self) -> BrokerConnection | None:
+        connection = self._by_thread.get(threading.current_thread())
+        # After a fork the socket belongs to the parent. It is not touched: a close would end the parent's connection.
+        return connection if connection is not None and connection.pid == os.getpid() else None
+
+    def open(self, location: BrokerLocation, timeout_seconds: float) -> BrokerConnection:
+        try:
+            connection = BrokerConnection(location, timeout_seconds)
+        except BrokerConnectionError as error:
+            self.last_error = str(error)
+            raise
+        self.last_error = None
+        with self._lock:
+            ended = [thread for thread in self._by_thread if not thread.is_alive()]
+            orphans = [self._by_thread.pop(thread) for thread in ended]
+            self._by_thread[threading.current_thread()] = connection
+        _close_all(orphans)
+        return connection
+
+    def close_mine(self) -> None:
+        with self._lock:
+            connection = self._by_thread.pop(threading.current_thread(), None)
+        if connection is not None:
+            _close_all([connection])
+
+    def close(self) -> None:
+        with self._lock:
+            connections = list(self._by_thread.values())
+            self._by_thread.clear()
+        _close_all(connections)
+
+
+def _close_all(connections: Iterable[BrokerConnection]) -> None:
+    for connection in connections:
+        if connection.pid == os.getpid():
+            # Waits for a publish that another thread has under way, which ends by its deadline.
+            with connection.lock:
+                connection.close()
+
+
+_WORST_FIRST = (OutcomeKind.UNKNOWN, OutcomeKind.INVALID, OutcomeKind.REFUSED)
+
+
+def _as_list(messages: Message | Sequence[Message]) -> list[Message]:
+    listed = [messages] if isinstance(messages, Message) else list(messages)
+    for message in listed:
+        if not isinstance(message, Message):
+            raise TypeError(f"a Message or a sequence of them is expected, not {type(message).__name__}")
+    return listed
+
+
+def _positive(seconds: Any) -> float | None:
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0:
+        raise SetupError(f"A timeout is a number of seconds above zero, not {seconds!r}.")
+    return float(seconds)

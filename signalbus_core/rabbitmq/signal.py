@@ -1,0 +1,130 @@
+"""A ready-made signal: the model says which message it stands for, everything else is done here."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+from urllib.parse import quote
+
+from flask import current_app
+from pika.spec import BasicProperties
+from sqlalchemy import inspect as sqlalchemy_inspect
+
+from .message import PROPERTIES, Message
+from .publisher import Publisher
+
+#: AMQP's limit for a short string, in bytes.
+LONGEST_ID = 255
+
+_creating = threading.Lock()
+
+
+class RabbitMQSignal:
+    """Mixin that makes a model a signal model for RabbitMQ; put it before ``db.Model``.
+
+    ::
+
+        class OrderPlaced(RabbitMQSignal, db.Model):
+            signalbus_exchange = "orders"
+            signalbus_routing_key = "order.placed"
+
+            id = db.Column(db.BigInteger, primary_key=True)
+            order_id = db.Column(db.BigInteger, nullable=False)
+
+            def signalbus_message(self) -> Message:
+                return Message(None, None, json.dumps({"order_id": self.order_id}))
+
+    Messages are persistent and mandatory. What the message leaves open is filled in: ``message_id`` (the same on every
+    resend, so that consumers can drop duplicates), ``type`` (the class name), ``timestamp`` (of sending) and
+    ``content_type`` (``text/plain`` for text, else ``application/octet-stream``). What the message sets, wins.
+    """
+
+    #: The exchange of messages that name none.
+    signalbus_exchange: str | None = None
+
+    #: The routing key of messages that name none.
+    signalbus_routing_key: str | None = None
+
+    #: Signals that are sent and deleted in one transaction.
+    signalbus_burst_count: int = 500
+
+    def signalbus_message(self) -> Message | Sequence[Message]:
+        """Return the message of this signal, or its messages. To be defined by the model."""
+        raise TypeError(f"{type(self).__name__} must define signalbus_message(self) and return a Message.")
+
+    def send_signalbus_message(self) -> None:
+        """Send this signal."""
+        _publisher().publish_signals([self], prepared_messages)
+
+    @classmethod
+    def send_signalbus_messages(cls, instances: Sequence[Any]) -> None:
+        """Send many signals at once."""
+        _publisher().publish_signals(instances, prepared_messages)
+
+
+def prepared_messages(signal: RabbitMQSignal) -> list[Message]:
+    """The messages of a signal, with everything filled in that they leave open."""
+    messages = signal.signalbus_message()
+    if isinstance(messages, Message):
+        messages = [messages]
+    return [_prepared(signal, message, number) for number, message in enumerate(messages, start=1)]
+
+
+def _prepared(signal: RabbitMQSignal, message: Message, number: int) -> Message:
+    if not isinstance(message, Message):
+        raise TypeError(f"signalbus_message() must return a Message or several, not {type(message).__name__}")
+    given = message.properties if message.properties is not None else BasicProperties()
+    properties = BasicProperties(**{name: getattr(given, name) for name in PROPERTIES})
+    is_text = isinstance(message.body, str)
+    defaults = {
+        "delivery_mode": 2,
+        "type": type(signal).__name__,
+        "timestamp": int(time.time()),
+        "content_type": "text/plain" if is_text else "application/octet-stream",
+        "content_encoding": "utf-8" if is_text else None,
+        "message_id": None if properties.message_id is not None else message_id(signal, number),
+    }
+    for name, value in defaults.items():
+        if getattr(properties, name) is None:
+            setattr(properties, name, value)
+    return replace(
+        message,
+        exchange=signal.signalbus_exchange if message.exchange is None else message.exchange,
+        routing_key=signal.signalbus_routing_key if message.routing_key is None else message.routing_key,
+        properties=properties,
+    )
+
+
+def message_id(signal: Any, number: int = 1) -> str:
+    """The id of a signal's message: its table and primary key, the same on every resend.
+
+    Parts are escaped, so that no two signals share an id; the signal's further messages end in ``#2``, ``#3``. An id
+    that AMQP could not carry is shortened to a digest.
+
+    :param number: which of the signal's messages it is, from 1.
+    """
+    state: Any = sqlalchemy_inspect(signal)
+    key = state.identity or state.mapper.primary_key_from_instance(signal)
+    parts = [state.mapper.local_table.fullname, *(part.hex() if isinstance(part, bytes) else str(part) for part in key)]
+    text = ":".join(quote(part, safe="-_.~ @+,=/") for part in parts) + (f"#{number}" if number > 1 else "")
+    if len(text) > LONGEST_ID:
+        return (
+            f"{parts[0][:100].encode('ascii', 'replace').decode()}:sha256-{hashlib.sha256(text.encode()).hexdigest()}"
+        )
+    return text
+
+
+def _publisher() -> Publisher:
+    """The publisher of the application; made from its configuration when it has none."""
+    publisher = current_app.extensions.get("signalbus_rabbitmq")
+    if publisher is None:
+        with _creating:
+            publisher = current_app.extensions.get("signalbus_rabbitmq")
+            if publisher is None:
+                publisher = Publisher(current_app._get_current_object())  # type: ignore[attr-defined]
+    assert isinstance(publisher, Publisher)
+    return publisher

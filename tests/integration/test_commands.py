@@ -1,0 +1,138 @@
+"""`flask signalbus`, in a process of its own, against a real PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from tests.support.waiting import eventually
+
+APPLICATION = """
+import os
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+from signalbus_core import SignalBusMixin
+
+class Database(SignalBusMixin, SQLAlchemy):
+    pass
+
+app = Flask(__name__)
+app.config["SQLALCHEMY_DATABASE_URI"] = os.environ["TEST_DATABASE_URL"]
+db = Database(app)
+
+class Apple(db.Model):
+    id = db.Column(db.Integer, primary_key=True)
+    def send_signalbus_message(self):
+        print("sent", self.id, flush=True)
+
+class Bad(db.Model):
+    id = db.Column(db.Integer, primary_key=True)
+    def send_signalbus_message(self):
+        raise ValueError("bad day")
+
+with app.app_context():
+    db.create_all()
+"""
+
+
+class Commands:
+    def __init__(self, directory: Path, database_url: str) -> None:
+        self.directory = directory
+        (directory / "shop.py").write_text(APPLICATION)
+        self.environ = os.environ | {"FLASK_APP": "shop", "TEST_DATABASE_URL": database_url}
+        self.url = database_url
+        self.run("signals")
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "flask", "signalbus", *arguments]
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*arguments), cwd=self.directory, env=self.environ, capture_output=True, text=True, check=False
+        )
+
+    def write(self, table: str, *ids: int) -> None:
+        engine = sa.create_engine(self.url)
+        with engine.begin() as connection:
+            for number in ids:
+                connection.execute(sa.text(f"INSERT INTO {table} VALUES ({number})"))
+        engine.dispose()
+
+
+@pytest.fixture
+def commands(tmp_path: Path, database_url: str) -> Commands:
+    return Commands(tmp_path, database_url)
+
+
+def test_signals_lists_the_models(commands: Commands) -> None:
+    assert commands.run("signals").stdout.split() == ["Apple", "Bad"]
+
+
+def test_pending_counts_by_model(commands: Commands) -> None:
+    commands.write("apple", 1, 2)
+    assert [line.split() for line in commands.run("pending").stdout.splitlines()] == [["Apple", "2"], ["Bad", "0"]]
+
+
+def test_flushmany_sends_everything_and_says_how_much(commands: Commands) -> None:
+    commands.write("apple", 1, 2)
+    done = commands.run("flushmany")
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == ["sent 1", "sent 2", "2 signals sent."]
+
+
+def test_flushmany_sends_only_the_named_models_and_warns_of_a_wrong_name(commands: Commands) -> None:
+    commands.write("apple", 1)
+    commands.write("bad", 1)
+    done = commands.run("flushmany", "Apple", "Nonsense")
+    assert done.returncode == 0
+    assert "1 signals sent." in done.stdout
+    assert "Nonsense" in done.stderr
+
+
+def test_flushmany_with_wrong_names_only_sends_nothing_and_fails(commands: Commands) -> None:
+    commands.write("apple", 1)
+    done = commands.run("flushmany", "Nonsense")
+    assert done.returncode == 1
+    assert "sent 1" not in done.stdout
+
+
+def test_a_failing_sender_is_an_error_without_a_traceback(commands: Commands) -> None:
+    commands.write("bad", 1)
+    done = commands.run("flushmany")
+    assert done.returncode == 1
+    assert "Error: ValueError: bad day" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "soon"])
+def test_a_wrong_repeat_interval_is_a_usage_error(commands: Commands, seconds: str) -> None:
+    assert commands.run("flushmany", "--repeat", seconds).returncode == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_repeat_goes_on_after_errors_and_ends_at_once_when_asked_to(commands: Commands, number: int) -> None:
+    output = commands.directory / "output"
+    commands.write("bad", 1)
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            commands.command("flushmany", "-r", "0.2"),
+            cwd=commands.directory,
+            env=commands.environ,
+            stdout=file,
+            stderr=file,
+        )
+        try:
+            eventually(lambda: "A round failed" in output.read_text())
+            commands.write("apple", 5)
+            eventually(lambda: "sent 5" in output.read_text())
+            process.send_signal(number)
+            assert process.wait(5) == 0
+        finally:
+            process.kill()
+            process.wait()
