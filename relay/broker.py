@@ -5,16 +5,18 @@ With the broker away or blocked, a worker finds out here, and locks no rows.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 
-from signalbus_core import SignalBusError
-from signalbus_core.rabbitmq import Publisher
+from signalbus_core.rabbitmq import BrokerConnectionError, Publisher
 
 from .announce import Announcer
 from .health import Health
 from .metrics import Metrics
 from .pacing import Backoff
+
+logger = logging.getLogger("signalbus.relay.broker")
 
 #: The longest pause between two tries to reach the broker.
 LONGEST_RECONNECT_SECONDS = 30.0
@@ -48,8 +50,8 @@ class BrokerLink:
     @property
     def pump_every_seconds(self) -> float:
         """How often :meth:`is_ready` must be called, so that no heartbeat is missed."""
-        heartbeats = [publisher.heartbeat_seconds for publisher in self._publishers if publisher.heartbeat_seconds]
-        return min(heartbeats, default=20.0) / 2
+        heartbeats = [publisher.heartbeat_seconds for publisher in self._publishers]
+        return min((seconds for seconds in heartbeats if seconds), default=20.0) / 2
 
     def retry_in_seconds(self) -> float:
         """How long until the next try to reach the broker."""
@@ -61,6 +63,7 @@ class BrokerLink:
         Of several brokers one is enough: only the models that need another one have to wait then.
         """
         if not self._publishers:
+            self._health.set_broker("unused")
             return True
         due = self._clock() >= self._retry_at
         problems = [problem for publisher in self._publishers if (problem := self._serve(publisher, due))]
@@ -74,25 +77,27 @@ class BrokerLink:
     def _serve(self, publisher: Publisher, due: bool) -> str | None:
         """Keep one connection alive, or open it; return what keeps it from being used."""
         publisher.keep_alive()
-        thing = f"Broker {publisher.safe_url}"
-        if not publisher.is_connected and due:
+        if due and not publisher.status().connected:
             try:
                 publisher.connect()
-            except SignalBusError as error:
-                self._announcer.trouble(thing, "broker_down", str(error))
+            except BrokerConnectionError:
+                logger.debug("%s cannot be reached.", publisher.location, exc_info=True)
         status = publisher.status()
         self._metrics.set_broker(up=status.connected, blocked=status.blocked)
-        if not publisher.is_connected:
-            self._health.broker_down(status.last_error or "not connected")
-            return status.last_error or "not connected"
-        if publisher.blocked_reason is not None:
-            self._health.broker_blocked(publisher.blocked_reason)
-            self._announcer.trouble(thing, "broker_blocked", f"blocked by the broker ({publisher.blocked_reason})")
-            return publisher.blocked_reason
-        self._health.broker_up()
-        self._announcer.fine(thing, "broker_up")
-        return None
+        thing = f"Broker {publisher.location}"
+        if not status.connected:
+            self._health.set_broker("down", status.reason)
+            self._announcer.trouble(thing, "broker_down", status.reason or "not connected")
+        elif status.blocked:
+            self._health.set_broker("blocked", status.reason)
+            self._announcer.trouble(thing, "broker_blocked", f"takes no messages ({status.reason})")
+        else:
+            self._health.set_broker("up")
+            self._announcer.fine(thing, "broker_up")
+            return None
+        return status.reason or "not connected"
 
     def close(self) -> None:
+        """Close this thread's connections."""
         for publisher in self._publishers:
-            publisher.close_thread()
+            publisher.disconnect()

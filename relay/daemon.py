@@ -6,7 +6,6 @@ A database or a broker that is away ends nothing. A thread that died, or a table
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import signal
 import threading
@@ -130,7 +129,8 @@ class Daemon:
         return server
 
     def _start_threads(self) -> None:
-        for part in (self._lookout, *self._workers):
+        parts: list[Lookout | Worker] = [self._lookout, *self._workers]
+        for part in parts:
             self._health.beat(part.name)
             # Daemon threads: one that hangs in a send method must not keep the process after the drain timeout.
             thread = threading.Thread(target=part.run, name=part.name, daemon=True)

@@ -103,9 +103,9 @@ class Probe:
         self.database_is_up = not down
         self._metrics.set_database_up(not down)
         if down:
-            self._health.database_down("; ".join(down))
+            self._health.set_database("down", "; ".join(down))
         else:
-            self._health.database_up()
+            self._health.set_database("up")
 
     def _verify(self, bind_key: str | None, engine: Engine) -> None:
         if bind_key in self._verified:

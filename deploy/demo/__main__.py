@@ -137,7 +137,7 @@ def watch(
             if customers.exit_code != 0:
                 log = (directory / "customers.log").read_text(errors="replace")
                 raise DemoError(f"The customers could not place their orders:\n{log[-2000:]}")
-            if restarted and ledger.missing() == 0:
+            if restarted and victim.is_up() and ledger.missing() == 0:
                 say("Every order has arrived.", ledger)
                 return
         progress = ledger.received + len(ledger.committed)

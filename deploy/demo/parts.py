@@ -33,8 +33,10 @@ class Relay:
         self._environ = dict(environ)
         self._log_path = directory / f"relay-{number}.log"
         self._process: subprocess.Popen[bytes] | None = None
+        self._starts = 0
 
     def start(self) -> None:
+        self._starts += 1
         command = [Path(sys.executable).with_name("signalbus-relay"), "run"]
         options = ["--app", "deploy.demo.shop:create_app", "--http", "127.0.0.1:0", "--log-level", "INFO"]
         with self._log_path.open("ab") as log:
@@ -47,6 +49,10 @@ class Relay:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+    def is_up(self) -> bool:
+        """Whether the process that was started last has begun to relay."""
+        return self.log().count("action=started") == self._starts
 
     def has_ended(self) -> bool:
         return self._process is not None and self._process.poll() is not None
@@ -64,9 +70,10 @@ class Relay:
             return self._process.returncode
 
     def log_tail(self, lines: int = 15) -> str:
-        if not self._log_path.exists():
-            return ""
-        return "\n".join(self._log_path.read_text(errors="replace").splitlines()[-lines:])
+        return "\n".join(self.log().splitlines()[-lines:])
+
+    def log(self) -> str:
+        return self._log_path.read_text(errors="replace") if self._log_path.exists() else ""
 
 
 class Customers:

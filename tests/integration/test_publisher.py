@@ -420,7 +420,7 @@ def test_delivered_and_failed_signals_are_told_apart(publisher: Publisher, broke
         publisher.publish_signals([*messages, "raises"], message_of)
 
     assert raised.value.delivered == ["good", "two", "none"]
-    failed = {signal: outcome for signal, outcome in raised.value.failed}
+    failed = dict(raised.value.failed)
     assert {signal: outcome.cause for signal, outcome in failed.items()} == {
         "unroutable": "returned",
         "half": "invalid",
@@ -517,6 +517,6 @@ def test_amqps_urls_are_encrypted_and_verified(certificates: Path) -> None:
         with Publisher(url=f"amqps://guest:guest@127.0.0.1:{server.tls_port}/%2F?{query}") as publisher:
             publisher.publish_messages([Message("", queue, b"over TLS")])
         assert [message.text for message in broker.take_all(queue)] == ["over TLS"]
-        with pytest.raises(BrokerConnectionError, match="SSL|TLS|certificate"):
+        with pytest.raises(BrokerConnectionError, match=r"SSL|TLS|certificate"):
             Publisher(url=f"amqps://guest:guest@127.0.0.1:{server.tls_port}/%2F").connect(5)
         broker.close()

@@ -159,7 +159,7 @@ class PrivatePostgres:
         if self._process is None:
             return
         children = subprocess.run(
-            ["ps", "-o", "pid=", "--ppid", str(self._process.pid)], capture_output=True, text=True
+            ["ps", "-o", "pid=", "--ppid", str(self._process.pid)], capture_output=True, text=True, check=False
         )
         for pid in [self._process.pid, *(int(pid) for pid in children.stdout.split())]:
             with contextlib.suppress(ProcessLookupError):

@@ -98,6 +98,5 @@ def test_no_model_with_work_waits_longer_than_one_round(finds: list[str]) -> Non
         assert taken is not None
         waiting_turns.pop(taken, None)
         schedule.give_back(taken, more=False)
-        for other in waiting_turns:
-            waiting_turns[other] += 1
-            assert waiting_turns[other] < 4
+        waiting_turns = {other: turns + 1 for other, turns in waiting_turns.items()}
+        assert all(turns < 4 for turns in waiting_turns.values())

@@ -1,0 +1,104 @@
+"""The command ``signalbus-relay``. The only module that reads the environment."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from signalbus_core import SignalBusError
+
+from . import __version__, daemon
+from .config import OPTIONS, ConfigError, Option, resolve
+from .exits import EXIT_CONFIGURATION, EXIT_DRAIN_TIMED_OUT, EXIT_RUNTIME
+from .loading import LoadingError, find_bus, load_app
+from .logs import configure_logging, redact
+
+logger = logging.getLogger("signalbus.relay")
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: Of the environment, for whoever the application leaves without a broker.
+AMQP_FALLBACKS = ("AMQP_URL", "RABBITMQ_URL")
+
+
+def with_options(command: F) -> F:
+    """Add all options of the configuration to a command."""
+    for option in reversed(OPTIONS):
+        command = click.option(f"--{option.name}", option.field, **_click_arguments(option))(command)
+    return command
+
+
+def _click_arguments(option: Option) -> dict[str, Any]:
+    text = f"{option.help}  [{option.variable}{'[_FILE]' if option.is_secret else ''}]"
+    if option.is_flag:
+        return {"is_flag": True, "default": False, "help": text}
+    # All values are taken as text and checked together, so that all problems are reported at once.
+    arguments: dict[str, Any] = {"type": str, "metavar": option.metavar, "help": text, "multiple": option.many}
+    return arguments if option.many else {**arguments, "default": None}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="signalbus-relay")
+def cli() -> None:
+    """Send the signals of a Flask application to RabbitMQ."""
+
+
+@cli.command(
+    epilog="Example: signalbus-relay run --app shop:create_app --workers 4\n\n"
+    "Exit codes: 0 ended as asked, 1 failed while running, 2 wrong usage or configuration, 3 drain timed out."
+)
+@with_options
+def run(**given: Any) -> None:
+    """Run the relay until it is stopped by SIGTERM or SIGINT.
+
+    Each option can also be set by the environment variable in brackets, or by the same name in the application's
+    configuration.
+    """
+    try:
+        exit_code = _run(given)
+    except (ConfigError, LoadingError, SignalBusError) as error:
+        _fail(error)
+    if exit_code == EXIT_DRAIN_TIMED_OUT:
+        # A thread is stuck; the interpreter would wait for what it holds.
+        logging.shutdown()
+        os._exit(exit_code)
+    sys.exit(exit_code)
+
+
+def _run(given: dict[str, Any]) -> int:
+    # Before the application is loaded, so that what it logs while it loads is seen; again afterwards, because it may
+    # have settings of its own, and may have configured logging itself.
+    config = resolve(given, os.environ)
+    configure_logging(config.log_format, config.log_level)
+    app = load_app(config.app)
+    config = resolve(given, os.environ, app.config)
+    configure_logging(config.log_format, config.log_level)
+    amqp_url = config.amqp_url
+    if amqp_url is None and not app.config.get("SIGNALBUS_RABBITMQ_URL"):
+        amqp_url = next((os.environ[name] for name in AMQP_FALLBACKS if os.environ.get(name)), None)
+    return daemon.run(find_bus(app, config.imports, amqp_url), config)
+
+
+def _fail(error: Exception) -> NoReturn:
+    """Say what is wrong, without a traceback: it is for the one who configures, not for the one who programs."""
+    for line in redact(str(error)).splitlines():
+        click.echo(f"signalbus-relay: {line}", err=True)
+    sys.exit(EXIT_CONFIGURATION)
+
+
+def main() -> None:
+    """The entry point."""
+    try:
+        cli(prog_name="signalbus-relay")
+    except Exception:
+        logger.critical("The relay failed.", exc_info=True, extra={"action": "failed"})
+        sys.exit(EXIT_RUNTIME)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,287 @@
+"""The relay's configuration: one table of options, one frozen object, and all problems reported at once.
+
+A value comes from the command line, else from the environment, else from the application's configuration, else it is
+the default. Nothing here reads the environment itself; it is passed in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+#: In front of an option's name in the environment, and in the application's configuration.
+PREFIX = "SIGNALBUS_RELAY_"
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used.
+
+    :param problems: what is wrong, one sentence each, all of them.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+@dataclass(frozen=True)
+class HttpAddress:
+    """Where the HTTP server listens. Port 0 stands for a free one."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True)
+class RelayConfig:
+    """The configuration of ``signalbus-relay run``; see :data:`OPTIONS` for what each field means."""
+
+    app: str
+    imports: tuple[str, ...]
+    signals: tuple[str, ...]
+    amqp_url: str | None
+    workers: int
+    poll_interval_seconds: float
+    drain_timeout_seconds: float
+    stall_after_seconds: float
+    http: HttpAddress | None
+    log_format: str
+    log_level: str
+    until_empty: bool
+
+
+class _Invalid(Exception):
+    """A value is not allowed; the text says what is."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of ``signalbus-relay run``.
+
+    :param name: on the command line, without dashes.
+    :param parse: turns a text, or a value of the application's configuration, into the value.
+    :param default: used when nothing else gives a value.
+    :param fallbacks: names in the environment that are used when nothing else gives a value.
+    :param is_secret: may also come from a file whose path is in the variable with ``_FILE``; its value is never shown.
+    """
+
+    name: str
+    field: str
+    parse: Callable[[Any], Any]
+    default: Any
+    help: str
+    metavar: str = ""
+    many: bool = False
+    is_flag: bool = False
+    is_secret: bool = False
+    fallbacks: tuple[str, ...] = ()
+
+    @property
+    def variable(self) -> str:
+        """Its name in the environment, and in the application's configuration."""
+        return PREFIX + self.name.upper().replace("-", "_")
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise _Invalid("a text is expected")
+    return value.strip()
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    parts = re.split(r"[,\s]+", value) if isinstance(value, str) else value
+    if not isinstance(parts, (list, tuple, set)) or not all(isinstance(part, str) for part in parts):
+        raise _Invalid("names, separated by commas, are expected")
+    return tuple(part for part in parts if part)
+
+
+def _count(least: int, most: int) -> Callable[[Any], int]:
+    def parse(value: Any) -> int:
+        try:
+            number = int(value) if isinstance(value, str) else value
+        except ValueError:
+            number = None
+        if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
+            raise _Invalid(f"a whole number from {least} to {most} is expected")
+        return number
+
+    return parse
+
+
+def _seconds(least: float, most: float) -> Callable[[Any], float]:
+    def parse(value: Any) -> float:
+        try:
+            number = float(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else None
+        except ValueError:
+            number = None
+        # A value that is not a number compares false with everything.
+        if number is None or not least <= number <= most:
+            raise _Invalid(f"seconds from {least:g} to {most:g} are expected")
+        return number
+
+    return parse
+
+
+def _choice(*allowed: str) -> Callable[[Any], str]:
+    def parse(value: Any) -> str:
+        for choice in allowed:
+            if isinstance(value, str) and value.lower() == choice.lower():
+                return choice
+        raise _Invalid(f"one of {', '.join(allowed)} is expected")
+
+    return parse
+
+
+def _flag(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in ("1", "true", "yes", "on", "0", "false", "no", "off"):
+        return value.lower() in ("1", "true", "yes", "on")
+    raise _Invalid("yes or no is expected")
+
+
+def _http(value: Any) -> HttpAddress | None:
+    text = _text(value)
+    if text.lower() == "off":
+        return None
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+        raise _Invalid("HOST:PORT (port 0 for a free one) or off is expected")
+    return HttpAddress(host, int(port))
+
+
+#: Everything that can be set, in the order in which ``--help`` shows it.
+OPTIONS: tuple[Option, ...] = (
+    Option(
+        "app",
+        "app",
+        _text,
+        None,
+        "The application: MODULE:ATTRIBUTE, an app or a factory, for example shop:create_app.",
+        "MODULE:ATTRIBUTE",
+        fallbacks=("FLASK_APP",),
+    ),
+    Option("import", "imports", _texts, (), "A module that defines further signal models.", "MODULE", many=True),
+    Option("signals", "signals", _texts, (), "Relay only this signal model. May be given again.", "NAME", many=True),
+    Option(
+        "amqp-url",
+        "amqp_url",
+        _text,
+        None,
+        "The broker, instead of the application's SIGNALBUS_RABBITMQ_URL.",
+        "URL",
+        is_secret=True,
+    ),
+    Option("workers", "workers", _count(1, 64), 2, "Threads that send bursts.", "N"),
+    Option(
+        "poll-interval",
+        "poll_interval_seconds",
+        _seconds(0.05, 3600),
+        1.0,
+        "The longest pause between two looks for signals.",
+        "SECONDS",
+    ),
+    Option(
+        "drain-timeout",
+        "drain_timeout_seconds",
+        _seconds(0, 3600),
+        30.0,
+        "How long bursts in flight may take to end when the relay is stopped.",
+        "SECONDS",
+    ),
+    Option(
+        "stall-after",
+        "stall_after_seconds",
+        _seconds(1, 86400),
+        180.0,
+        "A thread without progress for so long makes /livez fail.",
+        "SECONDS",
+    ),
+    Option(
+        "http",
+        "http",
+        _http,
+        HttpAddress("127.0.0.1", 9109),
+        "Where health and metrics are served; port 0 takes a free one, off serves nothing.",
+        "HOST:PORT",
+    ),
+    Option("log-format", "log_format", _choice("text", "json"), "text", "text or json.", "FORMAT"),
+    Option(
+        "log-level",
+        "log_level",
+        _choice("DEBUG", "INFO", "WARNING", "ERROR"),
+        "INFO",
+        "DEBUG, INFO, WARNING or ERROR.",
+        "LEVEL",
+    ),
+    Option(
+        "until-empty",
+        "until_empty",
+        _flag,
+        False,
+        "Send what is pending, then end: 0 when nothing is left, 1 when something could not be sent.",
+        is_flag=True,
+    ),
+)
+
+
+def resolve(
+    given: Mapping[str, Any],
+    environ: Mapping[str, str],
+    app_config: Mapping[str, Any] | None = None,
+    read_file: Callable[[str], str] = lambda path: Path(path).read_text(),
+) -> RelayConfig:
+    """Find the value of each option, and check all of them.
+
+    :param given: from the command line, by field; None and () for what was not given.
+    :param app_config: the application's configuration, once it is loaded.
+    :raises ConfigError: with all problems.
+    """
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for option in OPTIONS:
+        try:
+            source, raw = _find(option, given, environ, app_config or {}, read_file)
+        except OSError as error:
+            problems.append(f"{option.variable}_FILE: the file cannot be read ({error.strerror}).")
+            continue
+        if source is None:
+            values[option.field] = option.default
+            continue
+        try:
+            values[option.field] = option.parse(raw)
+        except _Invalid as invalid:
+            shown = "" if option.is_secret else f", not {raw!r}"
+            problems.append(f"{source}: {invalid}{shown}.")
+    if values.get("app", "") is None:
+        problems.append("--app: which application? Give MODULE:ATTRIBUTE, for example --app shop:create_app.")
+    if problems:
+        raise ConfigError(problems)
+    return RelayConfig(**{field.name: values[field.name] for field in fields(RelayConfig)})
+
+
+def _find(
+    option: Option,
+    given: Mapping[str, Any],
+    environ: Mapping[str, str],
+    app_config: Mapping[str, Any],
+    read_file: Callable[[str], str],
+) -> tuple[str | None, Any]:
+    """The value of an option as it was given, and where it was."""
+    value = given.get(option.field)
+    if value is not None and value != () and value is not False:
+        return f"--{option.name}", value
+    if environ.get(option.variable):
+        return option.variable, environ[option.variable]
+    if option.is_secret and (path := environ.get(f"{option.variable}_FILE")):
+        return f"{option.variable}_FILE", read_file(path).strip()
+    if app_config.get(option.variable) is not None:
+        return f"{option.variable} (of the application)", app_config[option.variable]
+    for name in option.fallbacks:
+        if environ.get(name):
+            return name, environ[name]
+    return None, None

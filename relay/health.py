@@ -1,0 +1,89 @@
+"""What is known about the relay's health. Liveness is the progress of its threads; readiness, whether signals can flow.
+
+A database or broker that is away makes the relay unready, never dead: a restart would not bring it back.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Condition = Literal["up", "down", "blocked", "unknown", "unused"]
+
+
+@dataclass(frozen=True)
+class Dependency:
+    """The state of the database or of the broker, and why, when it is not up."""
+
+    condition: Condition
+    reason: str | None = None
+
+    @property
+    def is_usable(self) -> bool:
+        return self.condition in ("up", "unused")
+
+
+class Health:
+    """Written by the relay's threads, read by the HTTP server.
+
+    :param stall_after_seconds: a thread without progress for so long is stuck.
+    :param clock: a monotonic clock, in seconds.
+    """
+
+    def __init__(self, stall_after_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stall_after_seconds = stall_after_seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._beats: dict[str, float] = {}
+        self._state = "starting"
+        self._database = Dependency("unknown", "not asked yet")
+        self._broker = Dependency("unknown", "not asked yet")
+
+    def beat(self, thread_name: str) -> None:
+        """Note that a thread has made progress."""
+        with self._lock:
+            self._beats[thread_name] = self._clock()
+
+    def set_state(self, state: str) -> None:
+        """Note the state of the process: ``starting``, ``running`` or ``draining``."""
+        with self._lock:
+            self._state = state
+
+    def set_database(self, condition: Condition, reason: str | None = None) -> None:
+        with self._lock:
+            self._database = Dependency(condition, reason)
+
+    def set_broker(self, condition: Condition, reason: str | None = None) -> None:
+        with self._lock:
+            self._broker = Dependency(condition, reason)
+
+    def stalled(self) -> list[str]:
+        """The threads without progress, with for how long; empty when the relay is alive."""
+        now = self._clock()
+        with self._lock:
+            return [
+                f"{name} has made no progress for {now - beat:.0f} s"
+                for name, beat in self._beats.items()
+                if now - beat > self._stall_after_seconds
+            ]
+
+    def readiness(self) -> dict[str, Any]:
+        """Whether signals can flow, and if not, why not. ``ready`` is the verdict."""
+        with self._lock:
+            state, database, broker = self._state, self._database, self._broker
+        reasons = [] if state == "running" else [f"the relay is {state}"]
+        reasons += [
+            f"{name} is {dependency.condition}" + (f": {dependency.reason}" if dependency.reason else "")
+            for name, dependency in (("database", database), ("broker", broker))
+            if not dependency.is_usable
+        ]
+        return {
+            "ready": not reasons,
+            "state": state,
+            "database": {"condition": database.condition, "reason": database.reason},
+            "broker": {"condition": broker.condition, "reason": broker.reason},
+            "reasons": reasons,
+        }

@@ -1,0 +1,155 @@
+"""From ``module:attribute`` to an application with a signal bus; each step that can fail says what to do."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from flask import Flask
+
+from signalbus_core import SignalBus
+from signalbus_core.rabbitmq import Publisher, RabbitMQSignal
+
+#: Tried in this order when no attribute is given.
+USUAL_NAMES = ("app", "application", "create_app", "make_app")
+
+
+class LoadingError(Exception):
+    """The application cannot be loaded; the text says why and what to do."""
+
+
+@dataclass(frozen=True)
+class LoadedApp:
+    """An application and its signal bus."""
+
+    app: Flask
+    bus: SignalBus
+
+
+def load_app(location: str) -> Flask:
+    """Import the application.
+
+    :param location: ``module:attribute``; the attribute is an application or a factory, with literal arguments if need
+      be: ``shop:create_app('production')``. Without it the usual names are tried.
+    :raises LoadingError: there is no such application, or its code raises.
+    """
+    module_name, _, expression = location.partition(":")
+    module = _import(_as_module_name(module_name), f"--app {location}")
+    name, arguments = _parse_expression(module, expression, location)
+    try:
+        found = getattr(module, name)
+    except AttributeError:
+        raise LoadingError(f"--app {location}: the module {module.__name__!r} has no attribute {name!r}.") from None
+    if not isinstance(found, Flask) and callable(found):
+        try:
+            found = found(*arguments[0], **arguments[1])
+        except Exception as error:
+            raise LoadingError(
+                f"--app {location}: {name}() raised {type(error).__name__}: {error} ({_place(error)})."
+            ) from error
+    if not isinstance(found, Flask):
+        raise LoadingError(f"--app {location}: a Flask application or a factory is expected, not {found!r}.")
+    return found
+
+
+def find_bus(app: Flask, imports: Sequence[str], amqp_url: str | None) -> LoadedApp:
+    """Find the application's signal bus, and make sure that it has something to send, and a way to send it.
+
+    :param imports: modules that define further signal models.
+    :param amqp_url: the broker, instead of the application's own.
+    :raises LoadingError: there is no signal bus, or no signal model.
+    """
+    if amqp_url is not None:
+        app.config["SIGNALBUS_RABBITMQ_URL"] = amqp_url
+    bus = app.extensions.get("signalbus")
+    if not isinstance(bus, SignalBus):
+        raise LoadingError(
+            f"The application {app.name!r} has no SignalBus. Put SignalBusMixin before SQLAlchemy, "
+            "class Database(SignalBusMixin, SQLAlchemy), and call init_app."
+        )
+    with app.app_context():
+        for name in imports:
+            _import(name, f"--import {name}")
+        models = bus.get_signal_models()
+        if not models:
+            raise LoadingError(
+                "No signal model was found. A signal model is a db.Model class with a method send_signalbus_message "
+                "(RabbitMQSignal supplies one). If they are in a module that the application imports later, name it "
+                "with --import MODULE."
+            )
+        if any(issubclass(model, RabbitMQSignal) for model in models) and "signalbus_rabbitmq" not in app.extensions:
+            # Made now, so that the relay knows the broker's state before the first signal.
+            Publisher(app)
+    return LoadedApp(app, bus)
+
+
+def _as_module_name(name: str) -> str:
+    """Accept a path to a file, as Flask does."""
+    sys.path.insert(0, str(Path.cwd()))
+    if not name.endswith(".py"):
+        return name
+    path = Path(name).resolve()
+    if not path.is_file():
+        raise LoadingError(f"--app {name}: there is no such file.")
+    sys.path.insert(0, str(path.parent))
+    return path.stem
+
+
+def _import(name: str, option: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
+            raise LoadingError(
+                f"{option}: there is no module {error.name!r}. It is looked for in the current directory and where "
+                "Python packages are installed."
+            ) from error
+        raise LoadingError(f"{option}: importing {name} failed: {error} ({_place(error)}).") from error
+    except Exception as error:
+        raise LoadingError(
+            f"{option}: importing {name} raised {type(error).__name__}: {error} ({_place(error)})."
+        ) from error
+
+
+def _parse_expression(
+    module: ModuleType, expression: str, location: str
+) -> tuple[str, tuple[list[Any], dict[str, Any]]]:
+    """Split ``create_app('a', b=1)`` into the name and its arguments."""
+    if not expression:
+        for name in USUAL_NAMES:
+            if hasattr(module, name):
+                return name, ([], {})
+        raise LoadingError(
+            f"--app {location}: the module has none of {', '.join(USUAL_NAMES)}. Name the attribute: "
+            f"--app {module.__name__}:ATTRIBUTE."
+        )
+    try:
+        node = ast.parse(expression.strip(), mode="eval").body
+        if isinstance(node, ast.Name):
+            return node.id, ([], {})
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            positional = [ast.literal_eval(argument) for argument in node.args]
+            named = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords if keyword.arg}
+            return node.func.id, (positional, named)
+    except (SyntaxError, ValueError):
+        node = None
+    raise LoadingError(
+        f"--app {location}: a name, or a call with literal arguments, is expected after the colon, not {expression!r}."
+    )
+
+
+def _place(error: BaseException) -> str:
+    """Where the application's code raised it."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    if traceback is None:
+        return "no place known"
+    code = traceback.tb_frame.f_code
+    return f"{code.co_filename}, line {traceback.tb_lineno}, in {code.co_name}"
