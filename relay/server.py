@@ -46,8 +46,8 @@ class HttpServer:
         try:
             # A fixed ident: no version of anything is told to strangers.
             self._server: Any = create_server(app, host=host, port=port, threads=THREADS, ident="signalbus")
-        except OSError as error:
-            reason = error.strerror or str(error)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
             raise ConfigError(
                 [f"--http {host}:{port}: cannot listen there ({reason}). Choose another port, or 0 for a free one."]
             ) from error

@@ -48,11 +48,7 @@ class OrderPlaced(RabbitMQSignal, db.Model):  # type: ignore[name-defined,misc]
     order_id: Mapped[int]
 
     def signalbus_message(self) -> Message:
-        return Message(
-            exchange=None,
-            routing_key=None,
-            body=json.dumps({"order_id": self.order_id}),
-        )
+        return Message(body=json.dumps({"order_id": self.order_id}))
 
 
 class OutOfStockError(Exception):

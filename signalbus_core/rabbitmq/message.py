@@ -55,9 +55,9 @@ class Message:
     :param mandatory: have the broker return the message when no queue takes it, instead of dropping it.
     """
 
-    exchange: str | None
-    routing_key: str | None
-    body: Body
+    exchange: str | None = None
+    routing_key: str | None = None
+    body: Body = b""
     properties: BasicProperties | None = None
     mandatory: bool = True
 

@@ -36,7 +36,7 @@ class RabbitMQSignal:
             order_id = db.Column(db.BigInteger, nullable=False)
 
             def signalbus_message(self) -> Message:
-                return Message(None, None, json.dumps({"order_id": self.order_id}))
+                return Message(body=json.dumps({"order_id": self.order_id}))
 
     Messages are persistent and mandatory. What the message leaves open is filled in: ``message_id`` (the same on every
     resend, so that consumers can drop duplicates), ``type`` (the class name), ``timestamp`` (of sending) and

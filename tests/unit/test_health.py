@@ -1,0 +1,81 @@
+"""Liveness is progress; readiness is whether signals can flow, with the reasons."""
+
+from __future__ import annotations
+
+import pytest
+
+from relay.health import Health
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def health(clock: Clock) -> Health:
+    return Health(stall_after_seconds=10, clock=clock)
+
+
+def all_well(health: Health) -> None:
+    health.set_state("running")
+    health.set_database("up")
+    health.set_broker("up")
+
+
+def test_a_thread_without_progress_makes_the_relay_dead_and_is_named(health: Health, clock: Clock) -> None:
+    health.beat("worker-1")
+    health.beat("worker-2")
+    clock.now = 9
+    health.beat("worker-2")
+    clock.now = 11
+    assert health.stalled() == ["worker-1 has made no progress for 11 s"]
+
+
+def test_a_dependency_that_is_away_never_makes_the_relay_dead(health: Health) -> None:
+    health.set_database("down", "refused")
+    health.set_broker("down", "refused")
+    assert health.stalled() == []
+
+
+def test_the_relay_is_ready_when_it_runs_with_database_and_broker(health: Health) -> None:
+    all_well(health)
+    assert health.readiness()["ready"]
+    assert health.readiness()["reasons"] == []
+
+
+def test_before_anything_is_known_the_relay_is_not_ready(health: Health) -> None:
+    assert not health.readiness()["ready"]
+    assert len(health.readiness()["reasons"]) == 3
+
+
+@pytest.mark.parametrize("condition", ["down", "blocked", "unknown"])
+def test_an_unusable_broker_makes_it_unready_with_the_reason(health: Health, condition: str) -> None:
+    all_well(health)
+    health.set_broker(condition, "low on memory")  # type: ignore[arg-type]
+    assert health.readiness()["reasons"] == [f"broker is {condition}: low on memory"]
+
+
+def test_an_unreachable_database_makes_it_unready_with_the_reason(health: Health) -> None:
+    all_well(health)
+    health.set_database("down", "refused")
+    assert health.readiness()["reasons"] == ["database is down: refused"]
+
+
+def test_an_application_that_sends_in_its_own_way_is_ready_without_a_broker(health: Health) -> None:
+    all_well(health)
+    health.set_broker("unused")
+    assert health.readiness()["ready"]
+
+
+def test_a_draining_relay_is_not_ready(health: Health) -> None:
+    all_well(health)
+    health.set_state("draining")
+    assert health.readiness()["reasons"] == ["the relay is draining"]
