@@ -9,9 +9,11 @@ import json
 import threading
 from collections.abc import Callable, Iterable
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from waitress import wasyncore
 from waitress.server import create_server
+from waitress.trigger import trigger
 
 from .config import ConfigError
 from .health import Health
@@ -43,39 +45,40 @@ class HttpServer:
     """
 
     def __init__(self, app: Wsgi, host: str, port: int) -> None:
+        self._sockets: dict[int, Any] = {}
         try:
             # A fixed ident: no version of anything is told to strangers.
-            self._server: Any = create_server(app, host=host, port=port, threads=THREADS, ident="signalbus")
+            self._server: Any = create_server(
+                app, map=self._sockets, host=host, port=port, threads=THREADS, ident="signalbus"
+            )
         except (OSError, ValueError) as error:
+            self._close_sockets()
             reason = getattr(error, "strerror", None) or str(error)
             raise ConfigError(
                 [f"--http {host}:{port}: cannot listen there ({reason}). Choose another port, or 0 for a free one."]
             ) from error
-        self._thread = threading.Thread(target=self._run, name="http", daemon=True)
+        self._trigger = trigger(cast(Any, self._sockets))
+        self._thread = threading.Thread(target=self._server.run, name="http", daemon=True)
 
     @property
     def port(self) -> int:
         """The port that it listens on."""
-        return int(self._server.effective_port)
+        # A name like localhost may stand for several addresses; then there are several sockets.
+        several = getattr(self._server, "effective_listen", None)
+        return int(several[0][1] if several else self._server.effective_port)
 
     def start(self) -> None:
         self._thread.start()
 
-    def _run(self) -> None:
-        try:
-            self._server.run()
-        except OSError:
-            # close() takes the sockets away from under the loop; that is how it ends.
-            if not self._closing:
-                raise
-
-    _closing = False
-
     def close(self) -> None:
-        self._closing = True
-        self._server.close()
-        self._server.task_dispatcher.shutdown(timeout=1)
+        """Stop listening, and end all connections."""
+        # Sockets belong to the server's thread: it closes them itself, and ends when none is left.
+        self._trigger.pull_trigger(self._close_sockets)
         self._thread.join(2)
+        self._server.task_dispatcher.shutdown(timeout=1)
+
+    def _close_sockets(self, _argument: None = None) -> None:
+        wasyncore.close_all(self._sockets, ignore_all=True)
 
 
 def create_http_app(health: Health, metrics: Metrics) -> Wsgi:

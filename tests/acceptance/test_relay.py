@@ -262,8 +262,8 @@ def test_metrics_count_what_was_sent_and_every_series_is_there_from_the_start(sh
     shop.write(1, 120)
     shop.wait_until_sent()
     eventually(lambda: 'signalbus_signals_sent_total{signal="Order"} 120.0' in relay.get("/metrics")[1])
-    assert set(re.findall(r"^signalbus_\w+(?:\{.*?\})?", before, re.M)) == set(
-        re.findall(r"^signalbus_\w+(?:\{.*?\})?", relay.get("/metrics")[1], re.M)
+    assert set(re.findall(r"^signalbus_\w+(?:\{.*?\})?", before, re.MULTILINE)) == set(
+        re.findall(r"^signalbus_\w+(?:\{.*?\})?", relay.get("/metrics")[1], re.MULTILINE)
     )
 
 

@@ -18,13 +18,13 @@ def metrics() -> Metrics:
 
 
 def value(metrics: Metrics, series: str) -> float:
-    found = re.search(rf"^{re.escape(series)} (\S+)$", metrics.render().decode(), re.M)
+    found = re.search(rf"^{re.escape(series)} (\S+)$", metrics.render().decode(), re.MULTILINE)
     assert found, f"no series {series}"
     return float(found[1])
 
 
 def names(metrics: Metrics) -> set[str]:
-    return set(re.findall(r"^(signalbus_\w+(?:\{[^}]*\})?) ", metrics.render().decode(), re.M))
+    return set(re.findall(r"^(signalbus_\w+(?:\{[^}]*\})?) ", metrics.render().decode(), re.MULTILINE))
 
 
 def test_every_series_is_there_before_anything_happened(metrics: Metrics) -> None:

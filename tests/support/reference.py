@@ -1,0 +1,65 @@
+"""The tables of docs/reference.md that come from the code. ``python -m tests.support.reference`` writes them anew."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from relay.config import OPTIONS, HttpAddress
+from relay.metrics import Metrics
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference.md"
+
+
+def options_table() -> list[str]:
+    rows = ["| option | environment | default | meaning |", "| --- | --- | --- | --- |"]
+    for option in OPTIONS:
+        name = f"`--{option.name}" + (f" {option.metavar}`" if option.metavar else "`")
+        variable = f"`{option.variable}`" + (" (`_FILE`)" if option.is_secret else "")
+        rows.append(f"| {name} | {variable} | {_default(option.default)} | {option.help} |")
+    return rows
+
+
+def _default(value: object) -> str:
+    if value is None or value == ():
+        return ""
+    if isinstance(value, HttpAddress):
+        return f"`{value.host}:{value.port}`"
+    if isinstance(value, bool):
+        return "no"
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+
+
+def metrics_table() -> list[str]:
+    rows = ["| metric | type | labels | meaning |", "| --- | --- | --- | --- |"]
+    registry = CollectorRegistry()
+    Metrics(registry).prepare(["model"])
+    for family in sorted(registry.collect(), key=lambda family: family.name):
+        if not family.name.startswith("signalbus_"):
+            continue
+        name = family.name + ("_total" if family.type == "counter" else "")
+        labels = sorted({label for sample in family.samples for label in sample.labels} - {"le"})
+        shown = ", ".join(f"`{label}`" + _values(family.samples, label) for label in labels)
+        rows.append(f"| `{name}` | {family.type} | {shown} | {family.documentation} |")
+    return rows
+
+
+def _values(samples: list[object], label: str) -> str:
+    if label in ("signal", "version"):
+        return ""
+    values = dict.fromkeys(sample.labels[label] for sample in samples)  # type: ignore[attr-defined]
+    return " (" + ", ".join(values) + ")"
+
+
+def updated(text: str) -> str:
+    """The page with its tables as the code has them now."""
+    for name, table in (("options", options_table()), ("metrics", metrics_table())):
+        block = f"<!-- {name} -->\n" + "\n".join(table) + f"\n<!-- /{name} -->"
+        text = re.sub(rf"<!-- {name} -->.*?<!-- /{name} -->", lambda _, block=block: block, text, flags=re.DOTALL)
+    return text
+
+
+if __name__ == "__main__":
+    REFERENCE.write_text(updated(REFERENCE.read_text()))

@@ -1,0 +1,67 @@
+"""The documentation says what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import signalbus_core
+from relay import exits
+from signalbus_core import rabbitmq
+from tests.support.reference import REFERENCE, updated
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SOURCES = [*(ROOT / "signalbus_core").rglob("*.py"), *(ROOT / "relay").rglob("*.py")]
+
+
+def test_the_tables_of_the_reference_are_those_of_the_code() -> None:
+    assert REFERENCE.read_text() == updated(REFERENCE.read_text()), "run: python -m tests.support.reference"
+
+
+def test_every_log_action_of_the_relay_is_in_the_reference_and_the_other_way_round() -> None:
+    in_code = set()
+    for source in SOURCES:
+        text = source.read_text()
+        in_code |= set(re.findall(r'"action": "(\w+)"', text))
+        in_code |= set(re.findall(r'(?:trouble|fine)\([^"]*?"(\w+)"', text))
+    table = REFERENCE.read_text().split("## Log actions")[1].split("\n## ")[0]
+    documented = {
+        name for line in table.splitlines() if line.startswith("| `") for name in re.findall(r"`(\w+)`", line)
+    }
+    of_commands = {"flush_failed", "flush_round", "flush_round_failed", "unknown_signal_model"}
+    assert documented - {"host", "port"} == in_code - of_commands
+
+
+def test_every_exit_code_is_in_the_reference() -> None:
+    codes = {value for name, value in vars(exits).items() if name.startswith("EXIT_")}
+    documented = {int(number) for number in re.findall(r"^\| (\d) \|", REFERENCE.read_text(), re.MULTILINE)}
+    assert documented == codes
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("package", [signalbus_core, rabbitmq])
+def test_every_public_name_exists_and_is_documented(package: object) -> None:
+    for name in package.__all__:  # type: ignore[attr-defined]
+        assert getattr(package, name).__doc__, name
+
+
+def test_no_error_is_named_like_a_builtin_and_all_have_one_root() -> None:
+    errors = [
+        value
+        for package in (signalbus_core, rabbitmq)
+        for value in vars(package).values()
+        if isinstance(value, type) and issubclass(value, BaseException)
+    ]
+    assert errors
+    for error in errors:
+        assert issubclass(error, signalbus_core.SignalBusError)
+        assert not hasattr(__builtins__, error.__name__)
