@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from signalbus_core.rabbitmq import BrokerConnectionError, Publisher
 
 from .announce import Announcer
-from .health import Health
+from .health import Condition, Health
 from .metrics import Metrics
 from .pacing import Backoff
 
@@ -27,11 +27,13 @@ class BrokerLink:
 
     An application without publishers sends in its own way; of its broker nothing is known, and nothing is waited for.
 
+    :param name: of the thread.
     :param clock: a monotonic clock, in seconds.
     """
 
     def __init__(
         self,
+        name: str,
         publishers: Sequence[Publisher],
         metrics: Metrics,
         health: Health,
@@ -39,6 +41,7 @@ class BrokerLink:
         backoff: Backoff | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._name = name
         self._publishers = publishers
         self._metrics = metrics
         self._health = health
@@ -60,10 +63,10 @@ class BrokerLink:
     def is_ready(self) -> bool:
         """Serve the connections, reconnect those that are due, and tell whether there is one to send through.
 
-        Of several brokers one is enough: only the models that need another one have to wait then.
+        Of several brokers one is enough: only models that need another one have to wait then.
         """
         if not self._publishers:
-            self._health.set_broker("unused")
+            self._health.set_broker(self._name, "unused")
             return True
         due = self._clock() >= self._retry_at
         problems = [problem for publisher in self._publishers if (problem := self._serve(publisher, due))]
@@ -83,19 +86,22 @@ class BrokerLink:
             except BrokerConnectionError:
                 logger.debug("%s cannot be reached.", publisher.location, exc_info=True)
         status = publisher.status()
-        self._metrics.set_broker(up=status.connected, blocked=status.blocked)
         thing = f"Broker {publisher.location}"
         if not status.connected:
-            self._health.set_broker("down", status.reason)
+            self._note("down", status.reason)
             self._announcer.trouble(thing, "broker_down", status.reason or "not connected")
         elif status.blocked:
-            self._health.set_broker("blocked", status.reason)
+            self._note("blocked", status.reason)
             self._announcer.trouble(thing, "broker_blocked", f"takes no messages ({status.reason})")
         else:
-            self._health.set_broker("up")
+            self._note("up")
             self._announcer.fine(thing, "broker_up")
             return None
         return status.reason or "not connected"
+
+    def _note(self, condition: Condition, reason: str | None = None) -> None:
+        together = self._health.set_broker(self._name, condition, reason)
+        self._metrics.set_broker(up=together in ("up", "blocked"), blocked=together == "blocked")
 
     def close(self) -> None:
         """Close this thread's connections."""

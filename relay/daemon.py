@@ -84,7 +84,7 @@ class Daemon:
 
     def _build_worker(self, name: str) -> Worker:
         publishers = self._app.extensions.get("signalbus_publishers", [])
-        link = BrokerLink(publishers, self._metrics, self._health, self._announcer)
+        link = BrokerLink(name, publishers, self._metrics, self._health, self._announcer)
         return Worker(
             name,
             self._app,

@@ -61,6 +61,10 @@ class Dispatcher:
             active, self._active = self._active, False
         return active
 
+    def is_busy(self) -> bool:
+        with self._changed:
+            return self._schedule.is_busy
+
     def is_idle(self) -> bool:
         with self._changed:
             return self._schedule.is_idle

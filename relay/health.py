@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 Condition = Literal["up", "down", "blocked", "unknown", "unused"]
 
+_BEST_FIRST: tuple[Condition, ...] = ("up", "unused", "blocked", "down", "unknown")
+
 
 @dataclass(frozen=True)
 class Dependency:
@@ -40,7 +42,7 @@ class Health:
         self._beats: dict[str, float] = {}
         self._state = "starting"
         self._database = Dependency("unknown", "not asked yet")
-        self._broker = Dependency("unknown", "not asked yet")
+        self._brokers: dict[str, Dependency] = {}
 
     def beat(self, thread_name: str) -> None:
         """Note that a thread has made progress."""
@@ -56,9 +58,18 @@ class Health:
         with self._lock:
             self._database = Dependency(condition, reason)
 
-    def set_broker(self, condition: Condition, reason: str | None = None) -> None:
+    def set_broker(self, thread_name: str, condition: Condition, reason: str | None = None) -> Condition:
+        """Note what a worker knows of the broker; return what all of them know together.
+
+        One connection is enough for signals to flow: the best that any worker has, counts.
+        """
         with self._lock:
-            self._broker = Dependency(condition, reason)
+            self._brokers[thread_name] = Dependency(condition, reason)
+            return self._broker().condition
+
+    def _broker(self) -> Dependency:
+        known = sorted(self._brokers.values(), key=lambda dependency: _BEST_FIRST.index(dependency.condition))
+        return known[0] if known else Dependency("unknown", "not asked yet")
 
     def stalled(self) -> list[str]:
         """The threads without progress, with for how long; empty when the relay is alive."""
@@ -73,7 +84,7 @@ class Health:
     def readiness(self) -> dict[str, Any]:
         """Whether signals can flow, and if not, why not. ``ready`` is the verdict."""
         with self._lock:
-            state, database, broker = self._state, self._database, self._broker
+            state, database, broker = self._state, self._database, self._broker()
         reasons = [] if state == "running" else [f"the relay is {state}"]
         reasons += [
             f"{name} is {dependency.condition}" + (f": {dependency.reason}" if dependency.reason else "")

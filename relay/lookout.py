@@ -80,7 +80,7 @@ class Lookout:
         self._health.beat(self.name)
         found = self._probe.run_once()
         active = self._dispatcher.was_active()
-        if active:
+        if active or self._dispatcher.is_busy():
             self._last_activity = self._clock()
         if self._until_empty:
             self._end_when_empty(found)

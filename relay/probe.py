@@ -138,6 +138,7 @@ class Probe:
             return [(spec.name, measurement) for spec, measurement in zip(specs, measurements, strict=True)]
 
         for name, measurement in self._ask_together_or_alone(self._specs[bind_key], ask):
+            self._metrics.set_parked(name, len(self._progress[name].waiting_keys(now)))
             self._metrics.set_backlog(name, measurement.backlog, self._lag_seconds(name, measurement.head, now))
 
     def _ask_together_or_alone(

@@ -79,6 +79,11 @@ class Schedule:
         return min((entry.not_before for entry in self._entries.values() if entry.wanted), default=None)
 
     @property
+    def is_busy(self) -> bool:
+        """A worker is at work."""
+        return any(entry.working for entry in self._entries.values())
+
+    @property
     def is_idle(self) -> bool:
         """No model has work that is known, and no worker is at work."""
         return not any(entry.working or entry.found or entry.more for entry in self._entries.values())

@@ -7,7 +7,7 @@ works with a :class:`SignalSpec`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from inspect import getattr_static
 from typing import Any, Protocol, cast
@@ -72,11 +72,19 @@ class SignalSpec:
         :raises Exception: whatever the model's method raised, when nothing is known.
         """
         if self.send_many is not None and len(signals) > 1:
-            self.send_many(list(signals))
+            self._refuse_unfinished(self.send_many(list(signals)))
         elif len(signals) == 1:
-            self.send_one(signals[0])
+            self._refuse_unfinished(self.send_one(signals[0]))
         else:
             self._send_one_by_one(signals)
+
+    def _refuse_unfinished(self, returned: object) -> None:
+        """A generator or a coroutine has not run when it is returned: nothing was sent."""
+        if isinstance(returned, (Generator, Awaitable, AsyncGenerator)):
+            raise SignalModelError(
+                f"The send method of {self.name} returned a {type(returned).__name__}, so its code has not run. "
+                "It must be a plain method that returns when the broker has stored the message."
+            )
 
     def _send_one_by_one(self, signals: Sequence[Any]) -> None:
         delivered: list[Any] = []
@@ -84,7 +92,7 @@ class SignalSpec:
         first_error: BaseException | None = None
         for signal in signals:
             try:
-                self.send_one(signal)
+                self._refuse_unfinished(self.send_one(signal))
             except PartialDeliveryError as error:
                 outcome = next((o for s, o in error.failed if s is signal), Outcome(OutcomeKind.UNKNOWN, str(error)))
             except (Exception, SystemExit) as error:  # noqa: BLE001 - chained to what is raised below

@@ -163,9 +163,14 @@ class BrokerConnection:
 
         :param chunks: the data of each message, with its number of frames.
         :returns: the answers, and why there are no more of them: the channel or the connection was closed, or the
-          deadline passed (the connection is dropped then). None when all messages are answered for.
+          deadline passed (the connection is dropped then, unless the broker has blocked it). None when all messages
+          are answered for.
         """
-        confirms = self._confirms = Confirms(self._next_tag, len(chunks), content_of)
+        confirms = Confirms(self._next_tag, len(chunks), content_of)
+        if self._channel is None or not self.is_open:
+            # Closed since the messages were encoded for it; nothing was sent.
+            return confirms, self._closed_reason or self._channel_error or ChannelClosedError(0, "closed")
+        self._confirms = confirms
         self._next_tag += len(chunks)
         self._channel_error = None
         for data, frames in _joined(chunks):
@@ -180,8 +185,9 @@ class BrokerConnection:
             return confirms, self._channel_error
         reason = "no answer from the broker in time"
         if self.blocked_reason is not None:
-            reason += f"; it takes no messages at the moment ({self.blocked_reason})"
-        # A late answer would be taken for one to a later burst.
+            # Kept open: the broker reads what was sent once it takes messages again. A connection opened anew would
+            # not be told that it is blocked before it has sent another copy.
+            return confirms, f"{reason}; it takes no messages at the moment ({self.blocked_reason})"
         self.abort(reason)
         return confirms, reason
 
@@ -212,7 +218,8 @@ class BrokerConnection:
             if answer.code != 404:
                 raise answer
             return False
-        channel.close()
+        if self.is_open and channel.is_open:
+            channel.close()
         self.verified_exchanges.add(name)
         return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -428,3 +429,28 @@ def test_durations_are_measured_by_phase(outbox: Outbox) -> None:
     times = iter([1.0, 3.0, 6.0, 10.0])
     result = outbox.burst(clock=lambda: next(times))
     assert (result.lock_seconds, result.send_seconds, result.commit_seconds) == (2.0, 3.0, 4.0)
+
+
+@pytest.mark.parametrize("many", [True, False])
+def test_a_send_method_that_is_a_generator_or_a_coroutine_sends_nothing_and_keeps_its_signals(
+    outbox: Outbox, many: bool
+) -> None:
+    outbox.write(1, 2)
+
+    def generator(_self_or_class: Any, _signals: Any = None) -> Iterator[None]:
+        outbox.sent.append(1)
+        yield
+
+    async def coroutine(_self_or_class: Any, _signals: Any = None) -> None:
+        outbox.sent.append(1)
+
+    for unfinished in (generator, coroutine):
+        outbox.model.send_signalbus_message = unfinished
+        outbox.model.send_signalbus_messages = classmethod(unfinished)
+        with warnings.catch_warnings():
+            # Python says so itself when a coroutine is never awaited.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            error = outbox.burst(limit=2 if many else 1).error
+        assert "has not run" in str(error)
+    assert outbox.sent == []
+    assert outbox.left() == [1, 2]

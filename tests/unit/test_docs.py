@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import re
 from pathlib import Path
 
@@ -64,4 +65,4 @@ def test_no_error_is_named_like_a_builtin_and_all_have_one_root() -> None:
     assert errors
     for error in errors:
         assert issubclass(error, signalbus_core.SignalBusError)
-        assert not hasattr(__builtins__, error.__name__)
+        assert not hasattr(builtins, error.__name__)

@@ -27,7 +27,7 @@ def health(clock: Clock) -> Health:
 def all_well(health: Health) -> None:
     health.set_state("running")
     health.set_database("up")
-    health.set_broker("up")
+    health.set_broker("worker-1", "up")
 
 
 def test_a_thread_without_progress_makes_the_relay_dead_and_is_named(health: Health, clock: Clock) -> None:
@@ -41,7 +41,7 @@ def test_a_thread_without_progress_makes_the_relay_dead_and_is_named(health: Hea
 
 def test_a_dependency_that_is_away_never_makes_the_relay_dead(health: Health) -> None:
     health.set_database("down", "refused")
-    health.set_broker("down", "refused")
+    health.set_broker("worker-1", "down", "refused")
     assert health.stalled() == []
 
 
@@ -59,7 +59,7 @@ def test_before_anything_is_known_the_relay_is_not_ready(health: Health) -> None
 @pytest.mark.parametrize("condition", ["down", "blocked", "unknown"])
 def test_an_unusable_broker_makes_it_unready_with_the_reason(health: Health, condition: str) -> None:
     all_well(health)
-    health.set_broker(condition, "low on memory")  # type: ignore[arg-type]
+    health.set_broker("worker-1", condition, "low on memory")  # type: ignore[arg-type]
     assert health.readiness()["reasons"] == [f"broker is {condition}: low on memory"]
 
 
@@ -71,7 +71,7 @@ def test_an_unreachable_database_makes_it_unready_with_the_reason(health: Health
 
 def test_an_application_that_sends_in_its_own_way_is_ready_without_a_broker(health: Health) -> None:
     all_well(health)
-    health.set_broker("unused")
+    health.set_broker("worker-1", "unused")
     assert health.readiness()["ready"]
 
 
@@ -79,3 +79,11 @@ def test_a_draining_relay_is_not_ready(health: Health) -> None:
     all_well(health)
     health.set_state("draining")
     assert health.readiness()["reasons"] == ["the relay is draining"]
+
+
+def test_one_worker_with_a_connection_is_enough(health: Health) -> None:
+    all_well(health)
+    health.set_broker("worker-2", "down", "refused")
+    assert health.readiness()["ready"]
+    health.set_broker("worker-1", "blocked", "low on memory")
+    assert health.readiness()["reasons"] == ["broker is blocked: low on memory"]

@@ -33,7 +33,7 @@ def health(clock: Clock) -> Health:
     health.beat("worker-1")
     health.set_state("running")
     health.set_database("up")
-    health.set_broker("up")
+    health.set_broker("worker-1", "up")
     return health
 
 
@@ -73,7 +73,7 @@ def test_liveness_fails_with_the_stuck_thread(server: HttpServer, clock: Clock) 
 
 
 def test_readiness_fails_with_the_reason_while_liveness_does_not(server: HttpServer, health: Health) -> None:
-    health.set_broker("down", "refused")
+    health.set_broker("worker-1", "down", "refused")
     status, _, body = ask(server, "/readyz")
     assert status == 503
     assert json.loads(body)["reasons"] == ["broker is down: refused"]
@@ -81,7 +81,7 @@ def test_readiness_fails_with_the_reason_while_liveness_does_not(server: HttpSer
 
 
 def test_the_page_escapes_what_it_shows(server: HttpServer, health: Health) -> None:
-    health.set_broker("down", "<script>alert(1)</script>")
+    health.set_broker("worker-1", "down", "<script>alert(1)</script>")
     assert "<script>" not in ask(server, "/")[2]
 
 

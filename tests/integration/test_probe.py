@@ -1,0 +1,169 @@
+"""The probe: one statement for all models, and what it makes of the answers."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+
+from relay.announce import Announcer
+from relay.dispatch import Dispatcher
+from relay.health import Health
+from relay.metrics import Metrics
+from relay.probe import MEASURE_EVERY_SECONDS, Probe, TableError
+from relay.progress import ModelProgress
+from relay.schedule import Schedule
+from signalbus_core import BurstResult, FailedSignal, Outcome, OutcomeKind, SignalBus
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Watched:
+    """An application with many signal models, and a probe that looks at them."""
+
+    def __init__(self, database_url: str, models: int) -> None:
+        self.app = Flask(__name__)
+        self.app.config["SQLALCHEMY_DATABASE_URI"] = database_url
+        self.db = db = SQLAlchemy(self.app)
+        for number in range(models):
+            members = {
+                "id": db.Column(sa.Integer, primary_key=True),
+                "second": db.Column(sa.Text, primary_key=number % 2 == 1, default=""),
+                "send_signalbus_message": lambda self: None,
+            }
+            type(f"M{number:02}", (db.Model,), members)
+        self.clock = Clock()
+        self.metrics, self.health = Metrics(), Health(60)
+        self.statements: list[str] = []
+        with self.app.app_context():
+            db.create_all()
+            specs = SignalBus(db).specs()
+            self.engine = db.engine
+        self.names = [spec.name for spec in specs]
+        self.progress = {spec.name: ModelProgress(spec) for spec in specs}
+        self.metrics.prepare(self.names)
+        self.dispatcher = Dispatcher(Schedule(self.names), self.clock)
+        announcer = Announcer(logging.getLogger("test.probe"), self.clock)
+        self.probe = Probe(
+            {None: self.engine}, self.progress, self.dispatcher, self.metrics, self.health, announcer, self.clock
+        )
+        sa.event.listen(self.engine, "before_cursor_execute", self._note)
+
+    def _note(self, _connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        self.statements.append(statement)
+
+    def execute(self, *statements: str) -> None:
+        with self.engine.begin() as connection:
+            for statement in statements:
+                connection.execute(sa.text(statement))
+        self.statements.clear()
+
+    def gauge(self, name: str, signal: str) -> float:
+        found = re.search(rf'^{name}{{signal="{signal}"}} (\S+)$', self.metrics.render().decode(), re.MULTILINE)
+        assert found
+        return float(found[1])
+
+
+@pytest.fixture
+def watched(database_url: str) -> Iterator[Watched]:
+    watched = Watched(database_url, models=50)
+    yield watched
+    watched.engine.dispose()
+
+
+def test_one_statement_looks_at_all_models(watched: Watched) -> None:
+    watched.probe.run_once()
+    watched.statements.clear()
+    watched.probe.run_once()
+    looks = [statement for statement in watched.statements if "set_config" not in statement]
+    assert len(looks) == 1
+    assert all(f"FROM m{number:02}" in looks[0] for number in range(50))
+
+
+def test_the_models_with_signals_are_handed_to_workers(watched: Watched) -> None:
+    assert not watched.probe.run_once()
+    watched.execute("INSERT INTO m03 VALUES (1, 'a')", "INSERT INTO m07 VALUES (1, 'a')")
+    assert watched.probe.run_once()
+    assert [watched.dispatcher.take(0) for _ in range(3)] == ["M03", "M07", None]
+
+
+def test_signals_that_wait_for_another_try_do_not_count(watched: Watched) -> None:
+    watched.execute("INSERT INTO m01 VALUES (1, 'a')", "INSERT INTO m02 VALUES (1, 'a')")
+    refused = Outcome(OutcomeKind.REFUSED, "no route")
+    for name, key in (("M01", (1, "a")), ("M02", (1,))):
+        progress = watched.progress[name]
+        result = BurstResult(selected=1, failed=(FailedSignal(key, refused),))
+        progress.finished(progress.plan(watched.clock.now), result, watched.clock.now)
+    assert not watched.probe.run_once()
+    watched.clock.now += 3600
+    assert watched.probe.run_once()
+
+
+def test_a_dropped_table_does_not_hide_the_other_models(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
+    watched.probe.run_once()
+    watched.execute("DROP TABLE m05", "INSERT INTO m06 VALUES (1, 'a')")
+    watched.clock.now += MEASURE_EVERY_SECONDS
+    assert watched.probe.run_once()
+    assert watched.dispatcher.take(0) == "M06"
+    assert watched.probe.database_is_up
+    assert "m05" in caplog.text
+
+
+def test_tables_that_cannot_serve_are_all_named(watched: Watched) -> None:
+    watched.execute("DROP TABLE m05", "ALTER TABLE m06 DROP CONSTRAINT m06_pkey")
+    with pytest.raises(TableError) as raised:
+        watched.probe.run_once()
+    assert "m05" in str(raised.value)
+    assert "m06" in str(raised.value)
+
+
+def test_backlog_and_lag_are_measured_on_a_clock_of_their_own(watched: Watched) -> None:
+    watched.execute("INSERT INTO m00 SELECT n, 'a' FROM generate_series(1, 30) n")
+    watched.probe.run_once()
+    assert watched.gauge("signalbus_backlog_signals", "M00") == 30
+    assert watched.gauge("signalbus_lag_seconds", "M00") == 0
+    watched.execute("DELETE FROM m00 WHERE id > 10")
+    watched.probe.run_once()
+    assert watched.gauge("signalbus_backlog_signals", "M00") == 30
+    watched.clock.now += MEASURE_EVERY_SECONDS
+    watched.probe.run_once()
+    assert watched.gauge("signalbus_backlog_signals", "M00") == 10
+    assert watched.gauge("signalbus_lag_seconds", "M00") == MEASURE_EVERY_SECONDS
+
+
+def test_the_lag_begins_anew_when_the_oldest_signal_was_sent(watched: Watched) -> None:
+    watched.execute("INSERT INTO m00 VALUES (1, 'a'), (2, 'a')")
+    watched.probe.run_once()
+    watched.execute("DELETE FROM m00 WHERE id = 1")
+    watched.clock.now += MEASURE_EVERY_SECONDS
+    watched.probe.run_once()
+    assert watched.gauge("signalbus_lag_seconds", "M00") == 0
+
+
+def test_counting_a_backlog_stops_at_a_limit(watched: Watched) -> None:
+    watched.execute("INSERT INTO m00 SELECT n, 'a' FROM generate_series(1, 12000) n")
+    watched.probe.run_once()
+    assert watched.gauge("signalbus_backlog_signals", "M00") == 10_000
+
+
+def test_a_database_that_does_not_answer_is_told_with_the_reason(watched: Watched) -> None:
+    watched.probe.run_once()
+    assert watched.health.readiness()["database"]["condition"] == "up"
+    watched.engine.dispose()
+    broken = sa.create_engine("postgresql+psycopg2://nobody@127.0.0.1:1/none")
+    watched.probe._engines = {None: broken}
+    assert watched.probe.run_once(), "as long as a database cannot be asked, there may be something to send"
+    database = watched.health.readiness()["database"]
+    assert database["condition"] == "down"
+    assert "refused" in database["reason"]

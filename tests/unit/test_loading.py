@@ -1,0 +1,88 @@
+"""From ``module:attribute`` to an application; what can go wrong is said with what to do."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+
+from relay.loading import LoadingError, find_bus, load_app
+
+Write = Callable[[str], str]
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Write]:
+    """Write a module with this code into the current directory; gives its name."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    name = f"loading_{abs(hash(request.node.name))}"
+
+    def write(code: str) -> str:
+        (tmp_path / f"{name}.py").write_text("from flask import Flask\n" + code)
+        return name
+
+    yield write
+    sys.modules.pop(name, None)
+
+
+def test_an_application_is_taken_as_it_is(module: Write) -> None:
+    assert load_app(module("shop = Flask('one')") + ":shop").name == "one"
+
+
+def test_a_factory_is_called(module: Write) -> None:
+    assert load_app(module("def make(): return Flask('made')") + ":make").name == "made"
+
+
+def test_a_factory_may_have_literal_arguments(module: Write) -> None:
+    name = module("def make(name, *, suffix=''): return Flask(name + suffix)")
+    assert load_app(f"{name}:make('a', suffix='b')").name == "ab"
+
+
+@pytest.mark.parametrize("usual", ["app", "application", "create_app", "make_app"])
+def test_without_an_attribute_the_usual_names_are_tried(module: Write, usual: str) -> None:
+    assert load_app(module(f"{usual} = Flask('{usual}')")).name == usual
+
+
+def test_a_path_to_a_file_will_do(module: Write) -> None:
+    name = module("app = Flask('file')")
+    assert load_app(f"{name}.py").name == "file"
+
+
+@pytest.mark.parametrize(
+    ("code", "attribute", "text"),
+    [
+        ("", "", "none of app, application, create_app, make_app"),
+        ("", ":shop", "no attribute 'shop'"),
+        ("shop = 5", ":shop", "a Flask application or a factory is expected"),
+        ("def shop(): return 5", ":shop", "a Flask application or a factory is expected"),
+        ("def shop(): raise ValueError('no settings')", ":shop", "ValueError: no settings (.*line 2, in shop)"),
+        ("def shop(x): pass", ":shop", "TypeError"),
+        ("import no_such_module", ":shop", "No module named 'no_such_module'"),
+        ("1/0", ":shop", "ZeroDivisionError"),
+        ("def shop(): pass", ":shop(__import__('os'))", "literal arguments"),
+        ("def shop(): pass", ":shop)(", "literal arguments"),
+    ],
+)
+def test_what_is_wrong_is_said(module: Write, code: str, attribute: str, text: str) -> None:
+    with pytest.raises(LoadingError, match=text):
+        load_app(module(code) + attribute)
+
+
+def test_a_missing_module_is_told_from_one_that_it_imports(module: Write) -> None:
+    module("")
+    with pytest.raises(LoadingError, match=r"there is no module 'no_such_shop'.*current directory"):
+        load_app("no_such_shop:app")
+
+
+def test_a_missing_file_is_said() -> None:
+    with pytest.raises(LoadingError, match="no such file"):
+        load_app("no_such_shop.py")
+
+
+def test_an_application_without_a_bus_is_told_how_to_get_one() -> None:
+    with pytest.raises(LoadingError, match=r"class Database\(SignalBusMixin, SQLAlchemy\)"):
+        find_bus(Flask("x"), (), None)
