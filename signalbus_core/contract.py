@@ -7,7 +7,7 @@ works with a :class:`SignalSpec`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from inspect import getattr_static
 from typing import Any, Protocol, cast
@@ -80,6 +80,8 @@ class SignalSpec:
 
     def _refuse_unfinished(self, returned: object) -> None:
         """A generator or a coroutine has not run when it is returned: nothing was sent."""
+        if isinstance(returned, (Generator, Coroutine)):
+            returned.close()
         if isinstance(returned, (Generator, Awaitable, AsyncGenerator)):
             raise SignalModelError(
                 f"The send method of {self.name} returned a {type(returned).__name__}, so its code has not run. "

@@ -36,13 +36,16 @@ class Watched:
         self.app = Flask(__name__)
         self.app.config["SQLALCHEMY_DATABASE_URI"] = database_url
         self.db = db = SQLAlchemy(self.app)
+        # SQLAlchemy itself holds models by weak references only.
+        self.models: list[type] = []
         for number in range(models):
             members = {
+                "__tablename__": f"m{number:02}",
                 "id": db.Column(sa.Integer, primary_key=True),
                 "second": db.Column(sa.Text, primary_key=number % 2 == 1, default=""),
                 "send_signalbus_message": lambda self: None,
             }
-            type(f"M{number:02}", (db.Model,), members)
+            self.models.append(type(f"M{number:02}", (db.Model,), members))
         self.clock = Clock()
         self.metrics, self.health = Metrics(), Health(60)
         self.statements: list[str] = []
