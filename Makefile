@@ -8,10 +8,10 @@ RELAYS ?= 2
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test test-oldest lint format clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: $(VENV)/.installed servers ## Make the virtual environment and install missing server programs
 
@@ -32,6 +32,12 @@ demo: setup ## Run the shop with two relays against real servers: make demo ORDE
 test: setup ## Run all tests against real servers: make test ARGS="-k burst"
 	@exec $(BIN)/python -m pytest $(ARGS)
 
+test-oldest: setup ## Run the tests of the library with the oldest SQLAlchemy series that is supported
+	@test -x $(VENV)-oldest/bin/python || "$(PYTHON)" -m venv $(VENV)-oldest
+	@$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]' 'SQLAlchemy<2.1'
+	@exec $(VENV)-oldest/bin/python -m pytest tests/unit tests/integration tests/typing \
+		--ignore tests/integration/test_publisher.py --ignore tests/integration/test_support.py $(ARGS)
+
 lint: $(VENV)/.installed ## Check style, types and the direction of imports
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -43,5 +49,5 @@ format: $(VENV)/.installed ## Format the code
 	@$(BIN)/ruff format .
 
 clean: ## Remove the virtual environment and all caches
-	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
+	@rm -rf $(VENV) $(VENV)-oldest .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import ARRAY, CursorResult, bindparam, func, literal, not_, select, text, tuple_
+from sqlalchemy import ARRAY, Column, CursorResult, all_, any_, bindparam, func, literal, select, text, tuple_
 from sqlalchemy import cast as sql_cast
 from sqlalchemy import delete as sql_delete
 from sqlalchemy import inspect as sqlalchemy_inspect
@@ -160,20 +160,34 @@ def count_pending(session: Session, spec: SignalSpec, limit: int | None) -> int:
 
 def _pending(spec: SignalSpec, dialect: Dialect, exclude: Sequence[Key], statement: Select[Any]) -> Select[Any]:
     for part in _parts(dialect, exclude):
-        statement = statement.where(not_(_has_key(spec, dialect, part)))
+        statement = statement.where(_has_other_key(spec, dialect, part))
     return statement
 
 
 def _has_key(spec: SignalSpec, dialect: Dialect, keys: Sequence[Key]) -> ColumnElement[bool]:
-    columns = spec.primary_key
-    if len(columns) > 1:
-        return tuple_(*columns).in_(keys)
-    column, values = columns[0], [key[0] for key in keys]
-    if dialect.name != "postgresql":
-        return column.in_(values)
-    # One parameter whatever the number of keys. The cast keeps the comparison in the column's own type.
+    if _fits_array(spec, dialect):
+        column, array = _column_and_array(spec, keys)
+        return column == any_(array)
+    return tuple_(*spec.primary_key).in_(keys)
+
+
+def _has_other_key(spec: SignalSpec, dialect: Dialect, keys: Sequence[Key]) -> ColumnElement[bool]:
+    # Not the negation of the above: SQLAlchemy may turn that into "differs from any".
+    if _fits_array(spec, dialect):
+        column, array = _column_and_array(spec, keys)
+        return column != all_(array)
+    return tuple_(*spec.primary_key).not_in(keys)
+
+
+def _fits_array(spec: SignalSpec, dialect: Dialect) -> bool:
+    return dialect.name == "postgresql" and len(spec.primary_key) == 1
+
+
+def _column_and_array(spec: SignalSpec, keys: Sequence[Key]) -> tuple[Column[Any], ColumnElement[Any]]:
+    """One parameter whatever the number of keys. The cast keeps the comparison in the column's own type."""
+    [column] = spec.primary_key
     array = ARRAY(column.type)
-    return column == func.any(sql_cast(bindparam(None, values, type_=array), array))
+    return column, sql_cast(bindparam(None, [key[0] for key in keys], type_=array), array)
 
 
 #: Keys in one statement on databases that limit the number of parameters.

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -233,6 +236,38 @@ def test_excluded_keys_are_left_alone(outbox: Outbox) -> None:
     outbox.write(1, 2, 3)
     outbox.burst(exclude=[(1,), (3,)])
     assert outbox.sent == [2]
+
+
+def test_only_excluded_keys_are_left_alone_whatever_the_kind_of_key(outbox: Outbox) -> None:
+    db = outbox.db
+    kinds: dict[str, tuple[Any, list[Any]]] = {
+        "number": (db.BigInteger, [1, 2, 3]),
+        "text": (db.Text, ["a", "b", "it's"]),
+        "padded": (db.CHAR(8), ["a       ", "b       ", "c       "]),
+        "universal": (db.Uuid, [uuid.UUID(int=number) for number in (1, 2, 3)]),
+        "moment": (db.DateTime(timezone=True), [datetime(2026, 1, day, tzinfo=timezone.utc) for day in (1, 2, 3)]),
+        "exact": (db.Numeric, [Decimal(1), Decimal("2.5"), Decimal(3)]),
+    }
+    for name, (kind, keys) in kinds.items():
+        for composite in (False, True):
+            sent: list[Any] = []
+            members: dict[str, Any] = {
+                "__tablename__": f"{name}_{composite}",
+                "key": db.Column(kind, primary_key=True, autoincrement=False),
+                "send_signalbus_message": lambda signal, sent=sent: sent.append(signal.key),
+                "signalbus_burst_count": 10,
+            }
+            if composite:
+                members["second"] = db.Column(db.Integer, primary_key=True, default=7, autoincrement=False)
+            model: Any = type(f"{name}{composite}", (db.Model,), members)
+            with outbox.app.app_context():
+                model.__table__.create(db.engine)
+                db.session.add_all([model(key=key) for key in keys])
+                db.session.commit()
+                [spec] = SignalBus(db).specs([model])
+                excluded = [(key, 7) if composite else (key,) for key in (keys[0], keys[2])]
+                result = send_burst(db.session(), spec, exclude=excluded, rehearse=True)
+            assert (sent, result.sent) == ([keys[1]], 1)
 
 
 def test_instances_can_be_read_after_the_session_has_ended(outbox: Outbox) -> None:

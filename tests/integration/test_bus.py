@@ -318,6 +318,7 @@ def test_a_table_that_cannot_serve_as_an_outbox_is_refused_and_the_others_are_se
     shop: Any, session: Any, statements: list[str], problem: str
 ) -> None:
     session.add_all([shop.models.apple(id=1), shop.models.cup()])
+    session.flush()
     for statement in statements:
         session.execute(sa.text(statement))
     session.commit()
