@@ -81,6 +81,7 @@ def run(stack: ExitStack, orders: int, relay_count: int) -> Report:
     for relay in relays:
         stack.callback(relay.kill)
         relay.start()
+    wait_for(relays)
     consumer = Consumer(rabbitmq.url, ledger)
     stack.callback(consumer.stop)
     customers = Customers(orders, environ, ledger, directory)
@@ -91,6 +92,17 @@ def run(stack: ExitStack, orders: int, relay_count: int) -> Report:
         if relay.stop() != 0:
             raise DemoError(f"Relay {relay.number} did not end well:\n{relay.log_tail()}")
     return ledger.report(orders_in(database_url))
+
+
+def wait_for(relays: list[Relay]) -> None:
+    """Wait until the relays relay: what is measured is their work, not their start."""
+    ticks = threading.Event()
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not all(relay.is_up() for relay in relays):
+        ended = [relay for relay in relays if relay.has_ended()]
+        if ended or time.monotonic() >= deadline:
+            raise DemoError(f"Relay {(ended or relays)[0].number} did not start:\n{(ended or relays)[0].log_tail()}")
+        ticks.wait(0.1)
 
 
 def open_shop(environ: dict[str, str], amqp_url: str) -> None:
