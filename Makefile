@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-ORDERS ?= 10000
+ORDERS ?= 20000
 RELAYS ?= 2
 ARGS ?=
 

@@ -51,7 +51,7 @@ def load_app(location: str) -> Flask:
             found = found(*arguments[0], **arguments[1])
         except Exception as error:
             raise LoadingError(
-                f"--app {location}: {name}() raised {type(error).__name__}: {error} ({_place(error)})."
+                f"--app {location}: {name}() raised {type(error).__name__}: {error} ({_place(error)}).{_hint(error)}"
             ) from error
     if not isinstance(found, Flask):
         raise LoadingError(f"--app {location}: a Flask application or a factory is expected, not {found!r}.")
@@ -142,6 +142,15 @@ def _parse_expression(
     raise LoadingError(
         f"--app {location}: a name, or a call with literal arguments, is expected after the colon, not {expression!r}."
     )
+
+
+def _hint(error: BaseException) -> str:
+    """What to do about errors that say little of their cause."""
+    text = str(error)
+    if "psycopg" in text or "dialects:postgres" in text:
+        # SQLAlchemy 2.1 takes postgresql:// for psycopg 3, and does not know postgres:// at all.
+        return " Begin the database's URL with postgresql+psycopg2://."
+    return ""
 
 
 def _place(error: BaseException) -> str:

@@ -54,7 +54,7 @@ def main() -> int:
 
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m deploy.demo", description=__doc__)
-    parser.add_argument("--orders", type=int, default=10_000, help="how many orders are committed (default: 10000)")
+    parser.add_argument("--orders", type=int, default=20_000, help="how many orders are committed (default: 20000)")
     parser.add_argument("--relays", type=int, default=2, help="how many relay processes send them (default: 2)")
     arguments = parser.parse_args()
     if arguments.orders < 1 or arguments.relays < 1:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 
+from pika.exceptions import AMQPError
+
 from ..outcome import ACKED, Outcome, OutcomeKind
 from .confirms import Content
-from .connection import BrokerConnection, BrokerConnectionError, ChannelClosedError
+from .connection import BrokerConnection, BrokerConnectionError, ChannelClosedError, describe
 from .message import EncodedMessage, InvalidMessageError, Message, encode
 
 #: Reply codes that tell of the destination: no such exchange, no permission, exchange locked.
@@ -47,6 +49,10 @@ class Delivery:
                 self._send_alone(connection, index)
         except BrokerConnectionError as error:
             self.give_up(str(error))
+        except AMQPError as error:
+            # The connection went between two steps; what it was in the middle of cannot be told.
+            connection.abort(describe(error))
+            self.give_up(describe(error))
 
     def give_up(self, reason: str) -> None:
         """Call all messages without an outcome unknown."""

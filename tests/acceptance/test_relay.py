@@ -7,6 +7,7 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
+import sqlalchemy as sa
 
 from tests.support.proxy import FaultProxy
 from tests.support.waiting import eventually
@@ -222,6 +223,26 @@ def test_a_refused_login_is_told_and_does_not_end_the_relay(shop: Shop, user: st
     eventually(lambda: "login was refused" in relay.get("/readyz")[1], 10)
     assert relay.is_running
     assert "wrong-secret" not in relay.output
+
+
+def test_a_refused_database_login_is_told_and_does_not_end_the_relay(shop: Shop) -> None:
+    shop.environ["TEST_DATABASE_URL"] = re.sub("//.*@", "//nobody:wrong-secret@", shop.environ["TEST_DATABASE_URL"])
+    relay = shop.relay()
+    eventually(lambda: relay.readiness()["database"]["condition"] == "down", 10)
+    assert "nobody" in relay.readiness()["database"]["reason"]
+    assert relay.is_running
+    assert "wrong-secret" not in relay.output
+
+
+@pytest.mark.parametrize("scheme", ["postgres://", "postgresql://"])
+def test_a_database_url_that_sqlalchemy_misreads_is_told_how_to_be_written(shop: Shop, scheme: str) -> None:
+    url = shop.environ["TEST_DATABASE_URL"]
+    assert url.startswith("postgresql+psycopg2://")
+    if scheme == "postgresql://" and sa.__version__ < "2.1":
+        assert shop.relay("--until-empty", TEST_DATABASE_URL=url.replace("+psycopg2", "")).wait(30) == 0
+        return
+    shop.environ["TEST_DATABASE_URL"] = scheme + url.split("://")[1]
+    assert_refused(shop, "postgresql+psycopg2://")
 
 
 def test_a_missing_virtual_host_is_told_and_does_not_end_the_relay(shop: Shop) -> None:

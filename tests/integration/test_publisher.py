@@ -163,31 +163,26 @@ def test_an_exchange_deleted_after_it_was_verified_is_the_only_one_refused(
     assert [message.text for message in broker.take_all(queue)] == ["a", "b"] * 3
 
 
-@pytest.fixture
-def limited_user(rabbitmq: Any, amqp_url: str) -> str:
-    """The URL of a user who may write to nothing but queues through the default exchange."""
-    if not isinstance(rabbitmq, PrivateRabbitMQ):
-        pytest.fail("needs a node of its own: unset SIGNALBUS_TEST_AMQP_URL and install RabbitMQ (make setup)")
-    vhost = amqp_url.rsplit("/", 1)[1]
-    user = f"limited-{uuid.uuid4().hex[:8]}"
-    rabbitmq.ctl("add_user", user, "pw")
-    rabbitmq.ctl("set_permissions", "-p", vhost, user, "^$", "^amq[.]default$", "^$")
-    return rabbitmq.vhost_url(vhost, user, "pw")
-
-
 def test_a_forbidden_exchange_is_refused_and_the_others_arrive_once_from_then_on(
-    limited_user: str, broker: Broker
+    shared_private_rabbitmq: PrivateRabbitMQ,
 ) -> None:
+    server = shared_private_rabbitmq
+    broker = Broker(server.add_vhost())
+    vhost = broker.url.rsplit("/", 1)[1]
+    user = f"limited-{uuid.uuid4().hex[:8]}"
+    server.ctl("add_user", user, "pw")
+    server.ctl("set_permissions", "-p", vhost, user, "^$", "^amq[.]default$", "^$")
     queue, exchange = broker.queue(), broker.exchange("fanout")
     broker.bind(queue, exchange, "")
     messages = [Message("", queue, b"a"), Message(exchange, "", b"forbidden"), Message("", queue, b"b")]
-    with Publisher(url=limited_user) as publisher:
+    with Publisher(url=server.vhost_url(vhost, user, "pw")) as publisher:
         assert outcomes(publisher, messages) == ["acked", "refused", "acked"]
         assert "403" in reasons(publisher, messages)[1]
         broker.take_all(queue)
         for _ in range(3):
             assert outcomes(publisher, messages) == ["acked", "refused", "acked"]
     assert [message.text for message in broker.take_all(queue)] == ["a", "b"] * 3
+    broker.close()
 
 
 def test_a_burst_cut_off_at_any_point_acks_nothing_that_did_not_arrive(

@@ -5,13 +5,17 @@
 set -eu
 
 have_postgres() {
-    [ -n "${SIGNALBUS_TEST_DATABASE_URL:-}" ] || docker_answers || command -v postgres >/dev/null 2>&1 ||
-        ls /usr/lib/postgresql/*/bin/postgres /usr/pgsql-*/bin/postgres >/dev/null 2>&1
+    [ -n "${SIGNALBUS_TEST_DATABASE_URL:-}" ] || docker_answers || command -v postgres >/dev/null 2>&1 && return 0
+    for program in /usr/lib/postgresql/*/bin/postgres /usr/pgsql-*/bin/postgres \
+        /opt/homebrew/opt/postgresql*/bin/postgres /usr/local/opt/postgresql*/bin/postgres; do
+        [ -x "$program" ] && return 0
+    done
+    return 1
 }
 
 have_rabbitmq() {
     [ -n "${SIGNALBUS_TEST_AMQP_URL:-}" ] || docker_answers || command -v rabbitmq-server >/dev/null 2>&1 ||
-        [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ]
+        [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || [ -x /opt/homebrew/opt/rabbitmq/sbin/rabbitmq-server ]
 }
 
 docker_answers() {

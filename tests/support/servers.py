@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import uuid
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -118,15 +119,20 @@ def docker_answers() -> bool:
 
 
 def _postgres_container() -> Any:
-    from testcontainers.postgres import PostgresContainer
+    # testcontainers warns of itself when it is imported.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from testcontainers.community.postgres import PostgresContainer
 
-    return PostgresContainer(POSTGRES_IMAGE, driver="psycopg2")
+        return PostgresContainer(POSTGRES_IMAGE, driver="psycopg2")
 
 
 def _rabbitmq_container() -> Any:
-    from testcontainers.community.rabbitmq import RabbitMqContainer
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from testcontainers.community.rabbitmq import RabbitMqContainer
 
-    return RabbitMqContainer(RABBITMQ_IMAGE)
+        return RabbitMqContainer(RABBITMQ_IMAGE)
 
 
 def _container_url(container: Any) -> str:

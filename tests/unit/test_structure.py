@@ -1,0 +1,41 @@
+"""What the linters cannot see of the structure."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import signalbus_core
+from signalbus_core import rabbitmq
+
+ROOT = Path(__file__).parents[2]
+PUBLIC = {"signalbus_core": set(signalbus_core.__all__), "signalbus_core.rabbitmq": set(rabbitmq.__all__)}
+
+
+def imports_of(source: Path) -> Iterator[tuple[str, str]]:
+    for node in ast.walk(ast.parse(source.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("signalbus_core"):
+            yield from ((node.module, alias.name) for alias in node.names)
+        elif isinstance(node, ast.Import):
+            assert not any(alias.name.startswith("signalbus_core") for alias in node.names), source
+
+
+@pytest.mark.parametrize("source", sorted((ROOT / "relay").glob("*.py")), ids=lambda path: path.name)
+def test_the_relay_uses_only_public_names_of_the_library(source: Path) -> None:
+    for module, name in imports_of(source):
+        assert name in PUBLIC.get(module, set()), f"{module}.{name}"
+
+
+def test_importing_the_library_starts_no_thread_and_imports_no_metrics_library() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, threading, signalbus_core, signalbus_core.rabbitmq;"
+        "assert threading.active_count() == 1;"
+        "assert not {'relay', 'prometheus_client', 'waitress'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
