@@ -22,9 +22,10 @@ from .errors import (
     TransactionStateError,
 )
 from .extension import SignalBusMixin
+from .inspection import Measurement, find_pending, measure, reading, table_problem
 from .outcome import Outcome, OutcomeKind
 from .sizing import BurstSize, failed_whole, is_outage
-from .statements import BurstLimits, Measurement, find_pending, measure, reading, table_problem
+from .statements import BurstLimits
 
 __all__ = [
     # Wiring it into an application

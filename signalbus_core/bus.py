@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from flask import current_app
 from sqlalchemy.orm import Mapper, Session
 
-from . import statements
+from . import inspection, statements
 from .burst import BurstResult, send_burst
 from .contract import SignalSpec, is_signal_model, resolve, unique_names
 from .errors import SignalModelError, TransactionStateError
@@ -161,7 +161,7 @@ def _within_parent(mapper: Mapper[Any]) -> bool:
 
 def _flush(session: Session, spec: SignalSpec) -> tuple[int, BaseException | None]:
     """Send bursts of one model until nothing is left to try; return the number sent and the first error."""
-    problem = statements.table_problem(statements.begin(session, spec, statements.BurstLimits()), spec)
+    problem = inspection.table_problem(statements.begin(session, spec, statements.BurstLimits()), spec)
     session.rollback()
     if problem is not None:
         raise SignalModelError(problem)

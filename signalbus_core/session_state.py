@@ -8,7 +8,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from . import statements
+from . import inspection
 from .errors import TransactionStateError
 
 _ATOMIC_MARK = "signalbus_atomic"
@@ -35,6 +35,6 @@ def has_open_changes(session: Session, engines: Iterable[Engine]) -> bool:
     if not session.in_transaction():
         return False
     try:
-        return any(statements.has_written(session.connection(bind_arguments={"bind": engine})) for engine in engines)
+        return any(inspection.has_written(session.connection(bind_arguments={"bind": engine})) for engine in engines)
     except SQLAlchemyError as error:
         raise TransactionStateError("The transaction of db.session is broken. Roll back first.") from error

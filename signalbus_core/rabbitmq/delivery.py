@@ -14,8 +14,9 @@ from pika.exceptions import AMQPError
 
 from ..outcome import ACKED, Outcome, OutcomeKind
 from .confirms import Content
-from .connection import BrokerConnection, BrokerConnectionError, ChannelClosedError, describe
+from .connection import BrokerConnection, BrokerConnectionError, ChannelClosedError
 from .message import EncodedMessage, InvalidMessageError, Message, encode
+from .reasons import describe
 
 #: Reply codes that tell of the destination: no such exchange, no permission, exchange locked.
 DESTINATION_CODES = frozenset({403, 404, 405})

@@ -20,13 +20,7 @@ from relay.probe import MEASURE_EVERY_SECONDS, Probe, TableError
 from relay.progress import ModelProgress
 from relay.schedule import Schedule
 from signalbus_core import BurstResult, FailedSignal, Outcome, OutcomeKind, SignalBus
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clock import Clock
 
 
 class Watched:
@@ -46,7 +40,7 @@ class Watched:
                 "send_signalbus_message": lambda self: None,
             }
             self.models.append(type(f"M{number:02}", (db.Model,), members))
-        self.clock = Clock()
+        self.clock = Clock(1000.0)
         self.metrics, self.health = Metrics(), Health(60)
         self.statements: list[str] = []
         with self.app.app_context():

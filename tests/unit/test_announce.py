@@ -7,13 +7,7 @@ import logging
 import pytest
 
 from relay.announce import Announcer
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clock import Clock
 
 
 @pytest.fixture

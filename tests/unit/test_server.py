@@ -13,13 +13,7 @@ from relay.config import ConfigError
 from relay.health import Health
 from relay.metrics import Metrics
 from relay.server import HttpServer, create_http_app
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clock import Clock
 
 
 @pytest.fixture
