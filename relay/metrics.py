@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
+import prometheus_client
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -38,6 +39,8 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry | None = None, now: Callable[[], float] = time.time) -> None:
         self.registry = registry or CollectorRegistry()
         self._now = now
+        # No series beside the documented ones that only tells when each counter was made.
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         # Gauges about tables say the same in every replica: take the max over replicas. Counters add up: take the sum.

@@ -225,6 +225,17 @@ def test_flushmany_inside_a_block_is_refused(bank: Bank) -> None:
         bank.db.execute_atomic(lambda: bank.db.signalbus.flushmany())
 
 
+def test_a_burst_is_read_committed_all_the_same(bank: Bank) -> None:
+    levels: list[str] = []
+    bank.account.send_signalbus_message = lambda _signal: levels.append(
+        bank.db.session.scalar(sa.text("SHOW transaction_isolation"))
+    )
+    bank.db.execute_atomic(lambda: bank.db.session.add(bank.account(id=1)))
+    assert bank.db.signalbus.flushmany() == 1
+    assert levels == ["read committed"]
+    assert isolation(bank) == "repeatable read"
+
+
 def isolation(bank: Bank, bind_key: str | None = None) -> str:
     with bank.app.app_context(), bank.db.engines[bind_key].connect() as connection:
         return str(connection.scalar(sa.text("SHOW transaction_isolation")))
