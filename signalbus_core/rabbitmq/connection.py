@@ -231,8 +231,12 @@ class BrokerConnection:
     def close(self) -> None:
         """Close in good order; drop the connection when the broker does not answer."""
         if self.is_open:
-            self._connection.close(200, "closed by the application")
-            self._run(lambda: self._stream_ended, time.monotonic() + CLOSING_SECONDS)
+            try:
+                self._connection.close(200, "closed by the application")
+                self._run(lambda: self._stream_ended, time.monotonic() + CLOSING_SECONDS)
+            except Exception:
+                # It was being lost at the same time.
+                logger.debug("Closing a connection failed; it is dropped.", exc_info=True)
         self.abort("closed by the application")
 
     # Waiting

@@ -76,6 +76,12 @@ def create_app():
     app.config["SIGNALBUS_RABBITMQ_TIMEOUT_SECONDS"] = 5
     app.config.from_prefixed_env("SHOP")
     db.init_app(app)
+
+    @app.teardown_appcontext
+    def teardown(_error):
+        if Path("end-threads").exists():
+            raise SystemExit(5)
+
     return app
 '''
 

@@ -101,6 +101,15 @@ def test_a_send_method_that_hangs_makes_liveness_fail_and_names_the_thread(shop:
     eventually(lambda: relay.get("/livez")[0] == 200, 10)
 
 
+def test_a_dead_thread_ends_the_process_so_that_it_is_started_again(shop: Shop) -> None:
+    relay = shop.relay("--workers", "1")
+    relay.wait_ready()
+    (shop.directory / "end-threads").touch()
+    shop.write(1, 1)
+    assert relay.wait(20) == 1
+    assert "thread died: worker-1" in relay.logs("stopping")[0]["message"]
+
+
 def test_until_empty_sends_what_is_pending_and_ends(shop: Shop) -> None:
     shop.write(1, 1000)
     relay = shop.relay("--until-empty")
