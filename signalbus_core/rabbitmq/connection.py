@@ -14,21 +14,22 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pika
-from pika.adapters.select_connection import IOLoop
 from pika.channel import Channel
-from pika.exceptions import ChannelClosedByBroker, StreamLostError
+from pika.exceptions import ChannelClosedByBroker
 from pika.frame import Method
 
 from ..errors import SignalBusError
 from .confirms import Confirms, Content, UnexpectedConfirmError
+from .driver import LoopDriver
 from .location import BrokerLocation
 from .reasons import describe
-
-#: Frames are joined until they make so many bytes. Larger: fewer system calls, more memory while they are sent.
-WRITE_BYTES = 128 * 1024
+from .wire import JoiningConnection, joined
 
 #: A close in good order is given so many seconds for the broker's answer.
 CLOSING_SECONDS = 2.0
+
+#: A pump waits for nothing; this bounds it if it should all the same.
+PUMP_SECONDS = 1.0
 
 #: Dropping a connection needs a turn of its loop; it is given so many seconds.
 ABORT_SECONDS = 1.0
@@ -53,20 +54,6 @@ class ChannelClosedError(Exception):
         super().__init__(f"{code} {text}")
 
 
-class _JoiningConnection(pika.SelectConnection):
-    """Writes the frames of many messages with few system calls."""
-
-    def write_frames(self, data: bytes, frames: int) -> None:
-        self.bytes_sent += len(data)
-        self.frames_sent += frames
-        self._adapter_emit_data(data)
-
-    def abort_stream(self) -> None:
-        """Drop the stream. It is gone when the close callback has been called."""
-        if not self.is_closed:
-            self._terminate_stream(StreamLostError("dropped"))
-
-
 class BrokerConnection:
     """An open connection with one channel in confirm mode, reopened when the broker closes it.
 
@@ -89,18 +76,17 @@ class BrokerConnection:
         self._opened = False
         self._stream_ended = False
         self._is_released = False
-        self._is_done: Callable[[], bool] | None = None
         self._channel: Channel | None = None
         self._channel_error: ChannelClosedError | None = None
         self._next_tag = 1
         self._confirms: Confirms | None = None
-        self._ioloop = IOLoop()
-        self._connection = _JoiningConnection(
+        self._driver = LoopDriver()
+        self._connection = JoiningConnection(
             location.parameters(timeout_seconds),
             on_open_callback=self._on_open,
             on_open_error_callback=self._on_open_error,
             on_close_callback=self._on_close,
-            custom_ioloop=self._ioloop,
+            custom_ioloop=self._driver.ioloop,
         )
         # pika's own limit comes first, and tells better what went wrong.
         self._run_until(lambda: self._opened, time.monotonic() + timeout_seconds + 0.5)
@@ -132,9 +118,7 @@ class BrokerConnection:
     def pump(self) -> None:
         """Do what is due, and wait for nothing: heartbeats, a close, a block."""
         if self.is_open:
-            turns = iter((False, True))
-            self._ioloop.call_later(0, self._changed)
-            self._run_until(lambda: next(turns, True), time.monotonic() + 1.0)
+            self._run_until(self._driver.one_turn(), time.monotonic() + PUMP_SECONDS)
 
     def channel_number(self, deadline: float) -> int:
         """The number of the open channel; opens one when there is none.
@@ -163,7 +147,7 @@ class BrokerConnection:
         self._confirms = confirms
         self._next_tag += len(chunks)
         self._channel_error = None
-        for data, frames in _joined(chunks):
+        for data, frames in joined(chunks):
             self._connection.write_frames(data, frames)
         self._run_until(lambda: confirms.is_done or self._channel_error is not None, deadline)
         self._confirms = None
@@ -199,7 +183,7 @@ class BrokerConnection:
 
         def declared(_frame: Method[Any]) -> None:
             answers.append(True)
-            self._changed()
+            self._driver.changed()
 
         channel.exchange_declare(name, passive=True, callback=declared)
         self._await(lambda: bool(answers), deadline, "exchange.declare")
@@ -222,18 +206,18 @@ class BrokerConnection:
         if not self._stream_ended:
             try:
                 self._connection.abort_stream()
-                self._run(lambda: self._stream_ended, time.monotonic() + ABORT_SECONDS)
+                self._driver.run(lambda: self._stream_ended, time.monotonic() + ABORT_SECONDS)
             except Exception:
                 # Half-open states of pika's; the socket goes with the loop.
                 logger.debug("Dropping a connection failed.", exc_info=True)
-        self._ioloop.close()
+        self._driver.close()
 
     def close(self) -> None:
         """Close in good order; drop the connection when the broker does not answer."""
         if self.is_open:
             try:
                 self._connection.close(200, "closed by the application")
-                self._run(lambda: self._stream_ended, time.monotonic() + CLOSING_SECONDS)
+                self._driver.run(lambda: self._stream_ended, time.monotonic() + CLOSING_SECONDS)
             except Exception:
                 # It was being lost at the same time.
                 logger.debug("Closing a connection failed; it is dropped.", exc_info=True)
@@ -252,29 +236,11 @@ class BrokerConnection:
     def _run_until(self, is_done: Callable[[], bool], deadline: float) -> None:
         """Run the connection until something is done, the connection is lost, or the deadline has passed."""
         try:
-            self._run(lambda: not self.is_open or is_done(), deadline)
+            self._driver.run(lambda: not self.is_open or is_done(), deadline)
         except Exception as error:  # noqa: BLE001 - pika lets errors of its callbacks out here, whatever they are
             self._closed_reason = self._closed_reason or f"{type(error).__name__}: {error}"
         if not self.is_open:
             self.abort("lost")
-
-    def _run(self, is_done: Callable[[], bool], deadline: float) -> None:
-        self._is_done = is_done
-        try:
-            while not is_done():
-                seconds = deadline - time.monotonic()
-                if seconds <= 0:
-                    break
-                timer = self._ioloop.call_later(seconds, self._ioloop.stop)
-                self._ioloop.start()
-                self._ioloop.remove_timeout(timer)
-        finally:
-            self._is_done = None
-
-    def _changed(self) -> None:
-        """Wake the waiting call when what it waits for has come."""
-        if self._is_done is not None and self._is_done():
-            self._ioloop.stop()
 
     # Channels
 
@@ -287,7 +253,7 @@ class BrokerConnection:
 
         def opened(channel: Channel) -> None:
             channel.add_on_close_callback(on_close or self._on_channel_closed)
-            channel.add_on_close_callback(lambda *_: self._changed())
+            channel.add_on_close_callback(lambda *_: self._driver.changed())
             if confirm:
                 channel.add_on_return_callback(self._on_return)
                 channel.confirm_delivery(self._on_confirm, callback=lambda _frame: is_ready(channel))
@@ -296,7 +262,7 @@ class BrokerConnection:
 
         def is_ready(channel: Channel) -> None:
             ready.append(channel)
-            self._changed()
+            self._driver.changed()
 
         self._connection.channel(on_open_callback=opened)
         self._await(lambda: bool(ready), deadline, "channel.open")
@@ -314,7 +280,7 @@ class BrokerConnection:
             note(answer.method.delivery_tag, multiple=answer.method.multiple)
         except UnexpectedConfirmError as error:
             self._closed_reason = str(error)
-        self._changed()
+        self._driver.changed()
 
     def _on_return(
         self, _channel: Channel, method: pika.spec.Basic.Return, properties: pika.BasicProperties, body: bytes
@@ -329,40 +295,23 @@ class BrokerConnection:
 
     def _on_open(self, _connection: pika.connection.Connection) -> None:
         self._opened = True
-        self._changed()
+        self._driver.changed()
 
     def _on_open_error(self, _connection: pika.connection.Connection, error: BaseException | str) -> None:
         self._stream_ended = True
         self._closed_reason = self._closed_reason or describe(error)
-        self._changed()
+        self._driver.changed()
 
     def _on_close(self, _connection: pika.connection.Connection, error: BaseException) -> None:
         self._stream_ended = True
         self._closed_reason = self._closed_reason or describe(error)
-        self._changed()
+        self._driver.changed()
 
     def _on_blocked(self, _connection: pika.connection.Connection, answer: Method[Any]) -> None:
         self.blocked_reason = answer.method.reason or "no reason given"
 
     def _on_unblocked(self, _connection: pika.connection.Connection, _answer: Method[Any]) -> None:
         self.blocked_reason = None
-
-
-def _joined(chunks: Sequence[tuple[bytes, int]]) -> list[tuple[bytes, int]]:
-    """Join the data of messages into few pieces, with the number of frames of each."""
-    pieces: list[tuple[bytes, int]] = []
-    parts: list[bytes] = []
-    size = frames = 0
-    for data, count in chunks:
-        parts.append(data)
-        size += len(data)
-        frames += count
-        if size >= WRITE_BYTES:
-            pieces.append((b"".join(parts), frames))
-            parts, size, frames = [], 0, 0
-    if parts:
-        pieces.append((b"".join(parts), frames))
-    return pieces
 
 
 def _channel_closed(error: Exception) -> ChannelClosedError:
