@@ -31,6 +31,8 @@ have_venv || packages="$packages python3-venv"
 have_postgres || packages="$packages postgresql"
 have_rabbitmq || packages="$packages rabbitmq-server"
 command -v openssl >/dev/null 2>&1 || packages="$packages openssl"
+command -v ps >/dev/null 2>&1 || packages="$packages procps"
+command -v curl >/dev/null 2>&1 || packages="$packages curl"
 [ -n "$packages" ] || exit 0
 
 explain() {
