@@ -19,6 +19,7 @@ from signalbus_core import SignalSpec
 from .announce import Announcer
 from .broker import BrokerLink
 from .config import ConfigError, RelayConfig
+from .database import limit_connections
 from .dispatch import Dispatcher
 from .exits import EXIT_DRAIN_TIMED_OUT, EXIT_OK, EXIT_RUNTIME, StopRequest
 from .health import Health
@@ -68,6 +69,8 @@ class Daemon:
         self._progress = {spec.name: ModelProgress(spec) for spec in specs}
         with self._app.app_context():
             self._engines = {spec.bind_key: self._bus.db.engines[spec.bind_key] for spec in specs}
+        for engine in self._engines.values():
+            limit_connections(engine)
         self._lookout = Lookout(
             Probe(self._engines, self._progress, self._dispatcher, self._metrics, self._health, self._announcer),
             self._progress,

@@ -197,6 +197,17 @@ def test_a_relay_that_starts_without_its_broker_carries_on_when_it_is_there(
     assert sorted(shop.received()) == list(range(1, 11))
 
 
+def test_a_silent_database_is_given_up_and_asked_again(shop: Shop, database_proxy: FaultProxy) -> None:
+    shop.write(1, 10)
+    database_proxy.blackhole()
+    relay = shop.relay()
+    eventually(lambda: relay.readiness()["database"]["condition"] == "down", 25)
+    assert "timeout" in relay.readiness()["database"]["reason"]
+    database_proxy.forward()
+    shop.wait_until_sent(40)
+    relay.wait_ready()
+
+
 def test_a_database_that_goes_away_for_a_while_loses_nothing(shop: Shop, database_proxy: FaultProxy) -> None:
     relay = shop.relay()
     relay.wait_ready()
