@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import psycopg2
 import pytest
 
 from tests.support.postgres import PrivatePostgres
+from tests.support.rabbitmq import PrivateRabbitMQ
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -20,11 +22,18 @@ OWNER = """
 import threading
 from tests.support.postgres import PrivatePostgres
 from tests.support.rabbitmq import PrivateRabbitMQ
+from tests.support.rabbitmq import PrivateRabbitMQ
 with PrivatePostgres() as postgres, PrivateRabbitMQ() as rabbitmq:
     postgres.start(), rabbitmq.start()
     print(postgres.directory, rabbitmq.directory, flush=True)
+    print(postgres.port, rabbitmq.port, rabbitmq.epmd_port, flush=True)
     threading.Event().wait()
 """
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def processes_using(directory: str) -> list[str]:
@@ -37,12 +46,23 @@ def test_nothing_is_left_behind_when_the_owner_is_killed() -> None:
     assert owner.stdout is not None
     with owner.stdout:
         directories = owner.stdout.readline().split()
-        assert len(directories) == 2
+        ports = [int(port) for port in owner.stdout.readline().split()]
+        assert (len(directories), len(ports)) == (2, 3)
+        assert all(listens(port) for port in ports)
         assert all(processes_using(directory) for directory in directories)
         owner.send_signal(signal.SIGKILL)
         owner.wait()
     eventually(lambda: not any(processes_using(directory) for directory in directories), 20)
     eventually(lambda: not any(os.path.exists(directory) for directory in directories), 20)
+    eventually(lambda: not any(listens(port) for port in ports), 20)
+
+
+def test_nothing_listens_after_a_node_was_closed() -> None:
+    with PrivateRabbitMQ() as server:
+        server.start()
+        ports = [server.port, server.epmd_port]
+        assert all(listens(port) for port in ports)
+    assert not any(listens(port) for port in ports)
 
 
 def test_a_killed_postgres_can_be_started_again_at_once() -> None:

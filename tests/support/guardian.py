@@ -10,6 +10,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -76,10 +77,18 @@ def clear_up(watched: list[tuple[str, str]]) -> None:
 
 def stop_epmd(port: int) -> None:
     """Stop the Erlang port mapper on this port; it outlives the node that started it."""
+    deadline = time.monotonic() + ENDING_SECONDS
+    tick = threading.Event()
     with contextlib.suppress(FileNotFoundError):
-        subprocess.run(
-            ["epmd", "-port", str(port), "-kill"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
-        )
+        while _listens(port) and time.monotonic() < deadline:
+            # It refuses for as long as it has not noticed that its last node has ended.
+            subprocess.run(["epmd", "-port", str(port), "-kill"], capture_output=True, check=False)
+            tick.wait(0.05)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _kill_group(group: int, number: int) -> None:

@@ -35,7 +35,7 @@ class PrivateRabbitMQ:
         self._server = server
         self.directory = Path(tempfile.mkdtemp(prefix="signalbus-mq-", dir="/tmp"))
         guardian.watch("directory", str(self.directory))
-        self.port, self._distribution_port, self._epmd_port = free_port(), free_port(), free_port()
+        self.port, self._distribution_port, self.epmd_port = free_port(), free_port(), free_port()
         self.tls_port = free_port() if tls is not None else None
         self._process: subprocess.Popen[bytes] | None = None
         (self.directory / "enabled_plugins").write_text("[].\n")
@@ -101,7 +101,7 @@ class PrivateRabbitMQ:
                 **run_as("rabbitmq"),
             )
         guardian.watch("group", self._process.pid)
-        guardian.watch("epmd", self._epmd_port)
+        guardian.watch("epmd", self.epmd_port)
         eventually(self._answers, 90, "RabbitMQ answers", every_seconds=0.1)
         return self
 
@@ -135,8 +135,8 @@ class PrivateRabbitMQ:
             self.resume()
             # Nothing of a private node needs to be kept, and an orderly stop takes seconds.
             self.kill9()
-        stop_epmd(self._epmd_port)
-        guardian.release("epmd", self._epmd_port)
+        stop_epmd(self.epmd_port)
+        guardian.release("epmd", self.epmd_port)
         shutil.rmtree(self.directory, ignore_errors=True)
         guardian.release("directory", str(self.directory))
 
@@ -180,7 +180,7 @@ class PrivateRabbitMQ:
             "RABBITMQ_ENABLED_PLUGINS_FILE": f"{home}/enabled_plugins",
             "RABBITMQ_GENERATED_CONFIG_DIR": f"{home}/generated",
             "RABBITMQ_PID_FILE": f"{home}/pid",
-            "ERL_EPMD_PORT": str(self._epmd_port),
+            "ERL_EPMD_PORT": str(self.epmd_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             # Without the last option the schedulers burn processor time while they wait.
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1} +S 2:2 +sbwt none",
