@@ -7,18 +7,20 @@ was invented. Leaves no process and no directory behind, also after Ctrl-C.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import tempfile
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import FrameType
 
 import pika
 import sqlalchemy as sa
 
+from tests.support.guardian import guardian
 from tests.support.servers import acquire_postgres, acquire_rabbitmq
 
 from .ledger import Ledger, Report
@@ -40,7 +42,7 @@ def main() -> int:
     arguments = read_arguments()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with ExitStack() as stack:
+        with closing(guardian), ExitStack() as stack:
             report = run(stack, arguments.orders, arguments.relays)
     except KeyboardInterrupt:
         print("\nInterrupted; everything that was started has been stopped.")
@@ -67,7 +69,8 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 def run(stack: ExitStack, orders: int, relay_count: int) -> Report:
-    directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="signalbus-demo-")))
+    directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"signalbus-{os.getpid()}-demo-")))
+    guardian.watch("directory", str(directory))
     say("Starting PostgreSQL and RabbitMQ ...")
     postgres = stack.enter_context(acquire_postgres())
     rabbitmq = stack.enter_context(acquire_rabbitmq())

@@ -1,4 +1,7 @@
-"""The processes and threads of the demo: relays by the real command, customers, and a consumer."""
+"""The processes and threads of the demo: relays by the real command, customers, and a consumer.
+
+Processes are made known to the guardian, which ends them also when the demo itself is killed.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,8 @@ from typing import IO
 import pika
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.spec import Basic, BasicProperties
+
+from tests.support.guardian import guardian
 
 from .ledger import Ledger
 
@@ -43,12 +48,14 @@ class Relay:
             self._process = subprocess.Popen(
                 [*command, *options], env=self._environ, stdout=log, stderr=log, start_new_session=True
             )
+        guardian.watch("group", self._process.pid)
 
     def kill(self) -> None:
         """SIGKILL, as a node that dies would do."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+            guardian.release("group", self._process.pid)
 
     def is_up(self) -> bool:
         """Whether the process that was started last has begun to relay."""
@@ -89,6 +96,7 @@ class Customers:
             stderr=self._errors,
             start_new_session=True,
         )
+        guardian.watch("group", self._process.pid)
         assert self._process.stdout is not None
         self._reader = threading.Thread(target=self._read, args=(self._process.stdout,), name="customers")
         self._reader.start()
@@ -116,6 +124,7 @@ class Customers:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        guardian.release("group", self._process.pid)
         self._reader.join()
         if self._process.stdout is not None:
             self._process.stdout.close()

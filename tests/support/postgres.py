@@ -40,7 +40,7 @@ class PrivatePostgres:
             raise ServersMissingError(f"PostgreSQL is not installed. {INSTALL_HINT}")
         self._programs = initdb.parent
         # PostgreSQL refuses to run as root, and its user must be able to enter every directory above.
-        self.directory = Path(tempfile.mkdtemp(prefix="signalbus-pg-", dir="/tmp"))
+        self.directory = Path(tempfile.mkdtemp(prefix=f"signalbus-{os.getpid()}-pg-", dir="/tmp"))
         guardian.watch("directory", str(self.directory))
         give_to("postgres", self.directory)
         self.port = free_port()

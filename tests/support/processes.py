@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .guardian import guardian
 from .waiting import eventually
 
 COMMAND = Path(sys.executable).with_name("signalbus-relay")
@@ -36,7 +37,9 @@ class RelayProcess:
                 stdout=log,
                 stderr=log,
                 cwd=directory,
+                start_new_session=True,
             )
+        guardian.watch("group", self._process.pid)
 
     def __enter__(self) -> RelayProcess:
         return self
@@ -45,6 +48,7 @@ class RelayProcess:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
+        guardian.release("group", self._process.pid)
 
     @property
     def pid(self) -> int:

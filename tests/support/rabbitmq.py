@@ -33,7 +33,7 @@ class PrivateRabbitMQ:
         if server is None:
             raise ServersMissingError(f"RabbitMQ is not installed. {INSTALL_HINT}")
         self._server = server
-        self.directory = Path(tempfile.mkdtemp(prefix="signalbus-mq-", dir="/tmp"))
+        self.directory = Path(tempfile.mkdtemp(prefix=f"signalbus-{os.getpid()}-mq-", dir="/tmp"))
         guardian.watch("directory", str(self.directory))
         self.port, self._distribution_port, self.epmd_port = free_port(), free_port(), free_port()
         self.tls_port = free_port() if tls is not None else None
