@@ -21,6 +21,7 @@ from sqlalchemy.orm.state import InstanceState
 from . import statements
 from .contract import SignalSpec, sender_failure
 from .errors import BurstError, PartialDeliveryError
+from .failpoints import reach
 from .outcome import Outcome
 from .statements import BurstLimits, Key
 
@@ -99,6 +100,7 @@ def send_burst(
     """
     started = clock()
     try:
+        reach("begin")
         connection = statements.begin(session, spec, limits)
         signals = statements.lock_signals(session, spec, limit or spec.burst_count, exclude)
         if not signals:
@@ -109,9 +111,11 @@ def send_burst(
             _rehearse(connection, spec, list(keys.values()))
         transaction = session.get_transaction()
         locked = clock()
+        reach("locked")
 
         report = _send(spec, signals)
         answered = clock()
+        reach("confirmed")
 
         if session.get_transaction() is not transaction:
             logger.warning(
@@ -221,7 +225,9 @@ def _delete(session: Session, spec: SignalSpec, limits: BurstLimits, keys: list[
         remaining = statements.count_existing(connection, spec, keys)
         if remaining:
             raise BurstError(_undeletable(spec, remaining) + " They were sent and will be sent again.", sent=len(keys))
+    reach("deleted")
     session.commit()
+    reach("committed")
 
 
 def _abandon(session: Session) -> None:

@@ -19,6 +19,7 @@ from pika.exceptions import ChannelClosedByBroker
 from pika.frame import Method
 
 from ..errors import SignalBusError
+from ..failpoints import reach
 from .confirms import Confirms, Content, UnexpectedConfirmError
 from .driver import LoopDriver
 from .location import BrokerLocation
@@ -149,6 +150,7 @@ class BrokerConnection:
         self._channel_error = None
         for data, frames in joined(chunks):
             self._connection.write_frames(data, frames)
+            reach("publishing")
         self._run_until(lambda: confirms.is_done or self._channel_error is not None, deadline)
         self._confirms = None
         if confirms.is_done:
@@ -275,6 +277,7 @@ class BrokerConnection:
     def _on_confirm(self, answer: Method[Any]) -> None:
         if self._confirms is None:
             return
+        reach("awaiting")
         note = self._confirms.ack if isinstance(answer.method, pika.spec.Basic.Ack) else self._confirms.nack
         try:
             note(answer.method.delivery_tag, multiple=answer.method.multiple)
