@@ -14,6 +14,11 @@ from collections.abc import Callable
 REMIND_AFTER_SECONDS = 60.0
 
 
+def single_signals(model_name: str) -> str:
+    """The thing whose trouble is that single signals of a model cannot be sent, while the model works."""
+    return f"{model_name}, single signals"
+
+
 class Announcer:
     """Logs the troubles of named things (the database, the broker, a signal model).
 

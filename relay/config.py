@@ -12,6 +12,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from signalbus_core import BurstLimits
+
+from .parking import PARK_AFTER
+
 #: In front of an option's name in the environment, and in the application's configuration.
 PREFIX = "SIGNALBUS_RELAY_"
 
@@ -45,12 +49,21 @@ class RelayConfig:
     amqp_url: str | None
     workers: int
     poll_interval_seconds: float
+    statement_timeout_seconds: float
+    lock_timeout_seconds: float
+    idle_timeout_seconds: float
+    park_after: int
     drain_timeout_seconds: float
     stall_after_seconds: float
     http: HttpAddress | None
     log_format: str
     log_level: str
     until_empty: bool
+
+    @property
+    def burst_limits(self) -> BurstLimits:
+        """The time limits of a burst's transaction."""
+        return BurstLimits(self.statement_timeout_seconds, self.lock_timeout_seconds, self.idle_timeout_seconds)
 
 
 class _Invalid(Exception):
@@ -184,6 +197,38 @@ OPTIONS: tuple[Option, ...] = (
         1.0,
         "The longest pause between two looks for signals.",
         "SECONDS",
+    ),
+    Option(
+        "statement-timeout",
+        "statement_timeout_seconds",
+        _seconds(0.1, 3600),
+        30.0,
+        "The longest that one statement of a burst may run.",
+        "SECONDS",
+    ),
+    Option(
+        "lock-timeout",
+        "lock_timeout_seconds",
+        _seconds(0.01, 3600),
+        5.0,
+        "The longest that a burst waits for a lock, for example behind an ALTER TABLE.",
+        "SECONDS",
+    ),
+    Option(
+        "idle-timeout",
+        "idle_timeout_seconds",
+        _seconds(0.1, 86400),
+        120.0,
+        "The longest that a burst's transaction waits for the send method; then PostgreSQL ends it.",
+        "SECONDS",
+    ),
+    Option(
+        "park-after",
+        "park_after",
+        _count(1, 1000),
+        PARK_AFTER,
+        "A signal that fails so often for its own sake is parked: it waits for a person.",
+        "ATTEMPTS",
     ),
     Option(
         "drain-timeout",

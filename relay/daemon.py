@@ -27,10 +27,12 @@ from .loading import LoadedApp
 from .lookout import Lookout
 from .metrics import Metrics
 from .pacing import PollInterval
+from .parking import ParkingRules
 from .probe import Probe
 from .progress import ModelProgress
 from .schedule import Schedule
 from .server import HttpServer, create_http_app
+from .shelf import Shelves
 from .worker import Worker
 
 logger = logging.getLogger("signalbus.relay")
@@ -67,13 +69,22 @@ class Daemon:
         self._dispatcher = Dispatcher(Schedule(names))
         self._announcer = Announcer(logger)
         self._progress = {spec.name: ModelProgress(spec) for spec in specs}
+        self._limits = config.burst_limits
         with self._app.app_context():
             self._engines = {spec.bind_key: self._bus.db.engines[spec.bind_key] for spec in specs}
+        self._shelves = Shelves(specs, self._engines, ParkingRules(config.park_after), self._limits)
         for engine in self._engines.values():
             limit_connections(engine)
         self._lookout = Lookout(
-            Probe(self._engines, self._progress, self._dispatcher, self._metrics, self._health, self._announcer),
-            self._progress,
+            Probe(
+                self._engines,
+                self._progress,
+                self._shelves,
+                self._dispatcher,
+                self._metrics,
+                self._health,
+                self._announcer,
+            ),
             self._dispatcher,
             self._health,
             PollInterval(config.poll_interval_seconds),
@@ -93,6 +104,8 @@ class Daemon:
             self._app,
             self._bus,
             self._progress,
+            self._shelves,
+            self._limits,
             self._dispatcher,
             link,
             self._metrics,

@@ -8,14 +8,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from .dispatch import Dispatcher
 from .exits import EXIT_CONFIGURATION, EXIT_OK, EXIT_RUNTIME, StopRequest
 from .health import Health
 from .pacing import Backoff, PollInterval
 from .probe import Probe, TableError
-from .progress import ModelProgress
 
 logger = logging.getLogger("signalbus.relay")
 
@@ -37,7 +36,6 @@ class Lookout:
     def __init__(
         self,
         probe: Probe,
-        progress: Mapping[str, ModelProgress],
         dispatcher: Dispatcher,
         health: Health,
         poll: PollInterval,
@@ -49,7 +47,6 @@ class Lookout:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._probe = probe
-        self._progress = progress
         self._dispatcher = dispatcher
         self._health = health
         self._poll = poll
@@ -91,7 +88,7 @@ class Lookout:
 
     def _end_when_empty(self, found: bool) -> None:
         if not found and self._dispatcher.is_idle():
-            waiting = sum(len(progress.waiting_keys(self._clock())) for progress in self._progress.values())
+            waiting = self._probe.count_set_aside()
             if waiting:
                 self._request_stop(StopRequest(f"{waiting} signals could not be sent", EXIT_RUNTIME))
             else:

@@ -73,7 +73,10 @@ class Metrics:
             "signalbus_lag_seconds", "For how long the oldest signal has been seen at the head of its table.", "signal"
         )
         self._parked = self._gauge(
-            "signalbus_parked_signals", "Signals set aside by this relay after they failed alone.", "signal"
+            "signalbus_parked_signals", "Signals that failed too often and wait for a person.", "signal"
+        )
+        self._waiting = self._gauge(
+            "signalbus_waiting_signals", "Signals that failed and wait for their next try.", "signal"
         )
         self._broker_up = self._gauge("signalbus_broker_up", "1 when a connection to the broker is open.")
         self._broker_blocked = self._gauge("signalbus_broker_blocked", "1 while the broker takes no messages.")
@@ -101,7 +104,7 @@ class Metrics:
         for name in signals:
             for instrument in (
                 *(self._sent, self._burst_size, self._duplicates, self._backlog, self._lag, self._parked),
-                self._last_success,
+                *(self._waiting, self._last_success),
             ):
                 instrument.labels(name)
             for instrument, values in (
@@ -126,7 +129,8 @@ class Metrics:
             self._sent.labels(name).inc(result.sent)
             self._last_success.labels(name).set(self._now())
         for failed in result.failed:
-            cause = failed.outcome.cause
+            # The broker closed the connection: what became of a message then is not known either.
+            cause = "unknown" if failed.outcome.cause == "closed" else failed.outcome.cause
             self._failures.labels(name, cause if cause in FAILURE_REASONS else "error").inc()
             if cause == "unknown":
                 self._duplicates.labels(name).inc()
@@ -142,8 +146,9 @@ class Metrics:
         self._backlog.labels(name).set(backlog)
         self._lag.labels(name).set(lag_seconds)
 
-    def set_parked(self, name: str, number: int) -> None:
-        self._parked.labels(name).set(number)
+    def set_set_aside(self, name: str, waiting: int, parked: int) -> None:
+        self._waiting.labels(name).set(waiting)
+        self._parked.labels(name).set(parked)
 
     def set_database_up(self, is_up: bool) -> None:
         self._database_up.set(is_up)

@@ -1,69 +1,59 @@
-"""Signals that could not be sent, while the rest of their model goes on. Pure: the time is passed in.
+"""What follows from a failed attempt of a signal: how long it waits for the next one, and when it is parked. Pure.
 
-A signal that failed for a reason of its own waits longer with each attempt, and is left out of bursts until then.
-Nothing is ever discarded: forgetting an entry only means that its signal is tried again earlier.
+A signal that its destination refused waits for the destination, and is never parked. One that is at fault itself is
+tried again, later each time, and in the end parked. Nothing is ever discarded.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from signalbus_core import Outcome
+from signalbus_core import Outcome, OutcomeKind
 
-from .pacing import Backoff
+from .pacing import Backoff, Uniform
 
-Key = tuple[object, ...]
+#: A refused signal waits at most so long for its next try. Longer: fewer returned messages while a route is missing,
+#: and a later flow once it is there.
+LONGEST_REFUSED_WAIT_SECONDS = 60.0
 
-#: So many waiting signals of one model are remembered. Their keys are a parameter of each of the model's statements.
-MOST_WAITING = 10_000
+#: A signal that is at fault itself waits at most so long. Longer: more time to mend the code before it is parked.
+LONGEST_FAULT_WAIT_SECONDS = 600.0
 
-#: How long after its next try an entry is forgotten. Longer: attempts of a signal that comes late are still counted.
-FORGET_AFTER_SECONDS = 600.0
+#: So many attempts, and a signal that is at fault is parked: with the waits between them, after half an hour or more.
+PARK_AFTER = 12
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """A signal that waits for its next attempt.
+class Step:
+    """What becomes of a signal that was tried in vain.
 
-    :param attempts: failed attempts so far.
-    :param next_try: when it may be tried again, on the caller's clock.
-    :param outcome: of the last attempt.
+    :param wait_seconds: until its next try; None parks it.
     """
 
     attempts: int
-    next_try: float
-    outcome: Outcome
+    wait_seconds: float | None
 
 
-class Parking:
-    """The waiting signals of one model, kept in memory."""
+class ParkingRules:
+    """The rules, with the randomness that keeps replicas and signals apart.
 
-    def __init__(self, backoff: Backoff | None = None) -> None:
-        self._waiting: dict[Key, Waiting] = {}
-        self._backoff = backoff or Backoff(shortest_seconds=1.0, longest_seconds=60.0)
+    :param park_after: the number of attempts after which a signal that is at fault is parked.
+    """
 
-    def failed(self, key: Key, outcome: Outcome, now: float) -> Waiting:
-        """Count a failed attempt of the signal with this key."""
-        before = self._waiting.get(key)
-        attempts = before.attempts + 1 if before else 1
-        entry = Waiting(attempts, now + self._backoff.wait_seconds(attempts), outcome)
-        self._waiting[key] = entry
-        return entry
+    def __init__(self, park_after: int = PARK_AFTER, uniform: Uniform | None = None) -> None:
+        self.park_after = park_after
+        arguments = {} if uniform is None else {"uniform": uniform}
+        self._refused = Backoff(1.0, LONGEST_REFUSED_WAIT_SECONDS, **arguments)
+        self._fault = Backoff(1.0, LONGEST_FAULT_WAIT_SECONDS, **arguments)
 
-    def waiting_keys(self, now: float) -> list[Key]:
-        """The keys of the signals that are not to be tried yet."""
-        self._forget(now)
-        return [key for key, entry in self._waiting.items() if entry.next_try > now]
+    def after(self, attempts_before: int, outcome: Outcome, *, counted: bool) -> Step:
+        """What follows from one more failed attempt.
 
-    def next_try(self, now: float) -> float | None:
-        """When the first of the waiting signals may be tried again."""
-        return min((entry.next_try for entry in self._waiting.values() if entry.next_try > now), default=None)
-
-    @property
-    def is_full(self) -> bool:
-        return len(self._waiting) >= MOST_WAITING
-
-    def _forget(self, now: float) -> None:
-        stale = [key for key, entry in self._waiting.items() if entry.next_try + FORGET_AFTER_SECONDS < now]
-        for key in stale:
-            del self._waiting[key]
+        :param counted: False while so much fails that the fault cannot be the signal's: the attempt does not count.
+        """
+        attempts = attempts_before + 1 if counted else attempts_before
+        if outcome.kind is OutcomeKind.REFUSED:
+            return Step(attempts, self._refused.wait_seconds(attempts_before + 1))
+        if attempts >= self.park_after:
+            return Step(attempts, None)
+        return Step(attempts, self._fault.wait_seconds(attempts_before + 1))

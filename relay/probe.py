@@ -6,6 +6,7 @@ finds every signal; nothing else has to.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
@@ -13,13 +14,26 @@ from typing import TypeVar
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
 
-from signalbus_core import BurstLimits, Measurement, SignalSpec, find_pending, measure, reading, table_problem
+from signalbus_core import (
+    BurstLimits,
+    Choice,
+    Measurement,
+    SignalSpec,
+    find_work,
+    measure,
+    parked,
+    table_problem,
+    transaction,
+)
 
-from .announce import Announcer
+from .announce import Announcer, single_signals
 from .dispatch import Dispatcher
 from .health import Health
 from .metrics import Metrics
 from .progress import ModelProgress
+from .shelf import Shelves
+
+logger = logging.getLogger("signalbus.relay")
 
 T = TypeVar("T")
 
@@ -28,6 +42,9 @@ PROBE_LIMITS = BurstLimits(statement_timeout_seconds=10.0, lock_timeout_seconds=
 
 #: Backlog and lag are measured so often. More often: fresher gauges, more queries.
 MEASURE_EVERY_SECONDS = 5.0
+
+#: So often it is looked whether the table of parked signals is there, and signals that are gone are forgotten.
+TIDY_EVERY_SECONDS = 60.0
 
 #: Counting a backlog stops here. Larger: bigger backlogs are shown exactly, and cost more to count.
 BACKLOG_COUNTED_TO = 10_000
@@ -49,6 +66,7 @@ class Probe:
         self,
         engines: Mapping[str | None, Engine],
         progress: Mapping[str, ModelProgress],
+        shelves: Shelves,
         dispatcher: Dispatcher,
         metrics: Metrics,
         health: Health,
@@ -57,6 +75,7 @@ class Probe:
     ) -> None:
         self._engines = engines
         self._progress = progress
+        self._shelves = shelves
         self._dispatcher = dispatcher
         self._metrics = metrics
         self._health = health
@@ -69,6 +88,9 @@ class Probe:
         self.database_is_up = False
         self._verified: set[str | None] = set()
         self._measured = dict.fromkeys(engines, float("-inf"))
+        self._tidied = dict.fromkeys(engines, float("-inf"))
+        self._set_aside: dict[str, int] = {}
+        self._has_parked_table: dict[str | None, bool] = {}
         self._heads: dict[str, tuple[str, float]] = {}
 
     def run_once(self) -> bool:
@@ -84,6 +106,7 @@ class Probe:
             thing = "Database" if bind_key is None else f"Database (bind {bind_key!r})"
             try:
                 self._verify(bind_key, engine)
+                self._tidy(bind_key, engine)
                 found += self._find(bind_key, engine)
                 self._measure(bind_key, engine)
             except SQLAlchemyError as error:
@@ -110,21 +133,58 @@ class Probe:
     def _verify(self, bind_key: str | None, engine: Engine) -> None:
         if bind_key in self._verified:
             return
-        with reading(engine, PROBE_LIMITS) as connection:
+        with transaction(engine, PROBE_LIMITS) as connection:
             problems = [problem for spec in self._specs[bind_key] if (problem := table_problem(connection, spec))]
         if problems:
             raise TableError("\n".join(problems))
         self._verified.add(bind_key)
 
-    def _find(self, bind_key: str | None, engine: Engine) -> list[str]:
+    def _tidy(self, bind_key: str | None, engine: Engine) -> None:
         now = self._clock()
+        if now - self._tidied[bind_key] < TIDY_EVERY_SECONDS:
+            return
+        self._look_for_parked_table(bind_key, engine)
+        for spec in self._specs[bind_key]:
+            if self._set_aside.get(spec.name):
+                self._shelves[spec.name].tidy()
+        self._tidied[bind_key] = now
 
+    def _look_for_parked_table(self, bind_key: str | None, engine: Engine) -> None:
+        table = parked.parked_table_of(self._specs[bind_key][0])
+        with transaction(engine, PROBE_LIMITS) as connection:
+            problem = parked.parked_table_problem(connection, table)
+        self._shelves.use_table(bind_key, problem is None)
+        if self._has_parked_table.get(bind_key, True) != (problem is None):
+            if problem is None:
+                logger.info("The table %s is there now.", table.fullname, extra={"action": "parked_table_found"})
+            else:
+                logger.warning(
+                    "The table %s %s. Signals that fail are noted in the memory of each relay, and lose their attempts "
+                    "when it ends. Create the table: `signalbus-relay ddl parked` prints it, "
+                    "db.create_all() and Alembic know it.",
+                    table.fullname,
+                    problem,
+                    extra={"action": "parked_table_missing"},
+                )
+        self._has_parked_table[bind_key] = problem is None
+
+    def _find(self, bind_key: str | None, engine: Engine) -> list[str]:
         def ask(specs: Sequence[SignalSpec]) -> list[str]:
-            waiting = {spec.name: self._progress[spec.name].waiting_keys(now) for spec in specs}
-            with reading(engine, PROBE_LIMITS) as connection:
-                return [spec.name for spec in find_pending(connection, specs, waiting)]
+            with transaction(engine, PROBE_LIMITS) as connection:
+                work = find_work(connection, specs, {spec.name: self._choice(spec.name) for spec in specs})
+            for one in work:
+                if one.due or self._shelves[one.spec.name].has_due():
+                    self._progress[one.spec.name].retry_is_due()
+            return [one.spec.name for one in work if one.pending or one.due or self._shelves[one.spec.name].has_due()]
 
         return self._ask_together_or_alone(self._specs[bind_key], ask)
+
+    def _choice(self, name: str) -> Choice:
+        return self._shelves[name].choice(self._progress[name].avoided(self._clock()))
+
+    def count_set_aside(self) -> int:
+        """How many signals wait for their next try or are parked, of all models."""
+        return sum(sum(self._shelves[name].count()) for name in self._progress)
 
     def _measure(self, bind_key: str | None, engine: Engine) -> None:
         now = self._clock()
@@ -133,13 +193,22 @@ class Probe:
         self._measured[bind_key] = now
 
         def ask(specs: Sequence[SignalSpec]) -> list[tuple[str, Measurement]]:
-            with reading(engine, PROBE_LIMITS) as connection:
-                measurements = measure(connection, specs, BACKLOG_COUNTED_TO)
+            with transaction(engine, PROBE_LIMITS) as connection:
+                has_table = self._has_parked_table[bind_key]
+                measurements = measure(connection, specs, BACKLOG_COUNTED_TO, has_parked_table=has_table)
             return [(spec.name, measurement) for spec, measurement in zip(specs, measurements, strict=True)]
 
         for name, measurement in self._ask_together_or_alone(self._specs[bind_key], ask):
-            self._metrics.set_parked(name, len(self._progress[name].waiting_keys(now)))
             self._metrics.set_backlog(name, measurement.backlog, self._lag_seconds(name, measurement.head, now))
+            noted = (measurement.waiting, measurement.parked)
+            self._report_set_aside(name, *(noted if self._has_parked_table[bind_key] else self._shelves[name].count()))
+
+    def _report_set_aside(self, name: str, waiting: int, parked_signals: int) -> None:
+        self._metrics.set_set_aside(name, waiting, parked_signals)
+        self._set_aside[name] = waiting + parked_signals
+        self._progress[name].can_set_aside(waiting + parked_signals < self._shelves[name].most)
+        if not waiting:
+            self._announcer.fine(single_signals(name), "signals_flow_again", signal=name)
 
     def _ask_together_or_alone(
         self, specs: Sequence[SignalSpec], ask: Callable[[Sequence[SignalSpec]], list[T]]
@@ -147,6 +216,8 @@ class Probe:
         try:
             return ask(specs)
         except ProgrammingError:
+            # Perhaps it is the table of parked signals that is gone.
+            self._tidied[specs[0].bind_key] = float("-inf")
             # One table that was dropped or altered must not hide the others.
             answers: list[T] = []
             for spec in specs:

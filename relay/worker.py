@@ -15,15 +15,16 @@ from flask import Flask
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from signalbus_core import BurstError, BurstResult, SignalBus, SignalSpec, send_burst
+from signalbus_core import BurstError, BurstLimits, BurstResult, SignalBus, SignalSpec, send_burst
 
-from .announce import Announcer
+from .announce import Announcer, single_signals
 from .broker import BrokerLink
 from .dispatch import Dispatcher
 from .health import Health
 from .metrics import Metrics
 from .pacing import Backoff
-from .progress import ModelProgress, Verdict
+from .progress import BurstPlan, ModelProgress, Verdict
+from .shelf import Shelves
 
 logger = logging.getLogger("signalbus.relay.worker")
 
@@ -45,6 +46,8 @@ class Worker:
         app: Flask,
         bus: SignalBus,
         progress: Mapping[str, ModelProgress],
+        shelves: Shelves,
+        limits: BurstLimits,
         dispatcher: Dispatcher,
         link: BrokerLink,
         metrics: Metrics,
@@ -57,6 +60,8 @@ class Worker:
         self._app = app
         self._bus = bus
         self._progress = progress
+        self._shelves = shelves
+        self._limits = limits
         self._dispatcher = dispatcher
         self._link = link
         self._metrics = metrics
@@ -100,27 +105,71 @@ class Worker:
             self._metrics.wakeups("catchup")
 
     def _send_burst(self, progress: ModelProgress) -> tuple[Verdict, bool]:
-        spec = progress.spec
-        plan = progress.plan(self._clock())
+        name = progress.spec.name
+        sent = False
         try:
-            with self._app.app_context():
-                session = cast(Session, self._bus.db.session())
-                result = send_burst(session, spec, limit=plan.limit, exclude=plan.exclude, rehearse=plan.rehearse)
+            plan = progress.plan(self._clock())
+            result = self._try_burst(progress.spec, plan)
+            sent = result.sent > 0
+            self._metrics.burst_finished(name, result)
+            _log_burst(progress.spec, result)
+            verdict = progress.finished(plan, result, self._clock())
+            self._set_aside(name, verdict)
         except BurstError as error:
-            self._metrics.burst_failed(spec.name, possible_duplicates=error.sent)
-            verdict, sent = progress.interrupted(error), False
+            self._metrics.burst_failed(name, possible_duplicates=error.sent)
+            verdict = progress.interrupted(error)
         except SQLAlchemyError as error:
-            self._metrics.burst_failed(spec.name)
-            verdict, sent = progress.interrupted(error), False
-        else:
-            self._metrics.burst_finished(spec.name, result)
-            verdict, sent = progress.finished(plan, result, self._clock()), result.sent > 0
-            _log_burst(spec, result)
+            self._metrics.burst_failed(name)
+            verdict = progress.interrupted(error)
         if verdict.trouble is not None:
-            self._announcer.trouble(spec.name, "model_failing", verdict.trouble, signal=spec.name)
+            self._announcer.trouble(name, "model_failing", verdict.trouble, signal=name)
         elif sent:
-            self._announcer.fine(spec.name, "model_recovered", signal=spec.name)
+            self._announcer.fine(name, "model_recovered", signal=name)
         return verdict, sent
+
+    def _try_burst(self, spec: SignalSpec, plan: BurstPlan) -> BurstResult:
+        shelf = self._shelves[spec.name]
+        keys = shelf.due(plan.limit) if plan.retry else ()
+        if plan.retry and not keys:
+            # Another relay was faster.
+            return BurstResult(selected=0)
+        with self._app.app_context():
+            session = cast(Session, self._bus.db.session())
+            result = send_burst(
+                session,
+                spec,
+                limit=plan.limit,
+                choice=shelf.retry(keys) if plan.retry else shelf.choice(plan.avoid),
+                limits=self._limits,
+                rehearse=plan.rehearse,
+            )
+        if plan.retry and not result.is_outage and not result.failed_whole:
+            shelf.retried(keys, result.failed)
+        return result
+
+    def _set_aside(self, name: str, verdict: Verdict) -> None:
+        if not verdict.failed:
+            return
+        parked = self._shelves[name].put(verdict.failed, counted=verdict.counted)
+        first = verdict.failed[0]
+        self._announcer.trouble(
+            single_signals(name),
+            "signals_set_aside",
+            f"{len(verdict.failed)} cannot be sent and wait for their next try; first: {_shown(first.key)}, "
+            f"{first.outcome}",
+            signal=name,
+        )
+        for key in parked:
+            logger.warning(
+                "%s: signal %s is parked after it failed too often; it waits for a person.",
+                name,
+                _shown(key),
+                extra={"action": "signal_parked", "signal": name, "key": _shown(key)},
+            )
+
+
+def _shown(key: tuple[object, ...]) -> str:
+    return ", ".join(str(part) for part in key)
 
 
 def _log_burst(spec: SignalSpec, result: BurstResult) -> None:

@@ -7,6 +7,7 @@ sender for RabbitMQ.
 
 from __future__ import annotations
 
+from . import parked
 from .atomic import AtomicProceduresMixin
 from .burst import BurstResult, FailedSignal, send_burst
 from .bus import SignalBus, get_models_to_flush
@@ -22,10 +23,13 @@ from .errors import (
     TransactionStateError,
 )
 from .extension import SignalBusMixin
-from .inspection import Measurement, find_pending, measure, reading, table_problem
+from .inspection import Measurement, Work, find_work, measure, table_problem
+from .keys import Key
 from .outcome import Outcome, OutcomeKind
-from .sizing import BurstSize, failed_whole, is_outage
-from .statements import BurstLimits
+from .parked import Failure, LeaveOut, SetAside
+from .sizing import BurstSize
+from .statements import BurstLimits, Choice, transaction
+from .trouble import error_text, outage_errors
 
 __all__ = [
     # Wiring it into an application
@@ -38,6 +42,7 @@ __all__ = [
     # What became of a message
     "Outcome",
     "OutcomeKind",
+    "outage_errors",
     # Errors
     "SignalBusError",
     "SetupError",
@@ -54,12 +59,19 @@ __all__ = [
     "FailedSignal",
     "BurstLimits",
     "BurstSize",
-    "failed_whole",
-    "is_outage",
+    "Choice",
+    "Key",
+    "error_text",
+    # For relays: signals that are set aside
+    "Failure",
+    "LeaveOut",
+    "SetAside",
+    "parked",
     # For relays: looking at the tables
     "Measurement",
-    "find_pending",
+    "Work",
+    "find_work",
     "measure",
-    "reading",
+    "transaction",
     "table_problem",
 ]

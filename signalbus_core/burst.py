@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -19,11 +19,14 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.state import InstanceState
 
 from . import statements
-from .contract import SignalSpec, sender_failure
-from .errors import BurstError, PartialDeliveryError
+from .contract import SignalSpec
+from .errors import BurstError, PartialDeliveryError, PublishError
 from .failpoints import reach
-from .outcome import Outcome
-from .statements import BurstLimits, Key
+from .keys import Key
+from .outcome import Outcome, worst
+from .parked import forget
+from .statements import EVERYTHING, BurstLimits, Choice
+from .trouble import error_text, is_outage_error, sender_failure
 
 logger = logging.getLogger("signalbus")
 
@@ -51,6 +54,7 @@ class BurstResult:
     :param failed: signals that are known to have failed, each with its outcome. Signals that are neither sent nor
       failed were not tried, or nothing is known about them.
     :param error: what the send method raised, None when it returned.
+    :param reason: the same in one line for people, without the signals' own values; empty when it returned.
     :param lock_seconds: from the start until the signals were locked and loaded.
     :param send_seconds: spent in the send method.
     :param commit_seconds: from there to the commit's answer.
@@ -60,9 +64,26 @@ class BurstResult:
     sent: int = 0
     failed: tuple[FailedSignal, ...] = ()
     error: BaseException | None = None
+    reason: str = ""
     lock_seconds: float = 0.0
     send_seconds: float = 0.0
     commit_seconds: float = 0.0
+
+    @property
+    def is_outage(self) -> bool:
+        """Whether something that sending needs is away: the broker left a message without an answer, for example."""
+        if any(failed.outcome.is_unanswered for failed in self.failed):
+            return True
+        return not self.failed and is_outage_error(self.error)
+
+    @property
+    def failed_whole(self) -> bool:
+        """Whether sending failed for several signals together, so that it cannot be told which of them is to blame."""
+        if self.selected < 2 or self.is_outage:
+            return False
+        if any(failed.outcome.cause == "closed" for failed in self.failed):
+            return True
+        return self.error is not None and not self.sent and not self.failed
 
 
 @dataclass
@@ -79,7 +100,7 @@ def send_burst(
     spec: SignalSpec,
     *,
     limit: int | None = None,
-    exclude: Sequence[Key] = (),
+    choice: Choice = EVERYTHING,
     limits: BurstLimits = DEFAULT_LIMITS,
     rehearse: bool = False,
     clock: Callable[[], float] = time.perf_counter,
@@ -92,7 +113,7 @@ def send_burst(
 
     :param session: a session without a transaction. The send methods see it as ``db.session``.
     :param limit: the largest number of signals to take; the model's burst count when not given.
-    :param exclude: primary keys to leave alone.
+    :param choice: which signals may be taken. What is noted of those that were set aside is removed when they are sent.
     :param rehearse: try the delete, and take it back, before anything is sent. Then a table that refuses deletes (a
       foreign key, a trigger, a missing privilege) does not lead to messages that are sent over and over again.
     :raises sqlalchemy.exc.SQLAlchemyError: the database failed before anything was sent.
@@ -102,7 +123,7 @@ def send_burst(
     try:
         reach("begin")
         connection = statements.begin(session, spec, limits)
-        signals = statements.lock_signals(session, spec, limit or spec.burst_count, exclude)
+        signals = statements.lock_signals(session, spec, limit or spec.burst_count, choice)
         if not signals:
             session.rollback()
             return BurstResult(selected=0, lock_seconds=clock() - started)
@@ -123,12 +144,14 @@ def send_burst(
                 spec.name,
                 extra={"action": "sender_ended_transaction", "signal": spec.name},
             )
-        _finish(session, spec, limits, signals, [keys[id(signal)] for signal in report.delivered])
+        delete = _Delete(session, spec, limits, choice, [keys[id(signal)] for signal in report.delivered])
+        _finish(delete, signals)
         return BurstResult(
             selected=len(signals),
             sent=len(report.delivered),
             failed=tuple(FailedSignal(keys[id(signal)], outcome) for signal, outcome in report.failed),
             error=report.error,
+            reason=_reason(report.error, signals),
             lock_seconds=locked - started,
             send_seconds=answered - locked,
             commit_seconds=clock() - answered,
@@ -140,6 +163,13 @@ def send_burst(
 
 def _key(signal: Any) -> Key:
     return cast(Key, cast("InstanceState[Any]", sqlalchemy_inspect(signal)).identity)
+
+
+def _reason(error: BaseException | None, signals: list[Any]) -> str:
+    if error is None:
+        return ""
+    # The reasons in reports are made for people; what else is raised may hold anything.
+    return str(error) if isinstance(error, (PartialDeliveryError, PublishError)) else error_text(error, signals)
 
 
 def _rehearse(connection: Connection, spec: SignalSpec, keys: list[Key]) -> None:
@@ -168,18 +198,52 @@ def _send(spec: SignalSpec, signals: list[Any]) -> _Report:
             failed=[(signal, outcome) for signal, outcome in error.failed if id(signal) in ours],
             error=error,
         )
+    except PublishError as error:
+        # Of a single signal the messages' outcomes are its own; of several it cannot be told which is whose.
+        failed = [(signals[0], worst(error.outcomes))] if len(signals) == 1 else []
+        return _Report(delivered=[], failed=failed, error=error)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - it ends up in the result
         # Of many signals nothing is known; of a single one, that it failed.
-        failed = [(signals[0], sender_failure(error))] if len(signals) == 1 else []
+        failed = [(signals[0], sender_failure(error, signals[0]))] if len(signals) == 1 else []
         return _Report(delivered=[], failed=failed, error=error)
     return _Report(delivered=signals)
 
 
-def _finish(session: Session, spec: SignalSpec, limits: BurstLimits, signals: list[Any], keys: list[Key]) -> None:
-    """Delete exactly the signals with these keys, and commit, together with what the send method wrote.
+@dataclass(frozen=True)
+class _Delete:
+    """The last step of a burst: the deletion of what was sent."""
 
-    Nothing to delete means that nothing was proved: the transaction is rolled back then.
-    """
+    session: Session
+    spec: SignalSpec
+    limits: BurstLimits
+    choice: Choice
+    keys: list[Key]
+
+    def run(self) -> None:
+        """Delete exactly these signals, and commit, together with what the send method wrote."""
+        session, spec = self.session, self.spec
+        if session.in_transaction():
+            connection = session.connection(bind_arguments={"mapper": spec.mapper})
+        else:
+            connection = statements.begin(session, spec, self.limits)
+        if self.choice.may_be_set_aside:
+            forget(connection, spec, self.keys)
+        deleted = statements.delete_signals(connection, spec, self.keys)
+        if deleted != len(self.keys):
+            # The send method may have deleted signals itself; rows that are still there are another matter.
+            remaining = statements.count_existing(connection, spec, self.keys)
+            if remaining:
+                raise BurstError(
+                    _undeletable(spec, remaining) + " They were sent and will be sent again.", sent=len(self.keys)
+                )
+        reach("deleted")
+        session.commit()
+        reach("committed")
+
+
+def _finish(delete: _Delete, signals: list[Any]) -> None:
+    """Delete what was sent. Nothing to delete means that nothing was proved: the transaction is rolled back then."""
+    session, spec, keys = delete.session, delete.spec, delete.keys
     for signal in signals:
         # Detached, an instance keeps its loaded columns after the transaction, and changes to it are not written.
         if signal in session:
@@ -188,7 +252,7 @@ def _finish(session: Session, spec: SignalSpec, limits: BurstLimits, signals: li
         session.rollback()
         return
     try:
-        _delete(session, spec, limits, keys)
+        delete.run()
     except BurstError:
         raise
     except Exception as error:  # noqa: BLE001 - the application's code may raise anything on a flush
@@ -203,31 +267,15 @@ def _finish(session: Session, spec: SignalSpec, limits: BurstLimits, signals: li
         )
         _abandon(session)
         try:
-            _delete(session, spec, limits, keys)
+            delete.run()
         except BurstError:
             raise
         except Exception as again:  # noqa: BLE001 - as above
             raise BurstError(
                 f"{len(keys)} signals of {spec.name} were sent and could not be deleted; they will be sent again. "
-                f"{type(again).__name__}: {again}",
+                f"{error_text(again)}",
                 sent=len(keys),
             ) from error
-
-
-def _delete(session: Session, spec: SignalSpec, limits: BurstLimits, keys: list[Key]) -> None:
-    if session.in_transaction():
-        connection = session.connection(bind_arguments={"mapper": spec.mapper})
-    else:
-        connection = statements.begin(session, spec, limits)
-    deleted = statements.delete_signals(connection, spec, keys)
-    if deleted != len(keys):
-        # The send method may have deleted signals itself; rows that are still there are another matter.
-        remaining = statements.count_existing(connection, spec, keys)
-        if remaining:
-            raise BurstError(_undeletable(spec, remaining) + " They were sent and will be sent again.", sent=len(keys))
-    reach("deleted")
-    session.commit()
-    reach("committed")
 
 
 def _abandon(session: Session) -> None:

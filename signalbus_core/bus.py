@@ -12,15 +12,18 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, cast
 
 from flask import current_app
+from sqlalchemy import event
 from sqlalchemy.orm import Mapper, Session
 
 from . import inspection, statements
 from .burst import BurstResult, send_burst
 from .contract import SignalSpec, is_signal_model, resolve, unique_names
 from .errors import SignalModelError, TransactionStateError
+from .keys import Key
+from .parked import LeaveOut, parked_table, parked_table_of, parked_table_problem
 from .session_state import has_open_changes, in_atomic_block
-from .sizing import BurstSize, failed_whole, is_outage
-from .statements import Key
+from .sizing import BurstSize
+from .statements import BurstLimits, Choice
 
 if TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
@@ -44,6 +47,14 @@ class SignalBus:
 
     def __init__(self, db: SQLAlchemy) -> None:
         self.db = db
+
+    def prepare_tables(self) -> None:
+        """Have the table ``signalbus_parked`` made, by ``create_all()`` and migrations, beside all signal models."""
+
+        @event.listens_for(cast(Any, self.db.Model), "after_mapper_constructed", propagate=True)
+        def add_parked_table(mapper: Mapper[Any], model: type[Any]) -> None:
+            if callable(getattr(model, "send_signalbus_message", None)) and mapper.local_table is not None:
+                parked_table(cast(Any, mapper.local_table).metadata)
 
     def __repr__(self) -> str:
         return f"<SignalBus of {self.db!r}>"
@@ -75,6 +86,7 @@ class SignalBus:
 
         - Only committed signals are sent, in bursts, each in a transaction of its own.
         - Signals that another process is sending at the moment are left to it.
+        - Signals that wait for their next try are tried at once; those that are parked are left alone.
         - After a failure it goes on with the other models, and raises the first error at the end. What was sent until
           then stays sent.
 
@@ -161,29 +173,40 @@ def _within_parent(mapper: Mapper[Any]) -> bool:
 
 def _flush(session: Session, spec: SignalSpec) -> tuple[int, BaseException | None]:
     """Send bursts of one model until nothing is left to try; return the number sent and the first error."""
-    problem = inspection.table_problem(statements.begin(session, spec, statements.BurstLimits()), spec)
-    session.rollback()
-    if problem is not None:
-        raise SignalModelError(problem)
+    leave_out = _look_at_tables(session, spec)
     sent = errors_in_a_row = 0
     first_error: BaseException | None = None
-    set_aside: list[Key] = []
+    tried_in_vain: list[Key] = []
     size = BurstSize(spec.burst_count)
     while True:
         limit = size.limit
+        choice = Choice(leave_out, exclude=tuple(tried_in_vain))
         try:
-            result = send_burst(session, spec, limit=limit, exclude=set_aside, rehearse=sent == 0)
+            result = send_burst(session, spec, limit=limit, choice=choice, rehearse=sent == 0)
         except Exception as error:  # noqa: BLE001 - raised by the caller
             return sent, first_error or error
         size.record(result)
         sent += result.sent
         first_error = first_error or result.error
-        set_aside += [failed.key for failed in result.failed]
+        if result.failed_whole:
+            continue
+        tried_in_vain += [failed.key for failed in result.failed]
         errors_in_a_row = errors_in_a_row + 1 if _failed_alone(result) else 0
-        if is_outage(result) or errors_in_a_row >= MOST_ERRORS_IN_A_ROW or len(set_aside) >= MOST_SET_ASIDE:
+        if result.is_outage or errors_in_a_row >= MOST_ERRORS_IN_A_ROW or len(tried_in_vain) >= MOST_SET_ASIDE:
             return sent, first_error
-        if result.selected < limit and not failed_whole(result):
+        if result.selected < limit:
             return sent, first_error
+
+
+def _look_at_tables(session: Session, spec: SignalSpec) -> LeaveOut:
+    """Make sure that the model's table can serve, and find out whether signals may be parked."""
+    connection = statements.begin(session, spec, BurstLimits())
+    problem = inspection.table_problem(connection, spec)
+    has_parked = parked_table_problem(connection, parked_table_of(spec)) is None
+    session.rollback()
+    if problem is not None:
+        raise SignalModelError(problem)
+    return LeaveOut.PARKED if has_parked else LeaveOut.NOTHING
 
 
 def _failed_alone(result: BurstResult) -> bool:

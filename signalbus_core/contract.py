@@ -17,8 +17,9 @@ from sqlalchemy import inspect as sqlalchemy_inspect
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapper
 
-from .errors import PartialDeliveryError, SignalModelError
-from .outcome import Outcome, OutcomeKind
+from .errors import PartialDeliveryError, PublishError, SignalModelError
+from .outcome import Outcome, OutcomeKind, worst
+from .trouble import sender_failure
 
 #: How many signals make a burst when the model does not say. One is always safe, and slow.
 DEFAULT_BURST_COUNT = 1
@@ -97,8 +98,10 @@ class SignalSpec:
                 self._refuse_unfinished(self.send_one(signal))
             except PartialDeliveryError as error:
                 outcome = next((o for s, o in error.failed if s is signal), Outcome(OutcomeKind.UNKNOWN, str(error)))
+            except PublishError as error:
+                outcome = worst(error.outcomes)
             except (Exception, SystemExit) as error:  # noqa: BLE001 - chained to what is raised below
-                outcome = sender_failure(error)
+                outcome = sender_failure(error, signal)
                 first_error = first_error or error
             else:
                 delivered.append(signal)
@@ -109,11 +112,6 @@ class SignalSpec:
                 break
         if failed:
             raise PartialDeliveryError(delivered, failed) from first_error
-
-
-def sender_failure(error: BaseException) -> Outcome:
-    """The outcome of a single signal whose send method raised something that tells nothing about the message."""
-    return Outcome(OutcomeKind.UNKNOWN, f"{type(error).__name__}: {error}", cause="error")
 
 
 def is_signal_model(model: object) -> bool:

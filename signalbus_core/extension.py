@@ -49,6 +49,7 @@ class SignalBusMixin:
         # Before the rest: with DB(app), SQLAlchemy calls init_app from here.
         self.signalbus = SignalBus(cast(Any, self))
         super().__init__(*args, **kwargs)
+        self.signalbus.prepare_tables()
 
     def init_app(self, app: Flask) -> None:
         """Initialize the application, as ``SQLAlchemy.init_app`` does, and register the signal bus."""

@@ -2,45 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func, literal, select, text
 from sqlalchemy import inspect as sqlalchemy_inspect
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection
 
 from .contract import SignalSpec
-from .statements import READ_COMMITTED, BurstLimits, Key, has_read_committed, pending, set_limits
+from .parked import LeaveOut, count_columns, is_due
+from .statements import EVERYTHING, Choice, pending
 
 
-@contextmanager
-def reading(engine: Engine, limits: BurstLimits) -> Iterator[Connection]:
-    """A connection in a short transaction with time limits, for looking at the tables; it is rolled back."""
-    options = {"isolation_level": READ_COMMITTED} if has_read_committed(engine.dialect) else {}
-    with engine.connect() as connection:
-        connection = connection.execution_options(**options)
-        set_limits(connection, limits)
-        yield connection
+@dataclass(frozen=True)
+class Work:
+    """What there is to do for a model.
+
+    :param pending: there are signals to send.
+    :param due: there are signals that were set aside and whose next try has come.
+    """
+
+    spec: SignalSpec
+    pending: bool
+    due: bool
 
 
-def find_pending(
-    connection: Connection, specs: Sequence[SignalSpec], exclude: Mapping[str, Sequence[Key]]
-) -> list[SignalSpec]:
-    """Tell by one statement which of the models have something to send.
+def find_work(connection: Connection, specs: Sequence[SignalSpec], choices: Mapping[str, Choice]) -> list[Work]:
+    """Tell by one statement what there is to do for each of the models.
 
     :param specs: models of one database.
-    :param exclude: for names of models, primary keys that do not count.
+    :param choices: for names of models, which signals count.
     """
-    exists: list[Any] = [
-        pending(spec, connection.dialect, exclude.get(spec.name, ()), select(literal(1)).select_from(spec.model))
-        .exists()
-        .label(f"model_{number}")
-        for number, spec in enumerate(specs)
-    ]
-    found = connection.execute(select(*exists)).one()
-    return [spec for spec, is_found in zip(specs, found, strict=True) if is_found]
+    columns: list[Any] = []
+    for number, spec in enumerate(specs):
+        choice = choices.get(spec.name, EVERYTHING)
+        found = pending(spec, connection.dialect, choice, select(literal(1)).select_from(spec.model)).exists()
+        due = literal(False) if choice.leave_out is LeaveOut.NOTHING else is_due(spec)
+        columns += [found.label(f"pending_{number}"), due.label(f"due_{number}")]
+    row = connection.execute(select(*columns)).one()
+    return [Work(spec, bool(row[2 * number]), bool(row[2 * number + 1])) for number, spec in enumerate(specs)]
 
 
 @dataclass(frozen=True)
@@ -49,17 +50,24 @@ class Measurement:
 
     :param backlog: the number of signals; counting stops at a limit.
     :param head: the lowest key, as text; None when there is none. It tells whether the oldest signal has changed.
+    :param waiting: how many signals are set aside until their next try.
+    :param parked: how many signals are parked.
     """
 
     backlog: int
     head: str | None
+    waiting: int = 0
+    parked: int = 0
 
 
-def measure(connection: Connection, specs: Sequence[SignalSpec], most: int) -> list[Measurement]:
+def measure(
+    connection: Connection, specs: Sequence[SignalSpec], most: int, *, has_parked_table: bool = False
+) -> list[Measurement]:
     """Measure the models by one statement.
 
     :param specs: models of one database.
     :param most: stop counting at so many signals of a model.
+    :param has_parked_table: whether the table of signals that are set aside is there to be read.
     """
     columns: list[Any] = []
     for number, spec in enumerate(specs):
@@ -70,8 +78,10 @@ def measure(connection: Connection, specs: Sequence[SignalSpec], most: int) -> l
             select(func.count()).select_from(counted).scalar_subquery().label(f"backlog_{number}"),
             select(func.concat_ws(",", *head.c)).scalar_subquery().label(f"head_{number}"),
         ]
+        for name, count in zip(("waiting", "parked"), count_columns(spec), strict=True):
+            columns.append((count if has_parked_table else literal(0)).label(f"{name}_{number}"))
     row = connection.execute(select(*columns)).one()
-    return [Measurement(row[2 * number], row[2 * number + 1]) for number in range(len(specs))]
+    return [Measurement(*row[4 * number : 4 * number + 4]) for number in range(len(specs))]
 
 
 def has_written(connection: Connection) -> bool:

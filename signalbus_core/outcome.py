@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -40,9 +41,22 @@ class Outcome:
         if not self.cause:
             object.__setattr__(self, "cause", self.kind.value)
 
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether it tells of an outage, and nothing about the message."""
+        return self.kind is OutcomeKind.UNKNOWN and self.cause == OutcomeKind.UNKNOWN.value
+
     def __str__(self) -> str:
         return f"{self.cause}: {self.reason}" if self.reason else self.cause
 
 
 #: The one outcome that allows a signal to be deleted.
 ACKED = Outcome(OutcomeKind.ACKED)
+
+
+_WORST_FIRST = (OutcomeKind.UNKNOWN, OutcomeKind.INVALID, OutcomeKind.REFUSED, OutcomeKind.ACKED)
+
+
+def worst(outcomes: Iterable[Outcome]) -> Outcome:
+    """What is to be said of a signal whose messages fared differently: unknown, then invalid, then refused."""
+    return min(outcomes, key=lambda outcome: _WORST_FIRST.index(outcome.kind), default=ACKED)

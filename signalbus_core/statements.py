@@ -6,22 +6,45 @@ databases (SQLite in tests) the parts that these lack are left out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import ARRAY, Column, CursorResult, all_, any_, bindparam, func, select, text, tuple_
-from sqlalchemy import cast as sql_cast
+from sqlalchemy import CursorResult, func, select, text
 from sqlalchemy import delete as sql_delete
-from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.engine import Connection, Dialect, Engine
 from sqlalchemy.orm import Session, lazyload, undefer
-from sqlalchemy.sql import ColumnElement, Select
+from sqlalchemy.sql import Select
 
 from .contract import SignalSpec
-
-Key = tuple[Any, ...]
+from .keys import Key, has_key, has_other_key, parts
+from .parked import LeaveOut, leaving_out
 
 READ_COMMITTED = "READ COMMITTED"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which of a model's signals a burst may take.
+
+    :param leave_out: which of those that are set aside it leaves alone.
+    :param exclude: keys that it leaves alone.
+    :param only: when given, it takes none but these.
+    """
+
+    leave_out: LeaveOut = LeaveOut.NOTHING
+    exclude: tuple[Key, ...] = ()
+    only: tuple[Key, ...] | None = None
+
+    @property
+    def may_be_set_aside(self) -> bool:
+        """Whether a signal that it takes may be noted as set aside."""
+        return self.leave_out is LeaveOut.PARKED or (self.only is not None and self.leave_out is not LeaveOut.NOTHING)
+
+
+#: All signals.
+EVERYTHING = Choice()
 
 
 @dataclass(frozen=True)
@@ -55,6 +78,17 @@ def begin(session: Session, spec: SignalSpec, limits: BurstLimits) -> Connection
     return connection
 
 
+@contextmanager
+def transaction(engine: Engine, limits: BurstLimits) -> Iterator[Connection]:
+    """A connection in a transaction of its own at READ COMMITTED, with time limits; it is committed at the end."""
+    options = {"isolation_level": READ_COMMITTED} if has_read_committed(engine.dialect) else {}
+    with engine.connect() as connection:
+        connection = connection.execution_options(**options)
+        set_limits(connection, limits)
+        yield connection
+        connection.commit()
+
+
 def set_limits(connection: Connection, limits: BurstLimits) -> None:
     """Set the time limits of the present transaction."""
     if connection.dialect.name == "postgresql":
@@ -83,14 +117,14 @@ def has_read_committed(dialect: Dialect) -> bool:
     return dialect.name != "sqlite"
 
 
-def lock_signals(session: Session, spec: SignalSpec, limit: int, exclude: Sequence[Key]) -> list[Any]:
-    """Lock and load up to ``limit`` signals that nobody else has locked, lowest keys first.
+def lock_signals(session: Session, spec: SignalSpec, limit: int, choice: Choice) -> list[Any]:
+    """Lock and load up to ``limit`` of the chosen signals that nobody else has locked, lowest keys first.
 
     All columns are loaded, also deferred ones; relationships are left to be loaded when they are read, because an
     outer join cannot be locked.
     """
     statement = (
-        pending(spec, session.get_bind(spec.mapper).dialect, exclude, select(spec.model))
+        pending(spec, session.get_bind(spec.mapper).dialect, choice, select(spec.model))
         .order_by(*spec.primary_key)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -106,8 +140,8 @@ def delete_signals(connection: Connection, spec: SignalSpec, keys: Sequence[Key]
     :returns: how many rows were deleted.
     """
     deleted = 0
-    for part in _parts(connection.dialect, keys):
-        statement = sql_delete(spec.table).where(_has_key(spec, connection.dialect, part))
+    for part in parts(connection.dialect, keys):
+        statement = sql_delete(spec.table).where(has_key(spec, connection.dialect, part))
         deleted += cast("CursorResult[Any]", connection.execute(statement)).rowcount
     return deleted
 
@@ -115,9 +149,9 @@ def delete_signals(connection: Connection, spec: SignalSpec, keys: Sequence[Key]
 def count_existing(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> int:
     """How many signals with these keys are in the table."""
     return sum(
-        connection.scalar(select(func.count()).select_from(spec.table).where(_has_key(spec, connection.dialect, part)))
+        connection.scalar(select(func.count()).select_from(spec.table).where(has_key(spec, connection.dialect, part)))
         or 0
-        for part in _parts(connection.dialect, keys)
+        for part in parts(connection.dialect, keys)
     )
 
 
@@ -148,43 +182,10 @@ def count_pending(session: Session, spec: SignalSpec, limit: int | None) -> int:
     return session.scalar(counted, bind_arguments={"mapper": spec.mapper}) or 0
 
 
-def pending(spec: SignalSpec, dialect: Dialect, exclude: Sequence[Key], statement: Select[Any]) -> Select[Any]:
-    """Restrict a statement about a model to the signals whose keys are not excluded."""
-    for part in _parts(dialect, exclude):
-        statement = statement.where(_has_other_key(spec, dialect, part))
-    return statement
-
-
-def _has_key(spec: SignalSpec, dialect: Dialect, keys: Sequence[Key]) -> ColumnElement[bool]:
-    if _fits_array(spec, dialect):
-        column, array = _column_and_array(spec, keys)
-        return column == any_(array)
-    return tuple_(*spec.primary_key).in_(keys)
-
-
-def _has_other_key(spec: SignalSpec, dialect: Dialect, keys: Sequence[Key]) -> ColumnElement[bool]:
-    # Not the negation of the above: SQLAlchemy may turn that into "differs from any".
-    if _fits_array(spec, dialect):
-        column, array = _column_and_array(spec, keys)
-        return column != all_(array)
-    return tuple_(*spec.primary_key).not_in(keys)
-
-
-def _fits_array(spec: SignalSpec, dialect: Dialect) -> bool:
-    return dialect.name == "postgresql" and len(spec.primary_key) == 1
-
-
-def _column_and_array(spec: SignalSpec, keys: Sequence[Key]) -> tuple[Column[Any], ColumnElement[Any]]:
-    """One parameter whatever the number of keys. The cast keeps the comparison in the column's own type."""
-    [column] = spec.primary_key
-    array = ARRAY(column.type)
-    return column, sql_cast(bindparam(None, [key[0] for key in keys], type_=array), array)
-
-
-#: Keys in one statement on databases that limit the number of parameters.
-_KEYS_PER_STATEMENT = 500
-
-
-def _parts(dialect: Dialect, keys: Sequence[Key]) -> list[Sequence[Key]]:
-    size = len(keys) if dialect.name == "postgresql" else _KEYS_PER_STATEMENT
-    return [keys[start : start + size] for start in range(0, len(keys), max(1, size))]
+def pending(spec: SignalSpec, dialect: Dialect, choice: Choice, statement: Select[Any]) -> Select[Any]:
+    """Restrict a statement about a model to the chosen signals."""
+    if choice.only is not None:
+        return statement.where(has_key(spec, dialect, choice.only))
+    for part in parts(dialect, choice.exclude):
+        statement = statement.where(has_other_key(spec, dialect, part))
+    return leaving_out(spec, choice.leave_out, statement)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pika.exceptions
+
+from ..trouble import outage_errors
 from .connection import BrokerConnectionError
 from .message import InvalidMessageError, Message
 from .publisher import Publisher, PublisherStatus
@@ -18,3 +21,6 @@ __all__ = [
     "BrokerConnectionError",
     "InvalidMessageError",
 ]
+
+# Raised by a send method of the application's own, they tell of the broker, and of no signal.
+outage_errors(pika.exceptions.AMQPConnectionError, BrokerConnectionError)

@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 from flask import Flask
 
 from ..errors import PartialDeliveryError, PublishError, SetupError
-from ..outcome import Outcome, OutcomeKind
+from ..outcome import Outcome, OutcomeKind, worst
+from ..trouble import error_text
 from .connection import BrokerConnection, BrokerConnectionError
 from .delivery import Delivery
 from .location import BrokerLocation
@@ -141,12 +142,12 @@ class Publisher:
             try:
                 groups.append(_as_list(message_of(signal)))
             except Exception as error:  # noqa: BLE001 - whatever the application's code raises is this signal's fault
-                failed[index] = Outcome(OutcomeKind.INVALID, f"{type(error).__name__}: {error}")
+                failed[index] = Outcome(OutcomeKind.INVALID, error_text(error, [signal]))
                 groups.append([])
         for index, outcomes in enumerate(self._publish(groups, timeout_seconds)):
             bad = [outcome for outcome in outcomes if outcome.kind is not OutcomeKind.ACKED]
             if bad:
-                failed[index] = min(bad, key=lambda outcome: _WORST_FIRST.index(outcome.kind))
+                failed[index] = worst(bad)
         if failed:
             raise PartialDeliveryError(
                 delivered=[signal for index, signal in enumerate(listed) if index not in failed],
@@ -268,9 +269,6 @@ def _close_all(connections: Iterable[BrokerConnection]) -> None:
             # Waits for a publish that another thread has under way, which ends by its deadline.
             with connection.lock:
                 connection.close()
-
-
-_WORST_FIRST = (OutcomeKind.UNKNOWN, OutcomeKind.INVALID, OutcomeKind.REFUSED)
 
 
 def _as_list(messages: Message | Sequence[Message]) -> list[Message]:

@@ -143,7 +143,7 @@ def test_an_unroutable_signal_stays_and_holds_up_no_other(shop: Shop) -> None:
     eventually(lambda: shop.left() == 1, 20)
     assert sorted(shop.received()) == list(range(2, 211))
     assert re.search(r'failures_total\{reason="returned",signal="Order"\} [1-9]', relay.get("/metrics")[1])
-    assert "NO_ROUTE" in str(relay.logs("model_failing"))
+    assert "NO_ROUTE" in str(relay.logs("signals_set_aside"))
 
 
 def test_a_signal_that_cannot_be_encoded_stays_and_holds_up_no_other(shop: Shop) -> None:
@@ -152,13 +152,13 @@ def test_a_signal_that_cannot_be_encoded_stays_and_holds_up_no_other(shop: Shop)
     relay = shop.relay()
     eventually(lambda: shop.left() == 1, 20)
     assert sorted(shop.received()) == list(range(2, 101))
-    assert "routing_key" in str(relay.logs("model_failing"))
+    assert "routing_key" in str(relay.logs("signals_set_aside"))
 
 
 def test_a_signal_flows_again_once_its_destination_is_there(shop: Shop) -> None:
     shop.write(1, 1, routing_key="later")
     relay = shop.relay()
-    relay.wait_for_log("model_failing")
+    relay.wait_for_log("signals_set_aside")
     shop.broker.bind(shop.queue, shop.environ["TEST_EXCHANGE"], "later")
     shop.wait_until_sent()
     assert shop.received() == [1]

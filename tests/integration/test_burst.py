@@ -19,6 +19,7 @@ from signalbus_core import (
     BurstError,
     BurstLimits,
     BurstResult,
+    Choice,
     Outcome,
     OutcomeKind,
     PartialDeliveryError,
@@ -234,7 +235,7 @@ def test_ctrl_c_in_the_send_method_ends_the_burst_and_keeps_the_signals(outbox: 
 
 def test_excluded_keys_are_left_alone(outbox: Outbox) -> None:
     outbox.write(1, 2, 3)
-    outbox.burst(exclude=[(1,), (3,)])
+    outbox.burst(choice=Choice(exclude=((1,), (3,))))
     assert outbox.sent == [2]
 
 
@@ -265,8 +266,8 @@ def test_only_excluded_keys_are_left_alone_whatever_the_kind_of_key(outbox: Outb
                 db.session.add_all([model(key=key) for key in keys])
                 db.session.commit()
                 [spec] = SignalBus(db).specs([model])
-                excluded = [(key, 7) if composite else (key,) for key in (keys[0], keys[2])]
-                result = send_burst(db.session(), spec, exclude=excluded, rehearse=True)
+                excluded = tuple((key, 7) if composite else (key,) for key in (keys[0], keys[2]))
+                result = send_burst(db.session(), spec, choice=Choice(exclude=excluded), rehearse=True)
             assert (sent, result.sent) == ([keys[1]], 1)
 
 

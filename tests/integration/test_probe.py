@@ -16,11 +16,17 @@ from relay.announce import Announcer
 from relay.dispatch import Dispatcher
 from relay.health import Health
 from relay.metrics import Metrics
-from relay.probe import MEASURE_EVERY_SECONDS, Probe, TableError
+from relay.parking import ParkingRules
+from relay.probe import MEASURE_EVERY_SECONDS, TIDY_EVERY_SECONDS, Probe, TableError
 from relay.progress import ModelProgress
 from relay.schedule import Schedule
-from signalbus_core import BurstResult, FailedSignal, Outcome, OutcomeKind, SignalBus
+from relay.shelf import Shelves
+from signalbus_core import BurstLimits, FailedSignal, Outcome, OutcomeKind, SignalBusMixin
 from tests.support.clock import Clock
+
+
+class Database(SignalBusMixin, SQLAlchemy):
+    pass
 
 
 class Watched:
@@ -29,7 +35,7 @@ class Watched:
     def __init__(self, database_url: str, models: int) -> None:
         self.app = Flask(__name__)
         self.app.config["SQLALCHEMY_DATABASE_URI"] = database_url
-        self.db = db = SQLAlchemy(self.app)
+        self.db = db = Database(self.app)
         # SQLAlchemy itself holds models by weak references only.
         self.models: list[type] = []
         for number in range(models):
@@ -45,15 +51,24 @@ class Watched:
         self.statements: list[str] = []
         with self.app.app_context():
             db.create_all()
-            specs = SignalBus(db).specs()
+            specs = db.signalbus.specs()
             self.engine = db.engine
         self.names = [spec.name for spec in specs]
         self.progress = {spec.name: ModelProgress(spec) for spec in specs}
         self.metrics.prepare(self.names)
         self.dispatcher = Dispatcher(Schedule(self.names), self.clock)
         announcer = Announcer(logging.getLogger("test.probe"), self.clock)
+        rules = ParkingRules(uniform=lambda _low, high: high)
+        self.shelves = Shelves(specs, {None: self.engine}, rules, BurstLimits(), self.clock)
         self.probe = Probe(
-            {None: self.engine}, self.progress, self.dispatcher, self.metrics, self.health, announcer, self.clock
+            {None: self.engine},
+            self.progress,
+            self.shelves,
+            self.dispatcher,
+            self.metrics,
+            self.health,
+            announcer,
+            self.clock,
         )
         sa.event.listen(self.engine, "before_cursor_execute", self._note)
 
@@ -95,16 +110,63 @@ def test_the_models_with_signals_are_handed_to_workers(watched: Watched) -> None
     assert [watched.dispatcher.take(0) for _ in range(3)] == ["M03", "M07", None]
 
 
-def test_signals_that_wait_for_another_try_do_not_count(watched: Watched) -> None:
+REFUSED = Outcome(OutcomeKind.REFUSED, "no route")
+
+
+@pytest.mark.parametrize("has_table", [True, False])
+def test_signals_that_wait_for_another_try_do_not_count_until_it_has_come(watched: Watched, has_table: bool) -> None:
+    if not has_table:
+        watched.execute("DROP TABLE signalbus_parked")
+    watched.probe.run_once()
     watched.execute("INSERT INTO m01 VALUES (1, 'a')", "INSERT INTO m02 VALUES (1, 'a')")
-    refused = Outcome(OutcomeKind.REFUSED, "no route")
     for name, key in (("M01", (1, "a")), ("M02", (1,))):
-        progress = watched.progress[name]
-        result = BurstResult(selected=1, failed=(FailedSignal(key, refused),))
-        progress.finished(progress.plan(watched.clock.now), result, watched.clock.now)
+        watched.shelves[name].put([FailedSignal(key, REFUSED)], counted=True)
     assert not watched.probe.run_once()
+    assert watched.probe.count_set_aside() == 2
+
     watched.clock.now += 3600
+    if has_table:
+        watched.execute("UPDATE signalbus_parked SET next_try_at = now()")
     assert watched.probe.run_once()
+    assert watched.dispatcher.take(0) == "M01"
+    assert watched.progress["M01"].plan(0.0).retry
+    assert not watched.progress["M03"].plan(0.0).retry
+
+
+def test_without_the_parked_table_it_is_said_once_what_to_do(
+    watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    watched.execute("ALTER TABLE signalbus_parked RENAME TO elsewhere")
+    for _ in range(3):
+        watched.probe.run_once()
+        watched.clock.now += TIDY_EVERY_SECONDS
+    assert [record.action for record in caplog.records] == ["parked_table_missing"]
+    assert "signalbus-relay ddl parked" in caplog.text
+    caplog.set_level(logging.INFO)
+    watched.execute("ALTER TABLE elsewhere RENAME TO signalbus_parked")
+    watched.probe.run_once()
+    assert caplog.records[-1].action == "parked_table_found"
+
+
+def test_a_parked_table_that_goes_away_is_done_without(watched: Watched) -> None:
+    watched.probe.run_once()
+    watched.execute("DROP TABLE signalbus_parked", "INSERT INTO m03 VALUES (1, 'a')")
+    watched.probe.run_once()
+    assert watched.probe.run_once()
+    assert watched.probe.database_is_up
+    assert watched.dispatcher.take(0) == "M03"
+
+
+def test_signals_that_are_set_aside_are_shown_by_model(watched: Watched) -> None:
+    watched.probe.run_once()
+    watched.execute("INSERT INTO m03 SELECT n, 'a' FROM generate_series(1, 3) n")
+    watched.shelves["M03"].put([FailedSignal((n, "a"), REFUSED) for n in (1, 2, 3)], counted=True)
+    watched.execute("UPDATE signalbus_parked SET next_try_at = NULL WHERE key LIKE '%3%'")
+    watched.clock.now += MEASURE_EVERY_SECONDS
+    watched.probe.run_once()
+    assert watched.gauge("signalbus_waiting_signals", "M03") == 2
+    assert watched.gauge("signalbus_parked_signals", "M03") == 1
+    assert watched.gauge("signalbus_parked_signals", "M04") == 0
 
 
 def test_a_dropped_table_does_not_hide_the_other_models(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:

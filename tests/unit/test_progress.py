@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from relay.pacing import Backoff
-from relay.parking import Parking
 from relay.progress import ModelProgress
+from relay.suspects import Suspects
 from signalbus_core import BurstError, BurstResult, FailedSignal, Outcome, OutcomeKind, SignalSpec
 
 UNKNOWN = Outcome(OutcomeKind.UNKNOWN, "no answer")
 REFUSED = Outcome(OutcomeKind.REFUSED, "312 NO_ROUTE", cause="returned")
 INVALID = Outcome(OutcomeKind.INVALID, "routing key too long")
+CLOSED = Outcome(OutcomeKind.UNKNOWN, "501 FRAME_ERROR", cause="closed")
 RAISED = Outcome(OutcomeKind.UNKNOWN, "ValueError: bad", cause="error")
 
 
@@ -24,15 +25,22 @@ def highest(_low: float, high: float) -> float:
 @pytest.fixture
 def progress() -> ModelProgress:
     spec = SignalSpec(model=object, name="S", burst_count=8, bind_key=None, send_one=print, send_many=None)
-    return ModelProgress(spec, Backoff(0.2, 30.0, highest), Parking(Backoff(1.0, 60.0, highest)))
+    return ModelProgress(spec, Backoff(0.2, 30.0, highest), Suspects(Backoff(1.0, 30.0, highest)))
 
 
-def result(selected: int, sent: int = 0, *failed: tuple[Any, Outcome], error: Exception | None = None) -> BurstResult:
+def result(
+    selected: int,
+    sent: int = 0,
+    *failed: tuple[Any, Outcome],
+    error: Exception | None = None,
+    seconds: float = 0.0,
+) -> BurstResult:
     return BurstResult(
         selected=selected,
         sent=sent,
         failed=tuple(FailedSignal((key,), outcome) for key, outcome in failed),
         error=error,
+        send_seconds=seconds,
     )
 
 
@@ -51,7 +59,7 @@ def test_an_outage_waits_costs_no_attempt_and_goes_on_with_one_signal(progress: 
     verdict = progress.finished(progress.plan(0.0), result(2, 0, (1, UNKNOWN), (2, UNKNOWN)), now=0.0)
     assert not verdict.more
     assert verdict.wait_seconds > 0
-    assert progress.waiting_keys(now=0.0) == []
+    assert verdict.failed == ()
     assert progress.plan(0.0).limit == 1
 
 
@@ -74,12 +82,21 @@ def test_after_an_outage_bursts_grow_back_to_the_burst_count(progress: ModelProg
 
 
 @pytest.mark.parametrize("outcome", [REFUSED, INVALID])
-def test_a_signal_that_failed_alone_waits_while_its_model_goes_on(progress: ModelProgress, outcome: Outcome) -> None:
+def test_a_signal_that_failed_alone_is_set_aside_while_its_model_goes_on(
+    progress: ModelProgress, outcome: Outcome
+) -> None:
     verdict = progress.finished(progress.plan(0.0), result(8, 7, (3, outcome)), now=0.0)
     assert verdict.more
     assert verdict.wait_seconds == 0.0
-    assert progress.plan(0.0).exclude == ((3,),)
-    assert progress.plan(1000.0).exclude == ()
+    assert verdict.trouble is None
+    assert [(failed.key, failed.outcome) for failed in verdict.failed] == [((3,), outcome)]
+    assert verdict.counted
+
+
+def test_in_an_outage_only_the_signals_that_the_broker_answered_for_are_set_aside(progress: ModelProgress) -> None:
+    verdict = progress.finished(progress.plan(0.0), result(8, 5, (3, REFUSED), (4, UNKNOWN), (5, UNKNOWN)), now=0.0)
+    assert [failed.key for failed in verdict.failed] == [(3,)]
+    assert verdict.wait_seconds > 0
 
 
 def test_a_burst_that_failed_as_a_whole_is_halved_down_to_one_signal(progress: ModelProgress) -> None:
@@ -90,12 +107,77 @@ def test_a_burst_that_failed_as_a_whole_is_halved_down_to_one_signal(progress: M
         if plan.limit > 1:
             verdict = progress.finished(plan, result(plan.limit, error=ValueError("bad")), now=0.0)
             assert verdict.more
+            assert verdict.failed == ()
     assert limits == [8, 4, 2, 1]
 
     verdict = progress.finished(progress.plan(0.0), result(1, 0, (5, RAISED), error=ValueError("bad")), now=0.0)
 
+    assert [failed.key for failed in verdict.failed] == [(5,)]
+
+
+def test_a_burst_whose_connection_the_broker_closed_is_halved_and_sets_nothing_aside(progress: ModelProgress) -> None:
+    verdict = progress.finished(progress.plan(0.0), result(8, 3, (4, CLOSED), (5, CLOSED)), now=0.0)
+    assert verdict.more
+    assert verdict.failed == ()
+    assert progress.plan(0.0).limit == 4
+
+
+def test_a_burst_that_took_long_is_halved(progress: ModelProgress) -> None:
+    progress.finished(progress.plan(0.0), result(8, 8, seconds=11.0), now=0.0)
+    assert progress.plan(0.0).limit == 4
+    progress.finished(progress.plan(0.0), result(4, 4, seconds=6.0), now=0.0)
+    assert progress.plan(0.0).limit == 4
+    progress.finished(progress.plan(0.0), result(4, 4, seconds=4.0), now=0.0)
+    assert progress.plan(0.0).limit == 8
+
+
+def test_an_exception_that_tells_of_an_outage_is_one(progress: ModelProgress) -> None:
+    verdict = progress.finished(progress.plan(0.0), result(8, error=ConnectionRefusedError("broker")), now=0.0)
     assert verdict.wait_seconds > 0
-    assert progress.plan(0.0).exclude == ((5,),)
+    assert not verdict.more
+    assert progress.plan(0.0).limit == 1
+
+
+def test_a_signal_that_is_alone_in_an_outage_is_avoided_by_the_next_burst(progress: ModelProgress) -> None:
+    progress.finished(progress.plan(0.0), result(1, 0, (1, UNKNOWN)), now=0.0)
+    assert progress.plan(0.0).avoid == ((1,),)
+    assert progress.avoided(now=0.0) == [(1,)]
+    assert progress.plan(30.0).avoid == ()
+
+
+def test_too_many_failures_at_once_back_off_and_do_not_count(progress: ModelProgress) -> None:
+    verdict = progress.finished(progress.plan(0.0), result(8, 1, *[(n, INVALID) for n in range(7)]), now=0.0)
+    assert verdict.wait_seconds > 0
+    assert not verdict.counted
+    assert len(verdict.failed) == 7
+    assert "too much fails at once" in (verdict.trouble or "")
+
+    verdict = progress.finished(progress.plan(0.0), result(8, 7, (9, INVALID)), now=0.0)
+    assert verdict.counted
+
+
+def test_signals_whose_time_has_come_are_tried_once_and_ordinary_bursts_follow(progress: ModelProgress) -> None:
+    progress.retry_is_due()
+    plan = progress.plan(0.0)
+    assert plan.retry
+    verdict = progress.finished(plan, result(2, 1, (1, REFUSED)), now=0.0)
+    assert verdict.more
+    assert not progress.plan(0.0).retry
+
+
+def test_tries_of_signals_that_were_set_aside_do_not_change_the_size_of_bursts(progress: ModelProgress) -> None:
+    progress.finished(progress.plan(0.0), result(1, 0, (1, UNKNOWN)), now=0.0)
+    progress.retry_is_due()
+    progress.finished(progress.plan(0.0), result(1, 1), now=0.0)
+    assert progress.plan(0.0).limit == 1
+
+
+def test_when_no_more_can_be_set_aside_the_model_waits_as_a_whole(progress: ModelProgress) -> None:
+    progress.can_set_aside(False)
+    verdict = progress.finished(progress.plan(0.0), result(8, 7, (3, REFUSED)), now=0.0)
+    assert verdict.wait_seconds > 0
+    assert verdict.failed == ()
+    assert "no more can be" in (verdict.trouble or "")
 
 
 def test_a_database_error_waits_and_goes_on_with_one_rehearsed_signal(progress: ModelProgress) -> None:

@@ -1,0 +1,80 @@
+"""What an exception from a send method tells: an outage, or a fault of the signal; and what may be said of it.
+
+Exceptions carry data. What is said of one never shows the columns of the signal that it was raised for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from .outcome import Outcome, OutcomeKind
+
+#: What remains of a longer text.
+LONGEST_TEXT = 300
+
+#: Shorter values of a signal are left in a text: they would be found everywhere.
+SHORTEST_VALUE = 4
+
+#: Errors that mean that something the sender needs is away, whatever the signal. ``OSError`` covers refused and lost
+#: connections, timeouts and names that cannot be resolved, and what most network libraries raise.
+_OUTAGES: list[type[BaseException]] = [OSError, OperationalError, InterfaceError]
+
+
+def outage_errors(*kinds: type[BaseException]) -> None:
+    """Have these errors, raised by a send method, count as outages: they cost no signal an attempt."""
+    _OUTAGES.extend(kind for kind in kinds if kind not in _OUTAGES)
+
+
+def is_outage_error(error: BaseException | None) -> bool:
+    """Whether the error means that something is away, and tells nothing about a signal."""
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    return isinstance(error, tuple(_OUTAGES))
+
+
+def sender_failure(error: BaseException, signal: Any) -> Outcome:
+    """The outcome of a single signal whose send method raised something that says nothing of outcomes."""
+    if is_outage_error(error):
+        return Outcome(OutcomeKind.UNKNOWN, error_text(error, [signal]))
+    return Outcome(OutcomeKind.UNKNOWN, error_text(error, [signal]), cause="error")
+
+
+def error_text(error: BaseException, signals: Iterable[Any] = ()) -> str:
+    """An error in one line: its class, and its text without the values of these signals."""
+    # A database error's own text has the statement with its parameters; the driver's first line has neither.
+    cause = getattr(error, "orig", None) if isinstance(error, DBAPIError) else None
+    try:
+        text = next((line for line in str(cause or error).strip().splitlines() if line.strip()), "")
+    except Exception:  # noqa: BLE001 - an application's exception may fail even at this
+        text = "(its text cannot be had)"
+    text = without_values(text, signals)[:LONGEST_TEXT]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def without_values(text: str, signals: Iterable[Any]) -> str:
+    """The text with ``***`` in the place of texts that the signals' columns hold."""
+    values = {shown for signal in signals for value in vars(signal).values() for shown in _shown(value)}
+    for value in sorted(values, key=len, reverse=True):
+        if value in text:
+            text = text.replace(value, "***")
+    return text
+
+
+def _shown(value: object) -> Iterator[str]:
+    """The ways in which a value may show in a text."""
+    if isinstance(value, str):
+        if len(value) >= SHORTEST_VALUE:
+            yield value
+            yield repr(value)[1:-1]
+    elif isinstance(value, (bytes, bytearray)):
+        if len(value) >= SHORTEST_VALUE:
+            yield repr(bytes(value))[2:-1]
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _shown(inner)
+    elif isinstance(value, (list, tuple, set)):
+        for inner in value:
+            yield from _shown(inner)

@@ -1,0 +1,283 @@
+"""Signals that are set aside in the table ``signalbus_parked``, against a real PostgreSQL."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import date, datetime, timezone
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+
+from relay.parking import ParkingRules
+from relay.shelf import TableShelf
+from signalbus_core import (
+    BurstLimits,
+    Choice,
+    FailedSignal,
+    LeaveOut,
+    Outcome,
+    OutcomeKind,
+    SignalBusMixin,
+    SignalSpec,
+    parked,
+    send_burst,
+)
+from signalbus_core.inspection import find_work
+
+RAISED = Outcome(OutcomeKind.UNKNOWN, "ValueError: bad", cause="error")
+REFUSED = Outcome(OutcomeKind.REFUSED, "312 NO_ROUTE", cause="returned")
+
+
+class Database(SignalBusMixin, SQLAlchemy):
+    pass
+
+
+class Outbox:
+    """An application with one signal model, whose send method notes what it is given."""
+
+    def __init__(self, database_url: str, key_columns: Callable[[Any], dict[str, Any]] | None = None) -> None:
+        self.app = Flask(__name__)
+        self.app.config["SQLALCHEMY_DATABASE_URI"] = database_url
+        self.db = db = Database(self.app)
+        self.sent: list[tuple[Any, ...]] = []
+        outbox = self
+        columns = (key_columns or (lambda db: {"id": db.Column(db.BigInteger, primary_key=True, autoincrement=False)}))(
+            db
+        )
+
+        def send(signal: Any) -> None:
+            outbox.sent.append(tuple(getattr(signal, name) for name in columns))
+
+        members = {
+            "__tablename__": "order",
+            **columns,
+            "note": db.Column(db.Text),
+            "signalbus_burst_count": 10,
+            "send_signalbus_message": send,
+        }
+        self.model: Any = type("Order", (db.Model,), members)
+        with self.app.app_context():
+            db.create_all()
+            self.engine = db.engine
+            self.spec: SignalSpec = db.signalbus.specs()[0]
+
+    def write(self, *keys: Any) -> None:
+        names = [column.name for column in self.spec.primary_key]
+        with self.app.app_context():
+            for key in keys:
+                parts = key if isinstance(key, tuple) else (key,)
+                self.db.session.add(self.model(**dict(zip(names, parts, strict=True)), note="n"))
+            self.db.session.commit()
+
+    def shelf(self, park_after: int = 3, wait: float = 0.0) -> TableShelf:
+        rules = ParkingRules(park_after, uniform=lambda _low, _high: wait)
+        rules._refused.shortest_seconds = rules._fault.shortest_seconds = wait
+        return TableShelf(self.spec, self.engine, rules, BurstLimits())
+
+    def burst(self, choice: Choice, **arguments: Any) -> int:
+        with self.app.app_context():
+            return send_burst(self.db.session(), self.spec, choice=choice, **arguments).sent
+
+    def noted(self) -> list[parked.SetAside]:
+        with self.engine.connect() as connection:
+            return parked.list_set_aside(connection, parked.parked_table_of(self.spec))
+
+    def left(self) -> int:
+        with self.engine.connect() as connection:
+            return int(connection.scalar(sa.text('SELECT count(*) FROM "order"')) or 0)
+
+    def work(self) -> tuple[bool, bool]:
+        with self.engine.connect() as connection:
+            [work] = find_work(connection, [self.spec], {"Order": Choice(LeaveOut.SET_ASIDE)})
+        return work.pending, work.due
+
+
+@pytest.fixture
+def outbox(database_url: str) -> Iterator[Outbox]:
+    outbox = Outbox(database_url)
+    yield outbox
+    outbox.engine.dispose()
+
+
+def failed(key: Any, outcome: Outcome = REFUSED) -> FailedSignal:
+    return FailedSignal(key if isinstance(key, tuple) else (key,), outcome)
+
+
+def test_the_table_is_part_of_the_metadata_beside_signal_models_and_nowhere_else(database_url: str) -> None:
+    app = Flask(__name__)
+    app.config["SQLALCHEMY_DATABASE_URI"] = database_url
+    app.config["SQLALCHEMY_BINDS"] = {"other": database_url, "third": database_url}
+    db = Database(app)
+
+    class Plain(db.Model):  # type: ignore[name-defined,misc]
+        id = db.Column(db.Integer, primary_key=True)
+
+    class Signal(db.Model):  # type: ignore[name-defined,misc]
+        __bind_key__ = "other"
+        id = db.Column(db.Integer, primary_key=True)
+
+        def send_signalbus_message(self) -> None: ...
+
+    tables = {bind: sorted(metadata.tables) for bind, metadata in db.metadatas.items()}
+    assert tables == {None: ["plain"], "other": ["signal", "signalbus_parked"], "third": []}
+    assert parked.parked_table_of(db.signalbus.specs()[0]) is db.metadatas["other"].tables["signalbus_parked"]
+
+
+KINDS: dict[str, tuple[Callable[[Any], dict[str, Any]], list[Any]]] = {
+    "number": (lambda db: {"a": db.Column(db.BigInteger, primary_key=True, autoincrement=False)}, [1, 2, 3]),
+    "text": (lambda db: {"a": db.Column(db.Text, primary_key=True)}, ["a", "it's", 'b"\\']),
+    "padded": (lambda db: {"a": db.Column(db.CHAR(8), primary_key=True)}, ["a       ", "b       ", "c       "]),
+    "uuid": (lambda db: {"a": db.Column(db.Uuid, primary_key=True)}, [uuid.UUID(int=n) for n in (1, 2, 3)]),
+    "bytes": (lambda db: {"a": db.Column(db.LargeBinary, primary_key=True)}, [b"\x00a", b"\xff", b"\\x"]),
+    "exact": (lambda db: {"a": db.Column(db.Numeric, primary_key=True)}, [Decimal(1), Decimal("2.50"), Decimal(3)]),
+    "moment": (
+        lambda db: {"a": db.Column(db.DateTime(timezone=True), primary_key=True)},
+        [datetime(2026, 1, day, 1, 2, 3, 456789, tzinfo=timezone.utc) for day in (1, 2, 3)],
+    ),
+    "several": (
+        lambda db: {
+            "a": db.Column(db.Text, primary_key=True),
+            "b": db.Column(db.Date, primary_key=True),
+            "c": db.Column(db.Integer, primary_key=True, autoincrement=False),
+        },
+        [("x", date(2026, 1, 1), 1), ('x", "y', date(2026, 1, 1), 1), ("x", date(2026, 1, 2), 1)],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whatever_the_kind_of_key_a_signal_is_left_out_tried_again_and_forgotten(database_url: str, kind: str) -> None:
+    columns, keys = KINDS[kind]
+    outbox = Outbox(database_url, columns)
+    outbox.write(*keys)
+    with outbox.app.app_context():
+        bad = tuple(
+            outbox.db.session.execute(sa.select(*outbox.spec.primary_key).order_by(*outbox.spec.primary_key)).all()[1]
+        )
+    shelf = outbox.shelf()
+
+    shelf.put([failed(bad)], counted=True)
+
+    assert outbox.burst(shelf.choice([])) == 2
+    assert bad not in outbox.sent
+    assert shelf.due(10) == (bad,)
+    assert outbox.burst(shelf.retry((bad,))) == 1
+    assert outbox.sent[-1] == bad
+    assert outbox.noted() == []
+    assert outbox.left() == 0
+    outbox.engine.dispose()
+
+
+def test_a_failure_is_noted_with_its_times_and_its_reason(outbox: Outbox) -> None:
+    outbox.write(7)
+    shelf = outbox.shelf(wait=100.0)
+    shelf.put([failed(7)], counted=True)
+    [first] = outbox.noted()
+    shelf.put([failed(7, RAISED)], counted=True)
+    [second] = outbox.noted()
+    assert (first.model, first.key, first.attempts) == ("Order", "7", 1)
+    assert (first.error_class, first.error_text) == ("returned", "312 NO_ROUTE")
+    assert first.next_try_at is not None
+    assert 99 < (first.next_try_at - first.last_failed_at).total_seconds() < 101
+    assert (second.attempts, second.first_failed_at, second.error_class) == (2, first.first_failed_at, "error")
+    assert second.last_failed_at > first.last_failed_at
+
+
+def test_a_signal_waits_until_its_time_has_come(outbox: Outbox) -> None:
+    outbox.write(7)
+    outbox.shelf(wait=100.0).put([failed(7)], counted=True)
+    assert outbox.work() == (False, False)
+    assert outbox.shelf().due(10) == ()
+    with outbox.engine.begin() as connection:
+        assert parked.try_again(connection, parked.parked_table_of(outbox.spec), "Order", "7") == 1
+    assert outbox.work() == (False, True)
+    assert outbox.shelf().due(10) == ((7,),)
+
+
+def test_a_parked_signal_is_left_alone_until_a_person_says_otherwise(outbox: Outbox) -> None:
+    outbox.write(7)
+    shelf = outbox.shelf(park_after=2)
+    assert shelf.put([failed(7, RAISED)], counted=True) == []
+    assert shelf.put([failed(7, RAISED)], counted=True) == [(7,)]
+    assert outbox.noted()[0].is_parked
+    assert outbox.work() == (False, False)
+    assert shelf.count() == (0, 1)
+    with outbox.app.app_context():
+        assert outbox.db.signalbus.flushmany() == 0
+    with outbox.engine.begin() as connection:
+        assert parked.try_again(connection, parked.parked_table_of(outbox.spec)) == 1
+    assert shelf.due(10) == ((7,),)
+
+
+def test_flushmany_tries_what_waits_at_once_and_forgets_what_it_sent(outbox: Outbox) -> None:
+    outbox.write(1, 2)
+    outbox.shelf(wait=100.0).put([failed(2)], counted=True)
+    with outbox.app.app_context():
+        assert outbox.db.signalbus.flushmany() == 2
+    assert outbox.noted() == []
+
+
+def test_a_signal_that_is_gone_meanwhile_is_not_noted(outbox: Outbox) -> None:
+    outbox.write(1)
+    outbox.shelf().put([failed(1), failed(2)], counted=True)
+    assert [one.key for one in outbox.noted()] == ["1"]
+
+
+def test_what_is_noted_of_signals_that_are_gone_is_forgotten(outbox: Outbox) -> None:
+    outbox.write(1, 2)
+    outbox.shelf().put([failed(1), failed(2)], counted=True)
+    with outbox.engine.begin() as connection:
+        connection.execute(sa.text('DELETE FROM "order" WHERE id = 1'))
+    outbox.shelf().tidy()
+    assert [one.key for one in outbox.noted()] == ["2"]
+
+
+def test_a_discarded_signal_is_gone_with_what_was_noted_and_its_columns_are_returned(outbox: Outbox) -> None:
+    outbox.write(1, 2)
+    outbox.shelf().put([failed(1)], counted=True)
+    with outbox.engine.begin() as connection:
+        assert parked.discard(connection, outbox.spec, "1") == {"id": 1, "note": "n"}
+        assert parked.discard(connection, outbox.spec, "2") is None
+    assert outbox.noted() == []
+    assert outbox.left() == 1
+
+
+def test_bursts_keep_the_order_of_the_key_and_read_the_set_aside_keys_once(outbox: Outbox) -> None:
+    with outbox.engine.begin() as connection:
+        connection.execute(sa.text('INSERT INTO "order" (id) SELECT generate_series(1, 20000)'))
+        connection.execute(
+            sa.text(
+                "INSERT INTO signalbus_parked SELECT 'Order', n::text, 1, now(), now(), now(), 'returned', '' "
+                "FROM generate_series(1, 5000) n"
+            )
+        )
+        statement = parked.leaving_out(outbox.spec, LeaveOut.SET_ASIDE, sa.select(outbox.model.id))
+        compiled = statement.order_by(outbox.model.id).limit(100).with_for_update(skip_locked=True)
+        text = str(compiled.compile(connection, compile_kwargs={"literal_binds": True}))
+        plan = "\n".join(connection.scalars(sa.text("EXPLAIN " + text)))
+    assert "Index Scan" in plan
+    assert "hashed SubPlan" in plan
+    assert "Sort" not in plan
+    assert "Join" not in plan
+
+
+def test_without_privileges_on_the_table_it_is_said_which(outbox: Outbox) -> None:
+    table = parked.parked_table_of(outbox.spec)
+    with outbox.engine.begin() as connection:
+        role = f"role_{uuid.uuid4().hex[:8]}"
+        connection.execute(sa.text(f"CREATE ROLE {role}"))
+        connection.execute(sa.text(f"GRANT SELECT, INSERT ON signalbus_parked TO {role}"))
+        connection.execute(sa.text(f"SET LOCAL ROLE {role}"))
+        problem = parked.parked_table_problem(connection, table)
+        connection.execute(sa.text("RESET ROLE"))
+        connection.execute(sa.text(f"DROP OWNED BY {role}"))
+        connection.execute(sa.text(f"DROP ROLE {role}"))
+        assert parked.parked_table_problem(connection, table) is None
+        connection.execute(sa.text("DROP TABLE signalbus_parked"))
+        assert parked.parked_table_problem(connection, table) == "does not exist"
+    assert problem == "is closed to this login, which lacks UPDATE, DELETE"

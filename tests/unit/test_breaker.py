@@ -1,0 +1,52 @@
+"""A bad signal, or bad code."""
+
+from __future__ import annotations
+
+from relay.breaker import MANY_FAILURES, Breaker
+from signalbus_core import BurstResult, FailedSignal, Outcome, OutcomeKind
+
+INVALID = Outcome(OutcomeKind.INVALID, "no body")
+REFUSED = Outcome(OutcomeKind.REFUSED, "312 NO_ROUTE", cause="returned")
+
+
+def burst(sent: int, failed: int, outcome: Outcome = INVALID) -> BurstResult:
+    return BurstResult(
+        selected=sent + failed, sent=sent, failed=tuple(FailedSignal((n,), outcome) for n in range(failed))
+    )
+
+
+def test_a_few_bad_signals_among_good_ones_leave_it_closed() -> None:
+    breaker = Breaker()
+    for _ in range(100):
+        breaker.record(burst(sent=MANY_FAILURES + 1, failed=MANY_FAILURES))
+    assert not breaker.is_open
+
+
+def test_a_burst_in_which_most_fails_opens_it() -> None:
+    breaker = Breaker()
+    breaker.record(burst(sent=3, failed=MANY_FAILURES))
+    assert breaker.is_open
+
+
+def test_single_failures_open_it_when_many_come_in_a_row() -> None:
+    breaker = Breaker()
+    for _ in range(MANY_FAILURES - 1):
+        breaker.record(burst(0, 1))
+        assert not breaker.is_open
+    breaker.record(burst(0, 1))
+    assert breaker.is_open
+
+
+def test_a_signal_that_is_sent_closes_it() -> None:
+    breaker = Breaker()
+    breaker.record(burst(0, MANY_FAILURES))
+    breaker.record(burst(1, 0))
+    assert not breaker.is_open
+    breaker.record(burst(0, MANY_FAILURES - 1))
+    assert not breaker.is_open
+
+
+def test_refused_signals_are_no_fault_of_the_code() -> None:
+    breaker = Breaker()
+    breaker.record(burst(0, 500, REFUSED))
+    assert not breaker.is_open
