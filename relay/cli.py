@@ -5,47 +5,36 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from typing import Any
 
 import click
 
 from signalbus_core import SignalBusError
 
 from . import __version__, daemon
-from .config import OPTIONS, ConfigError, Option, resolve
-from .exits import EXIT_CONFIGURATION, EXIT_DRAIN_TIMED_OUT, EXIT_RUNTIME
-from .loading import LoadingError, find_bus, load_app
-from .logs import configure_logging, redact
+from .config import ConfigError, resolve
+from .exits import EXIT_DRAIN_TIMED_OUT, EXIT_RUNTIME
+from .loading import LoadingError, find_broker, find_bus, load_app
+from .logs import configure_logging
+from .options import fail, with_options
+from .parked_commands import ddl, parked
 
 logger = logging.getLogger("signalbus.relay")
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 #: Of the environment, for whoever the application leaves without a broker.
 AMQP_FALLBACKS = ("AMQP_URL", "RABBITMQ_URL")
 
 
-def with_options(command: F) -> F:
-    """Add all options of the configuration to a command."""
-    for option in reversed(OPTIONS):
-        command = click.option(f"--{option.name}", option.field, **_click_arguments(option))(command)
-    return command
-
-
-def _click_arguments(option: Option) -> dict[str, Any]:
-    text = f"{option.help}  [{option.variable}{'[_FILE]' if option.is_secret else ''}]"
-    if option.is_flag:
-        return {"is_flag": True, "default": False, "help": text}
-    # All values are taken as text and checked together, so that all problems are reported at once.
-    arguments: dict[str, Any] = {"type": str, "metavar": option.metavar, "help": text, "multiple": option.many}
-    return arguments if option.many else {**arguments, "default": None}
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="signalbus-relay")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Send the signals of a Flask application to RabbitMQ."""
+    context.obj = os.environ
+
+
+cli.add_command(parked)
+cli.add_command(ddl)
 
 
 @cli.command(
@@ -62,7 +51,7 @@ def run(**given: Any) -> None:
     try:
         exit_code = _run(given)
     except (ConfigError, LoadingError, SignalBusError) as error:
-        _fail(error)
+        fail(error)
     if exit_code == EXIT_DRAIN_TIMED_OUT:
         # A thread is stuck; the interpreter would wait for what it holds.
         logging.shutdown()
@@ -81,14 +70,9 @@ def _run(given: dict[str, Any]) -> int:
     amqp_url = config.amqp_url
     if amqp_url is None and not app.config.get("SIGNALBUS_RABBITMQ_URL"):
         amqp_url = next((os.environ[name] for name in AMQP_FALLBACKS if os.environ.get(name)), None)
-    return daemon.run(find_bus(app, config.imports, amqp_url), config)
-
-
-def _fail(error: Exception) -> NoReturn:
-    """Say what is wrong, without a traceback: it is for the one who configures, not for the one who programs."""
-    for line in redact(str(error)).splitlines():
-        click.echo(f"signalbus-relay: {line}", err=True)
-    sys.exit(EXIT_CONFIGURATION)
+    loaded = find_bus(app, config.imports)
+    find_broker(loaded, amqp_url)
+    return daemon.run(loaded, config)
 
 
 def main() -> None:

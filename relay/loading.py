@@ -58,15 +58,12 @@ def load_app(location: str) -> Flask:
     return found
 
 
-def find_bus(app: Flask, imports: Sequence[str], amqp_url: str | None) -> LoadedApp:
-    """Find the application's signal bus, and make sure that it has something to send, and a way to send it.
+def find_bus(app: Flask, imports: Sequence[str]) -> LoadedApp:
+    """Find the application's signal bus, and make sure that it has something to send.
 
     :param imports: modules that define further signal models.
-    :param amqp_url: the broker, instead of the application's own.
     :raises LoadingError: there is no signal bus, or no signal model.
     """
-    if amqp_url is not None:
-        app.config["SIGNALBUS_RABBITMQ_URL"] = amqp_url
     bus = app.extensions.get("signalbus")
     if not isinstance(bus, SignalBus):
         raise LoadingError(
@@ -76,17 +73,27 @@ def find_bus(app: Flask, imports: Sequence[str], amqp_url: str | None) -> Loaded
     with app.app_context():
         for name in imports:
             _import(name, f"--import {name}")
-        models = bus.get_signal_models()
-        if not models:
+        if not bus.get_signal_models():
             raise LoadingError(
                 "No signal model was found. A signal model is a db.Model class with a method send_signalbus_message "
                 "(RabbitMQSignal supplies one). If they are in a module that the application imports later, name it "
                 "with --import MODULE."
             )
-        if any(issubclass(model, RabbitMQSignal) for model in models) and "signalbus_rabbitmq" not in app.extensions:
-            # Made now, so that the relay knows the broker's state before the first signal.
-            Publisher(app)
     return LoadedApp(app, bus)
+
+
+def find_broker(loaded: LoadedApp, amqp_url: str | None) -> None:
+    """Make sure that the application has a way to send.
+
+    :param amqp_url: the broker, instead of the application's own.
+    """
+    app = loaded.app
+    if amqp_url is not None:
+        app.config["SIGNALBUS_RABBITMQ_URL"] = amqp_url
+    is_needed = any(issubclass(model, RabbitMQSignal) for model in loaded.bus.get_signal_models())
+    if is_needed and "signalbus_rabbitmq" not in app.extensions:
+        # Made now, so that the relay knows the broker's state before the first signal.
+        Publisher(app)
 
 
 def _as_module_name(name: str) -> str:

@@ -32,8 +32,10 @@ from sqlalchemy import (
 )
 from sqlalchemy import delete as sql_delete
 from sqlalchemy import update as sql_update
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection
+from sqlalchemy.schema import CreateTable, SetTableComment
 from sqlalchemy.sql import ColumnElement, Select
 
 from .contract import SignalSpec
@@ -117,6 +119,14 @@ def parked_table(metadata: MetaData) -> Table:
         Column("error_text", Text, nullable=False),
         comment="Signals that the Signalbus relay has set aside",
     )
+
+
+def parked_table_sql() -> str:
+    """The statements that create the table in PostgreSQL, for migrations written by hand."""
+    table = parked_table(MetaData())
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    statements = (CreateTable(table), SetTableComment(table))
+    return "\n".join(f"{str(statement.compile(dialect=dialect)).strip()};" for statement in statements)
 
 
 def parked_table_of(spec: SignalSpec) -> Table:

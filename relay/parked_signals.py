@@ -1,0 +1,159 @@
+"""What a person can do about signals that are set aside: see them, have them tried again, discard them.
+
+It works on the tables alone, while relays run. What is shown never holds the payload; what is discarded is written out
+first, so that nothing goes without a trace.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import datetime, timezone
+from typing import Any
+
+import click
+from sqlalchemy.engine import Engine
+
+from signalbus_core import BurstLimits, SetAside, SignalSpec, parked, transaction
+
+from .database import limit_connections
+from .loading import LoadedApp
+from .logs import redact
+
+#: Limits of a command. A discard waits for a burst that is just trying the signal.
+LIMITS = BurstLimits(statement_timeout_seconds=60.0, lock_timeout_seconds=40.0, idle_timeout_seconds=60.0)
+
+COLUMNS = ("MODEL", "KEY", "STATE", "ATTEMPTS", "FIRST FAILED", "NEXT TRY", "WHY")
+
+
+class CommandError(Exception):
+    """The command cannot do what it was asked for; the text says why. Exit code 1."""
+
+
+class ParkedSignals:
+    """The signals that are set aside, in all databases of an application."""
+
+    def __init__(self, loaded: LoadedApp) -> None:
+        with loaded.app.app_context():
+            self._specs = loaded.bus.specs()
+            engines: dict[str | None, Engine] = {s.bind_key: loaded.bus.db.engines[s.bind_key] for s in self._specs}
+        self._engines = engines
+        for engine in engines.values():
+            limit_connections(engine)
+
+    def find(self, model: str | None, key: str | None, limit: int | None = None) -> list[SetAside]:
+        """Those of a model, or one of them, or all.
+
+        :raises CommandError: there is no such model, or a table cannot be used.
+        """
+        found: list[SetAside] = []
+        for spec, engine in self._databases(model):
+            with transaction(engine, LIMITS) as connection:
+                found += parked.list_set_aside(connection, parked.parked_table_of(spec), model, key, limit)
+        return found[:limit]
+
+    def try_again(self, model: str | None, key: str | None) -> int:
+        """Have them tried at once; return how many."""
+        number = 0
+        for spec, engine in self._databases(model):
+            with transaction(engine, LIMITS) as connection:
+                number += parked.try_again(connection, parked.parked_table_of(spec), model, key)
+        return number
+
+    def discard(self, signals: Sequence[SetAside], record: RecordFile) -> int:
+        """Delete signals, each in a transaction of its own, and write down what was deleted; return how many."""
+        number = 0
+        for one in signals:
+            spec = next((spec for spec in self._specs if spec.name == one.model), None)
+            if spec is None:
+                raise CommandError(f"There is no signal model {one.model!r} any more; its rows cannot be found.")
+            with transaction(self._engines[spec.bind_key], LIMITS) as connection:
+                row = parked.discard(connection, spec, one.key)
+                if row is not None:
+                    # Before the commit: what cannot be written down is not deleted.
+                    record.write(one, row)
+                    number += 1
+        return number
+
+    def _databases(self, model: str | None) -> Iterator[tuple[SignalSpec, Engine]]:
+        """One model of each database that is meant, and its engine."""
+        known = {spec.name: spec for spec in self._specs}
+        if model is not None and model not in known:
+            raise CommandError(f"There is no signal model {model!r}. Known are: {', '.join(known)}.")
+        chosen = self._specs if model is None else [known[model]]
+        for bind_key, spec in {spec.bind_key: spec for spec in chosen}.items():
+            table = parked.parked_table_of(spec)
+            with transaction(self._engines[bind_key], LIMITS) as connection:
+                problem = parked.parked_table_problem(connection, table)
+            if problem is not None:
+                raise CommandError(
+                    f"The table {table.fullname} {problem}. Without it each relay notes failed signals in its own "
+                    "memory. Create it: `signalbus-relay ddl parked` prints it, db.create_all() and Alembic know it."
+                )
+            yield spec, self._engines[bind_key]
+
+
+class RecordFile:
+    """Where discarded signals are written to, one JSON object a line.
+
+    :param path: of a file that is added to; standard output when not given.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+
+    def write(self, signal: SetAside, row: dict[str, Any]) -> None:
+        line = json.dumps({"discarded_at": _now(), **as_json(signal), "row": row}, default=_plain)
+        if self._path is None:
+            click.echo(line)
+            return
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def as_json(signal: SetAside) -> dict[str, Any]:
+    """A signal that is set aside, as JSON shows it."""
+    times = {name: _time(getattr(signal, name)) for name in ("first_failed_at", "last_failed_at", "next_try_at")}
+    state = "parked" if signal.is_parked else "waiting"
+    return {**asdict(signal), **times, "state": state, "error_text": redact(signal.error_text)}
+
+
+def as_table(signals: Sequence[SetAside]) -> list[str]:
+    """Signals that are set aside, in lines for people."""
+    rows = [COLUMNS, *(_row(signal) for signal in signals)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS) - 1)]
+    return [
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]) for row in rows
+    ]
+
+
+def _row(signal: SetAside) -> tuple[str, ...]:
+    return (
+        signal.model,
+        signal.key,
+        "parked" if signal.is_parked else "waiting",
+        str(signal.attempts),
+        _time(signal.first_failed_at) or "",
+        _time(signal.next_try_at) or "-",
+        redact(f"{signal.error_class}: {signal.error_text}"),
+    )
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _now() -> str:
+    return _time(datetime.now(timezone.utc)) or ""
+
+
+def _plain(value: object) -> object:
+    """A column's value for JSON; bytes so that they can be had back."""
+    if isinstance(value, (bytes, memoryview)):
+        return {"base64": base64.b64encode(bytes(value)).decode()}
+    return str(value)
