@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from sqlalchemy.engine import Engine
@@ -150,7 +151,8 @@ class Probe:
         self._look_for_parked_table(bind_key, engine)
         for spec in self._specs[bind_key]:
             if self._set_aside.get(spec.name):
-                self._shelves[spec.name].tidy()
+                with self._hiding_no_other(spec):
+                    self._shelves[spec.name].tidy()
         self._tidied[bind_key] = now
 
     def _look_for_parked_table(self, bind_key: str | None, engine: Engine) -> None:
@@ -224,16 +226,21 @@ class Probe:
                 raise
             # Perhaps it is the table of parked signals that is gone.
             self._tidied[specs[0].bind_key] = float("-inf")
-            # One table that was dropped, altered or locked must not hide the others.
             answers: list[T] = []
             for spec in specs:
-                try:
+                with self._hiding_no_other(spec):
                     answers += ask([spec])
-                except DBAPIError as error:
-                    if not _concerns_one_table(error):
-                        raise
-                    self._announcer.trouble(spec.name, "model_failing", _reason(error), signal=spec.name)
             return answers
+
+    @contextmanager
+    def _hiding_no_other(self, spec: SignalSpec) -> Iterator[None]:
+        """A table that was dropped, altered or locked is told of; the others are looked at all the same."""
+        try:
+            yield
+        except DBAPIError as error:
+            if not _concerns_one_table(error):
+                raise
+            self._announcer.trouble(spec.name, "model_failing", _reason(error), signal=spec.name)
 
     def _lag_seconds(self, name: str, head: str | None, now: float) -> float:
         """For how long the oldest signal has been seen at the head of its table."""

@@ -179,6 +179,19 @@ def test_a_dropped_table_does_not_hide_the_other_models(watched: Watched, caplog
     assert "m05" in caplog.text
 
 
+def test_a_dropped_table_with_signals_that_were_set_aside_is_no_outage(watched: Watched) -> None:
+    watched.probe.run_once()
+    watched.execute("INSERT INTO m03 VALUES (1, 'a')")
+    watched.shelves["M03"].put([FailedSignal((1, "a"), REFUSED)], counted=True)
+    watched.clock.now += MEASURE_EVERY_SECONDS
+    watched.probe.run_once()
+    watched.execute("DROP TABLE m03", "INSERT INTO m06 VALUES (1, 'a')")
+    watched.clock.now += TIDY_EVERY_SECONDS
+    assert watched.probe.run_once()
+    assert watched.probe.database_is_up
+    assert watched.dispatcher.take(0) == "M06"
+
+
 def test_a_locked_table_does_not_hide_the_other_models_and_is_no_outage(
     watched: Watched, caplog: pytest.LogCaptureFixture
 ) -> None:
