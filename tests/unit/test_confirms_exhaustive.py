@@ -7,9 +7,9 @@ bookkeeping says is compared with what the broker did. Steps that lead to the sa
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import pytest
@@ -40,7 +40,7 @@ class Truth:
     answers: tuple[str, ...]
     returned: tuple[bool, ...]
 
-    @property
+    @cached_property
     def open(self) -> list[int]:
         return [index for index, answer in enumerate(self.answers) if not answer]
 
@@ -52,10 +52,10 @@ class Truth:
         return ["returned" if returned else names[answer] for answer, returned in pairs]
 
     def answered(self, verb: str, indexes: Sequence[int]) -> Truth:
-        return replace(self, answers=tuple(verb if i in indexes else old for i, old in enumerate(self.answers)))
+        return Truth(tuple(verb if i in indexes else old for i, old in enumerate(self.answers)), self.returned)
 
     def gave_back(self, index: int) -> Truth:
-        return replace(self, returned=tuple(old or i == index for i, old in enumerate(self.returned)))
+        return Truth(self.answers, tuple(old or i == index for i, old in enumerate(self.returned)))
 
 
 Step = Callable[[Confirms], None]
@@ -63,16 +63,18 @@ Step = Callable[[Confirms], None]
 
 def next_steps(truth: Truth, contents: Sequence[Content]) -> Iterator[tuple[Step, Truth]]:
     """All that the broker may do next, and what it has done then."""
-    for index in truth.open:
+    still_open = truth.open
+    for index in still_open:
         tag = FIRST_TAG + index
         if not truth.returned[index]:
             yield lambda c, i=index: c.returned(contents[i], "312 NO_ROUTE"), truth.gave_back(index)  # type: ignore[misc]
-        below = [other for other in truth.open if other <= index]
+        below = [other for other in still_open if other <= index]
         for verb in ("ack", "nack"):
             yield _answer(verb, tag, False), truth.answered(verb, [index])
             yield _answer(verb, tag, True), truth.answered(verb, below)
-    for verb in ("ack", "nack"):
-        if truth.open:
+    if truth.open and truth.answers[-1]:
+        # Where the last one is open, tag zero is but another name for its tag.
+        for verb in ("ack", "nack"):
             yield _answer(verb, 0, True), truth.answered(verb, truth.open)
 
 
@@ -85,6 +87,7 @@ def all_states(contents: Sequence[Content]) -> Iterator[tuple[Confirms, Truth]]:
     count = len(contents)
     start = Confirms(FIRST_TAG, count, contents.__getitem__), Truth(("",) * count, (False,) * count)
     seen: set[Any] = set()
+    steps: dict[Truth, list[tuple[Step, Truth]]] = {}
     to_visit = [start]
     while to_visit:
         confirms, truth = to_visit.pop()
@@ -93,24 +96,31 @@ def all_states(contents: Sequence[Content]) -> Iterator[tuple[Confirms, Truth]]:
             continue
         seen.add(state)
         yield confirms, truth
-        for step, afterwards in next_steps(truth, contents):
+        if truth not in steps:
+            steps[truth] = list(next_steps(truth, contents))
+        for step, afterwards in steps[truth]:
             changed = _copy(confirms)
             step(changed)
             to_visit.append((changed, afterwards))
 
 
 def _copy(confirms: Confirms) -> Confirms:
-    other = copy.copy(confirms)
-    vars(other).update({name: value.copy() for name, value in vars(confirms).items() if hasattr(value, "copy")})
+    other = Confirms.__new__(Confirms)
+    for name, value in vars(confirms).items():
+        setattr(other, name, value.copy() if isinstance(value, (list, dict)) else value)
     return other
 
 
 def _fingerprint(confirms: Confirms) -> Any:
     """All that the bookkeeping remembers, but for the index that it makes of the contents, which never change."""
     return tuple(
-        tuple(value) if isinstance(value, list) else frozenset(value.items()) if isinstance(value, dict) else value
+        tuple([outcome and outcome.cause for outcome in value])
+        if isinstance(value, list)
+        else frozenset([(index, outcome.cause) for index, outcome in value.items()])
+        if isinstance(value, dict)
+        else value
         for name, value in vars(confirms).items()
-        if not callable(value) and name != "_by_identity"
+        if name not in ("_by_identity", "_content_of")
     )
 
 
@@ -142,7 +152,10 @@ def test_of_different_messages_each_has_the_outcome_that_the_broker_gave_it(
     assert visited >= 6**count
 
 
-@pytest.mark.parametrize("grouping", list(groupings(4)), ids=lambda grouping: "".join(map(str, grouping)))
+SOME_EQUAL = [grouping for grouping in groupings(4) if len(set(grouping)) < 4]
+
+
+@pytest.mark.parametrize("grouping", SOME_EQUAL, ids=lambda grouping: "".join(map(str, grouping)))
 def test_no_message_is_called_acked_without_an_ack_of_its_own_whatever_equals_it(grouping: tuple[int, ...]) -> None:
     for confirms, truth in all_states([DIFFERENCES["body"](number) for number in grouping]):
         assert confirms.is_done == (not truth.open), truth
