@@ -30,7 +30,9 @@ class Outcome:
     :param kind: what is known about the message.
     :param reason: for people: what the broker or the encoder said. Never contains the body. Empty when acked.
     :param cause: for metrics: refines ``kind`` where the field's terms are finer, ``"returned"`` or ``"nacked"``
-      for a ``REFUSED`` message; otherwise the same word as the kind.
+      for a ``REFUSED`` message, ``"closed"`` for an ``UNKNOWN`` one; otherwise the same word as the kind. Closed means
+      that the broker ended the connection because of something that was sent, and this message is one of several that
+      may be to blame. Sent again in halves, they lead to the one that is.
     """
 
     kind: OutcomeKind

@@ -2,7 +2,8 @@
 
 A message is ACKED only when the broker confirmed it and did not return it. What the broker cannot take must not cost
 the other messages their answers: missing exchanges are asked for first, messages that cannot be encoded are never
-sent, and when the broker closes the channel all the same, the unanswered messages go again, each alone.
+sent, and when the broker closes the channel all the same, the unanswered messages go again, each alone. When it
+closes the connection because of what was sent, a message is to blame only if it was the only one without an answer.
 """
 
 from __future__ import annotations
@@ -14,12 +15,19 @@ from pika.exceptions import AMQPError
 
 from ..outcome import ACKED, Outcome, OutcomeKind
 from .confirms import Content
-from .connection import BrokerConnection, BrokerConnectionError, ChannelClosedError
+from .connection import BrokerConnection, BrokerConnectionError, ChannelClosedError, ConnectionClosedError
 from .message import EncodedMessage, InvalidMessageError, Message, encode
 from .reasons import describe
 
 #: Reply codes that tell of the destination: no such exchange, no permission, exchange locked.
 DESTINATION_CODES = frozenset({403, 404, 405})
+
+#: Reply codes with which a broker closes the connection because of what was sent: malformed frame, malformed value,
+#: wrong command, unexpected frame, something that it has not got. Sent again, the same would end the same way. The
+#: others tell of an administrator (320), the login (403), the virtual host (402, 530), the state of channels (504) or
+#: the broker's own trouble (506, 541), which passes without a change to any message: a message is not blamed for it.
+#: https://www.rabbitmq.com/amqp-0-9-1-reference#constants
+CONTENT_CODES = frozenset({501, 502, 503, 505, 540})
 
 
 class Delivery:
@@ -119,17 +127,20 @@ class Delivery:
             return []
         chunks = [(self._encoded[index].data, self._encoded[index].frames) for index in indexes]
         confirms, problem = connection.send(chunks, lambda number: self._content(indexes[number]), self._deadline)
-        unanswered = Outcome(OutcomeKind.UNKNOWN, str(problem))
-        again: list[int] = []
-        for index, outcome in zip(indexes, confirms.outcomes(unanswered), strict=True):
-            if outcome is unanswered and isinstance(problem, ChannelClosedError):
-                again.append(index)
+        outcomes = confirms.outcomes(_UNANSWERED)
+        waiting: list[int] = []
+        for index, outcome in zip(indexes, outcomes, strict=True):
+            if outcome is _UNANSWERED:
+                waiting.append(index)
             else:
                 self._outcomes[index] = outcome
-        if again:
+        if isinstance(problem, ChannelClosedError):
             # Something changed since the exchanges were verified.
             connection.verified_exchanges.clear()
-        return again
+            return waiting
+        for index in waiting:
+            self._outcomes[index] = _no_answer(problem, in_flight=len(waiting))
+        return []
 
     def _send_alone(self, connection: BrokerConnection, index: int) -> None:
         """Send one message with nothing else in flight, so that whatever the broker does is its answer to this one."""
@@ -152,7 +163,7 @@ class Delivery:
         confirms, closed = connection.send(
             [(encoded.data, encoded.frames)], lambda _: self._content(index), self._deadline
         )
-        [outcome] = confirms.outcomes(Outcome(OutcomeKind.UNKNOWN, str(closed)))
+        [outcome] = confirms.outcomes(_no_answer(closed, in_flight=1))
         if isinstance(closed, ChannelClosedError):
             connection.suspect_exchanges.add(exchange)
             kind = OutcomeKind.REFUSED if closed.code in DESTINATION_CODES else OutcomeKind.INVALID
@@ -172,6 +183,18 @@ class Delivery:
             headers=properties.headers if properties else None,
             mandatory=bool(message.mandatory),
         )
+
+
+_UNANSWERED = Outcome(OutcomeKind.UNKNOWN)
+
+
+def _no_answer(problem: object, in_flight: int) -> Outcome:
+    """The outcome of messages that the broker has not answered for, when so many of them were in flight."""
+    if not isinstance(problem, ConnectionClosedError) or problem.code not in CONTENT_CODES:
+        return Outcome(OutcomeKind.UNKNOWN, str(problem))
+    if in_flight == 1 and problem.is_about_this_call:
+        return Outcome(OutcomeKind.INVALID, str(problem))
+    return Outcome(OutcomeKind.UNKNOWN, str(problem), cause="closed")
 
 
 def _indexes_of(groups: Sequence[Sequence[Message]]) -> list[range]:
