@@ -55,6 +55,10 @@ class ChannelClosedError(Exception):
         super().__init__(f"{code} {text}")
 
 
+class NoAnswerError(Exception):
+    """The broker, which took what was sent, did not answer for all of it in time."""
+
+
 class ConnectionClosedError(Exception):
     """The broker closed the connection with a code, as it does when it cannot make sense of what was sent.
 
@@ -149,7 +153,7 @@ class BrokerConnection:
 
     def send(
         self, chunks: Sequence[tuple[bytes, int]], content_of: Callable[[int], Content], deadline: float
-    ) -> tuple[Confirms, str | ChannelClosedError | ConnectionClosedError | None]:
+    ) -> tuple[Confirms, str | ChannelClosedError | ConnectionClosedError | NoAnswerError | None]:
         """Send encoded messages and wait for the broker's answers.
 
         :param chunks: the data of each message, with its number of frames.
@@ -182,7 +186,7 @@ class BrokerConnection:
             self._left_messages = True
             return confirms, f"{reason}; it takes no messages at the moment ({self.blocked_reason})"
         self.abort(reason)
-        return confirms, reason
+        return confirms, NoAnswerError(reason)
 
     def exchange_exists(self, name: str, deadline: float) -> bool:
         """Ask the broker whether it has an exchange, on a channel of its own: a missing one closes the channel.

@@ -10,14 +10,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from pika.exceptions import AMQPError
 
 from ..outcome import ACKED, Outcome, OutcomeKind
 from .confirms import Content
-from .connection import BrokerConnection, BrokerConnectionError, ChannelClosedError, ConnectionClosedError
+from .connection import (
+    BrokerConnection,
+    BrokerConnectionError,
+    ChannelClosedError,
+    ConnectionClosedError,
+    NoAnswerError,
+)
 from .message import EncodedMessage, InvalidMessageError, Message, encode
 from .reasons import describe
+from .silence import Address, SilentDestinations
 
 #: Reply codes that tell of the destination: no such exchange, no permission, exchange locked.
 DESTINATION_CODES = frozenset({403, 404, 405})
@@ -29,18 +37,25 @@ DESTINATION_CODES = frozenset({403, 404, 405})
 #: https://www.rabbitmq.com/amqp-0-9-1-reference#constants
 CONTENT_CODES = frozenset({501, 502, 503, 505, 540})
 
+#: A message that tries whether a silent destination answers again is waited for no longer than so many seconds.
+TRIAL_SECONDS = 3.0
+
 
 class Delivery:
     """The messages of one call.
 
     :param groups: messages that belong together: when one of a group cannot be sent, none of the group is.
     :param deadline: on the monotonic clock.
+    :param silences: which destinations are known not to answer.
     """
 
-    def __init__(self, groups: Sequence[Sequence[Message]], deadline: float) -> None:
+    def __init__(
+        self, groups: Sequence[Sequence[Message]], deadline: float, silences: SilentDestinations | None = None
+    ) -> None:
         self._messages = [message for group in groups for message in group]
         self._groups = _indexes_of(groups)
         self._deadline = deadline
+        self._silences = silences or SilentDestinations()
         self._outcomes: list[Outcome | None] = [None] * len(self._messages)
         self._encoded: dict[int, EncodedMessage] = {}
 
@@ -49,13 +64,17 @@ class Delivery:
         try:
             self._encode_all(connection)
             self._refuse_missing_exchanges(connection)
+            trials = self._hold_back_silent()
             suspects = connection.suspect_exchanges
-            together = [index for index in self._open() if self._messages[index].exchange not in suspects]
+            ordinary = [index for index in self._open() if not any(index in trial for trial in trials)]
+            together = [index for index in ordinary if self._messages[index].exchange not in suspects]
             # The messages of exchanges that closed a channel before go last, when nothing else is at stake.
-            alone = [index for index in self._open() if self._messages[index].exchange in suspects]
+            alone = [index for index in ordinary if self._messages[index].exchange in suspects]
             alone = self._send_together(connection, together) + alone
             for index in alone:
-                self._send_alone(connection, index)
+                self._send_alone(connection, index, self._deadline)
+            for trial in trials:
+                self._send_trial(connection, trial)
         except BrokerConnectionError as error:
             self.give_up(str(error))
         except AMQPError as error:
@@ -121,6 +140,49 @@ class Delivery:
                 outcome.reason if index == culprit else f"not sent, as another message of its signal: {outcome.reason}",
             )
 
+    def _hold_back_silent(self) -> list[range]:
+        """Keep back what is meant for silent destinations; return the groups that are to try whether they still are."""
+        trials: list[range] = []
+        for group in self._groups:
+            for index in group:
+                address = self._address(index)
+                seconds = self._silences.silent_seconds(address)
+                if seconds is None or self._outcomes[index] is not None:
+                    continue
+                if self._silences.may_try(address):
+                    trials.append(group)
+                else:
+                    text = f"exchange {address[0]!r}, routing key {address[1]!r}"
+                    reason = (
+                        f"not sent: nothing was confirmed for {text} for {seconds:.0f} s, while other messages were"
+                    )
+                    self._withhold(group, index, Outcome(OutcomeKind.REFUSED, reason))
+                break
+        return trials
+
+    def _send_trial(self, connection: BrokerConnection, group: range) -> None:
+        """Send a group to a destination that was silent, and do not wait long for it."""
+        for index in group:
+            if connection.is_open:
+                self._send_alone(connection, index, min(self._deadline, time.monotonic() + TRIAL_SECONDS))
+            else:
+                # What was sent before it was not answered.
+                self._outcomes[index] = Outcome(OutcomeKind.REFUSED, "not sent: its destination is silent")
+
+    def _learn(self, indexes: Sequence[int], waiting: Sequence[int], problem: object) -> set[Address]:
+        """Note which destinations answered; return those that were silent, time having run out, while others did."""
+        answered = {self._address(index) for index in set(indexes) - set(waiting)}
+        silent: set[Address] = set()
+        if isinstance(problem, NoAnswerError):
+            silent = {self._address(index) for index in waiting} - answered
+            self._silences.was_silent(silent)
+        self._silences.answered(answered)
+        return {address for address in silent if self._silences.silent_seconds(address) is not None}
+
+    def _address(self, index: int) -> Address:
+        message = self._messages[index]
+        return message.exchange or "", message.routing_key or ""
+
     def _send_together(self, connection: BrokerConnection, indexes: list[int]) -> list[int]:
         """Send messages in one go; return those that have to be sent again, each alone."""
         if not indexes:
@@ -134,19 +196,22 @@ class Delivery:
                 waiting.append(index)
             else:
                 self._outcomes[index] = outcome
+        silent = self._learn(indexes, waiting, problem)
         if isinstance(problem, ChannelClosedError):
             # Something changed since the exchanges were verified.
             connection.verified_exchanges.clear()
             return waiting
         for index in waiting:
-            self._outcomes[index] = _no_answer(problem, in_flight=len(waiting))
+            is_silent = self._address(index) in silent
+            outcome = _no_answer(problem, in_flight=len(waiting))
+            self._outcomes[index] = replace(outcome, cause="silent") if is_silent else outcome
         return []
 
-    def _send_alone(self, connection: BrokerConnection, index: int) -> None:
+    def _send_alone(self, connection: BrokerConnection, index: int, deadline: float) -> None:
         """Send one message with nothing else in flight, so that whatever the broker does is its answer to this one."""
         message = self._messages[index]
         exchange = message.exchange or ""
-        if time.monotonic() >= self._deadline:
+        if time.monotonic() >= deadline:
             self._outcomes[index] = Outcome(OutcomeKind.UNKNOWN, "not sent: no time was left")
             return
         problem = self._problem_with(connection, exchange)
@@ -160,10 +225,10 @@ class Delivery:
             login=connection.location.login,
         )
         self._encoded[index] = encoded
-        confirms, closed = connection.send(
-            [(encoded.data, encoded.frames)], lambda _: self._content(index), self._deadline
-        )
+        confirms, closed = connection.send([(encoded.data, encoded.frames)], lambda _: self._content(index), deadline)
         [outcome] = confirms.outcomes(_no_answer(closed, in_flight=1))
+        if self._learn([index], [index] if isinstance(closed, NoAnswerError) else [], closed):
+            outcome = replace(outcome, cause="silent")
         if isinstance(closed, ChannelClosedError):
             connection.suspect_exchanges.add(exchange)
             kind = OutcomeKind.REFUSED if closed.code in DESTINATION_CODES else OutcomeKind.INVALID
