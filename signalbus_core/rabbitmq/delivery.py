@@ -49,12 +49,10 @@ class Delivery:
         try:
             self._encode_all(connection)
             self._refuse_missing_exchanges(connection)
-            suspects = connection.suspect_exchanges
-            together = [index for index in self._open() if self._messages[index].exchange not in suspects]
-            # The messages of exchanges that closed a channel before go last, when nothing else is at stake.
-            alone = [index for index in self._open() if self._messages[index].exchange in suspects]
-            alone = self._send_together(connection, together) + alone
-            for index in alone:
+            # What closed a channel before goes last, when nothing else is at stake.
+            suspects = {index for index in self._open() if self._is_suspect(connection, index)}
+            together = [index for index in self._open() if index not in suspects]
+            for index in [*self._send_together(connection, together), *sorted(suspects)]:
                 self._send_alone(connection, index)
         except BrokerConnectionError as error:
             self.give_up(str(error))
@@ -121,6 +119,11 @@ class Delivery:
                 outcome.reason if index == culprit else f"not sent, as another message of its signal: {outcome.reason}",
             )
 
+    def _is_suspect(self, connection: BrokerConnection, index: int) -> bool:
+        if self._messages[index].exchange in connection.suspect_exchanges:
+            return True
+        return bool(connection.suspect_messages) and self._hash(index) in connection.suspect_messages
+
     def _send_together(self, connection: BrokerConnection, indexes: list[int]) -> list[int]:
         """Send messages in one go; return those that have to be sent again, each alone."""
         if not indexes:
@@ -164,13 +167,19 @@ class Delivery:
             [(encoded.data, encoded.frames)], lambda _: self._content(index), self._deadline
         )
         [outcome] = confirms.outcomes(_no_answer(closed, in_flight=1))
-        if isinstance(closed, ChannelClosedError):
+        if isinstance(closed, ChannelClosedError) and closed.code in DESTINATION_CODES:
             connection.suspect_exchanges.add(exchange)
-            kind = OutcomeKind.REFUSED if closed.code in DESTINATION_CODES else OutcomeKind.INVALID
-            outcome = Outcome(kind, str(closed))
+            outcome = Outcome(OutcomeKind.REFUSED, str(closed))
+        elif isinstance(closed, ChannelClosedError):
+            connection.suspect_messages.add(self._hash(index))
+            outcome = Outcome(OutcomeKind.INVALID, str(closed))
         elif outcome is ACKED:
             connection.suspect_exchanges.discard(exchange)
+            connection.suspect_messages.discard(self._hash(index))
         self._outcomes[index] = outcome
+
+    def _hash(self, index: int) -> int:
+        return hash(self._content(index).identity)
 
     def _content(self, index: int) -> Content:
         message = self._messages[index]
