@@ -90,6 +90,8 @@ class BrokerConnection:
         self.verified_exchanges: set[str] = set()
         #: Exchanges that made the broker close a channel; their messages are sent alone until one gets through.
         self.suspect_exchanges: set[str] = set()
+        #: Hashes of messages that made the broker close a channel; they are sent alone until they get through.
+        self.suspect_messages: set[int] = set()
         self._closed_reason: str | None = None
         self._closed_code = 0
         # Messages of an earlier call may still be on their way, because the broker was blocked.

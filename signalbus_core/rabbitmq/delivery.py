@@ -20,22 +20,12 @@ from .connection import (
     BrokerConnection,
     BrokerConnectionError,
     ChannelClosedError,
-    ConnectionClosedError,
     NoAnswerError,
 )
 from .message import EncodedMessage, InvalidMessageError, Message, encode
 from .reasons import describe
 from .silence import Address, SilentDestinations
-
-#: Reply codes that tell of the destination: no such exchange, no permission, exchange locked.
-DESTINATION_CODES = frozenset({403, 404, 405})
-
-#: Reply codes with which a broker closes the connection because of what was sent: malformed frame, malformed value,
-#: wrong command, unexpected frame, something that it has not got. Sent again, the same would end the same way. The
-#: others tell of an administrator (320), the login (403), the virtual host (402, 530), the state of channels (504) or
-#: the broker's own trouble (506, 541), which passes without a change to any message: a message is not blamed for it.
-#: https://www.rabbitmq.com/amqp-0-9-1-reference#constants
-CONTENT_CODES = frozenset({501, 502, 503, 505, 540})
+from .verdicts import DESTINATION_CODES, UNANSWERED, no_answer
 
 #: A message that tries whether a silent destination answers again is waited for no longer than so many seconds.
 TRIAL_SECONDS = 3.0
@@ -65,13 +55,11 @@ class Delivery:
             self._encode_all(connection)
             self._refuse_missing_exchanges(connection)
             trials = self._hold_back_silent()
-            suspects = connection.suspect_exchanges
             ordinary = [index for index in self._open() if not any(index in trial for trial in trials)]
-            together = [index for index in ordinary if self._messages[index].exchange not in suspects]
-            # The messages of exchanges that closed a channel before go last, when nothing else is at stake.
-            alone = [index for index in ordinary if self._messages[index].exchange in suspects]
-            alone = self._send_together(connection, together) + alone
-            for index in alone:
+            # What closed a channel before goes last, when nothing else is at stake.
+            suspects = {index for index in ordinary if self._is_suspect(connection, index)}
+            together = [index for index in ordinary if index not in suspects]
+            for index in [*self._send_together(connection, together), *sorted(suspects)]:
                 self._send_alone(connection, index, self._deadline)
             for trial in trials:
                 self._send_trial(connection, trial)
@@ -183,16 +171,21 @@ class Delivery:
         message = self._messages[index]
         return message.exchange or "", message.routing_key or ""
 
+    def _is_suspect(self, connection: BrokerConnection, index: int) -> bool:
+        if self._messages[index].exchange in connection.suspect_exchanges:
+            return True
+        return bool(connection.suspect_messages) and self._hash(index) in connection.suspect_messages
+
     def _send_together(self, connection: BrokerConnection, indexes: list[int]) -> list[int]:
         """Send messages in one go; return those that have to be sent again, each alone."""
         if not indexes:
             return []
         chunks = [(self._encoded[index].data, self._encoded[index].frames) for index in indexes]
         confirms, problem = connection.send(chunks, lambda number: self._content(indexes[number]), self._deadline)
-        outcomes = confirms.outcomes(_UNANSWERED)
+        outcomes = confirms.outcomes(UNANSWERED)
         waiting: list[int] = []
         for index, outcome in zip(indexes, outcomes, strict=True):
-            if outcome is _UNANSWERED:
+            if outcome is UNANSWERED:
                 waiting.append(index)
             else:
                 self._outcomes[index] = outcome
@@ -203,7 +196,7 @@ class Delivery:
             return waiting
         for index in waiting:
             is_silent = self._address(index) in silent
-            outcome = _no_answer(problem, in_flight=len(waiting))
+            outcome = no_answer(problem, in_flight=len(waiting))
             self._outcomes[index] = replace(outcome, cause="silent") if is_silent else outcome
         return []
 
@@ -226,16 +219,22 @@ class Delivery:
         )
         self._encoded[index] = encoded
         confirms, closed = connection.send([(encoded.data, encoded.frames)], lambda _: self._content(index), deadline)
-        [outcome] = confirms.outcomes(_no_answer(closed, in_flight=1))
+        [outcome] = confirms.outcomes(no_answer(closed, in_flight=1))
         if self._learn([index], [index] if isinstance(closed, NoAnswerError) else [], closed):
             outcome = replace(outcome, cause="silent")
-        if isinstance(closed, ChannelClosedError):
+        if isinstance(closed, ChannelClosedError) and closed.code in DESTINATION_CODES:
             connection.suspect_exchanges.add(exchange)
-            kind = OutcomeKind.REFUSED if closed.code in DESTINATION_CODES else OutcomeKind.INVALID
-            outcome = Outcome(kind, str(closed))
+            outcome = Outcome(OutcomeKind.REFUSED, str(closed))
+        elif isinstance(closed, ChannelClosedError):
+            connection.suspect_messages.add(self._hash(index))
+            outcome = Outcome(OutcomeKind.INVALID, str(closed))
         elif outcome is ACKED:
             connection.suspect_exchanges.discard(exchange)
+            connection.suspect_messages.discard(self._hash(index))
         self._outcomes[index] = outcome
+
+    def _hash(self, index: int) -> int:
+        return hash(self._content(index).identity)
 
     def _content(self, index: int) -> Content:
         message = self._messages[index]
@@ -248,18 +247,6 @@ class Delivery:
             headers=properties.headers if properties else None,
             mandatory=bool(message.mandatory),
         )
-
-
-_UNANSWERED = Outcome(OutcomeKind.UNKNOWN)
-
-
-def _no_answer(problem: object, in_flight: int) -> Outcome:
-    """The outcome of messages that the broker has not answered for, when so many of them were in flight."""
-    if not isinstance(problem, ConnectionClosedError) or problem.code not in CONTENT_CODES:
-        return Outcome(OutcomeKind.UNKNOWN, str(problem))
-    if in_flight == 1 and problem.is_about_this_call:
-        return Outcome(OutcomeKind.INVALID, str(problem))
-    return Outcome(OutcomeKind.UNKNOWN, str(problem), cause="closed")
 
 
 def _indexes_of(groups: Sequence[Sequence[Message]]) -> list[range]:
