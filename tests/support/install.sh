@@ -1,16 +1,27 @@
 #!/bin/sh
-# Installs what the tests and the demo need and this machine lacks: PostgreSQL and RabbitMQ server programs, venv.
+# Installs what the tests and the demo need and this machine lacks: PostgreSQL, PgBouncer and RabbitMQ server programs,
+# venv.
 # Does nothing where servers are given by the environment, a Docker engine answers, or the programs are there.
 # The packages' own services are not started: the tests start private servers.
 set -eu
 
 have_postgres() {
-    [ -n "${SIGNALBUS_TEST_DATABASE_URL:-}" ] || docker_answers || command -v postgres >/dev/null 2>&1 && return 0
+    [ -n "${SIGNALBUS_TEST_DATABASE_URL:-}" ] || docker_answers || have_postgres_programs
+}
+
+have_postgres_programs() {
+    command -v postgres >/dev/null 2>&1 && return 0
     for program in /usr/lib/postgresql/*/bin/postgres /usr/pgsql-*/bin/postgres \
         /opt/homebrew/opt/postgresql*/bin/postgres /usr/local/opt/postgresql*/bin/postgres; do
         [ -x "$program" ] && return 0
     done
     return 1
+}
+
+# It stands in front of a private PostgreSQL only; where there will be none, it is of no use.
+have_pgbouncer() {
+    command -v pgbouncer >/dev/null 2>&1 || [ -x /usr/sbin/pgbouncer ] ||
+        { have_postgres && ! have_postgres_programs; }
 }
 
 have_rabbitmq() {
@@ -29,6 +40,7 @@ have_venv() {
 packages=""
 have_venv || packages="$packages python3-venv"
 have_postgres || packages="$packages postgresql"
+have_pgbouncer || packages="$packages pgbouncer"
 have_rabbitmq || packages="$packages rabbitmq-server"
 command -v openssl >/dev/null 2>&1 || packages="$packages openssl"
 command -v ps >/dev/null 2>&1 || packages="$packages procps"
@@ -37,7 +49,7 @@ command -v curl >/dev/null 2>&1 || packages="$packages curl"
 
 explain() {
     echo "Missing on this machine:$packages" >&2
-    echo "Install them (Debian, Ubuntu: apt-get install$packages; macOS: brew install postgresql rabbitmq)," >&2
+    echo "Install them (Debian, Ubuntu: apt-get install$packages; macOS: brew install postgresql pgbouncer rabbitmq)," >&2
     echo "or start a Docker engine, or set SIGNALBUS_TEST_DATABASE_URL and SIGNALBUS_TEST_AMQP_URL." >&2
     exit 1
 }

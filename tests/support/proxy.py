@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-import struct
 import threading
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
-Mode = Literal["forward", "blackhole", "refuse"]
+from .proxy_link import DIRECTIONS, Action, Direction, Line, Link, Trigger, reset
 
 
 class FaultProxy:
     """Forwards to ``host:port`` until it is told otherwise.
 
     - ``blackhole()``: keeps every socket open and moves nothing.
+    - ``stall("to_server")``, ``stall("to_client")``: the same for one direction; without a direction, for both.
     - ``refuse()``: ends all connections, and resets new ones.
     - ``reset()``: ends all connections; new ones are forwarded.
-    - ``cut_after(n)``: lets ``n`` more bytes through to the server, then ends the connection.
-    - ``delay(seconds)``: holds back each piece of data.
+    - ``forward()``: ends the four above.
+    - ``cut_after(n)``: lets ``n`` more bytes through to the server, then ends the connections; ``to="client"`` for the
+      other direction.
+    - ``delay(seconds)``: holds back each piece of data; ``delay(0)`` ends it.
+    - ``limit(bytes_per_second)``: for each connection and direction; ``limit(None)`` ends it.
+    - ``on_data(direction, needle, action)``: does something once, when certain bytes come by.
+
+    :param listener: a bound socket to accept connections on, instead of a free port of the loopback address.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, listener: socket.socket | None = None) -> None:
         self._upstream = (host, port)
-        self._mode: Mode = "forward"
-        self._delay_seconds = 0.0
-        self._cut_after: int | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._listener = listener
+        self._refuses = False
+        self._links: set[Link] = set()
+        self._errors: list[Exception] = []
         self.port = 0
-        #: Bytes that went to the server so far.
-        self.bytes_forwarded = 0
         #: Connections that were accepted so far.
         self.connections = 0
         self._ready = threading.Event()
@@ -45,36 +48,77 @@ class FaultProxy:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def bytes_forwarded(self) -> int:
+        """Bytes that went to the server so far."""
+        return self._lines["to_server"].bytes_forwarded
+
     def forward(self) -> None:
-        self._call(lambda: self._set("forward"))
+        self._call(self._forward)
 
     def blackhole(self) -> None:
-        self._call(lambda: self._set("blackhole"))
+        self.stall()
+
+    def stall(self, *directions: Direction) -> None:
+        def change() -> None:
+            self._forward()
+            for direction in directions or DIRECTIONS:
+                self._lines[direction].open.clear()
+
+        self._call(change)
 
     def refuse(self) -> None:
-        self._call(lambda: (self._set("refuse"), self._reset_all()))
+        def change() -> None:
+            self._forward()
+            self._refuses = True
+            self._cut_all()
+
+        self._call(change)
 
     def reset(self) -> None:
-        self._call(self._reset_all)
+        self._call(self._cut_all)
 
-    def cut_after(self, number_of_bytes: int) -> None:
-        def change() -> None:
-            self._cut_after = number_of_bytes
-
-        self._call(change)
+    def cut_after(self, number_of_bytes: int, to: Literal["server", "client"] = "server") -> None:
+        line = self._lines["to_server" if to == "server" else "to_client"]
+        self._call(lambda: setattr(line, "cut_after", number_of_bytes))
 
     def delay(self, seconds: float) -> None:
-        def change() -> None:
-            self._delay_seconds = seconds
+        self._set_all("delay_seconds", seconds)
 
-        self._call(change)
+    def limit(self, bytes_per_second: float | None) -> None:
+        self._set_all("bytes_per_second", bytes_per_second)
+
+    def on_data(self, direction: Direction, needle: bytes, action: Action) -> threading.Event:
+        """Do something once, on the first connection that these bytes come by on.
+
+        :param action: ``"cut"`` ends the connection before the bytes go on. ``"lose_answer"`` passes them on, swallows
+          what comes back, and ends the connection then. A callable is called from the proxy's thread, in which nothing
+          moves meanwhile; the bytes go on afterwards. What it raises, :meth:`close` raises.
+        :returns: an event that is set when it has happened.
+        """
+        trigger = Trigger(needle, action)
+        self._call(lambda: self._lines[direction].triggers.append(trigger))
+        return trigger.happened
 
     def close(self) -> None:
-        self._call(self._stop.set)
-        self._thread.join(10)
+        if self._thread.is_alive():
+            self._call(self._stop.set)
+            self._thread.join(10)
+        if self._errors:
+            raise self._errors.pop()
+
+    def _set_all(self, name: str, value: Any) -> None:
+        def change() -> None:
+            for line in self._lines.values():
+                setattr(line, name, value)
+
+        self._call(change)
 
     def _call(self, change: Callable[[], object]) -> None:
         """Run on the proxy's loop, and wait until it is done."""
+        if threading.current_thread() is self._thread:
+            change()
+            return
         done = threading.Event()
 
         def run() -> None:
@@ -85,27 +129,27 @@ class FaultProxy:
         if not done.wait(10):
             raise TimeoutError("the proxy does not answer")
 
-    def _set(self, mode: Mode) -> None:
-        self._mode = mode
-        if mode == "blackhole":
-            self._open.clear()
-        else:
-            self._open.set()
+    def _forward(self) -> None:
+        self._refuses = False
+        for line in self._lines.values():
+            line.open.set()
 
-    def _reset_all(self) -> None:
-        for writer in list(self._writers):
-            _reset(writer)
+    def _cut_all(self) -> None:
+        for link in self._links:
+            link.cut()
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._stop, self._open = asyncio.Event(), asyncio.Event()
-        self._open.set()
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._stop = asyncio.Event()
+        self._lines: dict[Direction, Line] = {direction: Line() for direction in DIRECTIONS}
+        self._forward()
+        address: dict[str, Any] = {"sock": self._listener} if self._listener else {"host": "127.0.0.1", "port": 0}
+        server = await asyncio.start_server(self._accept, **address)
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._stop.wait()
         server.close()
-        self._reset_all()
+        self._cut_all()
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
@@ -113,48 +157,19 @@ class FaultProxy:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        if self._mode == "refuse":
-            _reset(writer)
+        if self._refuses:
+            reset([writer])
             return
         try:
-            up_reader, up_writer = await asyncio.open_connection(*self._upstream)
+            server = await asyncio.open_connection(*self._upstream)
         except OSError:
-            _reset(writer)
+            reset([writer])
             return
-        both = {writer, up_writer}
-        self._writers |= both
+        link = Link(self._lines, self._cut_all, (reader, writer), server)
+        self._links.add(link)
         try:
-            await asyncio.gather(self._pump(reader, up_writer, True), self._pump(up_reader, writer, False))
+            await link.run()
+        except Exception as error:
+            self._errors.append(error)
         finally:
-            self._writers -= both
-            for one in both:
-                one.close()
-
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, to_server: bool) -> None:
-        with contextlib.suppress(OSError):
-            while data := await reader.read(65536):
-                await self._open.wait()
-                if self._delay_seconds:
-                    await asyncio.sleep(self._delay_seconds)
-                if to_server and self._cut_after is not None:
-                    data, self._cut_after = data[: self._cut_after], self._cut_after - len(data)
-                    if self._cut_after <= 0:
-                        self._cut_after = None
-                        writer.write(data)
-                        await writer.drain()
-                        self._reset_all()
-                        return
-                if to_server:
-                    self.bytes_forwarded += len(data)
-                writer.write(data)
-                await writer.drain()
-        writer.close()
-
-
-def _reset(writer: asyncio.StreamWriter) -> None:
-    """End the connection with a reset, without a word."""
-    raw = writer.get_extra_info("socket")
-    if raw is not None:
-        with contextlib.suppress(OSError):
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()
+            self._links.discard(link)
