@@ -160,8 +160,8 @@ class Session:
 
     def close_connection(self, code: int) -> None:
         """Close the connection, and hear nothing more on it."""
-        self._is_closing = True
         self._send(spec.Connection.Close(code, REPLY_TEXT, 0, 0))
+        self._end()
 
     def block(self, reason: str = "low on memory") -> None:
         self._send(spec.Connection.Blocked(reason))
@@ -174,7 +174,7 @@ class Session:
 
     def drop(self) -> None:
         """End the TCP connection without a word; what was written before still arrives."""
-        self._is_closing = True
+        self._end()
         self._writer.write_eof()
 
     def later(self, seconds: float, action: Callable[[], object]) -> None:
@@ -248,6 +248,11 @@ class Session:
             self._unanswered[message.channel][message.tag] = message
             self._peer.script(self, message)
 
+    def _end(self) -> None:
+        # An answer that is due later is not written any more, so it stores nothing.
+        self._is_closing = True
+        self._unanswered.clear()
+
     @property
     def _confirming(self) -> int:
         return max(self._unanswered, default=1)
@@ -261,5 +266,5 @@ class Session:
         self._write(frame.Method(channel, method).marshal())
 
     def _write(self, data: bytes) -> None:
-        if not self._writer.transport.is_closing():
+        if not self._is_closing and not self._writer.transport.is_closing():
             self._writer.write(data)
