@@ -24,7 +24,7 @@ from tests.support.amqp_peer import AmqpPeer, Published, Session, ack_each
 from tests.support.waiting import eventually
 
 #: Where the broker never answers, a publish ends after so many seconds.
-TIMEOUT_SECONDS = 0.6
+TIMEOUT_SECONDS = 1.0
 
 #: Where it answers, a publish may take so long on a busy machine.
 GENEROUS_SECONDS = 20.0
@@ -172,6 +172,16 @@ CASES = {
     ),
     "trouble of the broker's own closes the connection": Case(
         {1: ack_each, 2: each(lambda session: session.close_connection(541))}, "acked unknown unknown unknown"
+    ),
+    "malformed content closes the connection": Case(
+        {1: ack_each, 2: each(lambda session: session.close_connection(501))}, "acked closed closed closed"
+    ),
+    # Sent again alone on a new channel, they are numbered anew: the third message is the second there.
+    "every second message finds no exchange": Case(
+        ALL | {2: each(lambda session: session.close_channel(404))}, "acked acked refused acked"
+    ),
+    "every second message closes the channel itself": Case(
+        ALL | {2: each(lambda session: session.close_channel(406))}, "acked acked invalid acked"
     ),
     "a frame without its end": Case(sending(b"\x01\x00\x01\x00\x00\x00\x01??"), "acked unknown unknown unknown"),
     "a frame of a type that there is not": Case(
