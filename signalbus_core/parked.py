@@ -101,13 +101,16 @@ class Failure:
 
 
 def parked_table(metadata: MetaData) -> Table:
-    """The table of signals that are set aside, as a part of ``metadata``."""
-    schema = metadata.schema
-    known = metadata.tables.get(f"{schema}.{TABLE_NAME}" if schema else TABLE_NAME)
+    """The table of signals that are set aside, as a part of ``metadata``.
+
+    ``metadata.info["signalbus_parked"]`` may give it another name.
+    """
+    schema, name = metadata.schema, metadata.info.get("signalbus_parked", TABLE_NAME)
+    known = metadata.tables.get(f"{schema}.{name}" if schema else name)
     if known is not None:
         return known
     return Table(
-        TABLE_NAME,
+        name,
         metadata,
         Column("model", Text, primary_key=True),
         Column("key", Text, primary_key=True),
