@@ -12,6 +12,9 @@ from collections.abc import Callable
 #: How long the proxy's own thread may take to obey.
 ANSWER_SECONDS = 10.0
 
+#: How long connections may take to end when it is closed.
+ENDING_SECONDS = 2.0
+
 
 class Proxy:
     """Forwards connections to ``host:port``.
@@ -40,6 +43,8 @@ class Proxy:
         self._do(lambda: self._flowing.set())
 
     def close(self) -> None:
+        if not self._thread.is_alive():
+            return
         self._do(lambda: self._closing.set())
         self._thread.join(ANSWER_SECONDS)
 
@@ -62,11 +67,12 @@ class Proxy:
         self._ready.set()
         await self._closing.wait()
         server.close()
+        self._flowing.set()
         self._cut_all()
+        # Not cancelled at once: asyncio would log each as an error.
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            await asyncio.wait(tasks, timeout=ENDING_SECONDS)
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

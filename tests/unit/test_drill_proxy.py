@@ -24,7 +24,7 @@ class Echo(socketserver.BaseRequestHandler):
 def proxy() -> Iterator[Proxy]:
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Echo) as server:
         server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         proxy = Proxy(*server.server_address)
         yield proxy
@@ -67,6 +67,18 @@ def test_a_stalled_connection_moves_nothing_and_loses_nothing(proxy: Proxy) -> N
         proxy.resume()
         client.settimeout(20)
         assert client.recv(10) == b"two"
+
+
+def test_closing_ends_stalled_connections_and_logs_no_error(proxy: Proxy, caplog: pytest.LogCaptureFixture) -> None:
+    with connect(proxy) as client:
+        client.sendall(b"one")
+        assert client.recv(10) == b"one"
+        proxy.stall()
+        client.sendall(b"two")
+        proxy.close()
+        with contextlib.suppress(ConnectionResetError):
+            assert client.recv(10) == b""
+    assert not caplog.records
 
 
 def test_a_server_that_is_away_ends_the_connection() -> None:
