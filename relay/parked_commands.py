@@ -11,8 +11,7 @@ from typing import Any
 import click
 from sqlalchemy.exc import SQLAlchemyError
 
-from signalbus_core import SignalBusError, error_text
-from signalbus_core import parked as parked_table
+from signalbus_core import SignalBusError, error_text, parked_table_sql
 
 from .config import ConfigError, resolve
 from .exits import EXIT_RUNTIME
@@ -116,7 +115,7 @@ def ddl() -> None:
 @ddl.command("parked")
 def ddl_parked() -> None:
     """The table of signals that are set aside. db.create_all() and Alembic's autogenerate know it too."""
-    click.echo(parked_table.parked_table_sql())
+    click.echo(parked_table_sql())
 
 
 def _parked_signals(given: Mapping[str, Any]) -> ParkedSignals:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from signalbus_core.parked import parked_table_sql
+from signalbus_core import parked_table_sql
 from tests.support.processes import COMMAND
 from tests.support.waiting import eventually
 
