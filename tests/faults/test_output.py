@@ -34,7 +34,7 @@ class SilentRelay:
     :param stderr: a file descriptor; None for a relay that is started without standard error.
     """
 
-    def __init__(self, shop: Shop, stderr: int | None) -> None:
+    def __init__(self, shop: Shop, stderr: int | None, *further: str) -> None:
         self._port = free_port()
         arguments = [
             "--app",
@@ -48,7 +48,7 @@ class SilentRelay:
         ]
         start = 'exec "$@"' if stderr is not None else 'exec "$@" 2>&-'
         self.process = subprocess.Popen(
-            ["sh", "-c", start, "sh", COMMAND, "run", "--http", f"127.0.0.1:{self._port}", *arguments],
+            ["sh", "-c", start, "sh", COMMAND, "run", "--http", f"127.0.0.1:{self._port}", *arguments, *further],
             env=os.environ | shop.environ,
             cwd=shop.directory,
             stdin=subprocess.DEVNULL,
@@ -101,6 +101,17 @@ def test_a_log_that_nobody_reads_stops_nothing(shop: Shop) -> None:
         lines = os.read(reader, 65536).splitlines()
         assert sum(map(len, lines)) > 3000
         assert json.loads(lines[0])["action"] == "http_listening"
+
+
+def test_a_relay_that_is_cut_short_ends_although_nobody_reads_its_log(shop: Shop) -> None:
+    with small_pipe() as (_, writer), SilentRelay(shop, writer, "--drain-timeout", "0.2") as relay:
+        shop.write(1, 2000)
+        shop.wait_until_sent(60)
+        with shop.paused("confirmed") as wait_for_relay:
+            shop.write(2001, 2010)
+            wait_for_relay()
+            relay.process.terminate()
+            assert relay.process.wait(15) == 3
 
 
 def test_a_log_whose_reader_is_gone_stops_nothing(shop: Shop) -> None:
