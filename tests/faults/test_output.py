@@ -34,7 +34,7 @@ class SilentRelay:
     :param stderr: a file descriptor; None for a relay that is started without standard error.
     """
 
-    def __init__(self, shop: Shop, stderr: int | None) -> None:
+    def __init__(self, shop: Shop, stderr: int | None, *further: str) -> None:
         self._port = free_port()
         arguments = [
             "--app",
@@ -48,7 +48,7 @@ class SilentRelay:
         ]
         start = 'exec "$@"' if stderr is not None else 'exec "$@" 2>&-'
         self.process = subprocess.Popen(
-            ["sh", "-c", start, "sh", COMMAND, "run", "--http", f"127.0.0.1:{self._port}", *arguments],
+            ["sh", "-c", start, "sh", COMMAND, "run", "--http", f"127.0.0.1:{self._port}", *arguments, *further],
             env=os.environ | shop.environ,
             cwd=shop.directory,
             stdin=subprocess.DEVNULL,
@@ -103,6 +103,17 @@ def test_a_log_that_nobody_reads_stops_nothing(shop: Shop) -> None:
         assert json.loads(lines[0])["action"] == "http_listening"
 
 
+def test_a_relay_that_is_cut_short_ends_although_nobody_reads_its_log(shop: Shop) -> None:
+    with small_pipe() as (_, writer), SilentRelay(shop, writer, "--drain-timeout", "0.2") as relay:
+        shop.write(1, 2000)
+        shop.wait_until_sent(60)
+        with shop.paused("confirmed") as wait_for_relay:
+            shop.write(2001, 2010)
+            wait_for_relay()
+            relay.process.terminate()
+            assert relay.process.wait(15) == 3
+
+
 def test_a_log_whose_reader_is_gone_stops_nothing(shop: Shop) -> None:
     reader, writer = os.pipe()
     os.close(reader)
@@ -118,7 +129,6 @@ def test_a_full_disk_stops_nothing(shop: Shop) -> None:
         assert relay.sends_and_stops(shop, 500)
 
 
-def test_a_relay_without_standard_error_writes_its_log_into_no_connection(shop: Shop) -> None:
+def test_a_relay_without_standard_error_works_as_any_other(shop: Shop) -> None:
     with SilentRelay(shop, None) as relay:
-        # A log line in a conversation with the database or the broker would end it.
         assert relay.sends_and_stops(shop, 500)

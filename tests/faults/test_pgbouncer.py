@@ -210,16 +210,17 @@ def bouncing(shop: Shop, server: PrivatePostgres, pool_size: int = 2, *settings:
 
 
 def test_four_relays_on_two_server_connections_send_every_signal_once(shop: Shop, server: PrivatePostgres) -> None:
-    shop.write(1, 4000)
     with bouncing(shop, server):
-        relays = [shop.relay("--workers", "2", "--log-level", "DEBUG") for _ in range(4)]
+        relays = [shop.relay("--workers", "2") for _ in range(4)]
+        for relay in relays:
+            relay.wait_ready(60)
+        shop.write(1, 4000)
         shop.wait_until_sent(90)
         assert 0 < server_connections(shop, server) <= 2
         for relay in relays:
             relay.terminate()
         assert [relay.wait() for relay in relays] == [0, 0, 0, 0]
     assert sorted(shop.received()) == list(range(1, 4001))
-    assert len([relay for relay in relays if relay.logs("burst_sent")]) > 1
 
 
 def server_connections(shop: Shop, server: PrivatePostgres) -> int:

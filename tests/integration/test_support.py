@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg2
@@ -191,11 +191,16 @@ def test_a_line_that_stands_still_to_the_client_holds_back_what_is_answered(
     assert read(client, 5) == b"again"
 
 
-@pytest.mark.parametrize("how", ["stall", "blackhole"])
+def stall_one_after_the_other(proxy: FaultProxy) -> None:
+    proxy.stall("to_server")
+    proxy.stall("to_client")
+
+
+@pytest.mark.parametrize("hold", [FaultProxy.stall, FaultProxy.blackhole, stall_one_after_the_other])
 def test_a_line_that_stands_still_both_ways_moves_nothing_and_stays_open(
-    proxy: FaultProxy, echo: EchoServer, client: socket.socket, how: str
+    proxy: FaultProxy, echo: EchoServer, client: socket.socket, hold: Callable[[FaultProxy], None]
 ) -> None:
-    getattr(proxy, how)()
+    hold(proxy)
     client.sendall(b"again")
     assert is_silent(client)
     assert echo.heard == b"hello"

@@ -258,6 +258,33 @@ def test_a_forked_process_writes_its_own_lines_and_no_others(tmp_path: Path) -> 
     assert (tmp_path / "log").read_text() == "parent\nchild\nparent again\n"
 
 
+CONVERSATION = """
+import logging, os, select, socket, sys
+from relay.logs import configure_logging
+configure_logging("text", "INFO")
+if sys.argv[1] == "closed later":
+    os.close(2)
+pair = socket.socketpair()
+logging.warning("a line")
+logging.shutdown()
+sys.exit(len(select.select(pair, [], [], 0)[0]))
+"""
+
+
+@pytest.mark.parametrize("when", ["closed first", "closed later"])
+def test_no_line_goes_to_a_socket_that_has_the_number_of_standard_error(when: str) -> None:
+    start = 'exec "$@" 2>&-' if when == "closed first" else 'exec "$@"'
+    done = subprocess.run(
+        ["sh", "-c", start, "sh", sys.executable, "-c", CONVERSATION, when],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0
+    assert ("a line" in done.stderr) == (when == "closed later")
+
+
 def test_an_output_that_is_set_not_to_block_loses_nothing() -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
