@@ -6,9 +6,11 @@ BIN := $(VENV)/bin
 ORDERS ?= 20000
 RELAYS ?= 2
 ARGS ?=
+MINUTES ?= 30
+SEED ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-oldest lint format clean
+.PHONY: help setup demo test test-oldest soak lint format clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,6 +39,9 @@ test-oldest: setup ## Run the tests of the library with the oldest SQLAlchemy se
 	@$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]' 'SQLAlchemy<2.1'
 	@exec $(VENV)-oldest/bin/python -m pytest tests/unit tests/integration tests/typing \
 		--ignore tests/integration/test_publisher.py --ignore tests/integration/test_support.py $(ARGS)
+
+soak: setup ## Break servers and relays at random, and write the table of faults: make soak MINUTES=30 SEED=1
+	@exec $(BIN)/python -m tests.faults.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) --report docs/guarantees.md
 
 lint: $(VENV)/.installed ## Check style, types and the direction of imports
 	@$(BIN)/ruff check .

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from sqlalchemy.engine import Engine
-from sqlalchemy.exc import ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, ProgrammingError, SQLAlchemyError
 
 from signalbus_core import (
     BurstLimits,
@@ -40,6 +40,10 @@ T = TypeVar("T")
 
 #: Time limits of a probe. It reads little; when it waits, something is wrong, and other models should not wait too.
 PROBE_LIMITS = BurstLimits(statement_timeout_seconds=10.0, lock_timeout_seconds=2.0, idle_timeout_seconds=30.0)
+
+#: What PostgreSQL calls a lock that was not to be had in time.
+#: https://www.postgresql.org/docs/current/errcodes-appendix.html
+LOCK_NOT_AVAILABLE = "55P03"
 
 #: Backlog and lag are measured so often. More often: fresher gauges, more queries.
 MEASURE_EVERY_SECONDS = 5.0
@@ -216,15 +220,19 @@ class Probe:
     ) -> list[T]:
         try:
             return ask(specs)
-        except ProgrammingError:
+        except DBAPIError as error:
+            if not _concerns_one_table(error):
+                raise
             # Perhaps it is the table of parked signals that is gone.
             self._tidied[specs[0].bind_key] = float("-inf")
-            # One table that was dropped or altered must not hide the others.
+            # One table that was dropped, altered or locked must not hide the others.
             answers: list[T] = []
             for spec in specs:
                 try:
                     answers += ask([spec])
-                except ProgrammingError as error:
+                except DBAPIError as error:
+                    if not _concerns_one_table(error):
+                        raise
                     self._announcer.trouble(spec.name, "model_failing", _reason(error), signal=spec.name)
             return answers
 
@@ -238,6 +246,15 @@ class Probe:
             since = now
             self._heads[name] = (head, since)
         return now - since
+
+
+def _concerns_one_table(error: DBAPIError) -> bool:
+    """Whether a table is to blame, because it is dropped, altered or locked, and not the database."""
+    if isinstance(error, ProgrammingError):
+        return True
+    # psycopg2 and psycopg name it differently.
+    code = getattr(error.orig, "pgcode", None) or getattr(error.orig, "sqlstate", None)
+    return bool(code == LOCK_NOT_AVAILABLE)
 
 
 def _reason(error: SQLAlchemyError) -> str:

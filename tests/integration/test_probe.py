@@ -179,6 +179,19 @@ def test_a_dropped_table_does_not_hide_the_other_models(watched: Watched, caplog
     assert "m05" in caplog.text
 
 
+def test_a_locked_table_does_not_hide_the_other_models_and_is_no_outage(
+    watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    watched.probe.run_once()
+    watched.execute("INSERT INTO m06 VALUES (1, 'a')")
+    with watched.engine.begin() as connection:
+        connection.execute(sa.text("LOCK TABLE m05 IN ACCESS EXCLUSIVE MODE"))
+        assert watched.probe.run_once()
+    assert watched.dispatcher.take(0) == "M06"
+    assert watched.probe.database_is_up
+    assert "m05" in caplog.text
+
+
 def test_tables_that_cannot_serve_are_all_named(watched: Watched) -> None:
     watched.execute("DROP TABLE m05", "ALTER TABLE m06 DROP CONSTRAINT m06_pkey")
     with pytest.raises(TableError) as raised:

@@ -1,0 +1,7 @@
+"""All faults, for the short and for the long form."""
+
+from __future__ import annotations
+
+from . import faults_broker, faults_database, faults_network, faults_relay
+
+FAULTS = [*faults_relay.FAULTS, *faults_broker.FAULTS, *faults_network.FAULTS, *faults_database.FAULTS]

@@ -1,0 +1,114 @@
+"""The checks of the faults find what they look for."""
+
+from __future__ import annotations
+
+import json
+
+from .catalogue import FAULTS
+from .fault import Fault
+from .ledger import Figures, Ledger
+from .loglines import log_problems
+from .relays import Level
+from .soak import order, table, with_table
+from .trial import Report
+
+
+def line(level: str, message: str, action: str = "broker_down", **more: object) -> str:
+    return json.dumps({"level": level, "message": message, "action": action, **more})
+
+
+def problems(*lines: str, errors: tuple[str, ...] = (), bursts: int = 1) -> list[str]:
+    return log_problems("\n".join(lines), errors, bursts, "secret")
+
+
+def test_a_committed_signal_that_did_not_arrive_is_lost() -> None:
+    ledger = Ledger()
+    ledger.arrived([1, 2])
+    figures = ledger.figures({1, 2, 3}, set())
+    assert (figures.lost, figures.phantom, figures.duplicates) == (1, 0, 0)
+    assert figures.problems(0) == ["1 of 3 signals are lost"]
+
+
+def test_a_signal_that_the_application_withdrew_is_not_lost_and_may_have_arrived() -> None:
+    ledger = Ledger()
+    ledger.withdrawn = {2, 3}
+    ledger.arrived([1, 2])
+    assert ledger.figures({1, 2, 3}, set()).problems(0) == []
+
+
+def test_a_message_about_a_signal_that_was_never_committed_is_a_phantom() -> None:
+    ledger = Ledger()
+    ledger.arrived([1, 9, 9])
+    assert ledger.figures({1}, set()).phantom == 2
+
+
+def test_every_message_beyond_the_first_is_a_duplicate_also_of_an_earlier_fault() -> None:
+    ledger = Ledger()
+    ledger.arrived([5, 5, 5, 1])
+    figures = ledger.figures({5}, {1})
+    assert (figures.duplicates, figures.phantom) == (3, 0)
+    assert figures.problems(2) == ["3 duplicates, where 2 are the bound"]
+    assert figures.problems(3) == []
+
+
+def test_a_fault_without_signals_proves_nothing() -> None:
+    assert Ledger().figures(set(), set()).problems(0)
+
+
+def test_one_warning_for_each_change_of_state_is_right() -> None:
+    down, up = line("WARNING", "Broker x: lost"), line("INFO", "Broker x: works again after 1 s.", "broker_up")
+    assert problems(down, up, down, up) == []
+    assert problems(down, down) == ["told twice: Broker x: lost"]
+    assert problems(down, line("WARNING", "Database: lost", "database_down")) == []
+
+
+def test_a_state_that_comes_and_goes_with_each_try_is_found() -> None:
+    down, up = line("WARNING", "Broker x: lost"), line("INFO", "Broker x: works again after 0 s.", "broker_up")
+    assert problems(*[down, up] * 5) == ["5 warnings about Broker x"]
+
+
+def test_a_reminder_after_a_minute_is_right() -> None:
+    assert problems(line("WARNING", "Broker x: lost"), line("WARNING", "Broker x: lost", since_seconds=60.1)) == []
+
+
+def test_errors_tracebacks_passwords_and_foreign_lines_are_found() -> None:
+    assert problems(line("ERROR", "no", "worker_error"))
+    assert problems(line("ERROR", "no", "drain_timed_out"), errors=("drain_timed_out",)) == []
+    assert problems(line("INFO", "no", exception="Traceback ..."))
+    assert problems(line("INFO", "the secret"))
+    assert problems("Exception in thread worker-1")
+
+
+def test_more_warnings_of_single_bursts_than_bursts_are_found() -> None:
+    one = line("WARNING", "Deleting 3 sent signals failed", "delete_retried")
+    assert problems(one, one, bursts=2) == []
+    assert problems(one, one, bursts=1) == ["2 times delete_retried"]
+
+
+def test_more_threads_descriptors_or_connections_than_before_are_found() -> None:
+    before = Level(8, 30, 2)
+    assert Level(8, 30, 3).problems(before) == []
+    assert len(Level(9, 31, 4).problems(before)) == 3
+
+
+def test_a_seed_replays_its_order_and_every_fault_comes_first_once() -> None:
+    first, again, other = order(FAULTS, 7), order(FAULTS, 7), order(FAULTS, 8)
+    names = [next(first).name for _ in range(200)]
+    assert names == [next(again).name for _ in range(200)]
+    assert names != [next(other).name for _ in range(200)]
+    assert sorted(names[: len(FAULTS)]) == sorted(fault.name for fault in FAULTS)
+
+
+def test_names_of_faults_are_unique() -> None:
+    assert len({fault.name for fault in FAULTS}) == len(FAULTS)
+
+
+def test_the_table_adds_up_and_takes_its_place_in_a_page() -> None:
+    fault: Fault = FAULTS[0]
+    figures = Figures(committed=100, rolled_back=0, withdrawn=0, received=103, lost=0, phantom=0, duplicates=3)
+    lines = table([Report(fault, figures, 0.5), Report(fault, figures, 1.5)])
+    assert lines[-1] == "| all | 2 | 200 | 0 | 0 | 6 | 1.0 s | 1.5 s |"
+    page = with_table("before\n<!-- faults -->\nold\n<!-- /faults -->\nafter", lines)
+    assert "old" not in page
+    assert page.startswith("before\n<!-- faults -->\n| fault |")
+    assert page.endswith("<!-- /faults -->\nafter")

@@ -1,0 +1,341 @@
+"""The world that faults happen to: private servers, two relays behind proxies, and a writer and a consumer beside them.
+
+Everything but the relays goes to the servers directly, so that it sees what is true while the relays see the fault.
+The world is kept from one fault to the next: what a fault leaves behind, the next one meets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pika
+import psycopg2
+from pika.exceptions import AMQPError
+
+from tests.support.guardian import guardian
+from tests.support.postgres import PrivatePostgres
+from tests.support.proxy import FaultProxy
+from tests.support.rabbitmq import PrivateRabbitMQ
+from tests.support.waiting import eventually
+
+from .fault import RELAYS
+from .ledger import Ledger
+from .relays import Relay
+from .writer import KEYS, Writer, insert_signals
+
+EXCHANGE = "faults"
+LOGIN, SECRET = "relay", "open-sesame-of-the-relays"
+
+#: A crash of the database must keep what it said was committed; the machine itself does not crash here.
+DATABASE_SETTINGS = ("synchronous_commit=on", "full_page_writes=on", "log_min_messages=fatal")
+
+#: Small, so that a signal can be too big for the broker.
+BROKER_SETTINGS = ("max_message_size = 65536",)
+
+QUEUES = {"classic": {}, "quorum": {"x-queue-type": "quorum"}}
+
+MIGRATION = """
+    CREATE TABLE business (number bigint PRIMARY KEY);
+"""
+
+
+class World:
+    """Servers, proxies, relays and what is known of their signals."""
+
+    def __init__(self) -> None:
+        # What pika logs about connections that were broken on purpose would bury everything else.
+        logging.getLogger("pika").setLevel(logging.CRITICAL)
+        self.stack = contextlib.ExitStack()
+        self.directory = Path(tempfile.mkdtemp(prefix=f"signalbus-{os.getpid()}-faults-", dir="/tmp"))
+        guardian.watch("directory", str(self.directory))
+        shutil.copy(Path(__file__).with_name("application.py"), self.directory)
+        self.relays: list[Relay] = []
+        self.ledger = Ledger()
+        self.committed: set[int] = set()
+        self._numbers = itertools.count(1)
+        self._names = itertools.count(1)
+        self._first = 1
+        self.writer: Writer | None = None
+        self.burst_bytes: dict[tuple[str, str], int] = {}
+        try:
+            self._build()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> World:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _build(self) -> None:
+        self.postgres = self.stack.enter_context(PrivatePostgres(settings=DATABASE_SETTINGS)).start()
+        self.rabbitmq = self.stack.enter_context(PrivateRabbitMQ(settings=BROKER_SETTINGS)).start()
+        self.database_proxy = self.stack.enter_context(FaultProxy("127.0.0.1", self.postgres.port))
+        self.broker_proxy = self.stack.enter_context(FaultProxy("127.0.0.1", self.rabbitmq.port))
+        self.environ = {
+            "TEST_DATABASE_URL": f"postgresql+psycopg2://{LOGIN}@127.0.0.1:{self.database_proxy.port}/faults",
+            "TEST_AMQP_URL": f"amqp://{LOGIN}:{SECRET}@127.0.0.1:{self.broker_proxy.port}/%2F?heartbeat=2",
+        }
+        self._prepare_broker()
+        self._prepare_database()
+        self.prepare()
+        self._measure_a_burst()
+
+    def _prepare_broker(self) -> None:
+        self.rabbitmq.eval(f'rabbit_auth_backend_internal:add_user(<<"{LOGIN}">>, <<"{SECRET}">>, <<"tests">>).')
+        self.rabbitmq.eval(permissions(".*"))
+        with self.channel() as channel:
+            channel.exchange_declare(EXCHANGE, exchange_type="topic", durable=True)
+            for key in KEYS:
+                self.declare_queue(channel, key)
+
+    def declare_queue(self, channel: Any, key: str) -> None:
+        channel.queue_declare(key, durable=True, arguments=QUEUES[key])
+        channel.queue_bind(key, EXCHANGE, key)
+
+    def _prepare_database(self) -> None:
+        self.postgres.execute(f"CREATE ROLE {LOGIN} LOGIN")
+        self.postgres.execute(f"CREATE DATABASE faults OWNER {LOGIN}")
+        subprocess.run(
+            [sys.executable, "application.py"], cwd=self.directory, env=os.environ | self.environ, check=True
+        )
+        self.sql(MIGRATION)
+
+    def _measure_a_burst(self) -> None:
+        """How many bytes a burst of full size moves, for each server and direction."""
+        proxies = {"database": self.database_proxy, "broker": self.broker_proxy}
+        before = {(name, line): _bytes(proxy, line) for name, proxy in proxies.items() for line in ("server", "client")}
+        self.write(50)
+        self.wait_until_sent()
+        for (name, line), count in before.items():
+            self.burst_bytes[name, line] = _bytes(proxies[name], line) - count
+        self.end_fault()
+
+    # The database, as the application sees it
+
+    @property
+    def dsn(self) -> str:
+        return (
+            f"host=127.0.0.1 port={self.postgres.port} user=postgres dbname=faults "
+            "options='-c default_transaction_read_only=off -c lock_timeout=20s'"
+        )
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Any]:
+        """A cursor in a transaction that is committed at the end."""
+        connection = psycopg2.connect(self.dsn, connect_timeout=5)
+        try:
+            with connection, connection.cursor() as cursor:
+                yield cursor
+        finally:
+            connection.close()
+
+    def sql(self, statement: str, *parameters: object) -> list[Any]:
+        with self.transaction() as cursor:
+            cursor.execute(statement, parameters or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def write(self, number: int, keys: Sequence[str] = KEYS, kind: str = "good") -> list[int]:
+        """Write signals; return their numbers."""
+        numbers = list(itertools.islice(self._numbers, number))
+        with self.transaction() as cursor:
+            insert_signals(cursor, numbers, keys, kind)
+        return numbers
+
+    def left(self, numbers: Sequence[int] | None = None) -> int:
+        """How many signals are in the table, of all or of these."""
+        if numbers is None:
+            return int(self.sql("SELECT count(*) FROM signal")[0][0])
+        return int(self.sql("SELECT count(*) FROM signal WHERE number = ANY(%s)", list(numbers))[0][0])
+
+    def wait_until_sent(self, numbers: Sequence[int] | None = None, timeout_seconds: float = 60) -> None:
+        eventually(lambda: self.left(numbers) == 0, timeout_seconds, "the signals are sent", every_seconds=0.05)
+
+    def sessions(self) -> int:
+        """How many sessions the relays have."""
+        return int(
+            self.sql("SELECT count(*) FROM pg_stat_activity WHERE usename = %s AND pid <> pg_backend_pid()", LOGIN)[0][
+                0
+            ]
+        )
+
+    def end_sessions(self) -> None:
+        self.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", LOGIN)
+
+    def bursts_in_flight(self) -> int:
+        """How many transactions hold signals locked."""
+        return int(
+            self.sql(
+                "SELECT count(DISTINCT l.pid) FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
+                "WHERE a.usename = %s AND l.mode = 'RowShareLock' AND l.relation = to_regclass('signal')",
+                LOGIN,
+            )[0][0]
+        )
+
+    # The broker, as the consumer sees it
+
+    @contextlib.contextmanager
+    def channel(self) -> Iterator[Any]:
+        connection = pika.BlockingConnection(pika.URLParameters(self.rabbitmq.url))
+        try:
+            yield connection.channel()
+        finally:
+            with contextlib.suppress(AMQPError):
+                connection.close()
+
+    def take(self, *queues: str) -> None:
+        """Take all messages out of the queues, and note them."""
+        with self.channel() as channel:
+            for queue in queues or KEYS:
+                self.ledger.arrived(_bodies(channel, queue))
+
+    # Failpoints
+
+    def arm(self, place: str, action: str) -> None:
+        """Have the next relay that reaches a place do something to itself."""
+        fresh = self.directory / "fresh"
+        fresh.write_text(action)
+        fresh.rename(self.directory / f"failpoint-{place}")
+
+    def disarm(self, place: str) -> None:
+        (self.directory / f"failpoint-{place}").unlink(missing_ok=True)
+        for reached in self.directory.glob(f"reached-{place}-*"):
+            with contextlib.suppress(FileNotFoundError):
+                reached.unlink()
+
+    def reached(self, place: str) -> list[int]:
+        """The relays' processes that are at an armed place; one entry for each thread."""
+        return [int(path.name.split("-")[2]) for path in self.directory.glob(f"reached-{place}-*")]
+
+    @contextlib.contextmanager
+    def hanging(self, place: str) -> Iterator[list[Relay]]:
+        """All bursts in flight wait at a place, and at least one is there."""
+        self.arm(place, "hang")
+        try:
+            eventually(lambda: self.reached(place), 30, f"a burst at {place}")
+            yield [relay for relay in self.relays if relay.pid in self.reached(place)]
+        finally:
+            self.disarm(place)
+
+    # Relays
+
+    def start_relay(self) -> Relay:
+        relay = Relay(
+            f"relay-{next(self._names)}",
+            self.directory,
+            self.environ,
+            self.database_proxy.port,
+            self.broker_proxy.port,
+        )
+        self.relays.append(relay)
+        return relay
+
+    def dead(self) -> list[Relay]:
+        return [relay for relay in self.relays if not relay.is_running]
+
+    def living(self) -> list[Relay]:
+        return [relay for relay in self.relays if relay.is_running]
+
+    def wait_ready(self, timeout_seconds: float = 60) -> None:
+        eventually(
+            lambda: all(relay.says() == "ready" for relay in self.living()), timeout_seconds, "all relays are ready"
+        )
+
+    def prepare(self) -> None:
+        """Two relays, ready and warm: their levels are known."""
+        for relay in self.dead():
+            relay.close()
+            self.relays.remove(relay)
+        while len(self.relays) < RELAYS:
+            self.start_relay()
+        for relay in self.relays:
+            if relay.level is None:
+                eventually(lambda relay=relay: _is_warm(relay), 60, f"{relay.name} is connected", every_seconds=0.05)
+                relay.level = relay.measure()
+
+    # One fault
+
+    def begin_fault(self, chance: random.Random) -> None:
+        self.writer = Writer(self.dsn, self._numbers, chance)
+        self.writer.start()
+
+    def stop_writing(self) -> None:
+        if self.writer is not None:
+            writer, self.writer = self.writer, None
+            writer.stop()
+            self.ledger.rolled_back += writer.rolled_back
+
+    def end_fault(self) -> Any:
+        """Take what has arrived; return the figures."""
+        self.take()
+        committed = {row[0] for row in self.sql("SELECT number FROM business WHERE number >= %s", self._first)}
+        figures = self.ledger.figures(committed, self.committed)
+        self.committed |= committed
+        self._first = max(committed, default=self._first - 1) + 1
+        self.ledger = Ledger()
+        return figures
+
+    def start_again(self) -> None:
+        """After a failed check: nothing is left of it."""
+        with contextlib.suppress(TimeoutError):
+            self.stop_writing()
+        for marker in (*self.directory.glob("failpoint-*"), *self.directory.glob("reached-*")):
+            marker.unlink(missing_ok=True)
+        for proxy in (self.database_proxy, self.broker_proxy):
+            proxy.forward()
+            proxy.delay(0)
+            proxy.limit(None)
+        for relay in self.relays:
+            relay.close()
+        self.sql("TRUNCATE signal, signalbus_parked")
+        self.end_fault()
+        self.prepare()
+
+    def close(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            self.stop_writing()
+        for relay in self.relays:
+            relay.close()
+        self.stack.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
+        guardian.release("directory", str(self.directory))
+
+
+def permissions(write: str) -> str:
+    """What gives the relays' login the right to publish to the exchanges that a pattern matches."""
+    return (
+        f'rabbit_auth_backend_internal:set_permissions(<<"{LOGIN}">>, <<"/">>, <<".*">>, <<"{write}">>, <<".*">>, '
+        '<<"tests">>).'
+    )
+
+
+def _bodies(channel: Any, queue: str) -> Iterator[int]:
+    while True:
+        method, _properties, body = channel.basic_get(queue, auto_ack=True)
+        if method is None:
+            return
+        yield int(body)
+
+
+def _is_warm(relay: Relay) -> bool:
+    """Whether it is ready, and all its workers are connected to the broker."""
+    if not relay.is_running:
+        raise AssertionError(f"{relay.name} has ended:\n{relay.new_output()}")
+    return relay.says() == "ready" and len(relay.broker_sockets()) == 2
+
+
+def _bytes(proxy: FaultProxy, line: str) -> int:
+    return proxy._lines["to_server" if line == "server" else "to_client"].bytes_forwarded
