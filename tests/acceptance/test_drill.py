@@ -51,6 +51,10 @@ class Drill:
     def __exit__(self, *_: object) -> None:
         with self.process:
             self.process.kill()
+        # A drill that does not keep its word must not leave its relays to this machine.
+        for pid in self.relays():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         guardian.release("group", self.process.pid)
 
     def read_until(self, text: str) -> str:
