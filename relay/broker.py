@@ -86,22 +86,27 @@ class BrokerLink:
             except BrokerConnectionError:
                 logger.debug("%s cannot be reached.", publisher.location, exc_info=True)
         status = publisher.status()
-        thing = f"Broker {publisher.location}"
         if not status.connected:
-            self._note("down", status.reason)
-            self._announcer.trouble(thing, "broker_down", status.reason or "not connected")
+            self._note(publisher, "down", "broker_down", status.reason or "not connected")
         elif status.blocked:
-            self._note("blocked", status.reason)
-            self._announcer.trouble(thing, "broker_blocked", f"takes no messages ({status.reason})")
+            self._note(publisher, "blocked", "broker_blocked", f"takes no messages ({status.reason})", status.reason)
         else:
-            self._note("up")
-            self._announcer.fine(thing, "broker_up")
+            self._note(publisher, "up", "broker_up")
             return None
         return status.reason or "not connected"
 
-    def _note(self, condition: Condition, reason: str | None = None) -> None:
-        together = self._health.set_broker(self._name, condition, reason)
-        self._metrics.set_broker(up=together in ("up", "blocked"), blocked=together == "blocked")
+    def _note(
+        self, publisher: Publisher, condition: Condition, action: str, text: str = "", reason: str | None = None
+    ) -> None:
+        location = str(publisher.location)
+        together = self._health.set_broker(self._name, condition, reason or text or None, location)
+        all_brokers = self._health.broker()
+        self._metrics.set_broker(up=all_brokers in ("up", "blocked"), blocked=all_brokers == "blocked")
+        if condition == "up":
+            self._announcer.fine(f"Broker {location}", action)
+        elif together != "up":
+            # While another worker is connected, two lines would alternate for as long as this one waits for its turn.
+            self._announcer.trouble(f"Broker {location}", action, text)
 
     def close(self) -> None:
         """Close this thread's connections."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -42,7 +42,7 @@ class Health:
         self._beats: dict[str, float] = {}
         self._state = "starting"
         self._database = Dependency("unknown", "not asked yet")
-        self._brokers: dict[str, Dependency] = {}
+        self._brokers: dict[tuple[str, str], Dependency] = {}
 
     def beat(self, thread_name: str) -> None:
         """Note that a thread has made progress."""
@@ -58,18 +58,21 @@ class Health:
         with self._lock:
             self._database = Dependency(condition, reason)
 
-    def set_broker(self, thread_name: str, condition: Condition, reason: str | None = None) -> Condition:
-        """Note what a worker knows of the broker; return what all of them know together.
+    def set_broker(
+        self, thread_name: str, condition: Condition, reason: str | None = None, broker: str = ""
+    ) -> Condition:
+        """Note what a worker knows of a broker; return what all of them know of this one together.
 
         One connection is enough for signals to flow: the best that any worker has, counts.
         """
         with self._lock:
-            self._brokers[thread_name] = Dependency(condition, reason)
-            return self._broker().condition
+            self._brokers[thread_name, broker] = Dependency(condition, reason)
+            return _best(known for (_, name), known in self._brokers.items() if name == broker).condition
 
-    def _broker(self) -> Dependency:
-        known = sorted(self._brokers.values(), key=lambda dependency: _BEST_FIRST.index(dependency.condition))
-        return known[0] if known else Dependency("unknown", "not asked yet")
+    def broker(self) -> Condition:
+        """What all workers know of all brokers together."""
+        with self._lock:
+            return _best(self._brokers.values()).condition
 
     def stalled(self) -> list[str]:
         """The threads without progress, with for how long; empty when the relay is alive."""
@@ -84,7 +87,7 @@ class Health:
     def readiness(self) -> dict[str, Any]:
         """Whether signals can flow, and if not, why not. ``ready`` is the verdict."""
         with self._lock:
-            state, database, broker = self._state, self._database, self._broker()
+            state, database, broker = self._state, self._database, _best(self._brokers.values())
         reasons = [] if state == "running" else [f"the relay is {state}"]
         reasons += [
             f"{name} is {dependency.condition}" + (f": {dependency.reason}" if dependency.reason else "")
@@ -98,3 +101,8 @@ class Health:
             "broker": {"condition": broker.condition, "reason": broker.reason},
             "reasons": reasons,
         }
+
+
+def _best(dependencies: Iterable[Dependency]) -> Dependency:
+    known = sorted(dependencies, key=lambda dependency: _BEST_FIRST.index(dependency.condition))
+    return known[0] if known else Dependency("unknown", "not asked yet")

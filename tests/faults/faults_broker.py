@@ -20,14 +20,18 @@ SELDOM = 0.5
 
 def restarted(world: World, _chance: random.Random) -> Iterator[None]:
     world.rabbitmq.stop()
-    yield
-    world.rabbitmq.start()
+    try:
+        yield
+    finally:
+        world.rabbitmq.start()
 
 
 def killed(world: World, _chance: random.Random) -> Iterator[None]:
     world.rabbitmq.kill9()
-    yield
-    world.rabbitmq.start()
+    try:
+        yield
+    finally:
+        world.rabbitmq.start()
 
 
 def stopped(world: World, _chance: random.Random) -> Iterator[None]:
@@ -57,10 +61,13 @@ def disk_alarm(world: World, _chance: random.Random) -> Iterator[None]:
 def exchange_deleted(world: World, _chance: random.Random) -> Iterator[None]:
     with world.channel() as channel:
         channel.exchange_delete(EXCHANGE)
+    try:
         yield
-        channel.exchange_declare(EXCHANGE, exchange_type="topic", durable=True)
-        for key in KEYS:
-            channel.queue_bind(key, EXCHANGE, key)
+    finally:
+        with world.channel() as channel:
+            channel.exchange_declare(EXCHANGE, exchange_type="topic", durable=True)
+            for key in KEYS:
+                channel.queue_bind(key, EXCHANGE, key)
 
 
 def queues_deleted(world: World, _chance: random.Random) -> Iterator[None]:
@@ -71,19 +78,24 @@ def queues_deleted(world: World, _chance: random.Random) -> Iterator[None]:
         with world.channel() as channel:
             for key in KEYS:
                 channel.queue_delete(key)
-    yield
-    with world.channel() as channel:
-        for key in KEYS:
-            world.declare_queue(channel, key)
+    try:
+        yield
+    finally:
+        with world.channel() as channel:
+            for key in KEYS:
+                world.declare_queue(channel, key)
 
 
 def unbound(world: World, _chance: random.Random) -> Iterator[None]:
     with world.channel() as channel:
         for key in KEYS:
             channel.queue_unbind(key, EXCHANGE, key)
+    try:
         yield
-        for key in KEYS:
-            channel.queue_bind(key, EXCHANGE, key)
+    finally:
+        with world.channel() as channel:
+            for key in KEYS:
+                channel.queue_bind(key, EXCHANGE, key)
 
 
 def queue_full(world: World, _chance: random.Random) -> Iterator[None]:

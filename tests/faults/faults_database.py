@@ -24,8 +24,10 @@ def sessions_ended(world: World, _chance: random.Random) -> Iterator[None]:
 
 def restarted(world: World, _chance: random.Random) -> Iterator[None]:
     world.postgres.stop()
-    yield
-    world.postgres.start()
+    try:
+        yield
+    finally:
+        world.postgres.start()
 
 
 def killed(world: World, _chance: random.Random) -> Iterator[None]:
@@ -36,8 +38,10 @@ def killed(world: World, _chance: random.Random) -> Iterator[None]:
     for pid in listed.stdout.split():
         with contextlib.suppress(ProcessLookupError):
             os.kill(int(pid), signal.SIGKILL)
-    yield
-    world.postgres.start()
+    try:
+        yield
+    finally:
+        world.postgres.start()
 
 
 def read_only(world: World, _chance: random.Random) -> Iterator[None]:
@@ -69,14 +73,18 @@ def locked(world: World, _chance: random.Random) -> Iterator[None]:
 
 def altered(world: World, _chance: random.Random) -> Iterator[None]:
     world.sql("ALTER TABLE signal ALTER COLUMN number TYPE numeric")
-    yield
-    world.sql("ALTER TABLE signal ALTER COLUMN number TYPE bigint")
+    try:
+        yield
+    finally:
+        world.sql("ALTER TABLE signal ALTER COLUMN number TYPE bigint")
 
 
 def column_added(world: World, _chance: random.Random) -> Iterator[None]:
     world.sql("ALTER TABLE signal ADD COLUMN extra text NOT NULL DEFAULT 'x'")
-    yield
-    world.sql("ALTER TABLE signal DROP COLUMN extra")
+    try:
+        yield
+    finally:
+        world.sql("ALTER TABLE signal DROP COLUMN extra")
 
 
 def dropped(world: World, _chance: random.Random) -> Iterator[None]:
