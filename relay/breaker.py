@@ -5,7 +5,7 @@ While it is open, failed attempts do not count, so that a faulty release parks n
 
 from __future__ import annotations
 
-from signalbus_core import BurstResult, OutcomeKind
+from signalbus_core import BurstResult
 
 #: So many signals have to fail, with no more than as many sent beside them, before the fault is looked for elsewhere.
 #: Larger: a faulty release costs more signals an attempt; smaller: a few bad signals in a row look like a faulty one.
@@ -21,7 +21,7 @@ class Breaker:
 
     def record(self, result: BurstResult) -> None:
         """Learn from a burst that was no outage."""
-        faults = sum(failed.outcome.kind is not OutcomeKind.REFUSED for failed in result.failed)
+        faults = sum(not failed.outcome.is_of_destination for failed in result.failed)
         if result.sent > faults:
             self._failed_in_a_row = 0
             self.is_open = False

@@ -1,4 +1,4 @@
-"""Log lines for people and for machines. Passwords reach neither.
+"""Log lines for people and for machines. Passwords reach neither, and a log that nobody reads stops nobody.
 
 A line is a sentence and an ``action``, which is stable and can be searched for; further facts follow as key=value, or
 as fields in JSON.
@@ -12,6 +12,8 @@ import re
 import sys
 from datetime import datetime, timezone
 from typing import IO, Any
+
+from .log_queue import QueuedHandler
 
 #: What every log record has; everything else was given as ``extra``.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -32,15 +34,23 @@ def configure_logging(format_name: str, level: str, stream: IO[str] | None = Non
     """
     # A log that cannot be written, because its disk is full or its reader is gone, must not stop the relay.
     logging.raiseExceptions = False
-    handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonFormatter() if format_name == "json" else TextFormatter())
     root = logging.getLogger()
+    handler = _handler_of(root, stream or sys.stderr)
+    handler.setFormatter(JsonFormatter() if format_name == "json" else TextFormatter())
     for old in root.handlers[:]:
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level)
     # pika reports each lost connection in many lines; ours has one, with what to make of it.
     logging.getLogger("pika").setLevel(logging.CRITICAL)
+
+
+def _handler_of(root: logging.Logger, stream: IO[str] | None) -> QueuedHandler:
+    """The handler of a stream; the same one again, because two writers would mix their lines."""
+    for handler in root.handlers:
+        if isinstance(handler, QueuedHandler) and handler.stream is stream:
+            return handler
+    return QueuedHandler(stream)
 
 
 class TextFormatter(logging.Formatter):

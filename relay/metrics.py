@@ -129,8 +129,8 @@ class Metrics:
             self._sent.labels(name).inc(result.sent)
             self._last_success.labels(name).set(self._now())
         for failed in result.failed:
-            # The broker closed the connection: what became of a message then is not known either.
-            cause = "unknown" if failed.outcome.cause == "closed" else failed.outcome.cause
+            # Causes that say more than "no answer" are no other reason: what became of the message is not known.
+            cause = "unknown" if failed.outcome.cause in ("closed", "silent") else failed.outcome.cause
             self._failures.labels(name, cause if cause in FAILURE_REASONS else "error").inc()
             if cause == "unknown":
                 self._duplicates.labels(name).inc()

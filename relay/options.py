@@ -38,8 +38,8 @@ def with_application(command: F) -> F:
     return command
 
 
-def fail(error: Exception) -> NoReturn:
+def fail(error: Exception, exit_code: int = EXIT_CONFIGURATION) -> NoReturn:
     """Say what is wrong, without a traceback: it is for the one who configures, not for the one who programs."""
     for line in redact(str(error)).splitlines():
         click.echo(f"signalbus-relay: {line}", err=True)
-    sys.exit(EXIT_CONFIGURATION)
+    sys.exit(exit_code)

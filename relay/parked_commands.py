@@ -11,8 +11,7 @@ from typing import Any
 import click
 from sqlalchemy.exc import SQLAlchemyError
 
-from signalbus_core import SignalBusError, error_text
-from signalbus_core.parked import parked_table_sql
+from signalbus_core import SignalBusError, error_text, parked_table_sql
 
 from .config import ConfigError, resolve
 from .exits import EXIT_RUNTIME

@@ -17,7 +17,15 @@ from typing import Any
 import click
 from sqlalchemy.engine import Engine
 
-from signalbus_core import BurstLimits, SetAside, SignalSpec, parked, transaction
+from signalbus_core import (
+    BurstLimits,
+    SetAside,
+    SignalSpec,
+    parked,
+    parked_table_of,
+    parked_table_problem,
+    transaction,
+)
 
 from .database import limit_connections
 from .loading import LoadedApp
@@ -52,7 +60,7 @@ class ParkedSignals:
         found: list[SetAside] = []
         for spec, engine in self._databases(model):
             with transaction(engine, LIMITS) as connection:
-                found += parked.list_set_aside(connection, parked.parked_table_of(spec), model, key, limit)
+                found += parked.list_set_aside(connection, parked_table_of(spec), model, key, limit)
         return found[:limit]
 
     def try_again(self, model: str | None, key: str | None) -> int:
@@ -60,7 +68,7 @@ class ParkedSignals:
         number = 0
         for spec, engine in self._databases(model):
             with transaction(engine, LIMITS) as connection:
-                number += parked.try_again(connection, parked.parked_table_of(spec), model, key)
+                number += parked.try_again(connection, parked_table_of(spec), model, key)
         return number
 
     def discard(self, signals: Sequence[SetAside], record: RecordFile) -> int:
@@ -85,9 +93,9 @@ class ParkedSignals:
             raise CommandError(f"There is no signal model {model!r}. Known are: {', '.join(known)}.")
         chosen = self._specs if model is None else [known[model]]
         for bind_key, spec in {spec.bind_key: spec for spec in chosen}.items():
-            table = parked.parked_table_of(spec)
+            table = parked_table_of(spec)
             with transaction(self._engines[bind_key], LIMITS) as connection:
-                problem = parked.parked_table_problem(connection, table)
+                problem = parked_table_problem(connection, table)
             if problem is not None:
                 raise CommandError(
                     f"The table {table.fullname} {problem}. Without it each relay notes failed signals in its own "

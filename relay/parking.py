@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from signalbus_core import Outcome, OutcomeKind
+from signalbus_core import Outcome
 
 from .pacing import Backoff, Uniform
 
@@ -52,7 +52,7 @@ class ParkingRules:
         :param counted: False while so much fails that the fault cannot be the signal's: the attempt does not count.
         """
         attempts = attempts_before + 1 if counted else attempts_before
-        if outcome.kind is OutcomeKind.REFUSED:
+        if outcome.is_of_destination:
             return Step(attempts, self._refused.wait_seconds(attempts_before + 1))
         if attempts >= self.park_after:
             return Step(attempts, None)

@@ -22,7 +22,8 @@ from signalbus_core import (
     SignalSpec,
     find_work,
     measure,
-    parked,
+    parked_table_of,
+    parked_table_problem,
     table_problem,
     transaction,
 )
@@ -156,9 +157,9 @@ class Probe:
         self._tidied[bind_key] = now
 
     def _look_for_parked_table(self, bind_key: str | None, engine: Engine) -> None:
-        table = parked.parked_table_of(self._specs[bind_key][0])
+        table = parked_table_of(self._specs[bind_key][0])
         with transaction(engine, PROBE_LIMITS) as connection:
-            problem = parked.parked_table_problem(connection, table)
+            problem = parked_table_problem(connection, table)
         self._shelves.use_table(bind_key, problem is None)
         if self._has_parked_table.get(bind_key, True) != (problem is None):
             if problem is None:

@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+#: A worker that is busy with a model for so long does not keep others from it. Longer: a send method that hangs holds
+#: up its model for longer; shorter: workers take locks side by side where one would do.
+SLOW_TURN_SECONDS = 5.0
+
 
 @dataclass
 class _Entry:
@@ -19,10 +23,14 @@ class _Entry:
     working: int = 0
     not_before: float = 0.0
     last_turn: int = 0
+    taken_at: float = 0.0
 
     @property
-    def wanted(self) -> bool:
-        return self.more or (self.found and not self.working)
+    def ready_at(self) -> float | None:
+        """When the next worker may take the model; None while nothing is known of work."""
+        if self.more or (self.found and not self.working):
+            return self.not_before
+        return max(self.not_before, self.taken_at + SLOW_TURN_SECONDS) if self.found else None
 
 
 class Schedule:
@@ -46,7 +54,9 @@ class Schedule:
         The worker must :meth:`give_back` it.
         """
         ready = [
-            (entry.last_turn, name) for name, entry in self._entries.items() if entry.wanted and entry.not_before <= now
+            (entry.last_turn, name)
+            for name, entry in self._entries.items()
+            if entry.ready_at is not None and entry.ready_at <= now
         ]
         if not ready:
             return None
@@ -55,6 +65,7 @@ class Schedule:
         self._turn += 1
         entry.last_turn = self._turn
         entry.working += 1
+        entry.taken_at = now
         entry.found = False
         return name
 
@@ -76,7 +87,7 @@ class Schedule:
 
     def next_time(self) -> float | None:
         """When the first of the models that have work may be taken; None when none has."""
-        return min((entry.not_before for entry in self._entries.values() if entry.wanted), default=None)
+        return min((entry.ready_at for entry in self._entries.values() if entry.ready_at is not None), default=None)
 
     @property
     def is_busy(self) -> bool:

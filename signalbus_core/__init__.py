@@ -26,7 +26,8 @@ from .extension import SignalBusMixin
 from .inspection import Measurement, Work, find_work, measure, table_problem
 from .keys import Key
 from .outcome import Outcome, OutcomeKind
-from .parked import Failure, LeaveOut, SetAside
+from .parked import Failure, LeaveOut
+from .parked_table import SetAside, parked_table_of, parked_table_problem, parked_table_sql
 from .sizing import BurstSize
 from .statements import BurstLimits, Choice, transaction
 from .trouble import error_text, outage_errors
@@ -67,6 +68,9 @@ __all__ = [
     "LeaveOut",
     "SetAside",
     "parked",
+    "parked_table_of",
+    "parked_table_problem",
+    "parked_table_sql",
     # For relays: looking at the tables
     "Measurement",
     "Work",

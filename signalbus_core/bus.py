@@ -20,7 +20,8 @@ from .burst import BurstResult, send_burst
 from .contract import SignalSpec, is_signal_model, resolve, unique_names
 from .errors import SignalModelError, TransactionStateError
 from .keys import Key
-from .parked import LeaveOut, parked_table, parked_table_of, parked_table_problem
+from .parked import LeaveOut
+from .parked_table import parked_table, parked_table_of, parked_table_problem
 from .session_state import has_open_changes, in_atomic_block
 from .sizing import BurstSize
 from .statements import BurstLimits, Choice

@@ -30,7 +30,10 @@ class Outcome:
     :param kind: what is known about the message.
     :param reason: for people: what the broker or the encoder said. Never contains the body. Empty when acked.
     :param cause: for metrics: refines ``kind`` where the field's terms are finer, ``"returned"`` or ``"nacked"``
-      for a ``REFUSED`` message; otherwise the same word as the kind.
+      for a ``REFUSED`` message, ``"closed"`` or ``"silent"`` for an ``UNKNOWN`` one; otherwise the same word as the
+      kind. Closed means that the broker ended the connection because of something that was sent, and this message is
+      one of several that may be to blame: sent again in halves, they lead to the one that is. Silent means that its
+      destination does not answer while others do.
     """
 
     kind: OutcomeKind
@@ -45,6 +48,11 @@ class Outcome:
     def is_unanswered(self) -> bool:
         """Whether it tells of an outage, and nothing about the message."""
         return self.kind is OutcomeKind.UNKNOWN and self.cause == OutcomeKind.UNKNOWN.value
+
+    @property
+    def is_of_destination(self) -> bool:
+        """Whether it tells of the destination, and nothing about the message."""
+        return self.kind is OutcomeKind.REFUSED or self.cause == "silent"
 
     def __str__(self) -> str:
         return f"{self.cause}: {self.reason}" if self.reason else self.cause

@@ -1,25 +1,20 @@
-"""Signals that are set aside: the table ``signalbus_parked``, and the SQL about it.
+"""Signals that are set aside: the SQL that notes them, leaves them out, and finds those that are due.
 
 A signal that is set aside stays in its own table. What is written here only says that bursts leave it alone: until its
-next try, or, once it is *parked*, until a person decides. The table lies beside the models, in each of their databases,
-so that it holds for all processes and is heeded by SQL.
+next try, or, once it is *parked*, until a person decides.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import Enum
 from typing import Any, cast
 
 from sqlalchemy import (
-    Column,
     CursorResult,
-    DateTime,
-    Integer,
     Interval,
-    MetaData,
     Table,
     Text,
     and_,
@@ -27,21 +22,17 @@ from sqlalchemy import (
     exists,
     func,
     select,
-    text,
     tuple_,
 )
 from sqlalchemy import delete as sql_delete
 from sqlalchemy import update as sql_update
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection
-from sqlalchemy.schema import CreateTable, SetTableComment
 from sqlalchemy.sql import ColumnElement, Select
 
 from .contract import SignalSpec
 from .keys import Key, has_key, key_from_text, text_of_key
-
-TABLE_NAME = "signalbus_parked"
+from .parked_table import SetAside, parked_table_of
 
 #: What remains of a longer reason.
 LONGEST_REASON = 1000
@@ -61,32 +52,6 @@ class LeaveOut(Enum):
 
 
 @dataclass(frozen=True)
-class SetAside:
-    """A signal that is set aside.
-
-    :param model: the name of its model.
-    :param key: its primary key as text; of several columns, a JSON array.
-    :param attempts: how often it was tried in vain, outages not counted.
-    :param next_try_at: None when it is parked: it waits for a person.
-    :param error_class: what kept it: ``returned``, ``nacked``, ``refused``, ``invalid``, ``closed`` or ``error``.
-    :param error_text: the reason, for people; never the payload.
-    """
-
-    model: str
-    key: str
-    attempts: int
-    first_failed_at: datetime
-    last_failed_at: datetime
-    next_try_at: datetime | None
-    error_class: str
-    error_text: str
-
-    @property
-    def is_parked(self) -> bool:
-        return self.next_try_at is None
-
-
-@dataclass(frozen=True)
 class Failure:
     """What is to be noted about a signal that was tried in vain.
 
@@ -98,59 +63,6 @@ class Failure:
     wait_seconds: float | None
     error_class: str
     error_text: str
-
-
-def parked_table(metadata: MetaData) -> Table:
-    """The table of signals that are set aside, as a part of ``metadata``."""
-    schema = metadata.schema
-    known = metadata.tables.get(f"{schema}.{TABLE_NAME}" if schema else TABLE_NAME)
-    if known is not None:
-        return known
-    return Table(
-        TABLE_NAME,
-        metadata,
-        Column("model", Text, primary_key=True),
-        Column("key", Text, primary_key=True),
-        Column("attempts", Integer, nullable=False),
-        Column("first_failed_at", DateTime(timezone=True), nullable=False),
-        Column("last_failed_at", DateTime(timezone=True), nullable=False),
-        Column("next_try_at", DateTime(timezone=True)),
-        Column("error_class", Text, nullable=False),
-        Column("error_text", Text, nullable=False),
-        comment="Signals that the Signalbus relay has set aside",
-    )
-
-
-def parked_table_sql() -> str:
-    """The statements that create the table in PostgreSQL, for migrations written by hand."""
-    table = parked_table(MetaData())
-    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
-    statements = (CreateTable(table), SetTableComment(table))
-    return "\n".join(f"{str(statement.compile(dialect=dialect)).strip()};" for statement in statements)
-
-
-def parked_table_of(spec: SignalSpec) -> Table:
-    """The table for the signals of a model, in the model's own database."""
-    return parked_table(spec.table.metadata)
-
-
-def parked_table_problem(connection: Connection, table: Table) -> str | None:
-    """Why the table cannot be used: it is missing, or closed to this login. None when it can."""
-    if connection.dialect.name != "postgresql":
-        return "needs PostgreSQL"
-    name = connection.dialect.identifier_preparer.format_table(table)
-    usable = connection.execute(_PRIVILEGES, {"name": name}).one_or_none()
-    if usable is None:
-        return "does not exist"
-    missing = [word for word, granted in usable._mapping.items() if not granted]
-    return f"is closed to this login, which lacks {', '.join(missing)}" if missing else None
-
-
-_PRIVILEGES = text(
-    "SELECT has_table_privilege(oid, 'SELECT') AS \"SELECT\", has_table_privilege(oid, 'INSERT') AS \"INSERT\","
-    " has_table_privilege(oid, 'UPDATE') AS \"UPDATE\", has_table_privilege(oid, 'DELETE') AS \"DELETE\""
-    " FROM (SELECT to_regclass(:name)::oid AS oid) AS found WHERE oid IS NOT NULL"
-)
 
 
 def leaving_out(spec: SignalSpec, leave_out: LeaveOut, statement: Select[Any]) -> Select[Any]:

@@ -56,7 +56,8 @@ def error_text(error: BaseException, signals: Iterable[Any] = ()) -> str:
 
 def without_values(text: str, signals: Iterable[Any]) -> str:
     """The text with ``***`` in the place of texts that the signals' columns hold."""
-    values = {shown for signal in signals for value in vars(signal).values() for shown in _shown(value)}
+    columns = (value for signal in signals for value in getattr(signal, "__dict__", {}).values())
+    values = {shown for value in columns for shown in _shown(value)}
     for value in sorted(values, key=len, reverse=True):
         if value in text:
             text = text.replace(value, "***")

@@ -20,11 +20,12 @@ from types import FrameType
 import pika
 import sqlalchemy as sa
 
+from relay.drill.consumer import Consumer
 from tests.support.guardian import guardian
 from tests.support.servers import acquire_postgres, acquire_rabbitmq
 
 from .ledger import Ledger, Report
-from .parts import QUEUE, Consumer, Customers, Relay, shop_environment
+from .parts import QUEUE, Customers, Relay, order_consumer, shop_environment
 from .shop import EXCHANGE, ROUTING_KEY, create_app, db
 
 #: Without any progress for so many seconds, what is missing counts as lost.
@@ -80,12 +81,12 @@ def run(stack: ExitStack, orders: int, relay_count: int) -> Report:
 
     ledger = Ledger()
     say(f"Starting {relay_count} relays, and customers who place {orders:,} orders ...")
-    relays = [Relay(number + 1, environ, directory) for number in range(relay_count)]
+    relays = [Relay(number + 1, environ) for number in range(relay_count)]
     for relay in relays:
-        stack.callback(relay.kill)
+        stack.callback(relay.close)
         relay.start()
     wait_for(relays)
-    consumer = Consumer(rabbitmq.url, ledger)
+    consumer = order_consumer(rabbitmq.url, ledger)
     stack.callback(consumer.stop)
     customers = Customers(orders, environ, ledger, directory)
     stack.callback(customers.stop)

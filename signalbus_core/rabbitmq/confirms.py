@@ -40,6 +40,14 @@ class Content:
         return self.exchange, self.routing_key, self.message_id, self.body
 
 
+@dataclass(frozen=True)
+class _Return:
+    """A return, and the messages that it may be about: they are interchangeable, and were not answered for yet."""
+
+    candidates: tuple[int, ...]
+    outcome: Outcome
+
+
 class Confirms:
     """The answers for messages with consecutive delivery tags.
 
@@ -52,7 +60,8 @@ class Confirms:
         self._first_tag = first_tag
         self._outcomes: list[Outcome | None] = [None] * count
         self._content_of = content_of
-        self._returned: dict[int, Outcome] = {}
+        self._returns: list[_Return] = []
+        self._ambiguous: set[int] = set()
         self._unanswered = count
         # All below are answered: an answer for many looks at each message only once, however many such answers come.
         self._lowest = 0
@@ -78,31 +87,42 @@ class Confirms:
         self._answer(tag, multiple, NACKED)
 
     def returned(self, content: Content, reason: str) -> None:
-        """Note a ``basic.return``. It comes before the ack of its message.
+        """Note a ``basic.return``. It comes before the ack of its message, which is one without an answer so far.
 
-        Of the messages that it may be, the first one is taken, and one with equal headers before others. When none has
-        the same content, all unanswered ones with the same address become unknown: no ack of theirs proves anything.
+        When none of these has the same content, all that have the same address become unknown: no ack of theirs proves
+        anything.
         """
-        outcome = Outcome(OutcomeKind.REFUSED, reason, cause="returned")
-        candidates = [index for index in self._indexes().get(content.identity, ()) if self._is_open(index)]
+        candidates = [index for index in self._indexes().get(content.identity, ()) if self._outcomes[index] is None]
+        same = [index for index in candidates if (self._content_of(index).headers or {}) == (content.headers or {})]
         if candidates:
-            same = [index for index in candidates if (self._content_of(index).headers or {}) == (content.headers or {})]
-            self._returned[(same or candidates)[0]] = outcome
+            self._returns.append(
+                _Return(tuple(same or candidates), Outcome(OutcomeKind.REFUSED, reason, cause="returned"))
+            )
             return
         for indexes in self._indexes().values():
             for index in indexes:
-                if self._is_open(index) and self._content_of(index).address == content.address:
-                    self._returned[index] = AMBIGUOUS
+                if self._outcomes[index] is None and self._content_of(index).address == content.address:
+                    self._ambiguous.add(index)
 
     def outcomes(self, unanswered: Outcome) -> list[Outcome]:
         """The outcome of each message, in order; ``unanswered`` for those that the broker has not answered for.
 
-        A returned message that has not been acked yet is refused all the same.
+        A returned message that has not been acked yet is refused all the same. Of messages that are equal it cannot be
+        told which was returned: it is taken to be one that was acked, so that no more of them count as stored than are.
         """
-        return [outcome or self._returned.get(index, unanswered) for index, outcome in enumerate(self._outcomes)]
-
-    def _is_open(self, index: int) -> bool:
-        return self._outcomes[index] is None and index not in self._returned
+        found = list(self._outcomes)
+        taken = set(self._ambiguous)
+        for index in self._ambiguous:
+            found[index] = AMBIGUOUS
+        # The last one first: the messages that it may be are the fewest.
+        for one in reversed(self._returns):
+            free = [index for index in one.candidates if index not in taken]
+            acked = [index for index in free if self._outcomes[index] is ACKED]
+            not_nacked = [index for index in free if self._outcomes[index] is not NACKED]
+            for index in (acked or not_nacked or free)[:1]:
+                taken.add(index)
+                found[index] = one.outcome
+        return [outcome or unanswered for outcome in found]
 
     def _indexes(self) -> dict[tuple[str, str, str | None, bytes], list[int]]:
         if self._by_identity is None:
@@ -127,5 +147,5 @@ class Confirms:
         # Below zero: an answer for an earlier burst on this channel, which did not wait for it any more.
         if index < 0 or self._outcomes[index] is not None:
             return
-        self._outcomes[index] = self._returned.get(index, outcome)
+        self._outcomes[index] = outcome
         self._unanswered -= 1

@@ -15,7 +15,7 @@ from typing import Any
 
 import pika
 from pika.channel import Channel
-from pika.exceptions import ChannelClosedByBroker
+from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker
 from pika.frame import Method
 
 from ..errors import SignalBusError
@@ -55,6 +55,23 @@ class ChannelClosedError(Exception):
         super().__init__(f"{code} {text}")
 
 
+class NoAnswerError(Exception):
+    """The broker, which took what was sent, did not answer for all of it in time."""
+
+
+class ConnectionClosedError(Exception):
+    """The broker closed the connection with a code, as it does when it cannot make sense of what was sent.
+
+    :param code: the AMQP reply code, for example 501.
+    :param is_about_this_call: nothing was on its way to the broker but the messages of this call.
+    """
+
+    def __init__(self, code: int, reason: str, *, is_about_this_call: bool) -> None:
+        self.code = code
+        self.is_about_this_call = is_about_this_call
+        super().__init__(reason)
+
+
 class BrokerConnection:
     """An open connection with one channel in confirm mode, reopened when the broker closes it.
 
@@ -73,7 +90,12 @@ class BrokerConnection:
         self.verified_exchanges: set[str] = set()
         #: Exchanges that made the broker close a channel; their messages are sent alone until one gets through.
         self.suspect_exchanges: set[str] = set()
+        #: Hashes of messages that made the broker close a channel; they are sent alone until they get through.
+        self.suspect_messages: set[int] = set()
         self._closed_reason: str | None = None
+        self._closed_code = 0
+        # Messages of an earlier call may still be on their way, because the broker was blocked.
+        self._left_messages = False
         self._opened = False
         self._stream_ended = False
         self._is_released = False
@@ -133,7 +155,7 @@ class BrokerConnection:
 
     def send(
         self, chunks: Sequence[tuple[bytes, int]], content_of: Callable[[int], Content], deadline: float
-    ) -> tuple[Confirms, str | ChannelClosedError | None]:
+    ) -> tuple[Confirms, str | ChannelClosedError | ConnectionClosedError | NoAnswerError | None]:
         """Send encoded messages and wait for the broker's answers.
 
         :param chunks: the data of each message, with its number of frames.
@@ -156,16 +178,17 @@ class BrokerConnection:
         if confirms.is_done:
             return confirms, None
         if not self.is_open:
-            return confirms, self._closed_reason
+            return confirms, self._lost()
         if self._channel_error is not None:
             return confirms, self._channel_error
         reason = "no answer from the broker in time"
         if self.blocked_reason is not None:
             # Kept open: the broker reads what was sent once it takes messages again. A connection opened anew would
             # not be told that it is blocked before it has sent another copy.
+            self._left_messages = True
             return confirms, f"{reason}; it takes no messages at the moment ({self.blocked_reason})"
         self.abort(reason)
-        return confirms, reason
+        return confirms, NoAnswerError(reason)
 
     def exchange_exists(self, name: str, deadline: float) -> bool:
         """Ask the broker whether it has an exchange, on a channel of its own: a missing one closes the channel.
@@ -275,7 +298,8 @@ class BrokerConnection:
         self._channel_error = _channel_closed(error)
 
     def _on_confirm(self, answer: Method[Any]) -> None:
-        if self._confirms is None:
+        # Once it is lost, nothing that is still in pika's buffer is trusted.
+        if self._confirms is None or not self.is_open:
             return
         reach("awaiting")
         note = self._confirms.ack if isinstance(answer.method, pika.spec.Basic.Ack) else self._confirms.nack
@@ -296,6 +320,12 @@ class BrokerConnection:
 
     # The connection
 
+    def _lost(self) -> str | ConnectionClosedError:
+        reason = self._closed_reason or "lost"
+        if not self._closed_code:
+            return reason
+        return ConnectionClosedError(self._closed_code, reason, is_about_this_call=not self._left_messages)
+
     def _on_open(self, _connection: pika.connection.Connection) -> None:
         self._opened = True
         self._driver.changed()
@@ -307,6 +337,8 @@ class BrokerConnection:
 
     def _on_close(self, _connection: pika.connection.Connection, error: BaseException) -> None:
         self._stream_ended = True
+        if self._closed_reason is None and isinstance(error, ConnectionClosedByBroker):
+            self._closed_code = int(error.reply_code)
         self._closed_reason = self._closed_reason or describe(error)
         self._driver.changed()
 

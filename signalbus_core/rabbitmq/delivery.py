@@ -2,24 +2,33 @@
 
 A message is ACKED only when the broker confirmed it and did not return it. What the broker cannot take must not cost
 the other messages their answers: missing exchanges are asked for first, messages that cannot be encoded are never
-sent, and when the broker closes the channel all the same, the unanswered messages go again, each alone.
+sent, and when the broker closes the channel all the same, the unanswered messages go again, each alone. When it
+closes the connection because of what was sent, a message is to blame only if it was the only one without an answer.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from pika.exceptions import AMQPError
 
 from ..outcome import ACKED, Outcome, OutcomeKind
 from .confirms import Content
-from .connection import BrokerConnection, BrokerConnectionError, ChannelClosedError
+from .connection import (
+    BrokerConnection,
+    BrokerConnectionError,
+    ChannelClosedError,
+    NoAnswerError,
+)
 from .message import EncodedMessage, InvalidMessageError, Message, encode
 from .reasons import describe
+from .silence import Address, SilentDestinations
+from .verdicts import DESTINATION_CODES, UNANSWERED, no_answer
 
-#: Reply codes that tell of the destination: no such exchange, no permission, exchange locked.
-DESTINATION_CODES = frozenset({403, 404, 405})
+#: A message that tries whether a silent destination answers again is waited for no longer than so many seconds.
+TRIAL_SECONDS = 3.0
 
 
 class Delivery:
@@ -27,12 +36,16 @@ class Delivery:
 
     :param groups: messages that belong together: when one of a group cannot be sent, none of the group is.
     :param deadline: on the monotonic clock.
+    :param silences: which destinations are known not to answer.
     """
 
-    def __init__(self, groups: Sequence[Sequence[Message]], deadline: float) -> None:
+    def __init__(
+        self, groups: Sequence[Sequence[Message]], deadline: float, silences: SilentDestinations | None = None
+    ) -> None:
         self._messages = [message for group in groups for message in group]
         self._groups = _indexes_of(groups)
         self._deadline = deadline
+        self._silences = silences or SilentDestinations()
         self._outcomes: list[Outcome | None] = [None] * len(self._messages)
         self._encoded: dict[int, EncodedMessage] = {}
 
@@ -41,13 +54,15 @@ class Delivery:
         try:
             self._encode_all(connection)
             self._refuse_missing_exchanges(connection)
-            suspects = connection.suspect_exchanges
-            together = [index for index in self._open() if self._messages[index].exchange not in suspects]
-            # The messages of exchanges that closed a channel before go last, when nothing else is at stake.
-            alone = [index for index in self._open() if self._messages[index].exchange in suspects]
-            alone = self._send_together(connection, together) + alone
-            for index in alone:
-                self._send_alone(connection, index)
+            trials = self._hold_back_silent()
+            ordinary = [index for index in self._open() if not any(index in trial for trial in trials)]
+            # What closed a channel before goes last, when nothing else is at stake.
+            suspects = {index for index in ordinary if self._is_suspect(connection, index)}
+            together = [index for index in ordinary if index not in suspects]
+            for index in [*self._send_together(connection, together), *sorted(suspects)]:
+                self._send_alone(connection, index, self._deadline)
+            for trial in trials:
+                self._send_trial(connection, trial)
         except BrokerConnectionError as error:
             self.give_up(str(error))
         except AMQPError as error:
@@ -113,29 +128,83 @@ class Delivery:
                 outcome.reason if index == culprit else f"not sent, as another message of its signal: {outcome.reason}",
             )
 
+    def _hold_back_silent(self) -> list[range]:
+        """Keep back what is meant for silent destinations; return the groups that are to try whether they still are."""
+        trials: list[range] = []
+        for group in self._groups:
+            for index in group:
+                address = self._address(index)
+                seconds = self._silences.silent_seconds(address)
+                if seconds is None or self._outcomes[index] is not None:
+                    continue
+                if self._silences.may_try(address):
+                    trials.append(group)
+                else:
+                    text = f"exchange {address[0]!r}, routing key {address[1]!r}"
+                    reason = (
+                        f"not sent: nothing was confirmed for {text} for {seconds:.0f} s, while other messages were"
+                    )
+                    self._withhold(group, index, Outcome(OutcomeKind.REFUSED, reason))
+                break
+        return trials
+
+    def _send_trial(self, connection: BrokerConnection, group: range) -> None:
+        """Send a group to a destination that was silent, and do not wait long for it."""
+        for index in group:
+            if connection.is_open:
+                self._send_alone(connection, index, min(self._deadline, time.monotonic() + TRIAL_SECONDS))
+            else:
+                # What was sent before it was not answered.
+                self._outcomes[index] = Outcome(OutcomeKind.REFUSED, "not sent: its destination is silent")
+
+    def _learn(self, indexes: Sequence[int], waiting: Sequence[int], problem: object) -> set[Address]:
+        """Note which destinations answered; return those that were silent, time having run out, while others did."""
+        answered = {self._address(index) for index in set(indexes) - set(waiting)}
+        silent: set[Address] = set()
+        if isinstance(problem, NoAnswerError):
+            silent = {self._address(index) for index in waiting} - answered
+            self._silences.was_silent(silent)
+        self._silences.answered(answered)
+        return {address for address in silent if self._silences.silent_seconds(address) is not None}
+
+    def _address(self, index: int) -> Address:
+        message = self._messages[index]
+        return message.exchange or "", message.routing_key or ""
+
+    def _is_suspect(self, connection: BrokerConnection, index: int) -> bool:
+        if self._messages[index].exchange in connection.suspect_exchanges:
+            return True
+        return bool(connection.suspect_messages) and self._hash(index) in connection.suspect_messages
+
     def _send_together(self, connection: BrokerConnection, indexes: list[int]) -> list[int]:
         """Send messages in one go; return those that have to be sent again, each alone."""
         if not indexes:
             return []
         chunks = [(self._encoded[index].data, self._encoded[index].frames) for index in indexes]
         confirms, problem = connection.send(chunks, lambda number: self._content(indexes[number]), self._deadline)
-        unanswered = Outcome(OutcomeKind.UNKNOWN, str(problem))
-        again: list[int] = []
-        for index, outcome in zip(indexes, confirms.outcomes(unanswered), strict=True):
-            if outcome is unanswered and isinstance(problem, ChannelClosedError):
-                again.append(index)
+        outcomes = confirms.outcomes(UNANSWERED)
+        waiting: list[int] = []
+        for index, outcome in zip(indexes, outcomes, strict=True):
+            if outcome is UNANSWERED:
+                waiting.append(index)
             else:
                 self._outcomes[index] = outcome
-        if again:
+        silent = self._learn(indexes, waiting, problem)
+        if isinstance(problem, ChannelClosedError):
             # Something changed since the exchanges were verified.
             connection.verified_exchanges.clear()
-        return again
+            return waiting
+        for index in waiting:
+            is_silent = self._address(index) in silent
+            outcome = no_answer(problem, in_flight=len(waiting))
+            self._outcomes[index] = replace(outcome, cause="silent") if is_silent else outcome
+        return []
 
-    def _send_alone(self, connection: BrokerConnection, index: int) -> None:
+    def _send_alone(self, connection: BrokerConnection, index: int, deadline: float) -> None:
         """Send one message with nothing else in flight, so that whatever the broker does is its answer to this one."""
         message = self._messages[index]
         exchange = message.exchange or ""
-        if time.monotonic() >= self._deadline:
+        if time.monotonic() >= deadline:
             self._outcomes[index] = Outcome(OutcomeKind.UNKNOWN, "not sent: no time was left")
             return
         problem = self._problem_with(connection, exchange)
@@ -149,17 +218,23 @@ class Delivery:
             login=connection.location.login,
         )
         self._encoded[index] = encoded
-        confirms, closed = connection.send(
-            [(encoded.data, encoded.frames)], lambda _: self._content(index), self._deadline
-        )
-        [outcome] = confirms.outcomes(Outcome(OutcomeKind.UNKNOWN, str(closed)))
-        if isinstance(closed, ChannelClosedError):
+        confirms, closed = connection.send([(encoded.data, encoded.frames)], lambda _: self._content(index), deadline)
+        [outcome] = confirms.outcomes(no_answer(closed, in_flight=1))
+        if self._learn([index], [index] if isinstance(closed, NoAnswerError) else [], closed):
+            outcome = replace(outcome, cause="silent")
+        if isinstance(closed, ChannelClosedError) and closed.code in DESTINATION_CODES:
             connection.suspect_exchanges.add(exchange)
-            kind = OutcomeKind.REFUSED if closed.code in DESTINATION_CODES else OutcomeKind.INVALID
-            outcome = Outcome(kind, str(closed))
+            outcome = Outcome(OutcomeKind.REFUSED, str(closed))
+        elif isinstance(closed, ChannelClosedError):
+            connection.suspect_messages.add(self._hash(index))
+            outcome = Outcome(OutcomeKind.INVALID, str(closed))
         elif outcome is ACKED:
             connection.suspect_exchanges.discard(exchange)
+            connection.suspect_messages.discard(self._hash(index))
         self._outcomes[index] = outcome
+
+    def _hash(self, index: int) -> int:
+        return hash(self._content(index).identity)
 
     def _content(self, index: int) -> Content:
         message = self._messages[index]

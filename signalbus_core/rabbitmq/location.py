@@ -63,6 +63,6 @@ class BrokerLocation:
         parameters.stack_timeout = timeout_seconds
         # Blocking is watched by the publisher, which has a deadline of its own.
         parameters.blocked_connection_timeout = None
-        parameters.tcp_options = TCP_OPTIONS
+        parameters.tcp_options = {**TCP_OPTIONS, **(parameters.tcp_options or {})}
         parameters.client_properties = {"connection_name": "signalbus"}
         return parameters

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from pika import frame, spec
 from pika.spec import BasicProperties
 
 from ..errors import SignalBusError
+from .faults import NUMBER_PROPERTIES, TEXT_PROPERTIES, culprit, value_fault
 
 Body = bytes | bytearray | memoryview | str
 
@@ -18,22 +18,7 @@ Body = bytes | bytearray | memoryview | str
 FRAME_OVERHEAD = 8
 
 #: The properties of a message, as AMQP 0-9-1 names them.
-PROPERTIES = (
-    "content_type",
-    "content_encoding",
-    "headers",
-    "delivery_mode",
-    "priority",
-    "correlation_id",
-    "reply_to",
-    "expiration",
-    "message_id",
-    "timestamp",
-    "type",
-    "user_id",
-    "app_id",
-    "cluster_id",
-)
+PROPERTIES = (*TEXT_PROPERTIES, *NUMBER_PROPERTIES, "headers")
 
 
 class InvalidMessageError(SignalBusError):
@@ -92,12 +77,14 @@ def encode(message: Message, *, channel_number: int, frame_max: int, login: str)
         header = frame.Header(channel_number, len(body), properties).marshal()
     except Exception as error:
         # The encoder answers to bad values with a dozen kinds of errors; which value it was, is found out by trying.
-        raise InvalidMessageError(_culprit(message, properties) or f"{type(error).__name__}: {error}") from error
-    _check_values(properties, login)
+        # Its own text may show the value.
+        found = culprit(message.exchange, message.routing_key, properties)
+        raise InvalidMessageError(found or f"it cannot be encoded ({type(error).__name__})") from error
+    fault = value_fault(message.exchange, message.routing_key, properties, header, login)
+    if fault is not None:
+        raise InvalidMessageError(fault)
     if len(header) > frame_max:
-        raise InvalidMessageError(
-            f"properties: {len(header)} bytes encoded, and the broker takes {frame_max} in a frame"
-        )
+        raise InvalidMessageError(f"headers: {len(header)} bytes encoded, and the broker takes {frame_max} in a frame")
     bodies = list(_body_frames(channel_number, body, frame_max))
     return EncodedMessage(b"".join((method, header, *bodies)), 2 + len(bodies), body)
 
@@ -105,14 +92,14 @@ def encode(message: Message, *, channel_number: int, frame_max: int, login: str)
 def _encode_body(body: Body) -> bytes:
     if isinstance(body, bytes):
         return body
-    if isinstance(body, (bytearray, memoryview)):
-        return bytes(body)
-    if isinstance(body, str):
-        try:
-            return body.encode()
-        except UnicodeEncodeError as error:
-            raise InvalidMessageError(f"body: text that UTF-8 cannot encode ({error.reason})") from error
-    raise InvalidMessageError(f"body: bytes or text expected, not {type(body).__name__}")
+    if not isinstance(body, (bytearray, memoryview, str)):
+        raise InvalidMessageError(f"body: bytes or text expected, not {type(body).__name__}")
+    try:
+        return body.encode() if isinstance(body, str) else bytes(body)
+    except UnicodeEncodeError as error:
+        raise InvalidMessageError(f"body: text that UTF-8 cannot encode ({error.reason})") from error
+    except Exception as error:
+        raise InvalidMessageError(f"body: its bytes cannot be read ({type(error).__name__})") from error
 
 
 def _publish_method(message: Message) -> spec.Basic.Publish:
@@ -127,61 +114,3 @@ def _body_frames(channel_number: int, body: bytes, frame_max: int) -> Iterator[b
     size = frame_max - FRAME_OVERHEAD
     for number in range(math.ceil(len(body) / size)):
         yield frame.Body(channel_number, body[number * size : (number + 1) * size]).marshal()
-
-
-def _check_values(properties: BasicProperties, login: str) -> None:
-    """Values that the encoder takes and the broker does not: it would close the channel with others in flight."""
-    if properties.delivery_mode not in (None, 1, 2):
-        raise InvalidMessageError(f"delivery_mode: 1 or 2 expected, not {properties.delivery_mode!r}")
-    expiration = properties.expiration
-    if expiration is not None and not (expiration.isascii() and expiration.isdigit()):
-        raise InvalidMessageError(f"expiration: milliseconds as a text of digits expected, not {expiration!r}")
-    if properties.user_id is not None and properties.user_id != login:
-        raise InvalidMessageError(f"user_id: must be the login {login!r}, not {properties.user_id!r}")
-
-
-def _culprit(message: Message, properties: BasicProperties) -> str | None:
-    """Name the part of a message that cannot be encoded."""
-    for name in ("exchange", "routing_key"):
-        value = getattr(message, name)
-        fault = _fault(lambda value=value: spec.Basic.Publish(exchange=value, routing_key=value).encode())
-        if fault is not None:
-            return f"{name}: {_describe(value, fault)}"
-    for name in PROPERTIES:
-        value = getattr(properties, name)
-        if value is None:
-            continue
-        fault = _fault(lambda name=name, value=value: BasicProperties(**{name: value}).encode())
-        if fault is None:
-            continue
-        if name != "headers":
-            return f"{name}: {_describe(value, fault)}"
-        if not isinstance(value, dict):
-            return f"headers: a dict expected, not {type(value).__name__}"
-        for key, header in value.items():
-            fault = _fault(lambda key=key, header=header: BasicProperties(headers={key: header}).encode())
-            if fault is not None:
-                return f"header {str(key)[:100]!r}: {_describe(header, fault)}"
-    return None
-
-
-def _fault(encode_part: Any) -> Exception | None:
-    try:
-        encode_part()
-    except Exception as error:  # noqa: BLE001 - any of the encoder's errors means the same
-        return error
-    return None
-
-
-def _describe(value: object, fault: Exception) -> str:
-    """Say what is wrong with a value, without showing it: it may be somebody's data."""
-    if isinstance(value, str):
-        try:
-            size = len(value.encode())
-        except UnicodeEncodeError:
-            return "text that UTF-8 cannot encode"
-        if size > 255:
-            return f"{size} bytes, and 255 is the most"
-    if value is None:
-        return "None, and a text is expected"
-    return f"a value of type {type(value).__name__} that AMQP cannot encode ({type(fault).__name__})"

@@ -22,6 +22,7 @@ from .connection import BrokerConnection, BrokerConnectionError
 from .delivery import Delivery
 from .location import BrokerLocation
 from .message import Message
+from .silence import SilentDestinations
 
 #: How long a publish may take in all, when neither the call nor the application says.
 DEFAULT_TIMEOUT_SECONDS = 30.0
@@ -68,6 +69,7 @@ class Publisher:
         self._location = BrokerLocation(url) if url is not None else None
         self._timeout_seconds = timeout_seconds
         self._connections = _Connections()
+        self._silences = SilentDestinations()
         # At the end of the process, connections are closed in good order.
         self._finalizer = weakref.finalize(self, self._connections.close)
         if app is not None:
@@ -197,7 +199,7 @@ class Publisher:
     def _publish(self, groups: list[list[Message]], timeout_seconds: float | None) -> list[list[Outcome]]:
         timeout = _positive(timeout_seconds) or self._timeout_seconds or DEFAULT_TIMEOUT_SECONDS
         deadline = time.monotonic() + timeout
-        delivery = Delivery(groups, deadline)
+        delivery = Delivery(groups, deadline, self._silences)
         if any(groups):
             try:
                 connection = self._open_connection(min(timeout, CONNECT_TIMEOUT_SECONDS))

@@ -25,6 +25,8 @@ from signalbus_core import (
     SignalBusMixin,
     SignalSpec,
     parked,
+    parked_table_of,
+    parked_table_problem,
     send_burst,
 )
 from signalbus_core.inspection import find_work
@@ -85,7 +87,7 @@ class Outbox:
 
     def noted(self) -> list[parked.SetAside]:
         with self.engine.connect() as connection:
-            return parked.list_set_aside(connection, parked.parked_table_of(self.spec))
+            return parked.list_set_aside(connection, parked_table_of(self.spec))
 
     def left(self) -> int:
         with self.engine.connect() as connection:
@@ -125,7 +127,7 @@ def test_the_table_is_part_of_the_metadata_beside_signal_models_and_nowhere_else
 
     tables = {bind: sorted(metadata.tables) for bind, metadata in db.metadatas.items()}
     assert tables == {None: ["plain"], "other": ["signal", "signalbus_parked"], "third": []}
-    assert parked.parked_table_of(db.signalbus.specs()[0]) is db.metadatas["other"].tables["signalbus_parked"]
+    assert parked_table_of(db.signalbus.specs()[0]) is db.metadatas["other"].tables["signalbus_parked"]
 
 
 KINDS: dict[str, tuple[Callable[[Any], dict[str, Any]], list[Any]]] = {
@@ -194,7 +196,7 @@ def test_a_signal_waits_until_its_time_has_come(outbox: Outbox) -> None:
     assert outbox.work() == (False, False)
     assert outbox.shelf().due(10) == ()
     with outbox.engine.begin() as connection:
-        assert parked.try_again(connection, parked.parked_table_of(outbox.spec), "Order", "7") == 1
+        assert parked.try_again(connection, parked_table_of(outbox.spec), "Order", "7") == 1
     assert outbox.work() == (False, True)
     assert outbox.shelf().due(10) == ((7,),)
 
@@ -210,7 +212,7 @@ def test_a_parked_signal_is_left_alone_until_a_person_says_otherwise(outbox: Out
     with outbox.app.app_context():
         assert outbox.db.signalbus.flushmany() == 0
     with outbox.engine.begin() as connection:
-        assert parked.try_again(connection, parked.parked_table_of(outbox.spec)) == 1
+        assert parked.try_again(connection, parked_table_of(outbox.spec)) == 1
     assert shelf.due(10) == ((7,),)
 
 
@@ -267,17 +269,17 @@ def test_bursts_keep_the_order_of_the_key_and_read_the_set_aside_keys_once(outbo
 
 
 def test_without_privileges_on_the_table_it_is_said_which(outbox: Outbox) -> None:
-    table = parked.parked_table_of(outbox.spec)
+    table = parked_table_of(outbox.spec)
     with outbox.engine.begin() as connection:
         role = f"role_{uuid.uuid4().hex[:8]}"
         connection.execute(sa.text(f"CREATE ROLE {role}"))
         connection.execute(sa.text(f"GRANT SELECT, INSERT ON signalbus_parked TO {role}"))
         connection.execute(sa.text(f"SET LOCAL ROLE {role}"))
-        problem = parked.parked_table_problem(connection, table)
+        problem = parked_table_problem(connection, table)
         connection.execute(sa.text("RESET ROLE"))
         connection.execute(sa.text(f"DROP OWNED BY {role}"))
         connection.execute(sa.text(f"DROP ROLE {role}"))
-        assert parked.parked_table_problem(connection, table) is None
+        assert parked_table_problem(connection, table) is None
         connection.execute(sa.text("DROP TABLE signalbus_parked"))
-        assert parked.parked_table_problem(connection, table) == "does not exist"
+        assert parked_table_problem(connection, table) == "does not exist"
     assert problem == "is closed to this login, which lacks UPDATE, DELETE"

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg2
@@ -27,13 +27,13 @@ ROOT = Path(__file__).parents[2]
 
 OWNER = """
 import threading
+from tests.support.pgbouncer import PrivatePgBouncer
 from tests.support.postgres import PrivatePostgres
 from tests.support.rabbitmq import PrivateRabbitMQ
-from tests.support.rabbitmq import PrivateRabbitMQ
-with PrivatePostgres() as postgres, PrivateRabbitMQ() as rabbitmq:
-    postgres.start(), rabbitmq.start()
-    print(postgres.directory, rabbitmq.directory, flush=True)
-    print(postgres.port, rabbitmq.port, rabbitmq.epmd_port, flush=True)
+with PrivatePostgres() as postgres, PrivateRabbitMQ() as rabbitmq, PrivatePgBouncer(postgres) as bouncer:
+    postgres.start(), rabbitmq.start(), bouncer.start()
+    print(postgres.directory, rabbitmq.directory, bouncer.directory, flush=True)
+    print(postgres.port, rabbitmq.port, rabbitmq.epmd_port, bouncer.port, flush=True)
     threading.Event().wait()
 """
 
@@ -54,7 +54,7 @@ def test_nothing_is_left_behind_when_the_owner_is_killed() -> None:
     with owner.stdout:
         directories = owner.stdout.readline().split()
         ports = [int(port) for port in owner.stdout.readline().split()]
-        assert (len(directories), len(ports)) == (2, 3)
+        assert (len(directories), len(ports)) == (3, 4)
         assert all(listens(port) for port in ports)
         assert all(processes_using(directory) for directory in directories)
         owner.send_signal(signal.SIGKILL)
@@ -191,11 +191,16 @@ def test_a_line_that_stands_still_to_the_client_holds_back_what_is_answered(
     assert read(client, 5) == b"again"
 
 
-@pytest.mark.parametrize("how", ["stall", "blackhole"])
+def stall_one_after_the_other(proxy: FaultProxy) -> None:
+    proxy.stall("to_server")
+    proxy.stall("to_client")
+
+
+@pytest.mark.parametrize("hold", [FaultProxy.stall, FaultProxy.blackhole, stall_one_after_the_other])
 def test_a_line_that_stands_still_both_ways_moves_nothing_and_stays_open(
-    proxy: FaultProxy, echo: EchoServer, client: socket.socket, how: str
+    proxy: FaultProxy, echo: EchoServer, client: socket.socket, hold: Callable[[FaultProxy], None]
 ) -> None:
-    getattr(proxy, how)()
+    hold(proxy)
     client.sendall(b"again")
     assert is_silent(client)
     assert echo.heard == b"hello"

@@ -61,7 +61,7 @@ class FaultProxy:
 
     def stall(self, *directions: Direction) -> None:
         def change() -> None:
-            self._forward()
+            self._refuses = False
             for direction in directions or DIRECTIONS:
                 self._lines[direction].open.clear()
 

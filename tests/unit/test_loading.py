@@ -85,4 +85,4 @@ def test_a_missing_file_is_said() -> None:
 
 def test_an_application_without_a_bus_is_told_how_to_get_one() -> None:
     with pytest.raises(LoadingError, match=r"class Database\(SignalBusMixin, SQLAlchemy\)"):
-        find_bus(Flask("x"), (), None)
+        find_bus(Flask("x"), ())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.schedule import Schedule
+from relay.schedule import SLOW_TURN_SECONDS, Schedule
 
 
 def test_nothing_is_taken_before_something_was_found() -> None:
@@ -100,3 +100,13 @@ def test_no_model_with_work_waits_longer_than_one_round(finds: list[str]) -> Non
         schedule.give_back(taken, more=False)
         waiting_turns = {other: turns + 1 for other, turns in waiting_turns.items()}
         assert all(turns < 4 for turns in waiting_turns.values())
+
+
+def test_a_worker_that_is_busy_for_long_does_not_keep_others_from_its_model() -> None:
+    schedule = Schedule(["A"])
+    schedule.found(["A"])
+    assert schedule.take(now=10.0) == "A"
+    schedule.found(["A"])
+    assert schedule.next_time() == 10.0 + SLOW_TURN_SECONDS
+    assert schedule.take(now=10.0 + SLOW_TURN_SECONDS - 0.1) is None
+    assert schedule.take(now=10.0 + SLOW_TURN_SECONDS) == "A"

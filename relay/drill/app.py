@@ -1,0 +1,63 @@
+"""The application of a drill's relays: one signal model, whose table bears the drill's name.
+
+Its configuration comes from the environment, because a command line is for everyone to read.
+"""
+
+from __future__ import annotations
+
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy.orm import Mapped, mapped_column
+
+from signalbus_core import SignalBusMixin
+from signalbus_core.rabbitmq import Message, RabbitMQSignal
+
+from .tether import tie_to_drill
+
+#: In front of each configuration key in the environment.
+PREFIX = "SIGNALBUS_DRILL"
+
+#: Larger: fewer transactions, and more duplicates after a fault.
+BURST_COUNT = 50
+
+
+class Database(SignalBusMixin, SQLAlchemy):
+    """Flask-SQLAlchemy with a signal bus."""
+
+
+def create_app() -> Flask:
+    """Build the application. Its process ends with the drill that started it."""
+    tie_to_drill()
+    app = Flask(__name__)
+    app.config.from_prefixed_env(PREFIX)
+    db = Database(app)
+    name = str(app.config["NAME"])
+    # There is none of this name: what fails in a drill must not be noted among the user's own signals.
+    db.metadata.info["signalbus_parked"] = f"{name}_parked"
+
+    class DrillSignal(RabbitMQSignal, db.Model):  # type: ignore[name-defined,misc]
+        """A number on its way."""
+
+        __tablename__ = name
+        signalbus_exchange = name
+        signalbus_routing_key = "drill"
+        signalbus_burst_count = BURST_COUNT
+
+        id: Mapped[int] = mapped_column(primary_key=True)
+        number: Mapped[int]
+
+        def signalbus_message(self) -> Message:
+            return Message(body=str(self.number))
+
+    # Models are found by the mapper, which keeps no class alive.
+    app.extensions["drill_signal"] = DrillSignal
+    return app
+
+
+def environment(name: str, database_url: str, amqp_url: str) -> dict[str, str]:
+    """What the application needs in its environment.
+
+    :param name: of the table and of the exchange.
+    """
+    settings = {"NAME": name, "SQLALCHEMY_DATABASE_URI": database_url, "SIGNALBUS_RABBITMQ_URL": amqp_url}
+    return {f"{PREFIX}_{key}": value for key, value in settings.items()}

@@ -1,0 +1,154 @@
+"""What a drill knows of each signal, and the verdict. Pure bookkeeping: no database, no broker; time is passed in.
+
+A signal whose commit got no answer is in doubt: whether it arrives or not, nothing was lost or invented.
+"""
+
+from __future__ import annotations
+
+import bisect
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that was broken.
+
+    :param over_at: when it was made good.
+    :param relays_hit: relays whose bursts in flight it may have cut off.
+    """
+
+    kind: str
+    over_at: float
+    relays_hit: int
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What was written, held against what arrived.
+
+    :param lost: numbers that were committed, never arrived, and do not wait in the table either.
+    :param late: numbers that still wait in the table.
+    :param phantom: numbers that arrived and were never committed.
+    :param duplicates: messages beyond the first of a number.
+    """
+
+    committed: int
+    rolled_back: int
+    in_doubt: int
+    received: int
+    lost: tuple[int, ...]
+    late: tuple[int, ...]
+    phantom: tuple[int, ...]
+    duplicates: int
+
+    @property
+    def is_good(self) -> bool:
+        return self.committed > 0 and not self.lost and not self.late and not self.phantom
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """How long it took, once a fault was over, until all that was committed by then had arrived."""
+
+    seconds: float
+    kind: str
+
+
+@dataclass
+class Ledger:
+    """Signals by their numbers, messages, and faults, as they are seen. Several threads write to it."""
+
+    committed: dict[int, float] = field(default_factory=dict)
+    rolled_back: int = 0
+    in_doubt: set[int] = field(default_factory=set)
+    arrivals: dict[int, float] = field(default_factory=dict)
+    received: int = 0
+    first_arrival: float = 0.0
+    last_arrival: float = 0.0
+    faults: list[Fault] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def note_committed(self, numbers: Iterable[int], time: float) -> None:
+        with self._lock:
+            self.committed.update(dict.fromkeys(numbers, time))
+
+    def note_rolled_back(self, count: int) -> None:
+        with self._lock:
+            self.rolled_back += count
+
+    def note_in_doubt(self, numbers: Iterable[int]) -> None:
+        with self._lock:
+            self.in_doubt.update(numbers)
+
+    def note_arrival(self, number: int, time: float, *, redelivered: bool = False) -> None:
+        """Note a message.
+
+        :param redelivered: the broker says that it delivers it again. Where it came before, the consumer lost its
+          connection, and the repetition is none of the relay's.
+        """
+        with self._lock:
+            if redelivered and number in self.arrivals:
+                return
+            self.first_arrival = self.first_arrival or time
+            self.last_arrival = time
+            self.received += 1
+            self.arrivals.setdefault(number, time)
+
+    def note_fault(self, fault: Fault) -> None:
+        with self._lock:
+            self.faults.append(fault)
+
+    def missing(self) -> int:
+        """How many committed numbers have not arrived so far."""
+        with self._lock:
+            return len(self.committed.keys() - self.arrivals.keys())
+
+    def tally(self, committed: AbstractSet[int] | None = None, waiting: AbstractSet[int] = frozenset()) -> Tally:
+        """The verdict.
+
+        :param committed: the numbers that were committed, where somebody knows better than this ledger.
+        :param waiting: the numbers that are still in the table.
+        """
+        with self._lock:
+            truth: AbstractSet[int] = self.committed.keys() if committed is None else committed
+            missing = truth - self.arrivals.keys()
+            return Tally(
+                committed=len(truth),
+                rolled_back=self.rolled_back,
+                in_doubt=len(self.in_doubt),
+                received=self.received,
+                lost=tuple(sorted(missing - waiting)),
+                late=tuple(sorted(missing & waiting)),
+                phantom=tuple(sorted(self.arrivals.keys() - truth - self.in_doubt)),
+                duplicates=self.received - len(self.arrivals),
+            )
+
+    def faults_by_kind(self) -> dict[str, int]:
+        with self._lock:
+            return dict(Counter(fault.kind for fault in self.faults))
+
+    def duplicates_bound(self, burst_count: int, workers: int) -> int:
+        """How many messages the faults may have repeated: the bursts then in flight, of each relay that they hit."""
+        with self._lock:
+            return sum(fault.relays_hit for fault in self.faults) * burst_count * workers
+
+    def longest_recovery(self) -> Recovery | None:
+        """The fault that was felt for longest; None where nothing was waiting when one was over."""
+        with self._lock:
+            times = sorted(
+                (committed, self.arrivals[number])
+                for number, committed in self.committed.items()
+                if number in self.arrivals
+            )
+            latest_arrivals = list(accumulate((arrival for _, arrival in times), max))
+            recoveries = []
+            for fault in self.faults:
+                before = bisect.bisect_right(times, (fault.over_at, float("inf")))
+                if before and latest_arrivals[before - 1] > fault.over_at:
+                    recoveries.append(Recovery(latest_arrivals[before - 1] - fault.over_at, fault.kind))
+        return max(recoveries, key=lambda recovery: recovery.seconds, default=None)

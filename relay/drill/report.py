@@ -1,0 +1,101 @@
+"""The outcome of a drill, as a table for people and as an object for machines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .ledger import Recovery, Tally
+
+#: So many numbers are named; the others are counted.
+NAMED = 10
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome.
+
+    :param asked: how many signals were to be committed.
+    :param faults: how often each kind occurred.
+    :param duplicates_bound: how many duplicates the faults explain.
+    :param recovery: the fault that was felt for longest.
+    """
+
+    seed: int
+    asked: int
+    faults: dict[str, int]
+    tally: Tally
+    duplicates_bound: int
+    recovery: Recovery | None
+
+    @property
+    def is_good(self) -> bool:
+        return self.tally.is_good
+
+    def as_text(self) -> str:
+        tally = self.tally
+        rows = [(kind, f"{count:,}", "") for kind, count in sorted(self.faults.items())]
+        rows += [
+            ("signals committed", f"{tally.committed:,}", self._shortfall()),
+            ("signals rolled back", f"{tally.rolled_back:,}", ""),
+            *([("signals in doubt", f"{tally.in_doubt:,}", "no answer to their commit")] if tally.in_doubt else []),
+            ("messages received", f"{tally.received:,}", ""),
+            ("lost", f"{len(tally.lost):,}", _named(tally.lost)),
+            ("late", f"{len(tally.late):,}", _named(tally.late)),
+            ("phantom", f"{len(tally.phantom):,}", _named(tally.phantom)),
+            ("duplicates", f"{tally.duplicates:,}", f"the faults explain {self.duplicates_bound:,}"),
+            ("longest recovery", *self._recovery()),
+        ]
+        lines = [f"  {name:<32}{value:>10}" + (f"   {note}" if note else "") for name, value, note in rows]
+        return "\n".join([*lines, "", self.verdict()])
+
+    def _shortfall(self) -> str:
+        return f"of {self.asked:,} that were asked for" if self.tally.committed < self.asked else ""
+
+    def _recovery(self) -> tuple[str, str]:
+        if self.recovery is None:
+            return "0.0 s", ""
+        return f"{self.recovery.seconds:.1f} s", self.recovery.kind
+
+    def verdict(self) -> str:
+        tally = self.tally
+        if not tally.committed:
+            return f"FAILED: nothing was committed, so nothing is proved (--seed {self.seed})."
+        if self.is_good:
+            return "Nothing lost, nothing invented."
+        problems = [
+            f"{len(numbers):,} {word}"
+            for numbers, word in ((tally.lost, "lost"), (tally.late, "late"), (tally.phantom, "phantom"))
+            if numbers
+        ]
+        return f"FAILED: {', '.join(problems)} (--seed {self.seed})."
+
+    def as_object(self) -> dict[str, Any]:
+        tally = self.tally
+        return {
+            "good": self.is_good,
+            "seed": self.seed,
+            "faults": self.faults,
+            "asked": self.asked,
+            "committed": tally.committed,
+            "rolled_back": tally.rolled_back,
+            "in_doubt": tally.in_doubt,
+            "received": tally.received,
+            "lost": len(tally.lost),
+            "late": len(tally.late),
+            "phantom": len(tally.phantom),
+            "lost_numbers": list(tally.lost),
+            "late_numbers": list(tally.late),
+            "phantom_numbers": list(tally.phantom),
+            "duplicates": tally.duplicates,
+            "duplicates_bound": self.duplicates_bound,
+            "longest_recovery_seconds": round(self.recovery.seconds, 3) if self.recovery else 0.0,
+            "longest_recovery_fault": self.recovery.kind if self.recovery else None,
+        }
+
+
+def _named(numbers: tuple[int, ...]) -> str:
+    if not numbers:
+        return ""
+    more = f" and {len(numbers) - NAMED:,} more" if len(numbers) > NAMED else ""
+    return f"numbers {', '.join(str(number) for number in numbers[:NAMED])}{more}"

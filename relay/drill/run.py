@@ -1,0 +1,235 @@
+"""The drill from beginning to end: set up, write and break, settle, compare; and remove everything in any case."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import SQLAlchemyError
+
+from signalbus_core import SignalBusError
+from signalbus_core.rabbitmq import Publisher
+
+from .app import BURST_COUNT, PREFIX, environment
+from .breaker import ENDING_SECONDS, RELAY_PART, Breaker
+from .consumer import Consumer
+from .detours import Upstream, broker_detour, broker_upstream, database_detour, database_upstream
+from .errors import DrillFailedError
+from .faults import plan
+from .ledger import Ledger
+from .proxy import Proxy
+from .relays import RelayProcess
+from .report import Report
+from .settings import DrillSettings
+from .stage import Stage, first_line
+from .stops import StopRequests
+from .writer import Quota, Writer
+
+#: Threads that send, in each relay.
+WORKERS = 2
+
+#: How long the relays may take to begin.
+STARTING_SECONDS = 60.0
+
+#: After the last fault, how long all that was committed may take to arrive. Longer than a worker's longest backoff.
+SETTLING_SECONDS = 120.0
+
+#: With the table and the queue empty, the last message is on its way for no longer than this.
+QUIET_SECONDS = 0.5
+
+#: The same while something is missing: before it counts as lost, the consumer gets time to connect again.
+MISSING_SECONDS = 5.0
+
+#: What a relay reads from its environment; meant for the user's own relays.
+FOREIGN_PREFIXES = ("SIGNALBUS_RELAY_", f"{PREFIX}_")
+
+
+def run(settings: DrillSettings, environ: Mapping[str, str], say: Callable[[str], None]) -> Report:
+    """Carry out a drill.
+
+    :param environ: of this process; what the relays inherit.
+    :param say: tells people how it goes, one line or more.
+    :raises DrillUsageError: it cannot begin.
+    :raises DrillFailedError: it could not be carried through, or something could not be removed.
+    :raises DrillInterrupted: it was asked to stop.
+    """
+    with StopRequests() as stops, ExitStack() as stack:
+        return Drill(settings, environ, say, stops.pause, stack).run()
+
+
+class Drill:
+    """One drill. What it starts is registered in ``stack``, which ends it."""
+
+    def __init__(
+        self,
+        settings: DrillSettings,
+        environ: Mapping[str, str],
+        say: Callable[[str], None],
+        pause: Callable[[float], None],
+        stack: ExitStack,
+    ) -> None:
+        self._settings = settings
+        self._environ = environ
+        self._say = say
+        self._pause = pause
+        self._stack = stack
+        self._ledger = Ledger()
+        self._writers: list[Writer] = []
+        self._stage = Stage(settings.database_url, settings.amqp_url, settings.queue_type)
+
+    def run(self) -> Report:
+        for sentence in self._stage.check():
+            self._say(sentence)
+        self._say(f"Table, exchange and queue: {self._stage.name}")
+        self._say(f"To break the same things again: --seed {self._settings.seed}")
+        self._stack.callback(self._stage.close)
+        self._stage.open()
+        breaker, relays = self._start_relays()
+        consumer = Consumer(self._settings.amqp_url, self._stage.name, self._receive)
+        self._stack.callback(consumer.stop)
+        self._start_writers()
+        self._break_things(breaker)
+        self._say("Nothing is broken any more; waiting for what is on its way.")
+        self._settle(breaker)
+        self._stop_relays(relays)
+        return self._report()
+
+    def _start_relays(self) -> tuple[Breaker, list[RelayProcess]]:
+        """Start the relays behind proxies, and wait until they relay: what is measured is not their start."""
+        database_url, database = self._database_proxy()
+        amqp_url, broker = self._broker_proxy()
+        inherited = {key: value for key, value in self._environ.items() if not key.startswith(FOREIGN_PREFIXES)}
+        shown = self._stage.named(database_url, RELAY_PART).render_as_string(hide_password=False)
+        environ = inherited | environment(self._stage.name, shown, amqp_url)
+        command = [sys.executable, "-m", "relay.cli", "run", "--app", "relay.drill.app:create_app", "--http", "off"]
+        command += ["--workers", str(WORKERS)]
+        relays = [RelayProcess(number + 1, command, environ) for number in range(self._settings.relays)]
+        for relay in relays:
+            self._stack.callback(relay.close)
+            relay.start()
+        deadline = time.monotonic() + STARTING_SECONDS
+        while waiting := [relay for relay in relays if not relay.is_up()]:
+            ended = [relay for relay in waiting if relay.has_ended()]
+            if ended or time.monotonic() >= deadline:
+                relay = (ended or waiting)[0]
+                raise DrillFailedError(f"Relay {relay.number} did not start:\n{relay.log_tail()}")
+            self._pause(0.1)
+        return Breaker(relays, self._stage, database, broker, self._ledger, self._pause), relays
+
+    def _database_proxy(self) -> tuple[URL, Proxy | None]:
+        url = self._settings.database_url
+
+        def refusal(port: int) -> str | None:
+            engine = sa.create_engine(self._stage.named(database_detour(url, port), "detour"), poolclass=sa.NullPool)
+            try:
+                engine.connect().close()
+            except SQLAlchemyError as error:
+                return first_line(error)
+            return None
+
+        proxy = self._proxy("database", database_upstream(url, self._environ), refusal)
+        return (database_detour(url, proxy.port), proxy) if proxy is not None else (url, None)
+
+    def _broker_proxy(self) -> tuple[str, Proxy | None]:
+        url = self._settings.amqp_url
+
+        def refusal(port: int) -> str | None:
+            publisher = Publisher(url=broker_detour(url, port))
+            try:
+                publisher.connect()
+            except SignalBusError as error:
+                return first_line(error)
+            finally:
+                publisher.close()
+            return None
+
+        proxy = self._proxy("broker", broker_upstream(url), refusal)
+        return (broker_detour(url, proxy.port), proxy) if proxy is not None else (url, None)
+
+    def _proxy(self, server: str, upstream: Upstream | str, refusal: Callable[[int], str | None]) -> Proxy | None:
+        """A proxy in front of a server; none, and a word about it, where the server cannot be reached through one."""
+        if isinstance(upstream, Upstream):
+            proxy = Proxy(upstream.host, upstream.port)
+            self._stack.callback(proxy.close)
+            reason = refusal(proxy.port)
+            if reason is None:
+                return proxy
+        else:
+            reason = upstream
+        self._say(f"The relays' connections to the {server} are neither cut nor stalled: {reason}.")
+        return None
+
+    def _receive(self, body: bytes, redelivered: bool) -> None:
+        # What is no number was written by nobody here, and counts as a phantom.
+        self._ledger.note_arrival(int(body) if body.isdigit() else -1, time.time(), redelivered=redelivered)
+
+    def _start_writers(self) -> None:
+        numbers = itertools.count(1)
+        shares = [self._settings.signals // 2, self._settings.signals - self._settings.signals // 2]
+        for index, share in enumerate(share for share in shares if share):
+            writer = Writer(
+                self._stage.engine("writer"),
+                self._stage.table,
+                numbers,
+                Quota(share, self._settings.seconds),
+                self._ledger,
+                f"{self._settings.seed}-{index + 1}",
+            )
+            self._stack.callback(writer.stop)
+            self._writers.append(writer)
+            writer.start()
+
+    def _break_things(self, breaker: Breaker) -> None:
+        began = time.monotonic()
+        end = began + self._settings.seconds
+        for fault in plan(self._settings.seed, breaker.kinds, self._settings.relays):
+            self._pause(min(fault.after_seconds, end - time.monotonic()))
+            self._revive(breaker)
+            left = end - time.monotonic()
+            if left <= 0:
+                return
+            breaker.apply(fault, min(fault.lasting_seconds, left))
+            about = f" (relay {fault.relay + 1})" if fault.kind.value.startswith("relay") else ""
+            figures = f"{len(self._ledger.committed):,} committed, {self._ledger.received:,} received"
+            self._say(f"  {time.monotonic() - began:6.1f} s  {fault.kind.value}{about}; {figures}")
+
+    def _revive(self, breaker: Breaker) -> None:
+        for relay in breaker.revive():
+            self._say(f"Relay {relay.number} ended by itself, and was started again:\n{relay.log_tail()}")
+
+    def _settle(self, breaker: Breaker) -> None:
+        """Wait until all that was committed has arrived, or nothing more can come, or the time is up."""
+        deadline = time.monotonic() + SETTLING_SECONDS
+        quiet_since = time.monotonic()
+        received = -1
+        while time.monotonic() < deadline:
+            self._revive(breaker)
+            still_there = self._stage.waiting() != frozenset() or self._stage.queued() != 0
+            is_writing = any(writer.is_alive for writer in self._writers)
+            if is_writing or still_there or received != self._ledger.received:
+                received, quiet_since = self._ledger.received, time.monotonic()
+            enough = MISSING_SECONDS if self._ledger.missing() else QUIET_SECONDS
+            if time.monotonic() - quiet_since >= enough:
+                return
+            self._pause(0.2)
+
+    def _stop_relays(self, relays: list[RelayProcess]) -> None:
+        for relay in relays:
+            relay.ask_to_stop()
+        for relay in relays:
+            relay.wait(ENDING_SECONDS)
+
+    def _report(self) -> Report:
+        return Report(
+            seed=self._settings.seed,
+            asked=self._settings.signals,
+            faults=self._ledger.faults_by_kind(),
+            tally=self._ledger.tally(waiting=self._stage.waiting() or frozenset()),
+            duplicates_bound=self._ledger.duplicates_bound(BURST_COUNT, WORKERS),
+            recovery=self._ledger.longest_recovery(),
+        )

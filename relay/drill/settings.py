@@ -1,0 +1,140 @@
+"""The settings of a drill: one frozen object, checked once, all problems together. The environment is passed in."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from .errors import DrillUsageError
+
+#: Read where the option is not given, in this order.
+FALLBACKS = {"database_url": ("DATABASE_URL",), "amqp_url": ("AMQP_URL", "RABBITMQ_URL")}
+
+QUEUE_TYPES = ("classic", "quorum")
+
+DRIVERS = ("psycopg2", "psycopg")
+
+
+@dataclass(frozen=True)
+class DrillSettings:
+    """What to do.
+
+    :param database_url: of the database in which the drill makes its table.
+    :param amqp_url: of the virtual host in which it makes its exchange and its queue.
+    :param signals: how many signals are committed; those that are rolled back come on top.
+    :param seconds: how long signals are written and things are broken.
+    :param relays: processes that send.
+    :param seed: decides what is broken, and when.
+    """
+
+    database_url: URL
+    amqp_url: str
+    signals: int
+    seconds: float
+    relays: int
+    seed: int
+    queue_type: str
+    as_json: bool
+
+
+class _Problem(Exception):
+    """A value is not allowed; the text says what is."""
+
+
+def resolve(given: Mapping[str, Any], environ: Mapping[str, str]) -> DrillSettings:
+    """Check what was given.
+
+    :param given: the options by name; texts, or None for what was not given.
+    :raises DrillUsageError: with all problems.
+    """
+    problems: list[str] = []
+
+    def read(name: str, parse: Callable[[str], Any], default: str | None = None) -> Any:
+        value = given.get(name)
+        source = f"--{name.replace('_', '-')}"
+        for variable in FALLBACKS.get(name, ()):
+            if value is None and environ.get(variable):
+                value, source = environ[variable], variable
+        try:
+            return parse(value if value is not None else default or "")
+        except _Problem as problem:
+            problems.append(f"{source}: {problem}.")
+            return None
+
+    settings = DrillSettings(
+        database_url=read("database_url", _database_url),
+        amqp_url=read("amqp_url", _amqp_url),
+        signals=read("signals", _count(1, 10_000_000), "5000"),
+        seconds=read("seconds", _seconds, "30"),
+        relays=read("relays", _count(1, 32), "2"),
+        seed=read("seed", _count(0, 2**63), str(secrets.randbelow(1_000_000))),
+        queue_type=read("queue_type", _queue_type, QUEUE_TYPES[0]),
+        as_json=bool(given.get("as_json")),
+    )
+    if problems:
+        raise DrillUsageError(problems)
+    return settings
+
+
+def _database_url(text: str) -> URL:
+    if not text:
+        raise _Problem("which database? Give postgresql://user:password@host/database, or set DATABASE_URL")
+    # SQLAlchemy 2.1 takes a bare postgresql:// for another driver, and refuses postgres://.
+    for scheme in ("postgres://", "postgresql://"):
+        if text.startswith(scheme):
+            text = "postgresql+psycopg2://" + text.removeprefix(scheme)
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        # The text of the error may hold the URL, and with it the password.
+        raise _Problem("this is no URL like postgresql://user:password@host:5432/database") from None
+    name, _, driver = url.drivername.partition("+")
+    if name != "postgresql" or driver not in DRIVERS:
+        raise _Problem("a database URL begins with postgresql:// or postgresql+psycopg2://")
+    return url
+
+
+def _amqp_url(text: str) -> str:
+    if not text:
+        raise _Problem("which broker? Give amqp://user:password@host/vhost, or set AMQP_URL")
+    try:
+        parts = urlsplit(text)
+        is_good = parts.scheme in ("amqp", "amqps") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_good = False
+    if not is_good:
+        raise _Problem("this is no URL like amqp://user:password@host:5672/vhost (or amqps://...)")
+    return text
+
+
+def _count(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        number = int(text) if text.isascii() and text.isdigit() else -1
+        if not least <= number <= most:
+            raise _Problem(f"a whole number from {least} to {most} is expected, not {text!r}")
+        return number
+
+    return parse
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    # What is not a number compares false with everything.
+    if not 1 <= seconds <= 86_400:
+        raise _Problem(f"seconds from 1 to 86400 are expected, not {text!r}")
+    return seconds
+
+
+def _queue_type(text: str) -> str:
+    if text not in QUEUE_TYPES:
+        raise _Problem(f"one of {', '.join(QUEUE_TYPES)} is expected, not {text!r}")
+    return text

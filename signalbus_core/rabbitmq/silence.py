@@ -1,0 +1,85 @@
+"""Destinations that do not confirm while others do: a quorum queue without its majority, for example. Pure bookkeeping.
+
+A message for such a destination uses up the whole time of the burst that it is in. So it is not sent while the silence
+is known, except one at a time, to find out whether it is over. When nothing at all is confirmed, that is an outage, and
+no destination's own fault: then nothing is held back.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+Address = tuple[str, str]
+
+#: How long after the first silence the next message is sent there; it doubles with each further one.
+FIRST_WAIT_SECONDS = 5.0
+
+#: At the longest. Longer: fewer copies of a message that may be stored after all, and a later return.
+LONGEST_WAIT_SECONDS = 300.0
+
+#: So many silent destinations are remembered.
+MOST_REMEMBERED = 1000
+
+
+@dataclass(frozen=True)
+class _Silence:
+    noticed: float
+    times: int
+    next_try: float
+
+
+class SilentDestinations:
+    """What the threads of a publisher know about silent destinations.
+
+    :param clock: a monotonic clock, in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._silences: dict[Address, _Silence] = {}
+        self._last_answer = float("-inf")
+
+    def answered(self, addresses: Collection[Address]) -> None:
+        """The broker answered for messages to these destinations."""
+        if not addresses:
+            return
+        with self._lock:
+            self._last_answer = self._clock()
+            for address in self._silences.keys() & set(addresses):
+                del self._silences[address]
+
+    def was_silent(self, addresses: Collection[Address]) -> None:
+        """Time ran out, and nothing was answered for messages to these destinations."""
+        now = self._clock()
+        with self._lock:
+            for address in addresses:
+                before = self._silences.pop(address, None)
+                times = before.times + 1 if before else 1
+                wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** min(times - 1, 30))
+                self._silences[address] = _Silence(before.noticed if before else now, times, now + wait)
+            while len(self._silences) > MOST_REMEMBERED:
+                del self._silences[next(iter(self._silences))]
+
+    def silent_seconds(self, address: Address) -> float | None:
+        """For how long a destination has been known to be silent while others answered; None when it has not."""
+        if not self._silences:
+            return None
+        with self._lock:
+            silence = self._silences.get(address)
+            if silence is None or silence.noticed > self._last_answer:
+                return None
+            return self._clock() - silence.noticed
+
+    def may_try(self, address: Address) -> bool:
+        """Whether the caller is to try with one message whether the silence is over. For one caller at a time."""
+        now = self._clock()
+        with self._lock:
+            silence = self._silences.get(address)
+            if silence is None or now < silence.next_try:
+                return False
+            self._silences[address] = _Silence(silence.noticed, silence.times, now + FIRST_WAIT_SECONDS)
+            return True

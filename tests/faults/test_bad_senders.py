@@ -1,0 +1,185 @@
+"""Send methods that do what they should not, in a real relay: it stays up, nothing is lost, and the good ones go on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from signalbus_core import parked_table_sql
+from tests.support.broker import Broker
+from tests.support.shop import Shop
+from tests.support.waiting import eventually
+
+#: What a send method may do beside sending, and how it fails. Each is asked for by the routing key of a signal.
+SENDER = """
+    line_id = db.Column(db.Integer, db.ForeignKey("line.id"))
+    line = db.relationship("Line", lazy="select")
+
+    @classmethod
+    def send_signalbus_messages(cls, signals):
+        for signal in signals:
+            misbehave(signal)
+        super().send_signalbus_messages(signals)
+
+    def send_signalbus_message(self):
+        misbehave(self)
+        super().send_signalbus_message()
+
+
+class Line(db.Model):
+    id = db.Column(db.Integer, primary_key=True)
+    text = db.Column(db.Text)
+
+
+def misbehave(signal):
+    session = db.session
+    match signal.routing_key.removeprefix("do."):
+        case "commit":
+            session.commit()
+        case "rollback":
+            session.rollback()
+        case "close":
+            session.close()
+        case "remove":
+            session.remove()
+        case "broken-transaction":
+            try:
+                session.execute(db.text("SELECT 1/0"))
+            except Exception:
+                pass
+        case "modify":
+            signal.body, signal.routing_key = signal.body, "do.modified"
+        case "add":
+            session.add(Line(text="written by a sender"))
+        case "delete-itself":
+            session.delete(signal)
+        case "nested":
+            with session.begin_nested():
+                session.add(Line(text="in a savepoint"))
+        case "nested-rolled-back":
+            savepoint = session.begin_nested()
+            session.add(Line(text="never"))
+            savepoint.rollback()
+        case "lazy-load":
+            assert signal.line.text == "loaded later"
+        case "expire":
+            session.expire_all()
+        case "raise":
+            raise ValueError("on purpose")
+        case "exit":
+            raise SystemExit(3)
+        case "recurse":
+            misbehave_for_ever()
+        case "no-memory":
+            raise MemoryError
+        case "bad-exception":
+            raise Unprintable
+        case "hang":
+            Path("hanging").touch()
+            threading.Event().wait()
+
+
+def misbehave_for_ever():
+    misbehave_for_ever()
+
+
+class Unprintable(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+"""
+
+HARMLESS = [
+    *("commit", "rollback", "close", "remove", "broken-transaction", "modify", "add", "delete-itself"),
+    *("nested", "nested-rolled-back", "lazy-load", "expire"),
+]
+FAILING = {
+    "raise": "ValueError: on purpose",
+    "exit": "SystemExit: 3",
+    "recurse": "RecursionError: maximum recursion depth exceeded",
+    "no-memory": "MemoryError",
+    "bad-exception": "Unprintable: (its text cannot be had)",
+}
+
+
+@pytest.fixture
+def bad_shop(tmp_path: Path, database_url: str, broker: Broker) -> Iterator[Shop]:
+    with closing(Shop(tmp_path, database_url, broker)) as shop:
+        yield with_bad_sender(shop)
+
+
+def with_bad_sender(shop: Shop) -> Shop:
+    path = shop.directory / "shop.py"
+    source = path.read_text()
+    start = source.index("class Order(Sent)")
+    end = source.index("class Invoice")
+    columns = source[start:end].rstrip()
+    path.write_text(source[:start] + columns + "\n" + SENDER.rstrip() + "\n\n\n" + source[end:])
+    shop.execute('CREATE TABLE "line" (id serial PRIMARY KEY, text text)')
+    shop.execute("""INSERT INTO "line" (text) VALUES ('loaded later')""")
+    shop.execute('ALTER TABLE "order" ADD line_id int DEFAULT 1')
+    with shop.engine.begin() as connection:
+        connection.exec_driver_sql(parked_table_sql())
+    shop.broker.bind(shop.queue, shop.environ["TEST_EXCHANGE"], "do.*")
+    return shop
+
+
+def write_kinds(shop: Shop, kinds: list[str]) -> None:
+    number = 0
+    for kind in kinds:
+        # Good ones around it, so that a burst holds both.
+        shop.write(number + 1, number + 10)
+        shop.write(number + 11, number + 11, routing_key=f"do.{kind}")
+        number += 11
+
+
+def test_what_a_send_method_does_beside_sending_costs_no_message(bad_shop: Shop) -> None:
+    write_kinds(bad_shop, HARMLESS)
+    total = 11 * len(HARMLESS)
+    relay = bad_shop.relay("--workers", "2")
+    bad_shop.wait_until_sent(60)
+    received = Counter(bad_shop.received())
+    assert set(received) == set(range(1, total + 1))
+    # Only a lost lock can lead to a second copy: of the bursts whose transaction the sender itself ended.
+    assert max(received.values()) <= 1 + len(HARMLESS)
+    assert relay.is_running
+    assert relay.get("/livez")[0] == 200
+    assert relay.get("/readyz")[0] == 200
+    assert not [line for line in relay.logs() if line["level"] in ("ERROR", "CRITICAL")]
+
+
+def test_whatever_a_send_method_raises_keeps_its_signal_and_the_others_go_on(bad_shop: Shop) -> None:
+    write_kinds(bad_shop, list(FAILING))
+    bad = {11 * (number + 1): reason for number, reason in enumerate(FAILING.values())}
+    relay = bad_shop.relay("--workers", "1", "--park-after", "1")
+    eventually(lambda: bad_shop.left() == len(FAILING), 40, "only the failing ones are left")
+    assert sorted(bad_shop.received()) == [n for n in range(1, 11 * len(FAILING) + 1) if n not in bad]
+    with bad_shop.engine.connect() as connection:
+        noted = connection.execute(sa.text("SELECT key, error_text FROM signalbus_parked ORDER BY key::int")).all()
+    assert {int(key): text for key, text in noted} == bad
+    assert relay.is_running
+    assert relay.get("/livez")[0] == 200
+    assert not [line for line in relay.logs() if line["level"] in ("ERROR", "CRITICAL")]
+
+
+def test_a_send_method_that_never_returns_makes_liveness_fail_and_holds_up_nobody_else(bad_shop: Shop) -> None:
+    bad_shop.write(1, 1, routing_key="do.hang")
+    bad_shop.write(2, 50)
+    relay = bad_shop.relay("--workers", "2", "--stall-after", "3")
+    eventually((bad_shop.directory / "hanging").exists, 20)
+    bad_shop.write(51, 200)
+    eventually(lambda: bad_shop.left() == 50, 20, "the other worker sends what is not locked")
+    assert sorted(bad_shop.received()) == list(range(51, 201))
+    eventually(lambda: relay.get("/livez")[0] == 503, 20)
+    assert "worker-" in relay.get("/livez")[1]
+    relay.terminate()
+    relay.wait_for_log("stopping")
+    relay.terminate()
+    assert relay.wait(20) == 3
+    assert bad_shop.left() == 50

@@ -1,0 +1,74 @@
+"""Destinations that do not confirm while others do."""
+
+from __future__ import annotations
+
+from signalbus_core.rabbitmq.silence import (
+    FIRST_WAIT_SECONDS,
+    LONGEST_WAIT_SECONDS,
+    MOST_REMEMBERED,
+    SilentDestinations,
+)
+from tests.support.clock import Clock
+
+A, B = ("orders", "a"), ("orders", "b")
+
+
+def test_a_destination_is_silent_when_others_answered_since() -> None:
+    clock = Clock()
+    silences = SilentDestinations(clock)
+    silences.was_silent([A])
+    assert silences.silent_seconds(A) is None, "nothing has answered: this may be an outage"
+    clock.now = 7.0
+    silences.answered([B])
+    assert silences.silent_seconds(A) == 7.0
+    assert silences.silent_seconds(B) is None
+
+
+def test_an_answer_before_the_silence_tells_nothing() -> None:
+    clock = Clock()
+    silences = SilentDestinations(clock)
+    silences.answered([B])
+    clock.now = 1.0
+    silences.was_silent([A])
+    assert silences.silent_seconds(A) is None
+
+
+def test_its_own_answer_ends_a_silence() -> None:
+    silences = SilentDestinations(Clock())
+    silences.was_silent([A])
+    silences.answered([B])
+    silences.answered([A])
+    assert silences.silent_seconds(A) is None
+
+
+def test_one_caller_at_a_time_tries_and_later_each_time() -> None:
+    clock = Clock()
+    silences = SilentDestinations(clock)
+    waits = []
+    for _ in range(9):
+        silences.was_silent([A])
+        started = clock.now
+        while not silences.may_try(A):
+            clock.now += 1.0
+        waits.append(clock.now - started)
+        assert not silences.may_try(A)
+    assert waits[:3] == [FIRST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2, FIRST_WAIT_SECONDS * 4]
+    assert waits[-1] == LONGEST_WAIT_SECONDS
+
+
+def test_a_try_whose_caller_never_came_back_is_taken_up_by_another() -> None:
+    clock = Clock()
+    silences = SilentDestinations(clock)
+    silences.was_silent([A])
+    clock.now = FIRST_WAIT_SECONDS
+    assert silences.may_try(A)
+    clock.now += FIRST_WAIT_SECONDS
+    assert silences.may_try(A)
+
+
+def test_no_more_than_a_bounded_number_is_remembered() -> None:
+    silences = SilentDestinations(Clock())
+    silences.was_silent([("x", str(number)) for number in range(MOST_REMEMBERED + 5)])
+    silences.answered([A])
+    assert silences.silent_seconds(("x", "0")) is None
+    assert silences.silent_seconds(("x", "5")) is not None
