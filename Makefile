@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 ORDERS ?= 20000
 RELAYS ?= 2
 ARGS ?=
+JOBS ?= 3
 MINUTES ?= 30
 SEED ?=
 
@@ -31,13 +32,13 @@ $(VENV)/.installed: pyproject.toml tests/support/install.sh
 demo: setup ## Run the shop with two relays against real servers: make demo ORDERS=100000 RELAYS=4
 	@exec $(BIN)/python -m deploy.demo --orders $(ORDERS) --relays $(RELAYS)
 
-test: setup ## Run all tests against real servers: make test ARGS="-k burst"
-	@exec $(BIN)/python -m pytest $(ARGS)
+test: setup ## Run all tests against real servers: make test ARGS="-k burst" JOBS=1
+	@exec $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 test-oldest: setup ## Run the tests of the library with the oldest SQLAlchemy series that is supported
 	@test -x $(VENV)-oldest/bin/python || "$(PYTHON)" -m venv $(VENV)-oldest
 	@$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]' 'SQLAlchemy<2.1'
-	@exec $(VENV)-oldest/bin/python -m pytest tests/unit tests/integration tests/typing \
+	@exec $(VENV)-oldest/bin/python -m pytest --numprocesses $(JOBS) --dist loadfile tests/unit tests/integration tests/typing \
 		--ignore tests/integration/test_publisher.py --ignore tests/integration/test_support.py $(ARGS)
 
 soak: setup ## Break servers and relays at random, and write the table of faults: make soak MINUTES=30 SEED=1

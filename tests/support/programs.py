@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
+import random
 import shutil
 import socket
 from glob import glob
@@ -34,11 +36,17 @@ def _version_in(path: str) -> list[int]:
     return [int(part) for part in path.replace("@", "/").split("/") if part.isdigit()]
 
 
+#: Below what systems give to outgoing connections: one of these could take the port before its server does.
+PORTS = range(12_000, 32_000)
+
+
 def free_port() -> int:
     """A TCP port of the loopback address that is free now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    while True:
+        port = random.choice(PORTS)
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 def run_as(user: str) -> dict[str, Any]:

@@ -28,6 +28,7 @@ def test_every_log_action_of_the_relay_is_in_the_reference_and_the_other_way_rou
         text = source.read_text()
         in_code |= set(re.findall(r'"action": "(\w+)"', text))
         in_code |= set(re.findall(r'(?:trouble|fine)\([^"]*?"(\w+)"', text))
+        in_code |= set(re.findall(r'_note\(publisher, "\w+", "(\w+)"', text))
     table = REFERENCE.read_text().split("## Log actions")[1].split("\n## ")[0]
     documented = {
         name for line in table.splitlines() if line.startswith("| `") for name in re.findall(r"`(\w+)`", line)
