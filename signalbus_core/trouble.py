@@ -5,8 +5,12 @@ Exceptions carry data. What is said of one never shows the columns of the signal
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import date
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
@@ -15,8 +19,11 @@ from .outcome import Outcome, OutcomeKind
 #: What remains of a longer text.
 LONGEST_TEXT = 300
 
-#: Shorter values of a signal are left in a text: they would be found everywhere.
-SHORTEST_VALUE = 4
+#: A word of a text, shorter ones aside: they would be found everywhere.
+_WORD = re.compile(r"""[^\s'"`,;:()\[\]{}<>=]{4,}""")
+
+#: More characters of the signals' columns are not compared with a text; it is left out then.
+MOST_COMPARED = 1_000_000
 
 #: Errors that mean that something the sender needs is away, whatever the signal. ``OSError`` covers refused and lost
 #: connections, timeouts and names that cannot be resolved, and what most network libraries raise.
@@ -55,26 +62,26 @@ def error_text(error: BaseException, signals: Iterable[Any] = ()) -> str:
 
 
 def without_values(text: str, signals: Iterable[Any]) -> str:
-    """The text with ``***`` in the place of texts that the signals' columns hold."""
-    columns = (value for signal in signals for value in getattr(signal, "__dict__", {}).values())
-    values = {shown for value in columns for shown in _shown(value)}
-    for value in sorted(values, key=len, reverse=True):
-        if value in text:
-            text = text.replace(value, "***")
-    return text
+    """The text with ``***`` in the place of each word that the signals' columns hold, whole or as a part of them."""
+    held = ""
+    for signal in signals:
+        for value in getattr(signal, "__dict__", {}).values():
+            held += "".join(f"{shown}\n" for shown in _shown(value))
+            if len(held) > MOST_COMPARED:
+                return "(left out: there is too much data that it could show)"
+    return _WORD.sub(lambda word: "***" if word[0] in held else word[0], text)
 
 
 def _shown(value: object) -> Iterator[str]:
-    """The ways in which a value may show in a text."""
-    if isinstance(value, str):
-        if len(value) >= SHORTEST_VALUE:
-            yield value
-            yield repr(value)[1:-1]
+    """The texts that a value may show as, or in."""
+    if isinstance(value, (str, int, float, Decimal, date, UUID)):
+        yield str(value)
     elif isinstance(value, (bytes, bytearray)):
-        if len(value) >= SHORTEST_VALUE:
-            yield repr(bytes(value))[2:-1]
+        yield value.decode(errors="replace")
+        yield repr(bytes(value))
     elif isinstance(value, Mapping):
-        for inner in value.values():
+        for key, inner in value.items():
+            yield from _shown(key)
             yield from _shown(inner)
     elif isinstance(value, (list, tuple, set)):
         for inner in value:

@@ -157,14 +157,14 @@ class Delivery:
                 # What was sent before it was not answered.
                 self._outcomes[index] = Outcome(OutcomeKind.REFUSED, "not sent: its destination is silent")
 
-    def _learn(self, indexes: Sequence[int], waiting: Sequence[int], problem: object) -> set[Address]:
+    def _learn(self, indexes: Sequence[int], waiting: Sequence[int], problem: object, sent_at: float) -> set[Address]:
         """Note which destinations answered; return those that were silent, time having run out, while others did."""
         answered = {self._address(index) for index in set(indexes) - set(waiting)}
+        self._silences.answered(answered)
         silent: set[Address] = set()
         if isinstance(problem, NoAnswerError):
             silent = {self._address(index) for index in waiting} - answered
-            self._silences.was_silent(silent)
-        self._silences.answered(answered)
+            self._silences.was_silent(silent, sent_at)
         return {address for address in silent if self._silences.silent_seconds(address) is not None}
 
     def _address(self, index: int) -> Address:
@@ -181,6 +181,7 @@ class Delivery:
         if not indexes:
             return []
         chunks = [(self._encoded[index].data, self._encoded[index].frames) for index in indexes]
+        sent_at = self._silences.now()
         confirms, problem = connection.send(chunks, lambda number: self._content(indexes[number]), self._deadline)
         outcomes = confirms.outcomes(UNANSWERED)
         waiting: list[int] = []
@@ -189,7 +190,7 @@ class Delivery:
                 waiting.append(index)
             else:
                 self._outcomes[index] = outcome
-        silent = self._learn(indexes, waiting, problem)
+        silent = self._learn(indexes, waiting, problem, sent_at)
         if isinstance(problem, ChannelClosedError):
             # Something changed since the exchanges were verified.
             connection.verified_exchanges.clear()
@@ -218,9 +219,10 @@ class Delivery:
             login=connection.location.login,
         )
         self._encoded[index] = encoded
+        sent_at = self._silences.now()
         confirms, closed = connection.send([(encoded.data, encoded.frames)], lambda _: self._content(index), deadline)
         [outcome] = confirms.outcomes(no_answer(closed, in_flight=1))
-        if self._learn([index], [index] if isinstance(closed, NoAnswerError) else [], closed):
+        if self._learn([index], [index] if isinstance(closed, NoAnswerError) else [], closed, sent_at):
             outcome = replace(outcome, cause="silent")
         if isinstance(closed, ChannelClosedError) and closed.code in DESTINATION_CODES:
             connection.suspect_exchanges.add(exchange)

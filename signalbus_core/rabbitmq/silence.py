@@ -2,7 +2,7 @@
 
 A message for such a destination uses up the whole time of the burst that it is in. So it is not sent while the silence
 is known, except one at a time, to find out whether it is over. When nothing at all is confirmed, that is an outage, and
-no destination's own fault: then nothing is held back.
+no destination's own fault: a silence counts only when others were answered while it lasted.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 Address = tuple[str, str]
 
@@ -29,6 +29,7 @@ class _Silence:
     noticed: float
     times: int
     next_try: float
+    is_its_own: bool
 
 
 class SilentDestinations:
@@ -43,6 +44,10 @@ class SilentDestinations:
         self._silences: dict[Address, _Silence] = {}
         self._last_answer = float("-inf")
 
+    def now(self) -> float:
+        """The time, for :meth:`was_silent`."""
+        return self._clock()
+
     def answered(self, addresses: Collection[Address]) -> None:
         """The broker answered for messages to these destinations."""
         if not addresses:
@@ -52,15 +57,21 @@ class SilentDestinations:
             for address in self._silences.keys() & set(addresses):
                 del self._silences[address]
 
-    def was_silent(self, addresses: Collection[Address]) -> None:
-        """Time ran out, and nothing was answered for messages to these destinations."""
+    def was_silent(self, addresses: Collection[Address], since: float) -> None:
+        """Time ran out, and nothing was answered for messages to these destinations.
+
+        :param since: when they were sent. An answer to others since then, or since an earlier silence, tells a silence
+          from an outage. One that comes later does not: the outage may have ended in between.
+        """
         now = self._clock()
         with self._lock:
             for address in addresses:
                 before = self._silences.pop(address, None)
                 times = before.times + 1 if before else 1
                 wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** min(times - 1, 30))
-                self._silences[address] = _Silence(before.noticed if before else now, times, now + wait)
+                noticed = before.noticed if before else now
+                is_its_own = self._last_answer >= since or (before is not None and self._last_answer >= noticed)
+                self._silences[address] = _Silence(noticed, times, now + wait, is_its_own)
             while len(self._silences) > MOST_REMEMBERED:
                 del self._silences[next(iter(self._silences))]
 
@@ -70,7 +81,7 @@ class SilentDestinations:
             return None
         with self._lock:
             silence = self._silences.get(address)
-            if silence is None or silence.noticed > self._last_answer:
+            if silence is None or not silence.is_its_own:
                 return None
             return self._clock() - silence.noticed
 
@@ -81,5 +92,5 @@ class SilentDestinations:
             silence = self._silences.get(address)
             if silence is None or now < silence.next_try:
                 return False
-            self._silences[address] = _Silence(silence.noticed, silence.times, now + FIRST_WAIT_SECONDS)
+            self._silences[address] = replace(silence, next_try=now + FIRST_WAIT_SECONDS)
             return True

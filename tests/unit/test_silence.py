@@ -13,30 +13,49 @@ from tests.support.clock import Clock
 A, B = ("orders", "a"), ("orders", "b")
 
 
-def test_a_destination_is_silent_when_others_answered_since() -> None:
+def test_a_destination_is_silent_when_others_were_answered_while_it_was_not() -> None:
     clock = Clock()
     silences = SilentDestinations(clock)
-    silences.was_silent([A])
-    assert silences.silent_seconds(A) is None, "nothing has answered: this may be an outage"
-    clock.now = 7.0
+    clock.now = 1.0
     silences.answered([B])
+    clock.now = 2.0
+    silences.was_silent([A], since=0.0)
+    clock.now = 9.0
     assert silences.silent_seconds(A) == 7.0
     assert silences.silent_seconds(B) is None
 
 
-def test_an_answer_before_the_silence_tells_nothing() -> None:
+def test_when_nothing_was_answered_it_is_an_outage_however_long_it_lasts() -> None:
     clock = Clock()
     silences = SilentDestinations(clock)
-    silences.answered([B])
+    silences.answered([A, B])
+    for _ in range(5):
+        since, clock.now = clock.now + 1.0, clock.now + 31.0
+        silences.was_silent([A, B], since)
+    clock.now += 1.0
+    silences.answered([A])
+    assert silences.silent_seconds(B) is None
+    silences.answered([("orders", "never tried in the outage")])
+    assert silences.silent_seconds(B) is None
+
+
+def test_a_second_silence_is_its_own_when_others_were_answered_since_the_first() -> None:
+    clock = Clock()
+    silences = SilentDestinations(clock)
+    silences.was_silent([A], since=-1.0)
     clock.now = 1.0
-    silences.was_silent([A])
+    silences.answered([B])
     assert silences.silent_seconds(A) is None
+    clock.now = 3.0
+    silences.was_silent([A], since=2.0)
+    assert silences.silent_seconds(A) == 3.0
 
 
 def test_its_own_answer_ends_a_silence() -> None:
     silences = SilentDestinations(Clock())
-    silences.was_silent([A])
     silences.answered([B])
+    silences.was_silent([A], since=0.0)
+    assert silences.silent_seconds(A) is not None
     silences.answered([A])
     assert silences.silent_seconds(A) is None
 
@@ -46,7 +65,7 @@ def test_one_caller_at_a_time_tries_and_later_each_time() -> None:
     silences = SilentDestinations(clock)
     waits = []
     for _ in range(9):
-        silences.was_silent([A])
+        silences.was_silent([A], since=clock.now)
         started = clock.now
         while not silences.may_try(A):
             clock.now += 1.0
@@ -59,7 +78,7 @@ def test_one_caller_at_a_time_tries_and_later_each_time() -> None:
 def test_a_try_whose_caller_never_came_back_is_taken_up_by_another() -> None:
     clock = Clock()
     silences = SilentDestinations(clock)
-    silences.was_silent([A])
+    silences.was_silent([A], since=clock.now)
     clock.now = FIRST_WAIT_SECONDS
     assert silences.may_try(A)
     clock.now += FIRST_WAIT_SECONDS
@@ -68,7 +87,7 @@ def test_a_try_whose_caller_never_came_back_is_taken_up_by_another() -> None:
 
 def test_no_more_than_a_bounded_number_is_remembered() -> None:
     silences = SilentDestinations(Clock())
-    silences.was_silent([("x", str(number)) for number in range(MOST_REMEMBERED + 5)])
     silences.answered([A])
+    silences.was_silent([("x", str(number)) for number in range(MOST_REMEMBERED + 5)], since=0.0)
     assert silences.silent_seconds(("x", "0")) is None
     assert silences.silent_seconds(("x", "5")) is not None
