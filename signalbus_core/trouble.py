@@ -29,6 +29,9 @@ MOST_COMPARED = 1_000_000
 #: connections, timeouts and names that cannot be resolved, and what most network libraries raise.
 _OUTAGES: list[type[BaseException]] = [OSError, OperationalError, InterfaceError]
 
+#: These are about what a signal names, not about something that is away.
+_OF_FILES = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
+
 
 def outage_errors(*kinds: type[BaseException]) -> None:
     """Have these errors, raised by a send method, count as outages: they cost no signal an attempt."""
@@ -39,7 +42,7 @@ def is_outage_error(error: BaseException | None) -> bool:
     """Whether the error means that something is away, and tells nothing about a signal."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
-    return isinstance(error, tuple(_OUTAGES))
+    return isinstance(error, tuple(_OUTAGES)) and not isinstance(error, _OF_FILES)
 
 
 def sender_failure(error: BaseException, signal: Any) -> Outcome:

@@ -15,7 +15,7 @@ from .writer import KEYS
 RARELY = 0.1
 
 #: A command to the broker takes about a second.
-SELDOM = 0.5
+SELDOM = 0.3
 
 
 def restarted(world: World, _chance: random.Random) -> Iterator[None]:
@@ -146,7 +146,7 @@ DESTINATION = "The broker is there, so readiness is kept; only the signals wait,
 FAULTS = [
     Fault("broker: restart", restarted, says="broker down", weight=RARELY),
     Fault("broker: SIGKILL", killed, says="broker down", weight=RARELY),
-    Fault("broker: SIGSTOP", stopped, says="broker down", weight=SELDOM),
+    Fault("broker: SIGSTOP", stopped, says="broker down", weight=RARELY),
     Fault("broker: memory alarm", memory_alarm, says="broker blocked", weight=SELDOM),
     Fault("broker: disk alarm", disk_alarm, says="broker blocked", weight=SELDOM),
     Fault("broker: exchange deleted and declared again", exchange_deleted, DESTINATION, says="ready"),

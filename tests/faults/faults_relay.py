@@ -164,7 +164,7 @@ FAULTS = [
         "The broker closes its connections, the database ends its transactions; the other relay goes on.",
         lasts=AT_ONCE,
         relays=1,
-        weight=0.5,
+        weight=0.2,
     ),
     *(
         Fault(
@@ -173,7 +173,7 @@ FAULTS = [
             "The other relay sends the burst again; the one that wakes up deletes nothing that it has no lock on.",
             lasts=AT_ONCE,
             relays=1,
-            weight=0.3,
+            weight=0.2,
         )
         for place, where in (("awaiting", WHERE["awaiting"]), ("confirmed", WHERE["confirmed"]))
     ),
@@ -185,5 +185,6 @@ FAULTS = [
         "The lock timeout ends the wait, so that the drain ends in time, with exit code 0.",
         lasts=AT_ONCE,
         relays=0,
+        weight=0.3,
     ),
 ]

@@ -64,7 +64,8 @@ def test_what_tells_of_something_that_is_away_is_an_outage(error: Exception) -> 
 
 
 @pytest.mark.parametrize(
-    "error", [None, ValueError(), KeyError(), SystemExit(), ChannelClosedByBroker(404, "x"), database_error("x")]
+    "error",
+    [None, ValueError(), FileNotFoundError(), SystemExit(), ChannelClosedByBroker(404, "x"), database_error("x")],
 )
 def test_everything_else_is_not(error: BaseException | None) -> None:
     assert not is_outage_error(error)
