@@ -1,0 +1,241 @@
+"""Findings of a review, against a real PostgreSQL. Each test states what should hold, and fails."""
+
+from __future__ import annotations
+
+import enum
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+
+from relay.parking import ParkingRules
+from relay.shelf import TableShelf
+from signalbus_core import (
+    BurstLimits,
+    Choice,
+    FailedSignal,
+    LeaveOut,
+    Outcome,
+    OutcomeKind,
+    PartialDeliveryError,
+    SignalBusMixin,
+    failpoints,
+    parked,
+    send_burst,
+    transaction,
+)
+
+RAISED = Outcome(OutcomeKind.UNKNOWN, "ValueError: bad", cause="error")
+REFUSED = Outcome(OutcomeKind.REFUSED, "312 NO_ROUTE", cause="returned")
+
+
+class Database(SignalBusMixin, SQLAlchemy):
+    pass
+
+
+class App:
+    def __init__(self, url: str, name: str = "Order", table: str = "order", **members: Any) -> None:
+        self.app = Flask(__name__)
+        self.app.config["SQLALCHEMY_DATABASE_URI"] = url
+        self.db = db = Database(self.app)
+        self.sent: list[Any] = []
+        given = {
+            "__tablename__": table,
+            "id": db.Column(sa.BigInteger, primary_key=True, autoincrement=False),
+            "note": db.Column(sa.Text),
+            "send_signalbus_message": lambda signal: self.sent.append((signal.id, getattr(signal, "note", None))),
+            **members,
+        }
+        self.model: Any = type(name, (db.Model,), given)
+        with self.app.app_context():
+            db.create_all()
+            self.engine = db.engine
+            self.spec = db.signalbus.specs()[0]
+
+    def execute(self, text: str) -> None:
+        with self.engine.begin() as connection:
+            connection.execute(sa.text(text))
+
+    def all(self, text: str) -> list[Any]:
+        with self.engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(sa.text(text))]
+
+    def shelf(self, park_after: int = 12) -> TableShelf:
+        rules = ParkingRules(park_after, uniform=lambda _low, _high: 0.0)
+        rules._refused.shortest_seconds = rules._fault.shortest_seconds = 0.0
+        return TableShelf(self.spec, self.engine, rules, BurstLimits())
+
+    def burst(self, choice: Choice = Choice(LeaveOut.SET_ASIDE), **arguments: Any) -> Any:
+        with self.app.app_context():
+            return send_burst(self.db.session(), self.spec, choice=choice, **arguments)
+
+
+@pytest.fixture
+def make(database_url: str) -> Iterator[Callable[..., App]]:
+    apps: list[App] = []
+
+    def new(*arguments: Any, **members: Any) -> App:
+        apps.append(App(database_url, *arguments, **members))
+        return apps[-1]
+
+    yield new
+    failpoints.switch_on(None)
+    for app in apps:
+        app.engine.dispose()
+
+
+def test_a_column_that_was_widened_in_the_database_alone_loses_no_signal(make: Callable[..., App]) -> None:
+    app = make(id=sa.Column(sa.String(5), primary_key=True))
+    app.execute('ALTER TABLE "order" ALTER id TYPE text')
+    app.execute("""INSERT INTO "order" VALUES ('order', 'set aside'), ('order-2', 'good')""")
+    app.shelf().put([FailedSignal(("order",), REFUSED)], counted=True)
+    assert app.burst(rehearse=True).sent == 1
+    assert app.sent == [("order-2", "good")]
+    assert app.all('SELECT id FROM "order"') == [("order",)], "the one that was never sent is still there"
+
+
+def test_the_right_signal_is_discarded_of_a_widened_column(make: Callable[..., App]) -> None:
+    app = make(id=sa.Column(sa.String(5), primary_key=True))
+    app.execute('ALTER TABLE "order" ALTER id TYPE text')
+    app.execute("""INSERT INTO "order" VALUES ('order', 'healthy'), ('order-2', 'bad')""")
+    app.execute("INSERT INTO signalbus_parked VALUES ('Order', 'order-2', 12, now(), now(), NULL, 'error', '')")
+    with app.engine.begin() as connection:
+        parked.discard(connection, app.spec, "order-2")
+    assert app.all('SELECT id FROM "order"') == [("order",)]
+
+
+def test_a_new_signal_under_the_key_of_a_sent_one_is_not_deleted_by_the_second_try(make: Callable[..., App]) -> None:
+    app = make()
+    app.execute("""INSERT INTO "order" VALUES (42, 'old')""")
+
+    def answer_to_commit_is_lost(place: str) -> None:
+        if place == "committed":
+            failpoints.switch_on(None)
+            app.execute("""INSERT INTO "order" VALUES (42, 'new')""")  # the application goes on
+            raise sa.exc.OperationalError("COMMIT", None, Exception("server closed the connection"))
+
+    failpoints.switch_on(answer_to_commit_is_lost)
+    app.burst()
+    assert app.sent == [(42, "old")]
+    assert app.all('SELECT note FROM "order"') == [("new",)], "it was never sent"
+
+
+@pytest.mark.parametrize("seconds", [0.5, 2.5], ids=["short send", "long send"])
+def test_a_discard_waits_for_a_burst_that_is_trying_the_signal(make: Callable[..., App], seconds: float) -> None:
+    discarded: list[Any] = []
+    app = make(send_signalbus_message=lambda signal: start())
+    app.execute("""INSERT INTO "order" VALUES (42, 'x')""")
+    app.shelf().put([FailedSignal((42,), REFUSED)], counted=True)
+    threads: list[threading.Thread] = []
+
+    def discard() -> None:
+        try:
+            with transaction(app.engine, BurstLimits(lock_timeout_seconds=40)) as connection:
+                discarded.append(parked.discard(connection, app.spec, "42"))
+        except sa.exc.OperationalError as error:
+            discarded.append(str(error.orig).splitlines()[0])
+
+    def start() -> None:
+        threads.append(threading.Thread(target=discard))
+        threads[0].start()
+        threading.Event().wait(seconds)  # longer than it takes the discard to wait for our row
+
+    result = app.burst(Choice(LeaveOut.SET_ASIDE, only=((42,),)))
+    threads[0].join()
+    assert result.sent == 1
+    assert discarded == [None], "it was sent, so it must not be recorded as discarded"
+
+
+def test_signals_of_another_application_with_a_class_of_the_same_name_are_not_left_out(make: Callable[..., App]) -> None:
+    one, other = make("Outbox", "shop_outbox"), make("Outbox", "billing_outbox")
+    for app in (one, other):
+        app.execute(f"INSERT INTO {app.spec.table.name} VALUES (42, 'x')")
+    one.shelf(park_after=1).put([FailedSignal((42,), RAISED)], counted=True)
+    assert other.burst().sent == 1
+
+
+def test_tidying_up_leaves_the_notes_of_another_application_with_a_class_of_the_same_name(
+    make: Callable[..., App],
+) -> None:
+    one, other = make("Outbox", "shop_outbox"), make("Outbox", "billing_outbox")
+    one.execute("INSERT INTO shop_outbox VALUES (42, 'x')")
+    one.shelf(park_after=1).put([FailedSignal((42,), RAISED)], counted=True)
+    other.shelf().tidy()
+    assert len(one.all("SELECT key FROM signalbus_parked")) == 1
+
+
+def test_a_note_whose_key_cannot_be_cast_does_not_hold_up_retries(make: Callable[..., App]) -> None:
+    app = make()
+    app.execute("""INSERT INTO signalbus_parked VALUES ('Order', '3f2a', 1, now(), now(), now(), 'error', '')""")
+    app.shelf().due(10)
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+def test_a_row_that_cannot_be_loaded_does_not_hold_up_its_model(make: Callable[..., App]) -> None:
+    app = make(colour=sa.Column(sa.Enum(Colour, native_enum=False, length=10)))
+    app.execute("""INSERT INTO "order" (id, colour) VALUES (1, 'GREEN'), (2, 'RED')""")
+    assert app.burst(limit=10).sent == 1
+
+
+def test_flushmany_ends_when_a_sender_does_not_say_what_failed(make: Callable[..., App]) -> None:
+    calls: list[int] = []
+
+    def send(_signal: Any) -> None:
+        calls.append(1)
+        if len(calls) == 50:
+            raise KeyboardInterrupt
+        raise PartialDeliveryError(delivered=[])
+
+    app = make(send_signalbus_message=send)
+    app.execute("""INSERT INTO "order" VALUES (1, 'x')""")
+    with app.app.app_context():
+        try:
+            app.db.signalbus.flushmany()
+        except (PartialDeliveryError, KeyboardInterrupt):
+            pass
+    assert len(calls) < 50
+
+
+def test_a_reason_with_a_lone_surrogate_is_noted(make: Callable[..., App]) -> None:
+    app = make()
+    app.execute("""INSERT INTO "order" VALUES (1, 'x')""")
+    reason = Outcome(OutcomeKind.UNKNOWN, "ValueError: bad name \ud800", cause="error")
+    app.shelf().put([FailedSignal((1,), reason)], counted=True)
+
+
+def test_a_note_holds_whatever_the_time_zone_of_the_session(make: Callable[..., App]) -> None:
+    app = make(id=sa.Column(sa.DateTime(timezone=True), primary_key=True))
+    app.execute("""INSERT INTO "order" VALUES ('2026-01-01 12:00+00', 'x')""")
+    [(key,)] = app.all('SELECT id FROM "order"')
+    app.shelf(park_after=1).put([FailedSignal((key,), RAISED)], counted=True)
+    database = app.engine.url.database
+    app.execute(f"""ALTER DATABASE "{database}" SET timezone TO 'Asia/Tokyo'""")
+    app.engine.dispose()
+    assert app.burst().selected == 0
+
+
+def test_flushmany_does_not_send_parked_signals_when_its_login_lacks_a_privilege(make: Callable[..., App]) -> None:
+    app = make()
+    app.execute("""INSERT INTO "order" VALUES (1, 'x')""")
+    app.shelf(park_after=1).put([FailedSignal((1,), RAISED)], counted=True)
+    role = f"flusher_{app.engine.url.database}"
+    app.execute(f'CREATE ROLE "{role}"')
+    app.execute(f'GRANT ALL ON "order" TO "{role}"')
+    app.execute(f'GRANT SELECT ON signalbus_parked TO "{role}"')
+
+    @sa.event.listens_for(app.engine, "begin")
+    def become(connection: Any) -> None:
+        connection.exec_driver_sql(f'SET LOCAL ROLE "{role}"')
+
+    with app.app.app_context():
+        app.db.signalbus.flushmany()
+    sa.event.remove(app.engine, "begin", become)
+    assert app.sent == []
+
