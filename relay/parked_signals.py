@@ -9,8 +9,8 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -53,31 +53,31 @@ class ParkedSignals:
             limit_connections(engine)
 
     def find(self, model: str | None, key: str | None, limit: int | None = None) -> list[SetAside]:
-        """Those of a model, or one of them, or all.
+        """Those of a model, or one of them, or all; parked ones first.
 
         :raises CommandError: there is no such model, or a table cannot be used.
         """
         found: list[SetAside] = []
-        for spec, engine in self._databases(model):
-            with transaction(engine, LIMITS) as connection:
-                found += parked.list_set_aside(connection, parked_table_of(spec), model, key, limit)
-        return found[:limit]
+        for spec in self._chosen(model):
+            with transaction(self._engines[spec.bind_key], LIMITS) as connection:
+                listed = parked.list_set_aside(connection, spec, key, limit)
+            # The name may have changed since the signal failed.
+            found += [replace(one, model=spec.name) for one in listed]
+        return sorted(found, key=lambda one: not one.is_parked)[:limit]
 
     def try_again(self, model: str | None, key: str | None) -> int:
         """Have them tried at once; return how many."""
         number = 0
-        for spec, engine in self._databases(model):
-            with transaction(engine, LIMITS) as connection:
-                number += parked.try_again(connection, parked_table_of(spec), model, key)
+        for spec in self._chosen(model):
+            with transaction(self._engines[spec.bind_key], LIMITS) as connection:
+                number += parked.try_again(connection, spec, key)
         return number
 
     def discard(self, signals: Sequence[SetAside], record: RecordFile) -> int:
         """Delete signals, each in a transaction of its own, and write down what was deleted; return how many."""
         number = 0
         for one in signals:
-            spec = next((spec for spec in self._specs if spec.name == one.model), None)
-            if spec is None:
-                raise CommandError(f"There is no signal model {one.model!r} any more; its rows cannot be found.")
+            [spec] = self._chosen(one.model)
             with transaction(self._engines[spec.bind_key], LIMITS) as connection:
                 row = parked.discard(connection, spec, one.key)
                 if row is not None:
@@ -86,8 +86,8 @@ class ParkedSignals:
                     number += 1
         return number
 
-    def _databases(self, model: str | None) -> Iterator[tuple[SignalSpec, Engine]]:
-        """One model of each database that is meant, and its engine."""
+    def _chosen(self, model: str | None) -> list[SignalSpec]:
+        """The models that are meant; their databases have the table."""
         known = {spec.name: spec for spec in self._specs}
         if model is not None and model not in known:
             raise CommandError(f"There is no signal model {model!r}. Known are: {', '.join(known)}.")
@@ -101,7 +101,7 @@ class ParkedSignals:
                     f"The table {table.fullname} {problem}. Without it each relay notes failed signals in its own "
                     "memory. Create it: `signalbus-relay ddl parked` prints it, db.create_all() and Alembic know it."
                 )
-            yield spec, self._engines[bind_key]
+        return chosen
 
 
 class RecordFile:

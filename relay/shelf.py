@@ -100,16 +100,18 @@ class TableShelf:
             return _for_one_burst(parked.due_signals(connection, self._spec, limit))
 
     def retry(self, keys: tuple[Key, ...]) -> Choice:
-        return Choice(LeaveOut.SET_ASIDE, only=keys)
+        return Choice(LeaveOut.SET_ASIDE, only=keys, forgets=True)
 
     def put(self, failed: Sequence[FailedSignal], *, counted: bool) -> list[Key]:
         with transaction(self._engine, self._limits) as connection:
-            noted = parked.attempts_so_far(connection, self._spec, [one.key for one in failed])
+            noted = parked.noted_so_far(connection, self._spec, [one.key for one in failed])
             failures = [
-                _failure(one, self._rules, noted[one.key][1], counted=counted) for one in failed if one.key in noted
+                _failure(one, self._rules, noted[one.key].attempts, counted=counted)
+                for one in failed
+                if one.key in noted
             ]
             if failures:
-                parked.set_aside(connection, self._spec, failures, {key: text for key, (text, _) in noted.items()})
+                parked.set_aside(connection, self._spec, failures, noted)
         return [failure.key for failure in failures if failure.wait_seconds is None]
 
     def retried(self, keys: Sequence[Key], failed: Sequence[FailedSignal]) -> None:

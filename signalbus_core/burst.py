@@ -23,9 +23,9 @@ from .contract import SignalSpec
 from .errors import BurstError, PartialDeliveryError, PublishError
 from .failpoints import reach
 from .keys import Key
-from .outcome import Outcome, worst
+from .outcome import Outcome, OutcomeKind, worst
 from .parked import forget
-from .statements import EVERYTHING, BurstLimits, Choice
+from .statements import EVERYTHING, BurstLimits, Choice, Writer
 from .trouble import error_text, is_outage_error, sender_failure
 
 logger = logging.getLogger("signalbus")
@@ -51,6 +51,7 @@ class BurstResult:
 
     :param selected: signals that were locked.
     :param sent: signals that were sent and deleted.
+    :param keys: of the signals that were locked.
     :param failed: signals that are known to have failed, each with its outcome. Signals that are neither sent nor
       failed were not tried, or nothing is known about them.
     :param error: what the send method raised, None when it returned.
@@ -63,6 +64,7 @@ class BurstResult:
     selected: int
     sent: int = 0
     failed: tuple[FailedSignal, ...] = ()
+    keys: tuple[Key, ...] = ()
     error: BaseException | None = None
     reason: str = ""
     lock_seconds: float = 0.0
@@ -74,7 +76,14 @@ class BurstResult:
         """Whether something that sending needs is away: the broker left a message without an answer, for example."""
         if any(failed.outcome.is_unanswered for failed in self.failed):
             return True
+        if isinstance(self.error, PublishError):
+            return any(outcome.is_unanswered for outcome in self.error.outcomes)
         return not self.failed and is_outage_error(self.error)
+
+    @property
+    def has_unmentioned(self) -> bool:
+        """Whether the send method left open what became of some of the signals."""
+        return self.error is not None and self.sent + len(self.failed) < self.selected
 
     @property
     def failed_whole(self) -> bool:
@@ -123,18 +132,19 @@ def send_burst(
     try:
         reach("begin")
         connection = statements.begin(session, spec, limits)
-        signals = statements.lock_signals(session, spec, limit or spec.burst_count, choice)
-        if not signals:
+        locked_signals = _lock(session, connection, spec, limit or spec.burst_count, choice)
+        if not locked_signals.keys:
             session.rollback()
             return BurstResult(selected=0, lock_seconds=clock() - started)
+        signals = locked_signals.signals
         keys = {id(signal): _key(signal) for signal in signals}
         if rehearse:
-            _rehearse(connection, spec, list(keys.values()))
+            _rehearse(connection, spec, list(locked_signals.keys))
         transaction = session.get_transaction()
         locked = clock()
         reach("locked")
 
-        report = _send(spec, signals)
+        report = _send(spec, signals) if signals else _Report(delivered=[])
         answered = clock()
         reach("confirmed")
 
@@ -144,12 +154,17 @@ def send_burst(
                 spec.name,
                 extra={"action": "sender_ended_transaction", "signal": spec.name},
             )
-        delete = _Delete(session, spec, limits, choice, [keys[id(signal)] for signal in report.delivered])
+        sent_keys = [keys[id(signal)] for signal in report.delivered]
+        delete = _Delete(session, spec, limits, choice, sent_keys, locked_signals.writers)
         _finish(delete, signals)
         return BurstResult(
-            selected=len(signals),
+            selected=len(locked_signals.keys),
             sent=len(report.delivered),
-            failed=tuple(FailedSignal(keys[id(signal)], outcome) for signal, outcome in report.failed),
+            failed=(
+                *(FailedSignal(keys[id(signal)], outcome) for signal, outcome in report.failed),
+                *locked_signals.unreadable,
+            ),
+            keys=locked_signals.keys,
             error=report.error,
             reason=_reason(report.error, signals),
             lock_seconds=locked - started,
@@ -159,6 +174,50 @@ def send_burst(
     except BaseException:
         _abandon(session)
         raise
+
+
+@dataclass(frozen=True)
+class _Locked:
+    """What a burst has locked.
+
+    :param signals: those that could be loaded.
+    :param writers: the transactions that wrote them.
+    :param unreadable: those whose columns hold what the model cannot take.
+    """
+
+    keys: tuple[Key, ...]
+    signals: list[Any]
+    writers: frozenset[Writer] = frozenset()
+    unreadable: tuple[FailedSignal, ...] = ()
+
+
+def _lock(session: Session, connection: Connection, spec: SignalSpec, limit: int, choice: Choice) -> _Locked:
+    try:
+        loaded = statements.lock_signals(session, spec, limit, choice)
+    except SQLAlchemyError:
+        raise
+    except Exception:  # noqa: BLE001 - the types of the application's columns may raise anything
+        return _lock_one_by_one(session, connection, spec, limit, choice)
+    signals = [signal for signal, _ in loaded]
+    return _Locked(tuple(_key(signal) for signal in signals), signals, frozenset(writer for _, writer in loaded))
+
+
+def _lock_one_by_one(session: Session, connection: Connection, spec: SignalSpec, limit: int, choice: Choice) -> _Locked:
+    """One row that cannot be loaded must not hold up the others."""
+    keys = tuple(statements.lock_keys(connection, spec, limit, choice))
+    loaded: list[tuple[Any, Writer]] = []
+    unreadable: list[FailedSignal] = []
+    for key in keys:
+        try:
+            loaded += statements.lock_signals(session, spec, 1, Choice(only=(key,)))
+        except SQLAlchemyError:
+            raise
+        except Exception as error:  # noqa: BLE001 - as above
+            # The text of the error may hold what the column holds, and there is no signal to compare it with.
+            reason = f"its row cannot be loaded ({type(error).__name__})"
+            unreadable.append(FailedSignal(key, Outcome(OutcomeKind.INVALID, reason)))
+    signals = [signal for signal, _ in loaded]
+    return _Locked(keys, signals, frozenset(writer for _, writer in loaded), tuple(unreadable))
 
 
 def _key(signal: Any) -> Key:
@@ -190,12 +249,13 @@ def _send(spec: SignalSpec, signals: list[Any]) -> _Report:
     try:
         spec.send(signals)
     except PartialDeliveryError as error:
-        failed_ids = {id(signal) for signal, _ in error.failed}
+        failed = [*error.failed, *_unmentioned(signals, error)]
+        failed_ids = {id(signal) for signal, _ in failed}
         delivered_ids = {id(signal) for signal in error.delivered} - failed_ids
         ours = {id(signal) for signal in signals}
         return _Report(
             delivered=[signal for signal in signals if id(signal) in delivered_ids],
-            failed=[(signal, outcome) for signal, outcome in error.failed if id(signal) in ours],
+            failed=[(signal, outcome) for signal, outcome in failed if id(signal) in ours],
             error=error,
         )
     except PublishError as error:
@@ -209,29 +269,42 @@ def _send(spec: SignalSpec, signals: list[Any]) -> _Report:
     return _Report(delivered=signals)
 
 
+def _unmentioned(signals: list[Any], error: PartialDeliveryError) -> list[tuple[Any, Outcome]]:
+    """A signal that was sent alone, and is in neither list, has failed; of several, the next burst takes fewer."""
+    if len(signals) > 1 or error.delivered or error.failed:
+        return []
+    return [(signals[0], Outcome(OutcomeKind.UNKNOWN, "its send method does not say what became of it", cause="error"))]
+
+
 @dataclass(frozen=True)
 class _Delete:
-    """The last step of a burst: the deletion of what was sent."""
+    """The last step of a burst: the deletion of what was sent.
+
+    :param writers: the transactions that wrote the signals, to know them again without a lock.
+    """
 
     session: Session
     spec: SignalSpec
     limits: BurstLimits
     choice: Choice
     keys: list[Key]
+    writers: frozenset[Writer]
 
-    def run(self) -> None:
+    def run(self, *, is_second_try: bool = False) -> None:
         """Delete exactly these signals, and commit, together with what the send method wrote."""
         session, spec = self.session, self.spec
         if session.in_transaction():
             connection = session.connection(bind_arguments={"mapper": spec.mapper})
         else:
             connection = statements.begin(session, spec, self.limits)
-        if self.choice.may_be_set_aside:
+        if self.choice.forgets:
             forget(connection, spec, self.keys)
-        deleted = statements.delete_signals(connection, spec, self.keys)
+        # The first try has locked the rows; before the second one they may have gone, and new ones come.
+        writers = self.writers if is_second_try else None
+        deleted = statements.delete_signals(connection, spec, self.keys, writers)
         if deleted != len(self.keys):
             # The send method may have deleted signals itself; rows that are still there are another matter.
-            remaining = statements.count_existing(connection, spec, self.keys)
+            remaining = statements.count_existing(connection, spec, self.keys, writers)
             if remaining:
                 raise BurstError(
                     _undeletable(spec, remaining) + " They were sent and will be sent again.", sent=len(self.keys)
@@ -267,7 +340,7 @@ def _finish(delete: _Delete, signals: list[Any]) -> None:
         )
         _abandon(session)
         try:
-            delete.run()
+            delete.run(is_second_try=True)
         except BurstError:
             raise
         except Exception as again:  # noqa: BLE001 - as above

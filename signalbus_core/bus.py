@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from flask import current_app
@@ -21,7 +22,7 @@ from .contract import SignalSpec, is_signal_model, resolve, unique_names
 from .errors import SignalModelError, TransactionStateError
 from .keys import Key
 from .parked import LeaveOut
-from .parked_table import parked_table, parked_table_of, parked_table_problem
+from .parked_table import parked_table, parked_table_of, parked_table_privileges
 from .session_state import has_open_changes, in_atomic_block
 from .sizing import BurstSize
 from .statements import BurstLimits, Choice
@@ -174,14 +175,14 @@ def _within_parent(mapper: Mapper[Any]) -> bool:
 
 def _flush(session: Session, spec: SignalSpec) -> tuple[int, BaseException | None]:
     """Send bursts of one model until nothing is left to try; return the number sent and the first error."""
-    leave_out = _look_at_tables(session, spec)
+    everything = _look_at_tables(session, spec)
     sent = errors_in_a_row = 0
     first_error: BaseException | None = None
     tried_in_vain: list[Key] = []
     size = BurstSize(spec.burst_count)
     while True:
         limit = size.limit
-        choice = Choice(leave_out, exclude=tuple(tried_in_vain))
+        choice = replace(everything, exclude=tuple(tried_in_vain))
         try:
             result = send_burst(session, spec, limit=limit, choice=choice, rehearse=sent == 0)
         except Exception as error:  # noqa: BLE001 - raised by the caller
@@ -199,15 +200,16 @@ def _flush(session: Session, spec: SignalSpec) -> tuple[int, BaseException | Non
             return sent, first_error
 
 
-def _look_at_tables(session: Session, spec: SignalSpec) -> LeaveOut:
-    """Make sure that the model's table can serve, and find out whether signals may be parked."""
+def _look_at_tables(session: Session, spec: SignalSpec) -> Choice:
+    """Make sure that the model's table can serve, and find out whether signals may be parked, and forgotten."""
     connection = statements.begin(session, spec, BurstLimits())
     problem = inspection.table_problem(connection, spec)
-    has_parked = parked_table_problem(connection, parked_table_of(spec)) is None
+    granted = parked_table_privileges(connection, parked_table_of(spec)) or frozenset()
     session.rollback()
     if problem is not None:
         raise SignalModelError(problem)
-    return LeaveOut.PARKED if has_parked else LeaveOut.NOTHING
+    # What it may not forget is forgotten by a relay, once the signal is gone.
+    return Choice(LeaveOut.PARKED if "SELECT" in granted else LeaveOut.NOTHING, forgets={"SELECT", "DELETE"} <= granted)
 
 
 def _failed_alone(result: BurstResult) -> bool:

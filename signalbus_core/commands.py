@@ -12,8 +12,10 @@ from typing import Any, cast
 import click
 from flask import current_app
 from flask.cli import with_appcontext
+from sqlalchemy.exc import SQLAlchemyError
 
 from .bus import SignalBus, get_models_to_flush
+from .trouble import error_text
 
 logger = logging.getLogger("signalbus")
 
@@ -46,8 +48,7 @@ def flushmany(names: tuple[str, ...], repeat: float | None) -> None:
         try:
             sent = bus.flushmany(models)
         except Exception as error:
-            logger.debug("flushmany failed", exc_info=True)
-            raise click.ClickException(f"{type(error).__name__}: {error}") from error
+            raise click.ClickException(error_text(error)) from error
         click.echo(f"{sent} signals sent.")
         return
     with _stop_on_signals() as stop:
@@ -84,9 +85,13 @@ def _flush_round(bus: SignalBus, models: list[type[Any]]) -> None:
     try:
         sent = bus.flushmany(models)
     except Exception as error:
-        # Signals wait in their tables; the next round tries them again.
-        logger.exception(
-            "A round failed (%s); the next one goes on.", type(error).__name__, extra={"action": "flush_round_failed"}
+        # Signals wait in their tables; the next round tries them again. The traceback of a database error would show
+        # its statement with the parameters.
+        logger.error(
+            "A round failed (%s); the next one goes on.",
+            error_text(error),
+            exc_info=not isinstance(error, SQLAlchemyError),
+            extra={"action": "flush_round_failed"},
         )
     else:
         if sent:

@@ -8,11 +8,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
-from sqlalchemy import ARRAY, Column, Text, all_, any_, bindparam, func, tuple_
+from sqlalchemy import (
+    ARRAY,
+    CHAR,
+    BigInteger,
+    Column,
+    Date,
+    DateTime,
+    Enum,
+    Float,
+    Integer,
+    LargeBinary,
+    Numeric,
+    String,
+    Text,
+    TypeDecorator,
+    all_,
+    any_,
+    bindparam,
+    func,
+    tuple_,
+    type_coerce,
+)
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql import ColumnElement
+from sqlalchemy.types import TypeEngine, UserDefinedType
 
 from .contract import SignalSpec
 
@@ -47,7 +69,7 @@ def parts(dialect: Dialect, keys: Sequence[Key]) -> list[Sequence[Key]]:
 
 def text_of_key(spec: SignalSpec) -> ColumnElement[str]:
     """The key of a row as text: as it is for one column, a JSON array of texts for several."""
-    columns = [sql_cast(column, Text) for column in spec.primary_key]
+    columns = [_as_text(column) for column in spec.primary_key]
     if len(columns) == 1:
         return columns[0]
     return sql_cast(func.jsonb_build_array(*columns), Text)
@@ -57,9 +79,12 @@ def key_from_text(spec: SignalSpec, text: ColumnElement[str]) -> list[ColumnElem
     """The parts of a key that was written by :func:`text_of_key`, each in the type of its column."""
     columns = spec.primary_key
     if len(columns) == 1:
-        return [sql_cast(text, columns[0].type)]
+        return [type_coerce(sql_cast(text, _wide(columns[0].type)), columns[0].type)]
     array = cast(Any, sql_cast(text, JSONB))
-    return [sql_cast(array[number].astext, column.type) for number, column in enumerate(columns)]
+    return [
+        type_coerce(sql_cast(array[number].astext, _wide(column.type)), column.type)
+        for number, column in enumerate(columns)
+    ]
 
 
 def _fits_array(spec: SignalSpec, dialect: Dialect) -> bool:
@@ -67,7 +92,52 @@ def _fits_array(spec: SignalSpec, dialect: Dialect) -> bool:
 
 
 def _column_and_array(spec: SignalSpec, keys: Sequence[Key]) -> tuple[Column[Any], ColumnElement[Any]]:
-    """One parameter whatever the number of keys. The cast keeps the comparison in the column's own type."""
+    """One parameter whatever the number of keys. The cast keeps the comparison in the family of the column's type."""
     [column] = spec.primary_key
-    array = ARRAY(column.type)
-    return column, sql_cast(bindparam(None, [key[0] for key in keys], type_=array), array)
+    bound = ARRAY(column.type if isinstance(column.type, TypeDecorator) else _wide(column.type))
+    return column, sql_cast(bindparam(None, [key[0] for key in keys], type_=bound), ARRAY(_wide(column.type)))
+
+
+def _as_text(column: Column[Any]) -> ColumnElement[str]:
+    """The column as text, whatever the session says about time zones, dates and bytes."""
+    kind = _plain(column.type)
+    if isinstance(kind, DateTime):
+        moment = func.timezone("UTC", column) if kind.timezone else column
+        return func.to_char(moment, 'YYYY-MM-DD"T"HH24:MI:SS.US' + ('"Z"' if kind.timezone else ""))
+    if isinstance(kind, Date):
+        return func.to_char(column, "YYYY-MM-DD")
+    if isinstance(kind, LargeBinary):
+        return func.concat("\\x", func.encode(column, "hex"))
+    return sql_cast(column, Text)
+
+
+def _wide(kind: TypeEngine[Any]) -> TypeEngine[Any]:
+    """The type without its length. The table may be wider than the model says; a cast would cut keys short."""
+    kind = _plain(kind)
+    if isinstance(kind, CHAR):
+        return _PaddedText()
+    if isinstance(kind, String) and not isinstance(kind, Enum):
+        return Text()
+    if isinstance(kind, Integer):
+        return BigInteger()
+    if isinstance(kind, Numeric) and not isinstance(kind, Float):
+        return Numeric() if kind.asdecimal else Numeric(asdecimal=False)
+    if isinstance(kind, DateTime):
+        return DateTime(timezone=kind.timezone)
+    return kind
+
+
+def _plain(kind: TypeEngine[Any]) -> TypeEngine[Any]:
+    if not isinstance(kind, TypeDecorator):
+        return kind
+    inner: TypeEngine[Any] = kind.impl_instance
+    return inner
+
+
+class _PaddedText(UserDefinedType[str]):
+    """PostgreSQL's ``char`` of any length; spelled ``char`` it would be of length one."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "bpchar"

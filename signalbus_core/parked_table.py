@@ -22,7 +22,8 @@ TABLE_NAME = "signalbus_parked"
 class SetAside:
     """A signal that is set aside.
 
-    :param model: the name of its model.
+    :param table_name: its table.
+    :param model: the name of its model when it failed last.
     :param key: its primary key as text; of several columns, a JSON array.
     :param attempts: how often it was tried in vain, outages not counted.
     :param next_try_at: None when it is parked: it waits for a person.
@@ -30,8 +31,9 @@ class SetAside:
     :param error_text: the reason, for people; never the payload.
     """
 
-    model: str
+    table_name: str
     key: str
+    model: str
     attempts: int
     first_failed_at: datetime
     last_failed_at: datetime
@@ -56,8 +58,10 @@ def parked_table(metadata: MetaData) -> Table:
     return Table(
         name,
         metadata,
-        Column("model", Text, primary_key=True),
+        # By the table, not by the model: other applications may have a class of the same name.
+        Column("table_name", Text, primary_key=True),
         Column("key", Text, primary_key=True),
+        Column("model", Text, nullable=False),
         Column("attempts", Integer, nullable=False),
         Column("first_failed_at", DateTime(timezone=True), nullable=False),
         Column("last_failed_at", DateTime(timezone=True), nullable=False),
@@ -81,15 +85,21 @@ def parked_table_of(spec: SignalSpec) -> Table:
     return parked_table(spec.table.metadata)
 
 
-def parked_table_problem(connection: Connection, table: Table) -> str | None:
-    """Why the table cannot be used: it is missing, or closed to this login. None when it can."""
+def parked_table_privileges(connection: Connection, table: Table) -> frozenset[str] | None:
+    """Which of SELECT, INSERT, UPDATE and DELETE this login has on the table; None when there is no table."""
     if connection.dialect.name != "postgresql":
-        return "needs PostgreSQL"
+        return None
     name = connection.dialect.identifier_preparer.format_table(table)
-    usable = connection.execute(_PRIVILEGES, {"name": name}).one_or_none()
-    if usable is None:
+    row = connection.execute(_PRIVILEGES, {"name": name}).one_or_none()
+    return None if row is None else frozenset(word for word, granted in row._mapping.items() if granted)
+
+
+def parked_table_problem(connection: Connection, table: Table) -> str | None:
+    """Why a relay cannot use the table: it is missing, or closed to this login. None when it can."""
+    granted = parked_table_privileges(connection, table)
+    if granted is None:
         return "does not exist"
-    missing = [word for word, granted in usable._mapping.items() if not granted]
+    missing = [word for word in ("SELECT", "INSERT", "UPDATE", "DELETE") if word not in granted]
     return f"is closed to this login, which lacks {', '.join(missing)}" if missing else None
 
 

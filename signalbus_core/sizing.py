@@ -30,7 +30,7 @@ class BurstSize:
         """Learn from what a burst of :attr:`limit` signals did."""
         if result.is_outage:
             self.shrink()
-        elif result.failed_whole or result.send_seconds > self._long_seconds:
+        elif result.failed_whole or result.has_unmentioned or result.send_seconds > self._long_seconds:
             self.limit = max(1, min(self.limit, result.selected) // 2)
         elif result.sent and result.send_seconds * 2 <= self._long_seconds:
             self.limit = min(self.largest, self.limit * 2)

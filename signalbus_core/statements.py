@@ -6,16 +6,16 @@ databases (SQLite in tests) the parts that these lack are left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, func, select, text
+from sqlalchemy import ARRAY, CursorResult, Text, any_, bindparam, func, literal_column, null, select, text
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.engine import Connection, Dialect, Engine
 from sqlalchemy.orm import Session, lazyload, undefer
-from sqlalchemy.sql import Select
+from sqlalchemy.sql import ColumnElement, Select
 
 from .contract import SignalSpec
 from .keys import Key, has_key, has_other_key, parts
@@ -31,16 +31,13 @@ class Choice:
     :param leave_out: which of those that are set aside it leaves alone.
     :param exclude: keys that it leaves alone.
     :param only: when given, it takes none but these.
+    :param forgets: whether to remove what is noted of the signals that it sends, because some may be set aside.
     """
 
     leave_out: LeaveOut = LeaveOut.NOTHING
     exclude: tuple[Key, ...] = ()
     only: tuple[Key, ...] | None = None
-
-    @property
-    def may_be_set_aside(self) -> bool:
-        """Whether a signal that it takes may be noted as set aside."""
-        return self.leave_out is LeaveOut.PARKED or (self.only is not None and self.leave_out is not LeaveOut.NOTHING)
+    forgets: bool = False
 
 
 #: All signals.
@@ -117,42 +114,78 @@ def has_read_committed(dialect: Dialect) -> bool:
     return dialect.name != "sqlite"
 
 
-def lock_signals(session: Session, spec: SignalSpec, limit: int, choice: Choice) -> list[Any]:
+#: Which transaction wrote a row as it is now. A row under the same key with another one is another signal.
+Writer = str | None
+
+
+def lock_signals(session: Session, spec: SignalSpec, limit: int, choice: Choice) -> list[tuple[Any, Writer]]:
     """Lock and load up to ``limit`` of the chosen signals that nobody else has locked, lowest keys first.
 
     All columns are loaded, also deferred ones; relationships are left to be loaded when they are read, because an
     outer join cannot be locked.
+
+    :returns: each signal, with the transaction that wrote it.
     """
-    statement = (
-        pending(spec, session.get_bind(spec.mapper).dialect, choice, select(spec.model))
-        .order_by(*spec.primary_key)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-        .options(lazyload("*"), undefer("*"))
-        .execution_options(populate_existing=True)
-    )
-    return list(session.scalars(statement))
+    dialect = session.get_bind(spec.mapper).dialect
+    statement = _locking(spec, dialect, choice, limit, select(spec.model, _writer(dialect)))
+    loaded = statement.options(lazyload("*"), undefer("*")).execution_options(populate_existing=True)
+    return [(signal, writer) for signal, writer in session.execute(loaded)]
 
 
-def delete_signals(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> int:
+def lock_keys(connection: Connection, spec: SignalSpec, limit: int, choice: Choice) -> list[Key]:
+    """Lock the same signals, and load no more than their keys."""
+    statement = _locking(spec, connection.dialect, choice, limit, select(*spec.primary_key))
+    return [tuple(row) for row in connection.execute(statement)]
+
+
+def _locking(spec: SignalSpec, dialect: Dialect, choice: Choice, limit: int, statement: Select[Any]) -> Select[Any]:
+    chosen = pending(spec, dialect, choice, statement)
+    return chosen.order_by(*spec.primary_key).limit(limit).with_for_update(skip_locked=True)
+
+
+def _writer(dialect: Dialect) -> ColumnElement[Any]:
+    # https://www.postgresql.org/docs/current/ddl-system-columns.html
+    return literal_column("xmin::text") if dialect.name == "postgresql" else null()
+
+
+def delete_signals(
+    connection: Connection, spec: SignalSpec, keys: Sequence[Key], writers: Collection[Writer] | None = None
+) -> int:
     """Delete the signals with these keys.
 
+    :param writers: when given, only rows that one of these transactions wrote. To be given where the rows are not
+      locked: the application may have written a new signal under the key of one that is gone.
     :returns: how many rows were deleted.
     """
     deleted = 0
     for part in parts(connection.dialect, keys):
-        statement = sql_delete(spec.table).where(has_key(spec, connection.dialect, part))
+        statement = sql_delete(spec.table).where(*_these(spec, connection.dialect, part, writers))
         deleted += cast("CursorResult[Any]", connection.execute(statement)).rowcount
     return deleted
 
 
-def count_existing(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> int:
-    """How many signals with these keys are in the table."""
+def count_existing(
+    connection: Connection, spec: SignalSpec, keys: Sequence[Key], writers: Collection[Writer] | None = None
+) -> int:
+    """How many signals with these keys are in the table.
+
+    :param writers: when given, only rows that one of these transactions wrote.
+    """
+    counting = select(func.count()).select_from(spec.table)
     return sum(
-        connection.scalar(select(func.count()).select_from(spec.table).where(has_key(spec, connection.dialect, part)))
-        or 0
+        connection.scalar(counting.where(*_these(spec, connection.dialect, part, writers))) or 0
         for part in parts(connection.dialect, keys)
     )
+
+
+def _these(
+    spec: SignalSpec, dialect: Dialect, keys: Sequence[Key], writers: Collection[Writer] | None
+) -> list[ColumnElement[bool]]:
+    conditions = [has_key(spec, dialect, keys)]
+    if writers is not None and dialect.name == "postgresql":
+        given = bindparam(None, sorted(writer for writer in writers if writer), type_=ARRAY(Text))
+        conditions.append(literal_column("xmin::text") == any_(given))
+    return conditions
 
 
 def rehearse_delete(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> int | None:

@@ -222,7 +222,8 @@ class Delivery:
         sent_at = self._silences.now()
         confirms, closed = connection.send([(encoded.data, encoded.frames)], lambda _: self._content(index), deadline)
         [outcome] = confirms.outcomes(no_answer(closed, in_flight=1))
-        if self._learn([index], [index] if isinstance(closed, NoAnswerError) else [], closed, sent_at):
+        is_answered = confirms.is_done or isinstance(closed, ChannelClosedError)
+        if self._learn([index], [] if is_answered else [index], closed, sent_at):
             outcome = replace(outcome, cause="silent")
         if isinstance(closed, ChannelClosedError) and closed.code in DESTINATION_CODES:
             connection.suspect_exchanges.add(exchange)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import quote
 
@@ -109,13 +110,22 @@ def message_id(signal: Any, number: int = 1) -> str:
     """
     state: Any = sqlalchemy_inspect(signal)
     key = state.identity or state.mapper.primary_key_from_instance(signal)
-    parts = [state.mapper.local_table.fullname, *(part.hex() if isinstance(part, bytes) else str(part) for part in key)]
+    parts = [state.mapper.local_table.fullname, *(_id_part(part) for part in key)]
     text = ":".join(quote(part, safe="-_.~ @+,=/") for part in parts) + (f"#{number}" if number > 1 else "")
     if len(text) > LONGEST_ID:
         return (
             f"{parts[0][:100].encode('ascii', 'replace').decode()}:sha256-{hashlib.sha256(text.encode()).hexdigest()}"
         )
     return text
+
+
+def _id_part(part: object) -> str:
+    if isinstance(part, bytes):
+        return part.hex()
+    if isinstance(part, datetime) and part.tzinfo is not None:
+        # The database gives it in the time zone of the session, which may be another one at the next try.
+        return str(part.astimezone(timezone.utc))
+    return str(part)
 
 
 def _publisher() -> Publisher:

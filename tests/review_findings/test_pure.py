@@ -32,9 +32,7 @@ def highest(_low: float, high: float) -> float:
 
 
 def make(burst_count: int = 8) -> ModelProgress:
-    spec = SignalSpec(
-        model=object, name="S", burst_count=burst_count, bind_key=None, send_one=print, send_many=None
-    )
+    spec = SignalSpec(model=object, name="S", burst_count=burst_count, bind_key=None, send_one=print, send_many=None)
     return ModelProgress(spec, Backoff(0.2, 30.0, highest), Suspects(Backoff(1.0, 30.0, highest)))
 
 
@@ -88,7 +86,9 @@ def test_a_retry_that_failed_whole_is_tried_again_in_smaller_bursts_whatever_the
         plan = progress.plan(0.0)
         if plan.limit >= 2:
             together += 1
-            progress.finished(plan, BurstResult(selected=2, error=PublishError([Outcome(OutcomeKind.ACKED), REFUSED])), 0.0)
+            progress.finished(
+                plan, BurstResult(selected=2, error=PublishError([Outcome(OutcomeKind.ACKED), REFUSED])), 0.0
+            )
         else:
             break
         progress.finished(progress.plan(0.0), BurstResult(selected=1, sent=1), now=0.0)

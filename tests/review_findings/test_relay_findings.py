@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from tests.support.processes import RelayProcess
 from tests.support.waiting import eventually
 
-APPLICATION = '''
+APPLICATION = """
 import os
 from pathlib import Path
 from flask import Flask
@@ -46,7 +46,7 @@ def create_app():
     with app.app_context():
         db.create_all()
     return app
-'''
+"""
 
 
 def prepare(tmp_path: Path, database_url: str) -> sa.Engine:
@@ -81,18 +81,21 @@ def test_a_signal_whose_send_method_raises_an_oserror_for_its_own_sake_repeats_n
     engine = prepare(tmp_path, database_url)
     run(engine, 'CREATE TABLE "order" (id serial PRIMARY KEY, note text)')
     run(engine, """INSERT INTO "order" (note) VALUES ('good'), ('file')""")
-    with RelayProcess(
-        tmp_path, "--app", "outbox:create_app", environ={"TEST_DATABASE_URL": database_url}
-    ) as relay:
+    with RelayProcess(tmp_path, "--app", "outbox:create_app", environ={"TEST_DATABASE_URL": database_url}) as relay:
         relay.wait_for_log("started")
         for _ in range(50):
             # Lower keys than the bad one, as UUIDs have; 10 a second.
             for _ in range(10):
-                run(engine, """INSERT INTO "order" (id, note) SELECT -count(*) - 1 - (random() * 1e8)::int, 'good' FROM "order" """)
+                run(
+                    engine,
+                    """INSERT INTO "order" (id, note) SELECT -count(*) - 1 - (random() * 1e8)::int, 'good' FROM "order" """,
+                )
                 threading.Event().wait(0.1)
         run(engine, """UPDATE "order" SET note = 'good'""")
         eventually(lambda: run(engine, 'SELECT count(*) FROM "order"') == 0, 60, "empty")
-        warnings = [line for line in relay.logs() if line["level"] == "WARNING" and line.get("action") == "model_failing"]
+        warnings = [
+            line for line in relay.logs() if line["level"] == "WARNING" and line.get("action") == "model_failing"
+        ]
         times = [line["time"] for line in warnings]
     engine.dispose()
     sent = (tmp_path / "sent").read_text().split()
