@@ -7,6 +7,7 @@ ORDERS ?= 20000
 RELAYS ?= 2
 ARGS ?=
 JOBS ?= 3
+WORLDS ?= 3
 MINUTES ?= 30
 SEED ?=
 
@@ -41,8 +42,8 @@ test-oldest: setup ## Run the tests of the library with the oldest SQLAlchemy se
 	@exec $(VENV)-oldest/bin/python -m pytest --numprocesses $(JOBS) --dist loadfile tests/unit tests/integration tests/typing \
 		--ignore tests/integration/test_publisher.py --ignore tests/integration/test_support.py $(ARGS)
 
-soak: setup ## Break servers and relays at random, and write the table of faults: make soak MINUTES=30 SEED=1
-	@exec $(BIN)/python -m tests.faults.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) --report docs/guarantees.md
+soak: setup ## Break servers and relays at random, and write the table of faults: make soak MINUTES=30 WORLDS=3 SEED=1
+	@exec $(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --worlds $(WORLDS) $(if $(SEED),--seed $(SEED)) --report docs/guarantees.md
 
 lint: $(VENV)/.installed ## Check style, types and the direction of imports
 	@$(BIN)/ruff check .

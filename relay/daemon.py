@@ -184,7 +184,9 @@ class Daemon:
         deadline = started + self._config.drain_timeout_seconds
         while any(thread.is_alive() for thread in self._threads):
             if self._hurried(0.02) or time.monotonic() >= deadline:
-                return self._give_up()
+                busy = [thread.name for thread in self._threads if thread.is_alive()]
+                if busy:
+                    return self._give_up(busy)
         for engine in self._engines.values():
             engine.dispose()
         logger.info(
@@ -204,8 +206,7 @@ class Daemon:
         except queue.Empty:
             return False
 
-    def _give_up(self) -> int:
-        busy = [thread.name for thread in self._threads if thread.is_alive()]
+    def _give_up(self, busy: list[str]) -> int:
         logger.error(
             "Still busy, ended all the same: %s. Signals in flight stay in their tables; some may be sent twice.",
             ", ".join(busy),

@@ -131,7 +131,8 @@ def terminated_behind_a_lock(world: World, chance: random.Random) -> Iterator[No
         cursor.execute("LOCK TABLE signal IN ACCESS EXCLUSIVE MODE")
         eventually(lambda: waits_for_lock(world, relay), 20, "the relay waits for the lock")
         relay.terminate()
-        assert relay.wait(20) == 0
+        code = relay.wait(20)
+        assert code == 0, f"it ended with {code}:\n{relay.new_output()}"
     yield
 
 

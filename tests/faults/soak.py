@@ -1,4 +1,4 @@
-"""Faults at random, for as long as you like: ``make soak MINUTES=30 SEED=1``.
+"""Faults at random, for as long as you like: ``make soak MINUTES=30 WORLDS=3 SEED=1``.
 
 The seed decides the order of the faults, and for each what chance decides in it; the same seed replays the same order.
 A failed check does not end the run, but its exit code is 1 then.
@@ -7,12 +7,15 @@ A failed check does not end the run, but its exit code is 1 then.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import random
 import re
 import secrets
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -38,26 +41,44 @@ def chance_of(seed: int, number: int) -> random.Random:
     return random.Random(f"{seed}/{number}")
 
 
-def table(reports: Sequence[Report]) -> list[str]:
-    """The figures as Markdown, a row a fault, and their sum."""
+@dataclass(frozen=True)
+class Row:
+    """What came of one fault, as it goes from a world to the table."""
+
+    name: str
+    signals: int
+    lost: int
+    phantom: int
+    duplicates: int
+    recovered_seconds: float | None
+    is_good: bool
+
+
+def row_of(report: Report) -> Row:
+    figures = report.figures
+    counts = (figures.committed, figures.lost, figures.phantom, figures.duplicates) if figures else (0, 0, 0, 0)
+    return Row(report.fault.name, *counts, report.recovered_seconds, not report.problems)
+
+
+def table(rows: Sequence[Row]) -> list[str]:
+    """The figures as Markdown, a line a fault, and their sum."""
     lines = [f"| {' | '.join(HEADINGS)} |", "| --- |" + " ---: |" * (len(HEADINGS) - 1)]
     names = [fault.name for fault in FAULTS]
-    for name in sorted({report.fault.name for report in reports}, key=names.index):
-        lines.append(_row(name, [report for report in reports if report.fault.name == name]))
-    lines.append(_row("all", reports))
+    for name in sorted({row.name for row in rows}, key=names.index):
+        lines.append(_line(name, [row for row in rows if row.name == name]))
+    lines.append(_line("all", rows))
     return lines
 
 
-def _row(name: str, reports: Sequence[Report]) -> str:
-    figures = [report.figures for report in reports if report.figures is not None]
-    seconds = [report.recovered_seconds for report in reports if report.recovered_seconds is not None]
+def _line(name: str, rows: Sequence[Row]) -> str:
+    seconds = [row.recovered_seconds for row in rows if row.recovered_seconds is not None]
     cells = [
         name,
-        str(len(reports)),
-        str(sum(one.committed for one in figures)),
-        str(sum(one.lost for one in figures)),
-        str(sum(one.phantom for one in figures)),
-        str(sum(one.duplicates for one in figures)),
+        str(len(rows)),
+        str(sum(row.signals for row in rows)),
+        str(sum(row.lost for row in rows)),
+        str(sum(row.phantom for row in rows)),
+        str(sum(row.duplicates for row in rows)),
         f"{median(seconds):.1f} s" if seconds else "never",
         f"{max(seconds):.1f} s" if seconds else "never",
     ]
@@ -70,26 +91,40 @@ def with_table(page: str, lines: Sequence[str]) -> str:
     return re.sub(r"<!-- faults -->.*?<!-- /faults -->", lambda _: block, page, flags=re.DOTALL)
 
 
-def run(world: World, seed: int, minutes: float, only: str = "") -> list[Report]:
+def run(seed: int, minutes: float, only: str = "") -> list[Row]:
+    """Break one world for so many minutes."""
     faults = [fault for fault in FAULTS if only in fault.name]
-    reports: list[Report] = []
+    rows: list[Row] = []
     ends = time.monotonic() + minutes * 60
-    for number, fault in enumerate(order(faults, seed), start=1):
-        if time.monotonic() >= ends:
-            return reports
-        report = trial.run(world, fault, chance_of(seed, number))
-        reports.append(report)
-        _tell(number, report)
-        for problem in report.problems:
-            _say(f"  seed {seed}, number {number}: {problem}")
-    return reports
+    with World() as world:
+        for number, fault in enumerate(order(faults, seed), start=1):
+            if time.monotonic() >= ends:
+                return rows
+            report = trial.run(world, fault, chance_of(seed, number))
+            rows.append(row_of(report))
+            _tell(seed, number, report)
+    return rows
 
 
-def _tell(number: int, report: Report) -> None:
+def run_worlds(seed: int, minutes: float, only: str, worlds: int) -> list[Row]:
+    """Break several worlds at the same time, each with a seed of its own: ``seed``, ``seed + 1``, and so on.
+
+    Most of the time a world waits, so that two processors bear several.
+    """
+    if worlds == 1:
+        return run(seed, minutes, only)
+    with ProcessPoolExecutor(worlds, mp_context=multiprocessing.get_context("spawn")) as pool:
+        running = [pool.submit(run, seed + number, minutes, only) for number in range(worlds)]
+        return [row for one in running for row in one.result()]
+
+
+def _tell(seed: int, number: int, report: Report) -> None:
     figures, seconds = report.figures, report.recovered_seconds
     told = f"{figures.committed} signals, {figures.duplicates} duplicates" if figures else "no figures"
     recovered = "" if seconds is None else f", recovered after {seconds:.1f} s"
-    _say(f"{number} {report.fault.name}: {told}{recovered}{', FAILED' if report.problems else ''}")
+    _say(f"{seed}/{number} {report.fault.name}: {told}{recovered}{', FAILED' if report.problems else ''}")
+    for problem in report.problems:
+        _say(f"  seed {seed}, number {number}: {problem}")
 
 
 def _say(text: str) -> None:
@@ -101,19 +136,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.soak", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=None, help="replays the order of an earlier run")
+    parser.add_argument("--worlds", type=int, default=1, help="so many worlds side by side, with seeds in a row")
     parser.add_argument("--report", type=Path, default=None, help="a Markdown page with a place for the table")
     parser.add_argument("--only", default="", help="only faults with this in their name")
     given = parser.parse_args(arguments)
     seed = secrets.randbelow(1_000_000) if given.seed is None else given.seed
     _say(f"seed {seed}")
     started = time.monotonic()
-    with World() as world:
-        reports = run(world, seed, given.minutes, given.only)
-    lines = table(reports)
-    failed = sum(bool(report.problems) for report in reports)
+    rows = run_worlds(seed, given.minutes, given.only, given.worlds)
+    lines = table(rows)
+    failed = sum(not row.is_good for row in rows)
     minutes = (time.monotonic() - started) / 60
     _say("\n".join(lines))
-    _say(f"seed {seed}: {len(reports)} faults in {minutes:.1f} minutes, {failed} of them with failed checks")
+    _say(f"seed {seed}: {len(rows)} faults in {minutes:.1f} minutes, {failed} of them with failed checks")
     if given.report is not None and given.report.exists():
         given.report.write_text(with_table(given.report.read_text(), lines))
     return 1 if failed else 0

@@ -9,7 +9,7 @@ from .fault import Fault
 from .ledger import Figures, Ledger
 from .loglines import log_problems
 from .relays import Level
-from .soak import order, table, with_table
+from .soak import order, row_of, table, with_table
 from .trial import Report
 
 
@@ -106,7 +106,7 @@ def test_names_of_faults_are_unique() -> None:
 def test_the_table_adds_up_and_takes_its_place_in_a_page() -> None:
     fault: Fault = FAULTS[0]
     figures = Figures(committed=100, rolled_back=0, withdrawn=0, received=103, lost=0, phantom=0, duplicates=3)
-    lines = table([Report(fault, figures, 0.5), Report(fault, figures, 1.5)])
+    lines = table([row_of(Report(fault, figures, 0.5)), row_of(Report(fault, figures, 1.5))])
     assert lines[-1] == "| all | 2 | 200 | 0 | 0 | 6 | 1.0 s | 1.5 s |"
     page = with_table("before\n<!-- faults -->\nold\n<!-- /faults -->\nafter", lines)
     assert "old" not in page

@@ -168,7 +168,9 @@ class FaultProxy:
         link = Link(self._lines, self._cut_all, (reader, writer), server)
         self._links.add(link)
         try:
-            await link.run()
+            # Cancelled when the proxy is closed.
+            with contextlib.suppress(asyncio.CancelledError):
+                await link.run()
         except Exception as error:
             self._errors.append(error)
         finally:
