@@ -47,11 +47,12 @@ class App:
         self.app.config["SQLALCHEMY_DATABASE_URI"] = url
         self.db = db = Database(self.app)
         self.sent: list[Any] = []
+        self.sender: Callable[[], object] = lambda: None
         given = {
             "__tablename__": table,
             "id": db.Column(sa.BigInteger, primary_key=True, autoincrement=False),
             "note": db.Column(sa.Text),
-            "send_signalbus_message": lambda signal: self.sent.append((signal.id, getattr(signal, "note", None))),
+            "send_signalbus_message": lambda signal: self.send(signal),
             **members,
         }
         self.model: Any = type(name, (db.Model,), given)
@@ -59,6 +60,10 @@ class App:
             db.create_all()
             self.engine = db.engine
             self.spec = db.signalbus.specs()[0]
+
+    def send(self, signal: Any) -> None:
+        self.sent.append((signal.id, getattr(signal, "note", None)))
+        self.sender()
 
     def execute(self, text: str) -> None:
         with self.engine.begin() as connection:
@@ -275,3 +280,19 @@ def test_flushmany_shows_no_payload_of_a_database_error(database_url: str) -> No
     with app.app_context():
         db.engine.dispose()
     assert "4111111111111111" not in result.output, result.output
+
+
+def test_of_a_million_signals_a_burst_reads_no_more_than_it_takes(make: Callable[..., App]) -> None:
+    app = make()
+    assert app.burst(limit=10).selected == 0
+    app.execute("""INSERT INTO "order" SELECT n, 'x' FROM generate_series(1, 1000000) n""")
+    app.execute('ANALYZE "order"')
+    app.shelf().put([FailedSignal((3,), REFUSED)], counted=True)
+    reads = "SELECT seq_tup_read, idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'order'"
+    read: list[Any] = []
+    app.sender = lambda: read.extend(app.db.session.execute(sa.text(reads)).all())
+    assert app.burst(limit=10).sent == 10
+    assert [number for number, _ in app.sent] == [1, 2, *range(4, 12)]
+    [(by_scan, by_index), *_] = read
+    assert by_scan == 0
+    assert by_index < 100

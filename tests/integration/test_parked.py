@@ -136,7 +136,10 @@ KINDS: dict[str, tuple[Callable[[Any], dict[str, Any]], list[Any]]] = {
     "padded": (lambda db: {"a": db.Column(db.CHAR(8), primary_key=True)}, ["a       ", "b       ", "c       "]),
     "uuid": (lambda db: {"a": db.Column(db.Uuid, primary_key=True)}, [uuid.UUID(int=n) for n in (1, 2, 3)]),
     "bytes": (lambda db: {"a": db.Column(db.LargeBinary, primary_key=True)}, [b"\x00a", b"\xff", b"\\x"]),
-    "exact": (lambda db: {"a": db.Column(db.Numeric, primary_key=True)}, [Decimal(1), Decimal("2.50"), Decimal(3)]),
+    "exact": (
+        lambda db: {"a": db.Column(db.Numeric, primary_key=True, autoincrement=False)},
+        [Decimal(1), Decimal("2.50"), Decimal(3)],
+    ),
     "moment": (
         lambda db: {"a": db.Column(db.DateTime(timezone=True), primary_key=True)},
         [datetime(2026, 1, day, 1, 2, 3, 456789, tzinfo=timezone.utc) for day in (1, 2, 3)],
