@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from . import parked
 from .atomic import AtomicProceduresMixin
-from .burst import BurstResult, FailedSignal, send_burst
+from .burst import send_burst
 from .bus import SignalBus, get_models_to_flush
 from .contract import SignalModel, SignalSpec
 from .errors import (
@@ -28,6 +28,7 @@ from .keys import Key
 from .outcome import Outcome, OutcomeKind
 from .parked import Failure, LeaveOut
 from .parked_table import SetAside, parked_table_of, parked_table_problem, parked_table_sql
+from .result import BurstResult, FailedSignal
 from .sizing import BurstSize
 from .statements import BurstLimits, Choice, transaction
 from .trouble import error_text, outage_errors

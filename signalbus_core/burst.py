@@ -10,89 +10,27 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import inspect as sqlalchemy_inspect
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
-from sqlalchemy.orm.state import InstanceState
 
 from . import statements
 from .contract import SignalSpec
 from .errors import BurstError, PartialDeliveryError, PublishError
 from .failpoints import reach
 from .keys import Key
+from .locking import key_of, lock
 from .outcome import Outcome, OutcomeKind, worst
 from .parked import forget
+from .result import BurstResult, FailedSignal
 from .statements import EVERYTHING, BurstLimits, Choice, Writer
-from .trouble import error_text, is_outage_error, sender_failure
+from .trouble import error_text, sender_failure
 
 logger = logging.getLogger("signalbus")
 
 DEFAULT_LIMITS = BurstLimits()
-
-
-@dataclass(frozen=True)
-class FailedSignal:
-    """A signal that was tried and not sent; it is still in its table.
-
-    :param key: its primary key, as a tuple.
-    :param outcome: what kept it.
-    """
-
-    key: Key
-    outcome: Outcome
-
-
-@dataclass(frozen=True)
-class BurstResult:
-    """What one burst did. Everything in it is committed.
-
-    :param selected: signals that were locked.
-    :param sent: signals that were sent and deleted.
-    :param keys: of the signals that were locked.
-    :param failed: signals that are known to have failed, each with its outcome. Signals that are neither sent nor
-      failed were not tried, or nothing is known about them.
-    :param error: what the send method raised, None when it returned.
-    :param reason: the same in one line for people, without the signals' own values; empty when it returned.
-    :param lock_seconds: from the start until the signals were locked and loaded.
-    :param send_seconds: spent in the send method.
-    :param commit_seconds: from there to the commit's answer.
-    """
-
-    selected: int
-    sent: int = 0
-    failed: tuple[FailedSignal, ...] = ()
-    keys: tuple[Key, ...] = ()
-    error: BaseException | None = None
-    reason: str = ""
-    lock_seconds: float = 0.0
-    send_seconds: float = 0.0
-    commit_seconds: float = 0.0
-
-    @property
-    def is_outage(self) -> bool:
-        """Whether something that sending needs is away: the broker left a message without an answer, for example."""
-        if any(failed.outcome.is_unanswered for failed in self.failed):
-            return True
-        if isinstance(self.error, PublishError):
-            return any(outcome.is_unanswered for outcome in self.error.outcomes)
-        return not self.failed and is_outage_error(self.error)
-
-    @property
-    def has_unmentioned(self) -> bool:
-        """Whether the send method left open what became of some of the signals."""
-        return self.error is not None and self.sent + len(self.failed) < self.selected
-
-    @property
-    def failed_whole(self) -> bool:
-        """Whether sending failed for several signals together, so that it cannot be told which of them is to blame."""
-        if self.selected < 2 or self.is_outage:
-            return False
-        if any(failed.outcome.cause == "closed" for failed in self.failed):
-            return True
-        return self.error is not None and not self.sent and not self.failed
 
 
 @dataclass
@@ -132,12 +70,12 @@ def send_burst(
     try:
         reach("begin")
         connection = statements.begin(session, spec, limits)
-        locked_signals = _lock(session, connection, spec, limit or spec.burst_count, choice)
+        locked_signals = lock(session, connection, spec, limit or spec.burst_count, choice)
         if not locked_signals.keys:
             session.rollback()
             return BurstResult(selected=0, lock_seconds=clock() - started)
         signals = locked_signals.signals
-        keys = {id(signal): _key(signal) for signal in signals}
+        keys = {id(signal): key_of(signal) for signal in signals}
         if rehearse:
             _rehearse(connection, spec, list(locked_signals.keys))
         transaction = session.get_transaction()
@@ -174,54 +112,6 @@ def send_burst(
     except BaseException:
         _abandon(session)
         raise
-
-
-@dataclass(frozen=True)
-class _Locked:
-    """What a burst has locked.
-
-    :param signals: those that could be loaded.
-    :param writers: the transactions that wrote them.
-    :param unreadable: those whose columns hold what the model cannot take.
-    """
-
-    keys: tuple[Key, ...]
-    signals: list[Any]
-    writers: frozenset[Writer] = frozenset()
-    unreadable: tuple[FailedSignal, ...] = ()
-
-
-def _lock(session: Session, connection: Connection, spec: SignalSpec, limit: int, choice: Choice) -> _Locked:
-    try:
-        loaded = statements.lock_signals(session, spec, limit, choice)
-    except SQLAlchemyError:
-        raise
-    except Exception:  # noqa: BLE001 - the types of the application's columns may raise anything
-        return _lock_one_by_one(session, connection, spec, limit, choice)
-    signals = [signal for signal, _ in loaded]
-    return _Locked(tuple(_key(signal) for signal in signals), signals, frozenset(writer for _, writer in loaded))
-
-
-def _lock_one_by_one(session: Session, connection: Connection, spec: SignalSpec, limit: int, choice: Choice) -> _Locked:
-    """One row that cannot be loaded must not hold up the others."""
-    keys = tuple(statements.lock_keys(connection, spec, limit, choice))
-    loaded: list[tuple[Any, Writer]] = []
-    unreadable: list[FailedSignal] = []
-    for key in keys:
-        try:
-            loaded += statements.lock_signals(session, spec, 1, Choice(only=(key,)))
-        except SQLAlchemyError:
-            raise
-        except Exception as error:  # noqa: BLE001 - as above
-            # The text of the error may hold what the column holds, and there is no signal to compare it with.
-            reason = f"its row cannot be loaded ({type(error).__name__})"
-            unreadable.append(FailedSignal(key, Outcome(OutcomeKind.INVALID, reason)))
-    signals = [signal for signal, _ in loaded]
-    return _Locked(keys, signals, frozenset(writer for _, writer in loaded), tuple(unreadable))
-
-
-def _key(signal: Any) -> Key:
-    return cast(Key, cast("InstanceState[Any]", sqlalchemy_inspect(signal)).identity)
 
 
 def _reason(error: BaseException | None, signals: list[Any]) -> str:

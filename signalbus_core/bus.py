@@ -17,12 +17,13 @@ from sqlalchemy import event
 from sqlalchemy.orm import Mapper, Session
 
 from . import inspection, statements
-from .burst import BurstResult, send_burst
+from .burst import send_burst
 from .contract import SignalSpec, is_signal_model, resolve, unique_names
 from .errors import SignalModelError, TransactionStateError
 from .keys import Key
 from .parked import LeaveOut
 from .parked_table import parked_table, parked_table_of, parked_table_privileges
+from .result import BurstResult
 from .session_state import has_open_changes, in_atomic_block
 from .sizing import BurstSize
 from .statements import BurstLimits, Choice

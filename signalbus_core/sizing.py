@@ -7,7 +7,7 @@ burst that takes long is made smaller as well, because its row locks and its tra
 
 from __future__ import annotations
 
-from .burst import BurstResult
+from .result import BurstResult
 
 #: A burst whose sending takes longer is halved. Longer: fewer and larger bursts on slow ways, nearer to the time limits
 #: of publishing (30 s) and of the idle transaction (120 s), after which everything in it is sent again.

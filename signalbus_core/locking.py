@@ -1,0 +1,71 @@
+"""The first step of a burst: its signals are locked and loaded. One that cannot be loaded holds up no other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+from sqlalchemy import inspect as sqlalchemy_inspect
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.state import InstanceState
+
+from . import statements
+from .contract import SignalSpec
+from .keys import Key
+from .outcome import Outcome, OutcomeKind
+from .result import FailedSignal
+from .statements import Choice, Writer
+
+
+@dataclass(frozen=True)
+class Locked:
+    """What a burst has locked.
+
+    :param signals: those that could be loaded.
+    :param writers: the transactions that wrote them.
+    :param unreadable: those whose columns hold what the model cannot take.
+    """
+
+    keys: tuple[Key, ...]
+    signals: list[Any]
+    writers: frozenset[Writer] = frozenset()
+    unreadable: tuple[FailedSignal, ...] = ()
+
+
+def lock(session: Session, connection: Connection, spec: SignalSpec, limit: int, choice: Choice) -> Locked:
+    """Lock and load up to ``limit`` of the chosen signals that nobody else has locked, lowest keys first.
+
+    :raises sqlalchemy.exc.SQLAlchemyError: the database failed.
+    """
+    try:
+        loaded = statements.lock_signals(session, spec, limit, choice)
+    except SQLAlchemyError:
+        raise
+    except Exception:  # noqa: BLE001 - the types of the application's columns may raise anything
+        return _one_by_one(session, connection, spec, limit, choice)
+    signals = [signal for signal, _ in loaded]
+    return Locked(tuple(key_of(signal) for signal in signals), signals, frozenset(writer for _, writer in loaded))
+
+
+def _one_by_one(session: Session, connection: Connection, spec: SignalSpec, limit: int, choice: Choice) -> Locked:
+    """One row that cannot be loaded must not hold up the others."""
+    keys = tuple(statements.lock_keys(connection, spec, limit, choice))
+    loaded: list[tuple[Any, Writer]] = []
+    unreadable: list[FailedSignal] = []
+    for key in keys:
+        try:
+            loaded += statements.lock_signals(session, spec, 1, Choice(only=(key,)))
+        except SQLAlchemyError:
+            raise
+        except Exception as error:  # noqa: BLE001 - as above
+            # The text of the error may hold what the column holds, and there is no signal to compare it with.
+            reason = f"its row cannot be loaded ({type(error).__name__})"
+            unreadable.append(FailedSignal(key, Outcome(OutcomeKind.INVALID, reason)))
+    signals = [signal for signal, _ in loaded]
+    return Locked(keys, signals, frozenset(writer for _, writer in loaded), tuple(unreadable))
+
+
+def key_of(signal: Any) -> Key:
+    return cast(Key, cast("InstanceState[Any]", sqlalchemy_inspect(signal)).identity)

@@ -1,0 +1,72 @@
+"""What became of one burst. Frozen: everything in it has happened, and is committed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .errors import PublishError
+from .keys import Key
+from .outcome import Outcome
+from .trouble import is_outage_error
+
+
+@dataclass(frozen=True)
+class FailedSignal:
+    """A signal that was tried and not sent; it is still in its table.
+
+    :param key: its primary key, as a tuple.
+    :param outcome: what kept it.
+    """
+
+    key: Key
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class BurstResult:
+    """What one burst did. Everything in it is committed.
+
+    :param selected: signals that were locked.
+    :param sent: signals that were sent and deleted.
+    :param keys: of the signals that were locked.
+    :param failed: signals that are known to have failed, each with its outcome. Signals that are neither sent nor
+      failed were not tried, or nothing is known about them.
+    :param error: what the send method raised, None when it returned.
+    :param reason: the same in one line for people, without the signals' own values; empty when it returned.
+    :param lock_seconds: from the start until the signals were locked and loaded.
+    :param send_seconds: spent in the send method.
+    :param commit_seconds: from there to the commit's answer.
+    """
+
+    selected: int
+    sent: int = 0
+    failed: tuple[FailedSignal, ...] = ()
+    keys: tuple[Key, ...] = ()
+    error: BaseException | None = None
+    reason: str = ""
+    lock_seconds: float = 0.0
+    send_seconds: float = 0.0
+    commit_seconds: float = 0.0
+
+    @property
+    def is_outage(self) -> bool:
+        """Whether something that sending needs is away: the broker left a message without an answer, for example."""
+        if any(failed.outcome.is_unanswered for failed in self.failed):
+            return True
+        if isinstance(self.error, PublishError):
+            return any(outcome.is_unanswered for outcome in self.error.outcomes)
+        return not self.failed and is_outage_error(self.error)
+
+    @property
+    def has_unmentioned(self) -> bool:
+        """Whether the send method left open what became of some of the signals."""
+        return self.error is not None and self.sent + len(self.failed) < self.selected
+
+    @property
+    def failed_whole(self) -> bool:
+        """Whether sending failed for several signals together, so that it cannot be told which of them is to blame."""
+        if self.selected < 2 or self.is_outage:
+            return False
+        if any(failed.outcome.cause == "closed" for failed in self.failed):
+            return True
+        return self.error is not None and not self.sent and not self.failed
