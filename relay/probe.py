@@ -13,13 +13,14 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from sqlalchemy.engine import Engine
-from sqlalchemy.exc import DBAPIError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, ProgrammingError, SQLAlchemyError
 
 from signalbus_core import (
     BurstLimits,
     Choice,
     Measurement,
     SignalSpec,
+    error_text,
     find_work,
     measure,
     parked_table_of,
@@ -94,6 +95,7 @@ class Probe:
         self.database_is_up = False
         self._verified: set[str | None] = set()
         self._measured = dict.fromkeys(engines, float("-inf"))
+        self._looked = dict.fromkeys(engines, float("-inf"))
         self._tidied = dict.fromkeys(engines, float("-inf"))
         self._set_aside: dict[str, int] = {}
         self._has_parked_table: dict[str | None, bool] = {}
@@ -112,12 +114,13 @@ class Probe:
             thing = "Database" if bind_key is None else f"Database (bind {bind_key!r})"
             try:
                 self._verify(bind_key, engine)
-                self._tidy(bind_key, engine)
+                self._look_for_parked_table(bind_key, engine)
                 found += self._find(bind_key, engine)
                 self._measure(bind_key, engine)
+                self._tidy(bind_key)
             except SQLAlchemyError as error:
                 unsure = True
-                reason = _reason(error)
+                reason = error_text(error)
                 down.append(f"{thing}: {reason}")
                 self._announcer.trouble(thing, "database_down", reason)
             else:
@@ -145,21 +148,14 @@ class Probe:
             raise TableError("\n".join(problems))
         self._verified.add(bind_key)
 
-    def _tidy(self, bind_key: str | None, engine: Engine) -> None:
-        now = self._clock()
-        if now - self._tidied[bind_key] < TIDY_EVERY_SECONDS:
-            return
-        self._look_for_parked_table(bind_key, engine)
-        for spec in self._specs[bind_key]:
-            if self._set_aside.get(spec.name):
-                with self._hiding_no_other(spec):
-                    self._shelves[spec.name].tidy()
-        self._tidied[bind_key] = now
-
     def _look_for_parked_table(self, bind_key: str | None, engine: Engine) -> None:
+        now = self._clock()
+        if now - self._looked[bind_key] < TIDY_EVERY_SECONDS:
+            return
         table = parked_table_of(self._specs[bind_key][0])
         with transaction(engine, PROBE_LIMITS) as connection:
             problem = parked_table_problem(connection, table)
+        self._looked[bind_key] = now
         self._shelves.use_table(bind_key, problem is None)
         if self._has_parked_table.get(bind_key, True) != (problem is None):
             if problem is None:
@@ -174,6 +170,19 @@ class Probe:
                     extra={"action": "parked_table_missing"},
                 )
         self._has_parked_table[bind_key] = problem is None
+
+    def _tidy(self, bind_key: str | None) -> None:
+        # Last, and one model at a time: a note that cannot be read must not keep signals from being found.
+        now = self._clock()
+        if now - self._tidied[bind_key] < TIDY_EVERY_SECONDS:
+            return
+        self._tidied[bind_key] = now
+        for spec in self._specs[bind_key]:
+            if self._set_aside.get(spec.name):
+                thing = f"{spec.name}, what is noted of its signals"
+                with self._hiding_no_other(spec, thing):
+                    self._shelves[spec.name].tidy()
+                    self._announcer.fine(thing, "model_recovered", signal=spec.name)
 
     def _find(self, bind_key: str | None, engine: Engine) -> list[str]:
         def ask(specs: Sequence[SignalSpec]) -> list[str]:
@@ -226,7 +235,7 @@ class Probe:
             if not _concerns_one_table(error):
                 raise
             # Perhaps it is the table of parked signals that is gone.
-            self._tidied[specs[0].bind_key] = float("-inf")
+            self._looked[specs[0].bind_key] = float("-inf")
             answers: list[T] = []
             for spec in specs:
                 with self._hiding_no_other(spec):
@@ -234,14 +243,17 @@ class Probe:
             return answers
 
     @contextmanager
-    def _hiding_no_other(self, spec: SignalSpec) -> Iterator[None]:
-        """A table that was dropped, altered or locked is told of; the others are looked at all the same."""
+    def _hiding_no_other(self, spec: SignalSpec, thing: str | None = None) -> Iterator[None]:
+        """A table that was dropped, altered or locked is told of; the others are looked at all the same.
+
+        :param thing: what the trouble is with; the model when not given.
+        """
         try:
             yield
         except DBAPIError as error:
             if not _concerns_one_table(error):
                 raise
-            self._announcer.trouble(spec.name, "model_failing", _reason(error), signal=spec.name)
+            self._announcer.trouble(thing or spec.name, "model_failing", error_text(error), signal=spec.name)
 
     def _lag_seconds(self, name: str, head: str | None, now: float) -> float:
         """For how long the oldest signal has been seen at the head of its table."""
@@ -256,14 +268,9 @@ class Probe:
 
 
 def _concerns_one_table(error: DBAPIError) -> bool:
-    """Whether a table is to blame, because it is dropped, altered or locked, and not the database."""
-    if isinstance(error, ProgrammingError):
+    """Whether a table or a row is to blame, because it is dropped, altered, locked or no good, and not the database."""
+    if isinstance(error, (ProgrammingError, DataError)):
         return True
     # psycopg2 and psycopg name it differently.
     code = getattr(error.orig, "pgcode", None) or getattr(error.orig, "sqlstate", None)
     return bool(code == LOCK_NOT_AVAILABLE)
-
-
-def _reason(error: SQLAlchemyError) -> str:
-    cause = getattr(error, "orig", None) or error
-    return " ".join(str(cause).split()) or type(cause).__name__
