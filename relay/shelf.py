@@ -26,7 +26,7 @@ from signalbus_core import (
     transaction,
 )
 
-from .parking import ParkingRules
+from .parking import ParkingRules, Step
 
 #: So many signals of a model are set aside in the table; then the model as a whole waits. Larger: more rows to pass
 #: over in each burst.
@@ -106,10 +106,12 @@ class TableShelf:
         with transaction(self._engine, self._limits) as connection:
             noted = parked.attempts_so_far(connection, self._spec, [one.key for one in failed])
             failures = [
-                _failure(one, self._rules, noted[one.key][1], counted=counted) for one in failed if one.key in noted
+                _failure(one, self._rules.after(*noted[one.key][1:], one.outcome, counted=counted))
+                for one in failed
+                if one.key in noted
             ]
             if failures:
-                parked.set_aside(connection, self._spec, failures, {key: text for key, (text, _) in noted.items()})
+                parked.set_aside(connection, self._spec, failures, {key: note[0] for key, note in noted.items()})
         return [failure.key for failure in failures if failure.wait_seconds is None]
 
     def retried(self, keys: Sequence[Key], failed: Sequence[FailedSignal]) -> None:
@@ -126,9 +128,9 @@ class TableShelf:
 
 @dataclass(frozen=True)
 class _Note:
-    attempts: int
-    next_try: float | None
-    is_alone: bool
+    attempts: int = 0
+    next_try: float | None = None
+    error_class: str = ""
 
 
 class MemoryShelf:
@@ -158,7 +160,7 @@ class MemoryShelf:
         now = self._clock()
         with self._lock:
             due = [
-                (note.next_try, number, key, "error" if note.is_alone else "")
+                (note.next_try, number, key, note.error_class)
                 for number, (key, note) in enumerate(self._notes.items())
                 if note.next_try is not None and note.next_try <= now
             ]
@@ -172,10 +174,10 @@ class MemoryShelf:
         parked_now: list[Key] = []
         with self._lock:
             for one in failed:
-                before = self._notes.get(one.key)
-                step = self._rules.after(before.attempts if before else 0, one.outcome, counted=counted)
+                before = self._notes.get(one.key, _Note())
+                step = self._rules.after(before.attempts, before.error_class, one.outcome, counted=counted)
                 next_try = None if step.wait_seconds is None else now + step.wait_seconds
-                self._notes[one.key] = _Note(step.attempts, next_try, one.outcome.cause in ALONE)
+                self._notes[one.key] = _Note(step.attempts, next_try, one.outcome.cause)
                 if step.wait_seconds is None:
                     parked_now.append(one.key)
         return parked_now
@@ -194,8 +196,7 @@ class MemoryShelf:
         """Nothing to do: what is gone is forgotten when it is tried again, and nothing here outlives the process."""
 
 
-def _failure(failed: FailedSignal, rules: ParkingRules, attempts_before: int, *, counted: bool) -> Failure:
-    step = rules.after(attempts_before, failed.outcome, counted=counted)
+def _failure(failed: FailedSignal, step: Step) -> Failure:
     return Failure(failed.key, step.attempts, step.wait_seconds, failed.outcome.cause, failed.outcome.reason)
 
 

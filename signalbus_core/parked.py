@@ -96,18 +96,21 @@ def due_signals(connection: Connection, spec: SignalSpec, limit: int) -> list[tu
     return [(tuple(row[1:]), row[0]) for row in rows]
 
 
-def attempts_so_far(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> dict[Key, tuple[str, int]]:
-    """For those of the signals that are still in their table: the text of the key, and the attempts until now."""
+def attempts_so_far(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> dict[Key, tuple[str, int, str]]:
+    """For those of the signals that are still in their table: the text of the key, the attempts, the last one's class.
+
+    Of a signal that is not set aside there are no attempts, and the class is empty.
+    """
     table = parked_table_of(spec)
     key_text = text_of_key(spec)
     rows = connection.execute(
-        select(key_text, func.coalesce(table.c.attempts, 0), *spec.primary_key)
+        select(key_text, func.coalesce(table.c.attempts, 0), func.coalesce(table.c.error_class, ""), *spec.primary_key)
         .select_from(
             spec.table.outerjoin(table, and_(table.c.model == spec.name, table.c.key == key_text)),
         )
         .where(has_key(spec, connection.dialect, keys))
     )
-    return {tuple(row[2:]): (row[0], row[1]) for row in rows}
+    return {tuple(row[3:]): (row[0], row[1], row[2]) for row in rows}
 
 
 def set_aside(connection: Connection, spec: SignalSpec, failures: Sequence[Failure], texts: Mapping[Key, str]) -> None:
