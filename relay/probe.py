@@ -20,6 +20,7 @@ from signalbus_core import (
     Choice,
     Measurement,
     SignalSpec,
+    Work,
     error_text,
     find_work,
     measure,
@@ -188,15 +189,29 @@ class Probe:
         def ask(specs: Sequence[SignalSpec]) -> list[str]:
             with transaction(engine, PROBE_LIMITS) as connection:
                 work = find_work(connection, specs, {spec.name: self._choice(spec.name) for spec in specs})
-            for one in work:
-                if one.due or self._shelves[one.spec.name].has_due():
-                    self._progress[one.spec.name].retry_is_due()
-            return [one.spec.name for one in work if one.pending or one.due or self._shelves[one.spec.name].has_due()]
+            return [one.spec.name for one in work if self._has_work(one)]
 
         return self._ask_together_or_alone(self._specs[bind_key], ask)
 
+    def _has_work(self, work: Work) -> bool:
+        name = work.spec.name
+        progress = self._progress[name]
+        due = work.due or self._shelves[name].has_due()
+        if due:
+            progress.retry_is_due()
+        if due or work.pending or progress.has_due_suspect(self._clock()):
+            return True
+        if progress.nothing_is_left():
+            # Another relay may have sent what this one could not.
+            self._announcer.fine(name, "model_recovered", signal=name)
+        return False
+
     def _choice(self, name: str) -> Choice:
-        return self._shelves[name].choice(self._progress[name].avoided(self._clock()))
+        return self._shelves[name].choice(self._progress[name].avoided())
+
+    def has_suspects(self) -> bool:
+        """Whether signals are left out of bursts because they may have brought about an outage."""
+        return any(progress.avoided() for progress in self._progress.values())
 
     def count_set_aside(self) -> int:
         """How many signals wait for their next try or are parked, of all models."""
@@ -223,7 +238,8 @@ class Probe:
         self._metrics.set_set_aside(name, waiting, parked_signals)
         self._set_aside[name] = waiting + parked_signals
         self._progress[name].can_set_aside(waiting + parked_signals < self._shelves[name].most)
-        if not waiting:
+        # None waits either when the last was parked, and that is no flow.
+        if not waiting and (not parked_signals or self._progress[name].flows_again()):
             self._announcer.fine(single_signals(name), "signals_flow_again", signal=name)
 
     def _ask_together_or_alone(

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
-from relay.announce import Announcer
+from relay.announce import Announcer, single_signals
 from relay.dispatch import Dispatcher
 from relay.health import Health
 from relay.metrics import Metrics
@@ -21,7 +21,8 @@ from relay.probe import MEASURE_EVERY_SECONDS, TIDY_EVERY_SECONDS, Probe, TableE
 from relay.progress import ModelProgress
 from relay.schedule import Schedule
 from relay.shelf import Shelves
-from signalbus_core import BurstLimits, FailedSignal, Outcome, OutcomeKind, SignalBusMixin
+from relay.suspects import LONGEST_SUSPICION_SECONDS
+from signalbus_core import BurstLimits, BurstResult, FailedSignal, Outcome, OutcomeKind, SignalBusMixin
 from tests.support.clock import Clock
 
 
@@ -167,6 +168,61 @@ def test_signals_that_are_set_aside_are_shown_by_model(watched: Watched) -> None
     assert watched.gauge("signalbus_waiting_signals", "M03") == 2
     assert watched.gauge("signalbus_parked_signals", "M03") == 1
     assert watched.gauge("signalbus_parked_signals", "M04") == 0
+
+
+def test_the_last_signal_that_is_parked_is_no_flow_and_a_sent_or_discarded_one_is(
+    watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    def look() -> list[str]:
+        watched.clock.now += MEASURE_EVERY_SECONDS
+        watched.probe.run_once()
+        return [record.action for record in caplog.records if record.action == "signals_flow_again"]
+
+    caplog.set_level(logging.INFO)
+    watched.probe.run_once()
+    watched.execute("INSERT INTO m03 SELECT n, 'a' FROM generate_series(1, 2) n")
+    watched.probe._announcer.trouble(single_signals("M03"), "signals_set_aside", "1 cannot be sent")
+    watched.shelves["M03"].put([FailedSignal((1, "a"), REFUSED)], counted=True)
+    assert look() == []
+    watched.execute("UPDATE signalbus_parked SET next_try_at = NULL")
+    assert look() == []
+    progress = watched.progress["M03"]
+    progress.retry_is_due()
+    progress.finished(progress.plan(0.0), BurstResult(selected=1, sent=1), now=0.0)
+    assert look() == ["signals_flow_again"]
+
+    watched.probe._announcer.trouble(single_signals("M03"), "signals_set_aside", "1 cannot be sent")
+    progress.finished(progress.plan(0.0), BurstResult(1, failed=(FailedSignal((2, "a"), REFUSED),)), now=0.0)
+    assert look() == ["signals_flow_again"]
+    watched.execute("DELETE FROM signalbus_parked")
+    assert look() == ["signals_flow_again"] * 2
+
+
+def test_the_trouble_of_a_model_is_over_when_another_relay_has_emptied_it(
+    watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    watched.execute("INSERT INTO m03 VALUES (1, 'a')")
+    watched.probe._announcer.trouble("M03", "model_failing", "no answer")
+    watched.probe.run_once()
+    assert "model_recovered" not in [record.action for record in caplog.records]
+    watched.execute("DELETE FROM m03")
+    watched.probe.run_once()
+    assert [record.action for record in caplog.records][-1] == "model_recovered"
+
+
+def test_a_suspect_is_work_when_its_time_has_come_and_is_not_forgotten_until_then(watched: Watched) -> None:
+    watched.probe.run_once()
+    watched.execute("INSERT INTO m02 VALUES (1, 'a')")
+    progress = watched.progress["M02"]
+    no_answer = FailedSignal((1,), Outcome(OutcomeKind.UNKNOWN, "no answer"))
+    progress.finished(progress.plan(0.0), BurstResult(selected=1, failed=(no_answer,)), now=watched.clock.now)
+    assert not watched.probe.run_once()
+    assert watched.probe.has_suspects()
+    watched.clock.now += LONGEST_SUSPICION_SECONDS
+    assert watched.probe.run_once()
+    assert watched.dispatcher.take(0) == "M02"
+    assert progress.plan(watched.clock.now).suspect == (1,)
 
 
 def test_a_dropped_table_does_not_hide_the_other_models(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
