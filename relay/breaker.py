@@ -5,7 +5,7 @@ While it is open, failed attempts do not count, so that a faulty release parks n
 
 from __future__ import annotations
 
-from signalbus_core import BurstResult
+from signalbus_core import BurstResult, Key
 
 #: So many signals have to fail, with no more than as many sent beside them, before the fault is looked for elsewhere.
 #: Larger: a faulty release costs more signals an attempt; smaller: a few bad signals in a row look like a faulty one.
@@ -17,15 +17,18 @@ class Breaker:
 
     def __init__(self) -> None:
         self.is_open = False
-        self._failed_in_a_row = 0
+        self._failed: set[Key] = set()
 
-    def record(self, result: BurstResult) -> None:
-        """Learn from a burst that was no outage."""
-        faults = sum(not failed.outcome.is_of_destination for failed in result.failed)
-        if result.sent > faults:
-            self._failed_in_a_row = 0
+    def record(self, result: BurstResult, *, is_retry: bool = False) -> None:
+        """Learn from a burst that was no outage.
+
+        :param is_retry: of signals that failed before. When they fail again, that tells nothing of others.
+        """
+        faults = {failed.key for failed in result.failed if not failed.outcome.is_of_destination}
+        if result.sent > len(faults):
+            self._failed.clear()
             self.is_open = False
-            return
-        self._failed_in_a_row += faults
-        if self._failed_in_a_row >= MANY_FAILURES:
-            self.is_open = True
+        elif not is_retry and not self.is_open:
+            # Signals are counted, not attempts: one bad signal that is tried for ever is still one.
+            self._failed |= faults
+            self.is_open = len(self._failed) >= MANY_FAILURES

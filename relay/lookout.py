@@ -77,7 +77,8 @@ class Lookout:
         self._health.beat(self.name)
         found = self._probe.run_once()
         active = self._dispatcher.was_active()
-        if active or self._dispatcher.is_busy():
+        # A suspect that is being tried is no progress, however long its try takes.
+        if active or (found and self._dispatcher.is_busy()):
             self._last_activity = self._clock()
         if self._until_empty:
             self._end_when_empty(found)
@@ -87,7 +88,7 @@ class Lookout:
         return self._backoff.failed()
 
     def _end_when_empty(self, found: bool) -> None:
-        if not found and self._dispatcher.is_idle():
+        if not found and self._dispatcher.is_idle() and not self._probe.has_suspects():
             waiting = self._probe.count_set_aside()
             if waiting:
                 self._request_stop(StopRequest(f"{waiting} signals could not be sent", EXIT_RUNTIME))

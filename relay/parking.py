@@ -2,6 +2,9 @@
 
 A signal that its destination refused waits for the destination, and is never parked. One that is at fault itself is
 tried again, later each time, and in the end parked. Nothing is ever discarded.
+
+Attempts are those in a row of one kind: refused by the destination, or at fault itself. When the kind changes, the
+count begins anew, so that no attempt at which the destination refused brings a signal nearer to being parked.
 """
 
 from __future__ import annotations
@@ -21,6 +24,10 @@ LONGEST_FAULT_WAIT_SECONDS = 600.0
 
 #: So many attempts, and a signal that is at fault is parked: with the waits between them, after half an hour or more.
 PARK_AFTER = 12
+
+
+#: The classes of failures that are the destination's.
+OF_DESTINATION = frozenset({"returned", "nacked", "refused", "silent"})
 
 
 @dataclass(frozen=True)
@@ -46,14 +53,22 @@ class ParkingRules:
         self._refused = Backoff(1.0, LONGEST_REFUSED_WAIT_SECONDS, **arguments)
         self._fault = Backoff(1.0, LONGEST_FAULT_WAIT_SECONDS, **arguments)
 
-    def after(self, attempts_before: int, outcome: Outcome, *, counted: bool) -> Step:
+    def after(self, attempts_before: int, class_before: str, outcome: Outcome, *, counted: bool) -> Step:
         """What follows from one more failed attempt.
 
+        :param attempts_before: how many attempts are noted of the signal.
+        :param class_before: the cause of the last of them; empty when there is none.
         :param counted: False while so much fails that the fault cannot be the signal's: the attempt does not count.
         """
-        attempts = attempts_before + 1 if counted else attempts_before
+        before = attempts_before if _is_of_one_kind(class_before, outcome) else 0
+        attempts = before + 1 if counted else before
         if outcome.is_of_destination:
-            return Step(attempts, self._refused.wait_seconds(attempts_before + 1))
+            return Step(attempts, self._refused.wait_seconds(before + 1))
         if attempts >= self.park_after:
             return Step(attempts, None)
-        return Step(attempts, self._fault.wait_seconds(attempts_before + 1))
+        return Step(attempts, self._fault.wait_seconds(before + 1))
+
+
+def _is_of_one_kind(class_before: str, outcome: Outcome) -> bool:
+    # A sender of another broker may have causes of its own.
+    return class_before == outcome.cause or (class_before in OF_DESTINATION) == outcome.is_of_destination

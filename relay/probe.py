@@ -13,13 +13,15 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from sqlalchemy.engine import Engine
-from sqlalchemy.exc import DBAPIError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, ProgrammingError, SQLAlchemyError
 
 from signalbus_core import (
     BurstLimits,
     Choice,
     Measurement,
     SignalSpec,
+    Work,
+    error_text,
     find_work,
     measure,
     parked_table_of,
@@ -94,6 +96,7 @@ class Probe:
         self.database_is_up = False
         self._verified: set[str | None] = set()
         self._measured = dict.fromkeys(engines, float("-inf"))
+        self._looked = dict.fromkeys(engines, float("-inf"))
         self._tidied = dict.fromkeys(engines, float("-inf"))
         self._set_aside: dict[str, int] = {}
         self._has_parked_table: dict[str | None, bool] = {}
@@ -112,12 +115,13 @@ class Probe:
             thing = "Database" if bind_key is None else f"Database (bind {bind_key!r})"
             try:
                 self._verify(bind_key, engine)
-                self._tidy(bind_key, engine)
+                self._look_for_parked_table(bind_key, engine)
                 found += self._find(bind_key, engine)
                 self._measure(bind_key, engine)
+                self._tidy(bind_key)
             except SQLAlchemyError as error:
                 unsure = True
-                reason = _reason(error)
+                reason = error_text(error)
                 down.append(f"{thing}: {reason}")
                 self._announcer.trouble(thing, "database_down", reason)
             else:
@@ -145,21 +149,14 @@ class Probe:
             raise TableError("\n".join(problems))
         self._verified.add(bind_key)
 
-    def _tidy(self, bind_key: str | None, engine: Engine) -> None:
-        now = self._clock()
-        if now - self._tidied[bind_key] < TIDY_EVERY_SECONDS:
-            return
-        self._look_for_parked_table(bind_key, engine)
-        for spec in self._specs[bind_key]:
-            if self._set_aside.get(spec.name):
-                with self._hiding_no_other(spec):
-                    self._shelves[spec.name].tidy()
-        self._tidied[bind_key] = now
-
     def _look_for_parked_table(self, bind_key: str | None, engine: Engine) -> None:
+        now = self._clock()
+        if now - self._looked[bind_key] < TIDY_EVERY_SECONDS:
+            return
         table = parked_table_of(self._specs[bind_key][0])
         with transaction(engine, PROBE_LIMITS) as connection:
             problem = parked_table_problem(connection, table)
+        self._looked[bind_key] = now
         self._shelves.use_table(bind_key, problem is None)
         if self._has_parked_table.get(bind_key, True) != (problem is None):
             if problem is None:
@@ -175,19 +172,46 @@ class Probe:
                 )
         self._has_parked_table[bind_key] = problem is None
 
+    def _tidy(self, bind_key: str | None) -> None:
+        # Last, and one model at a time: a note that cannot be read must not keep signals from being found.
+        now = self._clock()
+        if now - self._tidied[bind_key] < TIDY_EVERY_SECONDS:
+            return
+        self._tidied[bind_key] = now
+        for spec in self._specs[bind_key]:
+            if self._set_aside.get(spec.name):
+                thing = f"{spec.name}, what is noted of its signals"
+                with self._hiding_no_other(spec, thing):
+                    self._shelves[spec.name].tidy()
+                    self._announcer.fine(thing, "model_recovered", signal=spec.name)
+
     def _find(self, bind_key: str | None, engine: Engine) -> list[str]:
         def ask(specs: Sequence[SignalSpec]) -> list[str]:
             with transaction(engine, PROBE_LIMITS) as connection:
                 work = find_work(connection, specs, {spec.name: self._choice(spec.name) for spec in specs})
-            for one in work:
-                if one.due or self._shelves[one.spec.name].has_due():
-                    self._progress[one.spec.name].retry_is_due()
-            return [one.spec.name for one in work if one.pending or one.due or self._shelves[one.spec.name].has_due()]
+            return [one.spec.name for one in work if self._has_work(one)]
 
         return self._ask_together_or_alone(self._specs[bind_key], ask)
 
+    def _has_work(self, work: Work) -> bool:
+        name = work.spec.name
+        progress = self._progress[name]
+        due = work.due or self._shelves[name].has_due()
+        if due:
+            progress.retry_is_due()
+        if due or work.pending or progress.has_due_suspect(self._clock()):
+            return True
+        if progress.nothing_is_left():
+            # Another relay may have sent what this one could not.
+            self._announcer.fine(name, "model_recovered", signal=name)
+        return False
+
     def _choice(self, name: str) -> Choice:
-        return self._shelves[name].choice(self._progress[name].avoided(self._clock()))
+        return self._shelves[name].choice(self._progress[name].avoided())
+
+    def has_suspects(self) -> bool:
+        """Whether signals are left out of bursts because they may have brought about an outage."""
+        return any(progress.avoided() for progress in self._progress.values())
 
     def count_set_aside(self) -> int:
         """How many signals wait for their next try or are parked, of all models."""
@@ -214,7 +238,8 @@ class Probe:
         self._metrics.set_set_aside(name, waiting, parked_signals)
         self._set_aside[name] = waiting + parked_signals
         self._progress[name].can_set_aside(waiting + parked_signals < self._shelves[name].most)
-        if not waiting:
+        # None waits either when the last was parked, and that is no flow.
+        if not waiting and (not parked_signals or self._progress[name].flows_again()):
             self._announcer.fine(single_signals(name), "signals_flow_again", signal=name)
 
     def _ask_together_or_alone(
@@ -226,7 +251,7 @@ class Probe:
             if not _concerns_one_table(error):
                 raise
             # Perhaps it is the table of parked signals that is gone.
-            self._tidied[specs[0].bind_key] = float("-inf")
+            self._looked[specs[0].bind_key] = float("-inf")
             answers: list[T] = []
             for spec in specs:
                 with self._hiding_no_other(spec):
@@ -234,14 +259,17 @@ class Probe:
             return answers
 
     @contextmanager
-    def _hiding_no_other(self, spec: SignalSpec) -> Iterator[None]:
-        """A table that was dropped, altered or locked is told of; the others are looked at all the same."""
+    def _hiding_no_other(self, spec: SignalSpec, thing: str | None = None) -> Iterator[None]:
+        """A table that was dropped, altered or locked is told of; the others are looked at all the same.
+
+        :param thing: what the trouble is with; the model when not given.
+        """
         try:
             yield
         except DBAPIError as error:
             if not _concerns_one_table(error):
                 raise
-            self._announcer.trouble(spec.name, "model_failing", _reason(error), signal=spec.name)
+            self._announcer.trouble(thing or spec.name, "model_failing", error_text(error), signal=spec.name)
 
     def _lag_seconds(self, name: str, head: str | None, now: float) -> float:
         """For how long the oldest signal has been seen at the head of its table."""
@@ -256,14 +284,9 @@ class Probe:
 
 
 def _concerns_one_table(error: DBAPIError) -> bool:
-    """Whether a table is to blame, because it is dropped, altered or locked, and not the database."""
-    if isinstance(error, ProgrammingError):
+    """Whether a table or a row is to blame, because it is dropped, altered, locked or no good, and not the database."""
+    if isinstance(error, (ProgrammingError, DataError)):
         return True
     # psycopg2 and psycopg name it differently.
     code = getattr(error.orig, "pgcode", None) or getattr(error.orig, "sqlstate", None)
     return bool(code == LOCK_NOT_AVAILABLE)
-
-
-def _reason(error: SQLAlchemyError) -> str:
-    cause = getattr(error, "orig", None) or error
-    return " ".join(str(cause).split()) or type(cause).__name__

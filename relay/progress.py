@@ -25,12 +25,14 @@ class BurstPlan:
     :param avoid: signals to leave out.
     :param rehearse: make sure first that signals can be deleted.
     :param retry: try signals again that were set aside and whose time has come.
+    :param suspect: try this signal alone, to find out whether an outage was its own.
     """
 
     limit: int
     avoid: tuple[Key, ...]
     rehearse: bool
     retry: bool = False
+    suspect: Key | None = None
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Verdict:
     :param trouble: what is wrong with the model as a whole, for people; None when nothing is.
     :param failed: signals to set aside.
     :param counted: whether their attempts count.
+    :param recovered: signals were sent, and no trouble of the model is left.
     """
 
     more: bool
@@ -49,6 +52,7 @@ class Verdict:
     trouble: str | None = None
     failed: tuple[FailedSignal, ...] = ()
     counted: bool = True
+    recovered: bool = False
 
 
 class ModelProgress:
@@ -61,15 +65,42 @@ class ModelProgress:
         self._suspects = suspects or Suspects()
         self._breaker = Breaker()
         self._size = BurstSize(spec.burst_count)
+        # Of their own: healthy traffic would make retries large again before they are halved down to the one to blame.
+        self._retry_size = BurstSize(spec.burst_count)
         # The first burst, and the first one after a failed delete, makes sure that signals can be deleted.
         self._rehearse = True
         self._retry_is_due = False
         self._is_full = False
+        self._suspect_was_last = False
+        self._flows_again = False
 
-    def avoided(self, now: float) -> list[Key]:
-        """Signals that no burst takes at the moment."""
+    def avoided(self) -> list[Key]:
+        """Suspects; the bursts of other signals leave them out."""
         with self._lock:
-            return self._suspects.keys(now)
+            return self._suspects.keys()
+
+    def has_due_suspect(self, now: float) -> bool:
+        """Whether a suspect can be tried again."""
+        with self._lock:
+            return self._suspects.has_due(now)
+
+    def is_gone(self, key: Key) -> None:
+        """A signal is not in its table any more."""
+        with self._lock:
+            self._suspects.answered([key])
+
+    def nothing_is_left(self) -> bool:
+        """The model has nothing to send; return whether that ends what was wrong with it."""
+        with self._lock:
+            is_over = not self._breaker.is_open and not self._suspects.keys()
+            if is_over:
+                self._backoff.succeeded()
+            return is_over
+
+    def flows_again(self) -> bool:
+        """Whether the last that is known of signals that were set aside is that some were sent."""
+        with self._lock:
+            return self._flows_again
 
     def retry_is_due(self) -> None:
         """Signals that were set aside can be tried again."""
@@ -83,41 +114,70 @@ class ModelProgress:
 
     def plan(self, now: float) -> BurstPlan:
         with self._lock:
+            # In turns: suspects whose tries take long must not keep the others waiting.
+            suspect = None if self._suspect_was_last else self._suspects.take_due(now)
+            self._suspect_was_last = suspect is not None
+            if suspect is not None:
+                return BurstPlan(1, (), self._rehearse, suspect=suspect)
             retry, self._retry_is_due = self._retry_is_due, False
-            return BurstPlan(self._size.limit, tuple(self._suspects.keys(now)), self._rehearse, retry)
+            size = self._retry_size if retry else self._size
+            return BurstPlan(size.limit, tuple(self._suspects.keys()), self._rehearse, retry)
 
     def finished(self, plan: BurstPlan, result: BurstResult, now: float) -> Verdict:
         """Learn from a burst that came to its end, whatever became of its signals."""
         with self._lock:
-            if result.is_outage or result.failed_whole or not plan.retry:
-                self._size.record(result)
-            answered = [one for one in result.failed if not one.outcome.is_unanswered]
-            self._suspects.answered([one.key for one in answered])
-            if result.sent:
-                self._rehearse = False
-                self._backoff.succeeded()
+            answered = tuple(one for one in result.failed if not one.outcome.is_unanswered)
+            self._learn(plan, result, [one.key for one in answered])
             if result.failed_whole:
                 # Halved, the next burst is one step nearer to the signal that is to blame.
                 return Verdict(more=True)
             if result.is_outage:
-                if result.selected == 1 and result.failed:
-                    self._suspects.was_alone(result.failed[0].key, now)
-                return Verdict(False, self._backoff.failed(), trouble=_trouble(result), failed=tuple(answered))
-            self._breaker.record(result)
+                return self._outage(plan, result, answered, now)
+            self._breaker.record(result, is_retry=plan.retry)
             if self._breaker.is_open:
                 text = f"too much fails at once; nothing is parked until signals are sent again: {_trouble(result)}"
-                return Verdict(False, self._backoff.failed(), text, tuple(answered), counted=False)
-            if answered and self._is_full:
+                return Verdict(False, self._backoff.failed(), text, answered, counted=False)
+            # Those that are tried again have their place; a new next try lets others have their turn.
+            if answered and self._is_full and not plan.retry:
                 text = f"so many signals are set aside that no more can be: {_trouble(result)}"
                 return Verdict(False, self._backoff.failed(), text)
-        more = plan.retry or result.selected == plan.limit
-        return Verdict(more, failed=tuple(answered))
+            if result.selected and not result.sent and not result.failed:
+                # The send method told nothing of its signals: at once they would only be sent once more.
+                return Verdict(False, self._backoff.failed(), _trouble(result))
+            is_alone = plan.retry or plan.suspect is not None
+            more = is_alone or result.selected == plan.limit or self._suspects.has_due(now)
+            return Verdict(more, failed=answered, recovered=result.sent > 0 and not self._suspects.keys())
+
+    def _learn(self, plan: BurstPlan, result: BurstResult, answered: list[Key]) -> None:
+        self._suspects.answered(answered)
+        if plan.suspect is None:
+            (self._retry_size if plan.retry else self._size).record(result)
+        if result.sent:
+            self._rehearse = False
+            self._backoff.succeeded()
+            if plan.suspect is not None:
+                self._suspects.answered([plan.suspect])
+        if answered:
+            self._flows_again = False
+        elif result.sent and plan.retry:
+            self._flows_again = True
+
+    def _outage(self, plan: BurstPlan, result: BurstResult, answered: tuple[FailedSignal, ...], now: float) -> Verdict:
+        if result.selected == 1 and result.failed:
+            self._suspects.was_alone(result.failed[0].key, now)
+        if plan.suspect is not None and not self._backoff.failures:
+            # Others are sent meanwhile: the outage is the suspect's own, and holds up nobody.
+            return Verdict(more=True, trouble=_trouble(result))
+        self._size.shrink()
+        self._retry_size.shrink()
+        return Verdict(False, self._backoff.failed(), trouble=_trouble(result), failed=answered)
 
     def interrupted(self, error: Exception) -> Verdict:
         """Learn from a burst that the database, or the burst's own rules, did not let come to its end."""
         text = str(error) if isinstance(error, BurstError) else error_text(error)
         with self._lock:
             self._size.shrink()
+            self._retry_size.shrink()
             self._rehearse = True
             return Verdict(more=False, wait_seconds=self._backoff.failed(), trouble=text)
 

@@ -15,7 +15,7 @@ from flask import Flask
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from signalbus_core import BurstError, BurstLimits, BurstResult, SignalBus, SignalSpec, send_burst
+from signalbus_core import BurstError, BurstLimits, BurstResult, Key, SignalBus, SignalSpec, send_burst
 
 from .announce import Announcer, single_signals
 from .broker import BrokerLink
@@ -107,45 +107,60 @@ class Worker:
     def _send_burst(self, progress: ModelProgress) -> tuple[Verdict, bool]:
         name = progress.spec.name
         sent = False
+        plan = progress.plan(self._clock())
         try:
-            plan = progress.plan(self._clock())
-            result = self._try_burst(progress.spec, plan)
+            keys = self._keys_to_try_again(name, plan)
+            result = self._try_burst(progress.spec, plan, keys)
+        except (BurstError, SQLAlchemyError) as error:
+            self._metrics.burst_failed(name, possible_duplicates=error.sent if isinstance(error, BurstError) else 0)
+            verdict = progress.interrupted(error)
+        else:
             sent = result.sent > 0
             self._metrics.burst_finished(name, result)
             _log_burst(progress.spec, result)
             verdict = progress.finished(plan, result, self._clock())
-            self._set_aside(name, verdict)
-        except BurstError as error:
-            self._metrics.burst_failed(name, possible_duplicates=error.sent)
-            verdict = progress.interrupted(error)
-        except SQLAlchemyError as error:
-            self._metrics.burst_failed(name)
-            verdict = progress.interrupted(error)
+            try:
+                self._note(progress, plan, keys or (), result, verdict)
+            except SQLAlchemyError as error:
+                # The burst itself is over, and counted.
+                verdict = progress.interrupted(error)
         if verdict.trouble is not None:
             self._announcer.trouble(name, "model_failing", verdict.trouble, signal=name)
-        elif sent:
+        elif verdict.recovered:
             self._announcer.fine(name, "model_recovered", signal=name)
         return verdict, sent
 
-    def _try_burst(self, spec: SignalSpec, plan: BurstPlan) -> BurstResult:
-        shelf = self._shelves[spec.name]
-        keys = shelf.due(plan.limit) if plan.retry else ()
-        if plan.retry and not keys:
+    def _keys_to_try_again(self, name: str, plan: BurstPlan) -> tuple[Key, ...] | None:
+        """The signals that the burst is for; None when it is an ordinary one."""
+        if plan.suspect is not None:
+            return (plan.suspect,)
+        return self._shelves[name].due(plan.limit, plan.avoid) if plan.retry else None
+
+    def _try_burst(self, spec: SignalSpec, plan: BurstPlan, keys: tuple[Key, ...] | None) -> BurstResult:
+        if keys == ():
             # Another relay was faster.
             return BurstResult(selected=0)
+        shelf = self._shelves[spec.name]
         with self._app.app_context():
             session = cast(Session, self._bus.db.session())
-            result = send_burst(
+            return send_burst(
                 session,
                 spec,
                 limit=plan.limit,
-                choice=shelf.retry(keys) if plan.retry else shelf.choice(plan.avoid),
+                choice=shelf.choice(plan.avoid) if keys is None else shelf.retry(keys),
                 limits=self._limits,
                 rehearse=plan.rehearse,
             )
-        if plan.retry and not result.is_outage and not result.failed_whole:
-            shelf.retried(keys, result.failed)
-        return result
+
+    def _note(
+        self, progress: ModelProgress, plan: BurstPlan, keys: tuple[Key, ...], result: BurstResult, verdict: Verdict
+    ) -> None:
+        name = progress.spec.name
+        if plan.suspect is not None and not result.selected and not self._shelves.any_left(name, keys):
+            progress.is_gone(plan.suspect)
+        if keys and not result.is_outage and not result.failed_whole:
+            self._shelves[name].retried(keys, result)
+        self._set_aside(name, verdict)
 
     def _set_aside(self, name: str, verdict: Verdict) -> None:
         if not verdict.failed:

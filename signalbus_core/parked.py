@@ -120,12 +120,12 @@ class Noted:
 
     :param text: its key as text.
     :param attempts: 0 when it has not failed before.
-    :param error_class: of the last failure, None when there was none.
+    :param error_class: of the last failure; empty when there was none.
     """
 
     text: str
     attempts: int
-    error_class: str | None
+    error_class: str
 
 
 def noted_so_far(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> dict[Key, Noted]:
@@ -134,7 +134,7 @@ def noted_so_far(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) 
     key_text = text_of_key(spec)
     same = and_(table.c.table_name == spec.table.fullname, table.c.key == key_text)
     rows = connection.execute(
-        select(key_text, func.coalesce(table.c.attempts, 0), table.c.error_class, *spec.primary_key)
+        select(key_text, func.coalesce(table.c.attempts, 0), func.coalesce(table.c.error_class, ""), *spec.primary_key)
         .select_from(spec.table.outerjoin(table, same))
         .where(has_key(spec, connection.dialect, keys))
     )

@@ -190,8 +190,16 @@ def test_a_failure_is_noted_with_its_times_and_its_reason(outbox: Outbox) -> Non
     assert (first.error_class, first.error_text) == ("returned", "312 NO_ROUTE")
     assert first.next_try_at is not None
     assert 99 < (first.next_try_at - first.last_failed_at).total_seconds() < 101
-    assert (second.attempts, second.first_failed_at, second.error_class) == (2, first.first_failed_at, "error")
+    assert (second.attempts, second.first_failed_at, second.error_class) == (1, first.first_failed_at, "error")
     assert second.last_failed_at > first.last_failed_at
+
+
+def test_attempts_at_a_refusing_destination_do_not_bring_a_signal_nearer_to_being_parked(outbox: Outbox) -> None:
+    outbox.write(7)
+    shelf = outbox.shelf(park_after=2)
+    for outcome in (REFUSED, REFUSED, RAISED):
+        assert shelf.put([failed(7, outcome)], counted=True) == []
+    assert shelf.put([failed(7, RAISED)], counted=True) == [(7,)]
 
 
 def test_a_signal_waits_until_its_time_has_come(outbox: Outbox) -> None:

@@ -9,10 +9,9 @@ INVALID = Outcome(OutcomeKind.INVALID, "no body")
 REFUSED = Outcome(OutcomeKind.REFUSED, "312 NO_ROUTE", cause="returned")
 
 
-def burst(sent: int, failed: int, outcome: Outcome = INVALID) -> BurstResult:
-    return BurstResult(
-        selected=sent + failed, sent=sent, failed=tuple(FailedSignal((n,), outcome) for n in range(failed))
-    )
+def burst(sent: int, failed: int, outcome: Outcome = INVALID, first: int = 0) -> BurstResult:
+    failures = tuple(FailedSignal((key,), outcome) for key in range(first, first + failed))
+    return BurstResult(selected=sent + failed, sent=sent, failed=failures)
 
 
 def test_a_few_bad_signals_among_good_ones_leave_it_closed() -> None:
@@ -28,13 +27,31 @@ def test_a_burst_in_which_most_fails_opens_it() -> None:
     assert breaker.is_open
 
 
-def test_single_failures_open_it_when_many_come_in_a_row() -> None:
+def test_single_failures_open_it_when_many_signals_fail_in_a_row() -> None:
     breaker = Breaker()
-    for _ in range(MANY_FAILURES - 1):
-        breaker.record(burst(0, 1))
+    for number in range(MANY_FAILURES - 1):
+        breaker.record(burst(0, 1, first=number))
         assert not breaker.is_open
-    breaker.record(burst(0, 1))
+    breaker.record(burst(0, 1, first=MANY_FAILURES))
     assert breaker.is_open
+
+
+def test_one_signal_does_not_open_it_however_often_it_fails() -> None:
+    breaker = Breaker()
+    for _ in range(10 * MANY_FAILURES):
+        breaker.record(burst(0, 1))
+    assert not breaker.is_open
+
+
+def test_retries_do_not_open_it_and_close_it_when_they_are_sent() -> None:
+    breaker = Breaker()
+    breaker.record(burst(0, MANY_FAILURES), is_retry=True)
+    assert not breaker.is_open
+    breaker.record(burst(0, MANY_FAILURES))
+    breaker.record(burst(0, 1), is_retry=True)
+    assert breaker.is_open
+    breaker.record(burst(1, 0), is_retry=True)
+    assert not breaker.is_open
 
 
 def test_a_signal_that_is_sent_closes_it() -> None:

@@ -82,6 +82,13 @@ def test_signals_without_an_answer_may_be_duplicates(metrics: Metrics) -> None:
     assert value(metrics, 'signalbus_possible_duplicates_total{signal="A"}') == 5
 
 
+def test_signals_that_were_never_sent_cannot_be_duplicates(metrics: Metrics) -> None:
+    failed = FailedSignal((1,), Outcome(OutcomeKind.UNKNOWN, "not sent: no time was left"))
+    metrics.burst_finished("A", BurstResult(selected=1, failed=(failed,)))
+    assert value(metrics, 'signalbus_possible_duplicates_total{signal="A"}') == 0
+    assert value(metrics, 'signalbus_publish_failures_total{reason="unknown",signal="A"}') == 1
+
+
 def test_exactly_one_state_is_set(metrics: Metrics) -> None:
     metrics.set_relay_state("running")
     states = {

@@ -9,7 +9,15 @@ import pytest
 from relay.pacing import Backoff
 from relay.progress import ModelProgress
 from relay.suspects import Suspects
-from signalbus_core import BurstError, BurstResult, FailedSignal, Outcome, OutcomeKind, SignalSpec
+from signalbus_core import (
+    BurstError,
+    BurstResult,
+    FailedSignal,
+    Outcome,
+    OutcomeKind,
+    PartialDeliveryError,
+    SignalSpec,
+)
 
 UNKNOWN = Outcome(OutcomeKind.UNKNOWN, "no answer")
 REFUSED = Outcome(OutcomeKind.REFUSED, "312 NO_ROUTE", cause="returned")
@@ -141,8 +149,68 @@ def test_an_exception_that_tells_of_an_outage_is_one(progress: ModelProgress) ->
 def test_a_signal_that_is_alone_in_an_outage_is_avoided_by_the_next_burst(progress: ModelProgress) -> None:
     progress.finished(progress.plan(0.0), result(1, 0, (1, UNKNOWN)), now=0.0)
     assert progress.plan(0.0).avoid == ((1,),)
-    assert progress.avoided(now=0.0) == [(1,)]
-    assert progress.plan(30.0).avoid == ()
+    assert progress.avoided() == [(1,)]
+
+
+def test_a_suspect_is_tried_again_alone_and_in_turns_with_the_others(progress: ModelProgress) -> None:
+    for key in (1, 2):
+        progress.finished(progress.plan(0.0), result(1, 0, (key, UNKNOWN)), now=0.0)
+    assert progress.has_due_suspect(2.0)
+    plans = [progress.plan(2.0) for _ in range(4)]
+    assert [plan.suspect for plan in plans] == [(1,), None, (2,), None]
+    assert plans[0].limit == 1
+    assert plans[1].avoid == ((1,), (2,))
+
+
+def test_the_outage_of_a_suspect_holds_up_nobody_while_others_are_sent(progress: ModelProgress) -> None:
+    progress.finished(progress.plan(0.0), result(1, 0, (1, UNKNOWN)), now=0.0)
+    for now in (2.0, 6.0, 14.0):
+        sent = progress.finished(progress.plan(now - 0.1), result(8, 8), now)
+        assert sent.trouble is None
+        assert not sent.recovered, "a suspicion is left"
+        size = progress.plan(now - 0.1).limit
+        plan = progress.plan(now)
+        assert plan.suspect == (1,)
+        verdict = progress.finished(plan, result(1, 0, (1, UNKNOWN)), now)
+        assert verdict.trouble is not None
+        assert (verdict.more, verdict.wait_seconds) == (True, 0.0)
+        assert progress.plan(now).limit == size
+
+
+def test_the_outage_of_a_suspect_waits_like_any_other_while_nothing_is_sent(progress: ModelProgress) -> None:
+    progress.finished(progress.plan(0.0), result(1, 0, (1, UNKNOWN)), now=0.0)
+    verdict = progress.finished(progress.plan(2.0), result(1, 0, (1, UNKNOWN)), now=2.0)
+    assert verdict.wait_seconds > 0
+
+
+@pytest.mark.parametrize("answer", ["sent", "refused"])
+def test_a_suspect_that_is_answered_for_ends_the_trouble(progress: ModelProgress, answer: str) -> None:
+    progress.finished(progress.plan(0.0), result(1, 0, (1, UNKNOWN)), now=0.0)
+    assert not progress.nothing_is_left()
+    plan = progress.plan(2.0)
+    verdict = progress.finished(plan, result(1, 1) if answer == "sent" else result(1, 0, (1, REFUSED)), now=2.0)
+    assert progress.avoided() == []
+    assert verdict.recovered == (answer == "sent")
+    assert progress.nothing_is_left()
+
+
+def test_a_suspect_that_is_gone_is_none_any_more(progress: ModelProgress) -> None:
+    progress.finished(progress.plan(0.0), result(1, 0, (1, UNKNOWN)), now=0.0)
+    progress.is_gone((1,))
+    assert progress.avoided() == []
+
+
+def test_a_model_whose_signals_all_fail_is_not_well_because_nothing_is_left_to_try(progress: ModelProgress) -> None:
+    progress.finished(progress.plan(0.0), result(8, 0, *[(n, INVALID) for n in range(8)]), now=0.0)
+    assert not progress.nothing_is_left()
+
+
+def test_an_emptied_model_waits_as_briefly_after_its_next_outage_as_after_the_first(progress: ModelProgress) -> None:
+    outage = result(2, 0, (1, UNKNOWN), (2, UNKNOWN))
+    first = progress.finished(progress.plan(0.0), outage, now=0.0).wait_seconds
+    progress.finished(progress.plan(0.0), outage, now=0.0)
+    assert progress.nothing_is_left()
+    assert progress.finished(progress.plan(0.0), outage, now=0.0).wait_seconds == first
 
 
 def test_too_many_failures_at_once_back_off_and_do_not_count(progress: ModelProgress) -> None:
@@ -178,6 +246,68 @@ def test_when_no_more_can_be_set_aside_the_model_waits_as_a_whole(progress: Mode
     assert verdict.wait_seconds > 0
     assert verdict.failed == ()
     assert "no more can be" in (verdict.trouble or "")
+
+
+def test_when_no_more_can_be_set_aside_failed_retries_are_still_noted(progress: ModelProgress) -> None:
+    progress.can_set_aside(False)
+    progress.retry_is_due()
+    verdict = progress.finished(progress.plan(0.0), result(1, 0, (1, REFUSED)), now=0.0)
+    assert [failed.key for failed in verdict.failed] == [(1,)]
+    assert verdict.wait_seconds == 0.0
+
+
+def test_retries_that_failed_as_a_whole_are_halved_whatever_the_traffic(progress: ModelProgress) -> None:
+    limits = []
+    for _ in range(4):
+        progress.retry_is_due()
+        plan = progress.plan(0.0)
+        limits.append(plan.limit)
+        if plan.limit > 1:
+            progress.finished(plan, result(plan.limit, error=ValueError("bad")), now=0.0)
+            progress.finished(progress.plan(0.0), result(8, 8), now=0.0)
+    assert limits == [8, 4, 2, 1]
+    assert progress.plan(0.0).limit == 8
+    for _ in range(2):
+        progress.retry_is_due()
+        plan = progress.plan(0.0)
+        progress.finished(plan, result(plan.limit, plan.limit), now=0.0)
+    progress.retry_is_due()
+    assert progress.plan(0.0).limit == 4
+
+
+def test_a_bad_signal_of_a_quiet_model_counts_each_of_its_attempts(progress: ModelProgress) -> None:
+    for _ in range(12):
+        assert progress.finished(progress.plan(0.0), result(1, 0, (1, RAISED)), now=0.0).counted
+        progress.retry_is_due()
+
+
+def test_bad_signals_among_healthy_traffic_count_each_of_their_attempts(progress: ModelProgress) -> None:
+    five = [(key, INVALID) for key in range(5)]
+    for _ in range(12):
+        progress.finished(progress.plan(0.0), result(8, 8), now=0.0)
+        progress.retry_is_due()
+        assert progress.finished(progress.plan(0.0), result(5, 0, *five), now=0.0).counted
+
+
+@pytest.mark.parametrize("burst_count", [1, 8])
+def test_a_send_method_that_tells_nothing_of_its_signals_waits(burst_count: int) -> None:
+    spec = SignalSpec(model=object, name="S", burst_count=burst_count, bind_key=None, send_one=print, send_many=None)
+    progress = ModelProgress(spec)
+    silent = result(1, error=PartialDeliveryError(delivered=[]))
+    verdict = progress.finished(progress.plan(0.0), silent, now=0.0)
+    assert not verdict.more
+    assert verdict.wait_seconds > 0
+    assert verdict.trouble is not None
+
+
+def test_set_aside_signals_flow_again_when_they_are_sent_and_not_when_they_fail_once_more(
+    progress: ModelProgress,
+) -> None:
+    assert not progress.flows_again()
+    for burst, flows in ((result(1, 1), True), (result(2, 1, (1, RAISED)), False), (result(1, 1), True)):
+        progress.retry_is_due()
+        progress.finished(progress.plan(0.0), burst, now=0.0)
+        assert progress.flows_again() == flows
 
 
 def test_a_database_error_waits_and_goes_on_with_one_rehearsed_signal(progress: ModelProgress) -> None:
