@@ -44,7 +44,7 @@ class Verdict:
     :param trouble: what is wrong with the model as a whole, for people; None when nothing is.
     :param failed: signals to set aside.
     :param counted: whether their attempts count.
-    :param recovered: signals were sent, and no trouble of the model is left.
+    :param recovered: signals were sent, and no trouble of the model is left, as far as can be known.
     """
 
     more: bool
@@ -131,14 +131,15 @@ class ModelProgress:
             if result.failed_whole:
                 # Halved, the next burst is one step nearer to the signal that is to blame.
                 return Verdict(more=True)
+            # Those that are tried again have their place; a new next try lets others have their turn.
+            noted = answered if plan.retry or not self._is_full else ()
             if result.is_outage:
-                return self._outage(plan, result, answered, now)
+                return self._outage(plan, result, noted, now)
             self._breaker.record(result, is_retry=plan.retry)
             if self._breaker.is_open:
                 text = f"too much fails at once; nothing is parked until signals are sent again: {_trouble(result)}"
-                return Verdict(False, self._backoff.failed(), text, answered, counted=False)
-            # Those that are tried again have their place; a new next try lets others have their turn.
-            if answered and self._is_full and not plan.retry:
+                return Verdict(False, self._backoff.failed(), text, noted, counted=False)
+            if len(noted) < len(answered):
                 text = f"so many signals are set aside that no more can be: {_trouble(result)}"
                 return Verdict(False, self._backoff.failed(), text)
             if result.selected and not result.sent and not result.failed:
@@ -146,7 +147,12 @@ class ModelProgress:
                 return Verdict(False, self._backoff.failed(), _trouble(result))
             is_alone = plan.retry or plan.suspect is not None
             more = is_alone or result.selected == plan.limit or self._suspects.has_due(now)
-            return Verdict(more, failed=answered, recovered=result.sent > 0 and not self._suspects.keys())
+            return Verdict(more, failed=noted, recovered=result.sent > 0 and self._is_well(plan, result))
+
+    def _is_well(self, plan: BurstPlan, result: BurstResult) -> bool:
+        # While bursts still grow after an outage, the signal to blame may be among those that they have not reached.
+        has_grown = self._size.limit == self._size.largest or result.selected < plan.limit
+        return has_grown and not self._suspects.keys()
 
     def _learn(self, plan: BurstPlan, result: BurstResult, answered: list[Key]) -> None:
         self._suspects.answered(answered)
@@ -162,7 +168,7 @@ class ModelProgress:
         elif result.sent and plan.retry:
             self._flows_again = True
 
-    def _outage(self, plan: BurstPlan, result: BurstResult, answered: tuple[FailedSignal, ...], now: float) -> Verdict:
+    def _outage(self, plan: BurstPlan, result: BurstResult, noted: tuple[FailedSignal, ...], now: float) -> Verdict:
         if result.selected == 1 and result.failed:
             self._suspects.was_alone(result.failed[0].key, now)
         if plan.suspect is not None and not self._backoff.failures:
@@ -170,7 +176,7 @@ class ModelProgress:
             return Verdict(more=True, trouble=_trouble(result))
         self._size.shrink()
         self._retry_size.shrink()
-        return Verdict(False, self._backoff.failed(), trouble=_trouble(result), failed=answered)
+        return Verdict(False, self._backoff.failed(), trouble=_trouble(result), failed=noted)
 
     def interrupted(self, error: Exception) -> Verdict:
         """Learn from a burst that the database, or the burst's own rules, did not let come to its end."""

@@ -183,15 +183,23 @@ def test_the_outage_of_a_suspect_waits_like_any_other_while_nothing_is_sent(prog
     assert verdict.wait_seconds > 0
 
 
-@pytest.mark.parametrize("answer", ["sent", "refused"])
-def test_a_suspect_that_is_answered_for_ends_the_trouble(progress: ModelProgress, answer: str) -> None:
+@pytest.mark.parametrize("answer", [(), ((1, REFUSED),)], ids=["sent", "refused"])
+def test_a_suspect_that_is_answered_for_is_none_any_more(progress: ModelProgress, answer: tuple[Any, ...]) -> None:
     progress.finished(progress.plan(0.0), result(1, 0, (1, UNKNOWN)), now=0.0)
     assert not progress.nothing_is_left()
-    plan = progress.plan(2.0)
-    verdict = progress.finished(plan, result(1, 1) if answer == "sent" else result(1, 0, (1, REFUSED)), now=2.0)
+    progress.finished(progress.plan(2.0), result(1, 1 - len(answer), *answer), now=2.0)
     assert progress.avoided() == []
-    assert verdict.recovered == (answer == "sent")
     assert progress.nothing_is_left()
+
+
+def test_a_model_has_recovered_when_bursts_have_grown_back_or_nothing_is_left(progress: ModelProgress) -> None:
+    outage = result(8, 0, *[(n, UNKNOWN) for n in range(8)])
+    progress.finished(progress.plan(0.0), outage, now=0.0)
+    recovered = [progress.finished(progress.plan(0.0), result(n, n), now=0.0).recovered for n in (1, 2, 4, 8)]
+    assert recovered == [False, False, True, True]
+    progress.finished(progress.plan(0.0), outage, now=0.0)
+    progress.finished(progress.plan(0.0), result(1, 1), now=0.0)
+    assert progress.finished(progress.plan(0.0), result(1, 1), now=0.0).recovered, "there were no two"
 
 
 def test_a_suspect_that_is_gone_is_none_any_more(progress: ModelProgress) -> None:
@@ -246,6 +254,13 @@ def test_when_no_more_can_be_set_aside_the_model_waits_as_a_whole(progress: Mode
     assert verdict.wait_seconds > 0
     assert verdict.failed == ()
     assert "no more can be" in (verdict.trouble or "")
+
+
+@pytest.mark.parametrize("other", [UNKNOWN, INVALID], ids=["outage", "too much fails"])
+def test_when_no_more_can_be_set_aside_none_is_whatever_else_fails(progress: ModelProgress, other: Outcome) -> None:
+    progress.can_set_aside(False)
+    failures = [(n, other) for n in range(7)]
+    assert progress.finished(progress.plan(0.0), result(8, 0, (8, REFUSED), *failures), now=0.0).failed == ()
 
 
 def test_when_no_more_can_be_set_aside_failed_retries_are_still_noted(progress: ModelProgress) -> None:
