@@ -101,6 +101,8 @@ class Probe:
         self._set_aside: dict[str, int] = {}
         self._has_parked_table: dict[str | None, bool] = {}
         self._heads: dict[str, tuple[str, float]] = {}
+        # The models whose tables were no good in this look: what waits for a lock once need not wait again.
+        self._passed_over: set[str] = set()
 
     def run_once(self) -> bool:
         """Look at all models once.
@@ -109,6 +111,7 @@ class Probe:
         :raises TableError: a table cannot serve as an outbox.
         """
         unsure = False
+        self._passed_over.clear()
         found: list[str] = []
         down: list[str] = []
         for bind_key, engine in self._engines.items():
@@ -179,7 +182,7 @@ class Probe:
             return
         self._tidied[bind_key] = now
         for spec in self._specs[bind_key]:
-            if self._set_aside.get(spec.name):
+            if self._set_aside.get(spec.name) and spec.name not in self._passed_over:
                 thing = f"{spec.name}, what is noted of its signals"
                 with self._hiding_no_other(spec, thing):
                     self._shelves[spec.name].tidy()
@@ -229,7 +232,8 @@ class Probe:
                 measurements = measure(connection, specs, BACKLOG_COUNTED_TO, has_parked_table=has_table)
             return [(spec.name, measurement) for spec, measurement in zip(specs, measurements, strict=True)]
 
-        for name, measurement in self._ask_together_or_alone(self._specs[bind_key], ask):
+        specs = [spec for spec in self._specs[bind_key] if spec.name not in self._passed_over]
+        for name, measurement in self._ask_together_or_alone(specs, ask) if specs else ():
             self._metrics.set_backlog(name, measurement.backlog, self._lag_seconds(name, measurement.head, now))
             noted = (measurement.waiting, measurement.parked)
             self._report_set_aside(name, *(noted if self._has_parked_table[bind_key] else self._shelves[name].count()))
@@ -252,6 +256,9 @@ class Probe:
                 raise
             # Perhaps it is the table of parked signals that is gone.
             self._looked[specs[0].bind_key] = float("-inf")
+            if len(specs) == 1:
+                self._pass_over(specs[0], specs[0].name, error)
+                return []
             answers: list[T] = []
             for spec in specs:
                 with self._hiding_no_other(spec):
@@ -269,7 +276,11 @@ class Probe:
         except DBAPIError as error:
             if not _concerns_one_table(error):
                 raise
-            self._announcer.trouble(thing or spec.name, "model_failing", error_text(error), signal=spec.name)
+            self._pass_over(spec, thing or spec.name, error)
+
+    def _pass_over(self, spec: SignalSpec, thing: str, error: DBAPIError) -> None:
+        self._passed_over.add(spec.name)
+        self._announcer.trouble(thing, "model_failing", error_text(error), signal=spec.name)
 
     def _lag_seconds(self, name: str, head: str | None, now: float) -> float:
         """For how long the oldest signal has been seen at the head of its table."""
