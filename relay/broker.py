@@ -81,6 +81,8 @@ class BrokerLink:
         """Keep one connection alive, or open it; return what keeps it from being used."""
         publisher.keep_alive()
         if due and not publisher.status().connected:
+            # A broker that is silent takes all its time to refuse; readiness has to tell the truth meanwhile.
+            self._health.set_broker(self._name, "down", publisher.status().reason, str(publisher.location))
             try:
                 publisher.connect()
             except BrokerConnectionError:

@@ -25,7 +25,7 @@ class SetAside:
     :param table_name: its table.
     :param model: the name of its model when it failed last.
     :param key: its primary key as text; of several columns, a JSON array.
-    :param attempts: how often it was tried in vain, outages not counted.
+    :param attempts: how often in a row it was refused, or failed for its own sake; outages are not counted.
     :param next_try_at: None when it is parked: it waits for a person.
     :param error_class: what kept it: ``returned``, ``nacked``, ``refused``, ``invalid``, ``closed`` or ``error``.
     :param error_text: the reason, for people; never the payload.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -11,6 +13,8 @@ from relay.broker import BrokerLink
 from relay.health import Health
 from relay.metrics import Metrics
 from signalbus_core.rabbitmq import Publisher
+from tests.support.proxy import FaultProxy
+from tests.support.waiting import eventually
 
 
 def test_a_worker_that_cannot_connect_while_another_is_connected_is_no_outage(
@@ -39,3 +43,25 @@ def test_a_worker_that_cannot_connect_while_another_is_connected_is_no_outage(
         assert told() == ["WARNING"]
         assert connected.is_ready()
         assert told() == ["WARNING", "INFO"]
+
+
+def test_while_a_silent_broker_is_waited_for_readiness_tells_that_it_is_down(amqp_url: str) -> None:
+    parts = urlsplit(amqp_url)
+    health = Health(60)
+    with (
+        FaultProxy(parts.hostname or "", parts.port or 0) as proxy,
+        Publisher(url=amqp_url.replace(f":{parts.port}", f":{proxy.port}")) as publisher,
+    ):
+        link = BrokerLink("worker-1", [publisher], Metrics(), health, Announcer(logging.getLogger("test.broker")))
+        assert link.is_ready()
+        assert health.broker() == "up"
+        proxy.reset()
+        proxy.blackhole()
+        trying = threading.Thread(target=lambda: [link.is_ready() for _ in range(2)])
+        trying.start()
+        eventually(lambda: health.broker() == "down", 5, "the relay tells that the broker is down")
+        assert trying.is_alive(), "it is still waiting for the broker"
+        proxy.forward()
+        trying.join(30)
+        assert link.is_ready()
+        link.close()
