@@ -127,8 +127,8 @@ class RecordFile:
 def as_json(signal: SetAside) -> dict[str, Any]:
     """A signal that is set aside, as JSON shows it."""
     times = {name: _time(getattr(signal, name)) for name in ("first_failed_at", "last_failed_at", "next_try_at")}
-    state = "parked" if signal.is_parked else "waiting"
-    return {**asdict(signal), **times, "state": state, "error_text": redact(signal.error_text)}
+    first = {"model": signal.model, "key": signal.key, "state": "parked" if signal.is_parked else "waiting"}
+    return {**first, **asdict(signal), **times, "error_text": redact(signal.error_text)}
 
 
 def as_table(signals: Sequence[SetAside]) -> list[str]:

@@ -42,7 +42,7 @@ logger = logging.getLogger("signalbus.relay")
 T = TypeVar("T")
 
 #: Time limits of a probe. It reads little; when it waits, something is wrong, and other models should not wait too.
-PROBE_LIMITS = BurstLimits(statement_timeout_seconds=10.0, lock_timeout_seconds=2.0, idle_timeout_seconds=30.0)
+PROBE_LIMITS = BurstLimits(statement_timeout_seconds=10.0, lock_timeout_seconds=2.0, idle_timeout_seconds=10.0)
 
 #: What PostgreSQL calls a lock that was not to be had in time.
 #: https://www.postgresql.org/docs/current/errcodes-appendix.html

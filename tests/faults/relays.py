@@ -43,7 +43,9 @@ class Level:
         found = []
         if self.threads > before.threads:
             found.append(f"{self.threads} threads, {before.threads} before")
-        if self.descriptors > before.descriptors:
+        # A connection in the pool that was reset is no TCP connection any more, and still a descriptor.
+        most = before.descriptors + MOST_DATABASE_CONNECTIONS
+        if self.descriptors + self.database_connections > most:
             found.append(f"{self.descriptors} open descriptors, {before.descriptors} before")
         if self.database_connections > MOST_DATABASE_CONNECTIONS:
             found.append(f"{self.database_connections} database connections")
