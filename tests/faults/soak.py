@@ -147,8 +147,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lines = table(rows)
     failed = sum(not row.is_good for row in rows)
     minutes = (time.monotonic() - started) / 60
+    caption = (
+        f"Seed {seed}: {len(rows)} faults in {minutes:.0f} minutes, in {given.worlds} worlds side by side; "
+        f"{failed} of them with failed checks."
+    )
+    lines += ["", caption]
     _say("\n".join(lines))
-    _say(f"seed {seed}: {len(rows)} faults in {minutes:.1f} minutes, {failed} of them with failed checks")
     if given.report is not None and given.report.exists():
         given.report.write_text(with_table(given.report.read_text(), lines))
     return 1 if failed else 0
