@@ -13,6 +13,7 @@ import click
 from signalbus_core import SignalBusError
 
 from . import __version__, daemon
+from .checks.command import check
 from .config import ConfigError, resolve
 from .doorbell_command import ddl_doorbell
 from .drill.errors import DrillFailedError, DrillInterrupted, DrillUsageError
@@ -40,6 +41,7 @@ def cli(context: click.Context) -> None:
 
 cli.add_command(parked)
 cli.add_command(ddl)
+cli.add_command(check)
 ddl.add_command(ddl_doorbell)
 
 
