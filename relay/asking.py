@@ -37,6 +37,11 @@ class Asking:
         """Whether the model's table was no good in this look."""
         return spec.name in self._passed_over
 
+    @property
+    def has_passed_over(self) -> bool:
+        """Whether any table was no good in this look."""
+        return bool(self._passed_over)
+
     def together_or_alone(
         self,
         specs: Sequence[SignalSpec],

@@ -14,6 +14,7 @@ from signalbus_core import SignalBusError
 
 from . import __version__, daemon
 from .config import ConfigError, resolve
+from .doorbell_command import ddl_doorbell
 from .drill.errors import DrillFailedError, DrillInterrupted, DrillUsageError
 from .drill.run import run as run_drill
 from .drill.settings import resolve as resolve_drill
@@ -39,6 +40,7 @@ def cli(context: click.Context) -> None:
 
 cli.add_command(parked)
 cli.add_command(ddl)
+ddl.add_command(ddl_doorbell)
 
 
 @cli.command(

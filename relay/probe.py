@@ -79,12 +79,15 @@ class Probe:
         self._upkeep = Upkeep(self._specs, shelves, self._asking, announcer, clock)
         #: Whether every database answered the last time.
         self.database_is_up = False
+        #: Whether the last look saw the tables of all models.
+        self.saw_everything = False
         # The databases that had nothing to send in the last look.
         self._quiet: set[str | None] = set()
 
-    def run_once(self) -> bool:
+    def run_once(self, cause: str = "poll") -> bool:
         """Look at all models once.
 
+        :param cause: what made the probe look.
         :returns: whether there is anything to send. True also while a database cannot be asked.
         :raises TableError: a table cannot serve as an outbox.
         """
@@ -107,8 +110,9 @@ class Probe:
             else:
                 self._announcer.fine(thing, "database_up")
         self._report_database(down)
+        self.saw_everything = not unsure and not self._asking.has_passed_over
         if found:
-            self._metrics.wakeups("poll")
+            self._metrics.wakeups(cause)
         return unsure or bool(found)
 
     def _report_database(self, down: Sequence[str]) -> None:

@@ -7,11 +7,13 @@ sender for RabbitMQ.
 
 from __future__ import annotations
 
-from . import parked
+from . import doorbell, parked
 from .atomic import AtomicProceduresMixin
 from .burst import send_burst
 from .bus import SignalBus, get_models_to_flush
 from .contract import SignalModel, SignalSpec
+from .doorbell import doorbell_sql
+from .doorbell_state import Doorbell, doorbell_problem, find_doorbells
 from .errors import (
     BurstError,
     DBSerializationError,
@@ -73,6 +75,12 @@ __all__ = [
     "parked_table_of",
     "parked_table_problem",
     "parked_table_sql",
+    # Waking relays
+    "Doorbell",
+    "doorbell",
+    "doorbell_problem",
+    "doorbell_sql",
+    "find_doorbells",
     # For relays: looking at the tables
     "Measurement",
     "Work",

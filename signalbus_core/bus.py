@@ -13,10 +13,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from flask import current_app
-from sqlalchemy import event
+from sqlalchemy import Table, event
 from sqlalchemy.orm import Mapper, Session
 
-from . import inspection, statements
+from . import doorbell, inspection, statements
 from .burst import send_burst
 from .contract import SignalSpec, is_signal_model, resolve, unique_names
 from .errors import SignalModelError, TransactionStateError
@@ -52,12 +52,17 @@ class SignalBus:
         self.db = db
 
     def prepare_tables(self) -> None:
-        """Have the table ``signalbus_parked`` made, by ``create_all()`` and migrations, beside all signal models."""
+        """Have the table ``signalbus_parked`` made, by ``create_all()`` and migrations, beside all signal models.
+
+        The doorbells of the models are made by ``create_all()`` as well, together with their tables.
+        """
 
         @event.listens_for(cast(Any, self.db.Model), "after_mapper_constructed", propagate=True)
-        def add_parked_table(mapper: Mapper[Any], model: type[Any]) -> None:
-            if callable(getattr(model, "send_signalbus_message", None)) and mapper.local_table is not None:
-                parked_table(cast(Any, mapper.local_table).metadata)
+        def prepare(mapper: Mapper[Any], model: type[Any]) -> None:
+            table = mapper.local_table
+            if callable(getattr(model, "send_signalbus_message", None)) and isinstance(table, Table):
+                parked_table(table.metadata)
+                doorbell.create_with_table(model, table)
 
     def __repr__(self) -> str:
         return f"<SignalBus of {self.db!r}>"

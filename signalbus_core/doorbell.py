@@ -1,0 +1,129 @@
+"""The doorbell: an insert trigger that wakes a relay, and rings only while one sleeps.
+
+A NOTIFY in each transaction would make all commits of a database wait for each other. So a producer first tries for the
+shared lock :data:`SLEEP_LOCK` of its table. It gets it while no relay sleeps, and stays silent: a relay that falls
+asleep has to wait until the producer's transaction has ended, and looks once more. It does not get it while a relay
+sleeps, or is falling asleep, and rings. Locks and channel belong to a table, by its OID: relays of other tables, and of
+other applications in the same database, never touch them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from sqlalchemy import MetaData, Table, event
+from sqlalchemy import inspect as sqlalchemy_inspect
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import Connection
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.schema import DDLElement, ExecutableDDLElement
+
+#: The first half of an advisory lock, the table's OID being the other: who holds it answers the bell of the table.
+DOORKEEPER_LOCK = 1396853553
+
+#: The same: who holds it exclusively sleeps; producers try for it, shared.
+SLEEP_LOCK = 1396853554
+
+#: The bell of a table rings on the channel of this name, followed by the table's OID.
+CHANNEL_PREFIX = "signalbus_"
+
+TRIGGER_NAME = "signalbus_doorbell"
+FUNCTION_NAME = "signalbus_ring"
+
+# Nothing here may fail the producer: with a lock table that is full it rings, and where it may not ring, relays poll.
+# Names are qualified, whatever the search path.
+FUNCTION_SOURCE = f"""
+BEGIN
+    BEGIN
+        IF pg_catalog.pg_try_advisory_xact_lock_shared({SLEEP_LOCK}, CAST(TG_RELID AS pg_catalog.int4)) THEN
+            RETURN NULL;
+        END IF;
+    EXCEPTION WHEN OTHERS THEN NULL;
+    END;
+    BEGIN
+        PERFORM pg_catalog.pg_notify(pg_catalog.concat('{CHANNEL_PREFIX}', TG_RELID), '');
+    EXCEPTION WHEN OTHERS THEN NULL;
+    END;
+    RETURN NULL;
+END
+"""
+
+
+def channel_of(table_oid: int) -> str:
+    """The channel on which the bell of a table rings."""
+    return f"{CHANNEL_PREFIX}{table_oid}"
+
+
+class CreateDoorbellFunction(ExecutableDDLElement):
+    """Creates the trigger function in the schema of a table, or replaces an older one."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+
+
+class CreateDoorbell(ExecutableDDLElement):
+    """Creates the trigger of a table, or replaces an older one. Waits for its writers, not for its readers."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+
+
+def doorbell_sql(*targets: type[Any] | Table | str) -> list[str]:
+    """The statements that give signal tables a doorbell, for migrations. They can be run again.
+
+    :param targets: signal models, tables, or names of tables (``"orders"``, ``"sales.orders"``). Models that opt out by
+      ``signalbus_doorbell = False`` are left out.
+    """
+    tables = [table for target in targets if (table := _as_table(target)) is not None]
+    functions = {table.schema: CreateDoorbellFunction(table) for table in tables}
+    elements: list[DDLElement] = [*functions.values(), *(CreateDoorbell(table) for table in tables)]
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    return [str(element.compile(dialect=dialect)) for element in elements]
+
+
+def has_doorbell(model: type[Any], table: Table) -> bool:
+    """Whether a model is to have a doorbell: unless it, or its metadata, says ``signalbus_doorbell = False``."""
+    return bool(getattr(model, "signalbus_doorbell", table.metadata.info.get("signalbus_doorbell", True)))
+
+
+def create_with_table(model: type[Any], table: Table) -> None:
+    """Have the doorbell of a model made when its table is: by ``create_all()``, on PostgreSQL."""
+    if has_doorbell(model, table) and not event.contains(table, "after_create", _create_doorbell):
+        event.listen(table, "after_create", _create_doorbell)
+
+
+def _create_doorbell(table: Table, connection: Connection, **_: Any) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(CreateDoorbellFunction(table))
+        connection.execute(CreateDoorbell(table))
+
+
+def _as_table(target: type[Any] | Table | str) -> Table | None:
+    if isinstance(target, Table):
+        return target
+    if isinstance(target, str):
+        schema, _, name = target.rpartition(".")
+        return Table(name, MetaData(), schema=schema or None)
+    table = cast(Table, cast(Any, sqlalchemy_inspect(target)).local_table)
+    return table if has_doorbell(target, table) else None
+
+
+def _function_of(table: Table, compiler: Any) -> str:
+    # Formatted as a table would be, so that a schema is translated and quoted in the same way.
+    return str(compiler.preparer.format_table(Table(FUNCTION_NAME, MetaData(), schema=table.schema)))
+
+
+@compiles(CreateDoorbellFunction)
+def _compile_function(element: CreateDoorbellFunction, compiler: Any, **_: Any) -> str:
+    return (
+        f"CREATE OR REPLACE FUNCTION {_function_of(element.table, compiler)}() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$signalbus${FUNCTION_SOURCE}$signalbus$"
+    )
+
+
+@compiles(CreateDoorbell)
+def _compile_trigger(element: CreateDoorbell, compiler: Any, **_: Any) -> str:
+    return (
+        f"CREATE OR REPLACE TRIGGER {TRIGGER_NAME} AFTER INSERT ON {compiler.preparer.format_table(element.table)} "
+        f"FOR EACH STATEMENT EXECUTE FUNCTION {_function_of(element.table, compiler)}()"
+    )
