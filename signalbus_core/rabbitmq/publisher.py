@@ -141,18 +141,20 @@ class Publisher:
         listed = list(signals)
         failed: dict[int, Outcome] = {}
         groups: list[list[Message]] = []
-        with PublishTrace(self._location) as trace:
-            for index, signal in enumerate(listed):
-                try:
-                    groups.append(trace.begin(index, signal, _as_list(message_of(signal))))
-                except Exception as error:  # noqa: BLE001 - whatever the application's code raises is this signal's fault
-                    failed[index] = Outcome(OutcomeKind.INVALID, error_text(error, [signal]))
-                    groups.append([])
-            for index, outcomes in enumerate(self._publish(groups, timeout_seconds)):
-                trace.end(index, outcomes)
-                bad = [outcome for outcome in outcomes if outcome.kind is not OutcomeKind.ACKED]
-                if bad:
-                    failed[index] = worst(bad)
+        trace = PublishTrace(self._location)
+        for index, signal in enumerate(listed):
+            try:
+                groups.append(trace.begin(index, signal, _as_list(message_of(signal))))
+            except Exception as error:  # noqa: BLE001 - whatever the application's code raises is this signal's fault
+                failed[index] = Outcome(OutcomeKind.INVALID, error_text(error, [signal]))
+                groups.append([])
+        with trace:
+            answers = self._publish(groups, timeout_seconds)
+            trace.end(answers)
+        for index, outcomes in enumerate(answers):
+            bad = [outcome for outcome in outcomes if outcome.kind is not OutcomeKind.ACKED]
+            if bad:
+                failed[index] = worst(bad)
         if failed:
             raise PartialDeliveryError(
                 delivered=[signal for index, signal in enumerate(listed) if index not in failed],

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from functools import cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ..outcome import Outcome
@@ -38,30 +39,36 @@ class PublishTrace:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for index in list(self._open):
-            self.end(index, ())
+        # Left open by a publish that broke off: of its messages nothing is known.
+        for span in chain.from_iterable(self._open.values()):
+            _end(span, None)
 
     def begin(self, index: int, signal: Any, messages: list[Message]) -> list[Message]:
         """Begin a span for each message of a signal; return the messages, with the headers that lead to the spans.
 
-        :param index: what the signal is called when its spans are ended.
+        :param index: the signal's place among those of the publish.
         """
         context = stored_context(signal)
         if context is None or not _is_available():
             return messages
         try:
-            self._open[index], messages = self._begin(context, messages)
+            spans, messages = self._begin(context, messages)
         except Exception as error:  # noqa: BLE001 - the application's sampler and processors may raise anything
             _complain(error)
+        else:
+            if spans:
+                self._open[index] = spans
         return messages
 
-    def end(self, index: int, outcomes: Sequence[Outcome]) -> None:
-        """End the spans of a signal; one whose outcome is not given ends without it."""
-        for number, span in enumerate(self._open.pop(index, ())):
-            try:
-                span.end(outcomes[number] if number < len(outcomes) else None)
-            except Exception as error:  # noqa: BLE001 - as above
-                _complain(error)
+    def end(self, answers: Sequence[Sequence[Outcome]]) -> None:
+        """End all spans.
+
+        :param answers: the outcomes of the messages of each signal, in order.
+        """
+        for index, spans in self._open.items():
+            for span, outcome in zip(spans, answers[index], strict=True):
+                _end(span, outcome)
+        self._open = {}
 
     def _begin(self, context: StoredContext, messages: list[Message]) -> tuple[list[Span], list[Message]]:
         if self._spans is None:
@@ -79,6 +86,13 @@ def _is_available() -> bool:
     except ImportError:
         return False
     return True
+
+
+def _end(span: Span, outcome: Outcome | None) -> None:
+    try:
+        span.end(outcome)
+    except Exception as error:  # noqa: BLE001 - as above
+        _complain(error)
 
 
 def _complain(error: Exception) -> None:

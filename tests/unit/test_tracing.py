@@ -55,7 +55,7 @@ with app.app_context():
     message = Message("x", "y")
     with PublishTrace(None) as publish:
         assert publish.begin(0, second, [message]) == [message]
-        publish.end(0, [])
+        publish.end([[]])
 assert not [name for name in sys.modules if name.startswith("opentelemetry")]
 print("done")
 """
