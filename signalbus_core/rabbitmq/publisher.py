@@ -23,6 +23,7 @@ from .delivery import Delivery
 from .location import BrokerLocation
 from .message import Message
 from .silence import SilentDestinations
+from .tracing import PublishTrace
 
 #: How long a publish may take in all, when neither the call nor the application says.
 DEFAULT_TIMEOUT_SECONDS = 30.0
@@ -140,13 +141,16 @@ class Publisher:
         listed = list(signals)
         failed: dict[int, Outcome] = {}
         groups: list[list[Message]] = []
+        trace = PublishTrace(self._location)
         for index, signal in enumerate(listed):
             try:
-                groups.append(_as_list(message_of(signal)))
+                groups.append(trace.begin(index, signal, _as_list(message_of(signal))))
             except Exception as error:  # noqa: BLE001 - whatever the application's code raises is this signal's fault
                 failed[index] = Outcome(OutcomeKind.INVALID, error_text(error, [signal]))
                 groups.append([])
-        delivery = self._publish(groups, timeout_seconds)
+        with trace:
+            delivery = self._publish(groups, timeout_seconds)
+            trace.end(delivery.outcomes)
         if not delivery.is_complete:
             for index, outcomes in enumerate(delivery.outcomes()):
                 bad = [outcome for outcome in outcomes if outcome.kind is not OutcomeKind.ACKED]
