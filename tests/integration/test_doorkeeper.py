@@ -28,7 +28,7 @@ from tests.support.postgres import PrivatePostgres
 from tests.support.waiting import eventually
 
 #: How long writers race against falling asleep. `SIGNALBUS_TEST_RACE_SECONDS=600` looks for what is rare.
-RACE_SECONDS = float(os.environ.get("SIGNALBUS_TEST_RACE_SECONDS", "7"))
+RACE_SECONDS = float(os.environ.get("SIGNALBUS_TEST_RACE_SECONDS", "5"))
 
 #: A committed signal is found within so long, on a machine that is busy with other things as well.
 FOUND_WITHIN_SECONDS = 20
