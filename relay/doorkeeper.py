@@ -17,7 +17,7 @@ import psycopg2
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from signalbus_core import SignalSpec, error_text, find_doorbells, transaction
+from signalbus_core import SignalSpec, error_text, find_doorbells, question
 
 from .announce import Announcer
 from .asking import PROBE_LIMITS
@@ -141,7 +141,7 @@ class Doorkeeper:
 
     def _find_bells(self) -> dict[int, str]:
         """The models whose tables have a bell that rings, by the OIDs of the tables."""
-        with transaction(self._engine, PROBE_LIMITS) as connection:
+        with question(self._engine, PROBE_LIMITS) as connection:
             bells = find_doorbells(connection, self._specs)
         missing = tuple(bell.problem for bell in bells if bell.is_wanted and bell.problem is not None)
         if missing and missing != self._missing:

@@ -88,7 +88,8 @@ class Lookout:
     def run_once(self) -> float:
         """Look once; return how many seconds to wait before the next look."""
         self._health.beat(self.name)
-        cause, _thorough = self._looks.begin()
+        # The probe sees every row in each look, so each is as thorough as can be asked for.
+        cause, _ = self._looks.begin()
         calm = False
         try:
             found = self._probe.run_once(cause)

@@ -28,7 +28,7 @@ LONGEST_WAIT_SECONDS = 0.5
 
 #: A relay that does not answer the bell of a table tries so often to become its doorkeeper. Shorter: a dead doorkeeper
 #: is replaced sooner; longer: fewer statements of the replicas.
-TRY_EVERY_SECONDS = 10.0
+TRY_EVERY_SECONDS = 15.0
 
 #: The longest wait for the sleep locks behind a long transaction; then they are asked for anew, after a calm look.
 #: Longer: fewer lines in the server's log; shorter: a relay that became busy spares its producers the bell sooner.
@@ -107,7 +107,9 @@ class Vigil:
 
         :raises SessionError: one does not.
         """
-        self._run(self._ear, "SELECT 1")
+        if self._kept == self._oids:
+            # Else it is asked often enough, when it tries for more.
+            self._run(self._ear, "SELECT 1")
         if self._hand is not None and self.state is not State.QUEUEING:
             self._run(self._hand, "SELECT 1")
 

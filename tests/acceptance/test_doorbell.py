@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
 
 from relay.vigil import TRY_EVERY_SECONDS
 from signalbus_core import doorbell, doorbell_sql
-from tests.support.processes import RelayProcess
+from tests.support.broker import Broker
+from tests.support.pgbouncer import PrivatePgBouncer
+from tests.support.postgres import PrivatePostgres
+from tests.support.processes import COMMAND, RelayProcess
+from tests.support.shop import Shop as OwnShop
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -29,8 +38,6 @@ def wakeups(relay: RelayProcess, cause: str) -> float:
 
 
 def wait_until_asleep(shop: Shop, tables: int = 2) -> None:
-    import sqlalchemy as sa
-
     locks = f"locktype = 'advisory' AND classid = {doorbell.SLEEP_LOCK} AND granted AND mode = 'ExclusiveLock'"
 
     def is_asleep() -> bool:
@@ -99,3 +106,38 @@ def test_the_bell_is_dropped_while_the_relay_sleeps_and_polling_goes_on(shop: Sh
     shop.write(1, 10)
     shop.wait_until_sent()
     assert wakeups(relay, "poll") >= 1
+
+
+def test_behind_pgbouncer_in_transaction_mode_the_relay_polls_and_says_so_once(
+    tmp_path: Path, private_postgres: PrivatePostgres, broker: Broker
+) -> None:
+    shop = OwnShop(tmp_path, private_postgres.create_database(), broker)
+    hang_up_bells(shop)
+    with PrivatePgBouncer(private_postgres) as bouncer:
+        bouncer.start()
+        shop.environ["TEST_DATABASE_URL"] = bouncer.in_front_of(shop.environ["TEST_DATABASE_URL"])
+        relay = shop.relay()
+        line = relay.wait_for_log("doorbell_deaf", 30)
+        assert (line["level"], "PgBouncer" in line["message"]) == ("WARNING", True)
+        for number in (1, 2, 3):
+            shop.write(number, number)
+            shop.wait_until_sent()
+        assert len(relay.logs("doorbell_deaf")) == 1
+        assert private_postgres.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [(0,)]
+        shop.close()
+
+
+def test_what_ddl_doorbell_prints_makes_the_bells(shop: Shop) -> None:
+    def printed(*arguments: str) -> str:
+        command = [COMMAND, "ddl", "doorbell", *arguments]
+        return subprocess.run(
+            command, cwd=shop.directory, env=os.environ | shop.environ, check=True, capture_output=True, text=True
+        ).stdout
+
+    of_application, of_tables = printed("--app", "shop:create_app"), printed("invoice", "order")
+    assert of_application == of_tables
+    for _ in range(2):
+        shop.execute(of_application)
+    with shop.engine.connect() as connection:
+        triggers = "SELECT tgrelid::regclass::text FROM pg_trigger WHERE tgname = 'signalbus_doorbell' ORDER BY 1"
+        assert connection.scalars(sa.text(triggers)).all() == ['"order"', "invoice"]

@@ -28,7 +28,7 @@ from tests.support.postgres import PrivatePostgres
 from tests.support.waiting import eventually
 
 #: How long writers race against falling asleep. `SIGNALBUS_TEST_RACE_SECONDS=600` looks for what is rare.
-RACE_SECONDS = float(os.environ.get("SIGNALBUS_TEST_RACE_SECONDS", "10"))
+RACE_SECONDS = float(os.environ.get("SIGNALBUS_TEST_RACE_SECONDS", "5"))
 
 #: A committed signal is found within so long, on a machine that is busy with other things as well.
 FOUND_WITHIN_SECONDS = 20
@@ -198,9 +198,7 @@ class Writer(threading.Thread):
             self.error = error
 
 
-def test_writers_race_against_falling_asleep_and_lose_no_signal(
-    outbox: Outbox, record_property: Callable[[str, object], None]
-) -> None:
+def test_writers_race_against_falling_asleep_and_lose_no_signal(outbox: Outbox) -> None:
     stop = threading.Event()
     writers = [Writer(url_of(outbox), number, stop) for number in (1, 2, 3, 4)]
     with Watch(outbox) as watch:
@@ -217,8 +215,9 @@ def test_writers_race_against_falling_asleep_and_lose_no_signal(
         assert watch.seen == committed
         vigil = watch.doorkeeper.vigil
         assert vigil is not None
-        figures = {"signals": len(committed), "sleeps": vigil.sleeps, "rings": vigil.rings}
-        record_property("figures", figures)
+        logging.getLogger("test.doorkeeper").info(
+            "%d signals, %d times asleep, %d bells", len(committed), vigil.sleeps, vigil.rings
+        )
         # A race that never fell asleep, or was never rung, would prove nothing.
         assert vigil.sleeps > 5 * RACE_SECONDS
         assert vigil.rings > 5 * RACE_SECONDS
@@ -272,21 +271,24 @@ def test_relays_of_different_models_in_one_database_are_both_woken(outbox: Outbo
 
 
 def test_ended_sessions_are_opened_again(outbox: Outbox, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "signalbus.relay")
+    caplog.set_level(logging.DEBUG, "signalbus.relay")
+
+    def told(action: str) -> int:
+        return [getattr(record, "action", None) for record in caplog.records].count(action)
+
     with Watch(outbox) as watch:
-        for _ in range(3):
+        for number in (1, 2, 3):
             eventually(lambda: watch.is_asleep(2), 20)
             ended = outbox.ask(
                 "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
                 "WHERE application_name = 'signalbus-relay doorkeeper' AND datname = current_database()"
             )
             assert ended == 2
+            eventually(lambda number=number: told("doorbell_back") == number, 20)  # type: ignore[misc]
         eventually(lambda: watch.is_asleep(2), 20)
         outbox.execute("INSERT INTO first VALUES (1)")
         eventually(heard(watch, 1), FOUND_WITHIN_SECONDS)
-    actions = [getattr(record, "action", None) for record in caplog.records]
-    assert actions.count("doorbell_lost") == 3
-    assert actions.count("doorbell_back") == 3
+    assert told("doorbell_lost") >= 3
 
 
 def test_a_server_that_is_started_again_is_listened_to_again(private_postgres: PrivatePostgres) -> None:
