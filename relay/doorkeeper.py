@@ -34,6 +34,9 @@ logger = logging.getLogger("signalbus.relay")
 #: tried again whether a session hears notifications.
 CHECK_EVERY_SECONDS = 60.0
 
+#: Sessions that lasted so long are back. Shorter: a flapping network is told of more often.
+STEADY_AFTER_SECONDS = 5.0
+
 #: While a database is away its sessions are opened again after at most so many seconds.
 LONGEST_RETRY_SECONDS = 5.0
 
@@ -108,6 +111,7 @@ class Doorkeeper:
             run(ear, None, self._waker, self._stop)
             if not self._can_hear(ear):
                 return CHECK_EVERY_SECONDS
+            steady_at = self._clock() + STEADY_AFTER_SECONDS
             with closing(self._begin_vigil(ear, names)) as vigil:
                 while self._find_bells() == names:
                     vigil.is_alive()
@@ -117,6 +121,8 @@ class Doorkeeper:
                         vigil.run_once()
                         if self._stop.is_set():
                             raise Stopped
+                        if self._clock() >= steady_at:
+                            self._announcer.fine(self._thing, "doorbell_back")
         return 0.0
 
     def _begin_vigil(self, ear: Session, names: dict[int, str]) -> Vigil:
@@ -133,7 +139,6 @@ class Doorkeeper:
         self.vigil = vigil
         vigil.begin()
         self._backoff.succeeded()
-        self._announcer.fine(self._thing, "doorbell_back")
         return vigil
 
     def _open_session(self) -> Session:
