@@ -49,6 +49,7 @@ class RelayConfig:
     amqp_url: str | None
     workers: int
     poll_interval_seconds: float
+    doorbell: str
     statement_timeout_seconds: float
     lock_timeout_seconds: float
     idle_timeout_seconds: float
@@ -197,6 +198,14 @@ OPTIONS: tuple[Option, ...] = (
         1.0,
         "The longest pause between two looks for signals.",
         "SECONDS",
+    ),
+    Option(
+        "doorbell",
+        "doorbell",
+        _choice("auto", "off"),
+        "auto",
+        "auto: be woken by the doorbells of the tables that have one; off: poll only.",
+        "auto|off",
     ),
     Option(
         "statement-timeout",

@@ -5,6 +5,7 @@ A database or a broker that is away ends nothing. A thread that died, or a table
 
 from __future__ import annotations
 
+import gc
 import logging
 import queue
 import signal
@@ -21,10 +22,12 @@ from .broker import BrokerLink
 from .config import ConfigError, RelayConfig
 from .database import limit_connections
 from .dispatch import Dispatcher
+from .doorkeeper import Doorkeeper
 from .exits import EXIT_DRAIN_TIMED_OUT, EXIT_OK, EXIT_RUNTIME, StopRequest
 from .health import Health
 from .loading import LoadedApp
 from .lookout import Lookout
+from .looks import Looks
 from .metrics import Metrics
 from .pacing import PollInterval
 from .parking import ParkingRules
@@ -66,7 +69,8 @@ class Daemon:
         self._metrics = Metrics()
         self._metrics.prepare(names)
         self._health = Health(stall_after_seconds=config.stall_after_seconds)
-        self._dispatcher = Dispatcher(Schedule(names))
+        self._looks = Looks()
+        self._dispatcher = Dispatcher(Schedule(names), on_sent=self._looks.sent)
         self._announcer = Announcer(logger)
         self._progress = {spec.name: ModelProgress(spec) for spec in specs}
         self._limits = config.burst_limits
@@ -88,13 +92,33 @@ class Daemon:
             self._dispatcher,
             self._health,
             PollInterval(config.poll_interval_seconds),
+            self._looks,
             self._stop,
             self._requests.put,
             until_empty=config.until_empty,
             patience_seconds=config.drain_timeout_seconds,
         )
         self._workers = [self._build_worker(f"worker-{number + 1}") for number in range(config.workers)]
+        self._doorkeepers = self._build_doorkeepers(specs)
         self._threads: list[threading.Thread] = []
+
+    def _build_doorkeepers(self, specs: list[SignalSpec]) -> list[Doorkeeper]:
+        if self._config.doorbell == "off" or self._config.until_empty:
+            return []
+        return [
+            Doorkeeper(
+                bind_key,
+                engine,
+                [spec for spec in specs if spec.bind_key == bind_key],
+                self._looks,
+                self._health,
+                self._announcer,
+                self._stop,
+            )
+            for bind_key, engine in self._engines.items()
+            # With another driver signals are found by polling.
+            if engine.dialect.driver == "psycopg2"
+        ]
 
     def _build_worker(self, name: str) -> Worker:
         publishers = self._app.extensions.get("signalbus_publishers", [])
@@ -119,6 +143,8 @@ class Daemon:
         server = self._start_http()
         try:
             with self._stop_requests_from_signals():
+                # What is loaded by now stays; looking through it for garbage takes a sixth of the time of full bursts.
+                gc.freeze()
                 self._start_threads()
                 self._set_state("running")
                 request = self._supervise()
@@ -145,7 +171,7 @@ class Daemon:
         return server
 
     def _start_threads(self) -> None:
-        parts: list[Lookout | Worker] = [self._lookout, *self._workers]
+        parts: list[Lookout | Worker | Doorkeeper] = [self._lookout, *self._workers, *self._doorkeepers]
         for part in parts:
             self._health.beat(part.name)
             # Daemon threads: one that hangs in a send method must not keep the process after the drain timeout.
@@ -179,6 +205,7 @@ class Daemon:
         )
         self._set_state("draining")
         self._stop.set()
+        self._looks.close()
         self._dispatcher.close()
         started = time.monotonic()
         deadline = started + self._config.drain_timeout_seconds

@@ -13,11 +13,18 @@ class Dispatcher:
     """Hands models to workers, and lets workers without work sleep.
 
     :param clock: a monotonic clock, in seconds.
+    :param on_sent: called when a worker has sent all that it found of a model.
     """
 
-    def __init__(self, schedule: Schedule, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        schedule: Schedule,
+        clock: Callable[[], float] = time.monotonic,
+        on_sent: Callable[[], None] = lambda: None,
+    ) -> None:
         self._schedule = schedule
         self._clock = clock
+        self._on_sent = on_sent
         self._changed = threading.Condition()
         self._closed = False
         self._active = False
@@ -54,6 +61,8 @@ class Dispatcher:
                 self._schedule.hold(name, self._clock() + wait_seconds)
             self._schedule.give_back(name, more=more and wait_seconds <= 0)
             self._changed.notify_all()
+        if sent and not more:
+            self._on_sent()
 
     def was_active(self) -> bool:
         """Whether signals were sent since the last time that this was asked."""

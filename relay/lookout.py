@@ -13,6 +13,7 @@ from collections.abc import Callable
 from .dispatch import Dispatcher
 from .exits import EXIT_CONFIGURATION, EXIT_OK, EXIT_RUNTIME, StopRequest
 from .health import Health
+from .looks import Looks
 from .pacing import Backoff, PollInterval
 from .probe import Probe, TableError
 
@@ -21,10 +22,15 @@ logger = logging.getLogger("signalbus.relay")
 #: While a database is away it is asked again after at most so many seconds.
 LONGEST_DATABASE_RETRY_SECONDS = 5.0
 
+#: When nothing was sent for so long, what is found is stuck, and a doorkeeper may sleep in spite of it: the workers
+#: know of it, and whatever is written after that rings.
+STUCK_AFTER_SECONDS = 1.0
+
 
 class Lookout:
     """Runs the probe, again and again.
 
+    :param looks: who else wants a look, and wants to know what it came to.
     :param until_empty: end the relay when nothing is left to send.
     :param patience_seconds: with ``until_empty``, how long nothing may be sent while something is left.
     :param request_stop: called, from the probe's thread, to end the relay.
@@ -39,6 +45,7 @@ class Lookout:
         dispatcher: Dispatcher,
         health: Health,
         poll: PollInterval,
+        looks: Looks,
         stop: threading.Event,
         request_stop: Callable[[StopRequest], None],
         *,
@@ -50,6 +57,7 @@ class Lookout:
         self._dispatcher = dispatcher
         self._health = health
         self._poll = poll
+        self._looks = looks
         self._stop = stop
         self._request_stop = request_stop
         self._until_empty = until_empty
@@ -57,6 +65,7 @@ class Lookout:
         self._clock = clock
         self._backoff = Backoff(longest_seconds=LONGEST_DATABASE_RETRY_SECONDS)
         self._last_activity = clock()
+        self._last_sent = float("-inf")
 
     def run(self) -> None:
         """The thread's main function."""
@@ -70,13 +79,27 @@ class Lookout:
                 # Nothing known ends up here. Without the probe nothing would be sent, so it goes on.
                 logger.exception("The probe failed; it goes on.", extra={"action": "probe_error"})
                 pause_seconds = self._backoff.failed()
-            self._stop.wait(pause_seconds)
+            if self._probe.database_is_up:
+                self._looks.wait(pause_seconds)
+            else:
+                # Bells of other databases must not cut the backoff short.
+                self._stop.wait(pause_seconds)
 
     def run_once(self) -> float:
         """Look once; return how many seconds to wait before the next look."""
         self._health.beat(self.name)
-        found = self._probe.run_once()
-        active = self._dispatcher.was_active()
+        # The probe sees every row in each look, so each is as thorough as can be asked for.
+        cause, _ = self._looks.begin()
+        calm = False
+        try:
+            found = self._probe.run_once(cause)
+            active = self._dispatcher.was_active()
+            if active:
+                self._last_sent = self._clock()
+            is_stuck = self._clock() - self._last_sent > STUCK_AFTER_SECONDS
+            calm = self._probe.saw_everything and (not found or is_stuck)
+        finally:
+            self._looks.end(calm=calm)
         # A suspect that is being tried is no progress, however long its try takes.
         if active or (found and self._dispatcher.is_busy()):
             self._last_activity = self._clock()

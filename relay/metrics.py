@@ -26,9 +26,6 @@ FAILURE_REASONS = ("returned", "nacked", "refused", "invalid", "unknown", "error
 WAKEUP_CAUSES = ("doorbell", "poll", "catchup")
 STATES = ("starting", "running", "draining")
 
-#: How the reason of an outcome begins whose message never left: without an answer, and without a duplicate.
-NOT_SENT = "not sent"
-
 #: The content type of what :meth:`Metrics.render` returns.
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -131,12 +128,11 @@ class Metrics:
         if result.sent:
             self._sent.labels(name).inc(result.sent)
             self._last_success.labels(name).set(self._now())
+        self._duplicates.labels(name).inc(result.possible_duplicates)
         for failed in result.failed:
             # Causes that say more than "no answer" are no other reason: what became of the message is not known.
             cause = "unknown" if failed.outcome.cause in ("closed", "silent") else failed.outcome.cause
             self._failures.labels(name, cause if cause in FAILURE_REASONS else "error").inc()
-            if cause == "unknown" and not failed.outcome.reason.startswith(NOT_SENT):
-                self._duplicates.labels(name).inc()
         if result.error is not None and not result.failed:
             self._failures.labels(name, "error").inc(result.selected - result.sent)
 

@@ -47,6 +47,9 @@ class Backoff:
 class PollInterval:
     """The pause between two probes: short while signals flow, doubling up to the longest while there are none.
 
+    The pause that is due is drawn out by up to a fifth: replicas drift apart, and an idle relay has time left for what
+    it does once a minute without asking more often than the interval says.
+
     :param longest_seconds: the pause of an idle relay.
     :param shortest_seconds: the pause right after signals were sent.
     """
@@ -65,4 +68,4 @@ class PollInterval:
         :param active: signals were sent since the last one.
         """
         self._seconds = self.shortest_seconds if active else min(self.longest_seconds, self._seconds * 2)
-        return self._uniform(0.9, 1.0) * self._seconds
+        return self._uniform(1.0, 1.2) * self._seconds

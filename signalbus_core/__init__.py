@@ -25,11 +25,12 @@ from .errors import (
     TransactionStateError,
 )
 from .extension import SignalBusMixin
-from .inspection import Measurement, Work, find_work, measure, table_problem
+from .inspection import Measurement, Work, find_work, find_work_and_measure, measure, table_problem
 from .keys import Key
 from .outcome import Outcome, OutcomeKind
 from .parked import Failure, LeaveOut
 from .parked_table import SetAside, parked_table_of, parked_table_problem, parked_table_sql
+from .question import question
 from .result import BurstResult, FailedSignal
 from .sizing import BurstSize
 from .statements import BurstLimits, Choice, transaction
@@ -84,7 +85,9 @@ __all__ = [
     "Measurement",
     "Work",
     "find_work",
+    "find_work_and_measure",
     "measure",
+    "question",
     "transaction",
     "table_problem",
 ]

@@ -21,7 +21,7 @@ from .contract import SignalSpec
 from .errors import BurstError, PartialDeliveryError, PublishError
 from .failpoints import reach
 from .keys import Key
-from .locking import key_of, lock
+from .locking import detach, lock
 from .outcome import Outcome, OutcomeKind, worst
 from .parked import forget
 from .result import BurstResult, FailedSignal
@@ -75,7 +75,7 @@ def send_burst(
             session.rollback()
             return BurstResult(selected=0, lock_seconds=clock() - started)
         signals = locked_signals.signals
-        keys = {id(signal): key_of(signal) for signal in signals}
+        keys = dict(zip(map(id, signals), locked_signals.signal_keys, strict=True))
         if rehearse:
             _rehearse(connection, spec, list(locked_signals.keys))
         transaction = session.get_transaction()
@@ -86,14 +86,15 @@ def send_burst(
         answered = clock()
         reach("confirmed")
 
-        if session.get_transaction() is not transaction:
+        is_unlocked = session.get_transaction() is not transaction
+        if is_unlocked:
             logger.warning(
                 "The send method of %s committed, rolled back or closed the session; it should leave that to the bus.",
                 spec.name,
                 extra={"action": "sender_ended_transaction", "signal": spec.name},
             )
         sent_keys = [keys[id(signal)] for signal in report.delivered]
-        delete = _Delete(session, spec, limits, choice, sent_keys, locked_signals.writers)
+        delete = _Delete(session, spec, limits, choice, sent_keys, locked_signals.writers, is_unlocked)
         _finish(delete, signals)
         return BurstResult(
             selected=len(locked_signals.keys),
@@ -171,6 +172,7 @@ class _Delete:
     """The last step of a burst: the deletion of what was sent.
 
     :param writers: the transactions that wrote the signals, to know them again without a lock.
+    :param is_unlocked: the send method has ended the transaction that held the locks.
     """
 
     session: Session
@@ -179,6 +181,7 @@ class _Delete:
     choice: Choice
     keys: list[Key]
     writers: frozenset[Writer]
+    is_unlocked: bool
 
     def run(self, *, is_second_try: bool = False) -> None:
         """Delete exactly these signals, and commit, together with what the send method wrote."""
@@ -189,8 +192,8 @@ class _Delete:
             connection = statements.begin(session, spec, self.limits)
         if self.choice.forgets:
             forget(connection, spec, self.keys)
-        # The first try has locked the rows; before the second one they may have gone, and new ones come.
-        writers = self.writers if is_second_try else None
+        # Once the locks are gone, the rows may have gone, and new ones come under their keys.
+        writers = self.writers if is_second_try or self.is_unlocked else None
         deleted = statements.delete_signals(connection, spec, self.keys, writers)
         if deleted != len(self.keys):
             # The send method may have deleted signals itself; rows that are still there are another matter.
@@ -207,10 +210,7 @@ class _Delete:
 def _finish(delete: _Delete, signals: list[Any]) -> None:
     """Delete what was sent. Nothing to delete means that nothing was proved: the transaction is rolled back then."""
     session, spec, keys = delete.session, delete.spec, delete.keys
-    for signal in signals:
-        # Detached, an instance keeps its loaded columns after the transaction, and changes to it are not written.
-        if signal in session:
-            session.expunge(signal)
+    detach(session, signals)
     if not keys:
         session.rollback()
         return

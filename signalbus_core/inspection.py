@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
 from sqlalchemy import func, literal, select, text
 from sqlalchemy import inspect as sqlalchemy_inspect
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.sql import ColumnElement
 
 from .contract import SignalSpec
 from .parked import LeaveOut, count_columns, is_due
@@ -28,22 +30,6 @@ class Work:
     due: bool
 
 
-def find_work(connection: Connection, specs: Sequence[SignalSpec], choices: Mapping[str, Choice]) -> list[Work]:
-    """Tell by one statement what there is to do for each of the models.
-
-    :param specs: models of one database.
-    :param choices: for names of models, which signals count.
-    """
-    columns: list[Any] = []
-    for number, spec in enumerate(specs):
-        choice = choices.get(spec.name, EVERYTHING)
-        found = pending(spec, connection.dialect, choice, select(literal(1)).select_from(spec.model)).exists()
-        due = literal(False) if choice.leave_out is LeaveOut.NOTHING else is_due(spec)
-        columns += [found.label(f"pending_{number}"), due.label(f"due_{number}")]
-    row = connection.execute(select(*columns)).one()
-    return [Work(spec, bool(row[2 * number]), bool(row[2 * number + 1])) for number, spec in enumerate(specs)]
-
-
 @dataclass(frozen=True)
 class Measurement:
     """How much a model has pending.
@@ -60,6 +46,17 @@ class Measurement:
     parked: int = 0
 
 
+def find_work(connection: Connection, specs: Sequence[SignalSpec], choices: Mapping[str, Choice]) -> list[Work]:
+    """Tell by one statement what there is to do for each of the models.
+
+    :param specs: models of one database.
+    :param choices: for names of models, which signals count.
+    """
+    dialect = connection.dialect
+    answers = _ask(connection, [_work_columns(spec, dialect, choices) for spec in specs])
+    return [_work(spec, answer) for spec, answer in zip(specs, answers, strict=True)]
+
+
 def measure(
     connection: Connection, specs: Sequence[SignalSpec], most: int, *, has_parked_table: bool = False
 ) -> list[Measurement]:
@@ -69,19 +66,58 @@ def measure(
     :param most: stop counting at so many signals of a model.
     :param has_parked_table: whether the table of signals that are set aside is there to be read.
     """
-    columns: list[Any] = []
-    for number, spec in enumerate(specs):
-        keys = select(*spec.primary_key).select_from(spec.model)
-        counted = keys.limit(most).subquery()
-        head = keys.order_by(*spec.primary_key).limit(1).subquery()
-        columns += [
-            select(func.count()).select_from(counted).scalar_subquery().label(f"backlog_{number}"),
-            select(func.concat_ws(",", *head.c)).scalar_subquery().label(f"head_{number}"),
-        ]
-        for name, count in zip(("waiting", "parked"), count_columns(spec), strict=True):
-            columns.append((count if has_parked_table else literal(0)).label(f"{name}_{number}"))
-    row = connection.execute(select(*columns)).one()
-    return [Measurement(*row[4 * number : 4 * number + 4]) for number in range(len(specs))]
+    answers = _ask(connection, [_measuring_columns(spec, most, has_parked_table) for spec in specs])
+    return [Measurement(*answer) for answer in answers]
+
+
+def find_work_and_measure(
+    connection: Connection,
+    specs: Sequence[SignalSpec],
+    choices: Mapping[str, Choice],
+    most: int,
+    *,
+    has_parked_table: bool = False,
+) -> list[tuple[Work, Measurement]]:
+    """Both of the above by one statement."""
+    dialect = connection.dialect
+    columns = [
+        _work_columns(spec, dialect, choices) + _measuring_columns(spec, most, has_parked_table) for spec in specs
+    ]
+    answers = zip(specs, _ask(connection, columns), strict=True)
+    return [(_work(spec, answer[:_WORK]), Measurement(*answer[_WORK:])) for spec, answer in answers]
+
+
+#: So many columns tell what there is to do.
+_WORK = 2
+
+
+def _work_columns(spec: SignalSpec, dialect: Dialect, choices: Mapping[str, Choice]) -> list[ColumnElement[Any]]:
+    choice = choices.get(spec.name, EVERYTHING)
+    found = pending(spec, dialect, choice, select(literal(1)).select_from(spec.model)).exists()
+    return [found, literal(False) if choice.leave_out is LeaveOut.NOTHING else is_due(spec)]
+
+
+def _work(spec: SignalSpec, answer: Sequence[Any]) -> Work:
+    is_pending, is_due = answer
+    return Work(spec, bool(is_pending), bool(is_due))
+
+
+def _measuring_columns(spec: SignalSpec, most: int, has_parked_table: bool) -> list[ColumnElement[Any]]:
+    keys = select(*spec.primary_key).select_from(spec.model)
+    counted = keys.limit(most).subquery()
+    head = keys.order_by(*spec.primary_key).limit(1).subquery()
+    return [
+        select(func.count()).select_from(counted).scalar_subquery(),
+        select(func.concat_ws(",", *head.c)).scalar_subquery(),
+        *(count if has_parked_table else literal(0) for count in count_columns(spec)),
+    ]
+
+
+def _ask(connection: Connection, columns: Sequence[Sequence[ColumnElement[Any]]]) -> list[Sequence[Any]]:
+    """Ask for the columns of all models by one statement; return each model's own."""
+    flat = [column.label(f"c{number}") for number, column in enumerate(chain.from_iterable(columns))]
+    values = iter(connection.execute(select(*flat)).one())
+    return [list(islice(values, len(own))) for own in columns]
 
 
 def has_written(connection: Connection) -> bool:

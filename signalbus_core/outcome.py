@@ -34,11 +34,13 @@ class Outcome:
       kind. Closed means that the broker ended the connection because of something that was sent, and this message is
       one of several that may be to blame: sent again in halves, they lead to the one that is. Silent means that its
       destination does not answer while others do.
+    :param was_sent: whether any of it may have left; when not, the broker cannot have it.
     """
 
     kind: OutcomeKind
     reason: str = ""
     cause: str = ""
+    was_sent: bool = True
 
     def __post_init__(self) -> None:
         if not self.cause:
@@ -48,6 +50,11 @@ class Outcome:
     def is_unanswered(self) -> bool:
         """Whether it tells of an outage, and nothing about the message."""
         return self.kind is OutcomeKind.UNKNOWN and self.cause == OutcomeKind.UNKNOWN.value
+
+    @property
+    def may_be_stored(self) -> bool:
+        """Whether the broker has the message, or may have it: sent again, it may arrive twice."""
+        return self.kind is OutcomeKind.ACKED or (self.kind is OutcomeKind.UNKNOWN and self.was_sent)
 
     @property
     def is_of_destination(self) -> bool:

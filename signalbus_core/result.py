@@ -58,6 +58,15 @@ class BurstResult:
         return not self.failed and is_outage_error(self.error)
 
     @property
+    def possible_duplicates(self) -> int:
+        """How many signals are still in their table although the broker may have a message of theirs."""
+        found = sum(failed.outcome.may_be_stored for failed in self.failed)
+        if isinstance(self.error, PublishError) and not self.failed:
+            # Which message is whose is not known; each may be of another signal.
+            found = sum(outcome.may_be_stored for outcome in self.error.outcomes)
+        return min(found, self.selected - self.sent)
+
+    @property
     def has_unmentioned(self) -> bool:
         """Whether the send method left open what became of some of the signals."""
         return self.error is not None and self.sent + len(self.failed) < self.selected

@@ -92,9 +92,9 @@ def set_limits(connection: Connection, limits: BurstLimits) -> None:
         connection.execute(
             _SET_LIMITS,
             {
-                "statement": _milliseconds(limits.statement_timeout_seconds),
-                "lock": _milliseconds(limits.lock_timeout_seconds),
-                "idle": _milliseconds(limits.idle_timeout_seconds),
+                "statement": milliseconds(limits.statement_timeout_seconds),
+                "lock": milliseconds(limits.lock_timeout_seconds),
+                "idle": milliseconds(limits.idle_timeout_seconds),
             },
         )
 
@@ -105,7 +105,8 @@ _SET_LIMITS = text(
 )
 
 
-def _milliseconds(seconds: float) -> str:
+def milliseconds(seconds: float) -> str:
+    """A time limit as PostgreSQL's settings have it; zero would mean none."""
     return str(max(1, round(seconds * 1000)))
 
 

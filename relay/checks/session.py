@@ -117,8 +117,22 @@ def check_pooler(engine: Engine, subject: str) -> Iterator[Finding]:
         yield found("pooler-transaction-mode", subject, problem, remedy)
 
 
-def statement_mode(error: Exception, subject: str) -> Iterator[Finding]:
-    """What PgBouncer says to a transaction in statement mode."""
-    if "statement pooling" in str(error):
-        problem = "it is behind a pooler in statement mode, which allows no transactions"
-        yield found("pooler-statement-mode", subject, problem, "Set pool_mode = transaction, or session.")
+def takes_no_transactions(engine: Engine) -> bool:
+    """Whether single statements are answered and a transaction is not, as by a pooler in statement mode.
+
+    The pooler closes the connection, and what it says is lost: only trying tells it from a database that is away.
+    """
+    positional, named = engine.dialect.create_connect_args(engine.url)
+    try:
+        with closing(engine.dialect.connect(*positional, **{**named, **CONNECTION_LIMITS})) as connection:
+            connection.autocommit = True
+            cursor = connection.cursor()
+            cursor.execute("SELECT 1")
+            try:
+                cursor.execute("BEGIN")
+            except engine.dialect.loaded_dbapi.Error:
+                return True
+    except (engine.dialect.loaded_dbapi.Error, TypeError):
+        # An application may connect in ways of its own, which the URL does not tell.
+        return False
+    return False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from ..outcome import ACKED, Outcome, OutcomeKind
 
@@ -63,8 +63,9 @@ class Confirms:
         self._returns: list[_Return] = []
         self._ambiguous: set[int] = set()
         self._unanswered = count
-        # All below are answered: an answer for many looks at each message only once, however many such answers come.
+        # All below are answered, and of those above so many: an answer for many looks at no message twice.
         self._lowest = 0
+        self._early = 0
         self._by_identity: dict[tuple[str, str, str | None, bytes], list[int]] | None = None
 
     @property
@@ -110,6 +111,8 @@ class Confirms:
         A returned message that has not been acked yet is refused all the same. Of messages that are equal it cannot be
         told which was returned: it is taken to be one that was acked, so that no more of them count as stored than are.
         """
+        if self._unanswered == 0 and not self._returns and not self._ambiguous:
+            return cast("list[Outcome]", self._outcomes)
         found = list(self._outcomes)
         taken = set(self._ambiguous)
         for index in self._ambiguous:
@@ -138,14 +141,31 @@ class Confirms:
         index = len(self._outcomes) - 1 if multiple and tag == 0 else tag - self._first_tag
         if index >= len(self._outcomes) or tag < 0 or (tag == 0 and not multiple):
             raise UnexpectedConfirmError(f"the broker answered for delivery tag {tag}, which was never sent")
-        for answered in range(self._lowest, index + 1) if multiple else (index,):
-            self._settle(answered, outcome)
         if multiple:
-            self._lowest = max(self._lowest, index + 1)
+            self._settle_up_to(index, outcome)
+        else:
+            self._settle(index, outcome)
+
+    def _settle_up_to(self, index: int, outcome: Outcome) -> None:
+        count = index + 1 - self._lowest
+        if count <= 0:
+            return
+        if self._early:
+            for number in range(self._lowest, index + 1):
+                self._settle(number, outcome)
+            return
+        # No step for each message: however many they are, they are answered together.
+        self._outcomes[self._lowest : index + 1] = [outcome] * count
+        self._unanswered -= count
+        self._lowest = index + 1
 
     def _settle(self, index: int, outcome: Outcome) -> None:
         # Below zero: an answer for an earlier burst on this channel, which did not wait for it any more.
-        if index < 0 or self._outcomes[index] is not None:
+        if index < self._lowest or self._outcomes[index] is not None:
             return
         self._outcomes[index] = outcome
         self._unanswered -= 1
+        self._early += 1
+        while self._lowest < len(self._outcomes) and self._outcomes[self._lowest] is not None:
+            self._lowest += 1
+            self._early -= 1

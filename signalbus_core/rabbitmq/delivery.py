@@ -22,7 +22,8 @@ from .connection import (
     ChannelClosedError,
     NoAnswerError,
 )
-from .message import EncodedMessage, InvalidMessageError, Message, encode
+from .encoder import Encoder
+from .message import EncodedMessage, InvalidMessageError, Message
 from .reasons import describe
 from .silence import Address, SilentDestinations
 from .verdicts import DESTINATION_CODES, UNANSWERED, no_answer
@@ -55,9 +56,10 @@ class Delivery:
             self._encode_all(connection)
             self._refuse_missing_exchanges(connection)
             trials = self._hold_back_silent()
-            ordinary = [index for index in self._open() if not any(index in trial for trial in trials)]
+            held_back = {index for trial in trials for index in trial}
+            ordinary = [index for index in self._open() if index not in held_back]
             # What closed a channel before goes last, when nothing else is at stake.
-            suspects = {index for index in ordinary if self._is_suspect(connection, index)}
+            suspects = self._suspects(connection, ordinary)
             together = [index for index in ordinary if index not in suspects]
             for index in [*self._send_together(connection, together), *sorted(suspects)]:
                 self._send_alone(connection, index, self._deadline)
@@ -70,10 +72,15 @@ class Delivery:
             connection.abort(describe(error))
             self.give_up(describe(error))
 
-    def give_up(self, reason: str) -> None:
+    def give_up(self, reason: str, *, was_sent: bool = True) -> None:
         """Call all messages without an outcome unknown."""
         for index in self._open():
-            self._outcomes[index] = Outcome(OutcomeKind.UNKNOWN, reason)
+            self._outcomes[index] = Outcome(OutcomeKind.UNKNOWN, reason, was_sent=was_sent)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every message is confirmed."""
+        return all(outcome is ACKED for outcome in self._outcomes)
 
     def outcomes(self) -> list[list[Outcome]]:
         """The outcome of each message, by group."""
@@ -84,19 +91,17 @@ class Delivery:
         return [index for index, outcome in enumerate(self._outcomes) if outcome is None]
 
     def _encode_all(self, connection: BrokerConnection) -> None:
-        channel_number = connection.channel_number(self._deadline)
+        encoder = self._encoder(connection)
         for group in self._groups:
             for index in group:
                 try:
-                    self._encoded[index] = encode(
-                        self._messages[index],
-                        channel_number=channel_number,
-                        frame_max=connection.frame_max,
-                        login=connection.location.login,
-                    )
+                    self._encoded[index] = encoder.encode(self._messages[index])
                 except InvalidMessageError as error:
                     self._withhold(group, index, Outcome(OutcomeKind.INVALID, str(error)))
                     break
+
+    def _encoder(self, connection: BrokerConnection) -> Encoder:
+        return Encoder(connection.channel_number(self._deadline), connection.frame_max, connection.location.login)
 
     def _refuse_missing_exchanges(self, connection: BrokerConnection) -> None:
         """A publish to a missing exchange would close the channel, with other messages in flight."""
@@ -105,6 +110,8 @@ class Delivery:
             problem = self._problem_with(connection, exchange)
             if problem is not None:
                 problems[exchange] = problem
+        if not problems:
+            return
         for group in self._groups:
             for index in group:
                 problem = problems.get(self._messages[index].exchange or "")
@@ -131,6 +138,8 @@ class Delivery:
     def _hold_back_silent(self) -> list[range]:
         """Keep back what is meant for silent destinations; return the groups that are to try whether they still are."""
         trials: list[range] = []
+        if not self._silences.any_remembered:
+            return trials
         for group in self._groups:
             for index in group:
                 address = self._address(index)
@@ -159,6 +168,9 @@ class Delivery:
 
     def _learn(self, indexes: Sequence[int], waiting: Sequence[int], problem: object, sent_at: float) -> set[Address]:
         """Note which destinations answered; return those that were silent, time having run out, while others did."""
+        if not waiting and not self._silences.any_remembered:
+            # Whichever was answered, it tells a later silence from an outage.
+            indexes = indexes[:1]
         answered = {self._address(index) for index in set(indexes) - set(waiting)}
         self._silences.answered(answered)
         silent: set[Address] = set()
@@ -171,10 +183,15 @@ class Delivery:
         message = self._messages[index]
         return message.exchange or "", message.routing_key or ""
 
-    def _is_suspect(self, connection: BrokerConnection, index: int) -> bool:
-        if self._messages[index].exchange in connection.suspect_exchanges:
-            return True
-        return bool(connection.suspect_messages) and self._hash(index) in connection.suspect_messages
+    def _suspects(self, connection: BrokerConnection, indexes: list[int]) -> set[int]:
+        exchanges, hashes = connection.suspect_exchanges, connection.suspect_messages
+        if not exchanges and not hashes:
+            return set()
+        return {
+            index
+            for index in indexes
+            if self._messages[index].exchange in exchanges or (hashes and self._hash(index) in hashes)
+        }
 
     def _send_together(self, connection: BrokerConnection, indexes: list[int]) -> list[int]:
         """Send messages in one go; return those that have to be sent again, each alone."""
@@ -206,19 +223,13 @@ class Delivery:
         message = self._messages[index]
         exchange = message.exchange or ""
         if time.monotonic() >= deadline:
-            self._outcomes[index] = Outcome(OutcomeKind.UNKNOWN, "not sent: no time was left")
+            self._outcomes[index] = Outcome(OutcomeKind.UNKNOWN, "not sent: no time was left", was_sent=False)
             return
         problem = self._problem_with(connection, exchange)
         if problem is not None:
             self._outcomes[index] = problem
             return
-        encoded = encode(
-            message,
-            channel_number=connection.channel_number(self._deadline),
-            frame_max=connection.frame_max,
-            login=connection.location.login,
-        )
-        self._encoded[index] = encoded
+        encoded = self._encoded[index] = self._encoder(connection).encode(message)
         sent_at = self._silences.now()
         confirms, closed = connection.send([(encoded.data, encoded.frames)], lambda _: self._content(index), deadline)
         [outcome] = confirms.outcomes(no_answer(closed, in_flight=1))

@@ -23,6 +23,7 @@ from .delivery import Delivery
 from .location import BrokerLocation
 from .message import Message
 from .silence import SilentDestinations
+from .tracing import PublishTrace
 
 #: How long a publish may take in all, when neither the call nor the application says.
 DEFAULT_TIMEOUT_SECONDS = 30.0
@@ -117,9 +118,9 @@ class Publisher:
         :param timeout_seconds: how long it may take in all.
         :raises PublishError: not every message was confirmed; its ``outcomes`` has one for each, in order.
         """
-        outcomes = [outcome for [outcome] in self._publish([[message] for message in messages], timeout_seconds)]
-        if any(outcome.kind is not OutcomeKind.ACKED for outcome in outcomes):
-            raise PublishError(outcomes)
+        delivery = self._publish([[message] for message in messages], timeout_seconds)
+        if not delivery.is_complete:
+            raise PublishError([outcome for [outcome] in delivery.outcomes()])
 
     def publish_signals(
         self,
@@ -140,16 +141,21 @@ class Publisher:
         listed = list(signals)
         failed: dict[int, Outcome] = {}
         groups: list[list[Message]] = []
+        trace = PublishTrace(self._location)
         for index, signal in enumerate(listed):
             try:
-                groups.append(_as_list(message_of(signal)))
+                groups.append(trace.begin(index, signal, _as_list(message_of(signal))))
             except Exception as error:  # noqa: BLE001 - whatever the application's code raises is this signal's fault
                 failed[index] = Outcome(OutcomeKind.INVALID, error_text(error, [signal]))
                 groups.append([])
-        for index, outcomes in enumerate(self._publish(groups, timeout_seconds)):
-            bad = [outcome for outcome in outcomes if outcome.kind is not OutcomeKind.ACKED]
-            if bad:
-                failed[index] = worst(bad)
+        with trace:
+            delivery = self._publish(groups, timeout_seconds)
+            trace.end(delivery.outcomes)
+        if not delivery.is_complete:
+            for index, outcomes in enumerate(delivery.outcomes()):
+                bad = [outcome for outcome in outcomes if outcome.kind is not OutcomeKind.ACKED]
+                if bad:
+                    failed[index] = worst(bad)
         if failed:
             raise PartialDeliveryError(
                 delivered=[signal for index, signal in enumerate(listed) if index not in failed],
@@ -196,7 +202,7 @@ class Publisher:
         """Close the connections of all threads. A later publish opens a new one."""
         self._connections.close()
 
-    def _publish(self, groups: list[list[Message]], timeout_seconds: float | None) -> list[list[Outcome]]:
+    def _publish(self, groups: list[list[Message]], timeout_seconds: float | None) -> Delivery:
         timeout = _positive(timeout_seconds) or self._timeout_seconds or DEFAULT_TIMEOUT_SECONDS
         deadline = time.monotonic() + timeout
         delivery = Delivery(groups, deadline, self._silences)
@@ -204,14 +210,15 @@ class Publisher:
             try:
                 connection = self._open_connection(min(timeout, CONNECT_TIMEOUT_SECONDS))
             except BrokerConnectionError as error:
-                delivery.give_up(f"not sent: {error}")
+                delivery.give_up(f"not sent: {error}", was_sent=False)
             else:
                 with connection.lock:
                     if connection.blocked_reason is not None:
-                        delivery.give_up(f"not sent: the broker takes no messages ({connection.blocked_reason})")
+                        reason = f"not sent: the broker takes no messages ({connection.blocked_reason})"
+                        delivery.give_up(reason, was_sent=False)
                     else:
                         delivery.run(connection)
-        return delivery.outcomes()
+        return delivery
 
     def _open_connection(self, timeout_seconds: float) -> BrokerConnection:
         connection = self._connections.mine()

@@ -6,14 +6,15 @@ import hashlib
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timezone
-from typing import Any
+from functools import lru_cache
+from typing import Any, cast
 from urllib.parse import quote
 
 from flask import current_app
 from pika.spec import BasicProperties
-from sqlalchemy import inspect as sqlalchemy_inspect
+from sqlalchemy import Table
+from sqlalchemy.orm.attributes import instance_state
 
 from .message import PROPERTIES, Message
 from .publisher import Publisher
@@ -71,33 +72,45 @@ def prepared_messages(signal: RabbitMQSignal) -> list[Message]:
     """The messages of a signal, with everything filled in that they leave open."""
     messages = signal.signalbus_message()
     if isinstance(messages, Message):
-        messages = [messages]
+        return [_prepared(signal, messages, 1)]
     return [_prepared(signal, message, number) for number, message in enumerate(messages, start=1)]
 
 
 def _prepared(signal: RabbitMQSignal, message: Message, number: int) -> Message:
     if not isinstance(message, Message):
         raise TypeError(f"signalbus_message() must return a Message or several, not {type(message).__name__}")
-    given = message.properties if message.properties is not None else BasicProperties()
-    properties = BasicProperties(**{name: getattr(given, name) for name in PROPERTIES})
-    is_text = isinstance(message.body, str)
-    defaults = {
-        "delivery_mode": 2,
-        "type": type(signal).__name__,
-        "timestamp": int(time.time()),
-        "content_type": "text/plain" if is_text else "application/octet-stream",
-        "content_encoding": "utf-8" if is_text else None,
-        "message_id": None if properties.message_id is not None else message_id(signal, number),
-    }
-    for name, value in defaults.items():
-        if getattr(properties, name) is None:
-            setattr(properties, name, value)
-    return replace(
-        message,
-        exchange=signal.signalbus_exchange if message.exchange is None else message.exchange,
-        routing_key=signal.signalbus_routing_key if message.routing_key is None else message.routing_key,
-        properties=properties,
+    body, exchange, routing_key = message.body, message.exchange, message.routing_key
+    is_text = isinstance(body, str)
+    properties = _copy(message.properties)
+    if properties.delivery_mode is None:
+        properties.delivery_mode = 2
+    if properties.type is None:
+        properties.type = type(signal).__name__
+    if properties.timestamp is None:
+        properties.timestamp = int(time.time())
+    if properties.content_type is None:
+        properties.content_type = "text/plain" if is_text else "application/octet-stream"
+    if properties.content_encoding is None and is_text:
+        properties.content_encoding = "utf-8"
+    if properties.message_id is None:
+        properties.message_id = message_id(signal, number)
+    return Message(
+        signal.signalbus_exchange if exchange is None else exchange,
+        signal.signalbus_routing_key if routing_key is None else routing_key,
+        body,
+        properties,
+        message.mandatory,
     )
+
+
+def _copy(given: BasicProperties | None) -> BasicProperties:
+    if given is None:
+        return BasicProperties()
+    if type(given) is not BasicProperties:
+        return BasicProperties(**{name: getattr(given, name) for name in PROPERTIES})
+    properties = BasicProperties()
+    vars(properties).update(vars(given))
+    return properties
 
 
 def message_id(signal: Any, number: int = 1) -> str:
@@ -108,24 +121,33 @@ def message_id(signal: Any, number: int = 1) -> str:
 
     :param number: which of the signal's messages it is, from 1.
     """
-    state: Any = sqlalchemy_inspect(signal)
+    state = instance_state(signal)
     key = state.identity or state.mapper.primary_key_from_instance(signal)
-    parts = [state.mapper.local_table.fullname, *(_id_part(part) for part in key)]
-    text = ":".join(quote(part, safe="-_.~ @+,=/") for part in parts) + (f"#{number}" if number > 1 else "")
+    table = cast(Table, state.mapper.local_table).fullname
+    text = ":".join((_quoted(table), *map(_id_part, key)))
+    if number > 1:
+        text += f"#{number}"
     if len(text) > LONGEST_ID:
-        return (
-            f"{parts[0][:100].encode('ascii', 'replace').decode()}:sha256-{hashlib.sha256(text.encode()).hexdigest()}"
-        )
+        return f"{table[:100].encode('ascii', 'replace').decode()}:sha256-{hashlib.sha256(text.encode()).hexdigest()}"
     return text
 
 
+def _quote(text: str) -> str:
+    return quote(text, safe="-_.~ @+,=/")
+
+
+_quoted = lru_cache(maxsize=1024)(_quote)
+
+
 def _id_part(part: object) -> str:
+    if type(part) is int:
+        return str(part)
     if isinstance(part, bytes):
         return part.hex()
     if isinstance(part, datetime) and part.tzinfo is not None:
         # The database gives it in the time zone of the session, which may be another one at the next try.
-        return str(part.astimezone(timezone.utc))
-    return str(part)
+        part = part.astimezone(timezone.utc)
+    return _quote(str(part))
 
 
 def _publisher() -> Publisher:

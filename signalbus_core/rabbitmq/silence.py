@@ -44,6 +44,11 @@ class SilentDestinations:
         self._silences: dict[Address, _Silence] = {}
         self._last_answer = float("-inf")
 
+    @property
+    def any_remembered(self) -> bool:
+        """Whether any destination was silent lately."""
+        return bool(self._silences)
+
     def now(self) -> float:
         """The time, for :meth:`was_silent`."""
         return self._clock()

@@ -15,8 +15,8 @@ from tests.support.processes import RelayProcess
 
 WORKERS = 2
 
-#: Connections of one relay to the database: one for each worker, one for the probe.
-MOST_DATABASE_CONNECTIONS = WORKERS + 1
+#: Connections of one relay to the database: one for each worker, one for the probe, two for the doorkeeper.
+MOST_DATABASE_CONNECTIONS = WORKERS + 3
 
 CLOSE_WAIT = "08"
 

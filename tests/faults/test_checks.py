@@ -8,7 +8,7 @@ from .catalogue import FAULTS
 from .fault import Fault
 from .ledger import Figures, Ledger
 from .loglines import log_problems
-from .relays import Level
+from .relays import MOST_DATABASE_CONNECTIONS, Level
 from .soak import order, row_of, table, with_table
 from .trial import Report
 
@@ -87,8 +87,8 @@ def test_more_warnings_of_single_bursts_than_bursts_are_found() -> None:
 
 def test_more_threads_descriptors_or_connections_than_before_are_found() -> None:
     before = Level(8, 30, 2)
-    assert Level(8, 30, 3).problems(before) == []
-    assert len(Level(9, 31, 4).problems(before)) == 3
+    assert Level(8, 30, MOST_DATABASE_CONNECTIONS).problems(before) == []
+    assert len(Level(9, 31, MOST_DATABASE_CONNECTIONS + 1).problems(before)) == 3
 
 
 def test_a_seed_replays_its_order_and_every_fault_comes_first_once() -> None:

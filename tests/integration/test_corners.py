@@ -135,6 +135,22 @@ def test_a_new_signal_under_the_key_of_a_sent_one_is_not_deleted_by_the_second_t
     assert app.all('SELECT note FROM "order"') == [("new",)], "it was never sent"
 
 
+def test_a_new_signal_under_the_key_of_a_sent_one_outlives_a_send_method_that_commits(make: Callable[..., App]) -> None:
+    app = make()
+    app.execute("""INSERT INTO "order" VALUES (42, 'old')""")
+
+    def replaced_without_a_lock(place: str) -> None:
+        if place == "confirmed":
+            app.db.session.commit()
+            app.execute('DELETE FROM "order" WHERE id = 42')
+            app.execute("""INSERT INTO "order" VALUES (42, 'new')""")
+
+    failpoints.switch_on(replaced_without_a_lock)
+    app.burst()
+    assert app.sent == [(42, "old")]
+    assert app.all('SELECT note FROM "order"') == [("new",)], "it was never sent"
+
+
 @pytest.mark.parametrize("seconds", [0.5, 2.5], ids=["short send", "long send"])
 def test_a_discard_waits_for_a_burst_that_is_trying_the_signal(make: Callable[..., App], seconds: float) -> None:
     discarded: list[Any] = []

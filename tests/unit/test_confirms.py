@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from signalbus_core import Outcome, OutcomeKind
-from signalbus_core.rabbitmq.confirms import Confirms, Content, UnexpectedConfirmError
+from signalbus_core.outcome import ACKED
+from signalbus_core.rabbitmq.confirms import NACKED, Confirms, Content, UnexpectedConfirmError
 
 UNANSWERED = Outcome(OutcomeKind.UNKNOWN, "no answer")
 
@@ -223,3 +226,45 @@ def test_whatever_the_broker_does_a_message_is_acked_only_when_it_was_stored(
         assert confirms.is_done
         expected = {"route": "acked", "return": "returned", "nack": "nacked"}
         assert kinds(confirms) == [expected[fate.what] for fate in fates]
+
+
+def calls_of(action: Callable[[], object]) -> int:
+    """How many Python functions are entered while something is done."""
+    calls = 0
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        action()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def test_an_answer_for_many_costs_the_same_however_many_they_are() -> None:
+    def settle(count: int, answers: int) -> None:
+        confirms = Confirms(1, count, content)
+        for number in range(1, answers + 1):
+            confirms.ack(count * number // answers, multiple=True)
+        assert confirms.is_done
+        assert confirms.outcomes(UNANSWERED) == [ACKED] * count
+
+    few, many = calls_of(lambda: settle(100, 10)), calls_of(lambda: settle(100_000, 10))
+    assert few == many
+    assert calls_of(lambda: settle(100_000, 100)) - many <= 90 * 5
+
+
+def test_answers_for_many_among_single_ones_look_at_no_message_twice() -> None:
+    confirms = Confirms(1, 10_000, content)
+
+    def answer() -> None:
+        for tag in range(2, 10_001, 2):
+            confirms.ack(tag, multiple=False)
+        for tag in range(1, 10_001, 2):
+            confirms.nack(tag, multiple=True)
+
+    assert calls_of(answer) <= 10_000 * 5
+    assert confirms.outcomes(UNANSWERED) == [NACKED, ACKED] * 5_000

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from relay.metrics import Metrics
-from signalbus_core import BurstResult, FailedSignal, Outcome, OutcomeKind
+from signalbus_core import BurstResult, FailedSignal, Outcome, OutcomeKind, PublishError
 
 
 @pytest.fixture
@@ -82,8 +82,21 @@ def test_signals_without_an_answer_may_be_duplicates(metrics: Metrics) -> None:
     assert value(metrics, 'signalbus_possible_duplicates_total{signal="A"}') == 5
 
 
+def test_messages_of_a_whole_burst_that_may_be_stored_are_possible_duplicates(metrics: Metrics) -> None:
+    outcomes = [
+        Outcome(OutcomeKind.ACKED),
+        Outcome(OutcomeKind.UNKNOWN, "no answer"),
+        Outcome(OutcomeKind.UNKNOWN, "no time was left", was_sent=False),
+        Outcome(OutcomeKind.REFUSED, "no route"),
+    ]
+    metrics.burst_finished("A", BurstResult(selected=4, error=PublishError(outcomes)))
+    assert value(metrics, 'signalbus_possible_duplicates_total{signal="A"}') == 2
+    metrics.burst_finished("A", BurstResult(selected=3, error=PublishError(outcomes[:2] * 3)))
+    assert value(metrics, 'signalbus_possible_duplicates_total{signal="A"}') == 5
+
+
 def test_signals_that_were_never_sent_cannot_be_duplicates(metrics: Metrics) -> None:
-    failed = FailedSignal((1,), Outcome(OutcomeKind.UNKNOWN, "not sent: no time was left"))
+    failed = FailedSignal((1,), Outcome(OutcomeKind.UNKNOWN, "no time was left", was_sent=False))
     metrics.burst_finished("A", BurstResult(selected=1, failed=(failed,)))
     assert value(metrics, 'signalbus_possible_duplicates_total{signal="A"}') == 0
     assert value(metrics, 'signalbus_publish_failures_total{reason="unknown",signal="A"}') == 1

@@ -1,0 +1,152 @@
+"""A database session of a doorkeeper's own, outside the pool, never waited for without hearing a stop request.
+
+It is asynchronous, because waiting for a lock, or for a bell, must not block the thread. A server delivers
+notifications only to a session that runs nothing: the session that listens is never the one that waits for a lock.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import psycopg2
+from psycopg2.extensions import POLL_OK, POLL_READ, POLL_WRITE
+from sqlalchemy.engine import Engine
+
+#: The longest that opening a session, or a statement that waits for no lock, may take.
+ANSWER_WITHIN_SECONDS = 10.0
+
+#: As it is shown in pg_stat_activity.
+APPLICATION_NAME = "signalbus-relay doorkeeper"
+
+
+class SessionError(Exception):
+    """A session does not answer."""
+
+
+class Stopped(Exception):
+    """The relay is stopping."""
+
+
+class Waker:
+    """Something to select on that another thread can make ready."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._read, False)
+        os.set_blocking(self._write, False)
+
+    def fileno(self) -> int:
+        return self._read
+
+    def wake(self) -> None:
+        # A full pipe wakes as well, and a closed one has nobody to wake.
+        with suppress(OSError):
+            os.write(self._write, b"!")
+
+    def clear(self) -> None:
+        with suppress(BlockingIOError):
+            while os.read(self._read, 4096):
+                pass
+
+
+class Session:
+    """A session; at most one statement at a time.
+
+    :param connection: an asynchronous connection of psycopg2, perhaps still connecting.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._cursor: Any = None
+        self._state = POLL_READ
+
+    @classmethod
+    def open(cls, engine: Engine) -> Session:
+        """Connect as the engine does, with whatever the application and its events add to that."""
+        pooled = engine.raw_connection()
+        known: Any = pooled.driver_connection
+        # Taken out of the pool and closed, so that the next try begins with a connection, and a password, that is new.
+        pooled.detach()
+        try:
+            parameters = {**known.info.dsn_parameters, "application_name": APPLICATION_NAME}
+            if known.info.password:
+                parameters["password"] = known.info.password
+        finally:
+            pooled.close()
+        session = cls(psycopg2.connect(**parameters, async_=True))
+        session._state = POLL_WRITE
+        return session
+
+    def fileno(self) -> int:
+        return int(self._connection.fileno())
+
+    def close(self) -> None:
+        self._connection.close()
+
+    @property
+    def events(self) -> int:
+        """What to select for."""
+        return selectors.EVENT_WRITE if self._state == POLL_WRITE else selectors.EVENT_READ
+
+    def send(self, statement: str) -> None:
+        """Begin a statement."""
+        self._cursor = self._connection.cursor()
+        self._cursor.execute(statement)
+        self._state = POLL_WRITE
+
+    def advance(self) -> bool:
+        """Do what can be done without waiting; tell whether the statement is over.
+
+        :raises psycopg2.Error: it failed, or the connection is lost.
+        """
+        self._state = self._connection.poll()
+        return bool(self._state == POLL_OK)
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        """What the last statement returned."""
+        return list(self._cursor.fetchall()) if self._cursor is not None and self._cursor.description else []
+
+    def take_notifications(self) -> list[tuple[str, str]]:
+        """Channel and payload of what was notified since this was last asked."""
+        taken = [(one.channel, one.payload) for one in self._connection.notifies]
+        self._connection.notifies.clear()
+        return taken
+
+
+def wait(sessions: Sequence[Session], waker: Waker, timeout_seconds: float) -> None:
+    """Wait until one of the sessions, or the waker, is ready."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(waker, selectors.EVENT_READ)
+        for session in sessions:
+            selector.register(session, session.events)
+        selector.select(timeout_seconds)
+    waker.clear()
+
+
+def run(session: Session, statement: str | None, waker: Waker, stop: Any) -> list[tuple[Any, ...]]:
+    """Run a statement that waits for no lock, or finish connecting; return its rows.
+
+    :raises SessionError: there was no answer in time.
+    :raises Stopped: the relay is stopping.
+    """
+    if statement is not None:
+        session.send(statement)
+    deadline = time.monotonic() + ANSWER_WITHIN_SECONDS
+    woken = False
+    while not session.advance():
+        if stop.is_set():
+            raise Stopped
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            raise SessionError(f"no answer within {ANSWER_WITHIN_SECONDS:g} s")
+        wait([session], waker, min(remaining, 0.5))
+        woken = True
+    if woken:
+        # What woke it may have been meant for the caller's own wait.
+        waker.wake()
+    return session.rows()

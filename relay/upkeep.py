@@ -1,0 +1,115 @@
+"""What the probe does once a minute: it looks for the table of parked signals, and forgets signals that are gone.
+
+And, before the first look, whether the tables can serve at all.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from sqlalchemy.engine import Engine
+
+from signalbus_core import SignalSpec, parked_table_of, parked_table_problem, question, table_problem, transaction
+
+from .announce import Announcer
+from .asking import PROBE_LIMITS, Asking
+from .shelf import Shelves
+
+logger = logging.getLogger("signalbus.relay")
+
+#: So often it is looked whether the table of parked signals is there, and signals that are gone are forgotten.
+TIDY_EVERY_SECONDS = 60.0
+
+
+class TableError(Exception):
+    """The tables of some signal models cannot serve as outboxes; the message has one problem a line."""
+
+
+class Upkeep:
+    """Looks after the tables of each database.
+
+    :param specs: the models of each bind key.
+    :param clock: a monotonic clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        specs: Mapping[str | None, Sequence[SignalSpec]],
+        shelves: Shelves,
+        asking: Asking,
+        announcer: Announcer,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._specs = specs
+        self._shelves = shelves
+        self._asking = asking
+        self._announcer = announcer
+        self._clock = clock
+        self._verified: set[str | None] = set()
+        self._looked: dict[str | None, float] = {}
+        self._tidied: dict[str | None, float] = {}
+        self._has_parked_table: dict[str | None, bool] = {}
+
+    def verify(self, bind_key: str | None, engine: Engine) -> None:
+        """Make sure, once, that the tables can serve.
+
+        :raises TableError: they cannot.
+        """
+        if bind_key in self._verified:
+            return
+        with transaction(engine, PROBE_LIMITS) as connection:
+            problems = [problem for spec in self._specs[bind_key] if (problem := table_problem(connection, spec))]
+        if problems:
+            raise TableError("\n".join(problems))
+        self._verified.add(bind_key)
+
+    def has_parked_table(self, bind_key: str | None) -> bool:
+        return self._has_parked_table[bind_key]
+
+    def look_again(self, bind_key: str | None) -> None:
+        """Look for the table of parked signals in the next look already: perhaps it is what is gone."""
+        self._looked.pop(bind_key, None)
+
+    def look_for_parked_table(self, bind_key: str | None, engine: Engine) -> None:
+        if not self._is_time(self._looked, bind_key):
+            return
+        table = parked_table_of(self._specs[bind_key][0])
+        with question(engine, PROBE_LIMITS) as connection:
+            problem = parked_table_problem(connection, table)
+        self._looked[bind_key] = self._clock()
+        self._shelves.use_table(bind_key, problem is None)
+        if self._has_parked_table.get(bind_key, True) != (problem is None):
+            if problem is None:
+                logger.info("The table %s is there now.", table.fullname, extra={"action": "parked_table_found"})
+            else:
+                logger.warning(
+                    "The table %s %s. Signals that fail are noted in the memory of each relay, and lose their attempts "
+                    "when it ends. Create the table: `signalbus-relay ddl parked` prints it, "
+                    "db.create_all() and Alembic know it.",
+                    table.fullname,
+                    problem,
+                    extra={"action": "parked_table_missing"},
+                )
+        self._has_parked_table[bind_key] = problem is None
+
+    def tidy(self, bind_key: str | None, has_set_aside: Callable[[str], bool]) -> None:
+        """Forget signals that are gone.
+
+        Last in a look, and one model at a time: a note that cannot be read must not keep signals from being found.
+
+        :param has_set_aside: tells of a model's name whether any of its signals are set aside.
+        """
+        if not self._is_time(self._tidied, bind_key):
+            return
+        self._tidied[bind_key] = self._clock()
+        for spec in self._specs[bind_key]:
+            if has_set_aside(spec.name) and not self._asking.passed_over(spec):
+                thing = f"{spec.name}, what is noted of its signals"
+                with self._asking.hiding_no_other(spec, thing):
+                    self._shelves[spec.name].tidy()
+                    self._announcer.fine(thing, "model_recovered", signal=spec.name)
+
+    def _is_time(self, last: Mapping[str | None, float], bind_key: str | None) -> bool:
+        return self._clock() - last.get(bind_key, float("-inf")) >= TIDY_EVERY_SECONDS

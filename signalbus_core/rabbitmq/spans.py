@@ -1,0 +1,134 @@
+"""The span of one message: from before it is sent until the broker's answer is known, in the trace of its signal.
+
+The only module of the publisher that imports OpenTelemetry; imported when the first traced signal is sent. Names follow
+the semantic conventions: https://opentelemetry.io/docs/specs/semconv/messaging/rabbitmq/. No payload is in a span.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from pika.spec import BasicProperties
+
+from ..outcome import Outcome, OutcomeKind
+from ..tracing import FIELDS, StoredContext
+from .location import BrokerLocation
+from .message import PROPERTIES, Message
+
+_propagator = TraceContextTextMapPropagator()
+
+
+class Span:
+    """The span of one message."""
+
+    def __init__(self, span: trace.Span) -> None:
+        self._span = span
+
+    def end(self, outcome: Outcome | None) -> None:
+        """End it with the outcome of its message; None when the publish broke off before there was one."""
+        cause = outcome.cause if outcome is not None else OutcomeKind.UNKNOWN.value
+        self._span.set_attribute("signalbus.outcome", cause)
+        if outcome is None or outcome.kind is not OutcomeKind.ACKED:
+            self._span.set_attribute("error.type", cause)
+            self._span.set_status(trace.StatusCode.ERROR, outcome.reason if outcome is not None else "broken off")
+        self._span.end()
+
+
+class Spans:
+    """Begins the spans of one publish.
+
+    :param location: of the broker.
+    """
+
+    def __init__(self, location: BrokerLocation | None) -> None:
+        self._tracer = trace.get_tracer("signalbus")
+        self._common = _common_attributes(location)
+        active = trace.get_current_span().get_span_context()
+        #: What sends the signal is another story than what wrote it.
+        self._links = [trace.Link(active)] if active.is_valid else []
+
+    def begin(self, context: StoredContext, messages: Sequence[Message]) -> tuple[list[Span], list[Message]]:
+        """Begin the spans of a signal's messages; return them, and the messages with headers that lead to them.
+
+        A message that has a ``traceparent`` already keeps it. Its span is linked to that, and is no producer then.
+        """
+        parent = _propagator.extract(context.headers)
+        if not _span_context(parent).is_valid:
+            # It would become the root of a trace that nobody began.
+            return [], list(messages)
+        spans = [self._start(parent, context, message) for message in messages]
+        return [Span(span) for span in spans], [_with_context(*pair) for pair in zip(messages, spans, strict=True)]
+
+    def _start(self, parent: Context, context: StoredContext, message: Message) -> trace.Span:
+        own = _own_headers(message)
+        kind = trace.SpanKind.PRODUCER if own is None else trace.SpanKind.CLIENT
+        other = [_span_context(_propagator.extract(own))] if own is not None else []
+        links = [*self._links, *(trace.Link(linked) for linked in other if linked.is_valid)]
+        attributes = {**self._common, **_attributes(message), **_waiting(context)}
+        name = f"send {message.exchange or 'amq.default'}"
+        return self._tracer.start_span(name, context=parent, kind=kind, attributes=attributes, links=links)
+
+
+def _common_attributes(location: BrokerLocation | None) -> dict[str, str | int]:
+    attributes: dict[str, str | int] = {
+        "messaging.system": "rabbitmq",
+        "messaging.operation.name": "send",
+        "messaging.operation.type": "send",
+    }
+    parts = urlsplit(str(location)) if location is not None else None
+    if parts is not None and parts.hostname and parts.port:
+        attributes |= {"server.address": parts.hostname, "server.port": parts.port}
+    return attributes
+
+
+def _attributes(message: Message) -> dict[str, str]:
+    properties = message.properties
+    address = [part for part in (message.exchange, message.routing_key) if part and isinstance(part, str)]
+    attributes = {
+        "messaging.destination.name": ":".join(address) or "amq.default",
+        "messaging.rabbitmq.destination.routing_key": message.routing_key,
+        "messaging.message.id": getattr(properties, "message_id", None),
+        "messaging.message.conversation_id": getattr(properties, "correlation_id", None),
+    }
+    return {name: value for name, value in attributes.items() if value and isinstance(value, str)}
+
+
+def _waiting(context: StoredContext) -> dict[str, float]:
+    """How long the signal has been in the outbox, as far as the clocks of its writer and its sender agree."""
+    if context.written_at is None:
+        return {}
+    return {"signalbus.outbox.seconds": max(0.0, time.time() - context.written_at)}
+
+
+def _span_context(context: Context) -> trace.SpanContext:
+    return trace.get_current_span(context).get_span_context()
+
+
+def _own_headers(message: Message) -> dict[str, str] | None:
+    """The trace context that the application has put into the message itself; None when it has not."""
+    headers = getattr(message.properties, "headers", None)
+    if not isinstance(headers, Mapping) or "traceparent" not in headers:
+        return None
+    return {field: headers[field] for field in FIELDS if isinstance(headers.get(field), str)}
+
+
+def _with_context(message: Message, span: trace.Span) -> Message:
+    """The message with headers that lead to the span. Headers and properties are copied: several may share them."""
+    given = message.properties if message.properties is not None else BasicProperties()
+    if not isinstance(given, BasicProperties) or _own_headers(message) is not None:
+        return message
+    if given.headers is not None and not isinstance(given.headers, Mapping):
+        # No message for the broker, as the encoder will say.
+        return message
+    headers: dict[str, Any] = {}
+    _propagator.inject(headers, trace.set_span_in_context(span))
+    properties = BasicProperties(**{name: getattr(given, name) for name in PROPERTIES})
+    properties.headers = {**(given.headers or {}), **headers}
+    return replace(message, properties=properties)

@@ -1,0 +1,110 @@
+"""A span for each message of a signal that was written in a trace. Of other signals it takes no more than a look.
+
+What goes wrong in tracing is logged, and keeps no signal from being sent: its messages go without spans then.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import cache
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from ..outcome import Outcome
+from ..tracing import StoredContext, stored_context
+from .location import BrokerLocation
+from .message import Message
+
+if TYPE_CHECKING:
+    from .spans import Span, Spans
+
+logger = logging.getLogger("signalbus")
+
+_told: set[type[Exception]] = set()
+
+
+class PublishTrace:
+    """The spans of one publish. A context manager: at its end no span is left open.
+
+    :param location: of the broker, for the spans' attributes.
+    """
+
+    def __init__(self, location: BrokerLocation | None) -> None:
+        self._location = location
+        self._spans: Spans | None = None
+        self._open: dict[int, list[Span]] = {}
+
+    def __enter__(self) -> PublishTrace:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Left open by a publish that broke off: of its messages nothing is known.
+        for span in chain.from_iterable(self._open.values()):
+            _end(span, None)
+
+    def begin(self, index: int, signal: Any, messages: list[Message]) -> list[Message]:
+        """Begin a span for each message of a signal; return the messages, with the headers that lead to the spans.
+
+        :param index: the signal's place among those of the publish.
+        """
+        context = stored_context(signal)
+        if context is None or not _is_available():
+            return messages
+        try:
+            spans, messages = self._begin(context, messages)
+        except Exception as error:  # noqa: BLE001 - the application's sampler and processors may raise anything
+            _complain(error)
+        else:
+            if spans:
+                self._open[index] = spans
+        return messages
+
+    def end(self, outcomes: Callable[[], Sequence[Sequence[Outcome]]]) -> None:
+        """End all spans.
+
+        :param outcomes: gives the outcomes of the messages of each signal, in order. Not asked when there is no span.
+        """
+        if not self._open:
+            return
+        answers = outcomes()
+        for index, spans in self._open.items():
+            for span, outcome in zip(spans, answers[index], strict=True):
+                _end(span, outcome)
+        self._open = {}
+
+    def _begin(self, context: StoredContext, messages: list[Message]) -> tuple[list[Span], list[Message]]:
+        if self._spans is None:
+            from .spans import Spans
+
+            self._spans = Spans(self._location)
+        return self._spans.begin(context, messages)
+
+
+@cache
+def _is_available() -> bool:
+    """Whether OpenTelemetry is installed. Looked for once, when the first signal has a trace context."""
+    try:
+        from . import spans  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def _end(span: Span, outcome: Outcome | None) -> None:
+    try:
+        span.end(outcome)
+    except Exception as error:  # noqa: BLE001 - as above
+        _complain(error)
+
+
+def _complain(error: Exception) -> None:
+    """Once a process for each kind of error: what is wrong in tracing stays wrong, and would fill the log."""
+    if type(error) not in _told:
+        _told.add(type(error))
+        logger.warning(
+            "Tracing fails (%s); the signals concerned are sent without spans.",
+            type(error).__name__,
+            exc_info=error,
+            extra={"action": "tracing_failed"},
+        )

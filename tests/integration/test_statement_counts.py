@@ -1,0 +1,109 @@
+"""How many statements a relay sends, as its server counts them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy as sa
+
+from relay.pacing import PollInterval
+from signalbus_core import BurstLimits, question
+from tests.support.postgres import PrivatePostgres
+from tests.support.statement_log import SETTINGS, StatementLog
+
+from .test_probe import Watched
+
+
+@pytest.fixture(scope="module")
+def logging_postgres() -> Iterator[PrivatePostgres]:
+    with PrivatePostgres(settings=SETTINGS) as server:
+        yield server.start()
+
+
+@pytest.fixture
+def url(logging_postgres: PrivatePostgres) -> str:
+    return logging_postgres.create_database() + "?application_name=counted"
+
+
+@pytest.fixture
+def log(logging_postgres: PrivatePostgres, url: str) -> StatementLog:
+    return StatementLog(logging_postgres, "counted")
+
+
+@pytest.fixture
+def watched(url: str) -> Iterator[Watched]:
+    watched = Watched(url, models=50)
+    yield watched
+    watched.engine.dispose()
+
+
+def test_an_idle_relay_sends_no_more_than_one_statement_a_second_for_fifty_models(
+    watched: Watched, log: StatementLog
+) -> None:
+    poll = PollInterval(1.0, uniform=lambda low, high: (low + high) / 2)
+    watched.probe.run_once()
+    watched.probe.run_once()
+    log.new()
+    begun = watched.clock.now
+    for _ in range(60):
+        watched.clock.now += poll.next_seconds(active=False)
+        watched.probe.run_once()
+    sent = log.new()
+    assert 60 <= len(sent) <= watched.clock.now - begun
+    assert sum("count(*)" in statement for statement in sent) >= 10, "the backlog was measured as well"
+
+
+def test_an_idle_look_is_one_transaction_of_the_server(watched: Watched, log: StatementLog) -> None:
+    watched.probe.run_once()
+    watched.probe.run_once()
+    log.new()
+    watched.probe.run_once()
+    [sent] = log.new()
+    assert not any(word in sent for word in ("BEGIN", "COMMIT", "ROLLBACK", "set_config"))
+
+
+def test_the_limits_of_a_question_hold_for_it_and_end_with_it(url: str) -> None:
+    engine = sa.create_engine(url, pool_size=1, max_overflow=0)
+    limits = BurstLimits(statement_timeout_seconds=0.2, lock_timeout_seconds=3.0)
+    shown = sa.text("SELECT current_setting('statement_timeout'), current_setting('lock_timeout')")
+    with question(engine, limits) as connection:
+        assert tuple(connection.execute(shown).one()) == ("200ms", "3s")
+        with pytest.raises(sa.exc.OperationalError, match="statement timeout"):
+            connection.execute(sa.text("SELECT pg_sleep(20)"))
+    with engine.connect() as connection:
+        assert tuple(connection.execute(shown).one()) == ("0", "0")
+        assert connection.scalar(sa.text("SELECT 1")) == 1
+    engine.dispose()
+
+
+def test_a_question_warns_of_nothing_and_leaves_no_transaction_open(url: str) -> None:
+    engine = sa.create_engine(url)
+    with question(engine, BurstLimits()) as connection:
+        driver_connection = connection.connection.driver_connection
+        assert driver_connection is not None
+        connection.execute(sa.text("SELECT 1 WHERE '%' = :sign"), {"sign": "%"}).one()
+        assert driver_connection.notices == []
+        state = "SELECT state FROM pg_stat_activity WHERE pid = " + str(driver_connection.get_backend_pid())
+        with contextlib.closing(sa.create_engine(url).connect()) as other:
+            assert other.scalar(sa.text(state)) == "idle"
+    engine.dispose()
+
+
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "AUTOCOMMIT", None])
+def test_a_question_leaves_the_isolation_level_of_the_application_alone(
+    url: str, log: StatementLog, level: str | None
+) -> None:
+    options = {} if level is None else {"isolation_level": level}
+    engine = sa.create_engine(url, pool_size=1, max_overflow=0, **options)
+    show = sa.text("SHOW transaction_isolation")
+    with engine.connect() as connection:
+        before = connection.scalar(show), connection.connection.driver_connection.autocommit
+    log.new()
+    with question(engine, BurstLimits()) as connection:
+        connection.execute(sa.text("SELECT 1"))
+    assert len(log.new()) == 1
+    with engine.connect() as connection:
+        assert (connection.scalar(show), connection.connection.driver_connection.autocommit) == before
+    engine.dispose()
