@@ -14,10 +14,10 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
 from relay.checks.bloat import check_bloat
-from relay.checks.command import as_json
 from relay.checks.finding import AREAS, KINDS, Finding
 from relay.checks.run import find_problems
 from relay.cli import cli
+from relay.commands.check import as_json
 from relay.config import resolve
 from relay.loading import find_broker, find_bus
 from signalbus_core import SignalBusMixin

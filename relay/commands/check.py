@@ -12,13 +12,13 @@ import click
 
 from signalbus_core import SignalBusError
 
+from ..checks.finding import AREAS, Finding, found
+from ..checks.run import find_problems
 from ..config import ConfigError, resolve
 from ..exits import EXIT_OK, EXIT_RUNTIME
 from ..loading import LoadingError, find_broker, find_bus, load_app
 from ..logs import configure_logging, redact
 from ..options import fail, with_options
-from .finding import AREAS, Finding, found
-from .run import find_problems
 
 MARKS = {"error": ("✗", "red"), "warning": ("!", "yellow"), "ok": ("✓", "green")}
 
