@@ -1,4 +1,4 @@
-"""The configuration of the application: drivers and URLs. Needs no server."""
+"""The configuration of the application: drivers, URLs, pools. Needs no server."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from typing import Any
 
 from flask import Flask
 from sqlalchemy.engine import Engine
+from sqlalchemy.pool import QueuePool
 
 from .finding import Finding, found
 
 WRITE_DRIVER = "Begin the URL with postgresql+psycopg2://."
 BARE_SCHEMES = ("postgresql://", "postgres://")
+
+#: Of the pool's connections, beside the workers': the probe's, and one that the doorkeeper asks by.
+POOLED_BESIDE_WORKERS = 2
 
 
 def database_urls(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -44,11 +48,27 @@ def drivers(engines: Mapping[str | None, Engine]) -> Iterator[Finding]:
             yield found("driver-unsupported", place_of(bind_key), f"the driver is {name}", WRITE_DRIVER)
 
 
+def pools(engines: Mapping[str | None, Engine], workers: int) -> Iterator[Finding]:
+    """A worker that finds no connection in the pool waits for it, and then fails its burst."""
+    needed = workers + POOLED_BESIDE_WORKERS
+    for bind_key, engine in engines.items():
+        overflow = getattr(engine.pool, "_max_overflow", -1)
+        # A size of zero, and an overflow below zero, mean no limit.
+        if not isinstance(engine.pool, QueuePool) or engine.pool.size() == 0 or overflow < 0:
+            continue
+        most = engine.pool.size() + overflow
+        if most < needed:
+            problem = f"its pool has {most} connections, and a relay of {workers} workers needs {needed}"
+            remedy = f"Set pool_size to {needed} in SQLALCHEMY_ENGINE_OPTIONS, or run fewer workers."
+            yield found("pool-too-small", place_of(bind_key), problem, remedy)
+
+
 def place_of(bind_key: str | None) -> str:
     """A database, for people."""
     return "database" if bind_key is None else f"database (bind {bind_key!r})"
 
 
-def check_configuration(app: Flask, engines: Mapping[str | None, Engine]) -> Iterator[Finding]:
+def check_configuration(app: Flask, engines: Mapping[str | None, Engine], workers: int) -> Iterator[Finding]:
     yield from uri_drivers(app.config)
     yield from drivers(engines)
+    yield from pools(engines, workers)

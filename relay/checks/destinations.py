@@ -6,13 +6,13 @@ are looked at.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from flask import Flask
 from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from signalbus_core import SignalBus, SignalSpec, error_text
@@ -33,30 +33,41 @@ class Destination:
     routing_key: str | None
 
 
-def stated(specs: Iterable[SignalSpec]) -> set[Destination]:
+def of(app: Flask, bus: SignalBus, specs: Iterable[SignalSpec]) -> tuple[set[Destination], list[Finding]]:
+    """The destinations of the models, as their signals tell, else as the classes say; and signals that tell none."""
+    specs = [spec for spec in specs if issubclass(spec.model, RabbitMQSignal)]
+    known, findings = _sampled(app, bus, specs)
+    told = {destination.model for destination in known}
+    return known | {destination for destination in stated(specs) if destination.model not in told}, findings
+
+
+def stated(specs: Iterable[SignalSpec]) -> Iterator[Destination]:
     """The destinations that the classes name."""
-    return {
-        Destination(spec.name, spec.model.signalbus_exchange, spec.model.signalbus_routing_key)
-        for spec in specs
-        if issubclass(spec.model, RabbitMQSignal) and spec.model.signalbus_exchange is not None
-    }
+    for spec in specs:
+        if spec.model.signalbus_exchange is not None:
+            yield Destination(spec.name, spec.model.signalbus_exchange, spec.model.signalbus_routing_key)
 
 
-def sampled(app: Flask, bus: SignalBus, specs: Sequence[SignalSpec]) -> tuple[set[Destination], list[Finding]]:
+def _sampled(app: Flask, bus: SignalBus, specs: Sequence[SignalSpec]) -> tuple[set[Destination], list[Finding]]:
     """The destinations of pending signals. A database that does not answer has none; that is told elsewhere."""
     destinations: set[Destination] = set()
     findings: list[Finding] = []
+    away: set[str | None] = set()
     with app.app_context():
         session: Any = bus.db.session()
         for spec in specs:
-            if issubclass(spec.model, RabbitMQSignal):
-                try:
-                    with session.no_autoflush:
-                        _sample(session, spec, destinations, findings)
-                except SQLAlchemyError:
-                    pass
-                finally:
-                    session.rollback()
+            if spec.bind_key in away:
+                continue
+            try:
+                with session.no_autoflush:
+                    _sample(session, spec, destinations, findings)
+            except OperationalError:
+                # Each try to connect takes its time, and the broker waits to be asked.
+                away.add(spec.bind_key)
+            except SQLAlchemyError:
+                pass
+            finally:
+                session.rollback()
         session.close()
     return destinations, findings
 
@@ -72,7 +83,10 @@ def _sample(session: Session, spec: SignalSpec, destinations: set[Destination], 
             raise
         except Exception as error:  # noqa: BLE001 - the application's code raises what it likes
             problem = f"a pending signal has no message: {error_text(error, [signal])}"
-            findings.append(found("message-fails", spec.name, problem, "Mend signalbus_message, or the signal."))
+            remedy = (
+                "Mend signalbus_message, or the signal; once it is parked, `signalbus-relay parked show` tells more."
+            )
+            findings.append(found("message-fails", spec.name, problem, remedy))
             return
 
 

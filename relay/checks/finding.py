@@ -49,21 +49,25 @@ KINDS: dict[str, Kind] = {
     "app-without-models": Kind("config", "error", "the application has no signal bus or no signal model"),
     "uri-driver": Kind("config", "warning", "a database URL names no driver"),
     "driver-unsupported": Kind("config", "error", "an engine uses another driver than psycopg2 or psycopg"),
+    "pool-too-small": Kind("config", "error", "an engine pools fewer connections than a relay needs"),
     "broker-url": Kind("config", "error", "the broker's URL is missing or cannot be used"),
     "model-contract": Kind("models", "error", "a model does not keep the signal-model contract"),
+    "signals-unknown": Kind("models", "error", "`--signals` names a model that does not exist"),
     "message-undefined": Kind("models", "error", "a `RabbitMQSignal` does not define `signalbus_message`"),
     "library-unsupported": Kind("versions", "error", "SQLAlchemy or pika has another version than was tested"),
     "python-out-of-support": Kind("versions", "warning", "this Python gets no more fixes"),
     "postgresql-too-old": Kind("versions", "error", "PostgreSQL is older than 14"),
     "postgresql-out-of-support": Kind("versions", "warning", "this PostgreSQL gets no more fixes"),
-    "rabbitmq-out-of-support": Kind("versions", "warning", "RabbitMQ is older than 3.12"),
-    "table-unfit": Kind("tables", "error", "a table is missing, is a view, or has no key"),
+    "rabbitmq-out-of-support": Kind("versions", "warning", "RabbitMQ is older than 3.13"),
+    "table-missing": Kind("tables", "error", "a signal table does not exist"),
+    "table-unfit": Kind("tables", "error", "a signal table is a view, or has no key that matches the model's"),
     "schema-usage-missing": Kind("tables", "error", "the login may not use the schema of a table"),
     "privilege-missing": Kind("tables", "error", "the login lacks SELECT, DELETE or UPDATE on a table"),
     "index-order": Kind("tables", "warning", "no index has the order in which signals are read"),
     "parked-table": Kind("tables", "warning", "the table of parked signals is missing or closed"),
     "database-unreachable": Kind("session", "error", "the database does not answer"),
     "isolation-autocommit": Kind("session", "error", "the application's engine has no transactions"),
+    "isolation-overridden": Kind("session", "ok", "the default isolation level is another than that of bursts"),
     "database-standby": Kind("session", "error", "the database is a standby, which takes no writes"),
     "database-read-only": Kind("session", "error", "the login's transactions are read-only"),
     "timeout-too-short": Kind("session", "warning", "a time limit that bursts cannot change is shorter than theirs"),
@@ -78,7 +82,8 @@ KINDS: dict[str, Kind] = {
     "autovacuum-default": Kind("bloat", "warning", "a table has no autovacuum settings of its own"),
     "horizon-held": Kind("bloat", "warning", "something old keeps dead rows from being removed"),
     "doorbell-unfit": Kind("doorbell", "warning", "a doorbell is missing, disabled or outdated"),
-    "doorbell-undeliverable": Kind("doorbell", "warning", "a notification does not arrive"),
+    "doorbell-undeliverable": Kind("doorbell", "warning", "a notification does not arrive, so relays poll"),
+    "doorbell-off": Kind("doorbell", "ok", "`--doorbell off`: relays poll"),
     "broker-unreachable": Kind("broker", "error", "the broker does not answer"),
     "broker-login": Kind("broker", "error", "the broker refuses the login"),
     "broker-vhost": Kind("broker", "error", "the virtual host is missing, or closed to the login"),
@@ -103,3 +108,9 @@ def found(code: str, subject: str, problem: str, remedy: str = "", *, area: str 
     """
     kind = KINDS[code]
     return Finding(code, area or kind.area, kind.level, subject, problem, remedy)
+
+
+def told(code: str, subject: str, text: str) -> Finding:
+    """A finding of which the first sentence of a text tells the problem, and the rest the remedy."""
+    problem, _, remedy = text.partition(". ")
+    return found(code, subject, problem.rstrip("."), remedy)

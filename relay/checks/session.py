@@ -1,4 +1,4 @@
-"""What the relay's login finds when it connects: isolation, time limits, durability, a pooler in between.
+"""What the relay's login finds when it connects: isolation, time limits, durability, clocks.
 
 The first half judges facts; the second half asks for them.
 """
@@ -23,6 +23,7 @@ _FACTS = text(
     """
     SELECT pg_is_in_recovery() AS standby,
            current_setting('default_transaction_read_only') AS read_only,
+           current_setting('default_transaction_isolation') AS isolation,
            current_setting('synchronous_commit') AS synchronous_commit,
            current_setting('fsync') AS fsync,
            current_setting('server_version_num')::int AS version,
@@ -58,6 +59,16 @@ def judge_server(facts: Mapping[str, Any], subject: str, connections: int) -> It
         yield found("connections-too-few", subject, problem, "Raise the connection limit, or run fewer workers.")
 
 
+def judge_isolation(default: str, is_autocommit: bool, subject: str) -> Iterator[Finding]:
+    """:param default: of the role and the database, in the words of PostgreSQL."""
+    if is_autocommit:
+        problem = "its engine is in AUTOCOMMIT: signals and business data are not committed together"
+        yield found("isolation-autocommit", subject, problem, "Remove isolation_level from SQLALCHEMY_ENGINE_OPTIONS.")
+    if default != "read committed":
+        problem = f"default_transaction_isolation is {default}; bursts are at read committed all the same"
+        yield found("isolation-overridden", subject, problem)
+
+
 def judge_timeouts(timeouts: Mapping[str, float], limits: BurstLimits, subject: str) -> Iterator[Finding]:
     """:param timeouts: in seconds, by the name of the setting; those that are off left out."""
     set_by_bursts = {
@@ -87,7 +98,8 @@ def check_session(
     before = time.time()
     database_time = float(connection.scalar(text("SELECT extract(epoch FROM clock_timestamp())")) or 0)
     yield from judge_clock(database_time - (before + time.time()) / 2, subject)
-    yield from judge_server(connection.execute(_FACTS).one()._asdict(), subject, connections)
+    facts = connection.execute(_FACTS).one()._asdict()
+    yield from judge_server(facts, subject, connections)
     connection.commit()
     with engine.connect() as plain:
         # Without the limits of the relay's transaction: these are those of the role and the database.
@@ -95,44 +107,4 @@ def check_session(
         raw: Any = plain.connection.dbapi_connection
         is_autocommit = raw.autocommit is True
     yield from judge_timeouts(timeouts, limits, subject)
-    if is_autocommit:
-        problem = "its engine is in AUTOCOMMIT: signals and business data are not committed together"
-        yield found("isolation-autocommit", subject, problem, "Remove isolation_level from SQLALCHEMY_ENGINE_OPTIONS.")
-    yield from check_pooler(engine, subject)
-
-
-def check_pooler(engine: Engine, subject: str) -> Iterator[Finding]:
-    """A pooler names another process than the one that serves; in transaction mode, two clients get the same one."""
-    if engine.dialect.driver not in ("psycopg2", "psycopg"):
-        return
-    with engine.connect() as first, engine.connect() as second:
-        promised = first.connection.dbapi_connection.info.backend_pid  # type: ignore[union-attr]
-        pids = []
-        for connection in (first, second):
-            pids.append(connection.scalar(text("SELECT pg_backend_pid()")))
-            connection.commit()
-    if promised != pids[0] and pids[0] == pids[1]:
-        problem = "it is behind a pooler in transaction mode: no doorbell can wake a relay, which polls"
-        remedy = "Nothing, if polling is quick enough; otherwise give the relay a direct URL."
-        yield found("pooler-transaction-mode", subject, problem, remedy)
-
-
-def takes_no_transactions(engine: Engine) -> bool:
-    """Whether single statements are answered and a transaction is not, as by a pooler in statement mode.
-
-    The pooler closes the connection, and what it says is lost: only trying tells it from a database that is away.
-    """
-    positional, named = engine.dialect.create_connect_args(engine.url)
-    try:
-        with closing(engine.dialect.connect(*positional, **{**named, **CONNECTION_LIMITS})) as connection:
-            connection.autocommit = True
-            cursor = connection.cursor()
-            cursor.execute("SELECT 1")
-            try:
-                cursor.execute("BEGIN")
-            except engine.dialect.loaded_dbapi.Error:
-                return True
-    except (engine.dialect.loaded_dbapi.Error, TypeError):
-        # An application may connect in ways of its own, which the URL does not tell.
-        return False
-    return False
+    yield from judge_isolation(facts["isolation"], is_autocommit, subject)

@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 
 from signalbus_core import SignalSpec, parked_table_of, parked_table_problem, table_problem
 
-from .finding import Finding, found
+from .finding import Finding, found, told
 
 # Row locks need UPDATE on one column at least.
 # https://www.postgresql.org/docs/current/sql-select.html#SQL-FOR-UPDATE-SHARE
@@ -45,18 +45,20 @@ def check_table(connection: Connection, spec: SignalSpec) -> Iterator[Finding]:
         remedy = f"GRANT USAGE ON SCHEMA {spec.table.schema} to the relay's login."
         yield found("schema-usage-missing", spec.name, f"the schema {spec.table.schema} is closed to it", remedy)
         return
+    granted = connection.execute(_PRIVILEGES, {"name": name}).one_or_none()
     problem = table_problem(connection, spec)
     if problem is not None:
-        what, _, remedy = problem.partition(". ")
-        yield found("table-unfit", spec.name, what, remedy)
+        yield told("table-missing" if granted is None else "table-unfit", spec.name, problem)
+    if granted is None:
         return
-    granted = connection.execute(_PRIVILEGES, {"name": name}).one()._mapping
-    missing = [word for word, is_granted in granted.items() if not is_granted]
+    missing = [word for word, is_granted in granted._mapping.items() if not is_granted]
     if missing:
         remedy = f"GRANT {', '.join(word.split()[0] for word in missing)} ON {name} to the relay's login."
         yield found("privilege-missing", spec.name, f"the login lacks {', '.join(missing)} on {name}", remedy)
     columns = [column.name for column in spec.primary_key]
-    if not connection.scalar(_ORDERED_INDEX, {"name": name, "columns": columns, "length": len(columns)}):
+    if problem is None and not connection.scalar(
+        _ORDERED_INDEX, {"name": name, "columns": columns, "length": len(columns)}
+    ):
         remedy = f"CREATE INDEX ON {name} ({', '.join(columns)})."
         yield found("index-order", spec.name, "no index has the order of the model's key: each burst sorts", remedy)
 
