@@ -1,4 +1,4 @@
-"""Autovacuum for tables whose rows come and go: the settings that suit them, and what is the matter with those they have.
+"""Autovacuum for tables whose rows come and go: the settings that suit them, and what is wrong with those they have.
 
 An outbox is small and changes all the time. PostgreSQL's defaults wait until a fifth of a table is dead, and a table
 that held a million signals once waits for two hundred thousand dead rows. Every burst passes over them meanwhile.
@@ -60,9 +60,7 @@ def autovacuum_problem(connection: Connection, spec: SignalSpec) -> str | None:
     if row.switched_off:
         return f"Autovacuum is off for the table {row.switched_off}, so its dead rows are never removed. {remedy}"
     if row.by_default:
-        return (
-            f"The table {row.by_default} has no autovacuum settings of its own, so its dead rows are removed late. {remedy}"
-        )
+        return f"The table {row.by_default} has no autovacuum settings of its own: dead rows are removed late. {remedy}"
     return None
 
 
@@ -89,7 +87,8 @@ _FACTS = text(
                 WHERE option_name = 'autovacuum_vacuum_scale_factor') AS scale_factor
         FROM pg_class c
         WHERE c.relkind = 'r' AND (
-            c.oid = to_regclass(:name) OR c.oid IN (SELECT relid FROM pg_partition_tree(to_regclass(:name)) WHERE isleaf)
+            c.oid = to_regclass(:name)
+            OR c.oid IN (SELECT relid FROM pg_partition_tree(to_regclass(:name)) WHERE isleaf)
         )
     ) AS found
     """

@@ -98,8 +98,8 @@ def horizon_holders(connection: Connection) -> list[HorizonHolder]:
     ]
 
 
-# A logical slot holds back catalogs only, by its catalog_xmin. The walsender of a standby with a slot leaves its horizon
-# to the slot. Workers of a parallel query have the horizon of their leader.
+# A logical slot holds back catalogs only, by its catalog_xmin. The walsender of a standby with a slot leaves its
+# horizon to the slot. Workers of a parallel query have the horizon of their leader.
 _HOLDERS = text(
     """
     SELECT 'session' AS kind, a.pid, CAST(a.application_name AS text) AS name, a.state,
@@ -118,7 +118,8 @@ _HOLDERS = text(
            CAST(r.backend_xmin AS text), true
     FROM pg_catalog.pg_stat_replication r WHERE r.backend_xmin IS NOT NULL
     UNION ALL
-    SELECT 'replication slot', s.active_pid, CAST(s.slot_name AS text), NULL, NULL, age(s.xmin), CAST(s.xmin AS text), true
+    SELECT 'replication slot', s.active_pid, CAST(s.slot_name AS text), NULL, NULL, age(s.xmin),
+           CAST(s.xmin AS text), true
     FROM pg_catalog.pg_replication_slots s WHERE s.xmin IS NOT NULL
     UNION ALL
     SELECT 'prepared transaction', NULL, CAST(p.gid AS text), NULL,
