@@ -115,8 +115,8 @@ def test_tables_that_are_as_they_should_be_are_fine(checked: Checked) -> None:
         ("tables", 'ALTER TABLE "order" RENAME TO o; CREATE VIEW "order" AS SELECT * FROM o', "table-unfit"),
         ("tables", 'ALTER TABLE "order" DROP CONSTRAINT order_pkey', "table-unfit"),
         ("tables", "DROP TABLE signalbus_parked", "parked-table"),
-        ("bloat", 'ALTER TABLE "order" RESET (autovacuum_vacuum_scale_factor)', "autovacuum-default"),
-        ("bloat", 'ALTER TABLE "order" SET (autovacuum_enabled = false)', "autovacuum-off"),
+        ("bloat", 'ALTER TABLE "order" RESET (autovacuum_vacuum_scale_factor)', "autovacuum-unfit"),
+        ("bloat", 'ALTER TABLE "order" SET (autovacuum_enabled = false)', "autovacuum-unfit"),
         ("doorbell", 'DROP TRIGGER signalbus_doorbell ON "order"', "doorbell-unfit"),
         ("doorbell", 'ALTER TABLE "order" DISABLE TRIGGER signalbus_doorbell', "doorbell-unfit"),
     ],
@@ -192,7 +192,7 @@ def test_what_holds_the_horizon_is_named(checked: Checked) -> None:
         holder.execution_options(isolation_level="REPEATABLE READ").exec_driver_sql("SELECT count(*) FROM pg_class")
         found = list(check_bloat(connection, checked.db.signalbus.specs(), held_seconds=0.0))
         pid = holder.connection.dbapi_connection.info.backend_pid  # type: ignore[union-attr]
-        assert any(f.code == "horizon-held" and f"session {pid}" in f.subject for f in found)
+        assert any(f.code == "horizon-held" and f"pid {pid}" in f.subject for f in found)
 
 
 def test_a_server_that_is_durable_and_direct_is_fine_and_pgbouncer_is_seen(away: str) -> None:
