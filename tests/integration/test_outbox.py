@@ -153,9 +153,7 @@ def test_the_database_refuses_a_row_without_exactly_one_body(shop: Shop, bodies:
 
 def test_none_is_no_body_and_no_headers(shop: Shop) -> None:
     outbox = own_table(shop)
-    [message] = shop.send(
-        outbox(exchange=shop.exchange, routing_key="k", body_text="x", body_json=None, headers=None)
-    )
+    [message] = shop.send(outbox(exchange=shop.exchange, routing_key="k", body_text="x", body_json=None, headers=None))
     assert (message.text, message.properties.headers) == ("x", None)
 
 
