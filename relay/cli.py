@@ -15,6 +15,7 @@ from . import __version__, daemon
 from .commands.ddl import ddl
 from .commands.drill import drill
 from .commands.parked import parked
+from .commands.pauses import pause, resume
 from .config import ConfigError, resolve
 from .exits import EXIT_DRAIN_TIMED_OUT, EXIT_RUNTIME
 from .loading import LoadingError, find_broker, find_bus, load_app
@@ -35,7 +36,7 @@ def cli(context: click.Context) -> None:
     context.obj = os.environ
 
 
-for command in (parked, ddl, drill):
+for command in (parked, pause, resume, ddl, drill):
     cli.add_command(command)
 
 
