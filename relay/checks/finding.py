@@ -65,6 +65,8 @@ KINDS: dict[str, Kind] = {
     "privilege-missing": Kind("tables", "error", "the login lacks SELECT, DELETE or UPDATE on a table"),
     "index-order": Kind("tables", "warning", "no index has the order in which signals are read"),
     "parked-table": Kind("tables", "warning", "the table of parked signals is missing or closed"),
+    "paused-table": Kind("tables", "warning", "the table of paused models is missing or closed"),
+    "model-paused": Kind("signals", "warning", "a model is paused"),
     "backlog-high": Kind("signals", "warning", "10,000 signals of a model or more are pending"),
     "signals-parked": Kind("signals", "warning", "signals of a model are parked"),
     "signals-waiting": Kind("signals", "warning", "signals of a model failed, and wait for their next try"),

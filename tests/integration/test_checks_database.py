@@ -12,6 +12,7 @@ from relay.checks import versions
 from relay.checks.bloat import check_bloat
 from relay.checks.signals import check_signals
 from relay.commands.check import as_json
+from signalbus_core import paused
 from signalbus_core.rabbitmq import RabbitMQSignal
 from tests.support.checked import Checked
 from tests.support.pgbouncer import PrivatePgBouncer
@@ -19,6 +20,7 @@ from tests.support.postgres import PrivatePostgres
 from tests.support.programs import free_port
 from tests.support.servers import Postgres
 
+OURS = "GRANT ALL ON signalbus_parked, signalbus_paused TO {name}"
 AUTOVACUUM = 'ALTER TABLE "order" SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000)'
 
 
@@ -45,6 +47,7 @@ def test_a_database_as_it_should_be_is_fine(checked: Checked) -> None:
         ("tables", 'ALTER TABLE "order" RENAME TO o; CREATE VIEW "order" AS SELECT * FROM o', "table-unfit"),
         ("tables", 'ALTER TABLE "order" DROP CONSTRAINT order_pkey', "table-unfit"),
         ("tables", "DROP TABLE signalbus_parked", "parked-table"),
+        ("tables", "DROP TABLE signalbus_paused", "paused-table"),
         ("bloat", 'ALTER TABLE "order" RESET (autovacuum_vacuum_scale_factor)', "autovacuum-unfit"),
         ("bloat", 'ALTER TABLE "order" SET (autovacuum_enabled = false)', "autovacuum-unfit"),
         ("doorbell", 'DROP TRIGGER signalbus_doorbell ON "order"', "doorbell-unfit"),
@@ -87,6 +90,14 @@ def test_signals_that_wait_are_told(checked: Checked) -> None:
     assert checked.codes("signals") == {"signals-waiting", "signals-parked"}
 
 
+def test_a_paused_model_is_told_with_the_reason(checked: Checked) -> None:
+    with checked.app.app_context(), checked.db.engine.begin() as connection:
+        paused.pause(connection, checked.db.signalbus.specs()[0], "until Monday")
+    [finding] = checked.find("signals")
+    assert (finding.code, finding.subject) == ("model-paused", "Order")
+    assert "until Monday" in finding.problem
+
+
 def test_a_backlog_is_told(checked: Checked) -> None:
     checked.execute('INSERT INTO "order" SELECT generate_series(1, 3)')
     with checked.app.app_context(), checked.db.engine.connect() as connection:
@@ -113,13 +124,13 @@ def login(checked: Checked) -> Iterator[Callable[..., Checked]]:
 
 
 def test_missing_privileges_are_named(login: Callable[..., Checked]) -> None:
-    poor = login('GRANT SELECT ON "order" TO {name}', "GRANT ALL ON signalbus_parked TO {name}")
+    poor = login('GRANT SELECT ON "order" TO {name}', OURS)
     [finding] = [finding for finding in poor.find("tables") if finding.code == "privilege-missing"]
     assert finding.remedy.startswith('GRANT DELETE, UPDATE ON "order"')
 
 
 def test_update_of_one_column_is_enough_to_lock_rows(login: Callable[..., Checked]) -> None:
-    rich = login('GRANT SELECT, DELETE, UPDATE (body) ON "order" TO {name}', "GRANT ALL ON signalbus_parked TO {name}")
+    rich = login('GRANT SELECT, DELETE, UPDATE (body) ON "order" TO {name}', OURS)
     assert rich.codes("tables") == {"area-fine"}
     rich.execute('SELECT FROM "order" FOR UPDATE SKIP LOCKED')
 
@@ -131,7 +142,7 @@ def test_a_schema_that_is_closed_is_told(login: Callable[..., Checked]) -> None:
 
 def test_an_area_that_cannot_be_looked_at_hides_no_other(login: Callable[..., Checked], checked: Checked) -> None:
     barred = login("REVOKE SELECT ON pg_catalog.pg_trigger FROM PUBLIC", 'GRANT ALL ON "order" TO {name}')
-    assert barred.codes("tables", "doorbell") == {"parked-table", "area-failed"}
+    assert barred.codes("tables", "doorbell") == {"parked-table", "paused-table", "area-failed"}
 
 
 @pytest.mark.parametrize(
