@@ -27,7 +27,7 @@ $(VENV)/.installed: pyproject.toml tests/support/install.sh
 	@PYTHON="$(PYTHON)" sh tests/support/install.sh
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Signalbus needs Python 3.10 or newer: make PYTHON=python3.12 ...")'
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint,deploy]'
 	@touch $@
 
 demo: setup ## Run the shop with two relays against real servers: make demo ORDERS=100000 RELAYS=4
