@@ -10,9 +10,11 @@ JOBS ?= 3
 WORLDS ?= 3
 MINUTES ?= 30
 SEED ?=
+QUICK ?=
+ONLY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-oldest soak lint format clean
+.PHONY: help setup demo test test-oldest soak bench lint format clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,6 +46,9 @@ test-oldest: setup ## Run the tests of the library with the oldest SQLAlchemy se
 
 soak: setup ## Break servers and relays at random, and write the table of faults: make soak MINUTES=30 WORLDS=3 SEED=1
 	@exec $(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --worlds $(WORLDS) $(if $(SEED),--seed $(SEED)) --report docs/guarantees.md
+
+bench: setup ## Measure, and write docs/performance.md: make bench QUICK=1, make bench ONLY=drain,idle
+	@exec $(BIN)/python -m tests.benchmarks $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 lint: $(VENV)/.installed ## Check style, types and the direction of imports
 	@$(BIN)/ruff check .
