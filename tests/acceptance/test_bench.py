@@ -11,7 +11,9 @@ from tests.benchmarks.registry import SECTIONS
 
 def test_a_section_that_is_measured_alone_keeps_the_figures_of_the_others_and_renews_the_report(tmp_path: Path) -> None:
     figures, report = tmp_path / "figures.json", tmp_path / "performance.md"
-    others = {"single": {"is_quick": False, "day": "2026-01-01", "found": {"1 process x 1 workers": {"rate": [1, 3, 2]}}}}
+    others = {
+        "single": {"is_quick": False, "day": "2026-01-01", "found": {"1 process x 1 workers": {"rate": [1, 3, 2]}}}
+    }
     figures.write_text(json.dumps({"machine": {}, "sections": others}))
     assert main(["--tiny", "--only", "counters", "--figures", str(figures), "--report", str(report)]) == 0
     kept = json.loads(figures.read_text())["sections"]

@@ -11,8 +11,9 @@ from .table import table
 
 HEAD = """# Performance
 
-Written by `make bench`, from the figures in [performance.json](performance.json). `make bench QUICK=1` takes two minutes
-and shows whether all of it works; `make bench ONLY=drain,idle` measures some sections anew and keeps the others.
+Written by `make bench`, from the figures in [performance.json](performance.json). `make bench QUICK=1` takes two
+minutes and shows whether all of it works; `make bench ONLY=drain,idle` measures some sections anew and keeps the
+others.
 
 Servers are private, PostgreSQL with `fsync` on. Relays are the real command in processes of their own. Bodies have 200
 bytes, bursts 1,000 signals, and a relay two workers, unless a table says otherwise. Producers, database, broker, relays
