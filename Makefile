@@ -10,20 +10,14 @@ JOBS ?= 3
 WORLDS ?= 3
 MINUTES ?= 30
 SEED ?=
-<<<<<<< HEAD
 IMAGE ?= signalbus-relay
 BASE_IMAGE ?= python:3.12-slim
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
-
-.DEFAULT_GOAL := help
-.PHONY: help setup demo test test-oldest dist image sbom soak lint format clean
-=======
 QUICK ?=
 ONLY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-oldest dist soak bench lint format clean
->>>>>>> speed-ready
+.PHONY: help setup demo test test-oldest dist image sbom soak bench lint format clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
