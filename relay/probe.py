@@ -34,6 +34,7 @@ from .health import Health
 from .metrics import Metrics
 from .progress import ModelProgress
 from .shelf import Shelves
+from .status import Status
 from .upkeep import TIDY_EVERY_SECONDS, TableError, Upkeep
 
 T = TypeVar("T")
@@ -50,6 +51,7 @@ class Probe:
     :param engines: the engine of each bind key that the models use.
     :param progress: the models by name.
     :param clock: a monotonic clock, in seconds.
+    :param status: the board that what is measured is written on.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Probe:
         health: Health,
         announcer: Announcer,
         clock: Callable[[], float] = time.monotonic,
+        status: Status | None = None,
     ) -> None:
         self._engines = engines
         self._progress = progress
@@ -75,7 +78,7 @@ class Probe:
             bind_key: [p.spec for p in progress.values() if p.spec.bind_key == bind_key] for bind_key in engines
         }
         self._asking = Asking(announcer)
-        self._gauging = Gauging(progress, shelves, metrics, announcer, clock)
+        self._gauging = Gauging(progress, shelves, metrics, announcer, clock, status)
         self._upkeep = Upkeep(self._specs, shelves, self._asking, announcer, clock)
         #: Whether every database answered the last time.
         self.database_is_up = False
@@ -113,6 +116,8 @@ class Probe:
         self.saw_everything = not unsure and not self._asking.has_passed_over
         if found:
             self._metrics.wakeups(cause)
+        elif not unsure:
+            self._health.flowed()
         return unsure or bool(found)
 
     def _report_database(self, down: Sequence[str]) -> None:
