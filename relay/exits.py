@@ -1,4 +1,4 @@
-"""The exit codes of ``signalbus-relay``, and the request to end with one of them."""
+"""The exit codes of ``signalbus-relay``, the request to end with one of them, and the error that ends a command."""
 
 from __future__ import annotations
 
@@ -22,3 +22,7 @@ class StopRequest:
     exit_code: int = EXIT_OK
     #: Asked for by a POSIX signal; the second one of these hurries.
     by_signal: bool = False
+
+
+class CommandError(Exception):
+    """The command cannot do what it was asked for; the text says why. Exit code 1."""

@@ -28,17 +28,13 @@ from signalbus_core import (
 )
 
 from .database import limit_connections
+from .exits import CommandError
 from .loading import LoadedApp
 from .logs import redact
+from .output import time_text
 
 #: Limits of a command. A discard waits for a burst that is just trying the signal.
 LIMITS = BurstLimits(statement_timeout_seconds=60.0, lock_timeout_seconds=40.0, idle_timeout_seconds=60.0)
-
-COLUMNS = ("MODEL", "KEY", "STATE", "ATTEMPTS", "FIRST FAILED", "NEXT TRY", "WHY")
-
-
-class CommandError(Exception):
-    """The command cannot do what it was asked for; the text says why. Exit code 1."""
 
 
 class ParkedSignals:
@@ -126,38 +122,13 @@ class RecordFile:
 
 def as_json(signal: SetAside) -> dict[str, Any]:
     """A signal that is set aside, as JSON shows it."""
-    times = {name: _time(getattr(signal, name)) for name in ("first_failed_at", "last_failed_at", "next_try_at")}
+    times = {name: time_text(getattr(signal, name)) for name in ("first_failed_at", "last_failed_at", "next_try_at")}
     first = {"model": signal.model, "key": signal.key, "state": "parked" if signal.is_parked else "waiting"}
     return {**first, **asdict(signal), **times, "error_text": redact(signal.error_text)}
 
 
-def as_table(signals: Sequence[SetAside]) -> list[str]:
-    """Signals that are set aside, in lines for people."""
-    rows = [COLUMNS, *(_row(signal) for signal in signals)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS) - 1)]
-    return [
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]) for row in rows
-    ]
-
-
-def _row(signal: SetAside) -> tuple[str, ...]:
-    return (
-        signal.model,
-        signal.key,
-        "parked" if signal.is_parked else "waiting",
-        str(signal.attempts),
-        _time(signal.first_failed_at) or "",
-        _time(signal.next_try_at) or "-",
-        redact(f"{signal.error_class}: {signal.error_text}"),
-    )
-
-
-def _time(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def _now() -> str:
-    return _time(datetime.now(timezone.utc)) or ""
+    return time_text(datetime.now(timezone.utc)) or ""
 
 
 def _plain(value: object) -> object:

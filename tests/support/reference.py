@@ -1,4 +1,4 @@
-"""The tables of docs/reference.md that come from the code. ``python -m tests.support.reference`` writes them anew."""
+"""The tables of docs/reference/ that come from the code. ``python -m tests.support.reference`` writes them anew."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from relay.config import OPTIONS, HttpAddress
 from relay.metrics import Metrics
 
-REFERENCE = Path(__file__).parents[2] / "docs" / "reference.md"
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 
 
 def options_table() -> list[str]:
@@ -54,12 +54,17 @@ def _values(samples: list[object], label: str) -> str:
 
 
 def updated(text: str) -> str:
-    """The page with its tables as the code has them now."""
-    for name, table in (("options", options_table()), ("metrics", metrics_table())):
-        block = f"<!-- {name} -->\n" + "\n".join(table) + f"\n<!-- /{name} -->"
+    """A page with its tables as the code has them now."""
+    for name, table in TABLES.items():
+        block = f"<!-- {name} -->\n" + "\n".join(table()) + f"\n<!-- /{name} -->"
         text = re.sub(rf"<!-- {name} -->.*?<!-- /{name} -->", lambda _, block=block: block, text, flags=re.DOTALL)
     return text
 
 
+#: Where ``<!-- name -->`` and ``<!-- /name -->`` stand in a page, this table stands between them.
+TABLES = {"options": options_table, "metrics": metrics_table}
+
+
 if __name__ == "__main__":
-    REFERENCE.write_text(updated(REFERENCE.read_text()))
+    for page in REFERENCE.glob("*.md"):
+        page.write_text(updated(page.read_text()))

@@ -11,7 +11,7 @@ import pytest
 import signalbus_core
 from relay import exits
 from signalbus_core import rabbitmq
-from tests.support.reference import REFERENCE, updated
+from tests.support.reference import REFERENCE, TABLES, updated
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -19,7 +19,9 @@ SOURCES = [*(ROOT / "signalbus_core").rglob("*.py"), *(ROOT / "relay").rglob("*.
 
 
 def test_the_tables_of_the_reference_are_those_of_the_code() -> None:
-    assert REFERENCE.read_text() == updated(REFERENCE.read_text()), "run: python -m tests.support.reference"
+    text = "".join(page.read_text() for page in REFERENCE.glob("*.md"))
+    assert text == updated(text), "run: python -m tests.support.reference"
+    assert all(f"<!-- {name} -->" in text for name in TABLES)
 
 
 def test_every_log_action_of_the_relay_is_in_the_reference_and_the_other_way_round() -> None:
@@ -29,7 +31,7 @@ def test_every_log_action_of_the_relay_is_in_the_reference_and_the_other_way_rou
         in_code |= set(re.findall(r'"action": "(\w+)"', text))
         in_code |= set(re.findall(r'(?:trouble|fine)\([^"]*?"(\w+)"', text))
         in_code |= set(re.findall(r'_note\(publisher, "\w+", "(\w+)"', text))
-    table = REFERENCE.read_text().split("## Log actions")[1].split("\n## ")[0]
+    table = (REFERENCE / "log-actions.md").read_text()
     documented = {
         name for line in table.splitlines() if line.startswith("| `") for name in re.findall(r"`(\w+)`", line)
     }
@@ -39,7 +41,9 @@ def test_every_log_action_of_the_relay_is_in_the_reference_and_the_other_way_rou
 
 def test_every_exit_code_is_in_the_reference() -> None:
     codes = {value for name, value in vars(exits).items() if name.startswith("EXIT_")}
-    documented = {int(number) for number in re.findall(r"^\| (\d) \|", REFERENCE.read_text(), re.MULTILINE)}
+    documented = {
+        int(number) for number in re.findall(r"^\| (\d) \|", (REFERENCE / "exit-codes.md").read_text(), re.MULTILINE)
+    }
     assert documented == codes
 
 
@@ -48,6 +52,11 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), target
+
+
+def test_every_page_of_the_reference_is_in_its_table_of_contents() -> None:
+    contents = (REFERENCE / "README.md").read_text()
+    assert {page.name for page in REFERENCE.glob("*.md")} - {"README.md"} == set(re.findall(r"\]\((.+?)\)", contents))
 
 
 @pytest.mark.parametrize("package", [signalbus_core, rabbitmq])

@@ -23,7 +23,10 @@ def imports_of(source: Path) -> Iterator[tuple[str, str]]:
             assert not any(alias.name.startswith("signalbus_core") for alias in node.names), source
 
 
-@pytest.mark.parametrize("source", sorted((ROOT / "relay").glob("*.py")), ids=lambda path: path.name)
+SOURCES = sorted((ROOT / "relay").rglob("*.py"))
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_relay_uses_only_public_names_of_the_library(source: Path) -> None:
     for module, name in imports_of(source):
         assert name in PUBLIC.get(module, set()), f"{module}.{name}"

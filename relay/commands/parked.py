@@ -1,24 +1,23 @@
-"""``signalbus-relay parked`` and ``signalbus-relay ddl``: the commands about signals that are set aside."""
+"""``signalbus-relay parked``: the commands about signals that are set aside."""
 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
-from sqlalchemy.exc import SQLAlchemyError
 
-from signalbus_core import SignalBusError, error_text, parked_table_sql
+from signalbus_core import SetAside
 
-from .config import ConfigError, resolve
-from .exits import EXIT_RUNTIME
-from .loading import LoadingError, find_bus, load_app
-from .logs import configure_logging, redact
-from .options import fail, with_application
-from .parked_signals import CommandError, ParkedSignals, RecordFile, as_json, as_table
+from ..exits import CommandError
+from ..logs import redact
+from ..options import with_application
+from ..output import table, time_text
+from ..parked_signals import ParkedSignals, RecordFile, as_json
+from .application import failing_with_1, load
+
+COLUMNS = ("MODEL", "KEY", "STATE", "ATTEMPTS", "FIRST FAILED", "NEXT TRY", "WHY")
 
 
 @click.group()
@@ -38,7 +37,7 @@ def parked() -> None:
 def parked_list(model: str | None, limit: int, is_json: bool, **given: Any) -> None:
     """List them, parked ones first."""
     signals = _parked_signals(given)
-    with _failing_with_1():
+    with failing_with_1():
         found = signals.find(model, None, limit + 1)
     if is_json:
         for one in found[:limit]:
@@ -46,7 +45,7 @@ def parked_list(model: str | None, limit: int, is_json: bool, **given: Any) -> N
     elif not found:
         click.echo("No signal is set aside.")
     else:
-        click.echo("\n".join(as_table(found[:limit])))
+        click.echo("\n".join(_as_table(found[:limit])))
     if len(found) > limit:
         click.echo(f"There are more than {limit}; see --limit.", err=True)
 
@@ -59,7 +58,7 @@ def parked_list(model: str | None, limit: int, is_json: bool, **given: Any) -> N
 def parked_show(model: str, key: str, is_json: bool, **given: Any) -> None:
     """Show one of them. A KEY of several columns is a JSON array of texts, as `list` shows it."""
     signals = _parked_signals(given)
-    with _failing_with_1():
+    with failing_with_1():
         found = signals.find(model, key)
         if not found:
             raise CommandError(f"{model} {key} is not set aside.")
@@ -77,7 +76,7 @@ def parked_retry(model: str | None, key: str | None, is_all: bool, **given: Any)
     if (model is None) != is_all:
         raise click.UsageError("Give a MODEL, with or without a KEY, or --all.")
     signals = _parked_signals(given)
-    with _failing_with_1():
+    with failing_with_1():
         number = signals.try_again(model, key)
         if not number and key is not None:
             raise CommandError(f"{model} {key} is not set aside.")
@@ -96,43 +95,32 @@ def parked_discard(model: str, key: str | None, is_all: bool, yes: bool, record:
     if (key is None) != is_all:
         raise click.UsageError("Give a KEY, or --all.")
     signals = _parked_signals(given)
-    with _failing_with_1():
+    with failing_with_1():
         found = [one for one in signals.find(model, key) if key is not None or one.is_parked]
         if not found:
             raise CommandError(f"{model} {key} is not set aside." if key else f"No signal of {model} is parked.")
         if not yes:
-            click.echo("\n".join(as_table(found[:20])), err=True)
+            click.echo("\n".join(_as_table(found[:20])), err=True)
             click.confirm(f"Delete {len(found)} signals of {model}? They will never be sent", abort=True, err=True)
         number = signals.discard(found, RecordFile(record))
     click.echo(f"{number} discarded.", err=True)
 
 
-@click.group()
-def ddl() -> None:
-    """Print the SQL of what Signalbus keeps in the database, for migrations."""
-
-
-@ddl.command("parked")
-def ddl_parked() -> None:
-    """The table of signals that are set aside. db.create_all() and Alembic's autogenerate know it too."""
-    click.echo(parked_table_sql())
-
-
 def _parked_signals(given: Mapping[str, Any]) -> ParkedSignals:
-    environ: Mapping[str, str] = click.get_current_context().obj
-    try:
-        config = resolve(given, environ)
-        configure_logging(config.log_format, "WARNING")
-        return ParkedSignals(find_bus(load_app(config.app), config.imports))
-    except (ConfigError, LoadingError, SignalBusError) as error:
-        fail(error)
+    return ParkedSignals(load(given))
 
 
-@contextmanager
-def _failing_with_1() -> Iterator[None]:
-    try:
-        yield
-    except (CommandError, SQLAlchemyError, OSError) as error:
-        text = error_text(error) if isinstance(error, SQLAlchemyError) else str(error)
-        click.echo(f"signalbus-relay: {redact(text)}", err=True)
-        sys.exit(EXIT_RUNTIME)
+def _as_table(signals: Sequence[SetAside]) -> list[str]:
+    return table(COLUMNS, [_row(signal) for signal in signals])
+
+
+def _row(signal: SetAside) -> tuple[str, ...]:
+    return (
+        signal.model,
+        signal.key,
+        "parked" if signal.is_parked else "waiting",
+        str(signal.attempts),
+        time_text(signal.first_failed_at) or "",
+        time_text(signal.next_try_at) or "-",
+        redact(f"{signal.error_class}: {signal.error_text}"),
+    )

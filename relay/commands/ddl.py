@@ -1,21 +1,30 @@
-"""``signalbus-relay ddl doorbell``: the SQL that gives signal tables a doorbell."""
+"""``signalbus-relay ddl``: the SQL of what Signalbus keeps in the database, for migrations."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import click
 
-from signalbus_core import SignalBusError, SignalSpec, doorbell_sql
+from signalbus_core import SignalBusError, SignalSpec, doorbell_sql, parked_table_sql
 
-from .config import ConfigError, resolve
-from .loading import LoadingError, find_bus, load_app
-from .logs import configure_logging
-from .options import fail, with_application
+from ..options import fail, with_application
+from .application import load
 
 
-@click.command("doorbell", epilog="Example: signalbus-relay ddl doorbell --app shop:create_app > doorbell.sql")
+@click.group()
+def ddl() -> None:
+    """Print the SQL of what Signalbus keeps in the database, for migrations."""
+
+
+@ddl.command("parked", epilog="Example: signalbus-relay ddl parked")
+def ddl_parked() -> None:
+    """The table of signals that are set aside. db.create_all() and Alembic's autogenerate know it too."""
+    click.echo(parked_table_sql())
+
+
+@ddl.command("doorbell", epilog="Example: signalbus-relay ddl doorbell --app shop:create_app > doorbell.sql")
 @click.argument("tables", nargs=-1)
 @with_application
 def ddl_doorbell(tables: tuple[str, ...], **given: Any) -> None:
@@ -27,15 +36,12 @@ def ddl_doorbell(tables: tuple[str, ...], **given: Any) -> None:
     click.echo("\n".join(statement if statement.startswith("--") else f"{statement};" for statement in statements))
 
 
-def _of_application(given: Mapping[str, Any]) -> list[str]:
-    environ: Mapping[str, str] = click.get_current_context().obj
+def _of_application(given: dict[str, Any]) -> list[str]:
+    loaded = load(given)
     try:
-        config = resolve(given, environ)
-        configure_logging(config.log_format, "WARNING")
-        loaded = find_bus(load_app(config.app), config.imports)
         with loaded.app.app_context():
             return _by_bind(loaded.bus.specs())
-    except (ConfigError, LoadingError, SignalBusError) as error:
+    except SignalBusError as error:
         fail(error)
 
 

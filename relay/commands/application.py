@@ -1,0 +1,44 @@
+"""What all commands share: they load the application that is meant, and they fail with a sentence, not a traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from sqlalchemy.exc import SQLAlchemyError
+
+from signalbus_core import SignalBusError, error_text
+
+from ..config import ConfigError, resolve
+from ..exits import EXIT_RUNTIME, CommandError
+from ..loading import LoadedApp, LoadingError, find_bus, load_app
+from ..logs import configure_logging, redact
+from ..options import fail
+
+
+def load(given: Mapping[str, Any]) -> LoadedApp:
+    """The application that the options of a command name; ends the process with 2 when there is none.
+
+    :param given: from the command line, by field, as :func:`relay.options.with_application` gives them.
+    """
+    environ: Mapping[str, str] = click.get_current_context().obj
+    try:
+        config = resolve(given, environ)
+        configure_logging(config.log_format, "WARNING")
+        return find_bus(load_app(config.app), config.imports)
+    except (ConfigError, LoadingError, SignalBusError) as error:
+        fail(error)
+
+
+@contextmanager
+def failing_with_1() -> Iterator[None]:
+    """What the command cannot do, or the database does not let it do, ends the process with 1 and the reason."""
+    try:
+        yield
+    except (CommandError, SQLAlchemyError, OSError) as error:
+        text = error_text(error) if isinstance(error, SQLAlchemyError) else str(error)
+        click.echo(f"signalbus-relay: {redact(text)}", err=True)
+        sys.exit(EXIT_RUNTIME)

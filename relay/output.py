@@ -1,0 +1,47 @@
+"""How commands show things: tables for people, times, and colours only where somebody sees them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from typing import IO
+
+import click
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows under the names of their columns, in lines. The last column is as long as it likes."""
+    lines = [tuple(columns), *(tuple(row) for row in rows)]
+    widths = [max(len(line[number]) for line in lines) for number in range(len(columns) - 1)]
+    return [
+        "  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[-1]]).rstrip()
+        for line in lines
+    ]
+
+
+def time_text(moment: datetime | None) -> str | None:
+    """A moment as commands show it: UTC, to the second."""
+    return None if moment is None else moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def duration_text(seconds: float) -> str:
+    """For how long, in the two largest units that matter."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def coloured(text: str, colour: str, environ: Mapping[str, str], stream: IO[str] | None = None) -> str:
+    """The text in a colour, on a terminal whose user did not ask for none.
+
+    https://no-color.org
+    """
+    stream = stream or sys.stdout
+    wanted = stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+    return click.style(text, fg=colour) if wanted else text
