@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: Threads that answer requests. Slow clients do not occupy one: requests are read and answers written without them.
 THREADS = 4
 
-LIMITS = {
+LIMITS: dict[str, Any] = {
     # Each costs a file; at the limit, nobody is let in.
     "connection_limit": 500,
     # A client that has not sent its whole request, or taken its whole answer, in so many seconds is cut off.
@@ -36,6 +36,8 @@ LIMITS = {
 
 class _Channel(HTTPChannel):  # type: ignore[misc, unused-ignore]
     """A connection that cannot be kept open by sending a byte now and then."""
+
+    _request_began = 0.0
 
     def received(self, data: bytes) -> Any:
         # What handle_read has noted just now is taken back, unless this is the beginning of a request.
@@ -52,11 +54,11 @@ class HttpServer:
     """Serves a WSGI application from threads of its own.
 
     :param port: 0 for a free one.
-    :param limits: others than usual, by name.
+    :param limits: of waitress, others than usual, by name.
     :raises ConfigError: the address cannot be used.
     """
 
-    def __init__(self, app: Wsgi, host: str, port: int, **limits: int) -> None:
+    def __init__(self, app: Wsgi, host: str, port: int, **limits: Any) -> None:
         self._sockets: dict[int, Any] = {}
         try:
             # A fixed ident: no version of anything is told to strangers.

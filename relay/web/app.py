@@ -78,5 +78,3 @@ def _error(request: Request, error: HttpError) -> Answer:
     if request.path.startswith("/api/"):
         return json_answer({"error": str(error)}, error.status, error.headers)
     return Answer(f"{error}\n".encode(), TEXT, error.status, error.headers)
-
-

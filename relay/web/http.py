@@ -51,17 +51,16 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def json_answer(content: object, status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] | None = None) -> Answer:
+def json_answer(
+    content: object, status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] | None = None
+) -> Answer:
     """Passwords in URLs, wherever a text has one, are left out."""
     return Answer((json.dumps(redacted(content), indent=2) + "\n").encode(), JSON, status, headers or {})
 
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked.
-
-    :param address: of the one who asks.
-    """
+    """What was asked."""
 
     environ: WSGIEnvironment
 

@@ -58,7 +58,7 @@ class Report:
         models = self._models(troubles)
         stalled = self._health.stalled()
         return {
-            "verdict": _verdict(readiness, models, stalled),
+            "verdict": _verdict(readiness, _notes(models, stalled)),
             "relay": {
                 "state": readiness["state"],
                 "ready": readiness["ready"],
@@ -144,13 +144,15 @@ def _error(trouble: Trouble | None) -> dict[str, Any] | None:
     return None if trouble is None else {"at": moment(trouble.at), "reason": trouble.reason}
 
 
-def _verdict(readiness: Mapping[str, Any], models: Sequence[Mapping[str, Any]], stalled: Sequence[str]) -> dict[str, Any]:
+def _verdict(readiness: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
     """What comes first: whether signals flow, in a sentence; and what a person should look at."""
     if not readiness["ready"]:
-        return {"level": "stopped", "text": f"Signals cannot flow: {_cause(readiness)}.", "notes": _notes(models, stalled)}
-    if notes := _notes(models, stalled):
-        return {"level": "attention", "text": "Signals flow, with exceptions.", "notes": notes}
-    return {"level": "flowing", "text": "Signals flow.", "notes": []}
+        level, text = "stopped", f"Signals cannot flow: {_cause(readiness)}."
+    elif notes:
+        level, text = "attention", "Signals flow, with exceptions."
+    else:
+        level, text = "flowing", "Signals flow."
+    return {"level": level, "text": text, "notes": notes}
 
 
 def _cause(readiness: Mapping[str, Any]) -> str:
