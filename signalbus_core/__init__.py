@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from . import doorbell, parked
 from .atomic import AtomicProceduresMixin
+from .autovacuum import autovacuum_problem, autovacuum_sql
 from .burst import send_burst
 from .bus import SignalBus, get_models_to_flush
 from .contract import SignalModel, SignalSpec
@@ -25,6 +26,7 @@ from .errors import (
     TransactionStateError,
 )
 from .extension import SignalBusMixin
+from .horizon import HolderKind, HorizonHolder, horizon_holders
 from .inspection import Measurement, Work, find_work, find_work_and_measure, measure, table_problem
 from .keys import Key
 from .outcome import Outcome, OutcomeKind
@@ -81,6 +83,12 @@ __all__ = [
     "doorbell_problem",
     "doorbell_sql",
     "find_doorbells",
+    # Dead rows
+    "HolderKind",
+    "HorizonHolder",
+    "autovacuum_problem",
+    "autovacuum_sql",
+    "horizon_holders",
     # For relays: looking at the tables
     "Measurement",
     "Work",

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import click
 
-from signalbus_core import SignalBusError, SignalSpec, doorbell_sql, parked_table_sql
+from signalbus_core import (
+    SignalBusError,
+    SignalSpec,
+    autovacuum_sql,
+    doorbell_sql,
+    parked_table_of,
+    parked_table_sql,
+)
 
 from ..options import fail, with_application
 from .application import load
@@ -32,31 +39,53 @@ def ddl_doorbell(tables: tuple[str, ...], **given: Any) -> None:
 
     The statements can be run again. db.create_all() runs them for the tables that it creates.
     """
-    statements = doorbell_sql(*tables) if tables else _of_application(given)
+    _print(doorbell_sql(*tables) if tables else _of_application(given, _doorbells))
+
+
+@ddl.command("autovacuum", epilog="Example: signalbus-relay ddl autovacuum --app shop:create_app > autovacuum.sql")
+@click.argument("tables", nargs=-1)
+@with_application
+def ddl_autovacuum(tables: tuple[str, ...], **given: Any) -> None:
+    """The autovacuum settings that suit an outbox: of these TABLES, or of all signal models of the application.
+
+    The statements can be run again. Without TABLES the table of signals that are set aside is among them.
+    """
+    _print(autovacuum_sql(*tables) if tables else _of_application(given, _autovacuum))
+
+
+def _print(statements: Iterable[str]) -> None:
     click.echo("\n".join(statement if statement.startswith("--") else f"{statement};" for statement in statements))
 
 
-def _of_application(given: dict[str, Any]) -> list[str]:
+def _doorbells(specs: Sequence[SignalSpec]) -> list[str]:
+    return doorbell_sql(*(spec.model for spec in specs))
+
+
+def _autovacuum(specs: Sequence[SignalSpec]) -> list[str]:
+    return autovacuum_sql(*(spec.model for spec in specs), parked_table_of(specs[0]))
+
+
+def _of_application(given: dict[str, Any], sql_of: Callable[[Sequence[SignalSpec]], list[str]]) -> list[str]:
     loaded = load(given)
     try:
         with loaded.app.app_context():
-            return _by_bind(loaded.bus.specs())
+            return _by_bind(loaded.bus.specs(), sql_of)
     except SignalBusError as error:
         fail(error)
 
 
-def _by_bind(specs: Iterable[SignalSpec]) -> list[str]:
-    models: dict[str | None, list[type[Any]]] = {}
+def _by_bind(specs: Iterable[SignalSpec], sql_of: Callable[[Sequence[SignalSpec]], list[str]]) -> list[str]:
+    chosen: dict[str | None, list[SignalSpec]] = {}
     for spec in specs:
-        models.setdefault(spec.bind_key, []).append(spec.model)
-    if len(models) == 1:
-        return doorbell_sql(*next(iter(models.values())))
-    # Each database needs the function of its own.
+        chosen.setdefault(spec.bind_key, []).append(spec)
+    if len(chosen) == 1:
+        return sql_of(next(iter(chosen.values())))
+    # Each database needs what is its own.
     return [
         line
-        for bind_key, chosen in models.items()
+        for bind_key, own in chosen.items()
         for line in (
             f"-- The database of {'the default bind' if bind_key is None else f'bind {bind_key!r}'}:",
-            *doorbell_sql(*chosen),
+            *sql_of(own),
         )
     ]

@@ -15,7 +15,7 @@ from signalbus_core import SetAside
 
 from ..exits import CommandError
 from ..parked_signals import ParkedSignals, RecordFile
-from .desk import Desk
+from .desk import ANSWER_WITHIN_SECONDS, Desk
 from .http import HttpError
 
 logger = logging.getLogger("signalbus.relay.http")
@@ -66,7 +66,7 @@ class Operations:
         return self._record is not None
 
     def set_aside(
-        self, model: str | None, key: str | None, limit: int, patience_seconds: float = 10.0
+        self, model: str | None, key: str | None, limit: int, patience_seconds: float = ANSWER_WITHIN_SECONDS
     ) -> list[SetAside]:
         """Signals that are set aside, parked ones first."""
         self._check(model)

@@ -1,4 +1,4 @@
-"""The signals that are set aside, as the page shows them: asked for at most every few seconds, and never waited for long.
+"""The signals that are set aside, as the page shows them: asked for now and then, and never waited for long.
 
 While a database is away, the page comes all the same, with what was known last.
 """

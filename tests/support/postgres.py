@@ -44,11 +44,16 @@ class PrivatePostgres:
         guardian.watch("directory", str(self.directory))
         give_to("postgres", self.directory)
         self.port = free_port()
+        self.settings = tuple(settings)
         self._settings = [] if fsync else ["fsync=off", "synchronous_commit=off", "full_page_writes=off"]
         self._settings += settings
         self._process: subprocess.Popen[bytes] | None = None
+        self._make_data()
+
+    def _make_data(self) -> None:
+        data = self.directory / "data"
         self._run(
-            initdb, "-D", self.directory / "data", "-U", "postgres", "-A", "trust", "-N", "--no-locale", "-E", "UTF8"
+            *(self._programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-N", "--no-locale", "-E", "UTF8")
         )
 
     def __enter__(self) -> PrivatePostgres:
