@@ -47,7 +47,7 @@ def clock(moment: str) -> str:
     """A moment for people: its time, and its day unless that is today's."""
     when = datetime.strptime(moment, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
     is_today = when.date() == datetime.now(timezone.utc).date()
-    return when.strftime("%H:%M:%S UTC" if is_today else "%-d %b %Y, %H:%M UTC")
+    return when.strftime("%H:%M:%S UTC" if is_today else "%-d %b, %H:%M UTC")
 
 
 def query(model: str, key: str | None = None) -> str:
@@ -88,7 +88,7 @@ def _environment() -> Environment:
 _ENVIRONMENT = _environment()
 
 
-def page(template: str, status: HTTPStatus = HTTPStatus.OK, **values: object) -> Answer:
+def page(template: str, status: HTTPStatus = HTTPStatus.OK, /, **values: object) -> Answer:
     """A page of this template."""
     text = _ENVIRONMENT.get_template(template).render(**values)
     return Answer(text.encode(), HTML, status, HEADERS)
