@@ -58,6 +58,19 @@ class ModelStatus:
     per_second: float
     sent: int
     sent_at: float | None
+    paused: Paused | None = None
+
+
+@dataclass(frozen=True)
+class Paused:
+    """A pause, as the relay saw it.
+
+    :param seen_at: since when the relay has known of it, by the wall clock.
+    :param reason: empty when none was given.
+    """
+
+    seen_at: float
+    reason: str
 
 
 class _Model:
@@ -86,6 +99,7 @@ class Status:
         self._now = now
         self._lock = threading.Lock()
         self._models = {name: _Model(clock()) for name in names}
+        self._paused: dict[str, Paused] = {}
         self._workers: dict[str, tuple[WorkerStatus, float]] = {}
         self._started = clock()
         #: When the relay was started, by the wall clock.
@@ -121,6 +135,13 @@ class Status:
             before = model.gauge or Gauge(0, 0.0, self._now())
             model.gauge = replace(before, waiting=waiting, parked=parked)
 
+    def set_paused(self, name: str, reason: str | None) -> None:
+        """Note that a model is paused; that it is not when the reason is None."""
+        with self._lock:
+            self._paused.pop(name, None)
+            if reason is not None:
+                self._paused[name] = Paused(self._now(), reason)
+
     def set_aside_signals(self) -> int:
         """How many signals wait for their next try or are parked, of all models, as far as was measured."""
         with self._lock:
@@ -150,5 +171,11 @@ class Status:
             model = self._models[name]
             rates = model.rates
             return ModelStatus(
-                name, model.gauge, tuple(rates.counts(now)), rates.per_second(now), model.sent, model.sent_at
+                name,
+                model.gauge,
+                tuple(rates.counts(now)),
+                rates.per_second(now),
+                model.sent,
+                model.sent_at,
+                self._paused.get(name),
             )

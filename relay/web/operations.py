@@ -9,12 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection
 from http import HTTPStatus
-from typing import Protocol
 
 from signalbus_core import SetAside
 
-from ..exits import CommandError
 from ..parked_signals import ParkedSignals, RecordFile
+from ..pauses import Pauses
 from .desk import ANSWER_WITHIN_SECONDS, Desk
 from .http import HttpError
 
@@ -26,24 +25,6 @@ NO_RECORD = (
 )
 
 
-class Pausing(Protocol):
-    """Pauses models, and resumes them; True when that changed something."""
-
-    def pause(self, model: str, reason: str | None = None) -> bool: ...
-
-    def resume(self, model: str) -> bool: ...
-
-
-class NoPauses:
-    """Nothing can be paused."""
-
-    def pause(self, model: str, reason: str | None = None) -> bool:
-        raise CommandError(f"{model} cannot be paused by this relay.")
-
-    def resume(self, model: str) -> bool:
-        raise CommandError(f"{model} cannot be resumed by this relay.")
-
-
 class Operations:
     """Does what the operator asks for.
 
@@ -52,7 +33,7 @@ class Operations:
     """
 
     def __init__(
-        self, models: Collection[str], parked: ParkedSignals, pauses: Pausing, desk: Desk, record: str | None
+        self, models: Collection[str], parked: ParkedSignals, pauses: Pauses, desk: Desk, record: str | None
     ) -> None:
         self.models = models
         self._parked = parked

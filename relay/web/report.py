@@ -5,7 +5,7 @@ It is put together from what the relay's threads have noted; nothing is asked fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -15,7 +15,7 @@ from ..announce import Announcer, Trouble
 from ..gauging import BACKLOG_COUNTED_TO
 from ..health import Health
 from ..rates import BUCKET_SECONDS
-from ..status import Gauge, ModelStatus, Status
+from ..status import Gauge, ModelStatus, Paused, Status
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,7 @@ class Database:
 
 
 class Report:
-    """Tells how the relay is.
-
-    :param paused: tells which models are paused, as objects for JSON, by name.
-    """
+    """Tells how the relay is."""
 
     def __init__(
         self,
@@ -43,13 +40,11 @@ class Report:
         health: Health,
         announcer: Announcer,
         databases: Sequence[Database] = (),
-        paused: Callable[[], Mapping[str, dict[str, Any]]] = dict,
     ) -> None:
         self._status = status
         self._health = health
         self._announcer = announcer
         self._databases = databases
-        self._paused = paused
 
     def as_object(self) -> dict[str, Any]:
         """All of it, made of what JSON knows."""
@@ -106,12 +101,10 @@ class Report:
         ]
 
     def _models(self, troubles: Mapping[str, Trouble]) -> list[dict[str, Any]]:
-        paused = self._paused()
         last = self._announcer.last_of_signals()
         return [
             {
                 **_model(model),
-                "paused": paused.get(model.name),
                 "troubles": [
                     {"since": moment(trouble.since), "reason": trouble.reason}
                     for trouble in troubles.values()
@@ -131,6 +124,7 @@ def _model(model: ModelStatus) -> dict[str, Any]:
         "backlog": gauge.backlog,
         "backlog_counted_to": BACKLOG_COUNTED_TO,
         "lag_seconds": round(gauge.lag_seconds, 1),
+        "paused": _paused(model.paused),
         "waiting": gauge.waiting,
         "parked": gauge.parked,
         "sent": model.sent,
@@ -138,6 +132,10 @@ def _model(model: ModelStatus) -> dict[str, Any]:
         "per_second": round(model.per_second, 1),
         "chart": {"bucket_seconds": BUCKET_SECONDS, "counts": list(model.counts)},
     }
+
+
+def _paused(paused: Paused | None) -> dict[str, Any] | None:
+    return None if paused is None else {"seen_at": moment(paused.seen_at), "reason": paused.reason or None}
 
 
 def _error(trouble: Trouble | None) -> dict[str, Any] | None:

@@ -11,17 +11,19 @@ from sqlalchemy.engine import Engine
 from ..announce import Announcer
 from ..config import RelayConfig
 from ..database import limit_connections
+from ..databases import Databases
 from ..health import Health
 from ..loading import LoadedApp
 from ..metrics import Metrics
 from ..parked_signals import ParkedSignals
+from ..pauses import Pauses
 from ..status import Status
 from .api import api_routes
 from .app import create_app
 from .desk import LIMITS, Desk, engine_of_its_own
 from .guard import Guard
 from .monitoring import monitoring_routes
-from .operations import NoPauses, Operations
+from .operations import Operations
 from .pages import page_routes
 from .report import Database, Report
 from .set_aside import SetAsideView
@@ -67,7 +69,8 @@ def _operations(loaded: LoadedApp, config: RelayConfig, relayed: Mapping[str | N
     own = {bind_key: engine_of_its_own(engine) for bind_key, engine in engines.items()}
     parked = ParkedSignals(loaded, own, LIMITS)
     names = [spec.name for spec in specs]
-    return Operations(names, parked, NoPauses(), Desk(own.values()), config.discard_record)
+    pauses = Pauses(loaded, Databases(loaded, LIMITS, own))
+    return Operations(names, parked, pauses, Desk(own.values()), config.discard_record)
 
 
 def is_loopback(host: str) -> bool:
