@@ -5,7 +5,7 @@ from __future__ import annotations
 import pika.exceptions
 
 from ..trouble import outage_errors
-from .connection import BrokerConnectionError
+from .link import BrokerConnectionError
 from .message import InvalidMessageError, Message
 from .publisher import Publisher, PublisherStatus
 from .signal import RabbitMQSignal

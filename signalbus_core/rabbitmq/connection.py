@@ -18,10 +18,10 @@ from pika.channel import Channel
 from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker
 from pika.frame import Method
 
-from ..errors import SignalBusError
 from ..failpoints import reach
 from .confirms import Confirms, Content, UnexpectedConfirmError
 from .driver import LoopDriver
+from .link import BrokerConnectionError, ChannelClosedError, ConnectionClosedError, NoAnswerError, Problem
 from .location import BrokerLocation
 from .reasons import describe
 from .wire import JoiningConnection, joined
@@ -36,40 +36,6 @@ PUMP_SECONDS = 1.0
 ABORT_SECONDS = 1.0
 
 logger = logging.getLogger("signalbus.rabbitmq")
-
-
-class BrokerConnectionError(SignalBusError):
-    """The broker cannot be reached, or the connection was lost. The text has no password."""
-
-
-class ChannelClosedError(Exception):
-    """The broker closed the channel.
-
-    :param code: the AMQP reply code, for example 404.
-    :param text: what the broker said.
-    """
-
-    def __init__(self, code: int, text: str) -> None:
-        self.code = code
-        self.text = text
-        super().__init__(f"{code} {text}")
-
-
-class NoAnswerError(Exception):
-    """The broker, which took what was sent, did not answer for all of it in time."""
-
-
-class ConnectionClosedError(Exception):
-    """The broker closed the connection with a code, as it does when it cannot make sense of what was sent.
-
-    :param code: the AMQP reply code, for example 501.
-    :param is_about_this_call: nothing was on its way to the broker but the messages of this call.
-    """
-
-    def __init__(self, code: int, reason: str, *, is_about_this_call: bool) -> None:
-        self.code = code
-        self.is_about_this_call = is_about_this_call
-        super().__init__(reason)
 
 
 class BrokerConnection:
@@ -155,7 +121,7 @@ class BrokerConnection:
 
     def send(
         self, chunks: Sequence[tuple[bytes, int]], content_of: Callable[[int], Content], deadline: float
-    ) -> tuple[Confirms, str | ChannelClosedError | ConnectionClosedError | NoAnswerError | None]:
+    ) -> tuple[Confirms, Problem]:
         """Send encoded messages and wait for the broker's answers.
 
         :param chunks: the data of each message, with its number of frames.

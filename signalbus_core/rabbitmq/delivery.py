@@ -16,13 +16,8 @@ from pika.exceptions import AMQPError
 
 from ..outcome import ACKED, Outcome, OutcomeKind
 from .confirms import Content
-from .connection import (
-    BrokerConnection,
-    BrokerConnectionError,
-    ChannelClosedError,
-    NoAnswerError,
-)
 from .encoder import Encoder
+from .link import BrokerConnectionError, ChannelClosedError, Link, NoAnswerError
 from .message import EncodedMessage, InvalidMessageError, Message
 from .reasons import describe
 from .silence import Address, SilentDestinations
@@ -50,7 +45,7 @@ class Delivery:
         self._outcomes: list[Outcome | None] = [None] * len(self._messages)
         self._encoded: dict[int, EncodedMessage] = {}
 
-    def run(self, connection: BrokerConnection) -> None:
+    def run(self, connection: Link) -> None:
         """Send everything over an open connection."""
         try:
             self._encode_all(connection)
@@ -90,7 +85,7 @@ class Delivery:
     def _open(self) -> list[int]:
         return [index for index, outcome in enumerate(self._outcomes) if outcome is None]
 
-    def _encode_all(self, connection: BrokerConnection) -> None:
+    def _encode_all(self, connection: Link) -> None:
         encoder = self._encoder(connection)
         for group in self._groups:
             for index in group:
@@ -100,10 +95,10 @@ class Delivery:
                     self._withhold(group, index, Outcome(OutcomeKind.INVALID, str(error)))
                     break
 
-    def _encoder(self, connection: BrokerConnection) -> Encoder:
+    def _encoder(self, connection: Link) -> Encoder:
         return Encoder(connection.channel_number(self._deadline), connection.frame_max, connection.location.login)
 
-    def _refuse_missing_exchanges(self, connection: BrokerConnection) -> None:
+    def _refuse_missing_exchanges(self, connection: Link) -> None:
         """A publish to a missing exchange would close the channel, with other messages in flight."""
         problems: dict[str, Outcome] = {}
         for exchange in dict.fromkeys(self._messages[index].exchange or "" for index in self._open()):
@@ -119,7 +114,7 @@ class Delivery:
                     self._withhold(group, index, problem)
                     break
 
-    def _problem_with(self, connection: BrokerConnection, exchange: str) -> Outcome | None:
+    def _problem_with(self, connection: Link, exchange: str) -> Outcome | None:
         try:
             if connection.exchange_exists(exchange, self._deadline):
                 return None
@@ -157,7 +152,7 @@ class Delivery:
                 break
         return trials
 
-    def _send_trial(self, connection: BrokerConnection, group: range) -> None:
+    def _send_trial(self, connection: Link, group: range) -> None:
         """Send a group to a destination that was silent, and do not wait long for it."""
         for index in group:
             if connection.is_open:
@@ -183,7 +178,7 @@ class Delivery:
         message = self._messages[index]
         return message.exchange or "", message.routing_key or ""
 
-    def _suspects(self, connection: BrokerConnection, indexes: list[int]) -> set[int]:
+    def _suspects(self, connection: Link, indexes: list[int]) -> set[int]:
         exchanges, hashes = connection.suspect_exchanges, connection.suspect_messages
         if not exchanges and not hashes:
             return set()
@@ -193,7 +188,7 @@ class Delivery:
             if self._messages[index].exchange in exchanges or (hashes and self._hash(index) in hashes)
         }
 
-    def _send_together(self, connection: BrokerConnection, indexes: list[int]) -> list[int]:
+    def _send_together(self, connection: Link, indexes: list[int]) -> list[int]:
         """Send messages in one go; return those that have to be sent again, each alone."""
         if not indexes:
             return []
@@ -218,7 +213,7 @@ class Delivery:
             self._outcomes[index] = replace(outcome, cause="silent") if is_silent else outcome
         return []
 
-    def _send_alone(self, connection: BrokerConnection, index: int, deadline: float) -> None:
+    def _send_alone(self, connection: Link, index: int, deadline: float) -> None:
         """Send one message with nothing else in flight, so that whatever the broker does is its answer to this one."""
         message = self._messages[index]
         exchange = message.exchange or ""

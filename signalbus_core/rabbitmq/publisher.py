@@ -18,8 +18,9 @@ from flask import Flask
 from ..errors import PartialDeliveryError, PublishError, SetupError
 from ..outcome import Outcome, OutcomeKind, worst
 from ..trouble import error_text
-from .connection import BrokerConnection, BrokerConnectionError
+from .connection import BrokerConnection
 from .delivery import Delivery
+from .link import BrokerConnectionError, Link
 from .location import BrokerLocation
 from .message import Message
 from .silence import SilentDestinations
@@ -220,7 +221,7 @@ class Publisher:
                         delivery.run(connection)
         return delivery
 
-    def _open_connection(self, timeout_seconds: float) -> BrokerConnection:
+    def _open_connection(self, timeout_seconds: float) -> Link:
         connection = self._connections.mine()
         if connection is not None:
             with connection.lock:
@@ -228,7 +229,10 @@ class Publisher:
                 connection.pump()
             if connection.is_open:
                 return connection
-        return self._connections.open(self.location, timeout_seconds)
+        return self._connections.open(lambda: self._connect(timeout_seconds))
+
+    def _connect(self, timeout_seconds: float) -> Link:
+        return BrokerConnection(self.location, timeout_seconds)
 
 
 class _Connections:
@@ -236,18 +240,18 @@ class _Connections:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._by_thread: dict[threading.Thread, BrokerConnection] = {}
+        self._by_thread: dict[threading.Thread, Link] = {}
         #: Why the last try to open a connection failed.
         self.last_error: str | None = None
 
-    def mine(self) -> BrokerConnection | None:
+    def mine(self) -> Link | None:
         connection = self._by_thread.get(threading.current_thread())
         # After a fork the socket belongs to the parent. It is not touched: a close would end the parent's connection.
         return connection if connection is not None and connection.pid == os.getpid() else None
 
-    def open(self, location: BrokerLocation, timeout_seconds: float) -> BrokerConnection:
+    def open(self, connect: Callable[[], Link]) -> Link:
         try:
-            connection = BrokerConnection(location, timeout_seconds)
+            connection = connect()
         except BrokerConnectionError as error:
             self.last_error = str(error)
             raise
@@ -272,7 +276,7 @@ class _Connections:
         _close_all(connections)
 
 
-def _close_all(connections: Iterable[BrokerConnection]) -> None:
+def _close_all(connections: Iterable[Link]) -> None:
     for connection in connections:
         if connection.pid == os.getpid():
             # Waits for a publish that another thread has under way, which ends by its deadline.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..outcome import Outcome, OutcomeKind
-from .connection import ConnectionClosedError
+from .link import ConnectionClosedError
 
 #: Reply codes that tell of the destination: no such exchange, no permission, exchange locked.
 DESTINATION_CODES = frozenset({403, 404, 405})

@@ -10,7 +10,7 @@ import pytest
 
 import signalbus_core
 from relay import exits
-from signalbus_core import rabbitmq
+from signalbus_core import rabbitmq, testing
 from tests.support.reference import REFERENCE, TABLES, updated
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +59,7 @@ def test_every_page_of_the_reference_is_in_its_table_of_contents() -> None:
     assert {page.name for page in REFERENCE.glob("*.md")} - {"README.md"} == set(re.findall(r"\]\((.+?)\)", contents))
 
 
-@pytest.mark.parametrize("package", [signalbus_core, rabbitmq])
+@pytest.mark.parametrize("package", [signalbus_core, rabbitmq, testing])
 def test_every_public_name_exists_and_is_documented(package: object) -> None:
     for name in package.__all__:  # type: ignore[attr-defined]
         assert getattr(package, name).__doc__, name
@@ -68,7 +68,7 @@ def test_every_public_name_exists_and_is_documented(package: object) -> None:
 def test_no_error_is_named_like_a_builtin_and_all_have_one_root() -> None:
     errors = [
         value
-        for package in (signalbus_core, rabbitmq)
+        for package in (signalbus_core, rabbitmq, testing)
         for value in vars(package).values()
         if isinstance(value, type) and issubclass(value, BaseException)
     ]

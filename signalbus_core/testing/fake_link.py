@@ -1,0 +1,108 @@
+"""A connection to the fake broker. It stands where the real one stands, below everything that reads its answers."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+
+from ..rabbitmq.confirms import Confirms, Content
+from ..rabbitmq.link import BrokerConnectionError, ConnectionClosedError, NoAnswerError, Problem
+from ..rabbitmq.location import BrokerLocation
+from .fake_broker import Answer, FakeBroker, ReceivedMessage, decoded, longest_frame
+
+#: RabbitMQ's, where the URL says nothing.
+FRAME_MAX = 131_072
+
+
+class FakeLink:
+    """An open connection to a :class:`FakeBroker`.
+
+    :raises BrokerConnectionError: the broker is away.
+    """
+
+    def __init__(self, location: BrokerLocation, broker: FakeBroker) -> None:
+        self.lock = threading.RLock()
+        self.pid = os.getpid()
+        self.location = location
+        self.blocked_reason: str | None = None
+        self.verified_exchanges: set[str] = set()
+        self.suspect_exchanges: set[str] = set()
+        self.suspect_messages: set[int] = set()
+        self._broker = broker
+        self._closed_reason: str | None = None
+        self._next_tag = 1
+        if broker.away_reason is not None:
+            raise BrokerConnectionError(f"{location}: {broker.away_reason}")
+
+    @property
+    def is_open(self) -> bool:
+        return self._closed_reason is None
+
+    @property
+    def closed_reason(self) -> str | None:
+        return self._closed_reason
+
+    @property
+    def heartbeat_seconds(self) -> float:
+        return 0.0
+
+    @property
+    def frame_max(self) -> int:
+        return FRAME_MAX
+
+    def pump(self) -> None:
+        if self._broker.away_reason is not None:
+            self.abort(self._broker.away_reason)
+
+    def channel_number(self, deadline: float) -> int:
+        self._require_broker()
+        return 1
+
+    def exchange_exists(self, name: str, deadline: float) -> bool:
+        self._require_broker()
+        return name == "" or self._broker.has_exchange(name)
+
+    def send(
+        self, chunks: Sequence[tuple[bytes, int]], content_of: Callable[[int], Content], deadline: float
+    ) -> tuple[Confirms, Problem]:
+        confirms = Confirms(self._next_tag, len(chunks), content_of)
+        self.pump()
+        if self._closed_reason is not None:
+            return confirms, self._closed_reason
+        for tag, (data, _) in enumerate(chunks, start=self._next_tag):
+            if longest_frame(data) > FRAME_MAX:
+                reason = "501 FRAME_ERROR - a frame is longer than agreed"
+                self.abort(reason)
+                return confirms, ConnectionClosedError(501, reason, is_about_this_call=True)
+            self._answer(confirms, tag, decoded(data))
+        self._next_tag += len(chunks)
+        if confirms.is_done:
+            return confirms, None
+        self.abort("no answer from the broker in time")
+        return confirms, NoAnswerError("no answer from the broker in time")
+
+    def _answer(self, confirms: Confirms, tag: int, message: ReceivedMessage) -> None:
+        answer = self._broker.take(message)
+        if answer is Answer.NACK:
+            confirms.nack(tag, multiple=False)
+        elif answer is Answer.RETURN:
+            properties = message.properties
+            content = Content(
+                message.exchange, message.routing_key, properties.message_id, message.body, properties.headers
+            )
+            confirms.returned(content, "312 NO_ROUTE")
+            confirms.ack(tag, multiple=False)
+        elif answer is Answer.ACK:
+            confirms.ack(tag, multiple=False)
+
+    def abort(self, reason: str) -> None:
+        self._closed_reason = self._closed_reason or reason
+
+    def close(self) -> None:
+        self.abort("closed by the application")
+
+    def _require_broker(self) -> None:
+        self.pump()
+        if self._closed_reason is not None:
+            raise BrokerConnectionError(f"{self.location}: {self._closed_reason}")

@@ -1,0 +1,152 @@
+"""What a block of code wrote into the outbox, and sending it at once. As by a relay, only what is committed is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
+from typing import Any, TypeVar, cast, overload
+
+from flask import Flask, current_app, has_app_context
+from sqlalchemy import inspect as sqlalchemy_inspect
+from sqlalchemy import select
+from sqlalchemy.orm import Session, undefer
+
+from ..bus import SignalBus
+from ..contract import SignalSpec
+from ..errors import SetupError, SignalBusError, TransactionStateError
+from ..session_state import has_open_changes, in_atomic_block
+
+#: Rounds of sending before it is believed that sending makes new signals without end.
+MOST_ROUNDS = 100
+
+S = TypeVar("S")
+
+
+class SignalsLeftError(SignalBusError):
+    """Signals are left that nobody sent, although no send method failed: they are parked, or locked by a transaction.
+
+    :param left: how many, by the name of the model.
+    """
+
+    def __init__(self, left: dict[str, int]) -> None:
+        self.left = left
+        shown = ", ".join(f"{count} of {name}" for name, count in left.items())
+        super().__init__(f"Signals are left: {shown}. They are parked, or a transaction that is still open holds them.")
+
+
+class WrittenSignals(Sequence[Any]):
+    """The signals that a block of code wrote and committed, sorted by model and key; empty until it has ended."""
+
+    def __init__(self) -> None:
+        self._signals: list[Any] = []
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Any]: ...
+
+    def __getitem__(self, index: int | slice) -> Any:
+        return self._signals[index]
+
+    def __len__(self) -> int:
+        return len(self._signals)
+
+    def __repr__(self) -> str:
+        return repr(self._signals)
+
+    def of(self, model: type[S]) -> list[S]:
+        """Those of one model."""
+        return [signal for signal in self._signals if isinstance(signal, model)]
+
+
+def pending_signals(app: Flask, *models: type[Any]) -> list[Any]:
+    """The signals that are committed and not sent, sorted by model and key; of all models when none is given.
+
+    They belong to no session: their columns can be read, and nothing is written back.
+    """
+    bus = _bus(app)
+    found: list[Any] = []
+    with app.app_context(), closing(cast(Session, bus.db.session())) as session:
+        for spec in bus.specs(models or None):
+            found += session.scalars(select(spec.model).options(undefer("*")).order_by(*spec.primary_key))
+        session.expunge_all()
+    return found
+
+
+@contextmanager
+def written_signals(app: Flask, *models: type[Any]) -> Iterator[WrittenSignals]:
+    """The signals that the block writes and commits: of the given models, or of all.
+
+    ::
+
+        with written_signals(app) as written:
+            place_order("tea")
+        assert [signal.order_id for signal in written.of(OrderPlaced)] == [1]
+
+    It compares the tables before and after, so it does not matter how they were written. A signal that was sent before
+    the block ended is not seen.
+
+    :raises TransactionStateError: the block left uncommitted changes in ``db.session``.
+    """
+    before = {_identity(signal) for signal in pending_signals(app, *models)}
+    written = WrittenSignals()
+    yield written
+    _refuse_open_changes(app)
+    written._signals[:] = [signal for signal in pending_signals(app, *models) if _identity(signal) not in before]
+
+
+def send_until_empty(app: Flask, *models: type[Any]) -> int:
+    """Send what is pending, in this thread, in bursts as a relay sends them, until nothing is left.
+
+    Each signal is tried once: a relay's backoff and parking are not waited for.
+
+    :returns: how many signals were sent.
+    :raises SignalsLeftError: signals are left although nothing failed.
+    :raises Exception: whatever a send method raised first. What was sent until then stays sent.
+    """
+    bus = _bus(app)
+    sent = 0
+    with nullcontext() if _is_current(app) else app.app_context():
+        for _ in range(MOST_ROUNDS):
+            # Sending may write further signals.
+            in_this_round = bus.flushmany(models or None)
+            sent += in_this_round
+            left = _left(bus, bus.specs(models or None))
+            if not left:
+                return sent
+            if not in_this_round:
+                break
+    raise SignalsLeftError(left)
+
+
+def _refuse_open_changes(app: Flask) -> None:
+    if not _is_current(app):
+        return
+    db = _bus(app).db
+    session = cast(Session, db.session())
+    if in_atomic_block(session) or has_open_changes(session, db.engines.values()):
+        raise TransactionStateError(
+            "The block left uncommitted changes in db.session. Commit them in the block: a signal that is not "
+            "committed is never sent."
+        )
+
+
+def _is_current(app: Flask) -> bool:
+    return has_app_context() and current_app._get_current_object() is app  # type: ignore[attr-defined]
+
+
+def _left(bus: SignalBus, specs: Sequence[SignalSpec]) -> dict[str, int]:
+    counts = bus.pending([spec.model for spec in specs])
+    return {spec.name: counts[spec.model] for spec in specs if counts[spec.model]}
+
+
+def _identity(signal: Any) -> object:
+    return sqlalchemy_inspect(signal).identity_key
+
+
+def _bus(app: Flask) -> SignalBus:
+    bus = app.extensions.get("signalbus")
+    if not isinstance(bus, SignalBus):
+        raise SetupError(f"The application {app.name!r} has no SignalBus. Did its db's init_app run?")
+    return bus
