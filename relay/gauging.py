@@ -88,6 +88,9 @@ class Gauging:
 
     def _report_set_aside(self, name: str, waiting: int, parked_signals: int) -> None:
         self._metrics.set_set_aside(name, waiting, parked_signals)
+        if waiting + parked_signals and not self.has_set_aside(name):
+            # They may be below the mark from which on the backlog was counted.
+            self._due.clear()
         self._set_aside[name] = waiting + parked_signals
         self._progress[name].can_set_aside(waiting + parked_signals < self._shelves[name].most)
         # None waits either when the last was parked, and that is no flow.
