@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
 
-from sqlalchemy import func, literal, select, text
+from sqlalchemy import func, literal, null, select, text
 from sqlalchemy import inspect as sqlalchemy_inspect
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.sql import ColumnElement
@@ -15,6 +15,7 @@ from sqlalchemy.sql import ColumnElement
 from .contract import SignalSpec
 from .keys import is_from
 from .parked import LeaveOut, count_columns, is_due
+from .paused import pause_column
 from .statements import EVERYTHING, Choice, pending
 
 
@@ -24,12 +25,14 @@ class Work:
 
     :param pending: there are signals to send.
     :param due: there are signals that were set aside and whose next try has come.
+    :param paused: why the model is paused, empty when nobody said why; None when it is not paused.
     :param lowest: the lowest key of those to send, where the choice says from which key on.
     """
 
     spec: SignalSpec
     pending: bool
     due: bool
+    paused: str | None = None
     lowest: int | None = None
 
 
@@ -49,14 +52,21 @@ class Measurement:
     parked: int = 0
 
 
-def find_work(connection: Connection, specs: Sequence[SignalSpec], choices: Mapping[str, Choice]) -> list[Work]:
+def find_work(
+    connection: Connection,
+    specs: Sequence[SignalSpec],
+    choices: Mapping[str, Choice],
+    *,
+    has_paused_table: bool = False,
+) -> list[Work]:
     """Tell by one statement what there is to do for each of the models.
 
     :param specs: models of one database.
     :param choices: for names of models, which signals count.
+    :param has_paused_table: whether the table of paused models is there to be read.
     """
     dialect = connection.dialect
-    answers = _ask(connection, [_work_columns(spec, dialect, choices) for spec in specs])
+    answers = _ask(connection, [_work_columns(spec, dialect, choices, has_paused_table) for spec in specs])
     return [
         _work(spec, choices.get(spec.name, EVERYTHING), answer) for spec, answer in zip(specs, answers, strict=True)
     ]
@@ -91,12 +101,14 @@ def find_work_and_measure(
     most: int,
     *,
     has_parked_table: bool = False,
+    has_paused_table: bool = False,
     starts: Mapping[str, int | None] | None = None,
 ) -> list[tuple[Work, Measurement]]:
     """Both of the above by one statement."""
     dialect, starts = connection.dialect, starts or {}
     columns = [
-        _work_columns(spec, dialect, choices) + _measuring_columns(spec, most, has_parked_table, starts.get(spec.name))
+        _work_columns(spec, dialect, choices, has_paused_table)
+        + _measuring_columns(spec, most, has_parked_table, starts.get(spec.name))
         for spec in specs
     ]
     answers = zip(specs, _ask(connection, columns), strict=True)
@@ -107,12 +119,18 @@ def find_work_and_measure(
 
 
 #: So many columns tell what there is to do.
-_WORK = 2
+_WORK = 3
 
 
-def _work_columns(spec: SignalSpec, dialect: Dialect, choices: Mapping[str, Choice]) -> list[ColumnElement[Any]]:
+def _work_columns(
+    spec: SignalSpec, dialect: Dialect, choices: Mapping[str, Choice], has_paused_table: bool
+) -> list[ColumnElement[Any]]:
     choice = choices.get(spec.name, EVERYTHING)
-    return [_found(spec, dialect, choice), literal(False) if choice.leave_out is LeaveOut.NOTHING else is_due(spec)]
+    return [
+        _found(spec, dialect, choice),
+        literal(False) if choice.leave_out is LeaveOut.NOTHING else is_due(spec),
+        pause_column(spec) if has_paused_table else null(),
+    ]
 
 
 def _found(spec: SignalSpec, dialect: Dialect, choice: Choice) -> ColumnElement[Any]:
@@ -123,10 +141,10 @@ def _found(spec: SignalSpec, dialect: Dialect, choice: Choice) -> ColumnElement[
 
 
 def _work(spec: SignalSpec, choice: Choice, answer: Sequence[Any]) -> Work:
-    found, is_due = answer
+    found, is_due, paused = answer
     if choice.start is None or choice.only is not None:
-        return Work(spec, bool(found), bool(is_due))
-    return Work(spec, found is not None, bool(is_due), found)
+        return Work(spec, bool(found), bool(is_due), paused)
+    return Work(spec, found is not None, bool(is_due), paused, found)
 
 
 def _measuring_columns(

@@ -25,6 +25,7 @@ from relay.low_water import COSTS_AT_MOST_ONE_IN, LowWater, Scan
 from relay.metrics import Metrics
 from relay.pacing import Backoff
 from relay.parking import ParkingRules
+from relay.paused_models import PausedModels
 from relay.probe import Probe
 from relay.progress import ModelProgress
 from relay.schedule import Schedule
@@ -90,8 +91,9 @@ class Relay:
         self.shelves = Shelves(specs, {None: self.engine}, rules, BurstLimits(), self.clock)
         self.dispatcher = Dispatcher(Schedule(["Order"]), self.clock)
         shared = ({"Order": self.progress}, self.shelves)
+        paused = PausedModels(self.dispatcher, self.metrics)
         self.probe = Probe(
-            {None: self.engine}, *shared, self.dispatcher, self.metrics, health, announcer, clock=self.clock
+            {None: self.engine}, *shared, paused, self.dispatcher, self.metrics, health, announcer, self.clock
         )
         self.worker = Worker(
             "worker-1",

@@ -151,10 +151,10 @@ def is_lost(state: State, rules: Rules) -> bool:
 
 
 def beginnings(number_of_writers: int) -> list[State]:
-    """None of the writers is below the mark, or one, or more."""
+    """None of the writers is below the mark, or one; of two writers, also both."""
     return [
         State((Writer(is_below=True),) * below + (Writer(),) * (number_of_writers - below))
-        for below in range(number_of_writers + 1)
+        for below in range(2 if number_of_writers > 2 else number_of_writers + 1)
     ]
 
 

@@ -97,6 +97,7 @@ class StubProbe:
     def __init__(self) -> None:
         self.database_is_up = self.saw_everything = self.saw_every_key = True
         self.finds = False
+        self.held: list[str] = []
         self.causes: list[str] = []
 
     def run_once(self, cause: str, *, thorough: bool) -> bool:
