@@ -38,6 +38,7 @@ from .paused_models import PausedModels
 from .progress import ModelProgress
 from .scanning import Scanning
 from .shelf import Shelves
+from .status import Status
 from .upkeep import TIDY_EVERY_SECONDS, TableError, Upkeep
 
 T = TypeVar("T")
@@ -54,6 +55,7 @@ class Probe:
     :param engines: the engine of each bind key that the models use.
     :param progress: the models by name.
     :param clock: a monotonic clock, in seconds.
+    :param status: the board that what is measured is written on.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Probe:
         health: Health,
         announcer: Announcer,
         clock: Callable[[], float] = time.monotonic,
+        status: Status | None = None,
     ) -> None:
         self._engines = engines
         self._progress = progress
@@ -81,7 +84,7 @@ class Probe:
             bind_key: [p.spec for p in progress.values() if p.spec.bind_key == bind_key] for bind_key in engines
         }
         self._asking = Asking(announcer)
-        self._gauging = Gauging(progress, shelves, metrics, announcer, clock)
+        self._gauging = Gauging(progress, shelves, metrics, announcer, clock, status)
         self._scanning = Scanning(progress, clock)
         self._upkeep = Upkeep(self._specs, shelves, paused, self._asking, announcer, clock)
         #: Whether every database answered the last time.
@@ -126,6 +129,8 @@ class Probe:
         self.saw_every_key = self.saw_everything and self._scanning.saw_every_key()
         if found:
             self._metrics.wakeups(cause)
+        elif not unsure:
+            self._health.flowed()
         return unsure or bool(found)
 
     def _report_database(self, down: Sequence[str]) -> None:
