@@ -12,7 +12,7 @@ MINUTES ?= 30
 SEED ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-oldest soak lint format clean
+.PHONY: help setup demo test test-oldest dist soak lint format clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,11 @@ test-oldest: setup ## Run the tests of the library with the oldest SQLAlchemy se
 	@$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]' 'SQLAlchemy<2.1'
 	@exec $(VENV)-oldest/bin/python -m pytest --numprocesses $(JOBS) --dist loadfile tests/unit tests/integration tests/typing \
 		--ignore tests/integration/test_publisher.py --ignore tests/integration/test_support.py $(ARGS)
+
+dist: setup ## Build sdist and wheel in dist/, look into them, and run a relay from the wheel in an empty environment
+	@rm -rf dist
+	@SIGNALBUS_DIST=dist $(BIN)/python -m pytest --quiet tests/acceptance/test_distribution.py
+	@ls dist
 
 soak: setup ## Break servers and relays at random, and write the table of faults: make soak MINUTES=30 WORLDS=3 SEED=1
 	@exec $(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --worlds $(WORLDS) $(if $(SEED),--seed $(SEED)) --report docs/guarantees.md

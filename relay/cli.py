@@ -12,19 +12,17 @@ import click
 from signalbus_core import SignalBusError
 
 from . import __version__, daemon
+from .commands.check import check
 from .commands.ddl import ddl
 from .commands.drill import drill
 from .commands.parked import parked
 from .config import ConfigError, resolve
 from .exits import EXIT_DRAIN_TIMED_OUT, EXIT_RUNTIME
-from .loading import LoadingError, find_broker, find_bus, load_app
+from .loading import LoadingError, choose_broker_url, find_broker, find_bus, load_app
 from .logs import configure_logging
 from .options import fail, with_options
 
 logger = logging.getLogger("signalbus.relay")
-
-#: Of the environment, for whoever the application leaves without a broker.
-AMQP_FALLBACKS = ("AMQP_URL", "RABBITMQ_URL")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -35,7 +33,7 @@ def cli(context: click.Context) -> None:
     context.obj = os.environ
 
 
-for command in (parked, ddl, drill):
+for command in (parked, ddl, drill, check):
     cli.add_command(command)
 
 
@@ -69,11 +67,8 @@ def _run(given: dict[str, Any]) -> int:
     app = load_app(config.app)
     config = resolve(given, os.environ, app.config)
     configure_logging(config.log_format, config.log_level)
-    amqp_url = config.amqp_url
-    if amqp_url is None and not app.config.get("SIGNALBUS_RABBITMQ_URL"):
-        amqp_url = next((os.environ[name] for name in AMQP_FALLBACKS if os.environ.get(name)), None)
     loaded = find_bus(app, config.imports)
-    find_broker(loaded, amqp_url)
+    find_broker(loaded, choose_broker_url(app, config.amqp_url, os.environ))
     return daemon.run(loaded, config)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +15,9 @@ from flask import Flask
 
 from signalbus_core import SignalBus
 from signalbus_core.rabbitmq import Publisher, RabbitMQSignal
+
+#: In the environment: the broker, for whoever the application leaves without one.
+AMQP_FALLBACKS = ("AMQP_URL", "RABBITMQ_URL")
 
 #: Tried in this order when no attribute is given.
 USUAL_NAMES = ("app", "application", "create_app", "make_app")
@@ -80,6 +83,16 @@ def find_bus(app: Flask, imports: Sequence[str]) -> LoadedApp:
                 "with --import MODULE."
             )
     return LoadedApp(app, bus)
+
+
+def choose_broker_url(app: Flask, amqp_url: str | None, environ: Mapping[str, str]) -> str | None:
+    """The broker instead of the application's own; None where the application's own will do.
+
+    :param amqp_url: as it was configured for the relay.
+    """
+    if amqp_url is None and not app.config.get("SIGNALBUS_RABBITMQ_URL"):
+        return next((environ[name] for name in AMQP_FALLBACKS if environ.get(name)), None)
+    return amqp_url
 
 
 def find_broker(loaded: LoadedApp, amqp_url: str | None) -> None:

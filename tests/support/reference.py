@@ -7,6 +7,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from relay.checks.finding import AREAS, KINDS
 from relay.config import OPTIONS, HttpAddress
 from relay.metrics import Metrics
 
@@ -53,6 +54,15 @@ def _values(samples: list[object], label: str) -> str:
     return " (" + ", ".join(values) + ")"
 
 
+def findings_table() -> list[str]:
+    rows = ["| area | code | level | found when |", "| --- | --- | --- | --- |"]
+    for area in (*AREAS, ""):
+        for code, kind in KINDS.items():
+            if kind.area == area:
+                rows.append(f"| {area or 'any'} | `{code}` | {kind.level} | {kind.meaning} |")
+    return rows
+
+
 def updated(text: str) -> str:
     """A page with its tables as the code has them now."""
     for name, table in TABLES.items():
@@ -62,7 +72,7 @@ def updated(text: str) -> str:
 
 
 #: Where ``<!-- name -->`` and ``<!-- /name -->`` stand in a page, this table stands between them.
-TABLES = {"options": options_table, "metrics": metrics_table}
+TABLES = {"options": options_table, "metrics": metrics_table, "findings": findings_table}
 
 
 if __name__ == "__main__":

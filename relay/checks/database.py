@@ -1,0 +1,91 @@
+"""The areas of one database, one after the other; of a database that does not answer, one error for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timezone
+
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from signalbus_core import BurstLimits, SignalSpec, error_text, transaction
+
+from ..config import RelayConfig
+from . import versions
+from .bloat import check_bloat
+from .configuration import place_of
+from .doorbell import check_doorbells
+from .finding import Finding, found
+from .pooler import check_pooler, statement_mode, takes_no_transactions
+from .session import check_session
+from .tables import check_tables
+
+#: In this order, the areas that ask a database.
+DATABASE_AREAS = ("versions", "tables", "session", "bloat", "doorbell")
+
+LIMITS = BurstLimits(statement_timeout_seconds=5.0, lock_timeout_seconds=1.0, idle_timeout_seconds=10.0)
+
+#: Beside the workers': of the probe, and the two of the doorkeeper.
+CONNECTIONS_BESIDE_WORKERS = 3
+
+
+class DatabaseChecks:
+    """Looks at one database.
+
+    :param specs: the models whose tables are there.
+    """
+
+    def __init__(self, bind_key: str | None, engine: Engine, specs: Sequence[SignalSpec], config: RelayConfig) -> None:
+        self._name = place_of(bind_key)
+        self._engine = engine
+        self._specs = specs
+        self._config = config
+
+    def run(self, areas: Sequence[str]) -> Iterator[Finding]:
+        """Look at these of the areas."""
+        try:
+            self._engine.connect().close()
+        except SQLAlchemyError as error:
+            yield from self._unreachable(error, areas)
+            return
+        for area in areas:
+            try:
+                with transaction(self._engine, LIMITS) as connection:
+                    yield from list(self._checks[area](connection))
+            except DBAPIError as error:
+                problem = f"{area} could not be looked at: {error_text(error)}"
+                remedy = "Mend what the database says, and run the check again."
+                yield found("area-failed", self._name, problem, remedy, area=area)
+
+    @property
+    def _checks(self) -> dict[str, Callable[[Connection], Iterator[Finding]]]:
+        return {
+            "versions": self._check_version,
+            "tables": lambda connection: check_tables(connection, self._specs),
+            "session": self._check_session,
+            "bloat": lambda connection: check_bloat(connection, self._specs),
+            "doorbell": self._check_doorbells,
+        }
+
+    def _check_version(self, connection: Connection) -> Iterator[Finding]:
+        number = int(connection.exec_driver_sql("SHOW server_version_num").scalar_one())
+        yield from versions.check_postgresql(number, datetime.now(timezone.utc).date())
+
+    def _check_session(self, connection: Connection) -> Iterator[Finding]:
+        connections = self._config.workers + CONNECTIONS_BESIDE_WORKERS
+        yield from check_session(self._engine, connection, self._name, self._config.burst_limits, connections)
+        yield from check_pooler(self._engine, self._name)
+
+    def _check_doorbells(self, connection: Connection) -> Iterator[Finding]:
+        if self._config.doorbell == "off":
+            yield found("doorbell-off", self._name, "relays poll, as --doorbell off says")
+        else:
+            yield from check_doorbells(self._engine, connection, self._specs, self._name)
+
+    def _unreachable(self, error: SQLAlchemyError, areas: Sequence[str]) -> Iterator[Finding]:
+        if takes_no_transactions(self._engine):
+            yield statement_mode(self._name)
+        for area in areas:
+            code = "database-unreachable" if area == "session" else "area-unreachable"
+            problem = f"it does not answer: {error_text(error)}"
+            yield found(code, self._name, problem, "Check that it runs, and that its URL is right.", area=area)

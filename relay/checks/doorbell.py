@@ -1,0 +1,46 @@
+"""The doorbells of the models, and whether a notification reaches a session at all, as a relay tries it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+
+from sqlalchemy.engine import Connection, Engine
+
+from signalbus_core import SignalSpec, find_doorbells
+
+from ..hearing import HeardNothing, test_hearing
+from ..session import Session, Waker, run
+from .finding import Finding, found, told
+
+
+def check_doorbells(
+    engine: Engine, connection: Connection, specs: Sequence[SignalSpec], subject: str
+) -> Iterator[Finding]:
+    wanted = [doorbell for doorbell in find_doorbells(connection, specs) if doorbell.is_wanted]
+    # The self-test needs no transaction that is older than it.
+    connection.commit()
+    for doorbell in wanted:
+        if doorbell.problem is not None:
+            yield told("doorbell-unfit", doorbell.spec.name, doorbell.problem)
+    if not wanted:
+        return
+    if engine.dialect.driver != "psycopg2":
+        problem = f"its engine uses {engine.dialect.driver}: relays find signals by polling alone"
+        yield found("doorbell-undeliverable", subject, problem, "Begin the URL with postgresql+psycopg2://.")
+    elif not hears(engine):
+        problem = "a notification sent over another connection did not arrive: relays find signals by polling alone"
+        yield found("doorbell-undeliverable", subject, problem, "Give the relay a URL that passes by the pooler.")
+
+
+def hears(engine: Engine) -> bool:
+    """Whether a session of a relay hears what another connection notifies."""
+    waker, stop = Waker(), threading.Event()
+    with closing(Session.open(engine)) as ear:
+        run(ear, None, waker, stop)
+        try:
+            test_hearing(ear, engine, waker, stop)
+        except HeardNothing:
+            return False
+    return True

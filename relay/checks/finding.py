@@ -1,0 +1,115 @@
+"""What a check tells, and the list of all that can be told.
+
+Codes are part of the public interface: people leave them out, and scripts look for them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Level = Literal["error", "warning", "ok"]
+
+#: In the order in which they are shown.
+AREAS = ("config", "models", "versions", "tables", "session", "bloat", "doorbell", "broker")
+
+#: These need no server.
+OFFLINE_AREAS = ("config", "models")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What can be found: its area, how bad it is, and what it means."""
+
+    area: str
+    level: Level
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    :param subject: what it is about: a model, a server, a setting.
+    :param problem: what is wrong; of level ``ok``, what was seen.
+    :param remedy: what to do, in one sentence; empty of level ``ok``.
+    """
+
+    code: str
+    area: str
+    level: Level
+    subject: str
+    problem: str
+    remedy: str
+
+
+#: All that can be found, by code.
+KINDS: dict[str, Kind] = {
+    "app-not-loaded": Kind("config", "error", "the application cannot be imported or made"),
+    "app-without-models": Kind("config", "error", "the application has no signal bus or no signal model"),
+    "uri-driver": Kind("config", "warning", "a database URL names no driver"),
+    "driver-unsupported": Kind("config", "error", "an engine uses another driver than psycopg2 or psycopg"),
+    "pool-too-small": Kind("config", "error", "an engine pools fewer connections than a relay needs"),
+    "broker-url": Kind("config", "error", "the broker's URL is missing or cannot be used"),
+    "model-contract": Kind("models", "error", "a model does not keep the signal-model contract"),
+    "signals-unknown": Kind("models", "error", "`--signals` names a model that does not exist"),
+    "message-undefined": Kind("models", "error", "a `RabbitMQSignal` does not define `signalbus_message`"),
+    "library-unsupported": Kind("versions", "error", "SQLAlchemy or pika has another version than was tested"),
+    "python-out-of-support": Kind("versions", "warning", "this Python gets no more fixes"),
+    "postgresql-too-old": Kind("versions", "error", "PostgreSQL is older than 14"),
+    "postgresql-out-of-support": Kind("versions", "warning", "this PostgreSQL gets no more fixes"),
+    "rabbitmq-out-of-support": Kind("versions", "warning", "RabbitMQ is older than 3.13"),
+    "table-missing": Kind("tables", "error", "a signal table does not exist"),
+    "table-unfit": Kind("tables", "error", "a signal table is a view, or has no key that matches the model's"),
+    "schema-usage-missing": Kind("tables", "error", "the login may not use the schema of a table"),
+    "privilege-missing": Kind("tables", "error", "the login lacks SELECT, DELETE or UPDATE on a table"),
+    "index-order": Kind("tables", "warning", "no index has the order in which signals are read"),
+    "parked-table": Kind("tables", "warning", "the table of parked signals is missing or closed"),
+    "database-unreachable": Kind("session", "error", "the database does not answer"),
+    "isolation-autocommit": Kind("session", "error", "the application's engine has no transactions"),
+    "isolation-overridden": Kind("session", "ok", "the default isolation level is another than that of bursts"),
+    "database-standby": Kind("session", "error", "the database is a standby, which takes no writes"),
+    "database-read-only": Kind("session", "error", "the login's transactions are read-only"),
+    "timeout-too-short": Kind("session", "warning", "a time limit that bursts cannot change is shorter than theirs"),
+    "timeout-overridden": Kind("session", "ok", "a time limit is shorter than that of bursts, which set their own"),
+    "synchronous-commit-off": Kind("session", "warning", "a crash of the server can lose commits"),
+    "fsync-off": Kind("session", "error", "a crash of the server can destroy the database"),
+    "pooler-transaction-mode": Kind("session", "warning", "a pooler shares server connections between clients"),
+    "pooler-statement-mode": Kind("session", "error", "a pooler allows no transactions"),
+    "clock-skew": Kind("session", "warning", "the clocks of this machine and of the database differ"),
+    "connections-too-few": Kind("session", "error", "the login may open fewer connections than a relay needs"),
+    "autovacuum-unfit": Kind("bloat", "warning", "dead rows of a table are removed late, or never"),
+    "horizon-held": Kind("bloat", "warning", "something old keeps dead rows from being removed"),
+    "doorbell-unfit": Kind("doorbell", "warning", "a doorbell is missing, disabled or outdated"),
+    "doorbell-undeliverable": Kind("doorbell", "warning", "a notification does not arrive, so relays poll"),
+    "doorbell-off": Kind("doorbell", "ok", "`--doorbell off`: relays poll"),
+    "broker-unreachable": Kind("broker", "error", "the broker does not answer"),
+    "broker-login": Kind("broker", "error", "the broker refuses the login"),
+    "broker-vhost": Kind("broker", "error", "the virtual host is missing, or closed to the login"),
+    "broker-blocked": Kind("broker", "error", "an alarm is in force: the broker takes no messages"),
+    "exchange-missing": Kind("broker", "error", "an exchange does not exist"),
+    "exchange-refused": Kind("broker", "error", "an exchange is internal, or the login may not write to it"),
+    "queue-missing": Kind("broker", "error", "the default exchange is used, and the queue does not exist"),
+    "route-missing": Kind("broker", "error", "a routing key reaches no queue (only with `--send-probe`)"),
+    "route-unproved": Kind("broker", "ok", "whether a routing key reaches a queue was not tried"),
+    "message-fails": Kind("broker", "warning", "a pending signal has no message that can be sent"),
+    "area-unreachable": Kind("", "error", "an area could not be looked at, because its server does not answer"),
+    "area-timeout": Kind("", "error", "an area could not be looked at in time"),
+    "area-failed": Kind("", "error", "an area could not be looked at"),
+    "area-fine": Kind("", "ok", "nothing is wrong in an area"),
+}
+
+
+def found(code: str, subject: str, problem: str, remedy: str = "", *, area: str | None = None) -> Finding:
+    """A finding of a kind.
+
+    :param area: for kinds that belong to no area of their own.
+    """
+    kind = KINDS[code]
+    return Finding(code, area or kind.area, kind.level, subject, problem, remedy)
+
+
+def told(code: str, subject: str, text: str) -> Finding:
+    """A finding of which the first sentence of a text tells the problem, and the rest the remedy."""
+    problem, _, remedy = text.partition(". ")
+    return found(code, subject, problem.rstrip("."), remedy)

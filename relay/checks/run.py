@@ -1,0 +1,95 @@
+"""All areas together: which are looked at, and by whom; and that of each area something is told."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import partial
+from importlib.metadata import version
+
+from flask import Flask
+from sqlalchemy.engine import Engine
+
+from signalbus_core import SignalBus, SignalSpec
+
+from ..config import RelayConfig
+from . import destinations, versions
+from .broker import BROKER_AREAS, check_broker
+from .configuration import check_configuration
+from .connecting import hurry
+from .database import DATABASE_AREAS, DatabaseChecks
+from .deadline import Task, look_side_by_side
+from .finding import AREAS, Finding, found
+from .models import check_models, choose, resolve_models
+
+#: What a server is given to answer everything.
+DEADLINE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is checked.
+
+    :param send_probe: whether a message may be sent to prove a route.
+    """
+
+    app: Flask
+    bus: SignalBus
+    config: RelayConfig
+    send_probe: bool = False
+
+
+def find_problems(subject: Subject, areas: Sequence[str]) -> list[Finding]:
+    """Look at the areas, and tell what was found; of an area where nothing is wrong, that."""
+    with subject.app.app_context():
+        engines: Mapping[str | None, Engine] = dict(subject.bus.db.engines)
+        models = subject.bus.get_signal_models()
+        specs, findings = resolve_models(subject.bus, models)
+    findings += [*check_configuration(subject.app, engines, subject.config.workers), *check_models(models)]
+    wanted, unknown = choose(specs, models, subject.config.signals)
+    findings += unknown
+    if "versions" in areas:
+        findings += _local_versions()
+    for engine in engines.values():
+        hurry(engine)
+    findings += look_side_by_side(list(_tasks(subject, areas, wanted, engines)), DEADLINE_SECONDS)
+    return _in_order([finding for finding in findings if finding.area in areas], areas)
+
+
+def _in_order(findings: Sequence[Finding], areas: Sequence[str]) -> list[Finding]:
+    troubled = {finding.area for finding in findings if finding.level != "ok"}
+    fine = [found("area-fine", area, "nothing is wrong", area=area) for area in areas if area not in troubled]
+    return sorted([*findings, *fine], key=lambda finding: AREAS.index(finding.area))
+
+
+def _local_versions() -> Iterator[Finding]:
+    today = datetime.now(timezone.utc).date()
+    yield from versions.check_python((sys.version_info.major, sys.version_info.minor), today)
+    for name in versions.LIBRARIES:
+        yield from versions.check_library(name, version(name))
+
+
+def _tasks(
+    subject: Subject, areas: Sequence[str], specs: Sequence[SignalSpec], engines: Mapping[str | None, Engine]
+) -> Iterator[Task]:
+    of_database = [area for area in DATABASE_AREAS if area in areas]
+    for key in {spec.bind_key: None for spec in specs}:
+        if of_database and engines[key].dialect.name == "postgresql":
+            there = [spec for spec in specs if spec.bind_key == key]
+            checks = DatabaseChecks(key, engines[key], there, subject.config)
+            yield Task(of_database, partial(checks.run, of_database))
+    of_broker = [area for area in BROKER_AREAS if area in areas]
+    if of_broker and subject.app.extensions.get("signalbus_publishers"):
+        yield Task(of_broker, partial(_look_at_brokers, subject, specs, of_broker))
+
+
+def _look_at_brokers(subject: Subject, specs: Sequence[SignalSpec], areas: Sequence[str]) -> Iterator[Finding]:
+    places: set[destinations.Destination] = set()
+    if "broker" in areas:
+        places, findings = destinations.of(subject.app, subject.bus, specs)
+        yield from findings
+    for publisher in subject.app.extensions["signalbus_publishers"]:
+        is_default = publisher is subject.app.extensions.get("signalbus_rabbitmq")
+        yield from check_broker(publisher, places if is_default else (), areas, send_probe=subject.send_probe)

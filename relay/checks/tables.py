@@ -1,0 +1,74 @@
+"""The tables of the models, and our own: whether they are fit, and open to the relay's login."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy import text
+from sqlalchemy.engine import Connection
+
+from signalbus_core import SignalSpec, parked_table_of, parked_table_problem, table_problem
+
+from .finding import Finding, found, told
+
+# Row locks need UPDATE on one column at least.
+# https://www.postgresql.org/docs/current/sql-select.html#SQL-FOR-UPDATE-SHARE
+_PRIVILEGES = text(
+    """
+    SELECT has_table_privilege(oid, 'SELECT') AS "SELECT", has_table_privilege(oid, 'DELETE') AS "DELETE",
+           has_any_column_privilege(oid, 'UPDATE') AS "UPDATE (of one column, for row locks)"
+    FROM (SELECT to_regclass(:name)::oid AS oid) AS found WHERE oid IS NOT NULL
+    """
+)
+_SCHEMA_CLOSED = text(
+    "SELECT NOT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = CAST(:schema AS text)"
+)
+#: Whether a valid index begins with these columns, in this order.
+_ORDERED_INDEX = text(
+    """
+    SELECT EXISTS (
+        SELECT FROM pg_index i
+        WHERE i.indrelid = to_regclass(:name) AND i.indisvalid AND i.indpred IS NULL
+          AND (SELECT array_agg(a.attname::text ORDER BY k.position)
+               FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, position)
+               LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+               WHERE k.position <= :length) = CAST(:columns AS text[])
+    )
+    """
+)
+
+
+def check_table(connection: Connection, spec: SignalSpec) -> Iterator[Finding]:
+    """One model's table. What depends on the table being there is not asked when it is not."""
+    name = connection.dialect.identifier_preparer.format_table(spec.table)
+    if spec.table.schema and connection.scalar(_SCHEMA_CLOSED, {"schema": spec.table.schema}):
+        remedy = f"GRANT USAGE ON SCHEMA {spec.table.schema} to the relay's login."
+        yield found("schema-usage-missing", spec.name, f"the schema {spec.table.schema} is closed to it", remedy)
+        return
+    granted = connection.execute(_PRIVILEGES, {"name": name}).one_or_none()
+    problem = table_problem(connection, spec)
+    if problem is not None:
+        yield told("table-missing" if granted is None else "table-unfit", spec.name, problem)
+    if granted is None:
+        return
+    missing = [word for word, is_granted in granted._mapping.items() if not is_granted]
+    if missing:
+        remedy = f"GRANT {', '.join(word.split()[0] for word in missing)} ON {name} to the relay's login."
+        yield found("privilege-missing", spec.name, f"the login lacks {', '.join(missing)} on {name}", remedy)
+    columns = [column.name for column in spec.primary_key]
+    if problem is None and not connection.scalar(
+        _ORDERED_INDEX, {"name": name, "columns": columns, "length": len(columns)}
+    ):
+        remedy = f"CREATE INDEX ON {name} ({', '.join(columns)})."
+        yield found("index-order", spec.name, "no index has the order of the model's key: each burst sorts", remedy)
+
+
+def check_tables(connection: Connection, specs: Sequence[SignalSpec]) -> Iterator[Finding]:
+    for spec in specs:
+        yield from check_table(connection, spec)
+    tables = {table.fullname: table for table in map(parked_table_of, specs)}
+    for name, table in tables.items():
+        problem = parked_table_problem(connection, table)
+        if problem is not None:
+            remedy = "Create it by a migration (`signalbus-relay ddl parked` prints it), or grant what is missing."
+            yield found("parked-table", name, f"the table {problem}", remedy)

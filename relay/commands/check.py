@@ -1,0 +1,99 @@
+"""``signalbus-relay check``: everything that a deployment can get wrong, each with its remedy."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from signalbus_core import SignalBusError
+
+from ..checks.finding import AREAS, Finding, found, told
+from ..checks.run import Subject, find_problems
+from ..config import ConfigError, resolve
+from ..exits import EXIT_OK, EXIT_RUNTIME
+from ..loading import LoadedApp, LoadingError, choose_broker_url, find_broker, find_bus, load_app
+from ..logs import configure_logging, redact
+from ..options import fail, with_options
+from ..output import coloured
+
+MARKS = {"error": ("✗", "red"), "warning": ("!", "yellow"), "ok": ("✓", "green")}
+
+
+@click.command(
+    epilog="Example: signalbus-relay check --app shop:create_app --only config --only models\n\n"
+    "Exit codes: 0 nothing is wrong, 1 something is, 2 wrong usage or configuration."
+)
+@click.option("--only", "only", type=click.Choice(AREAS), multiple=True, help="Look at this area. May be given again.")
+@click.option("--skip", "skip", type=click.Choice(AREAS), multiple=True, help="Leave this area out.")
+@click.option("--strict", is_flag=True, help="Warnings count as wrong.")
+@click.option("--json", "is_json", is_flag=True, help="One JSON object a line.")
+@click.option("--send-probe", is_flag=True, help="Send an empty message of type signalbus.check to each route.")
+@with_options
+def check(
+    only: Sequence[str], skip: Sequence[str], strict: bool, is_json: bool, send_probe: bool, **given: Any
+) -> None:
+    """Find what a deployment can get wrong, each with its remedy. Changes nothing, and takes 10 seconds at most.
+
+    The options are those of run. The areas config and models need no server: they can be checked where the
+    application is tested.
+    """
+    areas = [area for area in AREAS if (not only or area in only) and area not in skip]
+    if not areas:
+        raise click.UsageError("No area is left to look at.")
+    environ: Mapping[str, str] = click.get_current_context().obj
+    try:
+        findings = _look(given, environ, areas, send_probe=send_probe)
+    except ConfigError as error:
+        fail(error)
+    for finding in findings:
+        click.echo(as_json(finding) if is_json else as_line(finding, environ))
+    wrong = {"error", "warning"} if strict else {"error"}
+    sys.exit(EXIT_RUNTIME if any(finding.level in wrong for finding in findings) else EXIT_OK)
+
+
+def _look(
+    given: Mapping[str, Any], environ: Mapping[str, str], areas: Sequence[str], *, send_probe: bool
+) -> list[Finding]:
+    config = resolve(given, environ)
+    configure_logging(config.log_format, "ERROR")
+    try:
+        app = load_app(config.app)
+    except (LoadingError, SignalBusError) as error:
+        return [found("app-not-loaded", f"--app {config.app}", _said(error), "Mend the application, or --app.")]
+    config = resolve(given, environ, app.config)
+    configure_logging(config.log_format, "ERROR")
+    try:
+        loaded = find_bus(app, config.imports)
+    except (LoadingError, SignalBusError) as error:
+        return [told("app-without-models", f"--app {config.app}", str(error))]
+    broken = [finding for finding in _find_broker(loaded, config.amqp_url, environ) if {"config", "broker"} & {*areas}]
+    return broken + find_problems(Subject(app, loaded.bus, config, send_probe), areas)
+
+
+def _find_broker(loaded: LoadedApp, amqp_url: str | None, environ: Mapping[str, str]) -> list[Finding]:
+    try:
+        find_broker(loaded, choose_broker_url(loaded.app, amqp_url, environ))
+    except SignalBusError as error:
+        remedy = "Set SIGNALBUS_RABBITMQ_URL, or --amqp-url, to amqp://user:password@host:5672/vhost."
+        return [found("broker-url", "SIGNALBUS_RABBITMQ_URL", _said(error), remedy)]
+    return []
+
+
+def _said(error: Exception) -> str:
+    return str(error).rstrip(".")
+
+
+def as_json(finding: Finding) -> str:
+    return json.dumps({name: redact(value) for name, value in asdict(finding).items()})
+
+
+def as_line(finding: Finding, environ: Mapping[str, str]) -> str:
+    """A finding for people."""
+    mark, colour = MARKS[finding.level]
+    text = f"{coloured(mark, colour, environ)} {finding.area:<9} {redact(f'{finding.subject}: {finding.problem}')}."
+    return text if finding.level == "ok" else f"{text} {redact(finding.remedy)} [{finding.code}]"

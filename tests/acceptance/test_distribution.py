@@ -1,0 +1,108 @@
+"""What is released: nothing is missing in it, nothing else is in it, and a relay runs from it in an empty environment.
+
+``make dist`` runs this on what it leaves in ``dist/``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+from email import message_from_string
+from pathlib import Path
+
+import pytest
+
+import signalbus_core
+from relay import __version__
+from tests.support.broker import Broker
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("signalbus_core", "relay")
+
+#: What a package consists of; anything else in its directory is left behind by something.
+KINDS = (".py", ".typed", ".html", ".css", ".js", ".json", ".sql")
+
+
+def run(*command: object, **arguments: object) -> str:
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, timeout=240, check=False, **arguments
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the sdist and the wheel are, built from what is committed or about to be."""
+    directory = Path(os.environ.get("SIGNALBUS_DIST") or tmp_path_factory.mktemp("dist")).absolute()
+    run(sys.executable, "-m", "build", "--outdir", directory, ROOT)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def wheel(dist: Path) -> Path:
+    return dist / f"signalbus-{__version__}-py3-none-any.whl"
+
+
+def of_packages() -> set[str]:
+    tracked = run("git", "-C", ROOT, "ls-files", "--cached", "--others", "--exclude-standard", *PACKAGES).splitlines()
+    return {name for name in tracked if (ROOT / name).exists()}
+
+
+def test_the_wheel_has_the_packages_and_nothing_else(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    metadata = {name for name in names if name.startswith(f"signalbus-{__version__}.dist-info/")}
+    assert names - metadata == of_packages()
+    assert {Path(name).suffix for name in of_packages()} <= set(KINDS)
+    assert {f"{package}/py.typed" for package in PACKAGES} <= names
+    assert {Path(name).name for name in metadata} == {"METADATA", "RECORD", "WHEEL", "LICENSE", "entry_points.txt"}
+
+
+def test_the_sdist_has_the_packages_and_what_describes_them(dist: Path) -> None:
+    root = f"signalbus-{__version__}/"
+    with tarfile.open(dist / f"signalbus-{__version__}.tar.gz") as archive:
+        names = {name.removeprefix(root) for name in archive.getnames()}
+    described = {"README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml", "PKG-INFO", ".gitignore"}
+    assert names == of_packages() | described
+
+
+def test_the_version_is_said_in_one_place(wheel: Path) -> None:
+    metadata = message_from_string(zipfile.ZipFile(wheel).read(f"signalbus-{__version__}.dist-info/METADATA").decode())
+    [declared] = re.findall(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert metadata["Version"] == __version__ == declared
+    found = [
+        path
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        if re.search(rf"['\"]{re.escape(declared)}['\"]", path.read_text())
+    ]
+    assert found == []
+
+
+def test_the_relay_runs_from_the_wheel_in_an_empty_environment(
+    wheel: Path, tmp_path: Path, database_url: str, broker: Broker
+) -> None:
+    run(sys.executable, "-m", "venv", tmp_path / "venv")
+    programs = tmp_path / "venv" / "bin"
+    run(programs / "pip", "install", "--quiet", "--disable-pip-version-check", wheel)
+    readme = (ROOT / "README.md").read_text()
+    shop = re.findall(r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)[0]
+    (tmp_path / "shop.py").write_text(shop)
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    environment = inherited | {"DATABASE_URL": database_url, "RABBITMQ_URL": broker.url}
+
+    def shell(*command: object) -> str:
+        return run(*command, cwd=tmp_path, env=environment)
+
+    where = shell(programs / "python", "-c", "import signalbus_core; print(signalbus_core.__file__)").strip()
+    assert where != signalbus_core.__file__
+    assert Path(where).is_relative_to(tmp_path)
+    assert __version__ in shell(programs / "signalbus-relay", "--version")
+    shell(programs / "flask", "--app", "shop", "set-up")
+    shell(programs / "flask", "--app", "shop", "order", "tea")
+    shell(programs / "signalbus-relay", "run", "--app", "shop", "--until-empty", "--http", "off")
+    assert shell(programs / "flask", "--app", "shop", "inbox").strip() == 'order_placed:1: {"order_id": 1}'
