@@ -30,7 +30,7 @@ class Database(SignalBusMixin, SQLAlchemy):
     """The tables' database."""
 
 
-def load_tables(database_url: str, rules: Sequence[TableRules], workers: int = 1) -> LoadedApp:
+def load_tables(database_url: str | None, rules: Sequence[TableRules], workers: int) -> LoadedApp:
     """Find the tables, and make an application whose signal models they are.
 
     :param workers: how many threads send bursts.

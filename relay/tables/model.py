@@ -106,7 +106,7 @@ def _attributes(plan: Plan, table: Table) -> tuple[dict[str, str], dict[str, Any
     fields: dict[str, str] = {}
     texts: dict[str, Any] = {}
     for field, column in plan.columns.items():
-        is_text = TEXTUAL <= types_of(field) and column.type_name in TEXTUAL - STRINGS
+        is_text = types_of(field) >= TEXTUAL and column.type_name in TEXTUAL - STRINGS
         if is_text and not (header_of(field) is not None and column.type_name in INTEGERS):
             fields[field] = TEXT_PREFIX + column.name
             texts[fields[field]] = column_property(sql_cast(table.c[column.name], Text))

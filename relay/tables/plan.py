@@ -75,7 +75,9 @@ def _key_problems(facts: TableFacts) -> list[str]:
 def _assign(facts: TableFacts, rules: TableRules) -> tuple[dict[str, ColumnFacts], list[str]]:
     """The column of each field: first what was said, then the preset, then columns that are named like a field."""
     known = {column.name: column for column in facts.columns}
-    preset = {column: name for column, name in PRESETS.get(rules.preset or "", {}).items() if column not in rules.fields}
+    preset = {
+        column: name for column, name in PRESETS.get(rules.preset or "", {}).items() if column not in rules.fields
+    }
     problems = [
         f"there is no column {name!r}. There are {', '.join(known)}." for name in rules.fields if name not in known
     ]
@@ -100,10 +102,8 @@ def _assign(facts: TableFacts, rules: TableRules) -> tuple[dict[str, ColumnFacts
 
 def _add(columns: dict[str, ColumnFacts], column: ColumnFacts, to: str) -> list[str]:
     if column.type_name not in types_of(to):
-        return [
-            f"its column {column.name!r} is of type {column.shown_type}; for {to} {shown(types_of(to))} is expected. "
-            f"--map {column.name}={NO_FIELD} leaves it alone."
-        ]
+        expected = f"for {to} {shown(types_of(to))} is expected. --map {column.name}={NO_FIELD} leaves it alone."
+        return [f"its column {column.name!r} is of type {column.shown_type}; {expected}"]
     place = body_field(column.type_name) if to == "body" else to
     if place in columns:
         return [f"its columns {columns[place].name!r} and {column.name!r} are both meant to be {to}."]
@@ -117,9 +117,7 @@ def _gaps(meant: set[str], rules: TableRules) -> list[str]:
     if "exchange" not in meant and rules.exchange is None:
         gaps.append("it has no column for the exchange. --exchange NAME, or --map COLUMN=exchange, says which.")
     if "routing_key" not in meant and rules.routing_key is None:
-        gaps.append(
-            "it has no column for the routing key. --routing-key KEY, or --map COLUMN=routing_key, says which."
-        )
+        gaps.append("it has no column for the routing key. --routing-key KEY, or --map COLUMN=routing_key, says which.")
     if not meant.intersection(BODIES):
         gaps.append(f"it has no column for the body ({', '.join(BODIES)}). --map COLUMN=body says which.")
     return gaps

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from .fields import FIELD_TYPES, HEADER_PREFIX, is_field
-from .names import TableName, split_name
+from .names import TableName, join_name, split_name
 
 #: Stands for no field: the column is left alone.
 NO_FIELD = "-"
@@ -66,6 +68,42 @@ class TableRules:
             exchange=other.exchange if self.exchange is None else self.exchange,
             routing_key=other.routing_key if self.routing_key is None else self.routing_key,
         )
+
+
+def combine(
+    names: Sequence[TableName],
+    of_file: Sequence[TableRules],
+    assignments: Sequence[Assignment],
+    everywhere: TableRules,
+) -> tuple[list[TableRules], list[str]]:
+    """The tables with all that was said of them, and what is wrong with that.
+
+    :param names: tables that were given by name only.
+    :param of_file: tables that were given in a file; what it says of one goes before the rest.
+    :param everywhere: what holds for all tables.
+    """
+    given = [*(TableRules(name, {}) for name in names), *of_file]
+    problems = [
+        f"--table {name}: it is given twice." for name, count in _count(one.name.fullname for one in given) if count > 1
+    ]
+    rules: list[TableRules] = []
+    for one in given:
+        own = [rule for rule in assignments if rule.is_about(one.name)]
+        # What is said of one table goes before what is said of all.
+        fields = {rule.column: rule.field for rule in sorted(own, key=lambda rule: bool(rule.table))}
+        rules.append(one.filled_in(replace(everywhere, fields=fields)))
+    problems += [
+        f"--map {join_name(*rule.table, rule.column)}={rule.field}: there is no --table {join_name(*rule.table)}."
+        for rule in assignments
+        if rule.table and not any(rule.is_about(one.name) for one in given)
+    ]
+    twice = _count((rule.table, rule.column) for rule in assignments)
+    problems += [f"--map {join_name(*table, column)}: it is given twice." for (table, column), n in twice if n > 1]
+    return rules, problems
+
+
+def _count(things: Iterable[Any]) -> list[tuple[Any, int]]:
+    return list(Counter(things).items())
 
 
 def assignment(text: str) -> Assignment:
