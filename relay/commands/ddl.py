@@ -16,12 +16,22 @@ from signalbus_core import (
     doorbell_sql,
     parked_table_of,
     parked_table_sql,
+    paused_table_sql,
 )
 from signalbus_core.rabbitmq import outbox_table_sql
 
 from ..options import fail, with_application
 from ..tables.names import table_name
 from .application import load
+
+
+#: What else an outbox table may have, and why.
+OUTBOX_COMPANIONS = (
+    ("doorbell {name}", "Inserts wake a sleeping relay"),
+    ("autovacuum {name}", "The table stays small and quick"),
+    ("parked", "Signals that cannot be sent are noted for all replicas"),
+    ("paused", "Its signals can be held back"),
+)
 
 
 @click.group()
@@ -45,17 +55,13 @@ def ddl_outbox(name: str) -> None:
     [table] = _named([name])
     click.echo(outbox_table_sql(table.name, table.schema))
     for command, purpose in OUTBOX_COMPANIONS:
-        click.echo(
-            f"-- {purpose}: signalbus-relay ddl {command}{'' if command == 'parked' else f' {shell_quoted(name)}'}"
-        )
+        click.echo(f"-- {purpose}: signalbus-relay ddl {command.format(name=shell_quoted(name))}")
 
 
-#: What else an outbox table may have, and why.
-OUTBOX_COMPANIONS = (
-    ("doorbell", "Inserts wake a sleeping relay"),
-    ("autovacuum", "The table stays small and quick"),
-    ("parked", "Signals that cannot be sent are noted for all replicas"),
-)
+@ddl.command("paused", epilog="Example: signalbus-relay ddl paused")
+def ddl_paused() -> None:
+    """The table of models that are paused. db.create_all() and Alembic's autogenerate know it too."""
+    click.echo(paused_table_sql())
 
 
 @ddl.command("doorbell", epilog="Example: signalbus-relay ddl doorbell --app shop:create_app > doorbell.sql")
