@@ -24,7 +24,6 @@ from ..options import fail, with_application
 from ..tables.names import table_name
 from .application import load
 
-
 #: What else an outbox table may have, and why.
 OUTBOX_COMPANIONS = (
     ("doorbell {name}", "Inserts wake a sleeping relay"),
