@@ -19,6 +19,9 @@ from .rules import TableRules
 #: As it is shown in pg_stat_activity.
 APPLICATION_NAME = "signalbus-relay"
 
+#: The key of the models in ``app.extensions``.
+MODELS = "signalbus_tables"
+
 #: Time limits of the look at the tables.
 LIMITS = BurstLimits(statement_timeout_seconds=10.0, lock_timeout_seconds=5.0, idle_timeout_seconds=10.0)
 
@@ -57,6 +60,6 @@ def load_tables(database_url: str | None, rules: Sequence[TableRules], workers: 
         if problems:
             db.engine.dispose()
             raise LoadingError("\n".join(problems))
-        for plan in plans:
-            make_model(db, plan)
+        # SQLAlchemy remembers classes weakly; somebody has to hold them.
+        app.extensions[MODELS] = [make_model(db, plan) for plan in plans]
     return LoadedApp(app, db.signalbus)
