@@ -50,7 +50,7 @@ class RelayConfig:
     app: str
     imports: tuple[str, ...]
     signals: tuple[str, ...]
-    tables: tuple[TableName, ...]
+    table_names: tuple[TableName, ...]
     tables_file: tuple[TableRules, ...]
     assignments: tuple[Assignment, ...]
     preset: str | None
@@ -80,7 +80,7 @@ class RelayConfig:
     @property
     def table_rules(self) -> list[TableRules]:
         """The tables to relay without an application, and what was said of each; empty when there is one."""
-        return combine(self.tables, self.tables_file, self.assignments, self._of_all_tables)[0]
+        return combine(self.table_names, self.tables_file, self.assignments, self._of_all_tables)[0]
 
     @property
     def _of_all_tables(self) -> TableRules:
@@ -213,7 +213,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("signals", "signals", _texts, (), "Relay only this signal model. May be given again.", "NAME", many=True),
     Option(
         "table",
-        "tables",
+        "table_names",
         _checked(of_tables.table_names),
         (),
         "An outbox table to relay without an application, perhaps with its schema. May be given again.",

@@ -9,10 +9,10 @@ from .names import TableName
 from .rules import TableRules, combine
 
 #: The fields of the configuration that are about tables without an application.
-ABOUT_TABLES = ("tables", "tables_file", "assignments", "preset", "exchange", "routing_key", "database_url")
+ABOUT_TABLES = ("table_names", "tables_file", "assignments", "preset", "exchange", "routing_key", "database_url")
 
 #: Those that name tables.
-NAMING = frozenset({"tables", "tables_file"})
+NAMING = frozenset({"table_names", "tables_file"})
 
 #: Those whose problems name what is wrong themselves, because several things may be.
 TELLING = NAMING | {"assignments"}
@@ -39,9 +39,9 @@ def subject_problems(values: dict[str, Any], sources: Mapping[str, str], fallbac
                 "application, name tables: --table orders_outbox."
             )
         return problems
+    naming = next(sources[field] for field in ABOUT_TABLES if field in sources)
     problems = [
-        f"{meant[field]}: with {sources['tables' if 'tables' in sources else 'tables_file']} there is no application. "
-        "Give the one or the other."
+        f"{meant[field]}: with {naming} there is no application. Give the one or the other."
         for field in ("app", "imports")
         if field in meant
     ]
@@ -49,5 +49,5 @@ def subject_problems(values: dict[str, Any], sources: Mapping[str, str], fallbac
     if "database_url" not in sources:
         problems.append("--database-url: which database? Give a URL that begins with postgresql://.")
     everywhere = TableRules(TableName(None, ""), {})
-    given = (values.get("tables") or (), values.get("tables_file") or (), values.get("assignments") or ())
+    given = (values.get("table_names") or (), values.get("tables_file") or (), values.get("assignments") or ())
     return problems + combine(*given, everywhere)[1]
