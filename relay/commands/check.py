@@ -95,8 +95,8 @@ def _look_at_tables(
 def _look_at(
     loaded: LoadedApp, config: RelayConfig, environ: Mapping[str, str], areas: Sequence[str], *, send_probe: bool
 ) -> list[Finding]:
-    broken = [finding for finding in _find_broker(loaded, config.amqp_url, environ) if {"config", "broker"} & {*areas}]
-    return broken + find_problems(Subject(loaded.app, loaded.bus, config, send_probe), areas)
+    known = _find_broker(loaded, config.amqp_url, environ)
+    return find_problems(Subject(loaded.app, loaded.bus, config, send_probe), areas, known)
 
 
 def _find_broker(loaded: LoadedApp, amqp_url: str | None, environ: Mapping[str, str]) -> list[Finding]:
@@ -104,7 +104,10 @@ def _find_broker(loaded: LoadedApp, amqp_url: str | None, environ: Mapping[str, 
         find_broker(loaded, choose_broker_url(loaded.app, amqp_url, environ))
     except SignalBusError as error:
         remedy = "Set SIGNALBUS_RABBITMQ_URL, or --amqp-url, to amqp://user:password@host:5672/vhost."
-        return [found("broker-url", "SIGNALBUS_RABBITMQ_URL", _said(error), remedy)]
+        return [
+            found("broker-url", "SIGNALBUS_RABBITMQ_URL", _said(error), remedy),
+            found("area-unreachable", "broker", "its URL is not known", remedy, area="broker"),
+        ]
     return []
 
 
