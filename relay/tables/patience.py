@@ -22,6 +22,9 @@ logger = logging.getLogger("signalbus.relay")
 
 T = TypeVar("T")
 
+#: The thing that is away, as it is named later on.
+DATABASE = "Database"
+
 
 class StoppedWaitingError(Exception):
     """There was a stop request."""
@@ -45,10 +48,10 @@ def when_there(ask: Callable[[], T], patience_seconds: float | None, backoff: Ba
             except SQLAlchemyError as error:
                 if patience_seconds is not None and time.monotonic() - started >= patience_seconds:
                     raise
-                announcer.trouble("Database", "database_down", error_text(error))
+                announcer.trouble(DATABASE, "database_down", error_text(error))
                 _wait(requests, backoff.failed())
             else:
-                announcer.fine("Database", "database_up")
+                announcer.fine(DATABASE, "database_up")
                 return answer
 
 
