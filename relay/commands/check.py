@@ -90,7 +90,7 @@ def _look_at_tables(
         return [told("table-unfit", table, problem) for table, _, problem in named]
     except SQLAlchemyError as error:
         remedy = "Check that it runs, and --database-url."
-        return [found("database-unreachable", "database", _said(LoadingError(error_text(error))), remedy)]
+        return [found("database-unreachable", "database", error_text(error).rstrip("."), remedy)]
     return _look_at(loaded, config, environ, areas, send_probe=send_probe)
 
 
