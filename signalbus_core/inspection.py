@@ -10,10 +10,10 @@ from typing import Any
 from sqlalchemy import func, literal, null, select, text
 from sqlalchemy import inspect as sqlalchemy_inspect
 from sqlalchemy.engine import Connection, Dialect
-from sqlalchemy.sql import ColumnElement
+from sqlalchemy.sql import ColumnElement, Select
 
 from .contract import SignalSpec
-from .parked import LeaveOut, count_columns, is_due
+from .parked import LeaveOut, count_columns, is_due, leaving_out
 from .paused import pause_column
 from .statements import EVERYTHING, Choice, pending
 
@@ -38,13 +38,17 @@ class Measurement:
     """How much a model has pending.
 
     :param backlog: the number of signals; counting stops at a limit.
-    :param head: the lowest key, as text; None when there is none. It tells whether the oldest signal has changed.
+    :param head: the lowest key of those that are not parked, as text; None when there is none. It tells whether the
+      oldest signal has changed.
+    :param age_seconds: for how long that one has been written, by the clock of the database; None when its model has
+      no time of writing.
     :param waiting: how many signals are set aside until their next try.
     :param parked: how many signals are parked.
     """
 
     backlog: int
     head: str | None
+    age_seconds: float | None = None
     waiting: int = 0
     parked: int = 0
 
@@ -76,7 +80,8 @@ def measure(
     :param most: stop counting at so many signals of a model.
     :param has_parked_table: whether the table of signals that are set aside is there to be read.
     """
-    answers = _ask(connection, [_measuring_columns(spec, most, has_parked_table) for spec in specs])
+    dialect = connection.dialect
+    answers = _ask(connection, [_measuring_columns(spec, dialect, most, has_parked_table) for spec in specs])
     return [Measurement(*answer) for answer in answers]
 
 
@@ -92,7 +97,8 @@ def find_work_and_measure(
     """Both of the above by one statement."""
     dialect = connection.dialect
     columns = [
-        _work_columns(spec, dialect, choices, has_paused_table) + _measuring_columns(spec, most, has_parked_table)
+        _work_columns(spec, dialect, choices, has_paused_table)
+        + _measuring_columns(spec, dialect, most, has_parked_table)
         for spec in specs
     ]
     answers = zip(specs, _ask(connection, columns), strict=True)
@@ -120,15 +126,29 @@ def _work(spec: SignalSpec, answer: Sequence[Any]) -> Work:
     return Work(spec, bool(is_pending), bool(is_due), paused)
 
 
-def _measuring_columns(spec: SignalSpec, most: int, has_parked_table: bool) -> list[ColumnElement[Any]]:
+def _measuring_columns(
+    spec: SignalSpec, dialect: Dialect, most: int, has_parked_table: bool
+) -> list[ColumnElement[Any]]:
     keys = select(*spec.primary_key).select_from(spec.model)
     counted = keys.limit(most).subquery()
-    head = keys.order_by(*spec.primary_key).limit(1).subquery()
+    # The lag is that of the lowest key: the least time of writing would be found by reading the whole table.
+    first = keys.order_by(*spec.primary_key).limit(1)
+    first = leaving_out(spec, LeaveOut.PARKED if has_parked_table else LeaveOut.NOTHING, first)
+    head = first.subquery()
     return [
         select(func.count()).select_from(counted).scalar_subquery(),
         select(func.concat_ws(",", *head.c)).scalar_subquery(),
+        _age_seconds(spec, dialect, first),
         *(count if has_parked_table else literal(0) for count in count_columns(spec)),
     ]
+
+
+def _age_seconds(spec: SignalSpec, dialect: Dialect, first: Select[Any]) -> ColumnElement[Any]:
+    if spec.written_at is None or dialect.name != "postgresql":
+        return null()
+    written_at = first.with_only_columns(spec.mapper.columns[spec.written_at]).scalar_subquery()
+    # By the clock of the server alone: that of the relay may differ.
+    return func.date_part("epoch", func.clock_timestamp() - written_at)
 
 
 def _ask(connection: Connection, columns: Sequence[Sequence[ColumnElement[Any]]]) -> list[Sequence[Any]]:
