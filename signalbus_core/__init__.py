@@ -8,6 +8,7 @@ sender for RabbitMQ.
 from __future__ import annotations
 
 from . import doorbell, parked, paused
+from .ages import oldest_age_seconds, written_at
 from .atomic import AtomicProceduresMixin
 from .autovacuum import autovacuum_problem, autovacuum_sql
 from .burst import send_burst
@@ -103,8 +104,10 @@ __all__ = [
     "find_work",
     "find_work_and_measure",
     "measure",
+    "oldest_age_seconds",
     "question",
     "transaction",
     "table_privileges",
     "table_problem",
+    "written_at",
 ]

@@ -68,12 +68,12 @@ def find_work(
 
 
 def measure(
-    connection: Connection, specs: Sequence[SignalSpec], most: int, *, has_parked_table: bool = False
+    connection: Connection, specs: Sequence[SignalSpec], most: int | None, *, has_parked_table: bool = False
 ) -> list[Measurement]:
     """Measure the models by one statement.
 
     :param specs: models of one database.
-    :param most: stop counting at so many signals of a model.
+    :param most: stop counting at so many signals of a model; never when None.
     :param has_parked_table: whether the table of signals that are set aside is there to be read.
     """
     answers = _ask(connection, [_measuring_columns(spec, most, has_parked_table) for spec in specs])
@@ -120,7 +120,7 @@ def _work(spec: SignalSpec, answer: Sequence[Any]) -> Work:
     return Work(spec, bool(is_pending), bool(is_due), paused)
 
 
-def _measuring_columns(spec: SignalSpec, most: int, has_parked_table: bool) -> list[ColumnElement[Any]]:
+def _measuring_columns(spec: SignalSpec, most: int | None, has_parked_table: bool) -> list[ColumnElement[Any]]:
     keys = select(*spec.primary_key).select_from(spec.model)
     counted = keys.limit(most).subquery()
     head = keys.order_by(*spec.primary_key).limit(1).subquery()
