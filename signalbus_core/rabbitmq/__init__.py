@@ -7,6 +7,9 @@ import pika.exceptions
 from ..trouble import outage_errors
 from .link import BrokerConnectionError
 from .message import InvalidMessageError, Message
+from .outbox import OutboxMessage, outbox_model
+from .outbox_row import message_from_row
+from .outbox_table import outbox_table_sql
 from .publisher import Publisher, PublisherStatus
 from .signal import RabbitMQSignal
 
@@ -14,6 +17,11 @@ __all__ = [
     # What a model needs
     "RabbitMQSignal",
     "Message",
+    # Outbox tables
+    "OutboxMessage",
+    "outbox_model",
+    "outbox_table_sql",
+    "message_from_row",
     # Publishing
     "Publisher",
     "PublisherStatus",

@@ -19,7 +19,7 @@ from signalbus_core import (
     SignalBusMixin,
     get_models_to_flush,
 )
-from signalbus_core.rabbitmq import Message, Publisher, RabbitMQSignal
+from signalbus_core.rabbitmq import Message, OutboxMessage, Publisher, RabbitMQSignal, outbox_model
 
 
 class Base(DeclarativeBase):
@@ -47,6 +47,23 @@ class Several(RabbitMQSignal, db.Model):  # type: ignore[name-defined,misc]
 
     def signalbus_message(self) -> Sequence[Message]:
         return [Message("x", "y", "text"), Message("x", "z", bytearray(b""), mandatory=False)]
+
+
+class OrdersOutbox(OutboxMessage, db.Model):  # type: ignore[name-defined,misc]
+    __tablename__ = "orders_outbox"
+    signalbus_exchange = "orders"
+
+
+Outbox: type[OutboxMessage] = outbox_model(db, "outbox", exchange="orders")
+
+
+def announce(order_id: int) -> None:
+    db.session.add(OrdersOutbox(routing_key="order.placed", body_json={"order_id": order_id}, priority=3))
+    db.session.add(Outbox(routing_key="order.placed", body=b"1"))
+
+
+def routing_keys(rows: Sequence[OutboxMessage]) -> list[str | None]:
+    return [row.routing_key for row in rows]
 
 
 @db.atomic

@@ -30,6 +30,7 @@ def test_typical_code_of_a_user_passes_mypy_strict(tmp_path: Path) -> None:
         ('number: int = place_order("tea", quantity=2)', 'number: int = place_order(5, quantity="2")'),
         ("return bus.flushmany(", "return bus.flush_many("),
         ("timeout_seconds=1.5", 'timeout_seconds="soon"'),
+        ("[row.routing_key for", "[row.routingkey for"),
     ],
 )
 def test_wrong_code_does_not(tmp_path: Path, right: str, wrong: str) -> None:

@@ -1,0 +1,117 @@
+"""From a row of an outbox table to its message. What is no message raises, and so costs no other row anything.
+
+The fields have the same names wherever rows come from: columns of ``OutboxMessage``, or of any table that a relay reads
+without an application.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from pika.spec import BasicProperties
+
+from .message import Body, InvalidMessageError, Message
+
+#: The fields that may hold the body: bytes, text, or the text of a JSON value.
+BODIES = ("body", "body_text", "body_json")
+
+#: The fields that become properties of the same name, ``message_type`` aside, which becomes ``type``.
+TEXTS = ("content_type", "content_encoding", "correlation_id", "reply_to", "message_id", "user_id", "app_id")
+NUMBERS = ("priority", "delivery_mode")
+
+#: All fields of a row.
+FIELDS = (
+    "exchange",
+    "routing_key",
+    *BODIES,
+    "headers",
+    "message_type",
+    *TEXTS,
+    "expiration",
+    *NUMBERS,
+    "timestamp",
+    "created_at",
+)
+
+#: PostgreSQL's infinite times, as the driver gives them: the last moment that there is, and the first.
+INFINITE = (datetime.max.replace(tzinfo=timezone.utc), datetime.min.replace(tzinfo=timezone.utc))
+
+
+def message_from_row(row: Mapping[str, Any]) -> Message:
+    """Make the message of an outbox row.
+
+    - A field that is missing, or None, is left open; the signal model fills it in.
+    - Of ``body`` (bytes), ``body_text`` and ``body_json`` (the text of a JSON value) one is used; without any, the body
+      is empty. JSON is declared as ``application/json``.
+    - ``headers`` is a mapping, ``expiration`` a number of milliseconds.
+    - ``timestamp`` is a time, for which ``created_at`` stands in.
+
+    :raises InvalidMessageError: the row stands for no message.
+    """
+    body_field = _body_field(row)
+    body: Body = b"" if body_field is None else row[body_field]
+    properties = BasicProperties(
+        headers=_headers(row.get("headers")),
+        type=row.get("message_type"),
+        expiration=_expiration(row.get("expiration")),
+        timestamp=_seconds(row),
+        **{name: row.get(name) for name in (*TEXTS, *NUMBERS)},
+    )
+    if properties.content_type is None and body_field == "body_json":
+        properties.content_type = "application/json"
+    return Message(row.get("exchange"), row.get("routing_key"), body, properties)
+
+
+def _body_field(row: Mapping[str, Any]) -> str | None:
+    found = [name for name in BODIES if row.get(name) is not None]
+    if len(found) > 1:
+        raise InvalidMessageError(f"{' and '.join(found)}: one body is expected, not {len(found)}")
+    return found[0] if found else None
+
+
+def _headers(headers: object) -> dict[str, Any] | None:
+    if headers is None:
+        return None
+    if not isinstance(headers, Mapping):
+        raise InvalidMessageError(f"headers: a JSON object expected, not {_json_name(headers)}")
+    if not _is_finite(headers):
+        raise InvalidMessageError("headers: a number that is too large")
+    return dict(headers)
+
+
+def _json_name(value: object) -> str:
+    """What JSON calls a value."""
+    names = {list: "an array", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
+    return names.get(type(value), type(value).__name__)
+
+
+def _is_finite(value: object) -> bool:
+    """JSON has numbers that are larger than any float; read, they are infinite."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, Mapping):
+        return all(map(_is_finite, value.values()))
+    return not isinstance(value, (list, tuple)) or all(map(_is_finite, value))
+
+
+def _expiration(value: object) -> object:
+    return str(value) if type(value) is int else value
+
+
+def _seconds(row: Mapping[str, Any]) -> int | None:
+    """The time of the message, to the second; the same on every resend."""
+    for name in ("timestamp", "created_at"):
+        moment = row.get(name)
+        if moment is None:
+            continue
+        if not isinstance(moment, datetime):
+            raise InvalidMessageError(f"{name}: a time expected, not {type(moment).__name__}")
+        if moment.replace(tzinfo=timezone.utc) in INFINITE:
+            raise InvalidMessageError(f"{name}: a time that is infinite")
+        # Without a time zone it is UTC, and not whatever time zone this process runs in.
+        moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)
+        return math.floor(moment.timestamp())
+    return None
