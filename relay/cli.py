@@ -15,6 +15,7 @@ from . import __version__, daemon
 from .commands.check import check
 from .commands.ddl import ddl
 from .commands.drill import drill
+from .commands.explain import explain
 from .commands.parked import parked
 from .commands.pauses import pause, resume
 from .commands.pending import pending
@@ -35,7 +36,7 @@ def cli(context: click.Context) -> None:
     context.obj = os.environ
 
 
-for command in (pending, parked, pause, resume, ddl, drill, check):
+for command in (pending, explain, parked, pause, resume, ddl, drill, check):
     cli.add_command(command)
 
 

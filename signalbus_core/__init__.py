@@ -7,7 +7,7 @@ sender for RabbitMQ.
 
 from __future__ import annotations
 
-from . import doorbell, parked, paused
+from . import doorbell, parked, paused, whereabouts
 from .ages import oldest_age_seconds, written_at
 from .atomic import AtomicProceduresMixin
 from .autovacuum import autovacuum_problem, autovacuum_sql
@@ -109,5 +109,6 @@ __all__ = [
     "transaction",
     "table_privileges",
     "table_problem",
+    "whereabouts",
     "written_at",
 ]
