@@ -11,6 +11,7 @@ from .announce import Announcer, single_signals
 from .metrics import Metrics
 from .progress import ModelProgress
 from .shelf import Shelves
+from .status import Status
 
 #: Backlog and lag are measured so often. More often: fresher gauges, more to read.
 MEASURE_EVERY_SECONDS = 5.0
@@ -24,6 +25,7 @@ class Gauging:
 
     :param progress: the models by name.
     :param clock: a monotonic clock, in seconds.
+    :param status: the board that it writes on.
     """
 
     def __init__(
@@ -33,12 +35,14 @@ class Gauging:
         metrics: Metrics,
         announcer: Announcer,
         clock: Callable[[], float] = time.monotonic,
+        status: Status | None = None,
     ) -> None:
         self._progress = progress
         self._shelves = shelves
         self._metrics = metrics
         self._announcer = announcer
         self._clock = clock
+        self._status = status or Status(progress)
         self._measured: dict[str | None, float] = {}
         self._set_aside: dict[str, int] = {}
         self._heads: dict[str, tuple[str, float]] = {}
@@ -62,12 +66,15 @@ class Gauging:
         """
         now = self._clock()
         for name, measurement in measured:
-            self._metrics.set_backlog(name, measurement.backlog, self._lag_seconds(name, measurement.head, now))
+            lag_seconds = self._lag_seconds(name, measurement.head, now)
+            self._metrics.set_backlog(name, measurement.backlog, lag_seconds)
+            self._status.measured(name, measurement.backlog, lag_seconds)
             noted = (measurement.waiting, measurement.parked)
             self._report_set_aside(name, *(noted if has_table else self._shelves[name].count()))
 
     def _report_set_aside(self, name: str, waiting: int, parked_signals: int) -> None:
         self._metrics.set_set_aside(name, waiting, parked_signals)
+        self._status.set_aside(name, waiting, parked_signals)
         self._set_aside[name] = waiting + parked_signals
         self._progress[name].can_set_aside(waiting + parked_signals < self._shelves[name].most)
         # None waits either when the last was parked, and that is no flow.

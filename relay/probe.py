@@ -35,6 +35,7 @@ from .metrics import Metrics
 from .paused_models import PausedModels
 from .progress import ModelProgress
 from .shelf import Shelves
+from .status import Status
 from .upkeep import TIDY_EVERY_SECONDS, TableError, Upkeep
 
 T = TypeVar("T")
@@ -51,6 +52,7 @@ class Probe:
     :param engines: the engine of each bind key that the models use.
     :param progress: the models by name.
     :param clock: a monotonic clock, in seconds.
+    :param status: the board that what is measured is written on.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Probe:
         health: Health,
         announcer: Announcer,
         clock: Callable[[], float] = time.monotonic,
+        status: Status | None = None,
     ) -> None:
         self._engines = engines
         self._progress = progress
@@ -78,7 +81,7 @@ class Probe:
             bind_key: [p.spec for p in progress.values() if p.spec.bind_key == bind_key] for bind_key in engines
         }
         self._asking = Asking(announcer)
-        self._gauging = Gauging(progress, shelves, metrics, announcer, clock)
+        self._gauging = Gauging(progress, shelves, metrics, announcer, clock, status)
         self._upkeep = Upkeep(self._specs, shelves, paused, self._asking, announcer, clock)
         #: Whether every database answered the last time.
         self.database_is_up = False
@@ -119,6 +122,8 @@ class Probe:
         self.saw_everything = not unsure and not self._asking.has_passed_over
         if found:
             self._metrics.wakeups(cause)
+        elif not unsure:
+            self._health.flowed()
         return unsure or bool(found)
 
     def _report_database(self, down: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import cast
 
 from flask import Flask
@@ -25,6 +26,7 @@ from .metrics import Metrics
 from .pacing import Backoff
 from .progress import BurstPlan, ModelProgress, Verdict
 from .shelf import Shelves
+from .status import Status
 
 logger = logging.getLogger("signalbus.relay.worker")
 
@@ -38,6 +40,7 @@ class Worker:
     :param name: of the thread, for logs and health.
     :param link: the worker's own connections to the broker.
     :param clock: a monotonic clock, in seconds.
+    :param status: the board that it writes on.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Worker:
         announcer: Announcer,
         stop: threading.Event,
         clock: Callable[[], float] = time.monotonic,
+        status: Status | None = None,
     ) -> None:
         self.name = name
         self._app = app
@@ -69,6 +73,7 @@ class Worker:
         self._announcer = announcer
         self._stop = stop
         self._clock = clock
+        self._status = status or Status(progress)
 
     def run(self) -> None:
         """The thread's main function."""
@@ -80,18 +85,22 @@ class Worker:
                 except Exception:
                     # Nothing known ends up here. The thread goes on: signals wait in their tables meanwhile.
                     logger.exception("%s: unexpected error; it goes on.", self.name, extra={"action": "worker_error"})
+                    self._status.worker(self.name, "backing off")
                     self._stop.wait(backoff.failed())
                 else:
                     backoff.succeeded()
         finally:
+            self._status.worker(self.name, "stopped")
             self._link.close()
 
     def run_once(self) -> None:
         """Wait for a model with work, and send one burst of it."""
         self._health.beat(self.name)
         if not self._link.is_ready():
+            self._status.worker(self.name, "waiting for the broker")
             self._stop.wait(min(self._link.retry_in_seconds(), LONGEST_WAIT_SECONDS))
             return
+        self._status.worker(self.name, "idle")
         name = self._dispatcher.take(min(self._link.pump_every_seconds, LONGEST_WAIT_SECONDS))
         if name is None:
             return
@@ -116,7 +125,11 @@ class Worker:
             verdict = progress.interrupted(error)
         else:
             sent = result.sent > 0
+            if sent or not result.selected:
+                # Nothing to lock, although signals are pending: others are sending them.
+                self._health.flowed()
             self._metrics.burst_finished(name, result)
+            self._status.sent(name, result.sent)
             _log_burst(progress.spec, result)
             verdict = progress.finished(plan, result, self._clock())
             try:
@@ -141,6 +154,7 @@ class Worker:
             # Another relay was faster.
             return BurstResult(selected=0)
         shelf = self._shelves[spec.name]
+        self._status.worker(self.name, "locking", spec.name)
         with self._app.app_context():
             session = cast(Session, self._bus.db.session())
             return send_burst(
@@ -150,6 +164,7 @@ class Worker:
                 choice=shelf.choice(plan.avoid) if keys is None else shelf.retry(keys),
                 limits=self._limits,
                 rehearse=plan.rehearse,
+                on_locked=partial(self._status.worker, self.name, "sending", spec.name),
             )
 
     def _note(

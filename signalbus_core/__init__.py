@@ -8,7 +8,7 @@ sender for RabbitMQ.
 from __future__ import annotations
 
 from . import doorbell, parked, paused, whereabouts
-from .ages import oldest_age_seconds, written_at
+from .ages import oldest_age_seconds
 from .atomic import AtomicProceduresMixin
 from .autovacuum import autovacuum_problem, autovacuum_sql
 from .burst import send_burst
@@ -110,5 +110,4 @@ __all__ = [
     "table_privileges",
     "table_problem",
     "whereabouts",
-    "written_at",
 ]

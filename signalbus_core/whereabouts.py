@@ -14,7 +14,7 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DataError, DBAPIError
 
-from .ages import written_at
+from .ages import written_at_column
 from .contract import SignalSpec
 from .keys import Key, has_key, key_from_text, text_of_key
 from .statements import Choice, pending
@@ -69,7 +69,7 @@ def find_signal(connection: Connection, spec: SignalSpec, key: Key) -> FoundSign
     :raises sqlalchemy.exc.OperationalError: the table is locked, for longer than the limit of the transaction.
     """
     here = has_key(spec, connection.dialect, [key])
-    moment = written_at(connection, spec)
+    moment = written_at_column(connection, spec)
     columns = [null() if moment is None else moment, literal_column("xmax::text")]
     row = connection.execute(select(*columns).select_from(spec.table).where(here)).one_or_none()
     if row is None:

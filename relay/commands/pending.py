@@ -40,8 +40,8 @@ def pending(
 ) -> None:
     """Show how many signals are in the tables, how old the oldest is, and what keeps them.
 
-    Signals that are waiting for another try or parked are counted among them. The age is known where the server has
-    track_commit_timestamp on, or the model has a column created_at with time zone.
+    Signals that are waiting for another try or parked are counted among them. The age is known where the model has the
+    time at which a signal was written, or the server has track_commit_timestamp on.
     """
     environ: Mapping[str, str] = click.get_current_context().obj
     backlogs = Backlogs(load(given))
@@ -60,8 +60,8 @@ def _why_late(backlog: Backlog, max_lag_seconds: float) -> str | None:
         return None
     if backlog.oldest_age_seconds is None:
         return (
-            f"The age of {backlog.model}'s signals is not known. Set track_commit_timestamp = on, or give the model a "
-            "column created_at with time zone."
+            f"The age of {backlog.model}'s signals is not known. Give the model a column created_at with time zone, or "
+            "set track_commit_timestamp = on."
         )
     if backlog.oldest_age_seconds <= max_lag_seconds:
         return None

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from click.testing import CliRunner, Result
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from relay.cli import cli
@@ -114,10 +114,13 @@ def test_keys_that_are_none_are_wrong_usage_and_others_are_not_there(
     assert run("explain", model, key).exit_code == code
 
 
-#: Whatever can be an argument: anything but a NUL in a real process, and here even that.
-ANYTHING = st.text(st.characters(exclude_categories=()), max_size=12)
-MODELS = st.one_of(st.sampled_from([*KEYS, "number", "Number "]), ANYTHING)
-TYPED = st.one_of(ANYTHING, st.integers().map(str), st.lists(ANYTHING, max_size=3).map(json.dumps), st.uuids().map(str))
+#: Whatever can be an argument, and here even a NUL.
+CHARACTERS = st.one_of(
+    st.characters(exclude_categories=()), st.sampled_from("\0\ud800"), st.sampled_from("'\"\\%:-[{\n")
+)
+ANYTHING = st.text(CHARACTERS, max_size=9)
+MODELS = st.one_of(st.sampled_from(list(KEYS)), st.sampled_from([*KEYS, "number", "Number "]), ANYTHING)
+TYPED = st.one_of(ANYTHING, ANYTHING, st.integers().map(str), st.lists(ANYTHING, max_size=3).map(json.dumps))
 COMMANDS = st.one_of(
     st.tuples(st.just("explain"), MODELS, TYPED),
     st.tuples(st.just("explain"), MODELS, TYPED, st.just("--json")),
@@ -131,6 +134,8 @@ COMMANDS = st.one_of(
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(arguments=COMMANDS)
+@example(arguments=("explain", "Word", "\ud800"))
+@example(arguments=("parked", "show", "Number", "\0"))
 def test_whatever_is_typed_ends_with_a_code_and_never_with_a_traceback(
     loaded: LoadedApp, arguments: Sequence[str]
 ) -> None:
