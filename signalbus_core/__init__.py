@@ -40,6 +40,7 @@ from .result import BurstResult, FailedSignal
 from .sizing import BurstSize
 from .statements import BurstLimits, Choice, transaction
 from .trouble import error_text, outage_errors
+from .whereabouts import FoundSignal, Holder
 
 __all__ = [
     # Wiring it into an application
@@ -86,6 +87,10 @@ __all__ = [
     "paused_table_of",
     "paused_table_problem",
     "paused_table_sql",
+    # Where a single signal is
+    "FoundSignal",
+    "Holder",
+    "whereabouts",
     # Waking relays
     "Doorbell",
     "doorbell",
@@ -109,5 +114,4 @@ __all__ = [
     "transaction",
     "table_privileges",
     "table_problem",
-    "whereabouts",
 ]

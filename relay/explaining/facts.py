@@ -11,6 +11,8 @@ from sqlalchemy.exc import OperationalError
 from signalbus_core import (
     BurstLimits,
     Choice,
+    FoundSignal,
+    Holder,
     Key,
     LeaveOut,
     Pause,
@@ -24,7 +26,6 @@ from signalbus_core import (
     paused_table_problem,
     whereabouts,
 )
-from signalbus_core.whereabouts import FoundSignal, Holder
 
 from ..asking import is_lock_timeout
 from ..database import APPLICATION_NAME

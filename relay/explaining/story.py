@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from shlex import quote
 
-from signalbus_core import SetAside
-from signalbus_core.whereabouts import Holder
+from signalbus_core import Holder, SetAside
 
 from ..database import APPLICATION_NAME
 from ..output import duration_text, time_text

@@ -10,8 +10,7 @@ import pytest
 from relay.explaining.facts import MOST_BEFORE, Facts
 from relay.explaining.messages import Answer, Messages, Route
 from relay.explaining.story import STATES, Story, tell
-from signalbus_core import Pause, SetAside
-from signalbus_core.whereabouts import FoundSignal, Holder
+from signalbus_core import FoundSignal, Holder, Pause, SetAside
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 FOUND = FoundSignal(NOW - timedelta(seconds=90), False, "0")
