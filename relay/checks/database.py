@@ -93,5 +93,6 @@ class DatabaseChecks:
     def _unreachable(self, error: SQLAlchemyError, areas: Sequence[str]) -> Iterator[Finding]:
         for area in areas:
             code = "database-unreachable" if area == "session" else "area-unreachable"
-            problem = f"it does not answer: {error_text(error)}"
-            yield found(code, self._name, problem, "Check that it runs, and that its URL is right.", area=area)
+            problem = f"no connection to it can be had: {error_text(error)}"
+            remedy = "Check that it runs, and the host, the user and the password of its URL."
+            yield found(code, self._name, problem, remedy, area=area)

@@ -99,10 +99,10 @@ def test_an_alarm_in_force_is_told(database_url: str, rabbitmq: RabbitMQ, amqp_u
     checked = Checked(database_url, amqp_url, "")
     rabbitmq.block_publishers()
     try:
-        assert checked.codes("broker") == {"broker-blocked"}
+        eventually(lambda: checked.codes("broker") == {"broker-blocked"}, 30, "the alarm is told")
     finally:
         rabbitmq.unblock_publishers()
-    assert "broker-blocked" not in checked.codes("broker")
+    eventually(lambda: "broker-blocked" not in checked.codes("broker"), 30, "the alarm is over")
 
 
 def test_the_version_of_the_broker_is_judged(database_url: str, amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
