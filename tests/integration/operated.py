@@ -21,6 +21,9 @@ from .test_parked import Outbox, failed
 
 PARKED = Outcome(OutcomeKind.INVALID, "ValueError: <b>bad</b>", cause="invalid")
 
+#: The broker of the relay, as it is shown.
+BROKER = "amqp://rabbit.shop.internal:5672/shop"
+
 TOKEN = "a-token-of-operators-0123456789"
 
 
@@ -30,16 +33,16 @@ class Operated:
     :param given: further options of the relay.
     """
 
-    def __init__(self, outbox: Outbox, directory: Path, **given: Any) -> None:
+    def __init__(self, outbox: Outbox, directory: Path, status: Status | None = None, **given: Any) -> None:
         self.outbox = outbox
         self.record = directory / "discarded.jsonl"
         options = {"app": "unused", "operator_token": TOKEN, "discard_record": str(self.record), **given}
         config = resolve({name: value for name, value in options.items() if value is not None}, {})
-        self.status = Status(["Order"])
+        self.status = status or Status(["Order"])
         self.health = Health(3600, flow_within_seconds=3600)
         self.health.set_state("running")
         self.health.set_database("up")
-        self.health.set_broker("worker-1", "unused")
+        self.health.set_broker("worker-1", "up", None, BROKER)
         self.announcer = Announcer(logging.getLogger("test"))
         self.site: Callable[..., Iterable[bytes]] = build_site(
             LoadedApp(outbox.app, outbox.db.signalbus),
