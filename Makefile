@@ -13,9 +13,11 @@ SEED ?=
 IMAGE ?= signalbus-relay
 BASE_IMAGE ?= python:3.12-slim
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+QUICK ?=
+ONLY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-oldest dist image sbom soak lint format clean
+.PHONY: help setup demo test test-oldest dist image sbom soak bench lint format clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -65,6 +67,9 @@ sbom: ## List what the relay is made of in dist/ (CycloneDX), without a containe
 
 soak: setup ## Break servers and relays at random, and write the table of faults: make soak MINUTES=30 WORLDS=3 SEED=1
 	@exec $(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --worlds $(WORLDS) $(if $(SEED),--seed $(SEED)) --report docs/guarantees.md
+
+bench: setup ## Measure, and write docs/performance.md: make bench QUICK=1, make bench ONLY=drain,idle
+	@exec $(BIN)/python -m tests.benchmarks $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 lint: $(VENV)/.installed ## Check style, types and the direction of imports
 	@$(BIN)/ruff check .

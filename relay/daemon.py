@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from signalbus_core import SignalSpec
+from signalbus_core import SignalSpec, has_integer_key
 
 from .announce import Announcer
 from .broker import BrokerLink
@@ -28,6 +28,7 @@ from .health import FLOW_WITHIN_SECONDS, Health
 from .loading import LoadedApp
 from .lookout import Lookout
 from .looks import Looks
+from .low_water import LowWater
 from .metrics import Metrics
 from .pacing import PollInterval
 from .parking import ParkingRules
@@ -81,7 +82,9 @@ class Daemon:
         self._looks = Looks()
         self._dispatcher = Dispatcher(Schedule(names), on_sent=self._looks.sent)
         self._announcer = Announcer(logger)
-        self._progress = {spec.name: ModelProgress(spec) for spec in specs}
+        self._progress = {
+            spec.name: ModelProgress(spec, low_water=LowWater(is_kept=has_integer_key(spec))) for spec in specs
+        }
         self._limits = config.burst_limits
         with self._app.app_context():
             self._engines = {spec.bind_key: self._bus.db.engines[spec.bind_key] for spec in specs}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from datetime import datetime, timezone
 
 import prometheus_client
 from prometheus_client import (
@@ -19,6 +20,7 @@ from prometheus_client import (
 from signalbus_core import BurstResult
 
 from . import __version__
+from .latencies import Latencies
 
 BURST_OUTCOMES = ("sent", "partial", "failed", "empty")
 PHASES = ("lock", "send", "commit")
@@ -66,6 +68,8 @@ class Metrics:
         self._duplicates = self._counter(
             "signalbus_possible_duplicates", "Signals that may have been sent and will be sent again.", "signal"
         )
+        self._latencies = Latencies()
+        self.registry.register(self._latencies)
         self._backlog = self._gauge(
             "signalbus_backlog_signals", "Signals in the table; counting stops at 10000.", "signal"
         )
@@ -103,6 +107,7 @@ class Metrics:
     def prepare(self, signals: Iterable[str]) -> None:
         """Make the series of these signal models present, at zero."""
         for name in signals:
+            self._latencies.prepare(name)
             for instrument in (
                 *(self._sent, self._burst_size, self._duplicates, self._backlog, self._lag, self._parked),
                 *(self._waiting, self._paused, self._last_success),
@@ -129,6 +134,8 @@ class Metrics:
         if result.sent:
             self._sent.labels(name).inc(result.sent)
             self._last_success.labels(name).set(self._now())
+            now = datetime.fromtimestamp(self._now(), timezone.utc)
+            self._latencies.observe(name, [(now - moment).total_seconds() for moment in result.written_at])
         self._duplicates.labels(name).inc(result.possible_duplicates)
         for failed in result.failed:
             # Causes that say more than "no answer" are no other reason: what became of the message is not known.

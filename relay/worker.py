@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import cast
 
@@ -16,7 +17,7 @@ from flask import Flask
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from signalbus_core import BurstError, BurstLimits, BurstResult, Key, SignalBus, SignalSpec, send_burst
+from signalbus_core import BurstError, BurstLimits, BurstResult, Choice, Key, SignalBus, SignalSpec, send_burst
 
 from .announce import Announcer, single_signals
 from .broker import BrokerLink
@@ -119,7 +120,7 @@ class Worker:
         plan = progress.plan(self._clock())
         try:
             keys = self._keys_to_try_again(name, plan)
-            result = self._try_burst(progress.spec, plan, keys)
+            result = self._scan(progress, plan) if keys is None else self._try_again(progress.spec, plan, keys)
         except (BurstError, SQLAlchemyError) as error:
             self._metrics.burst_failed(name, possible_duplicates=error.sent if isinstance(error, BurstError) else 0)
             verdict = progress.interrupted(error)
@@ -149,11 +150,28 @@ class Worker:
             return (plan.suspect,)
         return self._shelves[name].due(plan.limit, plan.avoid) if plan.retry else None
 
-    def _try_burst(self, spec: SignalSpec, plan: BurstPlan, keys: tuple[Key, ...] | None) -> BurstResult:
-        if keys == ():
+    def _scan(self, progress: ModelProgress, plan: BurstPlan) -> BurstResult:
+        """An ordinary burst: the lowest keys from the low-water mark on."""
+        low_water = progress.low_water
+        scan = low_water.begin(self._clock())
+        try:
+            choice = self._shelves[progress.spec.name].choice(plan.avoid)
+            result = self._try_burst(progress.spec, plan, replace(choice, start=scan.start))
+        except BaseException:
+            low_water.give_up(scan)
+            raise
+        low_water.saw(scan, result.keys[0][0] if result.keys else None, result.lock_seconds)
+        if result.is_outage:
+            low_water.give_up(scan)
+        return result
+
+    def _try_again(self, spec: SignalSpec, plan: BurstPlan, keys: tuple[Key, ...]) -> BurstResult:
+        if not keys:
             # Another relay was faster.
             return BurstResult(selected=0)
-        shelf = self._shelves[spec.name]
+        return self._try_burst(spec, plan, self._shelves[spec.name].retry(keys))
+
+    def _try_burst(self, spec: SignalSpec, plan: BurstPlan, choice: Choice) -> BurstResult:
         self._status.worker(self.name, "locking", spec.name)
         with self._app.app_context():
             session = cast(Session, self._bus.db.session())
@@ -161,7 +179,7 @@ class Worker:
                 session,
                 spec,
                 limit=plan.limit,
-                choice=shelf.choice(plan.avoid) if keys is None else shelf.retry(keys),
+                choice=choice,
                 limits=self._limits,
                 rehearse=plan.rehearse,
                 on_locked=partial(self._status.worker, self.name, "sending", spec.name),

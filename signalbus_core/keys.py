@@ -27,6 +27,7 @@ from sqlalchemy import (
     any_,
     bindparam,
     func,
+    literal,
     tuple_,
     type_coerce,
 )
@@ -39,6 +40,9 @@ from sqlalchemy.types import TypeEngine, UserDefinedType
 from .contract import SignalSpec
 
 Key = tuple[Any, ...]
+
+#: No integer key is lower.
+FIRST_KEY = -(2**63)
 
 #: Keys in one statement on databases that limit the number of parameters.
 _KEYS_PER_STATEMENT = 500
@@ -59,6 +63,18 @@ def has_other_key(spec: SignalSpec, dialect: Dialect, keys: Sequence[Key]) -> Co
         column, array = _column_and_array(spec, keys)
         return column != all_(array)
     return tuple_(*spec.primary_key).not_in(keys)
+
+
+def has_integer_key(spec: SignalSpec) -> bool:
+    """Whether the key of the model is a single integer, so that a scan in its order can begin anywhere."""
+    return len(spec.primary_key) == 1 and isinstance(spec.primary_key[0].type, Integer)
+
+
+def is_from(spec: SignalSpec, start: int) -> ColumnElement[bool]:
+    """The condition that the key of a row, a single integer, is not below ``start``."""
+    [column] = spec.primary_key
+    # The cast, because PostgreSQL takes the lowest of all for a numeric, and would not look into the index for that.
+    return column >= sql_cast(literal(start, BigInteger()), BigInteger)
 
 
 def parts(dialect: Dialect, keys: Sequence[Key]) -> list[Sequence[Key]]:

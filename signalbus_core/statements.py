@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session, lazyload, undefer
 from sqlalchemy.sql import ColumnElement, Select
 
 from .contract import SignalSpec
-from .keys import Key, has_key, has_other_key, parts
+from .keys import Key, has_key, has_other_key, is_from, parts
 from .parked import LeaveOut, leaving_out
 
 READ_COMMITTED = "READ COMMITTED"
@@ -32,12 +32,14 @@ class Choice:
     :param exclude: keys that it leaves alone.
     :param only: when given, it takes none but these.
     :param forgets: whether to remove what is noted of the signals that it sends, because some may be set aside.
+    :param start: for models with a single integer key: no lower key is looked at, unless ``only`` names it.
     """
 
     leave_out: LeaveOut = LeaveOut.NOTHING
     exclude: tuple[Key, ...] = ()
     only: tuple[Key, ...] | None = None
     forgets: bool = False
+    start: int | None = None
 
 
 #: All signals.
@@ -220,6 +222,8 @@ def pending(spec: SignalSpec, dialect: Dialect, choice: Choice, statement: Selec
     """Restrict a statement about a model to the chosen signals."""
     if choice.only is not None:
         return statement.where(has_key(spec, dialect, choice.only))
+    if choice.start is not None:
+        statement = statement.where(is_from(spec, choice.start))
     for part in parts(dialect, choice.exclude):
         statement = statement.where(has_other_key(spec, dialect, part))
     return leaving_out(spec, choice.leave_out, statement)

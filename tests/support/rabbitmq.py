@@ -50,6 +50,12 @@ class PrivateRabbitMQ:
         self.close()
 
     @property
+    def pid(self) -> int:
+        """The first process of the server; the others are below it."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def url(self) -> str:
         return self.vhost_url("%2F")
 

@@ -1,0 +1,86 @@
+"""The application whose signals are measured; its relays load it as any other.
+
+A model for each number, and nothing but a key and a body in its table. What varies comes from the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import BigInteger, Column, Text
+
+from signalbus_core import SignalBusMixin
+from signalbus_core.rabbitmq import Message, RabbitMQSignal
+
+from .messages import ROUTING_KEY
+from .settings import BURST_COUNT
+
+#: How long the slow destination takes for each burst.
+SLOW_SECONDS = 0.25
+
+
+class Database(SignalBusMixin, SQLAlchemy):
+    """The application's database."""
+
+
+def create_app() -> Flask:
+    app = Flask(__name__)
+    app.config["SQLALCHEMY_DATABASE_URI"] = os.environ["BENCH_DATABASE_URL"]
+    app.config["SIGNALBUS_RABBITMQ_URL"] = os.environ["BENCH_AMQP_URL"]
+    db = Database()
+    # Kept, because SQLAlchemy keeps no class that nobody else does.
+    app.extensions["models"] = [
+        make_model(db, number, _sender(number)) for number in range(int(os.environ.get("BENCH_MODELS", "1")))
+    ]
+    db.init_app(app)
+    return app
+
+
+class Sent(RabbitMQSignal):
+    """Sent as users would send it."""
+
+    signalbus_exchange = os.environ.get("BENCH_EXCHANGE", "classic")
+    signalbus_routing_key = ROUTING_KEY
+    signalbus_burst_count = int(os.environ.get("BENCH_BURST_COUNT", BURST_COUNT))
+    body: Any
+
+    def signalbus_message(self) -> Message:
+        return Message(body=self.body)
+
+
+class SentNowhere(Sent):
+    """Taken for sent at once."""
+
+    def send_signalbus_message(self) -> None:
+        pass
+
+    @classmethod
+    def send_signalbus_messages(cls, instances: Any) -> None:
+        pass
+
+
+class SentSlowly(Sent):
+    """Sent to a destination that takes its time."""
+
+    @classmethod
+    def send_signalbus_messages(cls, instances: Any) -> None:
+        threading.Event().wait(SLOW_SECONDS)
+        super().send_signalbus_messages(instances)
+
+
+SENDERS = {"rabbitmq": Sent, "nowhere": SentNowhere, "slow": SentSlowly}
+
+
+def _sender(number: int) -> type[Sent]:
+    """Only the first model is slow."""
+    name = os.environ.get("BENCH_SENDER", "rabbitmq")
+    return SENDERS["rabbitmq" if name == "slow" and number else name]
+
+
+def make_model(db: Any, number: int, sender: type[Sent]) -> type[Any]:
+    columns = {"id": Column(BigInteger, primary_key=True), "body": Column(Text, nullable=False)}
+    return type(f"Signal{number}", (sender, db.Model), {"__tablename__": f"signal_{number}", **columns})

@@ -1,0 +1,128 @@
+"""The targets, each with what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..figures import Figures
+from ..section import Figure
+from ..settings import FULL
+from .numbers import shown
+
+#: Signals a second of the known ancestor at bursts of one.
+ANCESTOR_SINGLE = 184
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is to be reached.
+
+    :param value: what was measured, in each round.
+    :param bound: the least that it should be, or the most.
+    """
+
+    name: str
+    value: Callable[[Figures], Figure | None]
+    bound: float
+    digits: int
+    at_least: bool = True
+
+    def row(self, figures: Figures) -> str:
+        figure = self.value(figures)
+        wanted = f"{'>=' if self.at_least else '<='} {self.bound:,g}"
+        if figure is None:
+            return f"| {self.name} | {wanted} | | not measured |"
+        return f"| {self.name} | {wanted} | {shown(figure, self.digits)} | {self._verdict(figure.median)} |"
+
+    def _verdict(self, value: float) -> str:
+        if (value >= self.bound) if self.at_least else (value <= self.bound):
+            return "met"
+        return f"missed by {abs(value - self.bound) / self.bound:.0%}"
+
+
+def targets(figures: Figures) -> str:
+    head = ["| target | wanted | measured | |", "|---|---:|---:|---|"]
+    return "\n".join([*head, *(target.row(figures) for target in TARGETS)])
+
+
+def _of(section: str, variant: str, name: str) -> Callable[[Figures], Figure | None]:
+    return lambda figures: figures.get(section, variant, name)
+
+
+def _ratio(section: str, over: str, under: str, name: str) -> Callable[[Figures], Figure | None]:
+    def ratio(figures: Figures) -> Figure | None:
+        upper, lower = figures.get(section, over, name), figures.get(section, under, name)
+        if upper is None or lower is None:
+            return None
+        # Those of one round belong together: what slowed the machine then slowed both.
+        return Figure(tuple(a / b for a, b in zip(upper.values, lower.values, strict=False)))
+
+    return ratio
+
+
+def _variant(section: str, number: int) -> Callable[[Figures], str]:
+    def variant(figures: Figures) -> str:
+        names = figures.variants(section)
+        return names[number] if len(names) > 1 else ""
+
+    return variant
+
+
+def _best(section: str, name: str) -> Callable[[Figures], Figure | None]:
+    def best(figures: Figures) -> Figure | None:
+        found = [figure for one in figures.variants(section) if (figure := figures.get(section, one, name))]
+        return max(found, key=lambda figure: figure.median, default=None)
+
+    return best
+
+
+def _second_over_first(section: str, name: str) -> Callable[[Figures], Figure | None]:
+    first, second = _variant(section, 0), _variant(section, 1)
+    return lambda figures: _ratio(section, second(figures), first(figures), name)(figures)
+
+
+TARGETS = (
+    Target(
+        "drain rate over the broker's ceiling, classic queue",
+        _of("drain", "classic, without consumer", "ratio"),
+        0.75,
+        2,
+    ),
+    Target("the same with a consumer", _of("drain", "classic, with consumer", "ratio"), 0.75, 2),
+    Target(
+        "drain rate over the broker's ceiling, quorum queue", _of("drain", "quorum, without consumer", "ratio"), 0.75, 2
+    ),
+    Target("the same with a consumer", _of("drain", "quorum, with consumer", "ratio"), 0.75, 2),
+    Target("relay CPU at 200 bytes, µs a message", _of("drain", "classic, without consumer", "relay_us"), 20, 1, False),
+    Target("bursts of one, signals/s, several workers", _best("single", "rate"), ANCESTOR_SINGLE * 10, 0),
+    Target("commit to consumer at 100 signals/s, p50, ms", _of("latency", "100 a second", "p50_ms"), 10, 1, False),
+    Target("commit to consumer at 100 signals/s, p99, ms", _of("latency", "100 a second", "p99_ms"), 40, 1, False),
+    Target(
+        "producers' commits with doorbell over without, relays busy",
+        _ratio("producers", "doorbell", "no trigger", "committed"),
+        0.9,
+        2,
+    ),
+    Target("statements a second of an idle relay, 50 models", _of("idle", "50 models", "statements"), 1, 2, False),
+    Target("CPU of an idle relay, 50 models, % of a core", _of("idle", "50 models", "cpu_percent"), 1, 2, False),
+    Target(
+        f"drain rate behind {FULL.dead_rows:,} dead rows over the clean rate",
+        _second_over_first("dead_rows", "rate"),
+        0.8,
+        2,
+    ),
+    Target(
+        f"drain rate of a backlog of {FULL.backlog:,} over that of 20,000",
+        _second_over_first("backlog", "rate"),
+        0.95,
+        2,
+    ),
+    Target(
+        "peak memory of the relay at the long backlog over that at the short one",
+        _second_over_first("backlog", "memory_mib"),
+        1.1,
+        2,
+        False,
+    ),
+)

@@ -1,0 +1,1 @@
+"""What is measured: each module measures one question, one round at a time."""

@@ -1,0 +1,42 @@
+"""From commit to arrival at a consumer. The writer keeps its pace whatever becomes of its signals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..consumer import Consumer
+from ..section import Round
+from ..settings import Scale
+from ..world import Setup, World
+from ..writer import write
+
+RATES = (1, 100, 1000)
+
+#: The relay as it is without options.
+DEFAULTS = ("--poll-interval", "1")
+
+
+def measure(world: World, scale: Scale) -> Round:
+    found: dict[str, Mapping[str, float]] = {}
+    for rate in RATES:
+        with world.relays(Setup(arguments=DEFAULTS)) as relays:
+            consumer = Consumer(world.rabbitmq.url, "classic", arrivals=True)
+            before = world.spent(relays)
+            committed = write(world.database_url, rate, scale.seconds * (3 if rate == 1 else 1))
+            world.wait_until_empty()
+            spent = world.spent(relays) - before
+            found[f"{rate:,} a second"] = {
+                **latencies(committed, dict(consumer.finish())),
+                "committed": len(committed) / spent.seconds,
+                "relay_us": spent.figures(len(committed))["relay_us"],
+            }
+    return found
+
+
+def latencies(committed: Mapping[str, float], arrived: Mapping[str, float]) -> dict[str, float]:
+    """How long signals took, in milliseconds. One that did not arrive is an error of the benchmark."""
+    seconds = sorted(max(0.0, arrived[body] - at) for body, at in committed.items())
+    return {
+        **{f"p{percent}_ms": seconds[len(seconds) * percent // 100] * 1e3 for percent in (50, 90, 99)},
+        "max_ms": seconds[-1] * 1e3,
+    }
