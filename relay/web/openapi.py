@@ -12,6 +12,7 @@ from .. import __version__
 from . import fields as field
 from .app import Handler
 from .http import FORM, JSON, json_answer
+from .schemas import COUNT, FLAG, SCHEMAS, STRING, a_text, an_object, ref
 
 
 def openapi_routes() -> dict[str, Mapping[str, Handler]]:
@@ -32,7 +33,7 @@ def document() -> dict[str, Any]:
         "servers": [{"url": "/"}],
         "paths": {**_HEALTH, **_STATUS, **_PARKED, **_PAUSES, **_PAGES},
         "components": {
-            "schemas": _SCHEMAS,
+            "schemas": SCHEMAS,
             "securitySchemes": {
                 "operator": {"type": "http", "scheme": "bearer", "description": "The relay's --operator-token."}
             },
@@ -40,34 +41,12 @@ def document() -> dict[str, Any]:
     }
 
 
-def _object(properties: Mapping[str, Any], *optional: str) -> dict[str, Any]:
-    required = [name for name in properties if name not in optional]
-    return {
-        "type": "object",
-        "properties": dict(properties),
-        "additionalProperties": False,
-        **({"required": required} if required else {}),
-    }
-
-
-def _array(items: Mapping[str, Any]) -> dict[str, Any]:
-    return {"type": "array", "items": dict(items)}
-
-
-def _ref(name: str) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def _text(name: str) -> dict[str, Any]:
-    return {"type": "string", "minLength": 1, "maxLength": field.LONGEST[name]}
-
-
 def _answer(description: str, schema: Mapping[str, Any], content_type: str = JSON) -> dict[str, Any]:
     return {"description": description, "content": {content_type: {"schema": dict(schema)}}}
 
 
 def _errors(*statuses: int) -> dict[str, Any]:
-    return {str(status): _answer(_REASONS[status], _ref("Error")) for status in statuses}
+    return {str(status): _answer(_REASONS[status], ref("Error")) for status in statuses}
 
 
 _REASONS = {
@@ -97,111 +76,9 @@ def _action(summary: str, body: Mapping[str, Any], answer: Mapping[str, Any]) ->
     }
 
 
-_STRING = {"type": "string"}
-_COUNT = {"type": "integer", "minimum": 0}
-_NUMBER = {"type": "number", "minimum": 0}
-_FLAG = {"type": "boolean"}
-_MAYBE_STRING = {"type": ["string", "null"]}
-_MOMENT = {"type": "string", "format": "date-time"}
-_MAYBE_MOMENT = {"type": ["string", "null"], "format": "date-time"}
-_CONDITION = {"enum": ["up", "down", "blocked", "unknown", "unused"]}
-
-_SCHEMAS: dict[str, Any] = {
-    "Error": _object({"error": _STRING}),
-    "Liveness": _object({"alive": _FLAG, "reasons": _array(_STRING)}),
-    "Dependency": _object({"condition": _CONDITION, "reason": _MAYBE_STRING, "since": _MOMENT}),
-    "Readiness": _object(
-        {
-            "ready": _FLAG,
-            "state": _STRING,
-            "database": _ref("Dependency"),
-            "broker": _ref("Dependency"),
-            "reasons": _array(_STRING),
-        }
-    ),
-    "Verdict": _object(
-        {"level": {"enum": ["flowing", "attention", "stopped"]}, "text": _STRING, "notes": _array(_STRING)}
-    ),
-    "Relay": _object(
-        {
-            "state": _STRING,
-            "ready": _FLAG,
-            "version": _STRING,
-            "started_at": _MOMENT,
-            "uptime_seconds": _NUMBER,
-            "last_success_at": _MAYBE_MOMENT,
-            "reasons": _array(_STRING),
-        }
-    ),
-    "Database": _object(
-        {
-            "name": _STRING,
-            "location": _STRING,
-            "condition": _CONDITION,
-            "since": _MAYBE_MOMENT,
-            "reason": _MAYBE_STRING,
-        }
-    ),
-    "Broker": _object(
-        {"location": _MAYBE_STRING, "condition": _CONDITION, "since": _MAYBE_MOMENT, "reason": _MAYBE_STRING}
-    ),
-    "Model": _object(
-        {
-            "name": _STRING,
-            "measured_at": _MAYBE_MOMENT,
-            "backlog": _COUNT,
-            "backlog_counted_to": _COUNT,
-            "lag_seconds": _NUMBER,
-            "paused": {"oneOf": [_object({"seen_at": _MOMENT, "reason": _MAYBE_STRING}), {"type": "null"}]},
-            "waiting": _COUNT,
-            "parked": _COUNT,
-            "sent": _COUNT,
-            "last_sent_at": _MAYBE_MOMENT,
-            "per_second": _NUMBER,
-            "chart": _object({"bucket_seconds": _NUMBER, "counts": _array(_COUNT)}),
-            "troubles": _array(_object({"since": _MOMENT, "reason": _STRING})),
-            "last_error": {"oneOf": [_object({"at": _MOMENT, "reason": _STRING}), {"type": "null"}]},
-        }
-    ),
-    "Worker": _object(
-        {
-            "name": _STRING,
-            "doing": _STRING,
-            "model": _MAYBE_STRING,
-            "signals": {"type": ["integer", "null"]},
-            "seconds": _NUMBER,
-        }
-    ),
-    "Status": _object(
-        {
-            "verdict": _ref("Verdict"),
-            "relay": _ref("Relay"),
-            "databases": _array(_ref("Database")),
-            "brokers": _array(_ref("Broker")),
-            "models": _array(_ref("Model")),
-            "workers": _array(_ref("Worker")),
-        }
-    ),
-    "Signal": _object(
-        {
-            "model": _STRING,
-            "key": _STRING,
-            "state": {"enum": ["parked", "waiting"]},
-            "table_name": _STRING,
-            "attempts": _COUNT,
-            "first_failed_at": _MOMENT,
-            "last_failed_at": _MOMENT,
-            "next_try_at": _MAYBE_MOMENT,
-            "error_class": _STRING,
-            "error_text": _STRING,
-        }
-    ),
-    "Signals": _object({"signals": _array(_ref("Signal")), "more": _FLAG}),
-}
-
 _ALIVE = _get(
     "Whether every thread makes progress; never about database or broker.",
-    {"200": _answer("It does.", _ref("Liveness")), "503": _answer("It does not.", _ref("Liveness"))},
+    {"200": _answer("It does.", ref("Liveness")), "503": _answer("It does not.", ref("Liveness"))},
 )
 
 _HEALTH = {
@@ -209,17 +86,17 @@ _HEALTH = {
     "/healthz": _ALIVE,
     "/readyz": _get(
         "Whether signals flow: database and broker answer, and signals were sent, or none was pending, a while ago.",
-        {"200": _answer("They do.", _ref("Readiness")), "503": _answer("They do not.", _ref("Readiness"))},
+        {"200": _answer("They do.", ref("Readiness")), "503": _answer("They do not.", ref("Readiness"))},
     ),
     "/metrics": _get(
         "The metrics, for Prometheus.",
-        {"200": _answer("All of them.", _STRING, "text/plain")},
+        {"200": _answer("All of them.", STRING, "text/plain")},
     ),
 }
 
 _STATUS = {
     "/api/status": _get(
-        "What every part of the relay does, as its page shows it.", {"200": _answer("So it is.", _ref("Status"))}
+        "What every part of the relay does, as its page shows it.", {"200": _answer("So it is.", ref("Status"))}
     ),
     "/api/openapi.json": _get("This document.", {"200": _answer("It.", {"type": "object"})}),
 }
@@ -227,9 +104,9 @@ _STATUS = {
 _PARKED = {
     "/api/parked": _get(
         "Signals that are set aside, parked ones first; never their payload.",
-        {"200": _answer("A part of them.", _ref("Signals")), **_errors(400, 404, 409, 503)},
+        {"200": _answer("A part of them.", ref("Signals")), **_errors(400, 404, 409, 503)},
         [
-            {"name": "model", "in": "query", "schema": _text("model"), "description": "Only of this signal model."},
+            {"name": "model", "in": "query", "schema": a_text("model"), "description": "Only of this signal model."},
             {
                 "name": "limit",
                 "in": "query",
@@ -248,53 +125,53 @@ _PARKED = {
         "Have signals tried at once: one, all of a model, or all.",
         {
             "oneOf": [
-                _object({"model": _text("model"), "key": _text("key")}, "key"),
-                _object({"all": {"const": True}}),
+                an_object({"model": a_text("model"), "key": a_text("key")}, "key"),
+                an_object({"all": {"const": True}}),
             ]
         },
-        _object({"retried": _COUNT}),
+        an_object({"retried": COUNT}),
     ),
     "/api/parked/discard": _action(
         "Delete a signal that is set aside, unsent. Its row is written to the record file first.",
-        _object({"model": _text("model"), "key": _text("key")}),
-        _object({"discarded": {"const": 1}}),
+        an_object({"model": a_text("model"), "key": a_text("key")}),
+        an_object({"discarded": {"const": 1}}),
     ),
 }
 
-_CHANGED = _object({"paused": _FLAG, "changed": _FLAG})
+_CHANGED = an_object({"paused": FLAG, "changed": FLAG})
 
 _PAUSES = {
     "/api/pause": _action(
         "Pause a signal model, for all relays.",
-        _object({"model": _text("model"), "reason": _text("reason")}, "reason"),
+        an_object({"model": a_text("model"), "reason": a_text("reason")}, "reason"),
         _CHANGED,
     ),
-    "/api/resume": _action("Resume a signal model.", _object({"model": _text("model")}), _CHANGED),
+    "/api/resume": _action("Resume a signal model.", an_object({"model": a_text("model")}), _CHANGED),
 }
 
 
 def _page(summary: str, parameters: list[str], *statuses: int) -> dict[str, Any]:
-    pages = {str(status): _answer(_REASONS[status], _STRING, "text/html") for status in statuses}
-    texts = {str(status): _answer(_REASONS[status], _STRING, "text/plain") for status in statuses if status == 400}
-    named = [{"name": name, "in": "query", "required": True, "schema": _text(name)} for name in parameters]
-    return _get(summary, {"200": _answer("The page.", _STRING, "text/html"), **pages, **texts}, named)
+    pages = {str(status): _answer(_REASONS[status], STRING, "text/html") for status in statuses}
+    texts = {str(status): _answer(_REASONS[status], STRING, "text/plain") for status in statuses if status == 400}
+    named = [{"name": name, "in": "query", "required": True, "schema": a_text(name)} for name in parameters]
+    return _get(summary, {"200": _answer("The page.", STRING, "text/html"), **pages, **texts}, named)
 
 
 def _form(summary: str, subject: list[str], *, asks_reason: bool = False) -> dict[str, Any]:
-    shape = {name: _text(name) for name in (*subject, "token")}
+    shape = {name: a_text(name) for name in (*subject, "token")}
     if asks_reason:
         shape["reason"] = {"type": "string", "maxLength": field.LONGEST["reason"]}
     answers = {
         str(status): {
             "description": _REASONS[status],
-            "content": {"text/html": {"schema": _STRING}, "text/plain": {"schema": _STRING}},
+            "content": {"text/html": {"schema": STRING}, "text/plain": {"schema": STRING}},
         }
         for status in (400, 401, 403, 404, 409, 413, 415, 503)
     }
     post = {
         "summary": summary,
-        "requestBody": {"required": True, "content": {FORM: {"schema": _object(shape, "reason")}}},
-        "responses": {"200": _answer("What was done.", _STRING, "text/html"), **answers},
+        "requestBody": {"required": True, "content": {FORM: {"schema": an_object(shape, "reason")}}},
+        "responses": {"200": _answer("What was done.", STRING, "text/html"), **answers},
     }
     return {**_page(f"Ask first: {summary}", subject, 400), "post": post}
 

@@ -112,6 +112,7 @@ def test_the_page_of_a_relay_with_exceptions(chromium: Browser, operated: Operat
     assert "10,000 or more" in chromium.text(".models")
     assert_looks_well(chromium, "exceptions")
     chromium.prefer("light")
+    chromium.run("document.querySelector('.place').textContent = 'db.shop.internal:5432/shop'")
     chromium.picture("status-page", 1000)
 
 
