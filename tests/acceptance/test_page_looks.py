@@ -19,7 +19,7 @@ from tests.support.clock import Clock
 from tests.support.servers import Postgres
 from tests.support.waiting import eventually
 
-SCREENS = {"telephone": (360, 780), "desk": (1180, 900)}
+SCREENS = {"telephone": (360, 780), "tablet": (940, 900), "desk": (1180, 900)}
 
 MODELS = ("OrderPlaced", "PaymentReceived", "ShipmentDispatched", "Order")
 
