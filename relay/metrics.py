@@ -78,6 +78,7 @@ class Metrics:
         self._waiting = self._gauge(
             "signalbus_waiting_signals", "Signals that failed and wait for their next try.", "signal"
         )
+        self._paused = self._gauge("signalbus_paused", "1 while the model is paused: relays leave it alone.", "signal")
         self._broker_up = self._gauge("signalbus_broker_up", "1 when a connection to the broker is open.")
         self._broker_blocked = self._gauge("signalbus_broker_blocked", "1 while the broker takes no messages.")
         self._database_up = self._gauge("signalbus_database_up", "1 when every database answered the last probe.")
@@ -104,7 +105,7 @@ class Metrics:
         for name in signals:
             for instrument in (
                 *(self._sent, self._burst_size, self._duplicates, self._backlog, self._lag, self._parked),
-                *(self._waiting, self._last_success),
+                *(self._waiting, self._paused, self._last_success),
             ):
                 instrument.labels(name)
             for instrument, values in (
@@ -148,6 +149,9 @@ class Metrics:
     def set_set_aside(self, name: str, waiting: int, parked: int) -> None:
         self._waiting.labels(name).set(waiting)
         self._parked.labels(name).set(parked)
+
+    def set_paused(self, name: str, is_paused: bool) -> None:
+        self._paused.labels(name).set(is_paused)
 
     def set_database_up(self, is_up: bool) -> None:
         self._database_up.set(is_up)
