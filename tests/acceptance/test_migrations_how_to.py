@@ -1,4 +1,4 @@
-"""The how-to about migrations, word by word: Alembic makes the tables, the doorbell and the settings, and unmakes them."""
+"""The how-to about migrations, word by word: Alembic makes tables, doorbell and settings, and unmakes them."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_alembic_makes_and_unmakes_everything(project: Path, database_url: str) 
 
     run(project, database_url, "alembic", "upgrade", "head")
     made = tables(engine)
-    assert {"order", "order_placed", "signalbus_parked"} <= made
+    assert {"order", "order_placed", "signalbus_parked", "signalbus_paused"} <= made
     assert doorbells(engine) == 1
     for table in ("order_placed", "signalbus_parked"):
         assert "autovacuum_vacuum_scale_factor=0" in settings_of(engine, table)
@@ -106,4 +106,4 @@ def test_the_table_of_parked_signals_can_be_renamed_as_written() -> None:
 
     db: object = names["db"]
     type("Renamed", (RabbitMQSignal, db.Model), {"id": db.Column(db.Integer, primary_key=True)})  # type: ignore[attr-defined]
-    assert set(db.metadata.tables) == {"renamed", "parked_signals"}  # type: ignore[attr-defined]
+    assert set(db.metadata.tables) == {"renamed", "parked_signals", "signalbus_paused"}  # type: ignore[attr-defined]
