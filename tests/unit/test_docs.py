@@ -6,6 +6,7 @@ import builtins
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -14,6 +15,11 @@ import signalbus_core
 from relay import exits
 from relay.cli import cli
 from relay.config import OPTIONS
+from relay.tables.subject import ABOUT_TABLES
+from relay.web.api import api_routes
+from relay.web.monitoring import monitoring_routes
+from relay.web.openapi import document, openapi_routes
+from relay.web.pages import page_routes
 from signalbus_core import rabbitmq, testing
 from tests.support.reference import REFERENCE, TABLES, updated
 
@@ -46,6 +52,19 @@ def test_every_log_action_of_the_relay_is_in_the_reference_and_the_other_way_rou
     }
     of_commands = {"flush_failed", "flush_round", "flush_round_failed", "unknown_signal_model"}
     assert documented - {"host", "port"} == in_code - of_commands
+
+
+def test_the_openapi_document_has_the_paths_and_methods_that_the_relay_serves() -> None:
+    unused: Any = None
+    routes = {
+        **monitoring_routes(unused, unused, unused),
+        **api_routes(unused, unused),
+        **openapi_routes(),
+        **page_routes(unused, unused, unused, unused),
+    }
+    served = {(path, method) for path, handlers in routes.items() for method in handlers}
+    documented = {(path, method.upper()) for path, methods in document()["paths"].items() for method in methods}
+    assert documented == served
 
 
 def test_every_exit_code_is_in_the_reference() -> None:
@@ -111,8 +130,8 @@ def section_of(command: str, page: str) -> str:
     return found.get(command) or found[command.rsplit(" ", 1)[0]]
 
 
-#: What several commands share is told once.
-SHARED = {"--app", "--import", "--help", "-h"}
+#: What commands share is told once: which application is meant, or which tables.
+SHARED = {f"--{option.name}" for option in OPTIONS if option.field in ("app", "imports", *ABOUT_TABLES)}
 
 
 @pytest.mark.parametrize(("name", "command"), sorted(leaves(cli)), ids=lambda value: str(value))
@@ -125,7 +144,8 @@ def test_every_command_and_its_options_are_in_the_reference(name: str, command: 
     for parameter in command.params:
         if isinstance(parameter, click.Option) and not SHARED & set(parameter.opts):
             [long] = [option for option in parameter.opts if option.startswith("--")]
-            assert f"`{long}" in text or (long in of_run and "options of `run`" in text), long
+            is_told = re.search(rf"`[^`\n]*{long}\b", text) or (long in of_run and "options of `run`" in text)
+            assert is_told, long
 
 
 def test_every_command_of_the_reference_exists() -> None:
