@@ -117,7 +117,9 @@ def leaves(group: click.Group, name: str = "signalbus-relay") -> Iterator[tuple[
 
 def sections(page: str) -> dict[str, str]:
     """The sections of a page of the reference by command: a heading may name several."""
-    found = re.findall(r"^## (signalbus-relay .+?)\n(.*?)(?=^## |\Z)", (REFERENCE / page).read_text(), re.M | re.DOTALL)
+    found = re.findall(
+        r"^## (signalbus-relay .+?)\n(.*?)(?=^## |\Z)", (REFERENCE / page).read_text(), re.MULTILINE | re.DOTALL
+    )
     by_command = {}
     for title, text in found:
         first, *others = title.removeprefix("signalbus-relay ").split(", ")
@@ -136,10 +138,8 @@ SHARED = {f"--{option.name}" for option in OPTIONS if option.field in ("app", "i
 
 @pytest.mark.parametrize(("name", "command"), sorted(leaves(cli)), ids=lambda value: str(value))
 def test_every_command_and_its_options_are_in_the_reference(name: str, command: click.Command) -> None:
-    if name == "signalbus-relay run":
-        text = (REFERENCE / "options.md").read_text()
-    else:
-        text = section_of(name, "commands.md")
+    is_run = name == "signalbus-relay run"
+    text = (REFERENCE / "options.md").read_text() if is_run else section_of(name, "commands.md")
     of_run = {f"--{option.name}" for option in OPTIONS}
     for parameter in command.params:
         if isinstance(parameter, click.Option) and not SHARED & set(parameter.opts):
