@@ -74,7 +74,9 @@ class Metrics:
             "signalbus_backlog_signals", "Signals in the table; counting stops at 10000.", "signal"
         )
         self._lag = self._gauge(
-            "signalbus_lag_seconds", "For how long the oldest signal has been seen at the head of its table.", "signal"
+            "signalbus_lag_seconds",
+            "Age of the oldest signal that is not parked; without a time of writing, since the relay first saw it.",
+            "signal",
         )
         self._parked = self._gauge(
             "signalbus_parked_signals", "Signals that failed too often and wait for a person.", "signal"

@@ -1,263 +1,355 @@
-"""The commands of whoever operates relays: what they tell and change, keys of all kinds, and whatever may be typed."""
+"""What an operator can do over HTTP, and what strangers cannot, on a real PostgreSQL."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from datetime import datetime, timezone
+import logging
+import threading
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
-from uuid import UUID
+from urllib.parse import urlencode
 
 import pytest
 import sqlalchemy as sa
-from click.testing import CliRunner, Result
-from flask import Flask
-from flask_sqlalchemy import SQLAlchemy
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
 
-from relay.cli import cli
-from relay.loading import LoadedApp
-from signalbus_core import SignalBusMixin
+from tests.support.servers import Postgres
+from tests.support.waiting import eventually
 
-KEYS: dict[str, dict[str, Any]] = {
-    "Number": {"id": sa.Integer()},
-    "Word": {"id": sa.Text()},
-    "Unique": {"id": sa.Uuid()},
-    "Moment": {"id": sa.DateTime(timezone=True)},
-    "Pair": {"tenant": sa.Integer(), "name": sa.String(20)},
+from .operated import TOKEN, Operated
+from .test_parked import Outbox
+
+DISCARD = b'{"model": "Order", "key": "1"}'
+
+ACTIONS = {
+    "/api/parked/retry": b'{"model": "Order", "key": "1"}',
+    "/api/parked/discard": DISCARD,
+    "/api/pause": b'{"model": "Order"}',
+    "/api/resume": b'{"model": "Order"}',
+}
+
+FORMS = {
+    "/retry": "model=Order&key=1",
+    "/discard": "model=Order&key=1",
+    "/pause": "model=Order&reason=moving",
+    "/resume": "model=Order",
 }
 
 
-class Database(SignalBusMixin, SQLAlchemy):
-    pass
+@pytest.fixture(scope="module")
+def one_outbox(postgres: Postgres) -> Iterator[Outbox]:
+    outbox = Outbox(postgres.create_database())
+    yield outbox
+    outbox.engine.dispose()
 
 
 @pytest.fixture
-def loaded(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoadedApp]:
-    app = Flask(__name__)
-    app.config["SQLALCHEMY_DATABASE_URI"] = database_url
-    db = Database(app)
-    models = [
-        type(name, (db.Model,), {part: sa.Column(kind, primary_key=True) for part, kind in key.items()} | SENDS)
-        for name, key in KEYS.items()
-    ]
-    number, word, unique, moment, pair = models
-    with app.app_context():
-        db.create_all()
-        db.session.add_all(
-            [
-                *(number(id=n) for n in range(1, 4)),
-                *(word(id=text) for text in ("42", "a'b", "é", "")),
-                unique(id=UUID(int=1)),
-                moment(id=datetime(2026, 1, 2, 3, 4, 5, 678, timezone.utc)),
-                *(pair(tenant=n, name=text) for n in (1, 2) for text in ("a", "b")),
-            ]
-        )
-        db.session.commit()
-    found = LoadedApp(app, db.signalbus)
-    for module in ("explain", "parked", "pauses", "pending"):
-        monkeypatch.setattr(f"relay.commands.{module}.load", lambda given: found)
-    yield found
-    with app.app_context():
-        db.engine.dispose()
+def outbox(one_outbox: Outbox) -> Iterator[Outbox]:
+    """An outbox that is empty at first."""
+    yield one_outbox
+    with one_outbox.app.app_context():
+        one_outbox.db.create_all()
+    with one_outbox.engine.begin() as connection:
+        connection.exec_driver_sql('TRUNCATE "order", signalbus_parked, signalbus_paused')
 
 
-SENDS = {"send_signalbus_message": lambda self: None}
+@pytest.fixture
+def operated(outbox: Outbox, tmp_path: Path) -> Operated:
+    return Operated(outbox, tmp_path)
 
 
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(cli, arguments)
+def paused(operated: Operated) -> list[str]:
+    with operated.outbox.engine.connect() as connection:
+        return list(connection.scalars(sa.text("SELECT model FROM signalbus_paused")))
 
 
-@pytest.mark.parametrize(
-    ("model", "key", "before"),
-    [
-        ("Number", "3", 2),
-        ("Word", "42", 1),
-        ("Word", "a'b", None),
-        ("Word", "", 0),
-        ("Unique", "00000000-0000-0000-0000-000000000001", 0),
-        ("Moment", "2026-01-02T03:04:05.000678Z", 0),
-        ("Pair", '["2", "a"]', 2),
-    ],
-)
-def test_keys_of_all_kinds_are_found(loaded: LoadedApp, model: str, key: str, before: int | None) -> None:
-    done = run("explain", model, key, "--json")
-    assert done.exit_code == 0
-    found = json.loads(done.stdout)
-    assert (found["state"], found["key"]) == ("pending", key)
-    if before is not None:
-        assert found["before"] == before
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [str(vars(record).get("action")) for record in caplog.records]
 
 
-@pytest.mark.parametrize(
-    ("model", "key", "code"),
-    [
-        ("Number", "99", 1),
-        ("Number", "99999999999999999999", 2),
-        ("Number", " 1", 0),
-        ("Number", "", 2),
-        ("Word", "none", 1),
-        ("Unique", "1", 2),
-        ("Moment", "soon", 2),
-        ("Pair", "1", 2),
-        ("Pair", '["1"]', 2),
-        ("Pair", '{"tenant": 1}', 2),
-        ("Pair", '["one", "a"]', 2),
-        ("Pair", '["1", "c"]', 1),
-    ],
-)
-def test_keys_that_are_none_are_wrong_usage_and_others_are_not_there(
-    loaded: LoadedApp, model: str, key: str, code: int
+def test_parked_signals_are_listed_in_pages_without_their_payload(operated: Operated) -> None:
+    operated.park(1, 2, 3)
+    reply = operated.ask("/api/parked", query="model=Order&limit=2")
+    assert (reply.status, reply.json["more"]) == (200, True)
+    assert [(one["key"], one["state"]) for one in reply.json["signals"]] == [("1", "parked"), ("2", "parked")]
+    assert reply.json["signals"][0]["error_text"] == "ValueError: <b>bad</b>"
+    assert "note" not in reply.text
+    rest = operated.ask("/api/parked", query="offset=2&limit=2").json
+    assert ([one["key"] for one in rest["signals"]], rest["more"]) == (["3"], False)
+
+
+def test_retry_makes_a_parked_signal_due(operated: Operated, caplog: pytest.LogCaptureFixture) -> None:
+    operated.park(1, 2)
+    assert operated.outbox.work() == (False, False)
+    assert operated.act("/api/parked/retry", ACTIONS["/api/parked/retry"]).json == {"retried": 1}
+    assert operated.outbox.work() == (False, True)
+    assert {one.key: one.is_parked for one in operated.outbox.noted()} == {"1": False, "2": True}
+    [record] = [record for record in caplog.records if vars(record).get("action") == "signals_retried"]
+    assert (vars(record)["key"], vars(record)["address"]) == ("1", "192.0.2.7")
+    assert operated.act("/api/parked/retry", b'{"all": true}').json == {"retried": 2}
+
+
+def test_a_discarded_signal_is_gone_and_its_row_is_in_the_record_but_in_no_answer_or_log(
+    operated: Operated, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert run("explain", model, key).exit_code == code
+    caplog.set_level(logging.DEBUG)
+    operated.park(1)
+    reply = operated.act("/api/parked/discard", DISCARD)
+    assert (reply.status, reply.json) == (200, {"discarded": 1})
+    assert operated.outbox.left() == 0
+    assert operated.outbox.noted() == []
+    assert json.loads(operated.record.read_text())["row"] == {"id": 1, "note": "n"}
+    assert "signal_discarded" in logged(caplog)
+    assert "note" not in reply.text
+    assert operated.act("/api/parked/discard", DISCARD).status == 404
 
 
-def execute(loaded: LoadedApp, *statements: str) -> None:
-    with loaded.app.app_context(), loaded.bus.db.engine.begin() as connection:
-        for statement in statements:
-            connection.execute(sa.text(statement))
+def test_what_cannot_be_recorded_is_not_discarded(outbox: Outbox, tmp_path: Path) -> None:
+    operated = Operated(outbox, tmp_path, discard_record=str(tmp_path / "none" / "file"))
+    operated.park(1)
+    reply = operated.act("/api/parked/discard", DISCARD)
+    assert reply.status == 503
+    assert "nothing was discarded" in reply.json["error"]
+    assert (outbox.left(), len(outbox.noted())) == (1, 1)
 
 
-def told(*arguments: str, code: int = 0) -> dict[str, Any]:
-    done = run(*arguments, "--json")
-    assert done.exit_code == code
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
+def test_without_a_record_file_nothing_is_discarded_over_http(outbox: Outbox, tmp_path: Path) -> None:
+    operated = Operated(outbox, tmp_path, discard_record=None)
+    operated.park(1)
+    assert operated.act("/api/parked/discard", DISCARD).status == 403
+    assert operated.submit("/discard", f"{FORMS['/discard']}&token={TOKEN}").status == 403
+    assert "Discard<" not in operated.ask("/").text
+    assert "--discard-record" in operated.ask("/discard", query="model=Order&key=1").text
+    assert outbox.left() == 1
 
 
-def set_aside(loaded: LoadedApp, key: int, next_try: str) -> None:
-    execute(
-        loaded,
-        f"INSERT INTO signalbus_parked VALUES ('number', '{key}', 'Number', 3, now(), now(), {next_try}, 'returned', "
-        "'no queue is bound')",
+def test_a_model_is_paused_with_its_reason_and_resumed(operated: Operated, caplog: pytest.LogCaptureFixture) -> None:
+    body = b'{"model": "Order", "reason": "moving the queue"}'
+    assert operated.act("/api/pause", body).json == {"paused": True, "changed": True}
+    assert operated.act("/api/pause", body).json == {"paused": True, "changed": False}
+    assert paused(operated) == ["Order"]
+    assert operated.act("/api/resume", b'{"model": "Order"}').json == {"paused": False, "changed": True}
+    assert operated.act("/api/resume", b'{"model": "Order"}').json == {"paused": False, "changed": False}
+    assert paused(operated) == []
+    assert logged(caplog).count("operator_acted") == 2
+
+
+@pytest.mark.parametrize("path", ACTIONS)
+@pytest.mark.parametrize("token", ["", "wrong", TOKEN[:-1], f"{TOKEN}x", TOKEN.upper(), "\xe9", "Basic"])
+def test_a_wrong_token_is_refused_and_nothing_is_done(operated: Operated, path: str, token: str) -> None:
+    operated.park(1)
+    before = operated.outbox.noted()
+    reply = operated.act(path, ACTIONS[path], token)
+    assert reply.status == 401
+    assert reply.headers["www-authenticate"].startswith("Bearer")
+    assert reply.json == {"error": "The operator token is missing or wrong."}
+    assert (operated.outbox.left(), operated.outbox.noted(), paused(operated)) == (1, before, [])
+
+
+def test_a_token_in_the_query_or_in_the_body_of_the_api_counts_for_nothing(operated: Operated) -> None:
+    operated.park(1)
+    body = json.dumps({"model": "Order", "key": "1", "token": TOKEN}).encode()
+    assert operated.ask("/api/parked/discard", "POST", body=body, content_type="application/json").status == 401
+    assert operated.act("/api/parked/discard", DISCARD, token="", query=urlencode({"token": TOKEN})).status == 401
+    assert operated.submit("/discard", FORMS["/discard"], query=urlencode({"token": TOKEN})).status == 401
+    assert operated.outbox.left() == 1
+
+
+@pytest.mark.parametrize("path", FORMS)
+def test_a_form_asks_first_and_acts_only_with_the_token(operated: Operated, path: str) -> None:
+    operated.park(1)
+    query = FORMS[path].replace("&reason=moving", "")
+    asked = operated.ask(path, query=query)
+    assert asked.status == 200
+    assert 'type="password"' in asked.text
+    for token in ("", "wrong"):
+        refused = operated.submit(path, f"{FORMS[path]}&token={token}")
+        assert refused.status == 401
+        assert "missing or wrong" in refused.text
+    assert (operated.outbox.left(), operated.outbox.work(), paused(operated)) == (1, (False, False), [])
+    done = operated.submit(path, f"{FORMS[path]}&token={TOKEN}")
+    assert done.status == 200
+    assert 'role="status"' in done.text
+    assert TOKEN not in done.text
+
+
+@pytest.mark.parametrize("path", [*ACTIONS, *FORMS])
+def test_without_a_token_of_the_relay_nobody_can_act(outbox: Outbox, tmp_path: Path, path: str) -> None:
+    operated = Operated(outbox, tmp_path, operator_token=None)
+    operated.park(1)
+    reply = (
+        operated.act(path, ACTIONS[path]) if path in ACTIONS else operated.submit(path, f"{FORMS[path]}&token={TOKEN}")
     )
-
-
-def test_signals_that_are_set_aside_and_paused_tell_why_and_which_command_acts(loaded: LoadedApp) -> None:
-    set_aside(loaded, 1, "NULL")
-    set_aside(loaded, 2, "now() + interval '1 hour'")
-    parked = told("explain", "Number", "1")
-    assert (parked["state"], parked["attempts"]) == ("parked", 3)
-    assert any("returned: no queue is bound" in sentence for sentence in parked["story"])
-    assert "signalbus-relay parked retry Number 1" in parked["to_do"]
-    waiting = told("explain", "Number", "2")
-    assert (waiting["state"], waiting["next_try_at"] is None) == ("waiting", False)
-    assert "parked retry Number 2" in waiting["to_do"]
-
-    run("pause", "Number", "--reason", "moving the queue")
-    paused = told("explain", "Number", "3")
-    assert (paused["state"], paused["before"]) == ("paused", 0)
-    assert any("moving the queue" in sentence for sentence in paused["story"])
-    assert paused["to_do"] == "`signalbus-relay resume Number` when it may be sent."
-    assert "signalbus-relay resume Number" in told("explain", "Number", "1")["to_do"]
-
-
-def test_a_signal_that_is_not_there_ends_with_1_and_it_is_told_what_can_be_known(loaded: LoadedApp) -> None:
-    execute(loaded, "DELETE FROM number WHERE id = 2", "SELECT nextval(pg_get_serial_sequence('number', 'id'))")
-    gone = told("explain", "Number", "1")
-    assert gone["state"] == "pending"
-    execute(loaded, "DELETE FROM number WHERE id = 1")
-    gone = told("explain", "Number", "1", code=1)
-    assert gone["state"] == "absent"
-    assert "it was sent and deleted, or discarded, or" in gone["story"][0]
-    never = told("explain", "Number", "99", code=1)
-    assert never["story"][0].endswith("no signal has been given this key yet.")
-
-
-def test_a_login_that_may_only_read_is_told_all_but_who_holds_a_lock(loaded: LoadedApp) -> None:
-    with loaded.app.app_context():
-        engine = loaded.bus.db.engine
-    role = f"reading_{engine.url.database}"
-    execute(loaded, f"CREATE ROLE {role}", f"GRANT SELECT ON number TO {role}")
-    engine.dispose()
-
-    @sa.event.listens_for(engine, "connect")
-    def become(connection: Any, _record: object) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute(f"SET ROLE {role}")
-        connection.commit()
-
-    assert told("explain", "Number", "3")["state"] == "pending"
-    sa.event.remove(engine, "connect", become)
-    engine.dispose()
-    execute(loaded, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
-
-
-def test_pausing_what_is_paused_and_resuming_what_is_not_is_said_and_no_error(loaded: LoadedApp) -> None:
-    assert told("resume", "Word") == {"model": "Word", "paused": False, "changed": False}
-    assert told("pause", "Word") == {"model": "Word", "paused": True, "changed": True}
-    assert told("pause", "Word") == {"model": "Word", "paused": True, "changed": False}
-    assert run("pause", "Word").stdout == "Word was paused already; its first reason stands.\n"
-    assert told("resume", "Word") == {"model": "Word", "paused": False, "changed": True}
-    assert run("resume", "--all").stdout == "No model is paused.\n"
-
-
-def test_a_table_that_cannot_be_read_hides_no_other_and_ends_with_1(loaded: LoadedApp) -> None:
-    execute(loaded, "DROP TABLE word", "DROP TABLE signalbus_parked")
-    done = run("pending")
-    assert done.exit_code == 1
-    assert 'relation "word" does not exist' in done.stdout
-    assert "Number  3        ?       ?        ?       flowing" in done.stdout
+    assert reply.status == 403
+    assert "SIGNALBUS_RELAY_OPERATOR_TOKEN" in reply.text
+    assert (outbox.left(), outbox.work(), paused(operated)) == (1, (False, False), [])
+    assert "<button" not in operated.ask("/retry", query="model=Order&key=1").text
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "text"),
+    "headers",
     [
-        (["pause", "Nonsense"], 1, "Known are: Moment, Number, Pair, Unique, Word"),
-        (["pause", "Word"], 1, "signalbus-relay ddl paused"),
-        (["pause"], 2, "MODEL"),
-        (["resume", "Word"], 1, "signalbus-relay ddl paused"),
-        (["resume"], 2, "Give a MODEL, or --all"),
-        (["resume", "Word", "--all"], 2, "Give a MODEL, or --all"),
-        (["pending", "Nonsense"], 1, "Known are: Moment, Number"),
-        (["pending", "--max-lag", "soon"], 2, "'soon' is not a valid float"),
-        (["explain", "Nonsense", "1"], 1, "Known are: Moment, Number"),
-        (["explain", "Number", "one"], 2, "'one' is no key of Number, whose key is id (INTEGER)"),
-        (["explain", "Number"], 2, "KEY"),
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://127.0.0.1:9110"},
+        {"origin": "http://127.0.0.1:9109.evil.example"},
+        {"origin": ""},
+        {"origin": None, "sec_fetch_site": "cross-site"},
+        {"origin": None, "sec_fetch_site": "same-site"},
+    ],
+    ids=str,
+)
+def test_a_form_of_another_site_is_refused_even_with_the_token(operated: Operated, headers: dict[str, Any]) -> None:
+    operated.park(1)
+    given = {"origin": "http://127.0.0.1:9109", **headers}
+    reply = operated.ask(
+        "/discard",
+        "POST",
+        body=f"{FORMS['/discard']}&token={TOKEN}".encode(),
+        content_type="application/x-www-form-urlencoded",
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    assert reply.status == 403
+    assert operated.outbox.left() == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/api/parked/retry", b"", 400),
+        ("/api/parked/retry", b"[]", 400),
+        ("/api/parked/retry", b"{", 400),
+        ("/api/parked/retry", b"\xff\xfe", 400),
+        ("/api/parked/retry", b"{}", 400),
+        ("/api/parked/retry", b'{"all": false}', 400),
+        ("/api/parked/retry", b'{"all": "yes"}', 400),
+        ("/api/parked/retry", b'{"all": true, "model": "Order"}', 400),
+        ("/api/parked/retry", b'{"key": "1", "all": true}', 400),
+        ("/api/parked/retry", b'{"model": 1}', 400),
+        ("/api/parked/retry", b'{"model": "Order", "key": "\\u0000"}', 400),
+        ("/api/parked/retry", b'{"model": "Order", "key": "\\ud800"}', 400),
+        ("/api/parked/retry", b'{"model": "Order", "key": "7"}', 404),
+        ("/api/parked/retry", b'{"model": "Nonsense"}', 404),
+        ("/api/parked/retry", b"[" * 60_000, 400),
+        ("/api/parked/discard", b'{"model": "Order"}', 400),
+        ("/api/parked/discard", b'{"model": "Order", "key": "not a number"}', 404),
+        ("/api/parked/discard", b'{"model": "Order", "key": "1", "force": true}', 400),
+        ("/api/pause", b'{"model": "Order", "reason": ["x"]}', 400),
+        ("/api/pause", json.dumps({"model": "Order", "reason": "x" * 501}).encode(), 400),
     ],
 )
-def test_what_cannot_be_done_is_told_with_the_reason(
-    loaded: LoadedApp, arguments: list[str], code: int, text: str
-) -> None:
-    execute(loaded, "DROP TABLE signalbus_paused")
-    done = run(*arguments)
-    assert (done.exit_code, done.stdout) == (code, "")
-    assert text in done.stderr
+def test_odd_bodies_are_refused_with_a_sentence(operated: Operated, path: str, body: bytes, status: int) -> None:
+    operated.park(1)
+    reply = operated.act(path, body)
+    assert reply.status == status
+    assert reply.json["error"].endswith((".", "}."))
+    assert (operated.outbox.left(), operated.outbox.work(), paused(operated)) == (1, (False, False), [])
 
 
-@pytest.mark.parametrize("name", ["pending", "explain", "pause", "resume", "parked list", "ddl paused"])
-def test_the_help_of_each_command_has_an_example(name: str) -> None:
-    assert f"Example: signalbus-relay {name}" in run(*name.split(), "--help").stdout
-
-
-#: Whatever can be an argument, and here even a NUL.
-CHARACTERS = st.one_of(
-    st.characters(exclude_categories=()), st.sampled_from("\0\ud800"), st.sampled_from("'\"\\%:-[{\n")
+@pytest.mark.parametrize(
+    "content_type", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"]
 )
-ANYTHING = st.text(CHARACTERS, max_size=9)
-MODELS = st.one_of(st.sampled_from(list(KEYS)), st.sampled_from([*KEYS, "number", "Number "]), ANYTHING)
-TYPED = st.one_of(ANYTHING, ANYTHING, st.integers().map(str), st.lists(ANYTHING, max_size=3).map(json.dumps))
-COMMANDS = st.one_of(
-    st.tuples(st.just("explain"), MODELS, TYPED),
-    st.tuples(st.just("explain"), MODELS, TYPED, st.just("--json")),
-    st.tuples(st.just("parked"), st.sampled_from(["show", "retry", "discard"]), MODELS, TYPED),
-    st.tuples(st.just("pause"), MODELS, st.just("--reason"), ANYTHING),
-    st.tuples(st.just("resume"), MODELS),
-    st.tuples(st.just("pending"), MODELS),
-    st.tuples(st.just("pending"), st.just("--max-lag"), ANYTHING),
+def test_a_body_of_another_type_is_refused(operated: Operated, content_type: str | None) -> None:
+    assert operated.act("/api/pause", b'{"model": "Order"}', content_type=content_type).status == 415
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("limit=0", "limit=201", "limit=-1", "limit=x", "limit=1&limit=2", "limit=%D9%A1", "offset=50001"),
+        *("what=1", "model=%ff", "model=%00", "model=" + "x" * 201, "&".join(f"a{number}" for number in range(100))),
+    ],
 )
+def test_odd_queries_are_refused_with_a_sentence(operated: Operated, query: str) -> None:
+    reply = operated.ask("/api/parked", query=query)
+    assert reply.status == 400
+    assert reply.json["error"]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(arguments=COMMANDS)
-@example(arguments=("explain", "Word", "\ud800"))
-@example(arguments=("parked", "show", "Number", "\0"))
-def test_whatever_is_typed_ends_with_a_code_and_never_with_a_traceback(
-    loaded: LoadedApp, arguments: Sequence[str]
-) -> None:
-    done = run(*arguments)
-    assert done.exception is None or isinstance(done.exception, SystemExit), done.exc_info
-    assert done.exit_code in (0, 1, 2)
-    assert "Traceback" not in done.output
+def test_everything_on_the_pages_is_escaped(operated: Operated) -> None:
+    operated.park(1)
+    operated.announcer.trouble("Order", "model_failing", '<img src=x onerror="alert(1)">', signal="Order")
+    operated.status.set_paused("Order", "<script>alert(2)</script>")
+    text = operated.ask("/").text
+    assert "&lt;b&gt;bad&lt;/b&gt;" in text
+    assert "<b>" not in text
+    assert "<img" not in text
+    assert "<script>alert" not in text
+    form = operated.ask("/retry", query=urlencode({"model": "<i>", "key": '"><script>alert(3)</script>'})).text
+    assert "<i>" not in form
+    assert "<script>alert" not in form
+
+
+def test_without_the_tables_it_is_told_what_to_do(operated: Operated) -> None:
+    operated.park(1)
+    with operated.outbox.engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE signalbus_parked, signalbus_paused")
+    assert operated.ask("/api/parked").status == 409
+    assert "ddl parked" in operated.ask("/api/parked").json["error"]
+    assert "ddl paused" in operated.act("/api/pause", b'{"model": "Order"}').json["error"]
+    page = operated.ask("/")
+    assert page.status == 200
+    assert "ddl parked" in page.text
+
+
+def test_a_locked_table_costs_an_error_after_a_few_seconds_and_holds_up_no_page(operated: Operated) -> None:
+    operated.park(1)
+    replies = []
+    with operated.outbox.engine.connect() as connection:
+        connection.exec_driver_sql("LOCK TABLE signalbus_parked")
+        acting = threading.Thread(target=lambda: replies.append(operated.act("/api/parked/discard", DISCARD)))
+        acting.start()
+        eventually(lambda: waiting_for_locks(operated), 10, "the discard waits")
+        busy = operated.ask("/api/parked")
+        assert (busy.status, busy.headers["retry-after"]) == (503, "1")
+        assert operated.ask("/readyz").status == 200
+        page = operated.ask("/")
+        assert page.status == 200
+        assert "Not up to date" in page.text
+        acting.join(20)
+        connection.rollback()
+    [reply] = replies
+    assert reply.status == 503
+    assert "lock timeout" in reply.json["error"]
+    assert operated.outbox.left() == 1
+    assert operated.act("/api/parked/discard", DISCARD).status == 200
+
+
+def waiting_for_locks(operated: Operated) -> int:
+    with operated.outbox.engine.connect() as connection:
+        return int(connection.scalar(sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")) or 0)
+
+
+def test_requests_take_no_connection_of_the_workers_and_leave_none_open(operated: Operated) -> None:
+    operated.park(1)
+    pool: Any = operated.outbox.engine.pool
+    held = [operated.outbox.engine.connect() for _ in range(pool.size() + pool._max_overflow)]
+    try:
+        assert operated.ask("/api/parked").status == 200
+        assert operated.act("/api/pause", b'{"model": "Order"}').status == 200
+        here = sa.text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
+
+        def number_open() -> int:
+            number = int(held[0].scalar(here) or 0)
+            # Within a transaction PostgreSQL tells the same again.
+            held[0].rollback()
+            return number
+
+        eventually(lambda: number_open() == len(held), 10, "no connection is left open")
+    finally:
+        for connection in held:
+            connection.close()
+
+
+def test_a_page_about_a_healthy_relay_asks_no_database(operated: Operated) -> None:
+    operated.outbox.engine.dispose()
+    statements: list[str] = []
+    sa.event.listen(operated.outbox.engine.dialect, "do_execute", lambda *_: statements.append("one"))
+    assert "No signal is set aside" in operated.ask("/").text
+    assert statements == []
+    operated.park(1)
+    assert operated.ask("/").status == 200
+    count = len(statements)
+    assert count
+    operated.ask("/")
+    assert len(statements) == count
