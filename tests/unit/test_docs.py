@@ -5,11 +5,16 @@ from __future__ import annotations
 import builtins
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import signalbus_core
 from relay import exits
+from relay.web.api import api_routes
+from relay.web.monitoring import monitoring_routes
+from relay.web.openapi import document, openapi_routes
+from relay.web.pages import page_routes
 from signalbus_core import rabbitmq, testing
 from tests.support.reference import REFERENCE, TABLES, updated
 
@@ -42,6 +47,19 @@ def test_every_log_action_of_the_relay_is_in_the_reference_and_the_other_way_rou
     }
     of_commands = {"flush_failed", "flush_round", "flush_round_failed", "unknown_signal_model"}
     assert documented - {"host", "port"} == in_code - of_commands
+
+
+def test_the_openapi_document_has_the_paths_and_methods_that_the_relay_serves() -> None:
+    unused: Any = None
+    routes = {
+        **monitoring_routes(unused, unused, unused),
+        **api_routes(unused, unused),
+        **openapi_routes(),
+        **page_routes(unused, unused, unused, unused),
+    }
+    served = {(path, method) for path, handlers in routes.items() for method in handlers}
+    documented = {(path, method.upper()) for path, methods in document()["paths"].items() for method in methods}
+    assert documented == served
 
 
 def test_every_exit_code_is_in_the_reference() -> None:
