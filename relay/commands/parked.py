@@ -13,7 +13,7 @@ from signalbus_core import SetAside
 from ..exits import CommandError
 from ..logs import redact
 from ..options import with_application
-from ..output import table, time_text
+from ..output import coloured, one_line, table, time_text
 from ..parked_signals import ParkedSignals, RecordFile, as_json
 from .application import failing_with_1, load, readable_key
 
@@ -45,7 +45,11 @@ def parked_list(model: str | None, limit: int, is_json: bool, **given: Any) -> N
     elif not found:
         click.echo("No signal is set aside.")
     else:
-        click.echo("\n".join(_as_table(found[:limit])))
+        environ: Mapping[str, str] = click.get_current_context().obj
+        head, *lines = _as_table(found[:limit])
+        click.echo(head)
+        for one, line in zip(found, lines, strict=False):
+            click.echo(coloured(line, "yellow", environ) if one.is_parked else line)
     if len(found) > limit:
         click.echo(f"There are more than {limit}; see --limit.", err=True)
 
@@ -122,5 +126,5 @@ def _row(signal: SetAside) -> tuple[str, ...]:
         str(signal.attempts),
         time_text(signal.first_failed_at) or "",
         time_text(signal.next_try_at) or "-",
-        redact(f"{signal.error_class}: {signal.error_text}"),
+        one_line(redact(f"{signal.error_class}: {signal.error_text}")),
     )
