@@ -254,6 +254,7 @@ def test_a_dropped_table_with_signals_that_were_set_aside_is_no_outage(watched: 
     watched.probe.run_once()
     watched.execute("INSERT INTO m03 VALUES (1, 'a')")
     watched.shelves["M03"].put([FailedSignal((1, "a"), REFUSED)], counted=True)
+    watched.execute("UPDATE signalbus_parked SET next_try_at = now() + interval '1 hour'")
     watched.clock.now += MEASURE_EVERY_SECONDS
     watched.probe.run_once()
     watched.execute("DROP TABLE m03", "INSERT INTO m06 VALUES (1, 'a')")
@@ -283,6 +284,7 @@ def test_a_locked_table_of_a_model_with_notes_hides_no_other_and_is_no_outage(wa
     watched.probe.run_once()
     watched.execute("INSERT INTO m03 VALUES (1, 'a')", "INSERT INTO m06 VALUES (1, 'a')")
     watched.shelves["M03"].put([FailedSignal((1, "a"), REFUSED)], counted=True)
+    watched.execute("UPDATE signalbus_parked SET next_try_at = now() + interval '1 hour'")
     watched.clock.now += MEASURE_EVERY_SECONDS
     watched.probe.run_once()
     watched.clock.now += TIDY_EVERY_SECONDS
