@@ -94,6 +94,10 @@ def _fits_array(spec: SignalSpec, dialect: Dialect) -> bool:
 def _column_and_array(spec: SignalSpec, keys: Sequence[Key]) -> tuple[Column[Any], ColumnElement[Any]]:
     """One parameter whatever the number of keys. The cast keeps the comparison in the family of the column's type."""
     [column] = spec.primary_key
+    if all(type(key[0]) is int for key in keys):
+        # The driver would write each number by itself.
+        numbers = "{" + ",".join([str(key[0]) for key in keys]) + "}"
+        return column, sql_cast(bindparam(None, numbers, type_=Text()), ARRAY(_wide(column.type)))
     bound = ARRAY(column.type if isinstance(column.type, TypeDecorator) else _wide(column.type))
     return column, sql_cast(bindparam(None, [key[0] for key in keys], type_=bound), ARRAY(_wide(column.type)))
 

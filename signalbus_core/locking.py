@@ -71,7 +71,7 @@ def _one_by_one(session: Session, connection: Connection, spec: SignalSpec, limi
 
 
 def key_of(signal: Any) -> Key:
-    return cast(Key, instance_state(signal).identity)
+    return cast(Key, instance_state(signal).key[1])
 
 
 def detach(session: Session, signals: list[Any]) -> None:

@@ -129,7 +129,10 @@ def lock_signals(session: Session, spec: SignalSpec, limit: int, choice: Choice)
     """
     dialect = session.get_bind(spec.mapper).dialect
     statement = _locking(spec, dialect, choice, limit, select(spec.model, _writer(dialect)))
-    loaded = statement.options(lazyload("*"), undefer("*")).execution_options(populate_existing=True)
+    loaded = statement.options(lazyload("*"), undefer("*"))
+    if session.identity_map:
+        # What the session has of a signal from before must not hide what is in its row now.
+        loaded = loaded.execution_options(populate_existing=True)
     return [(signal, writer) for signal, writer in session.execute(loaded)]
 
 

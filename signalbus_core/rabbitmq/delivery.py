@@ -16,7 +16,7 @@ from pika.exceptions import AMQPError
 
 from ..outcome import ACKED, Outcome, OutcomeKind
 from .confirms import Content
-from .encoder import Encoder
+from .encoder import Encoder, encoder_for
 from .link import BrokerConnectionError, ChannelClosedError, Link, NoAnswerError
 from .message import EncodedMessage, InvalidMessageError, Message
 from .reasons import describe
@@ -96,7 +96,7 @@ class Delivery:
                     break
 
     def _encoder(self, connection: Link) -> Encoder:
-        return Encoder(connection.channel_number(self._deadline), connection.frame_max, connection.location.login)
+        return encoder_for(connection.channel_number(self._deadline), connection.frame_max, connection.location.login)
 
     def _refuse_missing_exchanges(self, connection: Link) -> None:
         """A publish to a missing exchange would close the channel, with other messages in flight."""
