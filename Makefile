@@ -10,11 +10,14 @@ JOBS ?= 3
 WORLDS ?= 3
 MINUTES ?= 30
 SEED ?=
+IMAGE ?= signalbus-relay
+BASE_IMAGE ?= python:3.12-slim
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 QUICK ?=
 ONLY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-oldest dist soak bench lint format clean
+.PHONY: help setup demo test test-oldest dist image sbom soak bench lint format clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,7 +32,7 @@ $(VENV)/.installed: pyproject.toml tests/support/install.sh
 	@PYTHON="$(PYTHON)" sh tests/support/install.sh
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Signalbus needs Python 3.10 or newer: make PYTHON=python3.12 ...")'
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint,deploy]'
 	@touch $@
 
 demo: setup ## Run the shop with two relays against real servers: make demo ORDERS=100000 RELAYS=4
@@ -49,6 +52,19 @@ dist: setup ## Build sdist and wheel in dist/, look into them, and run a relay f
 	@SIGNALBUS_DIST=dist $(BIN)/python -m pytest --quiet tests/acceptance/test_distribution.py
 	@ls dist
 
+image: ## Build the container image, and list what is in it in dist/: make image BASE_IMAGE=python:3.12-slim
+	@DOCKER_BUILDKIT=1 docker build --build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg VERSION=$(VERSION) --tag $(IMAGE):$(VERSION) .
+	@DOCKER_BUILDKIT=1 docker build --build-arg BASE_IMAGE=$(BASE_IMAGE) --target sbom --output dist .
+
+sbom: ## List what the relay is made of in dist/ (CycloneDX), without a container engine
+	@rm -rf build/sbom && mkdir -p dist
+	@"$(PYTHON)" -m venv build/sbom/relay && "$(PYTHON)" -m venv build/sbom/tool
+	@build/sbom/relay/bin/pip install --quiet --disable-pip-version-check '.[otel]'
+	@build/sbom/tool/bin/pip install --quiet --disable-pip-version-check 'cyclonedx-bom==7.*'
+	@build/sbom/tool/bin/cyclonedx-py environment --output-reproducible --output-format JSON \
+		--output-file dist/signalbus-relay.cdx.json build/sbom/relay/bin/python
+	@echo dist/signalbus-relay.cdx.json
+
 soak: setup ## Break servers and relays at random, and write the table of faults: make soak MINUTES=30 WORLDS=3 SEED=1
 	@exec $(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --worlds $(WORLDS) $(if $(SEED),--seed $(SEED)) --report docs/guarantees.md
 
@@ -66,5 +82,5 @@ format: $(VENV)/.installed ## Format the code
 	@$(BIN)/ruff format .
 
 clean: ## Remove the virtual environment and all caches
-	@rm -rf $(VENV) $(VENV)-oldest .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
+	@rm -rf $(VENV) $(VENV)-oldest .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -16,6 +16,7 @@ from .commands.check import check
 from .commands.ddl import ddl
 from .commands.drill import drill
 from .commands.parked import parked
+from .commands.pauses import pause, resume
 from .config import ConfigError, resolve
 from .exits import EXIT_DRAIN_TIMED_OUT, EXIT_RUNTIME
 from .loading import LoadingError, choose_broker_url, find_broker, find_bus, load_app
@@ -33,7 +34,7 @@ def cli(context: click.Context) -> None:
     context.obj = os.environ
 
 
-for command in (parked, ddl, drill, check):
+for command in (parked, pause, resume, ddl, drill, check):
     cli.add_command(command)
 
 

@@ -31,6 +31,7 @@ from .looks import Looks
 from .metrics import Metrics
 from .pacing import PollInterval
 from .parking import ParkingRules
+from .paused_models import PausedModels
 from .probe import Probe
 from .progress import ModelProgress
 from .schedule import Schedule
@@ -79,11 +80,13 @@ class Daemon:
         self._shelves = Shelves(specs, self._engines, ParkingRules(config.park_after), self._limits)
         for engine in self._engines.values():
             limit_connections(engine)
+        self._paused = PausedModels(self._dispatcher, self._metrics)
         self._lookout = Lookout(
             Probe(
                 self._engines,
                 self._progress,
                 self._shelves,
+                self._paused,
                 self._dispatcher,
                 self._metrics,
                 self._health,
@@ -114,6 +117,7 @@ class Daemon:
                 self._health,
                 self._announcer,
                 self._stop,
+                self._paused,
             )
             for bind_key, engine in self._engines.items()
             # With another driver signals are found by polling.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from .schedule import Schedule
 
@@ -32,6 +32,12 @@ class Dispatcher:
     def found(self, names: Iterable[str]) -> None:
         with self._changed:
             self._schedule.found(names)
+            self._changed.notify_all()
+
+    def set_paused(self, names: Collection[str]) -> None:
+        """Hand out none of these models, and any other again. Bursts in flight end as they would."""
+        with self._changed:
+            self._schedule.set_paused(names)
             self._changed.notify_all()
 
     def take(self, timeout_seconds: float) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Container, Sequence
 from contextlib import closing
 from functools import partial
 
@@ -46,6 +46,7 @@ class Doorkeeper:
 
     :param bind_key: of the database.
     :param specs: the models of that database.
+    :param paused: the names of models that are paused; their producers need not ring.
     :param clock: a monotonic clock, in seconds.
     """
 
@@ -58,6 +59,7 @@ class Doorkeeper:
         health: Health,
         announcer: Announcer,
         stop: threading.Event,
+        paused: Container[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = "doorkeeper" if bind_key is None else f"doorkeeper-{bind_key}"
@@ -68,6 +70,7 @@ class Doorkeeper:
         self._health = health
         self._announcer = announcer
         self._stop = stop
+        self._paused = paused
         self._clock = clock
         self._backoff = Backoff(longest_seconds=LONGEST_RETRY_SECONDS)
         self._waker = Waker()
@@ -135,6 +138,7 @@ class Doorkeeper:
             self._waker,
             self._stop,
             partial(self._tell_elected, names),
+            lambda: {oid for oid, name in names.items() if name in self._paused},
         )
         self.vigil = vigil
         vigil.begin()

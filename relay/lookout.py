@@ -112,9 +112,9 @@ class Lookout:
 
     def _end_when_empty(self, found: bool) -> None:
         if not found and self._dispatcher.is_idle() and not self._probe.has_suspects():
-            waiting = self._probe.count_set_aside()
-            if waiting:
-                self._request_stop(StopRequest(f"{waiting} signals could not be sent", EXIT_RUNTIME))
+            left = self._what_is_left()
+            if left:
+                self._request_stop(StopRequest(", and ".join(left), EXIT_RUNTIME))
             else:
                 self._request_stop(StopRequest("nothing is left to send", EXIT_OK))
         elif self._clock() - self._last_activity > self._patience_seconds:
@@ -123,3 +123,12 @@ class Lookout:
                     f"nothing could be sent for {self._patience_seconds:g} s, and signals are left", EXIT_RUNTIME
                 )
             )
+
+    def _what_is_left(self) -> list[str]:
+        """What was not sent although no worker will get more, for people."""
+        left = []
+        if waiting := self._probe.count_set_aside():
+            left.append(f"{waiting} signals could not be sent")
+        if held := self._probe.held:
+            left.append(f"signals are left of {', '.join(held)}, which {'is' if len(held) == 1 else 'are'} paused")
+        return left

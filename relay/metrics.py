@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from datetime import datetime, timezone
 
 import prometheus_client
 from prometheus_client import (
@@ -19,6 +20,7 @@ from prometheus_client import (
 from signalbus_core import BurstResult
 
 from . import __version__
+from .latencies import Latencies
 
 BURST_OUTCOMES = ("sent", "partial", "failed", "empty")
 PHASES = ("lock", "send", "commit")
@@ -66,6 +68,8 @@ class Metrics:
         self._duplicates = self._counter(
             "signalbus_possible_duplicates", "Signals that may have been sent and will be sent again.", "signal"
         )
+        self._latencies = Latencies()
+        self.registry.register(self._latencies)
         self._backlog = self._gauge(
             "signalbus_backlog_signals", "Signals in the table; counting stops at 10000.", "signal"
         )
@@ -78,6 +82,7 @@ class Metrics:
         self._waiting = self._gauge(
             "signalbus_waiting_signals", "Signals that failed and wait for their next try.", "signal"
         )
+        self._paused = self._gauge("signalbus_paused", "1 while the model is paused: relays leave it alone.", "signal")
         self._broker_up = self._gauge("signalbus_broker_up", "1 when a connection to the broker is open.")
         self._broker_blocked = self._gauge("signalbus_broker_blocked", "1 while the broker takes no messages.")
         self._database_up = self._gauge("signalbus_database_up", "1 when every database answered the last probe.")
@@ -102,9 +107,10 @@ class Metrics:
     def prepare(self, signals: Iterable[str]) -> None:
         """Make the series of these signal models present, at zero."""
         for name in signals:
+            self._latencies.prepare(name)
             for instrument in (
                 *(self._sent, self._burst_size, self._duplicates, self._backlog, self._lag, self._parked),
-                *(self._waiting, self._last_success),
+                *(self._waiting, self._paused, self._last_success),
             ):
                 instrument.labels(name)
             for instrument, values in (
@@ -128,6 +134,8 @@ class Metrics:
         if result.sent:
             self._sent.labels(name).inc(result.sent)
             self._last_success.labels(name).set(self._now())
+            now = datetime.fromtimestamp(self._now(), timezone.utc)
+            self._latencies.observe(name, [(now - moment).total_seconds() for moment in result.written_at])
         self._duplicates.labels(name).inc(result.possible_duplicates)
         for failed in result.failed:
             # Causes that say more than "no answer" are no other reason: what became of the message is not known.
@@ -148,6 +156,9 @@ class Metrics:
     def set_set_aside(self, name: str, waiting: int, parked: int) -> None:
         self._waiting.labels(name).set(waiting)
         self._parked.labels(name).set(parked)
+
+    def set_paused(self, name: str, is_paused: bool) -> None:
+        self._paused.labels(name).set(is_paused)
 
     def set_database_up(self, is_up: bool) -> None:
         self._database_up.set(is_up)

@@ -32,6 +32,7 @@ from .dispatch import Dispatcher
 from .gauging import BACKLOG_COUNTED_TO, MEASURE_EVERY_SECONDS, Gauging
 from .health import Health
 from .metrics import Metrics
+from .paused_models import PausedModels
 from .progress import ModelProgress
 from .shelf import Shelves
 from .upkeep import TIDY_EVERY_SECONDS, TableError, Upkeep
@@ -57,6 +58,7 @@ class Probe:
         engines: Mapping[str | None, Engine],
         progress: Mapping[str, ModelProgress],
         shelves: Shelves,
+        paused: PausedModels,
         dispatcher: Dispatcher,
         metrics: Metrics,
         health: Health,
@@ -66,6 +68,7 @@ class Probe:
         self._engines = engines
         self._progress = progress
         self._shelves = shelves
+        self._paused = paused
         self._dispatcher = dispatcher
         self._metrics = metrics
         self._health = health
@@ -76,11 +79,13 @@ class Probe:
         }
         self._asking = Asking(announcer)
         self._gauging = Gauging(progress, shelves, metrics, announcer, clock)
-        self._upkeep = Upkeep(self._specs, shelves, self._asking, announcer, clock)
+        self._upkeep = Upkeep(self._specs, shelves, paused, self._asking, announcer, clock)
         #: Whether every database answered the last time.
         self.database_is_up = False
         #: Whether the last look saw the tables of all models.
         self.saw_everything = False
+        #: The paused models of which the last look saw signals that a worker would get.
+        self.held: list[str] = []
         # The databases that had nothing to send in the last look.
         self._quiet: set[str | None] = set()
 
@@ -93,13 +98,14 @@ class Probe:
         """
         unsure = False
         self._asking.begin_look()
+        self.held = []
         found: list[str] = []
         down: list[str] = []
         for bind_key, engine in self._engines.items():
             thing = "Database" if bind_key is None else f"Database (bind {bind_key!r})"
             try:
                 self._upkeep.verify(bind_key, engine)
-                self._upkeep.look_for_parked_table(bind_key, engine)
+                self._upkeep.look_for_tables(bind_key, engine)
                 self._look(bind_key, engine, found)
                 self._upkeep.tidy(bind_key, self._gauging.has_set_aside)
             except SQLAlchemyError as error:
@@ -137,6 +143,8 @@ class Probe:
             is_time = False
         else:
             work = self._ask(bind_key, engine, self._specs[bind_key], self._find)
+        # First, so that no worker gets a model that this look saw paused.
+        self._paused.saw(bind_key, work)
         names = [one.spec.name for one in work if self._has_work(one)]
         if names:
             found += names
@@ -162,7 +170,8 @@ class Probe:
         return self._asking.together_or_alone(specs, ask_now, partial(self._upkeep.look_again, bind_key))
 
     def _find(self, connection: Connection, specs: Sequence[SignalSpec]) -> list[Work]:
-        return find_work(connection, specs, self._choices(specs))
+        has_paused = self._paused.has_table(specs[0].bind_key)
+        return find_work(connection, specs, self._choices(specs), has_paused_table=has_paused)
 
     def _measure(self, connection: Connection, specs: Sequence[SignalSpec]) -> list[Measured]:
         has_table = self._upkeep.has_parked_table(specs[0].bind_key)
@@ -170,9 +179,15 @@ class Probe:
         return [(spec.name, measurement) for spec, measurement in zip(specs, measurements, strict=True)]
 
     def _find_and_measure(self, connection: Connection, specs: Sequence[SignalSpec]) -> list[tuple[Work, Measurement]]:
-        has_table = self._upkeep.has_parked_table(specs[0].bind_key)
-        choices = self._choices(specs)
-        return find_work_and_measure(connection, specs, choices, BACKLOG_COUNTED_TO, has_parked_table=has_table)
+        bind_key = specs[0].bind_key
+        return find_work_and_measure(
+            connection,
+            specs,
+            self._choices(specs),
+            BACKLOG_COUNTED_TO,
+            has_parked_table=self._upkeep.has_parked_table(bind_key),
+            has_paused_table=self._paused.has_table(bind_key),
+        )
 
     def _report(self, bind_key: str | None, measured: Sequence[Measured]) -> None:
         self._gauging.report(measured, has_table=self._upkeep.has_parked_table(bind_key))
@@ -187,6 +202,10 @@ class Probe:
         name = work.spec.name
         progress = self._progress[name]
         due = work.due or self._shelves[name].has_due()
+        if name in self._paused:
+            if due or work.pending or progress.avoided():
+                self.held.append(name)
+            return False
         if due:
             progress.retry_is_due()
         if due or work.pending or progress.has_due_suspect(self._clock()):
@@ -198,7 +217,7 @@ class Probe:
 
     def has_suspects(self) -> bool:
         """Whether signals are left out of bursts because they may have brought about an outage."""
-        return any(progress.avoided() for progress in self._progress.values())
+        return any(progress.avoided() for name, progress in self._progress.items() if name not in self._paused)
 
     def count_set_aside(self) -> int:
         """How many signals wait for their next try or are parked, of all models."""

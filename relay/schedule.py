@@ -1,12 +1,12 @@
 """Which signal model a free worker takes next. Pure: the time is passed in, locking is the caller's.
 
 A model with work is never passed over for ever: the one whose last turn is the longest ago comes first. A model that
-failed waits for its time and holds up no other.
+failed waits for its time and holds up no other. A paused model gets no turn; what is known of its work is kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 #: A worker that is busy with a model for so long does not keep others from it. Longer: a send method that hangs holds
@@ -24,10 +24,13 @@ class _Entry:
     not_before: float = 0.0
     last_turn: int = 0
     taken_at: float = 0.0
+    paused: bool = False
 
     @property
     def ready_at(self) -> float | None:
-        """When the next worker may take the model; None while nothing is known of work."""
+        """When the next worker may take the model; None while nothing is known of work, and while it is paused."""
+        if self.paused:
+            return None
         if self.more or (self.found and not self.working):
             return self.not_before
         return max(self.not_before, self.taken_at + SLOW_TURN_SECONDS) if self.found else None
@@ -47,6 +50,11 @@ class Schedule:
         """Note that these models have something to send."""
         for name in names:
             self._entries[name].found = True
+
+    def set_paused(self, names: Collection[str]) -> None:
+        """Give nobody these models, and any other again."""
+        for name, entry in self._entries.items():
+            entry.paused = name in names
 
     def take(self, now: float) -> str | None:
         """Give a model to a worker: of those with work whose time has come, the one that waited longest for its turn.
@@ -96,5 +104,7 @@ class Schedule:
 
     @property
     def is_idle(self) -> bool:
-        """No model has work that is known, and no worker is at work."""
-        return not any(entry.working or entry.found or entry.more for entry in self._entries.values())
+        """No model that may be taken has work that is known, and no worker is at work."""
+        return not any(
+            entry.working or (not entry.paused and (entry.found or entry.more)) for entry in self._entries.values()
+        )

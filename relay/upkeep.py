@@ -1,4 +1,4 @@
-"""What the probe does once a minute: it looks for the table of parked signals, and forgets signals that are gone.
+"""What the probe does once a minute: it looks for the tables of Signalbus, and forgets signals that are gone.
 
 And, before the first look, whether the tables can serve at all.
 """
@@ -9,17 +9,19 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from sqlalchemy import Table
 from sqlalchemy.engine import Engine
 
 from signalbus_core import SignalSpec, parked_table_of, parked_table_problem, question, table_problem, transaction
 
 from .announce import Announcer
 from .asking import PROBE_LIMITS, Asking
+from .paused_models import PausedModels
 from .shelf import Shelves
 
 logger = logging.getLogger("signalbus.relay")
 
-#: So often it is looked whether the table of parked signals is there, and signals that are gone are forgotten.
+#: So often it is looked whether the tables of Signalbus are there, and signals that are gone are forgotten.
 TIDY_EVERY_SECONDS = 60.0
 
 
@@ -38,12 +40,14 @@ class Upkeep:
         self,
         specs: Mapping[str | None, Sequence[SignalSpec]],
         shelves: Shelves,
+        paused: PausedModels,
         asking: Asking,
         announcer: Announcer,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._specs = specs
         self._shelves = shelves
+        self._paused = paused
         self._asking = asking
         self._announcer = announcer
         self._clock = clock
@@ -69,16 +73,21 @@ class Upkeep:
         return self._has_parked_table[bind_key]
 
     def look_again(self, bind_key: str | None) -> None:
-        """Look for the table of parked signals in the next look already: perhaps it is what is gone."""
+        """Look for the tables of Signalbus in the next look already: perhaps one of them is what is gone."""
         self._looked.pop(bind_key, None)
 
-    def look_for_parked_table(self, bind_key: str | None, engine: Engine) -> None:
+    def look_for_tables(self, bind_key: str | None, engine: Engine) -> None:
         if not self._is_time(self._looked, bind_key):
             return
-        table = parked_table_of(self._specs[bind_key][0])
+        spec = self._specs[bind_key][0]
+        table = parked_table_of(spec)
         with question(engine, PROBE_LIMITS) as connection:
             problem = parked_table_problem(connection, table)
+            self._paused.look_for_table(connection, spec)
         self._looked[bind_key] = self._clock()
+        self._note_parked_table(bind_key, table, problem)
+
+    def _note_parked_table(self, bind_key: str | None, table: Table, problem: str | None) -> None:
         self._shelves.use_table(bind_key, problem is None)
         if self._has_parked_table.get(bind_key, True) != (problem is None):
             if problem is None:

@@ -6,6 +6,9 @@ transaction has ended. The look that comes after that sees what they committed. 
 
 Two sessions, because one that waits for a lock hears no bell. The one that listens also holds the doorkeeper locks: it
 is idle, so the server ends it at once when the relay is gone, and another relay takes over.
+
+The sleep lock of a table whose model is paused is let go: its producers, who have nothing to wake, are silent. When the
+model is resumed the doorkeeper falls asleep anew, with that lock too.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 
 from psycopg2.errors import LockNotAvailable
 
@@ -59,6 +63,7 @@ class Vigil:
     :param open_hand: opens the session that waits for locks.
     :param oids: the OIDs of the tables.
     :param on_elected: called with the OIDs whose bells this relay answers from now on.
+    :param find_paused: tells the OIDs of the tables whose models are paused, as the last look saw it.
     """
 
     def __init__(
@@ -71,6 +76,7 @@ class Vigil:
         waker: Waker,
         stop: threading.Event,
         on_elected: Callable[[Collection[int]], None],
+        find_paused: Callable[[], Collection[int]] = tuple,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.state = State.CANDIDATE
@@ -85,6 +91,7 @@ class Vigil:
         self._waker = waker
         self._stop = stop
         self._on_elected = on_elected
+        self._find_paused = find_paused
         self._clock = clock
         self._look = 0
         self._next_try = clock()
@@ -150,17 +157,25 @@ class Vigil:
         number, calm = self._looks.last()
         if number < self._look:
             return
+        self._let_go(self._locked - self._to_lock())
         self._look = number + 1
         if not calm:
             self._wake(self._look)
         elif self.state is State.AWAKE:
             self._ask_for_locks()
+        elif self._to_lock() - self._locked:
+            # A model was resumed: what its producers wrote silently until now is seen by a look after the locks.
+            self._stay_awake(self._looks.ask())
         else:
             self._sleep()
 
+    def _to_lock(self) -> set[int]:
+        """The tables whose producers must ring while it sleeps."""
+        return self._kept.difference(self._find_paused())
+
     def _ask_for_locks(self) -> None:
         self.state = State.QUEUEING
-        self._hand_session.send(_for_each(self._kept - self._locked, "pg_advisory_lock", doorbell.SLEEP_LOCK))
+        self._hand_session.send(_for_each(self._to_lock() - self._locked, "pg_advisory_lock", doorbell.SLEEP_LOCK))
 
     def _queue(self) -> None:
         try:
@@ -173,7 +188,7 @@ class Vigil:
             self._stay_awake(self._looks.ask())
             return
         self._locked |= {oid for oid, _ in self._hand_session.rows()}
-        if self._locked != self._kept:
+        if self._to_lock() - self._locked:
             self._ask_for_locks()
             return
         self.state = State.LOOKING
@@ -202,10 +217,13 @@ class Vigil:
 
     def _wake(self, look: int) -> None:
         """Have producers be silent, and wait for a look that finds all quiet, from ``look`` on."""
-        if self._locked:
-            self._run(self._hand_session, _for_each(self._locked, "pg_advisory_unlock", doorbell.SLEEP_LOCK))
-            self._locked.clear()
+        self._let_go(self._locked)
         self._stay_awake(look)
+
+    def _let_go(self, oids: AbstractSet[int]) -> None:
+        if oids:
+            self._run(self._hand_session, _for_each(oids, "pg_advisory_unlock", doorbell.SLEEP_LOCK))
+            self._locked = self._locked - oids
 
     def _stay_awake(self, look: int) -> None:
         self.state = State.AWAKE

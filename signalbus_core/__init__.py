@@ -7,7 +7,7 @@ sender for RabbitMQ.
 
 from __future__ import annotations
 
-from . import doorbell, parked
+from . import doorbell, parked, paused
 from .atomic import AtomicProceduresMixin
 from .autovacuum import autovacuum_problem, autovacuum_sql
 from .burst import send_burst
@@ -32,6 +32,8 @@ from .keys import Key
 from .outcome import Outcome, OutcomeKind
 from .parked import Failure, LeaveOut
 from .parked_table import SetAside, parked_table_of, parked_table_problem, parked_table_sql
+from .paused_table import Pause, paused_table_of, paused_table_problem, paused_table_sql
+from .privileges import table_privileges
 from .question import question
 from .result import BurstResult, FailedSignal
 from .sizing import BurstSize
@@ -77,6 +79,12 @@ __all__ = [
     "parked_table_of",
     "parked_table_problem",
     "parked_table_sql",
+    # For relays: models that are paused
+    "Pause",
+    "paused",
+    "paused_table_of",
+    "paused_table_problem",
+    "paused_table_sql",
     # Waking relays
     "Doorbell",
     "doorbell",
@@ -97,5 +105,6 @@ __all__ = [
     "measure",
     "question",
     "transaction",
+    "table_privileges",
     "table_problem",
 ]

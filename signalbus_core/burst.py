@@ -27,6 +27,7 @@ from .parked import forget
 from .result import BurstResult, FailedSignal
 from .statements import EVERYTHING, BurstLimits, Choice, Writer
 from .trouble import error_text, sender_failure
+from .written_at import moments
 
 logger = logging.getLogger("signalbus")
 
@@ -106,6 +107,7 @@ def send_burst(
             keys=locked_signals.keys,
             error=report.error,
             reason=_reason(report.error, signals),
+            written_at=moments(report.delivered, spec.written_at),
             lock_seconds=locked - started,
             send_seconds=answered - locked,
             commit_seconds=clock() - answered,

@@ -22,7 +22,9 @@ from .contract import SignalSpec, is_signal_model, resolve, unique_names
 from .errors import SignalModelError, TransactionStateError
 from .keys import Key
 from .parked import LeaveOut
-from .parked_table import parked_table, parked_table_of, parked_table_privileges
+from .parked_table import parked_table, parked_table_of
+from .paused_table import paused_table
+from .privileges import table_privileges
 from .result import BurstResult
 from .session_state import has_open_changes, in_atomic_block
 from .sizing import BurstSize
@@ -52,7 +54,9 @@ class SignalBus:
         self.db = db
 
     def prepare_tables(self) -> None:
-        """Have the table ``signalbus_parked`` made, by ``create_all()`` and migrations, beside all signal models.
+        """Have the tables ``signalbus_parked`` and ``signalbus_paused`` made, by ``create_all()`` and migrations.
+
+        They are made beside all signal models.
 
         The doorbells of the models are made by ``create_all()`` as well, together with their tables.
         """
@@ -62,6 +66,7 @@ class SignalBus:
             table = mapper.local_table
             if callable(getattr(model, "send_signalbus_message", None)) and isinstance(table, Table):
                 parked_table(table.metadata)
+                paused_table(table.metadata)
                 doorbell.create_with_table(model, table)
 
     def __repr__(self) -> str:
@@ -95,6 +100,7 @@ class SignalBus:
         - Only committed signals are sent, in bursts, each in a transaction of its own.
         - Signals that another process is sending at the moment are left to it.
         - Signals that wait for their next try are tried at once; those that are parked are left alone.
+        - Signals of a paused model are sent: a pause is for relays.
         - After a failure it goes on with the other models, and raises the first error at the end. What was sent until
           then stays sent.
 
@@ -210,7 +216,7 @@ def _look_at_tables(session: Session, spec: SignalSpec) -> Choice:
     """Make sure that the model's table can serve, and find out whether signals may be parked, and forgotten."""
     connection = statements.begin(session, spec, BurstLimits())
     problem = inspection.table_problem(connection, spec)
-    granted = parked_table_privileges(connection, parked_table_of(spec)) or frozenset()
+    granted = table_privileges(connection, parked_table_of(spec)) or frozenset()
     session.rollback()
     if problem is not None:
         raise SignalModelError(problem)

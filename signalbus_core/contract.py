@@ -20,6 +20,7 @@ from sqlalchemy.orm import Mapper
 from .errors import PartialDeliveryError, PublishError, SignalModelError
 from .outcome import Outcome, OutcomeKind, worst
 from .trouble import sender_failure
+from .written_at import written_at_attribute
 
 #: How many signals make a burst when the model does not say. One is always safe, and slow.
 DEFAULT_BURST_COUNT = 1
@@ -43,6 +44,7 @@ class SignalSpec:
     :param model: the mapped class.
     :param name: the class name; qualified with the module where two signal models share a class name.
     :param burst_count: signals that are locked, sent and deleted in one transaction.
+    :param written_at: the attribute that holds when a signal was written; None when the model has none.
     :param bind_key: the key in ``SQLALCHEMY_BINDS`` of the database that the table lives in, None for the default.
     """
 
@@ -52,6 +54,7 @@ class SignalSpec:
     bind_key: str | None
     send_one: Callable[[Any], object]
     send_many: Callable[[list[Any]], object] | None
+    written_at: str | None = None
 
     @property
     def mapper(self) -> Mapper[Any]:
@@ -146,6 +149,7 @@ def resolve(model: type[Any], name: str | None = None) -> SignalSpec:
         bind_key=table.metadata.info.get("bind_key"),
         send_one=_one_sender(model),
         send_many=send_many,
+        written_at=written_at_attribute(mapper, name),
     )
 
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
 
-from sqlalchemy import func, literal, select, text
+from sqlalchemy import func, literal, null, select, text
 from sqlalchemy import inspect as sqlalchemy_inspect
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.sql import ColumnElement
 
 from .contract import SignalSpec
 from .parked import LeaveOut, count_columns, is_due
+from .paused import pause_column
 from .statements import EVERYTHING, Choice, pending
 
 
@@ -23,11 +24,13 @@ class Work:
 
     :param pending: there are signals to send.
     :param due: there are signals that were set aside and whose next try has come.
+    :param paused: why the model is paused, empty when nobody said why; None when it is not paused.
     """
 
     spec: SignalSpec
     pending: bool
     due: bool
+    paused: str | None = None
 
 
 @dataclass(frozen=True)
@@ -46,14 +49,21 @@ class Measurement:
     parked: int = 0
 
 
-def find_work(connection: Connection, specs: Sequence[SignalSpec], choices: Mapping[str, Choice]) -> list[Work]:
+def find_work(
+    connection: Connection,
+    specs: Sequence[SignalSpec],
+    choices: Mapping[str, Choice],
+    *,
+    has_paused_table: bool = False,
+) -> list[Work]:
     """Tell by one statement what there is to do for each of the models.
 
     :param specs: models of one database.
     :param choices: for names of models, which signals count.
+    :param has_paused_table: whether the table of paused models is there to be read.
     """
     dialect = connection.dialect
-    answers = _ask(connection, [_work_columns(spec, dialect, choices) for spec in specs])
+    answers = _ask(connection, [_work_columns(spec, dialect, choices, has_paused_table) for spec in specs])
     return [_work(spec, answer) for spec, answer in zip(specs, answers, strict=True)]
 
 
@@ -77,29 +87,37 @@ def find_work_and_measure(
     most: int,
     *,
     has_parked_table: bool = False,
+    has_paused_table: bool = False,
 ) -> list[tuple[Work, Measurement]]:
     """Both of the above by one statement."""
     dialect = connection.dialect
     columns = [
-        _work_columns(spec, dialect, choices) + _measuring_columns(spec, most, has_parked_table) for spec in specs
+        _work_columns(spec, dialect, choices, has_paused_table) + _measuring_columns(spec, most, has_parked_table)
+        for spec in specs
     ]
     answers = zip(specs, _ask(connection, columns), strict=True)
     return [(_work(spec, answer[:_WORK]), Measurement(*answer[_WORK:])) for spec, answer in answers]
 
 
 #: So many columns tell what there is to do.
-_WORK = 2
+_WORK = 3
 
 
-def _work_columns(spec: SignalSpec, dialect: Dialect, choices: Mapping[str, Choice]) -> list[ColumnElement[Any]]:
+def _work_columns(
+    spec: SignalSpec, dialect: Dialect, choices: Mapping[str, Choice], has_paused_table: bool
+) -> list[ColumnElement[Any]]:
     choice = choices.get(spec.name, EVERYTHING)
     found = pending(spec, dialect, choice, select(literal(1)).select_from(spec.model)).exists()
-    return [found, literal(False) if choice.leave_out is LeaveOut.NOTHING else is_due(spec)]
+    return [
+        found,
+        literal(False) if choice.leave_out is LeaveOut.NOTHING else is_due(spec),
+        pause_column(spec) if has_paused_table else null(),
+    ]
 
 
 def _work(spec: SignalSpec, answer: Sequence[Any]) -> Work:
-    is_pending, is_due = answer
-    return Work(spec, bool(is_pending), bool(is_due))
+    is_pending, is_due, paused = answer
+    return Work(spec, bool(is_pending), bool(is_due), paused)
 
 
 def _measuring_columns(spec: SignalSpec, most: int, has_parked_table: bool) -> list[ColumnElement[Any]]:

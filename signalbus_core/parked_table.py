@@ -8,12 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Column, DateTime, Integer, MetaData, Table, Text, text
+from sqlalchemy import Column, DateTime, Integer, MetaData, Table, Text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection
 from sqlalchemy.schema import CreateTable, SetTableComment
 
 from .contract import SignalSpec
+from .privileges import privileges_problem
 
 TABLE_NAME = "signalbus_parked"
 
@@ -85,26 +86,6 @@ def parked_table_of(spec: SignalSpec) -> Table:
     return parked_table(spec.table.metadata)
 
 
-def parked_table_privileges(connection: Connection, table: Table) -> frozenset[str] | None:
-    """Which of SELECT, INSERT, UPDATE and DELETE this login has on the table; None when there is no table."""
-    if connection.dialect.name != "postgresql":
-        return None
-    name = connection.dialect.identifier_preparer.format_table(table)
-    row = connection.execute(_PRIVILEGES, {"name": name}).one_or_none()
-    return None if row is None else frozenset(word for word, granted in row._mapping.items() if granted)
-
-
 def parked_table_problem(connection: Connection, table: Table) -> str | None:
     """Why a relay cannot use the table: it is missing, or closed to this login. None when it can."""
-    granted = parked_table_privileges(connection, table)
-    if granted is None:
-        return "does not exist"
-    missing = [word for word in ("SELECT", "INSERT", "UPDATE", "DELETE") if word not in granted]
-    return f"is closed to this login, which lacks {', '.join(missing)}" if missing else None
-
-
-_PRIVILEGES = text(
-    "SELECT has_table_privilege(oid, 'SELECT') AS \"SELECT\", has_table_privilege(oid, 'INSERT') AS \"INSERT\","
-    " has_table_privilege(oid, 'UPDATE') AS \"UPDATE\", has_table_privilege(oid, 'DELETE') AS \"DELETE\""
-    " FROM (SELECT to_regclass(:name)::oid AS oid) AS found WHERE oid IS NOT NULL"
-)
+    return privileges_problem(connection, table, ("SELECT", "INSERT", "UPDATE", "DELETE"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from .errors import PublishError
 from .keys import Key
@@ -33,6 +34,7 @@ class BurstResult:
       failed were not tried, or nothing is known about them.
     :param error: what the send method raised, None when it returned.
     :param reason: the same in one line for people, without the signals' own values; empty when it returned.
+    :param written_at: when the signals that were sent had been written, as far as the model has the time.
     :param lock_seconds: from the start until the signals were locked and loaded.
     :param send_seconds: spent in the send method.
     :param commit_seconds: from there to the commit's answer.
@@ -44,6 +46,7 @@ class BurstResult:
     keys: tuple[Key, ...] = ()
     error: BaseException | None = None
     reason: str = ""
+    written_at: tuple[datetime, ...] = ()
     lock_seconds: float = 0.0
     send_seconds: float = 0.0
     commit_seconds: float = 0.0

@@ -17,7 +17,6 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from types import FrameType
 
-import pika
 import sqlalchemy as sa
 
 from relay.drill.consumer import Consumer
@@ -25,8 +24,9 @@ from tests.support.guardian import guardian
 from tests.support.servers import acquire_postgres, acquire_rabbitmq
 
 from .ledger import Ledger, Report
-from .parts import QUEUE, Customers, Relay, order_consumer, shop_environment
-from .shop import EXCHANGE, ROUTING_KEY, create_app, db
+from .opening import open_shop
+from .parts import Customers, Relay, order_consumer, shop_environment
+from .shop import create_app
 
 #: Without any progress for so many seconds, what is missing counts as lost.
 PATIENCE_SECONDS = 60.0
@@ -77,7 +77,7 @@ def run(stack: ExitStack, orders: int, relay_count: int) -> Report:
     rabbitmq = stack.enter_context(acquire_rabbitmq())
     database_url = postgres.create_database()
     environ = shop_environment(database_url, rabbitmq.url)
-    open_shop(environ, rabbitmq.url)
+    open_shop(create_app(environ))
 
     ledger = Ledger()
     say(f"Starting {relay_count} relays, and customers who place {orders:,} orders ...")
@@ -107,21 +107,6 @@ def wait_for(relays: list[Relay]) -> None:
         if ended or time.monotonic() >= deadline:
             raise DemoError(f"Relay {(ended or relays)[0].number} did not start:\n{(ended or relays)[0].log_tail()}")
         ticks.wait(0.1)
-
-
-def open_shop(environ: dict[str, str], amqp_url: str) -> None:
-    """Create the tables, and the exchange with the queue that the consumer reads."""
-    connection = pika.BlockingConnection(pika.URLParameters(amqp_url))
-    try:
-        channel = connection.channel()
-        channel.exchange_declare(EXCHANGE, exchange_type="topic", durable=True)
-        channel.queue_declare(QUEUE, durable=True)
-        channel.queue_bind(QUEUE, EXCHANGE, ROUTING_KEY)
-    finally:
-        connection.close()
-    with create_app(environ).app_context():
-        db.create_all()
-        db.engine.dispose()
 
 
 def watch(

@@ -20,11 +20,10 @@ from relay.drill.relays import RelayProcess
 from tests.support.guardian import guardian
 
 from .ledger import Ledger
+from .opening import QUEUE
 
 #: A process that does not end by itself within so many seconds is killed.
 ENDING_SECONDS = 40.0
-
-QUEUE = "demo"
 
 
 class Relay(RelayProcess):

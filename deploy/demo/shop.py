@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from flask import Flask, jsonify, request
@@ -72,11 +73,17 @@ def place_order(item: str, quantity: int, *, in_stock: bool = True) -> int:
     return order.id
 
 
+def setting(environ: Mapping[str, str], name: str) -> str:
+    """A setting of the environment, or of the file that the name with ``_FILE`` leads to."""
+    path = environ.get(f"{name}_FILE")
+    return Path(path).read_text().strip() if path else environ[name]
+
+
 def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
     """Build the shop; its settings come from the environment."""
     app = Flask(__name__)
-    app.config["SQLALCHEMY_DATABASE_URI"] = environ["SHOP_DATABASE_URL"]
-    app.config["SIGNALBUS_RABBITMQ_URL"] = environ["SHOP_RABBITMQ_URL"]
+    app.config["SQLALCHEMY_DATABASE_URI"] = setting(environ, "SHOP_DATABASE_URL")
+    app.config["SIGNALBUS_RABBITMQ_URL"] = setting(environ, "SHOP_RABBITMQ_URL")
     db.init_app(app)
 
     @app.post("/orders")

@@ -18,10 +18,11 @@ from .doorbell import check_doorbells
 from .finding import Finding, found
 from .pooler import check_pooler, statement_mode, takes_no_transactions
 from .session import check_session
+from .signals import check_signals
 from .tables import check_tables
 
 #: In this order, the areas that ask a database.
-DATABASE_AREAS = ("versions", "tables", "session", "bloat", "doorbell")
+DATABASE_AREAS = ("versions", "tables", "signals", "session", "bloat", "doorbell")
 
 LIMITS = BurstLimits(statement_timeout_seconds=5.0, lock_timeout_seconds=1.0, idle_timeout_seconds=10.0)
 
@@ -62,6 +63,7 @@ class DatabaseChecks:
         return {
             "versions": self._check_version,
             "tables": lambda connection: check_tables(connection, self._specs),
+            "signals": lambda connection: check_signals(connection, self._specs),
             "session": self._check_session,
             "bloat": lambda connection: check_bloat(connection, self._specs),
             "doorbell": self._check_doorbells,

@@ -11,7 +11,7 @@ from typing import Literal
 Level = Literal["error", "warning", "ok"]
 
 #: In the order in which they are shown.
-AREAS = ("config", "models", "versions", "tables", "session", "bloat", "doorbell", "broker")
+AREAS = ("config", "models", "versions", "tables", "signals", "session", "bloat", "doorbell", "broker")
 
 #: These need no server.
 OFFLINE_AREAS = ("config", "models")
@@ -65,6 +65,11 @@ KINDS: dict[str, Kind] = {
     "privilege-missing": Kind("tables", "error", "the login lacks SELECT, DELETE or UPDATE on a table"),
     "index-order": Kind("tables", "warning", "no index has the order in which signals are read"),
     "parked-table": Kind("tables", "warning", "the table of parked signals is missing or closed"),
+    "paused-table": Kind("tables", "warning", "the table of paused models is missing or closed"),
+    "model-paused": Kind("signals", "warning", "a model is paused"),
+    "backlog-high": Kind("signals", "warning", "10,000 signals of a model or more are pending"),
+    "signals-parked": Kind("signals", "warning", "signals of a model are parked"),
+    "signals-waiting": Kind("signals", "warning", "signals of a model failed, and wait for their next try"),
     "database-unreachable": Kind("session", "error", "the database does not answer"),
     "isolation-autocommit": Kind("session", "error", "the application's engine has no transactions"),
     "isolation-overridden": Kind("session", "ok", "the default isolation level is another than that of bursts"),
@@ -96,6 +101,7 @@ KINDS: dict[str, Kind] = {
     "area-unreachable": Kind("", "error", "an area could not be looked at, because its server does not answer"),
     "area-timeout": Kind("", "error", "an area could not be looked at in time"),
     "area-failed": Kind("", "error", "an area could not be looked at"),
+    "area-skipped": Kind("", "ok", "there is nothing in an area that could be looked at"),
     "area-fine": Kind("", "ok", "nothing is wrong in an area"),
 }
 

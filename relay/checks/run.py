@@ -21,7 +21,7 @@ from .configuration import check_configuration
 from .connecting import hurry
 from .database import DATABASE_AREAS, DatabaseChecks
 from .deadline import Task, look_side_by_side
-from .finding import AREAS, Finding, found
+from .finding import AREAS, OFFLINE_AREAS, Finding, found
 from .models import check_models, choose, resolve_models
 
 #: What a server is given to answer everything.
@@ -41,27 +41,40 @@ class Subject:
     send_probe: bool = False
 
 
-def find_problems(subject: Subject, areas: Sequence[str]) -> list[Finding]:
-    """Look at the areas, and tell what was found; of an area where nothing is wrong, that."""
+def find_problems(subject: Subject, areas: Sequence[str], known: Sequence[Finding] = ()) -> list[Finding]:
+    """Look at the areas, and tell what was found; of an area where nothing is wrong, that.
+
+    :param known: what was found before, while the application was loaded.
+    """
     with subject.app.app_context():
         engines: Mapping[str | None, Engine] = dict(subject.bus.db.engines)
         models = subject.bus.get_signal_models()
         specs, findings = resolve_models(subject.bus, models)
-    findings += [*check_configuration(subject.app, engines, subject.config.workers), *check_models(models)]
+    findings += [*known, *check_configuration(subject.app, engines, subject.config.workers), *check_models(models)]
     wanted, unknown = choose(specs, models, subject.config.signals)
     findings += unknown
     if "versions" in areas:
         findings += _local_versions()
     for engine in engines.values():
         hurry(engine)
-    findings += look_side_by_side(list(_tasks(subject, areas, wanted, engines)), DEADLINE_SECONDS)
+    tasks = list(_tasks(subject, areas, wanted, engines))
+    findings += look_side_by_side(tasks, DEADLINE_SECONDS)
+    findings += _skipped(areas, tasks, findings)
     return _in_order([finding for finding in findings if finding.area in areas], areas)
 
 
 def _in_order(findings: Sequence[Finding], areas: Sequence[str]) -> list[Finding]:
-    troubled = {finding.area for finding in findings if finding.level != "ok"}
-    fine = [found("area-fine", area, "nothing is wrong", area=area) for area in areas if area not in troubled]
+    told = {finding.area for finding in findings if finding.level != "ok" or finding.code == "area-skipped"}
+    fine = [found("area-fine", area, "nothing is wrong", area=area) for area in areas if area not in told]
     return sorted([*findings, *fine], key=lambda finding: AREAS.index(finding.area))
+
+
+def _skipped(areas: Sequence[str], tasks: Sequence[Task], findings: Sequence[Finding]) -> Iterator[Finding]:
+    looked_at = {*OFFLINE_AREAS, "versions"}.union(*(task.areas for task in tasks), (one.area for one in findings))
+    for area in areas:
+        if area not in looked_at:
+            what = "the application has no Publisher" if area == "broker" else "no model is in a PostgreSQL database"
+            yield found("area-skipped", area, what, area=area)
 
 
 def _local_versions() -> Iterator[Finding]:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from sqlalchemy import text
+from sqlalchemy import Table, text
 from sqlalchemy.engine import Connection
 
-from signalbus_core import SignalSpec, parked_table_of, parked_table_problem, table_problem
+from signalbus_core import (
+    SignalSpec,
+    parked_table_of,
+    parked_table_problem,
+    paused_table_of,
+    paused_table_problem,
+    table_problem,
+)
 
 from .finding import Finding, found, told
 
@@ -66,9 +73,16 @@ def check_table(connection: Connection, spec: SignalSpec) -> Iterator[Finding]:
 def check_tables(connection: Connection, specs: Sequence[SignalSpec]) -> Iterator[Finding]:
     for spec in specs:
         yield from check_table(connection, spec)
-    tables = {table.fullname: table for table in map(parked_table_of, specs)}
-    for name, table in tables.items():
-        problem = parked_table_problem(connection, table)
+    yield from check_own_table(connection, "parked", {parked_table_of(spec) for spec in specs}, parked_table_problem)
+    yield from check_own_table(connection, "paused", {paused_table_of(spec) for spec in specs}, paused_table_problem)
+
+
+def check_own_table(
+    connection: Connection, name: str, tables: Iterable[Table], problem_of: Callable[[Connection, Table], str | None]
+) -> Iterator[Finding]:
+    """A table of ours, in whichever schemas the application has it."""
+    for table in sorted(tables, key=lambda table: table.fullname):
+        problem = problem_of(connection, table)
         if problem is not None:
-            remedy = "Create it by a migration (`signalbus-relay ddl parked` prints it), or grant what is missing."
-            yield found("parked-table", name, f"the table {problem}", remedy)
+            remedy = f"Create it (`signalbus-relay ddl {name}` prints it), or grant the relay's login what it lacks."
+            yield found(f"{name}-table", table.fullname, f"the table {problem}", remedy)

@@ -71,8 +71,8 @@ def _look(
         loaded = find_bus(app, config.imports)
     except (LoadingError, SignalBusError) as error:
         return [told("app-without-models", f"--app {config.app}", str(error))]
-    broken = [finding for finding in _find_broker(loaded, config.amqp_url, environ) if {"config", "broker"} & {*areas}]
-    return broken + find_problems(Subject(app, loaded.bus, config, send_probe), areas)
+    known = _find_broker(loaded, config.amqp_url, environ)
+    return find_problems(Subject(app, loaded.bus, config, send_probe), areas, known)
 
 
 def _find_broker(loaded: LoadedApp, amqp_url: str | None, environ: Mapping[str, str]) -> list[Finding]:
@@ -80,7 +80,10 @@ def _find_broker(loaded: LoadedApp, amqp_url: str | None, environ: Mapping[str, 
         find_broker(loaded, choose_broker_url(loaded.app, amqp_url, environ))
     except SignalBusError as error:
         remedy = "Set SIGNALBUS_RABBITMQ_URL, or --amqp-url, to amqp://user:password@host:5672/vhost."
-        return [found("broker-url", "SIGNALBUS_RABBITMQ_URL", _said(error), remedy)]
+        return [
+            found("broker-url", "SIGNALBUS_RABBITMQ_URL", _said(error), remedy),
+            found("area-unreachable", "broker", "its URL is not known", remedy, area="broker"),
+        ]
     return []
 
 

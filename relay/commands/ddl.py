@@ -14,6 +14,7 @@ from signalbus_core import (
     doorbell_sql,
     parked_table_of,
     parked_table_sql,
+    paused_table_sql,
 )
 
 from ..options import fail, with_application
@@ -29,6 +30,12 @@ def ddl() -> None:
 def ddl_parked() -> None:
     """The table of signals that are set aside. db.create_all() and Alembic's autogenerate know it too."""
     click.echo(parked_table_sql())
+
+
+@ddl.command("paused", epilog="Example: signalbus-relay ddl paused")
+def ddl_paused() -> None:
+    """The table of models that are paused. db.create_all() and Alembic's autogenerate know it too."""
+    click.echo(paused_table_sql())
 
 
 @ddl.command("doorbell", epilog="Example: signalbus-relay ddl doorbell --app shop:create_app > doorbell.sql")

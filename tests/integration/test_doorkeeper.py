@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import Any
 
 import psycopg2
@@ -69,7 +69,13 @@ class Outbox:
 class Watch:
     """A doorkeeper with a probe's thread that looks only when it is asked to: there is no poll that could help."""
 
-    def __init__(self, outbox: Outbox, specs: list[SignalSpec] | None = None, engine: sa.Engine | None = None) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        specs: list[SignalSpec] | None = None,
+        engine: sa.Engine | None = None,
+        paused: Container[str] = (),
+    ) -> None:
         self.outbox = outbox
         self.stop = threading.Event()
         self.looks = Looks()
@@ -86,6 +92,7 @@ class Watch:
             self.health,
             Announcer(logging.getLogger("signalbus.relay")),
             self.stop,
+            paused,
         )
         self._threads = [
             threading.Thread(target=self.doorkeeper.run, daemon=True),
@@ -238,6 +245,57 @@ def test_a_long_transaction_delays_nobody_elses_signals_and_its_own_come_when_it
             slow.connection.commit()
             eventually(heard(watch, 1), FOUND_WITHIN_SECONDS)
             eventually(lambda: watch.is_asleep(2), 20)
+
+
+def test_producers_of_a_paused_model_are_silent_and_those_of_a_resumed_one_ring(outbox: Outbox) -> None:
+    paused: set[str] = set()
+    with Watch(outbox, paused=paused) as watch:
+        eventually(lambda: watch.is_asleep(2), 20)
+        paused.add("First")
+        watch.looks.ask()
+        eventually(lambda: watch.is_asleep(1), 20, "the sleep lock of the other table is kept")
+        vigil = watch.doorkeeper.vigil
+        assert vigil is not None
+        rings, looks = vigil.rings, watch.number_of_looks
+        for number in range(1, 21):
+            outbox.execute(f"INSERT INTO first VALUES ({number})")
+        assert watch.number_of_looks == looks
+        outbox.execute("INSERT INTO second VALUES (21)")
+        eventually(heard(watch, 21), FOUND_WITHIN_SECONDS)
+        # Bells arrive in the order of the commits.
+        assert vigil.rings == rings + 1
+
+        eventually(lambda: watch.is_asleep(1), 20)
+        paused.clear()
+        watch.looks.ask()
+        eventually(lambda: watch.is_asleep(2), 20)
+        outbox.execute("INSERT INTO first VALUES (22)")
+        eventually(heard(watch, 22), FOUND_WITHIN_SECONDS)
+
+
+def test_pausing_and_resuming_while_writers_race_loses_no_wake_up(outbox: Outbox) -> None:
+    stop = threading.Event()
+    paused: set[str] = set()
+    writers = [Writer(url_of(outbox), number, stop) for number in (1, 2)]
+    with Watch(outbox, paused=paused) as watch:
+        eventually(lambda: watch.is_asleep(2), 20)
+        for writer in writers:
+            writer.start()
+        for number in range(41):
+            (paused.discard if number % 2 else paused.add)("First")
+            # As the look that sees it does.
+            watch.looks.ask()
+            stop.wait(0.05)
+        paused.clear()
+        watch.looks.ask()
+        stop.wait(0.5)
+        stop.set()
+        for writer in writers:
+            writer.join(20)
+        assert [writer.error for writer in writers] == [None] * 2
+        committed = {number for writer in writers for number in writer.committed}
+        eventually(lambda: committed <= watch.seen, FOUND_WITHIN_SECONDS, "every committed signal is found")
+        eventually(lambda: watch.is_asleep(2), 20)
 
 
 # Who answers

@@ -126,7 +126,7 @@ def test_the_table_is_part_of_the_metadata_beside_signal_models_and_nowhere_else
         def send_signalbus_message(self) -> None: ...
 
     tables = {bind: sorted(metadata.tables) for bind, metadata in db.metadatas.items()}
-    assert tables == {None: ["plain"], "other": ["signal", "signalbus_parked"], "third": []}
+    assert tables == {None: ["plain"], "other": ["signal", "signalbus_parked", "signalbus_paused"], "third": []}
     assert parked_table_of(db.signalbus.specs()[0]) is db.metadatas["other"].tables["signalbus_parked"]
 
 

@@ -17,6 +17,7 @@ from relay.dispatch import Dispatcher
 from relay.health import Health
 from relay.metrics import Metrics
 from relay.parking import ParkingRules
+from relay.paused_models import PausedModels
 from relay.probe import MEASURE_EVERY_SECONDS, TIDY_EVERY_SECONDS, Probe, TableError
 from relay.progress import ModelProgress
 from relay.schedule import Schedule
@@ -61,10 +62,12 @@ class Watched:
         announcer = Announcer(logging.getLogger("test.probe"), self.clock)
         rules = ParkingRules(uniform=lambda _low, high: high)
         self.shelves = Shelves(specs, {None: self.engine}, rules, BurstLimits(), self.clock)
+        self.paused = PausedModels(self.dispatcher, self.metrics)
         self.probe = Probe(
             {None: self.engine},
             self.progress,
             self.shelves,
+            self.paused,
             self.dispatcher,
             self.metrics,
             self.health,

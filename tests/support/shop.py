@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -10,7 +12,7 @@ from urllib.parse import urlsplit
 import sqlalchemy as sa
 
 from .broker import Broker
-from .processes import RelayProcess
+from .processes import COMMAND, RelayProcess
 from .proxy import FaultProxy
 from .waiting import eventually
 
@@ -124,6 +126,19 @@ class Shop:
             environ=self.environ | environ,
         )
         return self._stack.enter_context(relay)
+
+    def command(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        """Run a command about the application to its end."""
+        return subprocess.run(
+            [COMMAND, *arguments, "--app", "shop:create_app"],
+            env=os.environ | self.environ | environ,
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
 
     def received(self) -> list[int]:
         """The bodies in the queue; they are taken out of it."""

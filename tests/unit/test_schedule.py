@@ -110,3 +110,42 @@ def test_a_worker_that_is_busy_for_long_does_not_keep_others_from_its_model() ->
     assert schedule.next_time() == 10.0 + SLOW_TURN_SECONDS
     assert schedule.take(now=10.0 + SLOW_TURN_SECONDS - 0.1) is None
     assert schedule.take(now=10.0 + SLOW_TURN_SECONDS) == "A"
+
+
+def test_a_paused_model_gets_no_turn_and_holds_up_no_other() -> None:
+    schedule = Schedule(["a", "b"])
+    schedule.found(["a", "b"])
+    schedule.set_paused({"a"})
+    assert schedule.take(now=0.0) == "b"
+    assert schedule.take(now=0.0) is None
+    schedule.give_back("b", more=False)
+    assert schedule.next_time() is None
+    assert schedule.is_idle
+
+
+def test_a_pause_during_catch_up_lets_the_burst_in_flight_end_and_starts_no_other() -> None:
+    schedule = Schedule(["a"])
+    schedule.found(["a"])
+    assert schedule.take(now=0.0) == "a"
+    schedule.set_paused({"a"})
+    assert not schedule.is_idle
+    schedule.found(["a"])
+    schedule.give_back("a", more=True)
+    assert schedule.take(now=1000.0) is None
+    assert schedule.is_idle
+
+    schedule.set_paused(set())
+
+    assert schedule.take(now=1000.0) == "a"
+
+
+def test_a_model_that_failed_and_was_paused_waits_for_its_time_after_it_was_resumed() -> None:
+    schedule = Schedule(["a"])
+    schedule.found(["a"])
+    schedule.take(now=0.0)
+    schedule.set_paused({"a"})
+    schedule.hold("a", until=10.0)
+    schedule.give_back("a", more=False)
+    schedule.set_paused(set())
+    assert schedule.take(now=9.0) is None
+    assert schedule.take(now=10.0) == "a"

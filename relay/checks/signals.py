@@ -1,0 +1,58 @@
+"""What waits in the tables: a backlog that nobody sends, signals that wait for a person, models that are paused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from sqlalchemy.engine import Connection
+
+from signalbus_core import (
+    Measurement,
+    Pause,
+    SignalSpec,
+    measure,
+    parked_table_of,
+    parked_table_problem,
+    paused,
+    paused_table_of,
+    paused_table_problem,
+    table_problem,
+)
+
+from ..output import time_text
+from .finding import Finding, found
+
+#: Counting stops there, and it is told of. A relay that keeps up has far fewer.
+MOST_PENDING = 10_000
+
+
+def check_signals(
+    connection: Connection, specs: Sequence[SignalSpec], most_pending: int = MOST_PENDING
+) -> Iterator[Finding]:
+    for spec in specs:
+        if table_problem(connection, spec) is None:
+            has_parked_table = parked_table_problem(connection, parked_table_of(spec)) is None
+            [measured] = measure(connection, [spec], most_pending, has_parked_table=has_parked_table)
+            yield from judge_signals(spec.name, measured, most_pending)
+        if paused_table_problem(connection, paused_table_of(spec)) is None:
+            yield from judge_pauses(paused.list_pauses(connection, [spec]))
+
+
+def judge_signals(model: str, measured: Measurement, most_pending: int) -> Iterator[Finding]:
+    if measured.backlog >= most_pending:
+        problem = f"{most_pending} signals or more are pending"
+        yield found("backlog-high", model, problem, "See that a relay runs and sends; if it does, run more of them.")
+    if measured.parked:
+        problem = f"{measured.parked} signals are parked and wait for a person"
+        remedy = f"See why with `signalbus-relay parked list {model}`, then retry or discard them."
+        yield found("signals-parked", model, problem, remedy)
+    if measured.waiting:
+        problem = f"{measured.waiting} signals failed and wait for their next try"
+        yield found("signals-waiting", model, problem, f"See why with `signalbus-relay parked list {model}`.")
+
+
+def judge_pauses(pauses: Iterable[Pause]) -> Iterator[Finding]:
+    for pause in pauses:
+        reason = f" ({pause.reason})" if pause.reason else ""
+        problem = f"it is paused since {time_text(pause.paused_at)}{reason}: no relay sends its signals"
+        yield found("model-paused", pause.model, problem, f"`signalbus-relay resume {pause.model}` ends it.")

@@ -1,0 +1,69 @@
+"""How long signals took from their writing to the proof that the broker has them: a histogram, filled by the burst.
+
+A histogram of the metrics library is told of one value at a time, and locks for each. This one takes a burst's at once.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+NAME = "signalbus_delivery_latency_seconds"
+TEXT = "From the writing of a signal until it was sent and deleted; only of models that have the time of writing."
+
+#: Upper bounds in seconds; an outage of a day still shows.
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0, 86400.0)
+
+
+class Latencies(Collector):
+    """The histogram ``signalbus_delivery_latency_seconds``, by signal model."""
+
+    def __init__(self, buckets: Sequence[float] = BUCKETS) -> None:
+        self._buckets = tuple(buckets)
+        self._lock = threading.Lock()
+        self._counts: dict[str, list[int]] = {}
+        self._sums: dict[str, float] = {}
+
+    def prepare(self, name: str) -> None:
+        """Have a model's series, at zero."""
+        with self._lock:
+            self._counts.setdefault(name, [0] * (len(self._buckets) + 1))
+            self._sums.setdefault(name, 0.0)
+
+    def observe(self, name: str, seconds: Iterable[float]) -> None:
+        """Add the latencies of a burst. One below zero, of clocks that differ, counts as none."""
+        self.prepare(name)
+        values = [max(0.0, value) for value in seconds]
+        places = [bisect_left(self._buckets, value) for value in values]
+        with self._lock:
+            counts = self._counts[name]
+            for place in places:
+                counts[place] += 1
+            self._sums[name] += sum(values)
+
+    def describe(self) -> Iterable[HistogramMetricFamily]:
+        """Without it, registering would collect."""
+        return [HistogramMetricFamily(NAME, TEXT, labels=["signal"])]
+
+    def collect(self) -> Iterable[HistogramMetricFamily]:
+        """For the registry."""
+        family = HistogramMetricFamily(NAME, TEXT, labels=["signal"])
+        with self._lock:
+            copies = [(name, list(counts), self._sums[name]) for name, counts in self._counts.items()]
+        bounds = [*map(_bound, self._buckets), "+Inf"]
+        for name, counts, total in copies:
+            running, cumulative = 0, []
+            for bound, count in zip(bounds, counts, strict=True):
+                running += count
+                cumulative.append((bound, float(running)))
+            family.add_metric([name], cumulative, total)
+        return [family]
+
+
+def _bound(seconds: float) -> str:
+    # As the metrics library writes the bounds of its own histograms.
+    return str(float(seconds))

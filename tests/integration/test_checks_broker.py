@@ -1,0 +1,103 @@
+"""What check finds at a broker, made real: each time one thing is broken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from relay.checks import versions
+from relay.commands.check import as_json
+from tests.support.broker import Broker
+from tests.support.checked import Checked
+from tests.support.rabbitmq import PrivateRabbitMQ
+from tests.support.servers import RabbitMQ
+
+
+@pytest.fixture
+def sending(database_url: str, broker: Broker) -> Callable[..., Checked]:
+    """Gives an application that sends to an exchange, with pending signals of these routing keys."""
+
+    def of(exchange: str, *keys: str) -> Checked:
+        checked = Checked(database_url, broker.url, exchange).create()
+        for key in keys:
+            checked.execute(f"INSERT INTO \"order\" (body) VALUES ('{key}')")
+        return checked
+
+    return of
+
+
+def test_a_route_is_proved_by_a_probe_alone(sending: Callable[..., Checked], broker: Broker) -> None:
+    exchange = broker.exchange()
+    queue = broker.queue(exchange, "wanted")
+    checked = sending(exchange)
+    assert checked.codes("broker") == {"route-unproved", "area-fine"}
+    assert broker.take_all(queue) == []
+    assert checked.codes("broker", send_probe=True) == {"area-fine"}
+    # It has expired, unless the queue was asked at once.
+    assert all(
+        (message.body, message.properties.type) == (b"", "signalbus.check") for message in broker.take_all(queue)
+    )
+    broker.unbind(queue, exchange, "wanted")
+    assert checked.codes("broker", send_probe=True) == {"route-missing"}
+
+
+def test_a_look_reaches_no_queue_even_when_all_messages_are_wanted(
+    sending: Callable[..., Checked], broker: Broker
+) -> None:
+    exchange = broker.exchange("fanout")
+    queue = broker.queue(exchange)
+    assert sending(exchange).codes("broker") == {"route-unproved", "area-fine"}
+    assert broker.count(queue) == 0
+
+
+def test_the_keys_of_pending_signals_are_looked_at(sending: Callable[..., Checked], broker: Broker) -> None:
+    queue = broker.queue()
+    checked = sending("", "no-such-queue")
+    assert checked.codes("broker") == {"queue-missing"}
+    checked.execute(f"UPDATE \"order\" SET body = '{queue}'")
+    assert checked.codes("broker") == {"area-fine"}
+    assert broker.count(queue) == 0
+
+
+def test_missing_and_internal_exchanges_are_told_apart(sending: Callable[..., Checked], broker: Broker) -> None:
+    assert sending("no-such-exchange").codes("broker") == {"exchange-missing"}
+    assert sending(broker.exchange(internal=True)).codes("broker") == {"exchange-refused"}
+
+
+def test_a_pending_signal_without_a_message_is_told_and_its_payload_is_not(sending: Callable[..., Checked]) -> None:
+    findings = sending("", "bad card 4711-0815").find("broker")
+    assert "message-fails" in {finding.code for finding in findings}
+    assert "4711" not in "".join(map(as_json, findings))
+
+
+def test_a_refused_login_and_a_missing_virtual_host_are_told(database_url: str, amqp_url: str) -> None:
+    wrong = amqp_url.replace(":guest@", ":geheim@")
+    assert Checked(database_url, wrong).codes("broker") == {"broker-login"}
+    assert Checked(database_url, amqp_url.rsplit("/", 1)[0] + "/no-such-host").codes("broker") == {"broker-vhost"}
+
+
+def test_tls_where_there_is_none_is_told(database_url: str, amqp_url: str) -> None:
+    findings = Checked(database_url, amqp_url.replace("amqp:", "amqps:")).find("broker")
+    assert [(finding.code, finding.problem) for finding in findings] == [("broker-unreachable", "TLS failed")]
+
+
+def test_an_alarm_in_force_is_told(database_url: str, rabbitmq: RabbitMQ, amqp_url: str) -> None:
+    if not isinstance(rabbitmq, PrivateRabbitMQ):
+        pytest.skip("needs a broker that may be blocked")
+    checked = Checked(database_url, amqp_url, "")
+    rabbitmq.block_publishers()
+    try:
+        assert checked.codes("broker") == {"broker-blocked"}
+    finally:
+        rabbitmq.unblock_publishers()
+    assert "broker-blocked" not in checked.codes("broker")
+
+
+def test_the_version_of_the_broker_is_judged(database_url: str, amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = Checked(database_url, amqp_url)
+    monkeypatch.setattr(versions, "OLDEST_RABBITMQ", (3, 0))
+    assert "rabbitmq-out-of-support" not in checked.codes("versions")
+    monkeypatch.setattr(versions, "OLDEST_RABBITMQ", (99, 0))
+    [finding] = [finding for finding in checked.find("versions") if finding.code == "rabbitmq-out-of-support"]
+    assert finding.subject.startswith("RabbitMQ ")
