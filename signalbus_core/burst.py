@@ -70,8 +70,9 @@ def send_burst(
     started = clock()
     try:
         reach("begin")
-        connection = statements.begin(session, spec, limits)
-        locked_signals = lock(session, connection, spec, limit or spec.burst_count, choice)
+        said_first = statements.limits_to_say_first(session, spec, limits)
+        connection = statements.begin(session, spec, None if said_first else limits)
+        locked_signals = lock(session, connection, spec, limit or spec.burst_count, choice, said_first)
         if not locked_signals.keys:
             session.rollback()
             return BurstResult(selected=0, lock_seconds=clock() - started)

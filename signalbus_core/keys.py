@@ -52,6 +52,22 @@ def has_key(spec: SignalSpec, dialect: Dialect, keys: Sequence[Key]) -> ColumnEl
     return tuple_(*spec.primary_key).in_(keys)
 
 
+def numbers_of(spec: SignalSpec, dialect: Dialect, keys: Sequence[Key]) -> str | None:
+    """The keys as one text for :func:`has_number`, where each is a number; None where one is not.
+
+    The driver would write each number of a list by itself.
+    """
+    if not _fits_array(spec, dialect) or not all(type(key[0]) is int for key in keys):
+        return None
+    return "{" + ",".join([str(key[0]) for key in keys]) + "}"
+
+
+def has_number(spec: SignalSpec, numbers: ColumnElement[str]) -> ColumnElement[bool]:
+    """The condition that a row of the model has one of these keys, as :func:`numbers_of` writes them."""
+    [column] = spec.primary_key
+    return column == any_(cast(Any, sql_cast(numbers, ARRAY(_wide(column.type)))))
+
+
 def has_other_key(spec: SignalSpec, dialect: Dialect, keys: Sequence[Key]) -> ColumnElement[bool]:
     """The condition that a row of the model has none of these keys."""
     # Not the negation of the above: SQLAlchemy may turn that into "differs from any".
@@ -94,10 +110,6 @@ def _fits_array(spec: SignalSpec, dialect: Dialect) -> bool:
 def _column_and_array(spec: SignalSpec, keys: Sequence[Key]) -> tuple[Column[Any], ColumnElement[Any]]:
     """One parameter whatever the number of keys. The cast keeps the comparison in the family of the column's type."""
     [column] = spec.primary_key
-    if all(type(key[0]) is int for key in keys):
-        # The driver would write each number by itself.
-        numbers = "{" + ",".join([str(key[0]) for key in keys]) + "}"
-        return column, sql_cast(bindparam(None, numbers, type_=Text()), ARRAY(_wide(column.type)))
     bound = ARRAY(column.type if isinstance(column.type, TypeDecorator) else _wide(column.type))
     return column, sql_cast(bindparam(None, [key[0] for key in keys], type_=bound), ARRAY(_wide(column.type)))
 

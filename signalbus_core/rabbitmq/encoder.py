@@ -37,7 +37,7 @@ END = bytes([spec.FRAME_END])
 #: The bytes of a header frame's payload before its properties.
 HEADER_PAYLOAD = HEADER.size - FRAME.size
 
-#: What is kept of exchanges, routing keys and shared properties; they may be made up for each message. More: more memory.
+#: So many routing keys and shared properties are kept; they may be made up for each message. More: more memory.
 MOST_KEPT = 1000
 
 LENGTHS = [bytes([length]) for length in range(256)]
