@@ -16,6 +16,9 @@ from signalbus_core import BurstLimits
 
 from .parking import PARK_AFTER
 
+#: A shorter operator token is refused: it could be guessed.
+SHORTEST_TOKEN = 16
+
 #: In front of an option's name in the environment, and in the application's configuration.
 PREFIX = "SIGNALBUS_RELAY_"
 
@@ -57,6 +60,9 @@ class RelayConfig:
     drain_timeout_seconds: float
     stall_after_seconds: float
     http: HttpAddress | None
+    http_hosts: tuple[str, ...]
+    operator_token: str | None
+    discard_record: str | None
     log_format: str
     log_level: str
     until_empty: bool
@@ -168,6 +174,16 @@ def _http(value: Any) -> HttpAddress | None:
     return HttpAddress(host, int(port))
 
 
+def _token(value: Any) -> str:
+    text = _text(value)
+    if len(text) < SHORTEST_TOKEN or not all("!" <= character <= "~" for character in text):
+        raise _Invalid(
+            f"at least {SHORTEST_TOKEN} letters, digits and signs without spaces are expected; "
+            "`openssl rand -hex 32` prints a good one"
+        )
+    return text
+
+
 #: Everything that can be set, in the order in which ``--help`` shows it.
 OPTIONS: tuple[Option, ...] = (
     Option(
@@ -262,6 +278,32 @@ OPTIONS: tuple[Option, ...] = (
         HttpAddress("127.0.0.1", 9109),
         "Where health and metrics are served; port 0 takes a free one, off serves nothing.",
         "HOST:PORT",
+    ),
+    Option(
+        "http-hosts",
+        "http_hosts",
+        _texts,
+        (),
+        "A name under which the HTTP server is asked, beside localhost and addresses. May be given again.",
+        "NAME",
+        many=True,
+    ),
+    Option(
+        "operator-token",
+        "operator_token",
+        _token,
+        None,
+        "Whoever knows it may retry, discard, pause and resume over HTTP; without it nobody may.",
+        "TOKEN",
+        is_secret=True,
+    ),
+    Option(
+        "discard-record",
+        "discard_record",
+        _text,
+        None,
+        "Signals discarded over HTTP are added to this file; without it they can only be discarded by the command.",
+        "FILE",
     ),
     Option("log-format", "log_format", _choice("text", "json"), "text", "text or json.", "FORMAT"),
     Option(

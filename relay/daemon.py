@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from signalbus_core import SignalSpec
+from signalbus_core import SignalSpec, has_integer_key
 
 from .announce import Announcer
 from .broker import BrokerLink
@@ -24,10 +24,11 @@ from .database import limit_connections
 from .dispatch import Dispatcher
 from .doorkeeper import Doorkeeper
 from .exits import EXIT_DRAIN_TIMED_OUT, EXIT_OK, EXIT_RUNTIME, StopRequest
-from .health import Health
+from .health import FLOW_WITHIN_SECONDS, Health
 from .loading import LoadedApp
 from .lookout import Lookout
 from .looks import Looks
+from .low_water import LowWater
 from .metrics import Metrics
 from .pacing import PollInterval
 from .parking import ParkingRules
@@ -35,8 +36,10 @@ from .paused_models import PausedModels
 from .probe import Probe
 from .progress import ModelProgress
 from .schedule import Schedule
-from .server import HttpServer, create_http_app
+from .server import HttpServer
 from .shelf import Shelves
+from .status import Status
+from .web.site import build_site
 from .worker import Worker
 
 logger = logging.getLogger("signalbus.relay")
@@ -59,6 +62,7 @@ class Daemon:
 
     def __init__(self, loaded: LoadedApp, config: RelayConfig) -> None:
         self._config = config
+        self._loaded = loaded
         self._app = loaded.app
         self._bus = loaded.bus
         specs = choose_specs(loaded, config.signals)
@@ -69,18 +73,25 @@ class Daemon:
 
         self._metrics = Metrics()
         self._metrics.prepare(names)
-        self._health = Health(stall_after_seconds=config.stall_after_seconds)
+        self._health = Health(
+            config.stall_after_seconds,
+            # An idle relay shows that signals flow with each look.
+            flow_within_seconds=max(FLOW_WITHIN_SECONDS, 2 * config.poll_interval_seconds),
+        )
+        self._status = Status(names)
         self._looks = Looks()
         self._dispatcher = Dispatcher(Schedule(names), on_sent=self._looks.sent)
         self._announcer = Announcer(logger)
-        self._progress = {spec.name: ModelProgress(spec) for spec in specs}
+        self._progress = {
+            spec.name: ModelProgress(spec, low_water=LowWater(is_kept=has_integer_key(spec))) for spec in specs
+        }
         self._limits = config.burst_limits
         with self._app.app_context():
             self._engines = {spec.bind_key: self._bus.db.engines[spec.bind_key] for spec in specs}
         self._shelves = Shelves(specs, self._engines, ParkingRules(config.park_after), self._limits)
         for engine in self._engines.values():
             limit_connections(engine)
-        self._paused = PausedModels(self._dispatcher, self._metrics)
+        self._paused = PausedModels(self._dispatcher, self._metrics, self._status)
         self._lookout = Lookout(
             Probe(
                 self._engines,
@@ -91,6 +102,7 @@ class Daemon:
                 self._metrics,
                 self._health,
                 self._announcer,
+                status=self._status,
             ),
             self._dispatcher,
             self._health,
@@ -140,6 +152,7 @@ class Daemon:
             self._health,
             self._announcer,
             self._stop,
+            status=self._status,
         )
 
     def run(self) -> int:
@@ -162,9 +175,10 @@ class Daemon:
     def _start_http(self) -> HttpServer | None:
         if self._config.http is None:
             return None
-        server = HttpServer(
-            create_http_app(self._health, self._metrics), self._config.http.host, self._config.http.port
+        site = build_site(
+            self._loaded, self._config, self._engines, self._status, self._health, self._metrics, self._announcer
         )
+        server = HttpServer(site, self._config.http.host, self._config.http.port)
         server.start()
         logger.info(
             "Health and metrics at http://%s:%d/.",

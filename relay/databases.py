@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from sqlalchemy.engine import Connection, Engine
@@ -21,16 +21,23 @@ class Databases:
     """All databases of an application's signal models.
 
     :param limits: of the transactions that are begun here.
+    :param engines: of each bind key that the models use; the application's own when not given.
     """
 
-    def __init__(self, loaded: LoadedApp, limits: BurstLimits = LIMITS) -> None:
+    def __init__(
+        self,
+        loaded: LoadedApp,
+        limits: BurstLimits = LIMITS,
+        engines: Mapping[str | None, Engine] | None = None,
+    ) -> None:
         with loaded.app.app_context():
             self.specs = loaded.bus.specs()
-            engines: dict[str | None, Engine] = {s.bind_key: loaded.bus.db.engines[s.bind_key] for s in self.specs}
-        self._engines = engines
+            ours: dict[str | None, Engine] = {s.bind_key: loaded.bus.db.engines[s.bind_key] for s in self.specs}
+        self._engines = ours if engines is None else engines
         self._limits = limits
-        for engine in engines.values():
-            limit_connections(engine)
+        if engines is None:
+            for engine in ours.values():
+                limit_connections(engine)
 
     def spec(self, model: str) -> SignalSpec:
         """The model of this name.

@@ -1,6 +1,7 @@
-"""What is known about the relay's health. Liveness is the progress of its threads; readiness, whether signals can flow.
+"""What is known about the relay's health. Liveness is the progress of its threads; readiness, whether signals flow.
 
-A database or broker that is away makes the relay unready, never dead: a restart would not bring it back.
+A database or broker that is away makes the relay unready, never dead: a restart would not bring it back. Signals flow
+when some were sent a while ago, or when a look found nothing to send.
 """
 
 from __future__ import annotations
@@ -8,20 +9,29 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from typing import Any, Literal
 
 Condition = Literal["up", "down", "blocked", "unknown", "unused"]
+
+#: Signals are pending, and none was sent for so long: they do not flow. Shorter: a relay whose bursts take long is
+#: called unready.
+FLOW_WITHIN_SECONDS = 60.0
 
 _BEST_FIRST: tuple[Condition, ...] = ("up", "unused", "blocked", "down", "unknown")
 
 
 @dataclass(frozen=True)
 class Dependency:
-    """The state of the database or of the broker, and why, when it is not up."""
+    """The state of the database or of the broker, and why, when it is not up.
+
+    :param since: when it came to be usable, or not to be, by the wall clock.
+    """
 
     condition: Condition
     reason: str | None = None
+    since: float = 0.0
 
     @property
     def is_usable(self) -> bool:
@@ -33,16 +43,28 @@ class Health:
 
     :param stall_after_seconds: a thread without progress for so long is stuck.
     :param clock: a monotonic clock, in seconds.
+    :param flow_within_seconds: so long signals may be pending before one is sent.
+    :param now: the wall clock, in seconds since the epoch.
     """
 
-    def __init__(self, stall_after_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        stall_after_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+        flow_within_seconds: float = FLOW_WITHIN_SECONDS,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._stall_after_seconds = stall_after_seconds
+        self._flow_within_seconds = flow_within_seconds
         self._clock = clock
+        self._now = now
         self._lock = threading.Lock()
         self._beats: dict[str, float] = {}
         self._state = "starting"
-        self._database = Dependency("unknown", "not asked yet")
+        self._database = Dependency("unknown", "not asked yet", now())
         self._brokers: dict[tuple[str, str], Dependency] = {}
+        self._broker_since: dict[str | None, tuple[bool, float]] = {None: (False, now())}
+        self._flowed = clock()
 
     def beat(self, thread_name: str) -> None:
         """Note that a thread has made progress."""
@@ -53,10 +75,18 @@ class Health:
         """Note the state of the process: ``starting``, ``running`` or ``draining``."""
         with self._lock:
             self._state = state
+            self._flowed = self._clock()
+
+    def flowed(self) -> None:
+        """Note that signals were sent, or that none is pending."""
+        self._flowed = self._clock()
 
     def set_database(self, condition: Condition, reason: str | None = None) -> None:
+        known = Dependency(condition, reason, self._now())
         with self._lock:
-            self._database = Dependency(condition, reason)
+            if known.is_usable == self._database.is_usable:
+                known = replace(known, since=self._database.since)
+            self._database = known
 
     def set_broker(
         self, thread_name: str, condition: Condition, reason: str | None = None, broker: str = ""
@@ -67,12 +97,27 @@ class Health:
         """
         with self._lock:
             self._brokers[thread_name, broker] = Dependency(condition, reason)
-            return _best(known for (_, name), known in self._brokers.items() if name == broker).condition
+            together = self._together(broker)
+            for name, known in ((broker, together), (None, self._together(None))):
+                is_usable, _ = self._broker_since.get(name, (None, 0.0))
+                if is_usable != known.is_usable:
+                    self._broker_since[name] = (known.is_usable, self._now())
+            return together.condition
+
+    def _together(self, broker: str | None) -> Dependency:
+        """What all workers know of one broker; of all brokers together when it is None."""
+        known = _best(known for (_, name), known in self._brokers.items() if broker in (None, name))
+        return replace(known, since=self._broker_since.get(broker, (False, 0.0))[1])
 
     def broker(self) -> Condition:
         """What all workers know of all brokers together."""
         with self._lock:
-            return _best(self._brokers.values()).condition
+            return self._together(None).condition
+
+    def brokers(self) -> dict[str, Dependency]:
+        """What all workers together know of each broker, by its location."""
+        with self._lock:
+            return {name: self._together(name) for name in dict.fromkeys(name for _, name in self._brokers)}
 
     def stalled(self) -> list[str]:
         """The threads without progress, with for how long; empty when the relay is alive."""
@@ -87,20 +132,31 @@ class Health:
     def readiness(self) -> dict[str, Any]:
         """Whether signals can flow, and if not, why not. ``ready`` is the verdict."""
         with self._lock:
-            state, database, broker = self._state, self._database, _best(self._brokers.values())
+            state, database, broker = self._state, self._database, self._together(None)
+            idle_seconds = self._clock() - self._flowed
         reasons = [] if state == "running" else [f"the relay is {state}"]
         reasons += [
             f"{name} is {dependency.condition}" + (f": {dependency.reason}" if dependency.reason else "")
             for name, dependency in (("database", database), ("broker", broker))
             if not dependency.is_usable
         ]
+        if not reasons and idle_seconds > self._flow_within_seconds:
+            reasons.append(f"signals are pending, and none was sent for {idle_seconds:.0f} s")
         return {
             "ready": not reasons,
             "state": state,
-            "database": {"condition": database.condition, "reason": database.reason},
-            "broker": {"condition": broker.condition, "reason": broker.reason},
+            "database": _shown(database),
+            "broker": _shown(broker),
             "reasons": reasons,
         }
+
+
+def _shown(dependency: Dependency) -> dict[str, Any]:
+    return {
+        "condition": dependency.condition,
+        "reason": dependency.reason,
+        "since": datetime.fromtimestamp(dependency.since, tz=timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
 
 
 def _best(dependencies: Iterable[Dependency]) -> Dependency:

@@ -19,6 +19,9 @@ from signalbus_core.rabbitmq import Publisher, RabbitMQSignal
 #: In the environment: the broker, for whoever the application leaves without one.
 AMQP_FALLBACKS = ("AMQP_URL", "RABBITMQ_URL")
 
+#: What to do when SQLAlchemy takes a URL for another driver's, or for none that it knows.
+WRITE_DRIVER = "Begin the database's URL with postgresql+psycopg2://."
+
 #: Tried in this order when no attribute is given.
 USUAL_NAMES = ("app", "application", "create_app", "make_app")
 
@@ -169,7 +172,7 @@ def _hint(error: BaseException) -> str:
     text = str(error)
     if "psycopg" in text or "dialects:postgres" in text:
         # SQLAlchemy 2.1 takes postgresql:// for psycopg 3, and does not know postgres:// at all.
-        return " Begin the database's URL with postgresql+psycopg2://."
+        return f" {WRITE_DRIVER}"
     return ""
 
 

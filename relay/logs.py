@@ -78,7 +78,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
-        return json.dumps({key: _redacted(value) for key, value in fields.items()}, default=_as_text)
+        return json.dumps({key: redacted(value) for key, value in fields.items()}, default=_as_text)
 
 
 def _extras(record: logging.LogRecord) -> dict[str, Any]:
@@ -95,13 +95,14 @@ def _plain(value: object) -> str:
     return json.dumps(text) if not text or any(character.isspace() or character in '"=' for character in text) else text
 
 
-def _redacted(value: object) -> object:
+def redacted(value: object) -> object:
+    """The value with the passwords of all URLs in its texts replaced."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, (list, tuple)):
-        return [_redacted(one) for one in value]
+        return [redacted(one) for one in value]
     if isinstance(value, dict):
-        return {str(key): _redacted(one) for key, one in value.items()}
+        return {str(key): redacted(one) for key, one in value.items()}
     return value
 
 

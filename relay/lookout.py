@@ -88,11 +88,10 @@ class Lookout:
     def run_once(self) -> float:
         """Look once; return how many seconds to wait before the next look."""
         self._health.beat(self.name)
-        # The probe sees every row in each look, so each is as thorough as can be asked for.
-        cause, _ = self._looks.begin()
+        cause, thorough = self._looks.begin()
         calm = False
         try:
-            found = self._probe.run_once(cause)
+            found = self._probe.run_once(cause, thorough=thorough)
             active = self._dispatcher.was_active()
             if active:
                 self._last_sent = self._clock()
@@ -111,7 +110,11 @@ class Lookout:
         return self._backoff.failed()
 
     def _end_when_empty(self, found: bool) -> None:
-        if not found and self._dispatcher.is_idle() and not self._probe.has_suspects():
+        if not found and self._probe.saw_everything and self._dispatcher.is_idle() and not self._probe.has_suspects():
+            if not self._probe.saw_every_key:
+                # Something may have been committed late, below a low-water mark.
+                self._looks.ask(thorough=True)
+                return
             left = self._what_is_left()
             if left:
                 self._request_stop(StopRequest(", and ".join(left), EXIT_RUNTIME))

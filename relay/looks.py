@@ -32,6 +32,8 @@ class Looks:
         self._ended = 0
         self._begun_at = float("-inf")
         self._calm = False
+        #: The first of the looks that have been calm since the last one that was not.
+        self._calm_since = 1
         self._due: float | None = None
         self._cause = "poll"
         self._thorough = False
@@ -67,6 +69,11 @@ class Looks:
         """The number of the look that ended last, and whether it found all quiet."""
         with self._changed:
             return self._ended, self._calm
+
+    def were_calm(self, number: int) -> bool:
+        """Whether this look, and all that have ended after it, found all quiet."""
+        with self._changed:
+            return self._ended >= number >= self._calm_since
 
     # For doorkeepers
 
@@ -114,6 +121,8 @@ class Looks:
         """
         with self._changed:
             self._ended, self._calm = self._begun, calm
+            if not calm:
+                self._calm_since = self._begun + 1
             listeners = list(self._listeners)
         for listener in listeners:
             listener()

@@ -37,6 +37,11 @@ def duration_text(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
+def plain(text: str) -> str:
+    """A text of others' in one line, which tells a terminal nothing but its letters."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
 def coloured(text: str, colour: str, environ: Mapping[str, str], stream: IO[str] | None = None) -> str:
     """The text in a colour, on a terminal whose user did not ask for none.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from typing import Any
@@ -38,15 +38,26 @@ LIMITS = BurstLimits(statement_timeout_seconds=60.0, lock_timeout_seconds=40.0, 
 
 
 class ParkedSignals:
-    """The signals that are set aside, in all databases of an application."""
+    """The signals that are set aside, in all databases of an application.
 
-    def __init__(self, loaded: LoadedApp) -> None:
+    :param engines: of each bind key that the models use; the application's own when not given.
+    :param limits: of each transaction.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedApp,
+        engines: Mapping[str | None, Engine] | None = None,
+        limits: BurstLimits = LIMITS,
+    ) -> None:
         with loaded.app.app_context():
             self._specs = loaded.bus.specs()
-            engines: dict[str | None, Engine] = {s.bind_key: loaded.bus.db.engines[s.bind_key] for s in self._specs}
-        self._engines = engines
-        for engine in engines.values():
-            limit_connections(engine)
+            ours: dict[str | None, Engine] = {s.bind_key: loaded.bus.db.engines[s.bind_key] for s in self._specs}
+        self._engines = ours if engines is None else engines
+        self._limits = limits
+        if engines is None:
+            for engine in ours.values():
+                limit_connections(engine)
 
     def find(self, model: str | None, key: str | None, limit: int | None = None) -> list[SetAside]:
         """Those of a model, or one of them, or all; parked ones first.
@@ -55,7 +66,7 @@ class ParkedSignals:
         """
         found: list[SetAside] = []
         for spec in self._chosen(model):
-            with transaction(self._engines[spec.bind_key], LIMITS) as connection:
+            with transaction(self._engines[spec.bind_key], self._limits) as connection:
                 listed = parked.list_set_aside(connection, spec, key, limit)
             # The name may have changed since the signal failed.
             found += [replace(one, model=spec.name) for one in listed]
@@ -65,7 +76,7 @@ class ParkedSignals:
         """Have them tried at once; return how many."""
         number = 0
         for spec in self._chosen(model):
-            with transaction(self._engines[spec.bind_key], LIMITS) as connection:
+            with transaction(self._engines[spec.bind_key], self._limits) as connection:
                 number += parked.try_again(connection, spec, key)
         return number
 
@@ -74,7 +85,7 @@ class ParkedSignals:
         number = 0
         for one in signals:
             [spec] = self._chosen(one.model)
-            with transaction(self._engines[spec.bind_key], LIMITS) as connection:
+            with transaction(self._engines[spec.bind_key], self._limits) as connection:
                 row = parked.discard(connection, spec, one.key)
                 if row is not None:
                     # Before the commit: what cannot be written down is not deleted.
@@ -90,7 +101,7 @@ class ParkedSignals:
         chosen = self._specs if model is None else [known[model]]
         for bind_key, spec in {spec.bind_key: spec for spec in chosen}.items():
             table = parked_table_of(spec)
-            with transaction(self._engines[bind_key], LIMITS) as connection:
+            with transaction(self._engines[bind_key], self._limits) as connection:
                 problem = parked_table_problem(connection, table)
             if problem is not None:
                 raise CommandError(

@@ -15,6 +15,7 @@ from signalbus_core import SignalSpec, Work, paused_table_of, paused_table_probl
 
 from .dispatch import Dispatcher
 from .metrics import Metrics
+from .status import Status
 
 logger = logging.getLogger("signalbus.relay")
 
@@ -28,9 +29,10 @@ _WHEN_MISSING = (
 class PausedModels:
     """Keeps paused models from the workers, and tells when a model is paused or resumed."""
 
-    def __init__(self, dispatcher: Dispatcher, metrics: Metrics) -> None:
+    def __init__(self, dispatcher: Dispatcher, metrics: Metrics, status: Status | None = None) -> None:
         self._dispatcher = dispatcher
         self._metrics = metrics
+        self._status = status or Status(())
         self._names: frozenset[str] = frozenset()
         # Of databases whose table was looked for: why it cannot be read; None when it can.
         self._problems: dict[str | None, str | None] = {}
@@ -87,4 +89,5 @@ class PausedModels:
                     extra={"action": "model_paused", "signal": name, "reason": one.paused or None},
                 )
             self._metrics.set_paused(name, name in self._names)
+            self._status.set_paused(name, one.paused)
             self._dispatcher.set_paused(self._names)

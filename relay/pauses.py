@@ -15,10 +15,13 @@ from .loading import LoadedApp
 
 
 class Pauses:
-    """The pauses of an application's signal models."""
+    """The pauses of an application's signal models.
 
-    def __init__(self, loaded: LoadedApp) -> None:
-        self._databases = Databases(loaded)
+    :param databases: of the application; made of it when not given.
+    """
+
+    def __init__(self, loaded: LoadedApp, databases: Databases | None = None) -> None:
+        self._databases = databases or Databases(loaded)
 
     def pause(self, model: str, reason: str | None = None) -> bool:
         """Pause a model; return False when it is paused already. Then its first reason stands.

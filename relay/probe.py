@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -31,10 +32,13 @@ from .asking import PROBE_LIMITS, Asking
 from .dispatch import Dispatcher
 from .gauging import BACKLOG_COUNTED_TO, MEASURE_EVERY_SECONDS, Gauging
 from .health import Health
+from .low_water import Scan
 from .metrics import Metrics
 from .paused_models import PausedModels
 from .progress import ModelProgress
+from .scanning import Scanning
 from .shelf import Shelves
+from .status import Status
 from .upkeep import TIDY_EVERY_SECONDS, TableError, Upkeep
 
 T = TypeVar("T")
@@ -51,6 +55,7 @@ class Probe:
     :param engines: the engine of each bind key that the models use.
     :param progress: the models by name.
     :param clock: a monotonic clock, in seconds.
+    :param status: the board that what is measured is written on.
     """
 
     def __init__(
@@ -64,6 +69,7 @@ class Probe:
         health: Health,
         announcer: Announcer,
         clock: Callable[[], float] = time.monotonic,
+        status: Status | None = None,
     ) -> None:
         self._engines = engines
         self._progress = progress
@@ -78,26 +84,29 @@ class Probe:
             bind_key: [p.spec for p in progress.values() if p.spec.bind_key == bind_key] for bind_key in engines
         }
         self._asking = Asking(announcer)
-        self._gauging = Gauging(progress, shelves, metrics, announcer, clock)
+        self._gauging = Gauging(progress, shelves, metrics, announcer, clock, status)
+        self._scanning = Scanning(progress, clock)
         self._upkeep = Upkeep(self._specs, shelves, paused, self._asking, announcer, clock)
         #: Whether every database answered the last time.
         self.database_is_up = False
-        #: Whether the last look saw the tables of all models.
-        self.saw_everything = False
+        #: Whether the last look saw the tables of all models, and whether it began at the first key of each.
+        self.saw_everything = self.saw_every_key = False
         #: The paused models of which the last look saw signals that a worker would get.
         self.held: list[str] = []
         # The databases that had nothing to send in the last look.
         self._quiet: set[str | None] = set()
 
-    def run_once(self, cause: str = "poll") -> bool:
+    def run_once(self, cause: str = "poll", *, thorough: bool = False) -> bool:
         """Look at all models once.
 
         :param cause: what made the probe look.
+        :param thorough: see every signal, also those below the low-water marks.
         :returns: whether there is anything to send. True also while a database cannot be asked.
         :raises TableError: a table cannot serve as an outbox.
         """
         unsure = False
         self._asking.begin_look()
+        self._scanning.begin_look(thorough=thorough)
         self.held = []
         found: list[str] = []
         down: list[str] = []
@@ -117,8 +126,11 @@ class Probe:
                 self._announcer.fine(thing, "database_up")
         self._report_database(down)
         self.saw_everything = not unsure and not self._asking.has_passed_over
+        self.saw_every_key = self.saw_everything and self._scanning.saw_every_key()
         if found:
             self._metrics.wakeups(cause)
+        elif not unsure:
+            self._health.flowed()
         return unsure or bool(found)
 
     def _report_database(self, down: Sequence[str]) -> None:
@@ -170,30 +182,38 @@ class Probe:
         return self._asking.together_or_alone(specs, ask_now, partial(self._upkeep.look_again, bind_key))
 
     def _find(self, connection: Connection, specs: Sequence[SignalSpec]) -> list[Work]:
+        scans = self._scanning.begin(specs)
         has_paused = self._paused.has_table(specs[0].bind_key)
-        return find_work(connection, specs, self._choices(specs), has_paused_table=has_paused)
+        work = find_work(connection, specs, self._choices(scans), has_paused_table=has_paused)
+        self._scanning.ended(scans, work)
+        return work
 
     def _measure(self, connection: Connection, specs: Sequence[SignalSpec]) -> list[Measured]:
         has_table = self._upkeep.has_parked_table(specs[0].bind_key)
-        measurements = measure(connection, specs, BACKLOG_COUNTED_TO, has_parked_table=has_table)
+        starts = self._gauging.starts(specs)
+        measurements = measure(connection, specs, BACKLOG_COUNTED_TO, has_parked_table=has_table, starts=starts)
         return [(spec.name, measurement) for spec, measurement in zip(specs, measurements, strict=True)]
 
     def _find_and_measure(self, connection: Connection, specs: Sequence[SignalSpec]) -> list[tuple[Work, Measurement]]:
         bind_key = specs[0].bind_key
-        return find_work_and_measure(
+        scans = self._scanning.begin(specs)
+        both = find_work_and_measure(
             connection,
             specs,
-            self._choices(specs),
+            self._choices(scans),
             BACKLOG_COUNTED_TO,
             has_parked_table=self._upkeep.has_parked_table(bind_key),
             has_paused_table=self._paused.has_table(bind_key),
+            starts=self._gauging.starts(specs),
         )
+        self._scanning.ended(scans, [work for work, _ in both])
+        return both
 
     def _report(self, bind_key: str | None, measured: Sequence[Measured]) -> None:
-        self._gauging.report(measured, has_table=self._upkeep.has_parked_table(bind_key))
+        self._gauging.report(bind_key, measured, has_table=self._upkeep.has_parked_table(bind_key))
 
-    def _choices(self, specs: Sequence[SignalSpec]) -> dict[str, Choice]:
-        return {spec.name: self._choice(spec.name) for spec in specs}
+    def _choices(self, scans: Mapping[str, Scan]) -> dict[str, Choice]:
+        return {name: replace(self._choice(name), start=scan.start) for name, scan in scans.items()}
 
     def _choice(self, name: str) -> Choice:
         return self._shelves[name].choice(self._progress[name].avoided())
@@ -210,7 +230,7 @@ class Probe:
             progress.retry_is_due()
         if due or work.pending or progress.has_due_suspect(self._clock()):
             return True
-        if progress.nothing_is_left():
+        if self._scanning.saw_every_key(name) and progress.nothing_is_left():
             # Another relay may have sent what this one could not.
             self._announcer.fine(name, "model_recovered", signal=name)
         return False

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from signalbus_core import BurstError, BurstResult, BurstSize, FailedSignal, Key, SignalSpec, error_text
 
 from .breaker import Breaker
+from .low_water import LowWater
 from .pacing import Backoff
 from .suspects import Suspects
 
@@ -56,10 +57,20 @@ class Verdict:
 
 
 class ModelProgress:
-    """The memory of one model's bursts."""
+    """The memory of one model's bursts.
 
-    def __init__(self, spec: SignalSpec, backoff: Backoff | None = None, suspects: Suspects | None = None) -> None:
+    :param low_water: the model's low-water mark; without one, every scan begins at the first key.
+    """
+
+    def __init__(
+        self,
+        spec: SignalSpec,
+        backoff: Backoff | None = None,
+        suspects: Suspects | None = None,
+        low_water: LowWater | None = None,
+    ) -> None:
         self.spec = spec
+        self.low_water = low_water or LowWater(is_kept=False)
         self._lock = threading.Lock()
         self._backoff = backoff or Backoff()
         self._suspects = suspects or Suspects()
@@ -151,7 +162,7 @@ class ModelProgress:
 
     def _is_well(self, plan: BurstPlan, result: BurstResult) -> bool:
         # While bursts still grow after an outage, the signal to blame may be among those that they have not reached.
-        has_grown = self._size.limit == self._size.largest or result.selected < plan.limit
+        has_grown = self._size.is_whole or result.selected < plan.limit
         return has_grown and not self._suspects.keys()
 
     def _learn(self, plan: BurstPlan, result: BurstResult, answered: list[Key]) -> None:

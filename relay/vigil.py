@@ -157,6 +157,10 @@ class Vigil:
         number, calm = self._looks.last()
         if number < self._look:
             return
+        if calm and self.state is State.LOOKING and not self._looks.were_calm(self._look):
+            # That look alone was to see every key. A calm one after it may have begun above what it failed to see.
+            self._wake(self._looks.ask())
+            return
         self._let_go(self._locked - self._to_lock())
         self._look = number + 1
         if not calm:

@@ -9,13 +9,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import cast
 
 from flask import Flask
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from signalbus_core import BurstError, BurstLimits, BurstResult, Key, SignalBus, SignalSpec, send_burst
+from signalbus_core import BurstError, BurstLimits, BurstResult, Choice, Key, SignalBus, SignalSpec, send_burst
 
 from .announce import Announcer, single_signals
 from .broker import BrokerLink
@@ -25,6 +27,7 @@ from .metrics import Metrics
 from .pacing import Backoff
 from .progress import BurstPlan, ModelProgress, Verdict
 from .shelf import Shelves
+from .status import Status
 
 logger = logging.getLogger("signalbus.relay.worker")
 
@@ -38,6 +41,7 @@ class Worker:
     :param name: of the thread, for logs and health.
     :param link: the worker's own connections to the broker.
     :param clock: a monotonic clock, in seconds.
+    :param status: the board that it writes on.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class Worker:
         announcer: Announcer,
         stop: threading.Event,
         clock: Callable[[], float] = time.monotonic,
+        status: Status | None = None,
     ) -> None:
         self.name = name
         self._app = app
@@ -69,6 +74,7 @@ class Worker:
         self._announcer = announcer
         self._stop = stop
         self._clock = clock
+        self._status = status or Status(progress)
 
     def run(self) -> None:
         """The thread's main function."""
@@ -80,18 +86,22 @@ class Worker:
                 except Exception:
                     # Nothing known ends up here. The thread goes on: signals wait in their tables meanwhile.
                     logger.exception("%s: unexpected error; it goes on.", self.name, extra={"action": "worker_error"})
+                    self._status.worker(self.name, "backing off")
                     self._stop.wait(backoff.failed())
                 else:
                     backoff.succeeded()
         finally:
+            self._status.worker(self.name, "stopped")
             self._link.close()
 
     def run_once(self) -> None:
         """Wait for a model with work, and send one burst of it."""
         self._health.beat(self.name)
         if not self._link.is_ready():
+            self._status.worker(self.name, "waiting for the broker")
             self._stop.wait(min(self._link.retry_in_seconds(), LONGEST_WAIT_SECONDS))
             return
+        self._status.worker(self.name, "idle")
         name = self._dispatcher.take(min(self._link.pump_every_seconds, LONGEST_WAIT_SECONDS))
         if name is None:
             return
@@ -110,13 +120,17 @@ class Worker:
         plan = progress.plan(self._clock())
         try:
             keys = self._keys_to_try_again(name, plan)
-            result = self._try_burst(progress.spec, plan, keys)
+            result = self._scan(progress, plan) if keys is None else self._try_again(progress.spec, plan, keys)
         except (BurstError, SQLAlchemyError) as error:
             self._metrics.burst_failed(name, possible_duplicates=error.sent if isinstance(error, BurstError) else 0)
             verdict = progress.interrupted(error)
         else:
             sent = result.sent > 0
+            if sent or not result.selected:
+                # Nothing to lock, although signals are pending: others are sending them.
+                self._health.flowed()
             self._metrics.burst_finished(name, result)
+            self._status.sent(name, result.sent)
             _log_burst(progress.spec, result)
             verdict = progress.finished(plan, result, self._clock())
             try:
@@ -136,20 +150,39 @@ class Worker:
             return (plan.suspect,)
         return self._shelves[name].due(plan.limit, plan.avoid) if plan.retry else None
 
-    def _try_burst(self, spec: SignalSpec, plan: BurstPlan, keys: tuple[Key, ...] | None) -> BurstResult:
-        if keys == ():
+    def _scan(self, progress: ModelProgress, plan: BurstPlan) -> BurstResult:
+        """An ordinary burst: the lowest keys from the low-water mark on."""
+        low_water = progress.low_water
+        scan = low_water.begin(self._clock())
+        try:
+            choice = self._shelves[progress.spec.name].choice(plan.avoid)
+            result = self._try_burst(progress.spec, plan, replace(choice, start=scan.start))
+        except BaseException:
+            low_water.give_up(scan)
+            raise
+        low_water.saw(scan, result.keys[0][0] if result.keys else None, result.lock_seconds)
+        if result.is_outage:
+            low_water.give_up(scan)
+        return result
+
+    def _try_again(self, spec: SignalSpec, plan: BurstPlan, keys: tuple[Key, ...]) -> BurstResult:
+        if not keys:
             # Another relay was faster.
             return BurstResult(selected=0)
-        shelf = self._shelves[spec.name]
+        return self._try_burst(spec, plan, self._shelves[spec.name].retry(keys))
+
+    def _try_burst(self, spec: SignalSpec, plan: BurstPlan, choice: Choice) -> BurstResult:
+        self._status.worker(self.name, "locking", spec.name)
         with self._app.app_context():
             session = cast(Session, self._bus.db.session())
             return send_burst(
                 session,
                 spec,
                 limit=plan.limit,
-                choice=shelf.choice(plan.avoid) if keys is None else shelf.retry(keys),
+                choice=choice,
                 limits=self._limits,
                 rehearse=plan.rehearse,
+                on_locked=partial(self._status.worker, self.name, "sending", spec.name),
             )
 
     def _note(

@@ -28,7 +28,7 @@ from .errors import (
 from .extension import SignalBusMixin
 from .horizon import HolderKind, HorizonHolder, horizon_holders
 from .inspection import Measurement, Work, find_work, find_work_and_measure, measure, table_problem
-from .keys import Key
+from .keys import FIRST_KEY, Key, has_integer_key
 from .outcome import Outcome, OutcomeKind
 from .parked import Failure, LeaveOut
 from .parked_table import SetAside, parked_table_of, parked_table_problem, parked_table_sql
@@ -69,7 +69,9 @@ __all__ = [
     "BurstLimits",
     "BurstSize",
     "Choice",
+    "FIRST_KEY",
     "Key",
+    "has_integer_key",
     "error_text",
     # For relays: signals that are set aside
     "Failure",

@@ -27,6 +27,7 @@ from .parked import forget
 from .result import BurstResult, FailedSignal
 from .statements import EVERYTHING, BurstLimits, Choice, Writer
 from .trouble import error_text, sender_failure
+from .weighing import weighing
 from .written_at import moments
 
 logger = logging.getLogger("signalbus")
@@ -52,6 +53,7 @@ def send_burst(
     limits: BurstLimits = DEFAULT_LIMITS,
     rehearse: bool = False,
     clock: Callable[[], float] = time.perf_counter,
+    on_locked: Callable[[int], object] | None = None,
 ) -> BurstResult:
     """Lock some signals of one model, send them, delete what arrived, commit.
 
@@ -64,6 +66,7 @@ def send_burst(
     :param choice: which signals may be taken. What is noted of those that were set aside is removed when they are sent.
     :param rehearse: try the delete, and take it back, before anything is sent. Then a table that refuses deletes (a
       foreign key, a trigger, a missing privilege) does not lead to messages that are sent over and over again.
+    :param on_locked: told the number of signals before they are sent.
     :raises sqlalchemy.exc.SQLAlchemyError: the database failed before anything was sent.
     :raises BurstError: signals were sent and could not be deleted; they will be sent again.
     """
@@ -82,9 +85,12 @@ def send_burst(
             _rehearse(connection, spec, list(locked_signals.keys))
         transaction = session.get_transaction()
         locked = clock()
+        if on_locked is not None:
+            on_locked(len(signals))
         reach("locked")
 
-        report = _send(spec, signals) if signals else _Report(delivered=[])
+        with weighing() as scale:
+            report = _send(spec, signals) if signals else _Report(delivered=[])
         answered = clock()
         reach("confirmed")
 
@@ -109,6 +115,7 @@ def send_burst(
             error=report.error,
             reason=_reason(report.error, signals),
             written_at=moments(report.delivered, spec.written_at),
+            message_bytes=scale.message_bytes,
             lock_seconds=locked - started,
             send_seconds=answered - locked,
             commit_seconds=clock() - answered,

@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.sql import ColumnElement
 
 from .contract import SignalSpec
+from .keys import is_from
 from .parked import LeaveOut, count_columns, is_due
 from .paused import pause_column
 from .statements import EVERYTHING, Choice, pending
@@ -25,12 +26,14 @@ class Work:
     :param pending: there are signals to send.
     :param due: there are signals that were set aside and whose next try has come.
     :param paused: why the model is paused, empty when nobody said why; None when it is not paused.
+    :param lowest: the lowest key of those to send, where the choice says from which key on.
     """
 
     spec: SignalSpec
     pending: bool
     due: bool
     paused: str | None = None
+    lowest: int | None = None
 
 
 @dataclass(frozen=True)
@@ -64,19 +67,30 @@ def find_work(
     """
     dialect = connection.dialect
     answers = _ask(connection, [_work_columns(spec, dialect, choices, has_paused_table) for spec in specs])
-    return [_work(spec, answer) for spec, answer in zip(specs, answers, strict=True)]
+    return [
+        _work(spec, choices.get(spec.name, EVERYTHING), answer) for spec, answer in zip(specs, answers, strict=True)
+    ]
 
 
 def measure(
-    connection: Connection, specs: Sequence[SignalSpec], most: int, *, has_parked_table: bool = False
+    connection: Connection,
+    specs: Sequence[SignalSpec],
+    most: int,
+    *,
+    has_parked_table: bool = False,
+    starts: Mapping[str, int | None] | None = None,
 ) -> list[Measurement]:
     """Measure the models by one statement.
 
     :param specs: models of one database.
     :param most: stop counting at so many signals of a model.
     :param has_parked_table: whether the table of signals that are set aside is there to be read.
+    :param starts: for names of models with a single integer key, from which key on; None for all keys.
     """
-    answers = _ask(connection, [_measuring_columns(spec, most, has_parked_table) for spec in specs])
+    starts = starts or {}
+    answers = _ask(
+        connection, [_measuring_columns(spec, most, has_parked_table, starts.get(spec.name)) for spec in specs]
+    )
     return [Measurement(*answer) for answer in answers]
 
 
@@ -88,15 +102,20 @@ def find_work_and_measure(
     *,
     has_parked_table: bool = False,
     has_paused_table: bool = False,
+    starts: Mapping[str, int | None] | None = None,
 ) -> list[tuple[Work, Measurement]]:
     """Both of the above by one statement."""
-    dialect = connection.dialect
+    dialect, starts = connection.dialect, starts or {}
     columns = [
-        _work_columns(spec, dialect, choices, has_paused_table) + _measuring_columns(spec, most, has_parked_table)
+        _work_columns(spec, dialect, choices, has_paused_table)
+        + _measuring_columns(spec, most, has_parked_table, starts.get(spec.name))
         for spec in specs
     ]
     answers = zip(specs, _ask(connection, columns), strict=True)
-    return [(_work(spec, answer[:_WORK]), Measurement(*answer[_WORK:])) for spec, answer in answers]
+    return [
+        (_work(spec, choices.get(spec.name, EVERYTHING), answer[:_WORK]), Measurement(*answer[_WORK:]))
+        for spec, answer in answers
+    ]
 
 
 #: So many columns tell what there is to do.
@@ -107,23 +126,36 @@ def _work_columns(
     spec: SignalSpec, dialect: Dialect, choices: Mapping[str, Choice], has_paused_table: bool
 ) -> list[ColumnElement[Any]]:
     choice = choices.get(spec.name, EVERYTHING)
-    found = pending(spec, dialect, choice, select(literal(1)).select_from(spec.model)).exists()
     return [
-        found,
+        _found(spec, dialect, choice),
         literal(False) if choice.leave_out is LeaveOut.NOTHING else is_due(spec),
         pause_column(spec) if has_paused_table else null(),
     ]
 
 
-def _work(spec: SignalSpec, answer: Sequence[Any]) -> Work:
-    is_pending, is_due, paused = answer
-    return Work(spec, bool(is_pending), bool(is_due), paused)
+def _found(spec: SignalSpec, dialect: Dialect, choice: Choice) -> ColumnElement[Any]:
+    if choice.start is None or choice.only is not None:
+        return pending(spec, dialect, choice, select(literal(1)).select_from(spec.model)).exists()
+    keys = select(*spec.primary_key).select_from(spec.model).order_by(*spec.primary_key).limit(1)
+    return pending(spec, dialect, choice, keys).scalar_subquery()
 
 
-def _measuring_columns(spec: SignalSpec, most: int, has_parked_table: bool) -> list[ColumnElement[Any]]:
+def _work(spec: SignalSpec, choice: Choice, answer: Sequence[Any]) -> Work:
+    found, is_due, paused = answer
+    if choice.start is None or choice.only is not None:
+        return Work(spec, bool(found), bool(is_due), paused)
+    return Work(spec, found is not None, bool(is_due), paused, found)
+
+
+def _measuring_columns(
+    spec: SignalSpec, most: int, has_parked_table: bool, start: int | None
+) -> list[ColumnElement[Any]]:
     keys = select(*spec.primary_key).select_from(spec.model)
+    if start is not None:
+        # In order, so that PostgreSQL begins there as well, instead of reading what is dead before.
+        keys = keys.where(is_from(spec, start)).order_by(*spec.primary_key)
     counted = keys.limit(most).subquery()
-    head = keys.order_by(*spec.primary_key).limit(1).subquery()
+    head = keys.order_by(None).order_by(*spec.primary_key).limit(1).subquery()
     return [
         select(func.count()).select_from(counted).scalar_subquery(),
         select(func.concat_ws(",", *head.c)).scalar_subquery(),

@@ -12,6 +12,7 @@ from sqlalchemy import (
     ARRAY,
     CHAR,
     BigInteger,
+    BindParameter,
     Column,
     Date,
     DateTime,
@@ -27,6 +28,7 @@ from sqlalchemy import (
     any_,
     bindparam,
     func,
+    literal,
     tuple_,
     type_coerce,
 )
@@ -39,6 +41,9 @@ from sqlalchemy.types import TypeEngine, UserDefinedType
 from .contract import SignalSpec
 
 Key = tuple[Any, ...]
+
+#: No integer key is lower.
+FIRST_KEY = -(2**63)
 
 #: Keys in one statement on databases that limit the number of parameters.
 _KEYS_PER_STATEMENT = 500
@@ -57,7 +62,10 @@ def numbers_of(spec: SignalSpec, dialect: Dialect, keys: Sequence[Key]) -> str |
 
     The driver would write each number of a list by itself.
     """
-    if not _fits_array(spec, dialect) or not all(type(key[0]) is int for key in keys):
+    if not _fits_array(spec, dialect) or not has_integer_key(spec):
+        return None
+    if spec.primary_key[0].type.bind_processor(dialect) is not None or not all(type(key[0]) is int for key in keys):
+        # The application's own type, or values that are more than they seem.
         return None
     return "{" + ",".join([str(key[0]) for key in keys]) + "}"
 
@@ -75,6 +83,19 @@ def has_other_key(spec: SignalSpec, dialect: Dialect, keys: Sequence[Key]) -> Co
         column, array = _column_and_array(spec, keys)
         return column != all_(array)
     return tuple_(*spec.primary_key).not_in(keys)
+
+
+def has_integer_key(spec: SignalSpec) -> bool:
+    """Whether the key of the model is a single integer, so that a scan in its order can begin anywhere."""
+    return len(spec.primary_key) == 1 and isinstance(spec.primary_key[0].type, Integer)
+
+
+def is_from(spec: SignalSpec, start: int | BindParameter[int]) -> ColumnElement[bool]:
+    """The condition that the key of a row, a single integer, is not below ``start``."""
+    [column] = spec.primary_key
+    bound = literal(start, BigInteger()) if isinstance(start, int) else start
+    # The cast, because PostgreSQL takes the lowest of all for a numeric, and would not look into the index for that.
+    return column >= sql_cast(bound, BigInteger)
 
 
 def parts(dialect: Dialect, keys: Sequence[Key]) -> list[Sequence[Key]]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     CursorResult,
     Delete,
     Integer,
@@ -32,7 +33,7 @@ from sqlalchemy.sql import ColumnElement, Select
 
 from .contract import SignalSpec
 from .first_statement import SAID_FIRST, can_say_first
-from .keys import Key, has_key, has_number, has_other_key, numbers_of, parts
+from .keys import Key, has_key, has_number, has_other_key, is_from, numbers_of, parts
 from .parked import LeaveOut, leaving_out
 from .prepared import prepared
 
@@ -47,12 +48,14 @@ class Choice:
     :param exclude: keys that it leaves alone.
     :param only: when given, it takes none but these.
     :param forgets: whether to remove what is noted of the signals that it sends, because some may be set aside.
+    :param start: for models with a single integer key: no lower key is looked at, unless ``only`` names it.
     """
 
     leave_out: LeaveOut = LeaveOut.NOTHING
     exclude: tuple[Key, ...] = ()
     only: tuple[Key, ...] | None = None
     forgets: bool = False
+    start: int | None = None
 
 
 #: All signals.
@@ -160,23 +163,27 @@ def lock_signals(
     :returns: each signal, with the transaction that wrote it.
     """
     dialect = session.get_bind(spec.mapper).dialect
+    has_start = choice.only is None and choice.start is not None
     if choice.only is None and not choice.exclude:
-        shape = ("lock", dialect.name, choice.leave_out)
-        statement = prepared(spec, shape, lambda: _loading(spec, dialect, choice))
+        shape = ("lock", dialect.name, choice.leave_out, has_start)
+        statement = prepared(spec, shape, lambda: _loading(spec, dialect, choice, has_start=has_start))
     else:
-        statement = _loading(spec, dialect, choice)
+        statement = _loading(spec, dialect, choice, has_start=has_start)
     # What the session has of a signal from before must not hide what is in its row now.
-    options: dict[str, Any] = {"populate_existing": True} if session.identity_map else {}
+    options: dict[str, Any] = {"populate_existing": True} if session.identity_map or session.new else {}
     if limits is not None:
         options[SAID_FIRST] = limits
-    loaded = session.execute(statement, {"signalbus_limit": limit}, execution_options=options)
-    return [(signal, writer) for signal, writer in loaded]
+    values = {"signalbus_limit": limit} | ({"signalbus_start": choice.start} if has_start else {})
+    return [(signal, writer) for signal, writer in session.execute(statement, values, execution_options=options)]
 
 
-def _loading(spec: SignalSpec, dialect: Dialect, choice: Choice) -> Select[Any]:
+def _loading(spec: SignalSpec, dialect: Dialect, choice: Choice, *, has_start: bool) -> Select[Any]:
+    """The statement of bursts that choose alike; limit and start are its parameters."""
+    statement = select(spec.model, _writer(dialect)).options(lazyload("*"), undefer("*"))
+    if has_start:
+        statement = statement.where(is_from(spec, bindparam("signalbus_start", type_=BigInteger)))
     limit = bindparam("signalbus_limit", type_=Integer)
-    statement = _locking(spec, dialect, choice, limit, select(spec.model, _writer(dialect)))
-    return statement.options(lazyload("*"), undefer("*"))
+    return _locking(spec, dialect, replace(choice, start=None), limit, statement)
 
 
 def lock_keys(connection: Connection, spec: SignalSpec, limit: int, choice: Choice) -> list[Key]:
@@ -278,6 +285,8 @@ def pending(spec: SignalSpec, dialect: Dialect, choice: Choice, statement: Selec
     """Restrict a statement about a model to the chosen signals."""
     if choice.only is not None:
         return statement.where(has_key(spec, dialect, choice.only))
+    if choice.start is not None:
+        statement = statement.where(is_from(spec, choice.start))
     for part in parts(dialect, choice.exclude):
         statement = statement.where(has_other_key(spec, dialect, part))
     return leaving_out(spec, choice.leave_out, statement)

@@ -9,9 +9,9 @@ from flask import Flask
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import QueuePool
 
+from ..loading import WRITE_DRIVER
 from .finding import Finding, found
 
-WRITE_DRIVER = "Begin the URL with postgresql+psycopg2://."
 BARE_SCHEMES = ("postgresql://", "postgres://")
 
 #: Of the pool's connections, beside the workers': the probe's, and one that the doorkeeper asks by.

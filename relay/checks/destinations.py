@@ -24,6 +24,10 @@ from .finding import Finding, found
 MOST_SAMPLED = 20
 
 
+#: Of the name of an exchange, and of a routing key, as AMQP has them.
+MOST_BYTES = 255
+
+
 @dataclass(frozen=True)
 class Destination:
     """An exchange with a routing key; None where only the signals know."""
@@ -93,6 +97,7 @@ def _sample(session: Session, spec: SignalSpec, destinations: set[Destination], 
 def _destination(spec: SignalSpec, message: Message) -> Destination:
     exchange = spec.model.signalbus_exchange if message.exchange is None else message.exchange
     routing_key = spec.model.signalbus_routing_key if message.routing_key is None else message.routing_key
-    if exchange is None or routing_key is None:
-        raise ValueError("its exchange or its routing key is None")
+    for text in (exchange, routing_key):
+        if not isinstance(text, str) or len(text.encode()) > MOST_BYTES:
+            raise ValueError(f"its exchange or its routing key is no text of at most {MOST_BYTES} bytes")
     return Destination(spec.name, exchange, routing_key)

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection, Engine
 from signalbus_core import SignalSpec, find_doorbells
 
 from ..hearing import HeardNothing, test_hearing
+from ..loading import WRITE_DRIVER
 from ..session import Session, Waker, run
 from .finding import Finding, found, told
 
@@ -28,7 +29,7 @@ def check_doorbells(
         return
     if engine.dialect.driver != "psycopg2":
         problem = f"its engine uses {engine.dialect.driver}: relays find signals by polling alone"
-        yield found("doorbell-undeliverable", subject, problem, "Begin the URL with postgresql+psycopg2://.")
+        yield found("doorbell-undeliverable", subject, problem, WRITE_DRIVER)
     elif not hears(engine):
         problem = "a notification sent over another connection did not arrive: relays find signals by polling alone"
         yield found("doorbell-undeliverable", subject, problem, "Give the relay a URL that passes by the pooler.")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import Table, text
 from sqlalchemy.engine import Connection
@@ -20,11 +21,14 @@ from .finding import Finding, found, told
 
 # Row locks need UPDATE on one column at least.
 # https://www.postgresql.org/docs/current/sql-select.html#SQL-FOR-UPDATE-SHARE
-_PRIVILEGES = text(
+_FACTS = text(
     """
     SELECT has_table_privilege(oid, 'SELECT') AS "SELECT", has_table_privilege(oid, 'DELETE') AS "DELETE",
-           has_any_column_privilege(oid, 'UPDATE') AS "UPDATE (of one column, for row locks)"
-    FROM (SELECT to_regclass(:name)::oid AS oid) AS found WHERE oid IS NOT NULL
+           has_any_column_privilege(oid, 'UPDATE') AS "UPDATE",
+           relpersistence <> 'p' AS is_unlogged, row_security_active(oid) AS hides_rows,
+           (SELECT string_agg(CAST(conrelid::regclass AS text), ', ') FROM pg_constraint
+            WHERE contype = 'f' AND confrelid = c.oid AND confdeltype IN ('a', 'r')) AS referenced_by
+    FROM pg_class c WHERE oid = to_regclass(:name)
     """
 )
 _SCHEMA_CLOSED = text(
@@ -52,20 +56,37 @@ def check_table(connection: Connection, spec: SignalSpec) -> Iterator[Finding]:
         remedy = f"GRANT USAGE ON SCHEMA {spec.table.schema} to the relay's login."
         yield found("schema-usage-missing", spec.name, f"the schema {spec.table.schema} is closed to it", remedy)
         return
-    granted = connection.execute(_PRIVILEGES, {"name": name}).one_or_none()
+    facts = connection.execute(_FACTS, {"name": name}).one_or_none()
     problem = table_problem(connection, spec)
     if problem is not None:
-        yield told("table-missing" if granted is None else "table-unfit", spec.name, problem)
-    if granted is None:
-        return
-    missing = [word for word, is_granted in granted._mapping.items() if not is_granted]
+        yield told("table-missing" if facts is None else "table-unfit", spec.name, problem)
+    if facts is not None:
+        yield from judge_table(spec.name, name, facts._asdict())
+    if problem is None:
+        yield from check_order(connection, spec, name)
+
+
+def judge_table(model: str, name: str, facts: Mapping[str, Any]) -> Iterator[Finding]:
+    """:param facts: as the database tells them; privileges by their names."""
+    missing = [privilege for privilege in ("SELECT", "DELETE", "UPDATE") if not facts[privilege]]
     if missing:
-        remedy = f"GRANT {', '.join(word.split()[0] for word in missing)} ON {name} to the relay's login."
-        yield found("privilege-missing", spec.name, f"the login lacks {', '.join(missing)} on {name}", remedy)
+        remedy = f"GRANT {', '.join(missing)} ON {name} to the relay's login (UPDATE of one column will do)."
+        yield found("privilege-missing", model, f"the login lacks {', '.join(missing)} on {name}", remedy)
+    if facts["is_unlogged"]:
+        problem = f"{name} is unlogged: a crash of the server empties it, and loses its signals"
+        yield found("table-unlogged", model, problem, f"ALTER TABLE {name} SET LOGGED.")
+    if facts["hides_rows"]:
+        problem = f"row-level security of {name} may hide signals from the login"
+        yield found("row-security", model, problem, "Give the login BYPASSRLS, or a policy that shows it all rows.")
+    if facts["referenced_by"]:
+        problem = f"signals that {facts['referenced_by']} refers to cannot be deleted, and are not sent"
+        yield found("table-referenced", model, problem, "Drop the foreign key, or have it say ON DELETE SET NULL.")
+
+
+def check_order(connection: Connection, spec: SignalSpec, name: str) -> Iterator[Finding]:
+    """Whether an index has the order in which signals are read."""
     columns = [column.name for column in spec.primary_key]
-    if problem is None and not connection.scalar(
-        _ORDERED_INDEX, {"name": name, "columns": columns, "length": len(columns)}
-    ):
+    if not connection.scalar(_ORDERED_INDEX, {"name": name, "columns": columns, "length": len(columns)}):
         remedy = f"CREATE INDEX ON {name} ({', '.join(columns)})."
         yield found("index-order", spec.name, "no index has the order of the model's key: each burst sorts", remedy)
 

@@ -46,18 +46,21 @@ def numbers(version: str) -> tuple[int, ...]:
     return tuple(parts)
 
 
+def dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
 def check_python(version: tuple[int, int], today: date) -> Iterator[Finding]:
     ends = PYTHON_ENDS.get(version)
     if ends is not None and today > ends:
-        name = ".".join(map(str, version))
-        yield found("python-out-of-support", f"Python {name}", f"it got its last fix on {ends}", "Use a newer Python.")
+        subject = f"Python {dotted(version)}"
+        yield found("python-out-of-support", subject, f"its support ended on {ends}", "Use a newer Python.")
 
 
 def check_library(name: str, version: str) -> Iterator[Finding]:
     first, end = LIBRARIES[name]
     if not first <= numbers(version) < end:
-        shown = [".".join(map(str, bound)) for bound in (first, end)]
-        remedy = f"Install {name}>={shown[0]},<{shown[1]}."
+        remedy = f"Install {name}>={dotted(first)},<{dotted(end)}."
         yield found("library-unsupported", f"{name} {version}", "Signalbus is not tested with it", remedy)
 
 
@@ -70,7 +73,7 @@ def check_postgresql(version_number: int, today: date) -> Iterator[Finding]:
         problem = f"Signalbus needs PostgreSQL {OLDEST_POSTGRESQL} or newer"
         yield found("postgresql-too-old", subject, problem, "Upgrade the database server.")
     elif ends is not None and today > ends:
-        problem = f"it got its last fix on {ends}"
+        problem = f"its support ended on {ends}"
         yield found("postgresql-out-of-support", subject, problem, "Upgrade the database server.")
 
 

@@ -16,10 +16,10 @@ from ..checks.finding import AREAS, Finding, found, told
 from ..checks.run import Subject, find_problems
 from ..config import ConfigError, resolve
 from ..exits import EXIT_OK, EXIT_RUNTIME
-from ..loading import LoadedApp, LoadingError, choose_broker_url, find_broker, find_bus, load_app
+from ..loading import WRITE_DRIVER, LoadedApp, LoadingError, choose_broker_url, find_broker, find_bus, load_app
 from ..logs import configure_logging, redact
 from ..options import fail, with_options
-from ..output import coloured
+from ..output import coloured, plain
 
 MARKS = {"error": ("✗", "red"), "warning": ("!", "yellow"), "ok": ("✓", "green")}
 
@@ -64,7 +64,9 @@ def _look(
     try:
         app = load_app(config.app)
     except (LoadingError, SignalBusError) as error:
-        return [found("app-not-loaded", f"--app {config.app}", _said(error), "Mend the application, or --app.")]
+        problem, hint, _ = str(error).partition(WRITE_DRIVER)
+        remedy = hint or "Mend the application, or name another with --app."
+        return [found("app-not-loaded", f"--app {config.app}", problem.rstrip(" ."), remedy)]
     config = resolve(given, environ, app.config)
     configure_logging(config.log_format, "ERROR")
     try:
@@ -81,14 +83,10 @@ def _find_broker(loaded: LoadedApp, amqp_url: str | None, environ: Mapping[str, 
     except SignalBusError as error:
         remedy = "Set SIGNALBUS_RABBITMQ_URL, or --amqp-url, to amqp://user:password@host:5672/vhost."
         return [
-            found("broker-url", "SIGNALBUS_RABBITMQ_URL", _said(error), remedy),
+            found("broker-url", "SIGNALBUS_RABBITMQ_URL", str(error).rstrip("."), remedy),
             found("area-unreachable", "broker", "its URL is not known", remedy, area="broker"),
         ]
     return []
-
-
-def _said(error: Exception) -> str:
-    return str(error).rstrip(".")
 
 
 def as_json(finding: Finding) -> str:
@@ -98,5 +96,8 @@ def as_json(finding: Finding) -> str:
 def as_line(finding: Finding, environ: Mapping[str, str]) -> str:
     """A finding for people."""
     mark, colour = MARKS[finding.level]
-    text = f"{coloured(mark, colour, environ)} {finding.area:<9} {redact(f'{finding.subject}: {finding.problem}')}."
-    return text if finding.level == "ok" else f"{text} {redact(finding.remedy)} [{finding.code}]"
+    subject = "" if finding.subject == finding.area else f"{finding.subject}: "
+    text = f"{subject}{finding.problem}."
+    if finding.level != "ok":
+        text += f" {finding.remedy} [{finding.code}]"
+    return f"{coloured(mark, colour, environ)} {finding.area:<9} {plain(redact(text))}"

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pika.exceptions import AMQPError
 
 from ..outcome import ACKED, Outcome, OutcomeKind
+from ..weighing import weigh
 from .confirms import Content
 from .encoder import Encoder, encoder_for
 from .link import BrokerConnectionError, ChannelClosedError, Link, NoAnswerError
@@ -94,6 +95,7 @@ class Delivery:
                 except InvalidMessageError as error:
                     self._withhold(group, index, Outcome(OutcomeKind.INVALID, str(error)))
                     break
+        weigh(sum(len(encoded.data) for encoded in self._encoded.values()))
 
     def _encoder(self, connection: Link) -> Encoder:
         return encoder_for(connection.channel_number(self._deadline), connection.frame_max, connection.location.login)

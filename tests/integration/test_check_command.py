@@ -48,8 +48,8 @@ def test_configuration_and_models_are_checked_without_servers(tmp_path: Path) ->
     done = check(tmp_path, SHOP, *OFFLINE)
     assert done.exit_code == 0
     assert done.stdout.splitlines() == [
-        "✓ config    config: nothing is wrong.",
-        "✓ models    models: nothing is wrong.",
+        "✓ config    nothing is wrong.",
+        "✓ models    nothing is wrong.",
     ]
 
 
@@ -86,6 +86,16 @@ def test_a_finding_is_an_object_with_texts(tmp_path: Path) -> None:
     [found] = [json.loads(line) for line in done.stdout.splitlines()]
     assert list(found) == ["code", "area", "level", "subject", "problem", "remedy"]
     assert (found["code"], found["level"]) == ("broker-url", "error")
+
+
+def test_a_url_that_sqlalchemy_does_not_know_is_told_with_what_to_write(tmp_path: Path) -> None:
+    source = (
+        SHOP.replace("postgresql+psycopg2://", "postgres://").replace("db.init_app(app)", "").replace("app", "shop")
+    )
+    source += "\ndef create_app():\n    db.init_app(shop)\n    return shop\n"
+    [found] = [json.loads(line) for line in check(tmp_path, source, "--only", "config", "--json").stdout.splitlines()]
+    assert found["code"] == "app-not-loaded"
+    assert found["remedy"] == "Begin the database's URL with postgresql+psycopg2://."
 
 
 def test_what_is_not_looked_at_is_not_called_fine(tmp_path: Path) -> None:

@@ -67,8 +67,12 @@ def test_missing_and_internal_exchanges_are_told_apart(sending: Callable[..., Ch
 
 def test_a_pending_signal_without_a_message_is_told_and_its_payload_is_not(sending: Callable[..., Checked]) -> None:
     findings = sending("", "bad card 4711-0815").find("broker")
-    assert "message-fails" in {finding.code for finding in findings}
+    assert {finding.code for finding in findings} == {"message-fails", "queue-missing"}
     assert "4711" not in "".join(map(as_json, findings))
+
+
+def test_a_routing_key_that_no_message_can_have_is_told(sending: Callable[..., Checked]) -> None:
+    assert sending("", "k" * 256).codes("broker") == {"message-fails", "queue-missing"}
 
 
 def test_a_refused_login_and_a_missing_virtual_host_are_told(database_url: str, amqp_url: str) -> None:

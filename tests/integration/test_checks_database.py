@@ -46,6 +46,8 @@ def test_a_database_as_it_should_be_is_fine(checked: Checked) -> None:
         ("tables", 'DROP TABLE "order"', "table-missing"),
         ("tables", 'ALTER TABLE "order" RENAME TO o; CREATE VIEW "order" AS SELECT * FROM o', "table-unfit"),
         ("tables", 'ALTER TABLE "order" DROP CONSTRAINT order_pkey', "table-unfit"),
+        ("tables", 'ALTER TABLE "order" SET UNLOGGED', "table-unlogged"),
+        ("tables", 'CREATE TABLE note (order_id int REFERENCES "order")', "table-referenced"),
         ("tables", "DROP TABLE signalbus_parked", "parked-table"),
         ("tables", "DROP TABLE signalbus_paused", "paused-table"),
         ("bloat", 'ALTER TABLE "order" RESET (autovacuum_vacuum_scale_factor)', "autovacuum-unfit"),
@@ -133,6 +135,11 @@ def test_update_of_one_column_is_enough_to_lock_rows(login: Callable[..., Checke
     rich = login('GRANT SELECT, DELETE, UPDATE (body) ON "order" TO {name}', OURS)
     assert rich.codes("tables") == {"area-fine"}
     rich.execute('SELECT FROM "order" FOR UPDATE SKIP LOCKED')
+
+
+def test_rows_that_may_be_hidden_are_told(login: Callable[..., Checked]) -> None:
+    rich = login('GRANT ALL ON "order" TO {name}', 'ALTER TABLE "order" ENABLE ROW LEVEL SECURITY', OURS)
+    assert rich.codes("tables") == {"row-security"}
 
 
 def test_a_schema_that_is_closed_is_told(login: Callable[..., Checked]) -> None:

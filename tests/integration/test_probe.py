@@ -15,6 +15,7 @@ from flask_sqlalchemy import SQLAlchemy
 from relay.announce import Announcer, single_signals
 from relay.dispatch import Dispatcher
 from relay.health import Health
+from relay.low_water import LowWater
 from relay.metrics import Metrics
 from relay.parking import ParkingRules
 from relay.paused_models import PausedModels
@@ -23,7 +24,15 @@ from relay.progress import ModelProgress
 from relay.schedule import Schedule
 from relay.shelf import Shelves
 from relay.suspects import LONGEST_SUSPICION_SECONDS
-from signalbus_core import BurstLimits, BurstResult, FailedSignal, Outcome, OutcomeKind, SignalBusMixin
+from signalbus_core import (
+    BurstLimits,
+    BurstResult,
+    FailedSignal,
+    Outcome,
+    OutcomeKind,
+    SignalBusMixin,
+    has_integer_key,
+)
 from tests.support.clock import Clock
 
 
@@ -56,7 +65,9 @@ class Watched:
             specs = db.signalbus.specs()
             self.engine = db.engine
         self.names = [spec.name for spec in specs]
-        self.progress = {spec.name: ModelProgress(spec) for spec in specs}
+        self.progress = {
+            spec.name: ModelProgress(spec, low_water=LowWater(is_kept=has_integer_key(spec))) for spec in specs
+        }
         self.metrics.prepare(self.names)
         self.dispatcher = Dispatcher(Schedule(self.names), self.clock)
         announcer = Announcer(logging.getLogger("test.probe"), self.clock)

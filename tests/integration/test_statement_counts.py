@@ -14,6 +14,7 @@ from tests.support.postgres import PrivatePostgres
 from tests.support.statement_log import SETTINGS, StatementLog
 
 from .test_probe import Watched
+from .test_worker import Turns
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +108,26 @@ def test_a_question_leaves_the_isolation_level_of_the_application_alone(
     with engine.connect() as connection:
         assert (connection.scalar(show), connection.connection.driver_connection.autocommit) == before
     engine.dispose()
+
+
+def verbs(sent: list[str]) -> list[str]:
+    """What each message does, by its first words."""
+    names = ("BEGIN", "SELECT set_config", "SELECT", "SAVEPOINT", "DELETE", "SET CONSTRAINTS", "ROLLBACK TO", "RELEASE")
+    return [next((name for name in (*names, "COMMIT") if one.startswith(name)), one) for one in sent]
+
+
+def test_a_burst_is_five_messages_whatever_the_number_of_its_signals_and_the_first_rehearses(
+    url: str, log: StatementLog
+) -> None:
+    turns = Turns(url, burst_count=100)
+    turns.execute("""INSERT INTO "order" SELECT n, '' FROM generate_series(1, 200) n""")
+    log.new()
+    turns.turn()
+    burst = ["BEGIN", "SELECT set_config", "SELECT", "DELETE", "COMMIT"]
+    rehearsal = ["SAVEPOINT", "DELETE", "SET CONSTRAINTS", "ROLLBACK TO", "RELEASE"]
+    assert verbs(log.new()) == [*burst[:3], *rehearsal, *burst[3:]]
+    turns.turn()
+    assert verbs(log.new()) == burst
+    with turns.engine.connect() as connection:
+        assert connection.scalar(sa.text('SELECT count(*) FROM "order"')) == 0
+    turns.engine.dispose()

@@ -36,12 +36,13 @@ class Database(SignalBusMixin, SQLAlchemy):
 class Turns:
     """An application with one signal model, whose send method raises what a signal asks for, and a worker."""
 
-    def __init__(self, database_url: str) -> None:
+    def __init__(self, database_url: str, burst_count: int = 1) -> None:
         self.app = Flask(__name__)
         self.app.config["SQLALCHEMY_DATABASE_URI"] = database_url
         self.db = db = Database(self.app)
 
         class Order(db.Model):  # type: ignore[name-defined,misc]
+            signalbus_burst_count = burst_count
             id = db.Column(db.Integer, primary_key=True)
             note = db.Column(db.Text)
 

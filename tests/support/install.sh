@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what the tests and the demo need and this machine lacks: PostgreSQL, PgBouncer and RabbitMQ server programs,
-# venv.
+# Installs what the tests and the demo need and this machine lacks: PostgreSQL, PgBouncer, RabbitMQ and Prometheus
+# server programs, venv.
 # Does nothing where servers are given by the environment, a Docker engine answers, or the programs are there.
 # The packages' own services are not started: the tests start private servers.
 set -eu
@@ -33,6 +33,11 @@ docker_answers() {
     command -v docker >/dev/null 2>&1 && docker info >/dev/null 2>&1
 }
 
+# Its rules are tested by promtool, and one test scrapes a relay with it.
+have_prometheus() {
+    command -v prometheus >/dev/null 2>&1 && command -v promtool >/dev/null 2>&1
+}
+
 have_venv() {
     "${PYTHON:-python3}" -c 'import ensurepip, venv' >/dev/null 2>&1
 }
@@ -42,6 +47,7 @@ have_venv || packages="$packages python3-venv"
 have_postgres || packages="$packages postgresql"
 have_pgbouncer || packages="$packages pgbouncer"
 have_rabbitmq || packages="$packages rabbitmq-server"
+have_prometheus || packages="$packages prometheus"
 command -v openssl >/dev/null 2>&1 || packages="$packages openssl"
 command -v ps >/dev/null 2>&1 || packages="$packages procps"
 command -v curl >/dev/null 2>&1 || packages="$packages curl"
@@ -49,7 +55,7 @@ command -v curl >/dev/null 2>&1 || packages="$packages curl"
 
 explain() {
     echo "Missing on this machine:$packages" >&2
-    echo "Install them (Debian, Ubuntu: apt-get install$packages; macOS: brew install postgresql pgbouncer rabbitmq)," >&2
+    echo "Install them (Debian, Ubuntu: apt-get install$packages; macOS: brew install postgresql pgbouncer rabbitmq prometheus)," >&2
     echo "or start a Docker engine, or set SIGNALBUS_TEST_DATABASE_URL and SIGNALBUS_TEST_AMQP_URL." >&2
     exit 1
 }

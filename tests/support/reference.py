@@ -8,6 +8,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from relay.checks.finding import AREAS, KINDS
+from relay.checks.versions import LIBRARIES, OLDEST_RABBITMQ, POSTGRESQL_ENDS, PYTHON_ENDS, dotted
 from relay.config import OPTIONS, HttpAddress
 from relay.metrics import Metrics
 
@@ -63,6 +64,15 @@ def findings_table() -> list[str]:
     return rows
 
 
+def support_table() -> list[str]:
+    rows = ["| version | in support |", "| --- | --- |"]
+    rows += [f"| PostgreSQL {major} | until {end} |" for major, end in POSTGRESQL_ENDS.items()]
+    rows += [f"| Python {dotted(version)} | until {end} |" for version, end in PYTHON_ENDS.items()]
+    rows.append(f"| RabbitMQ | {dotted(OLDEST_RABBITMQ)} or newer |")
+    rows += [f"| {name} | {dotted(first)} or newer, before {dotted(end)} |" for name, (first, end) in LIBRARIES.items()]
+    return rows
+
+
 def updated(text: str) -> str:
     """A page with its tables as the code has them now."""
     for name, table in TABLES.items():
@@ -72,7 +82,7 @@ def updated(text: str) -> str:
 
 
 #: Where ``<!-- name -->`` and ``<!-- /name -->`` stand in a page, this table stands between them.
-TABLES = {"options": options_table, "metrics": metrics_table, "findings": findings_table}
+TABLES = {"options": options_table, "metrics": metrics_table, "findings": findings_table, "support": support_table}
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from relay.checks.deadline import Task, look_side_by_side
 from relay.checks.finding import AREAS, KINDS, Finding, found, told
 from relay.checks.session import judge_clock, judge_server, judge_timeouts
 from relay.checks.versions import check_library, check_postgresql, check_python, check_rabbitmq, numbers
+from relay.commands.check import as_line
 from signalbus_core import BurstLimits, HolderKind, HorizonHolder
 
 TESTS = Path(__file__).parents[1]
@@ -183,3 +184,9 @@ def test_what_is_silent_or_fails_hides_nothing_of_the_others() -> None:
         ("broker", "area-failed"),
         ("session", "fsync-off"),
     ]
+
+
+def test_what_others_have_named_tells_a_terminal_nothing() -> None:
+    finding = found("model-paused", "Order", "it is paused (\x1b[2J\nnever)", "Resume it.")
+    line = as_line(finding, {})
+    assert line == "! signals   Order: it is paused ( [2J never). Resume it. [model-paused]"

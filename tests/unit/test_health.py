@@ -81,3 +81,35 @@ def test_one_worker_with_a_connection_is_enough(health: Health) -> None:
     assert health.readiness()["ready"]
     health.set_broker("worker-1", "blocked", "low on memory")
     assert health.readiness()["reasons"] == ["broker is blocked: low on memory"]
+
+
+def test_pending_signals_of_which_none_is_sent_make_it_unready(clock: Clock) -> None:
+    health = Health(stall_after_seconds=1000, clock=clock, flow_within_seconds=60)
+    all_well(health)
+    clock.now = 60
+    assert health.readiness()["ready"]
+    clock.now = 61
+    assert health.readiness()["reasons"] == ["signals are pending, and none was sent for 61 s"]
+    health.flowed()
+    assert health.readiness()["ready"]
+
+
+def test_what_is_away_is_away_since_it_was_last_usable(clock: Clock) -> None:
+    health = Health(10, clock, now=lambda: 1_800_000_000 + clock.now)
+    all_well(health)
+    clock.now = 10
+    health.set_broker("worker-1", "blocked", "low on memory")
+    health.set_database("down", "refused")
+    clock.now = 20
+    health.set_broker("worker-1", "down", "refused")
+    health.set_database("down", "timeout")
+    readiness = health.readiness()
+    assert readiness["broker"] == {"condition": "down", "reason": "refused", "since": "2027-01-15T08:00:10Z"}
+    assert readiness["database"] == {"condition": "down", "reason": "timeout", "since": "2027-01-15T08:00:10Z"}
+
+
+def test_of_several_brokers_each_is_known_by_itself(health: Health) -> None:
+    health.set_broker("worker-1", "up", None, "here")
+    health.set_broker("worker-1", "down", "refused", "there")
+    health.set_broker("worker-2", "blocked", "low", "there")
+    assert {name: known.condition for name, known in health.brokers().items()} == {"here": "up", "there": "blocked"}

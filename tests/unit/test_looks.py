@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from relay.exits import StopRequest
+from relay.exits import EXIT_RUNTIME, StopRequest
 from relay.health import Health
 from relay.lookout import STUCK_AFTER_SECONDS, Lookout
 from relay.looks import SENT_PAUSE_SECONDS, Looks
@@ -49,6 +49,25 @@ def test_who_waits_is_woken(wake: Any) -> None:
     assert not thread.is_alive()
 
 
+def test_looks_were_calm_only_when_each_of_them_was() -> None:
+    looks = Looks()
+
+    def look(*, calm: bool) -> None:
+        looks.begin()
+        looks.end(calm=calm)
+
+    number = looks.ask(thorough=True)
+    assert not looks.were_calm(number), "it has not ended"
+    look(calm=False)
+    look(calm=True)
+    assert looks.last() == (2, True)
+    assert not looks.were_calm(number)
+    assert looks.were_calm(number + 1)
+    look(calm=True)
+    assert looks.were_calm(number + 1)
+    assert not looks.were_calm(number + 3)
+
+
 def test_listeners_are_told_of_the_end_of_each_look_and_of_the_end_of_all() -> None:
     looks = Looks()
     told: list[tuple[int, bool]] = []
@@ -76,13 +95,21 @@ class StubProbe:
     """Says what a test wants it to say."""
 
     def __init__(self) -> None:
-        self.database_is_up = self.saw_everything = True
+        self.database_is_up = self.saw_everything = self.saw_every_key = True
         self.finds = False
+        self.held: list[str] = []
         self.causes: list[str] = []
 
-    def run_once(self, cause: str) -> bool:
+    def run_once(self, cause: str, *, thorough: bool) -> bool:
         self.causes.append(cause)
+        self.saw_every_key = thorough
         return self.finds
+
+    def has_suspects(self) -> bool:
+        return False
+
+    def count_set_aside(self) -> int:
+        return 0
 
 
 class StubDispatcher:
@@ -94,12 +121,15 @@ class StubDispatcher:
     def is_busy(self) -> bool:
         return self.active
 
+    def is_idle(self) -> bool:
+        return not self.active
+
 
 class Watched:
-    def __init__(self) -> None:
+    def __init__(self, *, until_empty: bool = False) -> None:
         self.clock = Clock(100.0)
         self.probe, self.dispatcher, self.looks = StubProbe(), StubDispatcher(), Looks(self.clock)
-        requests: list[StopRequest] = []
+        self.requests: list[StopRequest] = []
         parts: Any = (self.probe, self.dispatcher)
         self.lookout = Lookout(
             *parts,
@@ -107,8 +137,8 @@ class Watched:
             PollInterval(1.0),
             self.looks,
             threading.Event(),
-            requests.append,
-            until_empty=False,
+            self.requests.append,
+            until_empty=until_empty,
             patience_seconds=30,
             clock=self.clock,
         )
@@ -152,3 +182,33 @@ def test_the_look_after_a_bell_is_counted_as_one() -> None:
     watched.lookout.run_once()
     watched.lookout.run_once()
     assert watched.probe.causes == ["doorbell", "poll"]
+
+
+def test_a_look_is_thorough_when_a_doorkeeper_asks_for_it_and_only_then() -> None:
+    watched = Watched()
+    seen = []
+    for ask in (False, True, False):
+        if ask:
+            watched.looks.ask(thorough=True)
+        watched.lookout.run_once()
+        seen.append(watched.probe.saw_every_key)
+    assert seen == [False, True, False]
+
+
+def test_the_relay_does_not_end_as_empty_before_a_thorough_look_has_found_nothing() -> None:
+    watched = Watched(until_empty=True)
+    watched.lookout.run_once()
+    assert watched.requests == []
+    watched.looks.wait(NEVER)
+    watched.lookout.run_once()
+    assert [request.reason for request in watched.requests] == ["nothing is left to send"]
+
+
+def test_the_relay_does_not_end_as_empty_while_a_table_cannot_be_looked_at() -> None:
+    watched = Watched(until_empty=True)
+    watched.probe.saw_everything = False
+    watched.lookout.run_once()
+    assert watched.requests == []
+    watched.clock.now += 31
+    watched.lookout.run_once()
+    assert [request.exit_code for request in watched.requests] == [EXIT_RUNTIME]

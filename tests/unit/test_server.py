@@ -1,130 +1,143 @@
-"""The HTTP server, over real sockets."""
+"""The HTTP server, over real sockets: what it lets in, what it cuts off, and how it ends."""
 
 from __future__ import annotations
 
 import http.client
-import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
 from relay.config import ConfigError
-from relay.health import Health
-from relay.metrics import Metrics
-from relay.server import HttpServer, create_http_app
-from tests.support.clock import Clock
+from relay.server import HttpServer
+from tests.support.waiting import eventually
+from tests.support.web import ask
+
+
+def hello(environ: dict[str, object], start_response: Callable[..., object]) -> Iterable[bytes]:
+    """Answers with the length of the body."""
+    length = len(environ["wsgi.input"].read())  # type: ignore[attr-defined]
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [str(length).encode()]
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def health(clock: Clock) -> Health:
-    health = Health(10, clock)
-    health.beat("worker-1")
-    health.set_state("running")
-    health.set_database("up")
-    health.set_broker("worker-1", "up")
-    return health
-
-
-@pytest.fixture
-def server(health: Health) -> Iterator[HttpServer]:
-    server = HttpServer(create_http_app(health, Metrics()), "127.0.0.1", 0)
+def server() -> Iterator[HttpServer]:
+    server = HttpServer(hello, "127.0.0.1", 0)
     server.start()
     yield server
     server.close()
 
 
-def ask(server: HttpServer, path: str, method: str = "GET") -> tuple[int, dict[str, str], str]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+@pytest.fixture
+def impatient() -> Iterator[HttpServer]:
+    """A server that waits one second for the whole of a request."""
+    server = HttpServer(hello, "127.0.0.1", 0, channel_timeout=1, cleanup_interval=0)
+    server.start()
+    yield server
+    server.close()
+
+
+def client_of(server: HttpServer) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.port), timeout=5)
+
+
+def is_cut_off(client: socket.socket) -> bool:
+    client.setblocking(False)
     try:
-        connection.request(method, path)
-        response = connection.getresponse()
-        return response.status, {key.lower(): text for key, text in response.getheaders()}, response.read().decode()
-    finally:
-        connection.close()
+        return client.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
 
 
-@pytest.mark.parametrize("path", ["/livez", "/healthz", "/readyz", "/metrics", "/"])
-def test_every_page_answers_200_when_all_is_well(server: HttpServer, path: str) -> None:
-    status, headers, body = ask(server, path)
-    assert status == 200
-    assert body
-    assert headers["x-content-type-options"] == "nosniff"
-    assert "default-src 'none'" in headers["content-security-policy"]
-
-
-def test_liveness_fails_with_the_stuck_thread(server: HttpServer, clock: Clock) -> None:
-    clock.now = 60
-    for path in ("/livez", "/healthz"):
-        status, _, body = ask(server, path)
-        assert status == 503
-        assert "worker-1" in json.loads(body)["reasons"][0]
-
-
-def test_readiness_fails_with_the_reason_while_liveness_does_not(server: HttpServer, health: Health) -> None:
-    health.set_broker("worker-1", "down", "refused")
-    status, _, body = ask(server, "/readyz")
-    assert status == 503
-    assert json.loads(body)["reasons"] == ["broker is down: refused"]
-    assert ask(server, "/livez")[0] == 200
-
-
-def test_the_page_escapes_what_it_shows(server: HttpServer, health: Health) -> None:
-    health.set_broker("worker-1", "down", "<script>alert(1)</script>")
-    assert "<script>" not in ask(server, "/")[2]
-
-
-def test_metrics_are_in_prometheus_text_format(server: HttpServer) -> None:
-    _, headers, body = ask(server, "/metrics")
-    assert headers["content-type"].startswith("text/plain; version=0.0.4")
-    assert "# TYPE signalbus_relay_state gauge" in body
-
-
-@pytest.mark.parametrize("path", ["/nothing", "/livez/", "/../etc/passwd", "/metrics/x", "/%2e%2e/"])
-def test_other_paths_are_not_found(server: HttpServer, path: str) -> None:
-    assert ask(server, path)[0] == 404
-
-
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
-def test_other_methods_are_refused(server: HttpServer, method: str) -> None:
-    status, headers, _ = ask(server, "/readyz", method)
-    assert (status, headers["allow"]) == (405, "GET, HEAD")
-
-
-def test_head_answers_without_a_body(server: HttpServer) -> None:
-    status, headers, body = ask(server, "/readyz", "HEAD")
-    assert (status, body) == (200, "")
-    assert int(headers["content-length"]) > 0
-
-
-def test_a_hundred_half_open_clients_hold_up_nobody(server: HttpServer) -> None:
-    clients = [socket.create_connection(("127.0.0.1", server.port), timeout=5) for _ in range(90)]
+def test_two_hundred_half_open_clients_hold_up_nobody(server: HttpServer) -> None:
+    clients = [client_of(server) for _ in range(200)]
     try:
         for client in clients:
             client.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\n")
-        assert ask(server, "/livez")[0] == 200
+        assert ask(server.port, "/livez").status == 200
     finally:
         for client in clients:
             client.close()
 
 
-def test_a_port_in_use_is_a_clear_error(server: HttpServer, health: Health) -> None:
+def test_clients_that_never_take_their_answers_hold_up_nobody(server: HttpServer) -> None:
+    clients = [client_of(server) for _ in range(20)]
+    try:
+        for client in clients:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 20)
+        assert ask(server.port, "/livez").status == 200
+    finally:
+        for client in clients:
+            client.close()
+
+
+def test_a_client_that_sends_a_byte_now_and_then_is_cut_off(impatient: HttpServer) -> None:
+    with client_of(impatient) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+
+        def drip() -> bool:
+            client.setblocking(True)
+            try:
+                client.sendall(b"a")
+            except OSError:
+                return True
+            return is_cut_off(client)
+
+        eventually(drip, 15, "the slow client is cut off", every_seconds=0.1)
+
+
+def test_a_client_whose_body_never_comes_is_cut_off(impatient: HttpServer) -> None:
+    with client_of(impatient) as client:
+        client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nab")
+        eventually(lambda: is_cut_off(client), 15, "the waiting client is cut off", every_seconds=0.1)
+
+
+def test_a_client_that_asks_again_and_again_is_not_cut_off(impatient: HttpServer) -> None:
+    client = http.client.HTTPConnection("127.0.0.1", impatient.port, timeout=20)
+    client.connect()
+    first, answers = client.sock, []
+
+    def ask_once_more() -> bool:
+        client.request("GET", "/")
+        answers.append(client.getresponse().read())
+        return len(answers) == 25
+
+    eventually(ask_once_more, 60, every_seconds=0.1)
+    assert client.sock is first
+    client.close()
+
+
+def test_a_body_that_is_too_large_is_refused(server: HttpServer) -> None:
+    with client_of(server) as client:
+        client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 70_000)
+        assert b" 413 " in client.recv(4096).splitlines()[0]
+
+
+def test_headers_that_are_too_large_are_refused(server: HttpServer) -> None:
+    with client_of(server) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nX-Large: " + b"x" * 17_000 + b"\r\n\r\n")
+        assert b" 431 " in client.recv(4096).splitlines()[0]
+
+
+def test_the_version_of_nothing_is_told(server: HttpServer) -> None:
+    assert ask(server.port, "/").headers["server"] == "signalbus"
+
+
+def test_a_port_in_use_is_a_clear_error(server: HttpServer) -> None:
     with pytest.raises(ConfigError, match=f"--http 127.0.0.1:{server.port}: cannot listen there"):
-        HttpServer(create_http_app(health, Metrics()), "127.0.0.1", server.port)
+        HttpServer(hello, "127.0.0.1", server.port)
 
 
-def test_a_host_that_does_not_exist_is_a_clear_error(health: Health) -> None:
+def test_a_host_that_does_not_exist_is_a_clear_error() -> None:
     with pytest.raises(ConfigError, match="cannot listen there"):
-        HttpServer(create_http_app(health, Metrics()), "no-such-host.invalid", 0)
+        HttpServer(hello, "no-such-host.invalid", 0)
 
 
-def test_after_closing_nothing_listens(health: Health) -> None:
-    server = HttpServer(create_http_app(health, Metrics()), "127.0.0.1", 0)
+def test_after_closing_nothing_listens() -> None:
+    server = HttpServer(hello, "127.0.0.1", 0)
     server.start()
     port = server.port
     server.close()

@@ -1,0 +1,51 @@
+"""One look at several models: from which key on each is looked at, and what its low-water mark learns from that."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from signalbus_core import SignalSpec, Work
+
+from .low_water import Scan
+from .progress import ModelProgress
+
+
+class Scanning:
+    """Begins and ends the scans of looks.
+
+    :param progress: the models by name.
+    :param clock: a monotonic clock, in seconds.
+    """
+
+    def __init__(self, progress: Mapping[str, ModelProgress], clock: Callable[[], float] = time.monotonic) -> None:
+        self._progress = progress
+        self._clock = clock
+        self._is_thorough = False
+        self._seen_in_part: set[str] = set()
+
+    def begin_look(self, *, thorough: bool) -> None:
+        """A look begins.
+
+        :param thorough: it must see every key of every model.
+        """
+        self._is_thorough = thorough
+        self._seen_in_part.clear()
+
+    def saw_every_key(self, name: str | None = None) -> bool:
+        """Whether the look saw every key of a model, or of all when none is given."""
+        return not self._seen_in_part if name is None else name not in self._seen_in_part
+
+    def begin(self, specs: Sequence[SignalSpec]) -> dict[str, Scan]:
+        """A statement begins that looks at these models; by name, from where on."""
+        now = self._clock()
+        return {spec.name: self._progress[spec.name].low_water.begin(now, thorough=self._is_thorough) for spec in specs}
+
+    def ended(self, scans: Mapping[str, Scan], found: Iterable[Work]) -> None:
+        """The statement has ended. What it took counts for each of the models: which of them took it is not known."""
+        now = self._clock()
+        for work in found:
+            scan = scans[work.spec.name]
+            self._progress[work.spec.name].low_water.saw(scan, work.lowest, now - scan.began_at)
+            if not scan.sees_everything:
+                self._seen_in_part.add(work.spec.name)

@@ -1,0 +1,90 @@
+"""Puts the parts of the site together."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from sqlalchemy.engine import Engine
+
+from ..announce import Announcer
+from ..config import RelayConfig
+from ..database import limit_connections
+from ..databases import Databases
+from ..health import Health
+from ..loading import LoadedApp
+from ..metrics import Metrics
+from ..parked_signals import ParkedSignals
+from ..pauses import Pauses
+from ..status import Status
+from .api import api_routes
+from .app import create_app
+from .desk import LIMITS, Desk, engine_of_its_own
+from .guard import Guard
+from .monitoring import monitoring_routes
+from .operations import Operations
+from .pages import page_routes
+from .report import Database, Report
+from .set_aside import SetAsideView
+
+if TYPE_CHECKING:
+    from .app import Wsgi
+
+
+def build_site(
+    loaded: LoadedApp,
+    config: RelayConfig,
+    engines: Mapping[str | None, Engine],
+    status: Status,
+    health: Health,
+    metrics: Metrics,
+    announcer: Announcer,
+) -> Wsgi:
+    """The WSGI application of a relay.
+
+    :param engines: the engine of each bind key that the relay's models use.
+    """
+    host = config.http.host if config.http is not None else "localhost"
+    guard = Guard(config.operator_token, config.http_hosts, is_local=is_loopback(host))
+    report = Report(status, health, announcer, [_database(key, engine) for key, engine in engines.items()])
+    operations = _operations(loaded, config, engines)
+    view = SetAsideView(operations, status)
+    routes = {
+        **monitoring_routes(health, metrics, report),
+        **api_routes(operations, guard),
+        **page_routes(report, view, operations, guard),
+    }
+    return create_app(routes, guard)
+
+
+def _operations(loaded: LoadedApp, config: RelayConfig, relayed: Mapping[str | None, Engine]) -> Operations:
+    """What an operator can do, with all models of the application, whichever this relay sends."""
+    with loaded.app.app_context():
+        specs = loaded.bus.specs()
+        engines = {spec.bind_key: loaded.bus.db.engines[spec.bind_key] for spec in specs}
+    for bind_key, engine in engines.items():
+        if bind_key not in relayed:
+            limit_connections(engine)
+    own = {bind_key: engine_of_its_own(engine) for bind_key, engine in engines.items()}
+    parked = ParkedSignals(loaded, own, LIMITS)
+    names = [spec.name for spec in specs]
+    pauses = Pauses(loaded, Databases(loaded, LIMITS, own))
+    return Operations(names, parked, pauses, Desk(own.values()), config.discard_record)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine itself reaches an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _database(bind_key: str | None, engine: Engine) -> Database:
+    url = engine.url
+    place = f"{url.host}{f':{url.port}' if url.port else ''}/" if url.host else ""
+    thing = "Database" if bind_key is None else f"Database (bind {bind_key!r})"
+    return Database(bind_key or "default", thing, f"{place}{url.database or ''}")

@@ -1,0 +1,345 @@
+"""The low-water mark against a real PostgreSQL: dead rows are not read, and no signal below the mark is forgotten."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import re
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg2
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+
+from relay.announce import Announcer
+from relay.broker import BrokerLink
+from relay.dispatch import Dispatcher
+from relay.gauging import MEASURE_EVERY_SECONDS
+from relay.health import Health
+from relay.low_water import COSTS_AT_MOST_ONE_IN, LowWater, Scan
+from relay.metrics import Metrics
+from relay.pacing import Backoff
+from relay.parking import ParkingRules
+from relay.paused_models import PausedModels
+from relay.probe import Probe
+from relay.progress import ModelProgress
+from relay.schedule import Schedule
+from relay.shelf import Shelves
+from relay.worker import Worker
+from signalbus_core import FIRST_KEY, BurstLimits, SignalBusMixin, has_integer_key
+from tests.support.clock import Clock
+
+#: What a scan from the start takes here, by the clock of the tests, whatever it takes in truth.
+LONG_SECONDS = 6.0
+
+#: What is below the mark is found within so long, and then by the next look.
+BOUND_SECONDS = COSTS_AT_MOST_ONE_IN * LONG_SECONDS
+
+
+class Database(SignalBusMixin, SQLAlchemy):
+    pass
+
+
+class LongScans(LowWater):
+    """The mark of a model with so many dead rows that a scan from the start takes long."""
+
+    def saw(self, scan: Scan, lowest: object, took_seconds: float) -> None:
+        super().saw(scan, lowest, LONG_SECONDS if scan.is_deep else 0.0)
+
+
+class Relay:
+    """An application with one signal model in bursts of ten, a worker, and a probe."""
+
+    def __init__(self, url: str, key: Any = sa.BigInteger) -> None:
+        self.app = Flask(__name__)
+        self.app.config["SQLALCHEMY_DATABASE_URI"] = url
+        self.db = db = Database(self.app)
+        self.sent: list[Any] = []
+        self.bad: set[Any] = set()
+        self.is_away = False
+        relay = self
+
+        class Order(db.Model):  # type: ignore[name-defined,misc]
+            signalbus_burst_count = 10
+            id = db.Column(key, primary_key=True)
+
+            def send_signalbus_message(self) -> None:
+                if relay.is_away:
+                    raise ConnectionRefusedError("nothing listens there")
+                if self.id in relay.bad:
+                    raise ValueError("bad")
+                relay.sent.append(self.id)
+
+        self.model = Order
+        with self.app.app_context():
+            db.create_all()
+            self.engine = db.engine
+            specs = db.signalbus.specs()
+        self.url = self.engine.url.render_as_string(hide_password=False).replace("+psycopg2", "")
+        self.clock = Clock(1000.0)
+        self.low_water = LongScans(is_kept=has_integer_key(specs[0]))
+        self.progress = ModelProgress(specs[0], Backoff(uniform=lambda _low, _high: 0.0), low_water=self.low_water)
+        self.metrics, health = Metrics(), Health(60)
+        self.metrics.prepare(["Order"])
+        announcer = Announcer(logging.getLogger("test.low_water"), self.clock)
+        rules = ParkingRules(uniform=lambda _low, high: high)
+        self.shelves = Shelves(specs, {None: self.engine}, rules, BurstLimits(), self.clock)
+        self.dispatcher = Dispatcher(Schedule(["Order"]), self.clock)
+        shared = ({"Order": self.progress}, self.shelves)
+        paused = PausedModels(self.dispatcher, self.metrics)
+        self.probe = Probe(
+            {None: self.engine}, *shared, paused, self.dispatcher, self.metrics, health, announcer, self.clock
+        )
+        self.worker = Worker(
+            "worker-1",
+            self.app,
+            db.signalbus,
+            *shared,
+            BurstLimits(),
+            self.dispatcher,
+            BrokerLink("worker-1", [], self.metrics, health, announcer),
+            self.metrics,
+            health,
+            announcer,
+            threading.Event(),
+            self.clock,
+        )
+        self.statements: list[tuple[str, Any]] = []
+        sa.event.listen(self.engine, "before_cursor_execute", self._note)
+
+    def _note(self, _connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        self.statements.append((statement, parameters))
+
+    def execute(self, *statements: str) -> None:
+        with self.engine.begin() as connection:
+            for statement in statements:
+                connection.execute(sa.text(statement))
+
+    def write(self, *keys: Any) -> None:
+        self.execute(*(f'INSERT INTO "order" VALUES ({key!r})' for key in keys))
+
+    def look(self, *, thorough: bool = False) -> bool:
+        return self.probe.run_once(thorough=thorough)
+
+    def burst(self) -> None:
+        self.dispatcher.found(["Order"])
+        self.worker.run_once()
+
+    def drain(self) -> None:
+        """Look, and send until nothing is found that is not left alone."""
+        while self.look():
+            before = len(self.sent)
+            self.burst()
+            if len(self.sent) == before:
+                return
+
+    def gauge(self, name: str) -> float:
+        found = re.search(rf'^{name}{{signal="Order"}} (\S+)$', self.metrics.render().decode(), re.MULTILINE)
+        assert found
+        return float(found[1])
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[Any]:
+        connection = psycopg2.connect(self.url, connect_timeout=10)
+        with contextlib.closing(connection), connection.cursor() as cursor:
+            yield cursor
+
+
+@pytest.fixture
+def relay(database_url: str) -> Iterator[Relay]:
+    relay = Relay(database_url)
+    yield relay
+    relay.engine.dispose()
+
+
+def found_within_the_bound(relay: Relay) -> None:
+    """What is below the mark now is not found before a scan from the start is due, and then it is."""
+    assert not relay.look()
+    relay.clock.now += BOUND_SECONDS - 0.1
+    assert not relay.look()
+    relay.clock.now += 0.1
+    assert relay.look()
+
+
+# What is below the mark is found
+
+
+def test_a_signal_with_a_lower_key_that_is_committed_late_is_sent_within_the_stated_time(relay: Relay) -> None:
+    with relay.session() as late:
+        late.execute('INSERT INTO "order" VALUES (5)')
+        relay.write(*range(10, 40))
+        relay.drain()
+        assert sorted(relay.sent) == list(range(10, 40))
+        assert relay.low_water.mark == 30
+        late.connection.commit()
+        found_within_the_bound(relay)
+        relay.burst()
+        assert relay.sent[-1] == 5
+        relay.clock.now += BOUND_SECONDS
+        assert not relay.look()
+
+
+def test_signals_that_another_relay_had_locked_and_gave_back_are_sent_within_the_stated_time(relay: Relay) -> None:
+    relay.write(*range(1, 31))
+    with relay.session() as other:
+        other.execute('SELECT FROM "order" WHERE id <= 10 FOR UPDATE')
+        relay.look()
+        relay.burst()
+        relay.burst()
+        assert relay.sent == list(range(11, 31))
+        assert relay.low_water.mark == 21
+        assert not relay.look()
+        other.connection.rollback()
+    found_within_the_bound(relay)
+    relay.burst()
+    assert sorted(relay.sent) == list(range(1, 31))
+
+
+def test_keys_that_the_application_sets_back_are_sent_within_the_stated_time(relay: Relay) -> None:
+    relay.write(*range(1000, 1010))
+    relay.drain()
+    relay.write(3, 1, -7, FIRST_KEY)
+    found_within_the_bound(relay)
+    assert relay.low_water.mark == FIRST_KEY
+    relay.drain()
+    assert relay.sent[10:] == [FIRST_KEY, -7, 1, 3]
+    # The new keys are the lowest from now on, and the old ones are not forgotten.
+    relay.write(4, 2000)
+    relay.drain()
+    assert relay.sent[14:] == [4, 2000]
+
+
+def test_after_a_burst_that_failed_the_next_one_begins_at_the_first_key(relay: Relay) -> None:
+    relay.write(*range(1, 31))
+    with relay.session() as other:
+        other.execute('SELECT FROM "order" WHERE id <= 10 FOR UPDATE')
+        relay.look()
+        relay.burst()
+    assert relay.sent == list(range(11, 21))
+    relay.is_away = True
+    relay.burst()
+    relay.is_away = False
+    relay.clock.now += 1
+    relay.burst()
+    assert relay.sent[10:] == [1], "a single signal, the lowest, after an outage"
+
+
+def test_signals_that_are_set_aside_below_the_mark_are_tried_again_by_their_keys(relay: Relay) -> None:
+    relay.bad = {1}
+    relay.write(*range(1, 40))
+    relay.look()
+    while len(relay.sent) < 38:
+        relay.burst()
+    assert (relay.low_water.mark or 0) > 1
+    relay.bad = set()
+    relay.execute("UPDATE signalbus_parked SET next_try_at = now()")
+    assert relay.look()
+    relay.burst()
+    assert relay.sent[-1] == 1
+
+
+def test_a_thorough_look_finds_what_is_below_the_mark(relay: Relay) -> None:
+    relay.write(10)
+    relay.drain()
+    relay.write(5)
+    assert not relay.look()
+    assert relay.probe.saw_everything
+    assert not relay.probe.saw_every_key
+    assert relay.look(thorough=True)
+    assert relay.probe.saw_every_key
+
+
+def test_flushmany_heeds_no_mark(relay: Relay) -> None:
+    relay.write(10)
+    relay.drain()
+    relay.write(5)
+    with relay.app.app_context():
+        assert relay.db.signalbus.flushmany() == 1
+    assert relay.sent == [10, 5]
+
+
+def test_keys_that_are_no_integers_have_no_mark(database_url: str) -> None:
+    relay = Relay(database_url, key=sa.Text)
+    relay.write("b")
+    relay.drain()
+    relay.write("a")
+    assert relay.look()
+    relay.drain()
+    assert (relay.sent, relay.low_water.mark) == (["b", "a"], None)
+    relay.engine.dispose()
+
+
+# Backlog and lag
+
+
+def test_the_backlog_has_signals_below_the_mark_that_are_set_aside(relay: Relay) -> None:
+    relay.bad = {1}
+    relay.write(*range(1, 21))
+    relay.look()
+    while len(relay.sent) < 19:
+        relay.burst()
+    relay.write(50, 51)
+    relay.clock.now += MEASURE_EVERY_SECONDS
+    relay.look()
+    for _ in range(2):
+        relay.look()
+        assert relay.gauge("signalbus_backlog_signals") == 3
+        relay.clock.now += MEASURE_EVERY_SECONDS
+
+
+def test_the_backlog_has_late_signals_as_soon_as_they_are_found(relay: Relay) -> None:
+    relay.write(*range(10, 20))
+    relay.drain()
+    relay.write(5, 50)
+    relay.clock.now += MEASURE_EVERY_SECONDS
+    relay.look()
+    assert relay.gauge("signalbus_backlog_signals") == 1
+    relay.clock.now += BOUND_SECONDS
+    relay.look()
+    assert relay.gauge("signalbus_backlog_signals") == 2
+
+
+# Dead rows
+
+
+def buffers(relay: Relay, statement: str, parameters: Any) -> int:
+    """How many pages of eight kilobytes a statement reads, from memory or disk."""
+    statement = re.sub(r"^SET LOCAL .*?; (?=SELECT)", "", statement)
+    with relay.session() as cursor:
+        cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", parameters)
+        [(answer,)] = cursor.fetchall()
+    plan = (answer if isinstance(answer, list) else json.loads(answer))[0]["Plan"]
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+
+
+def test_with_dead_rows_below_neither_bursts_nor_looks_nor_gauges_read_them(relay: Relay) -> None:
+    dead = 100_000
+    relay.execute('ALTER TABLE "order" SET (autovacuum_enabled = false)')
+    relay.execute(f'INSERT INTO "order" SELECT n FROM generate_series(1, {dead}) n')
+    with relay.session() as snapshot:
+        snapshot.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        snapshot.execute("SELECT 1")
+        relay.execute('DELETE FROM "order"', 'ANALYZE "order"')
+        relay.write(*range(dead + 1, dead + 101))
+
+        def statements() -> dict[str, tuple[str, Any]]:
+            relay.clock.now += MEASURE_EVERY_SECONDS
+            relay.statements.clear()
+            relay.look()
+            relay.burst()
+            [look, gauges] = [one for one in relay.statements if "AS c0" in one[0]]
+            [burst] = [one for one in relay.statements if "FOR UPDATE SKIP LOCKED" in one[0]]
+            return {"look": look, "gauges": gauges, "burst": burst}
+
+        relay.low_water.is_kept = False
+        from_start = {name: buffers(relay, *one) for name, one in statements().items()}
+        relay.low_water.is_kept = True
+        statements()
+        from_mark = {name: buffers(relay, *one) for name, one in statements().items()}
+    assert all(read > dead / 1000 for read in from_start.values()), from_start
+    assert all(read * 10 < from_start[name] for name, read in from_mark.items()), (from_start, from_mark)
