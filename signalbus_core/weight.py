@@ -16,7 +16,7 @@ from .result import BurstResult
 MOST_BYTES = 16 * 1024 * 1024
 
 #: So many signals of a model are taken of which nothing is known yet.
-FIRST_SIGNALS = 16
+FIRST_SIGNALS = 50
 
 #: A burst has no more signals than so many times those of the largest that was weighed.
 GROWTH = 8

@@ -79,7 +79,7 @@ def test_signals_of_a_sender_that_does_not_tell_have_no_weight_once_some_were_se
 
 def test_a_burst_that_came_to_no_sending_changes_nothing_of_what_is_known() -> None:
     size = BurstSize(1000)
-    size.record(burst(16, 16 * MOST_BYTES))
+    size.record(burst(50, 50 * MOST_BYTES))
     assert size.limit == 1
     size.record(burst(1, None))
     size.record(burst(0, None))
