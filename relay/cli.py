@@ -8,8 +8,9 @@ import sys
 from typing import Any
 
 import click
+from sqlalchemy.exc import SQLAlchemyError
 
-from signalbus_core import SignalBusError
+from signalbus_core import SignalBusError, error_text
 
 from . import __version__, daemon
 from .commands.check import check
@@ -17,11 +18,13 @@ from .commands.ddl import ddl
 from .commands.drill import drill
 from .commands.parked import parked
 from .commands.pauses import pause, resume
-from .config import ConfigError, resolve
-from .exits import EXIT_DRAIN_TIMED_OUT, EXIT_RUNTIME
-from .loading import LoadingError, choose_broker_url, find_broker, find_bus, load_app
+from .config import ConfigError, RelayConfig, resolve
+from .exits import EXIT_DRAIN_TIMED_OUT, EXIT_OK, EXIT_RUNTIME
+from .loading import AMQP_FALLBACKS, LoadingError, choose_broker_url, find_broker, find_bus, load_app
 from .logs import configure_logging
 from .options import fail, with_options
+from .tables.application import load_tables
+from .tables.patience import StoppedWaitingError, when_there
 
 logger = logging.getLogger("signalbus.relay")
 
@@ -30,7 +33,7 @@ logger = logging.getLogger("signalbus.relay")
 @click.version_option(__version__, prog_name="signalbus-relay")
 @click.pass_context
 def cli(context: click.Context) -> None:
-    """Send the signals of a Flask application to RabbitMQ."""
+    """Send the signals of a Flask application, or of outbox tables without one, to RabbitMQ."""
     context.obj = os.environ
 
 
@@ -63,13 +66,27 @@ def run(**given: Any) -> None:
 def _run(given: dict[str, Any]) -> int:
     # Before the application is loaded, so that what it logs while it loads is seen; again afterwards, because it may
     # have settings of its own, and may have configured logging itself.
-    config = resolve(given, os.environ)
+    config = resolve(given, os.environ, broker_variables=AMQP_FALLBACKS)
     configure_logging(config.log_format, config.log_level)
+    if config.table_rules:
+        return _run_tables(config)
     app = load_app(config.app)
     config = resolve(given, os.environ, app.config)
     configure_logging(config.log_format, config.log_level)
     loaded = find_bus(app, config.imports)
     find_broker(loaded, choose_broker_url(app, config.amqp_url, os.environ))
+    return daemon.run(loaded, config)
+
+
+def _run_tables(config: RelayConfig) -> int:
+    patience = config.drain_timeout_seconds if config.until_empty else None
+    try:
+        loaded = when_there(lambda: load_tables(config.database_url, config.table_rules, config.workers), patience)
+    except StoppedWaitingError:
+        return EXIT_OK
+    except SQLAlchemyError as error:
+        fail(LoadingError(error_text(error)), EXIT_RUNTIME)
+    find_broker(loaded, config.amqp_url)
     return daemon.run(loaded, config)
 
 

@@ -15,6 +15,10 @@ from typing import Any
 from signalbus_core import BurstLimits
 
 from .parking import PARK_AFTER
+from .tables import values as of_tables
+from .tables.names import TableName
+from .tables.rules import PRESETS, Assignment, TableRules, combine
+from .tables.subject import TELLING, subject_problems
 
 #: A shorter operator token is refused: it could be guessed.
 SHORTEST_TOKEN = 16
@@ -49,6 +53,13 @@ class RelayConfig:
     app: str
     imports: tuple[str, ...]
     signals: tuple[str, ...]
+    table_names: tuple[TableName, ...]
+    tables_file: tuple[TableRules, ...]
+    assignments: tuple[Assignment, ...]
+    preset: str | None
+    exchange: str | None
+    routing_key: str | None
+    database_url: str | None
     amqp_url: str | None
     workers: int
     poll_interval_seconds: float
@@ -71,6 +82,15 @@ class RelayConfig:
     def burst_limits(self) -> BurstLimits:
         """The time limits of a burst's transaction."""
         return BurstLimits(self.statement_timeout_seconds, self.lock_timeout_seconds, self.idle_timeout_seconds)
+
+    @property
+    def table_rules(self) -> list[TableRules]:
+        """The tables to relay without an application, and what was said of each; empty when there is one."""
+        return combine(self.table_names, self.tables_file, self.assignments, self._of_all_tables)[0]
+
+    @property
+    def _of_all_tables(self) -> TableRules:
+        return TableRules(TableName(None, ""), {}, self.preset, self.exchange, self.routing_key)
 
 
 class _Invalid(Exception):
@@ -116,6 +136,16 @@ def _texts(value: Any) -> tuple[str, ...]:
     if not isinstance(parts, (list, tuple, set)) or not all(isinstance(part, str) for part in parts):
         raise _Invalid("names, separated by commas, are expected")
     return tuple(part for part in parts if part)
+
+
+def _checked(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def parse(value: Any) -> Any:
+        try:
+            return read(value)
+        except ValueError as error:
+            raise _Invalid(str(error)) from None
+
+    return parse
 
 
 def _count(least: int, most: int) -> Callable[[Any], int]:
@@ -197,6 +227,59 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option("import", "imports", _texts, (), "A module that defines further signal models.", "MODULE", many=True),
     Option("signals", "signals", _texts, (), "Relay only this signal model. May be given again.", "NAME", many=True),
+    Option(
+        "table",
+        "table_names",
+        _checked(of_tables.table_names),
+        (),
+        "An outbox table to relay without an application, perhaps with its schema. May be given again.",
+        "TABLE",
+        many=True,
+    ),
+    Option(
+        "tables",
+        "tables_file",
+        _checked(of_tables.tables_file),
+        (),
+        "A file about such tables, in TOML, or in JSON if its name ends in .json.",
+        "FILE",
+    ),
+    Option(
+        "map",
+        "assignments",
+        _checked(of_tables.assignments),
+        (),
+        "The field that a column of such tables is, for example payload=body. May be given again.",
+        "[TABLE.]COLUMN=FIELD",
+        many=True,
+    ),
+    Option("preset", "preset", _choice(*PRESETS), None, f"A layout of such tables: {', '.join(PRESETS)}.", "NAME"),
+    Option(
+        "exchange",
+        "exchange",
+        _checked(of_tables.any_text),
+        None,
+        "The exchange of such rows that name none.",
+        "NAME",
+    ),
+    Option(
+        "routing-key",
+        "routing_key",
+        _checked(of_tables.any_text),
+        None,
+        "The routing key of such rows that name none.",
+        "KEY",
+    ),
+    Option(
+        "database-url",
+        "database_url",
+        _checked(of_tables.database_url),
+        None,
+        "The database of such tables.",
+        "URL",
+        is_secret=True,
+        fallbacks=("DATABASE_URL",),
+    ),
     Option(
         "amqp-url",
         "amqp_url",
@@ -330,14 +413,18 @@ def resolve(
     environ: Mapping[str, str],
     app_config: Mapping[str, Any] | None = None,
     read_file: Callable[[str], str] = lambda path: Path(path).read_text(),
+    broker_variables: Sequence[str] | None = None,
 ) -> RelayConfig:
     """Find the value of each option, and check all of them.
 
     :param given: from the command line, by field; None and () for what was not given.
     :param app_config: the application's configuration, once it is loaded.
+    :param broker_variables: where the environment may name a broker for tables without an application; None when no
+      broker is needed.
     :raises ConfigError: with all problems.
     """
     values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
     problems: list[str] = []
     for option in OPTIONS:
         try:
@@ -348,13 +435,17 @@ def resolve(
         if source is None:
             values[option.field] = option.default
             continue
+        sources[option.field] = source
         try:
             values[option.field] = option.parse(raw)
         except _Invalid as invalid:
-            shown = "" if option.is_secret else f", not {raw!r}"
+            shown = "" if option.is_secret or option.field in TELLING else f", not {raw!r}"
             problems.append(f"{source}: {invalid}{shown}.")
-    if values.get("app", "") is None:
-        problems.append("--app: which application? Give MODULE:ATTRIBUTE, for example --app shop:create_app.")
+    problems += subject_problems(values, sources, {name for option in OPTIONS for name in option.fallbacks})
+    if broker_variables is not None and "app" in values and not values["app"] and values.get("amqp_url", "") is None:
+        values["amqp_url"] = next((environ[name] for name in broker_variables if environ.get(name)), None)
+        if values["amqp_url"] is None:
+            problems.append("--amqp-url: which broker? Give a URL that begins with amqp:// or amqps://.")
     if problems:
         raise ConfigError(problems)
     return RelayConfig(**{field.name: values[field.name] for field in fields(RelayConfig)})

@@ -86,7 +86,7 @@ class Gauging:
         begun = self._begun[bind_key]
         self._due[bind_key] = begun + max(MEASURE_EVERY_SECONDS, COSTS_AT_MOST_ONE_IN * (now - begun))
         for name, measurement in measured:
-            lag_seconds = self._lag_seconds(name, measurement.head, now)
+            lag_seconds = self._lag_seconds(name, measurement, now)
             self._metrics.set_backlog(name, measurement.backlog, lag_seconds)
             self._status.measured(name, measurement.backlog, lag_seconds)
             noted = (measurement.waiting, measurement.parked)
@@ -104,8 +104,9 @@ class Gauging:
         if not waiting and (not parked_signals or self._progress[name].flows_again()):
             self._announcer.fine(single_signals(name), "signals_flow_again", signal=name)
 
-    def _lag_seconds(self, name: str, head: str | None, now: float) -> float:
-        """For how long the oldest signal has been seen at the head of its table."""
+    def _lag_seconds(self, name: str, measurement: Measurement, now: float) -> float:
+        """For how long the oldest signal waits: since it was written, or else since it was first seen as the oldest."""
+        head = measurement.head
         if head is None:
             self._heads.pop(name, None)
             return 0.0
@@ -113,4 +114,5 @@ class Gauging:
         if seen != head:
             since = now
             self._heads[name] = (head, since)
-        return now - since
+        # Below zero when the clock of whoever wrote it is ahead.
+        return now - since if measurement.age_seconds is None else max(0.0, measurement.age_seconds)

@@ -74,7 +74,9 @@ class Metrics:
             "signalbus_backlog_signals", "Signals in the table; counting stops at 10000.", "signal"
         )
         self._lag = self._gauge(
-            "signalbus_lag_seconds", "For how long the oldest signal has been seen at the head of its table.", "signal"
+            "signalbus_lag_seconds",
+            "Age of the oldest signal that is not parked; without a time of writing, since the relay first saw it.",
+            "signal",
         )
         self._parked = self._gauge(
             "signalbus_parked_signals", "Signals that failed too often and wait for a person.", "signal"
@@ -83,6 +85,13 @@ class Metrics:
             "signalbus_waiting_signals", "Signals that failed and wait for their next try.", "signal"
         )
         self._paused = self._gauge("signalbus_paused", "1 while the model is paused: relays leave it alone.", "signal")
+        self._dead_rows = self._gauge(
+            "signalbus_dead_rows", "Deleted rows that are still in the table, by PostgreSQL's statistics.", "signal"
+        )
+        self._horizon = self._gauge(
+            "signalbus_horizon_held_seconds",
+            "For how long dead rows of signals have been kept alive; 0 when they are not.",
+        )
         self._broker_up = self._gauge("signalbus_broker_up", "1 when a connection to the broker is open.")
         self._broker_blocked = self._gauge("signalbus_broker_blocked", "1 while the broker takes no messages.")
         self._database_up = self._gauge("signalbus_database_up", "1 when every database answered the last probe.")
@@ -110,7 +119,7 @@ class Metrics:
             self._latencies.prepare(name)
             for instrument in (
                 *(self._sent, self._burst_size, self._duplicates, self._backlog, self._lag, self._parked),
-                *(self._waiting, self._paused, self._last_success),
+                *(self._waiting, self._paused, self._last_success, self._dead_rows),
             ):
                 instrument.labels(name)
             for instrument, values in (
@@ -159,6 +168,12 @@ class Metrics:
 
     def set_paused(self, name: str, is_paused: bool) -> None:
         self._paused.labels(name).set(is_paused)
+
+    def set_dead_rows(self, name: str, dead_rows: int) -> None:
+        self._dead_rows.labels(name).set(dead_rows)
+
+    def set_horizon_held(self, seconds: float) -> None:
+        self._horizon.set(seconds)
 
     def set_database_up(self, is_up: bool) -> None:
         self._database_up.set(is_up)

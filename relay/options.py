@@ -11,6 +11,7 @@ import click
 from .config import OPTIONS, Option
 from .exits import EXIT_CONFIGURATION
 from .logs import redact
+from .tables.subject import ABOUT_TABLES
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,8 +33,8 @@ def _click_arguments(option: Option) -> dict[str, Any]:
 
 
 def with_application(command: F) -> F:
-    """Add the options that say which application is meant."""
-    for option in reversed([option for option in OPTIONS if option.field in ("app", "imports")]):
+    """Add the options that say which application is meant, or which tables without one."""
+    for option in reversed([option for option in OPTIONS if option.field in ("app", "imports", *ABOUT_TABLES)]):
         command = click.option(f"--{option.name}", option.field, **_click_arguments(option))(command)
     return command
 

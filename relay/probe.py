@@ -32,6 +32,7 @@ from .asking import PROBE_LIMITS, Asking
 from .dispatch import Dispatcher
 from .gauging import BACKLOG_COUNTED_TO, MEASURE_EVERY_SECONDS, Gauging
 from .health import Health
+from .horizon import Horizon
 from .low_water import Scan
 from .metrics import Metrics
 from .paused_models import PausedModels
@@ -86,6 +87,7 @@ class Probe:
         self._asking = Asking(announcer)
         self._gauging = Gauging(progress, shelves, metrics, announcer, clock, status)
         self._scanning = Scanning(progress, clock)
+        self._horizon = Horizon(self._specs, metrics, clock)
         self._upkeep = Upkeep(self._specs, shelves, paused, self._asking, announcer, clock)
         #: Whether every database answered the last time.
         self.database_is_up = False
@@ -117,6 +119,7 @@ class Probe:
                 self._upkeep.look_for_tables(bind_key, engine)
                 self._look(bind_key, engine, found)
                 self._upkeep.tidy(bind_key, self._gauging.has_set_aside)
+                self._horizon.look(bind_key, engine, is_active=bind_key not in self._quiet)
             except SQLAlchemyError as error:
                 unsure = True
                 reason = error_text(error)

@@ -26,7 +26,7 @@ from .errors import (
     TransactionStateError,
 )
 from .extension import SignalBusMixin
-from .horizon import HolderKind, HorizonHolder, horizon_holders
+from .horizon import HolderKind, HorizonHolder, count_dead_rows, horizon_holders
 from .inspection import Measurement, Work, find_work, find_work_and_measure, measure, table_problem
 from .keys import FIRST_KEY, Key, has_integer_key
 from .outcome import Outcome, OutcomeKind
@@ -98,6 +98,7 @@ __all__ = [
     "HorizonHolder",
     "autovacuum_problem",
     "autovacuum_sql",
+    "count_dead_rows",
     "horizon_holders",
     # For relays: looking at the tables
     "Measurement",

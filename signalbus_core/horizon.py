@@ -7,11 +7,14 @@ https://www.postgresql.org/docs/current/routine-vacuuming.html
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from sqlalchemy import text
+from sqlalchemy import ARRAY, Text, bindparam, text
 from sqlalchemy.engine import Connection
+
+from .contract import SignalSpec
 
 
 class HolderKind(Enum):
@@ -98,6 +101,29 @@ def horizon_holders(connection: Connection) -> list[HorizonHolder]:
     ]
 
 
+def count_dead_rows(connection: Connection, specs: Sequence[SignalSpec]) -> list[int]:
+    """How many dead rows the tables of the models have, as PostgreSQL's statistics know it; 0 for a missing table.
+
+    :param specs: models of one database.
+    """
+    if connection.dialect.name != "postgresql":
+        return [0] * len(specs)
+    names = [connection.dialect.identifier_preparer.format_table(spec.table) for spec in specs]
+    return list(connection.scalars(_DEAD_ROWS, {"names": names}))
+
+
+# The rows of a partitioned table are those of its partitions.
+_DEAD_ROWS = text(
+    """
+    SELECT CAST(coalesce(sum(pg_stat_get_dead_tuples(found.oid)), 0) AS bigint)
+    FROM unnest(:names) WITH ORDINALITY AS n(name, position)
+    LEFT JOIN LATERAL (
+        SELECT to_regclass(n.name) AS oid UNION SELECT relid FROM pg_partition_tree(to_regclass(n.name))
+    ) AS found ON true
+    GROUP BY n.position ORDER BY n.position
+    """
+).bindparams(bindparam("names", type_=ARRAY(Text)))
+
 # A logical slot holds back catalogs only, by its catalog_xmin. The walsender of a standby with a slot leaves its
 # horizon to the slot. Workers of a parallel query have the horizon of their leader.
 _HOLDERS = text(
@@ -126,6 +152,6 @@ _HOLDERS = text(
            CAST(extract(epoch FROM clock_timestamp() - p.prepared) AS float8), age(p.transaction),
            CAST(p.transaction AS text), true
     FROM pg_catalog.pg_prepared_xacts p WHERE p.database = current_database()
-    ORDER BY transactions DESC
+    ORDER BY transactions DESC, age_seconds DESC NULLS LAST
     """
 )

@@ -10,11 +10,11 @@ from typing import Any
 from sqlalchemy import func, literal, null, select, text
 from sqlalchemy import inspect as sqlalchemy_inspect
 from sqlalchemy.engine import Connection, Dialect
-from sqlalchemy.sql import ColumnElement
+from sqlalchemy.sql import ColumnElement, Select
 
 from .contract import SignalSpec
 from .keys import is_from
-from .parked import LeaveOut, count_columns, is_due
+from .parked import LeaveOut, count_columns, is_due, leaving_out
 from .paused import pause_column
 from .statements import EVERYTHING, Choice, pending
 
@@ -41,13 +41,17 @@ class Measurement:
     """How much a model has pending.
 
     :param backlog: the number of signals; counting stops at a limit.
-    :param head: the lowest key, as text; None when there is none. It tells whether the oldest signal has changed.
+    :param head: the lowest key of those that are not parked, as text; None when there is none. It tells whether the
+      oldest signal has changed.
+    :param age_seconds: for how long that one has been written, by the clock of the database; None when its model has
+      no time of writing.
     :param waiting: how many signals are set aside until their next try.
     :param parked: how many signals are parked.
     """
 
     backlog: int
     head: str | None
+    age_seconds: float | None = None
     waiting: int = 0
     parked: int = 0
 
@@ -87,10 +91,9 @@ def measure(
     :param has_parked_table: whether the table of signals that are set aside is there to be read.
     :param starts: for names of models with a single integer key, from which key on; None for all keys.
     """
-    starts = starts or {}
-    answers = _ask(
-        connection, [_measuring_columns(spec, most, has_parked_table, starts.get(spec.name)) for spec in specs]
-    )
+    dialect, starts = connection.dialect, starts or {}
+    columns = [_measuring_columns(spec, dialect, most, has_parked_table, starts.get(spec.name)) for spec in specs]
+    answers = _ask(connection, columns)
     return [Measurement(*answer) for answer in answers]
 
 
@@ -108,7 +111,7 @@ def find_work_and_measure(
     dialect, starts = connection.dialect, starts or {}
     columns = [
         _work_columns(spec, dialect, choices, has_paused_table)
-        + _measuring_columns(spec, most, has_parked_table, starts.get(spec.name))
+        + _measuring_columns(spec, dialect, most, has_parked_table, starts.get(spec.name))
         for spec in specs
     ]
     answers = zip(specs, _ask(connection, columns), strict=True)
@@ -148,19 +151,31 @@ def _work(spec: SignalSpec, choice: Choice, answer: Sequence[Any]) -> Work:
 
 
 def _measuring_columns(
-    spec: SignalSpec, most: int, has_parked_table: bool, start: int | None
+    spec: SignalSpec, dialect: Dialect, most: int, has_parked_table: bool, start: int | None
 ) -> list[ColumnElement[Any]]:
     keys = select(*spec.primary_key).select_from(spec.model)
     if start is not None:
         # In order, so that PostgreSQL begins there as well, instead of reading what is dead before.
         keys = keys.where(is_from(spec, start)).order_by(*spec.primary_key)
     counted = keys.limit(most).subquery()
-    head = keys.order_by(None).order_by(*spec.primary_key).limit(1).subquery()
+    # The lag is that of the lowest key: the least time of writing would be found by reading the whole table.
+    first = keys.order_by(None).order_by(*spec.primary_key).limit(1)
+    first = leaving_out(spec, LeaveOut.PARKED if has_parked_table else LeaveOut.NOTHING, first)
+    head = first.subquery()
     return [
         select(func.count()).select_from(counted).scalar_subquery(),
         select(func.concat_ws(",", *head.c)).scalar_subquery(),
+        _age_seconds(spec, dialect, first),
         *(count if has_parked_table else literal(0) for count in count_columns(spec)),
     ]
+
+
+def _age_seconds(spec: SignalSpec, dialect: Dialect, first: Select[Any]) -> ColumnElement[Any]:
+    if spec.written_at is None or dialect.name != "postgresql":
+        return null()
+    written_at = first.with_only_columns(spec.mapper.columns[spec.written_at]).scalar_subquery()
+    # By the clock of the server alone: that of the relay may differ.
+    return func.date_part("epoch", func.clock_timestamp() - written_at)
 
 
 def _ask(connection: Connection, columns: Sequence[Sequence[ColumnElement[Any]]]) -> list[Sequence[Any]]:

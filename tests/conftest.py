@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Iterator
 
 import pytest
 
+from relay.log_queue import QueuedHandler
 from tests.support.broker import Broker
 from tests.support.guardian import guardian
 from tests.support.postgres import PrivatePostgres
@@ -22,6 +24,20 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def _clear_up() -> Iterator[None]:
     yield
     guardian.close()
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """Commands that a test runs in this process set logging up, and the next test would see no line of it."""
+    root, pika = logging.getLogger(), logging.getLogger("pika")
+    levels, raises = (root.level, pika.level), logging.raiseExceptions
+    yield
+    for handler in [handler for handler in root.handlers if isinstance(handler, QueuedHandler)]:
+        root.removeHandler(handler)
+        handler.close()
+    root.setLevel(levels[0])
+    pika.setLevel(levels[1])
+    logging.raiseExceptions = raises
 
 
 @pytest.fixture(scope="session")

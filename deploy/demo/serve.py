@@ -1,7 +1,11 @@
-"""The shop as a service: ``python -m deploy.demo.serve HOST:PORT``. It listens once it is open for orders."""
+"""The shop as a service: ``python -m deploy.demo.serve HOST:PORT``.
+
+It listens once it is open for orders, and answers those that it has taken before it ends on SIGTERM.
+"""
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import waitress
@@ -11,6 +15,8 @@ from .shop import create_app
 
 
 def main(address: str) -> None:
+    # The first process of a container is not ended by a signal that it does not handle.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     app = create_app()
     open_shop(app)
     print(f"The shop takes orders at http://{address}/orders", flush=True)

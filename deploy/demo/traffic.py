@@ -87,7 +87,7 @@ def report(ledger: Ledger, unanswered: int) -> None:
     figures = {
         "placed": tally.committed,
         "received": tally.received,
-        "missing": len(tally.lost),
+        "on_the_way": len(tally.lost),
         "duplicates": tally.duplicates,
         "unanswered": unanswered,
     }

@@ -17,10 +17,13 @@ from ..exits import EXIT_RUNTIME, CommandError
 from ..loading import LoadedApp, LoadingError, find_bus, load_app
 from ..logs import configure_logging, redact
 from ..options import fail
+from ..tables.application import load_tables
 
 
 def load(given: Mapping[str, Any]) -> LoadedApp:
-    """The application that the options of a command name; ends the process with 2 when there is none.
+    """The application that the options of a command name, or one made of the tables that they name.
+
+    Ends the process with 2 when there is none.
 
     :param given: from the command line, by field, as :func:`relay.options.with_application` gives them.
     """
@@ -28,6 +31,9 @@ def load(given: Mapping[str, Any]) -> LoadedApp:
     try:
         config = resolve(given, environ)
         configure_logging(config.log_format, "WARNING")
+        if config.table_rules:
+            with failing_with_1():
+                return load_tables(config.database_url, config.table_rules, config.workers)
         return find_bus(load_app(config.app), config.imports)
     except (ConfigError, LoadingError, SignalBusError) as error:
         fail(error)

@@ -9,17 +9,19 @@ from dataclasses import asdict
 from typing import Any
 
 import click
+from sqlalchemy.exc import SQLAlchemyError
 
-from signalbus_core import SignalBusError
+from signalbus_core import SignalBusError, error_text
 
 from ..checks.finding import AREAS, Finding, found, told
 from ..checks.run import Subject, find_problems
-from ..config import ConfigError, resolve
+from ..config import ConfigError, RelayConfig, resolve
 from ..exits import EXIT_OK, EXIT_RUNTIME
 from ..loading import WRITE_DRIVER, LoadedApp, LoadingError, choose_broker_url, find_broker, find_bus, load_app
 from ..logs import configure_logging, redact
 from ..options import fail, with_options
 from ..output import coloured, plain
+from ..tables.application import load_tables
 
 MARKS = {"error": ("✗", "red"), "warning": ("!", "yellow"), "ok": ("✓", "green")}
 
@@ -61,6 +63,8 @@ def _look(
 ) -> list[Finding]:
     config = resolve(given, environ)
     configure_logging(config.log_format, "ERROR")
+    if config.table_rules:
+        return _look_at_tables(config, environ, areas, send_probe=send_probe)
     try:
         app = load_app(config.app)
     except (LoadingError, SignalBusError) as error:
@@ -73,8 +77,28 @@ def _look(
         loaded = find_bus(app, config.imports)
     except (LoadingError, SignalBusError) as error:
         return [told("app-without-models", f"--app {config.app}", str(error))]
+    return _look_at(loaded, config, environ, areas, send_probe=send_probe)
+
+
+def _look_at_tables(
+    config: RelayConfig, environ: Mapping[str, str], areas: Sequence[str], *, send_probe: bool
+) -> list[Finding]:
+    try:
+        loaded = load_tables(config.database_url, config.table_rules, config.workers)
+    except LoadingError as error:
+        named = [line.removeprefix("--table ").partition(": ") for line in str(error).splitlines()]
+        return [told("table-unfit", table, problem) for table, _, problem in named]
+    except SQLAlchemyError as error:
+        remedy = "Check that it runs, and --database-url."
+        return [found("database-unreachable", "database", error_text(error).rstrip("."), remedy)]
+    return _look_at(loaded, config, environ, areas, send_probe=send_probe)
+
+
+def _look_at(
+    loaded: LoadedApp, config: RelayConfig, environ: Mapping[str, str], areas: Sequence[str], *, send_probe: bool
+) -> list[Finding]:
     known = _find_broker(loaded, config.amqp_url, environ)
-    return find_problems(Subject(app, loaded.bus, config, send_probe), areas, known)
+    return find_problems(Subject(loaded.app, loaded.bus, config, send_probe), areas, known)
 
 
 def _find_broker(loaded: LoadedApp, amqp_url: str | None, environ: Mapping[str, str]) -> list[Finding]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from shlex import quote as shell_quoted
 from typing import Any
 
 import click
+from sqlalchemy import MetaData, Table
 
 from signalbus_core import (
     SignalBusError,
@@ -16,9 +18,19 @@ from signalbus_core import (
     parked_table_sql,
     paused_table_sql,
 )
+from signalbus_core.rabbitmq import outbox_table_sql
 
 from ..options import fail, with_application
+from ..tables.names import table_name
 from .application import load
+
+#: What else an outbox table may have, and why.
+OUTBOX_COMPANIONS = (
+    ("doorbell {name}", "Inserts wake a sleeping relay"),
+    ("autovacuum {name}", "The table stays small and quick"),
+    ("parked", "Signals that cannot be sent are noted for all replicas"),
+    ("paused", "Its signals can be held back"),
+)
 
 
 @click.group()
@@ -30,6 +42,19 @@ def ddl() -> None:
 def ddl_parked() -> None:
     """The table of signals that are set aside. db.create_all() and Alembic's autogenerate know it too."""
     click.echo(parked_table_sql())
+
+
+@ddl.command("outbox", epilog="Example: signalbus-relay ddl outbox orders_outbox > outbox.sql")
+@click.argument("name")
+def ddl_outbox(name: str) -> None:
+    """A table whose rows are messages, for signalbus-relay run --table NAME, perhaps with its schema.
+
+    It is the table of signalbus_core.rabbitmq.OutboxMessage.
+    """
+    [table] = _named([name])
+    click.echo(outbox_table_sql(table.name, table.schema))
+    for command, purpose in OUTBOX_COMPANIONS:
+        click.echo(f"-- {purpose}: signalbus-relay ddl {command.format(name=shell_quoted(name))}")
 
 
 @ddl.command("paused", epilog="Example: signalbus-relay ddl paused")
@@ -46,7 +71,7 @@ def ddl_doorbell(tables: tuple[str, ...], **given: Any) -> None:
 
     The statements can be run again. db.create_all() runs them for the tables that it creates.
     """
-    _print(doorbell_sql(*tables) if tables else _of_application(given, _doorbells))
+    _print(doorbell_sql(*_named(tables)) if tables else _of_application(given, _doorbells))
 
 
 @ddl.command("autovacuum", epilog="Example: signalbus-relay ddl autovacuum --app shop:create_app > autovacuum.sql")
@@ -57,7 +82,15 @@ def ddl_autovacuum(tables: tuple[str, ...], **given: Any) -> None:
 
     The statements can be run again. Without TABLES the table of signals that are set aside is among them.
     """
-    _print(autovacuum_sql(*tables) if tables else _of_application(given, _autovacuum))
+    _print(autovacuum_sql(*_named(tables)) if tables else _of_application(given, _autovacuum))
+
+
+def _named(names: Iterable[str]) -> list[Table]:
+    try:
+        found = [table_name(name) for name in names]
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from None
+    return [Table(name.name, MetaData(), schema=name.schema) for name in found]
 
 
 def _print(statements: Iterable[str]) -> None:

@@ -77,8 +77,6 @@ def _headers(headers: object) -> dict[str, Any] | None:
         return None
     if not isinstance(headers, Mapping):
         raise InvalidMessageError(f"headers: a JSON object expected, not {_json_name(headers)}")
-    if not _is_finite(headers):
-        raise InvalidMessageError("headers: a number that is too large")
     return dict(headers)
 
 
@@ -86,15 +84,6 @@ def _json_name(value: object) -> str:
     """What JSON calls a value."""
     names = {list: "an array", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
     return names.get(type(value), type(value).__name__)
-
-
-def _is_finite(value: object) -> bool:
-    """JSON has numbers that are larger than any float; read, they are infinite."""
-    if isinstance(value, float):
-        return math.isfinite(value)
-    if isinstance(value, Mapping):
-        return all(map(_is_finite, value.values()))
-    return not isinstance(value, (list, tuple)) or all(map(_is_finite, value))
 
 
 def _expiration(value: object) -> object:

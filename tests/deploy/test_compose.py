@@ -36,6 +36,11 @@ def seconds(duration: str) -> float:
     return int(minutes or 0) * 60 + int(number or 0)
 
 
+def test_old_programs_read_the_file_as_well() -> None:
+    settings = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    assert {name for name in settings if not name.startswith("x-")} == {"services", "secrets", "volumes"}
+
+
 def test_two_relays_run_and_more_can() -> None:
     relay = services()[SCALED]
     assert relay["deploy"]["replicas"] == 2

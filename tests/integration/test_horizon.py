@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,10 +12,15 @@ import psycopg2
 import pytest
 import sqlalchemy as sa
 
-from signalbus_core import HolderKind, HorizonHolder, horizon_holders
+from relay.horizon import ACTIVE_SECONDS, DEAD_ROWS_THAT_HURT, IDLE_SECONDS, Horizon
+from relay.metrics import Metrics
+from relay.sightings import HELD_FOR_SECONDS
+from signalbus_core import HolderKind, HorizonHolder, count_dead_rows, horizon_holders
 from tests.support.postgres import PrivatePostgres
 from tests.support.standby import PrivateStandby
 from tests.support.waiting import eventually
+
+from .test_probe import Watched
 
 LOGIN = "somebody"
 
@@ -121,26 +128,170 @@ def test_a_prepared_transaction_is_told_by_its_name(url: str) -> None:
         assert holders(url) == []
 
 
-def test_a_standby_is_told_while_it_runs_and_its_slot_after_it_is_gone(url: str, server: PrivatePostgres) -> None:
-    def told(kind: HolderKind) -> HorizonHolder | None:
-        return next((holder for holder in holders(url) if holder.kind is kind), None)
-
+def test_a_standby_is_told_while_it_runs(url: str, server: PrivatePostgres) -> None:
     with PrivateStandby(server) as standby:
         standby.start()
-        holder = eventually(lambda: told(HolderKind.STANDBY), 30)
-        assert (holder.name, holder.age_seconds) == ("walreceiver", None)
-        assert "hot_standby_feedback" in str(holder)
-    with PrivateStandby(server, slot="reports") as standby:
-        standby.start()
-        holder = eventually(lambda: told(HolderKind.SLOT), 30)
-        assert (holder.name, holder.pid is not None) == ("reports", True)
-    holder = eventually(lambda: told(HolderKind.SLOT), 30)
-    assert str(holder) == "replication slot 'reports' (used by nobody)"
-    assert told(HolderKind.STANDBY) is None
-    server.execute("SELECT pg_drop_replication_slot('reports')")
-    assert told(HolderKind.SLOT) is None
+        [holder] = eventually(lambda: holders(url), 30)
+        assert (holder.kind, holder.name, holder.age_seconds) == (HolderKind.STANDBY, "walreceiver", None)
+        assert str(holder) == f"standby 'walreceiver' by hot_standby_feedback (pid {holder.pid})"
+    eventually(lambda: not holders(url), 30)
 
 
 def test_there_is_nothing_to_tell_of_another_database_system() -> None:
     with sa.create_engine("sqlite://").connect() as connection:
         assert horizon_holders(connection) == []
+
+
+# What the relay tells
+
+
+@pytest.fixture
+def watched(url: str, caplog: pytest.LogCaptureFixture) -> Iterator[Watched]:
+    caplog.set_level(logging.INFO, "signalbus.relay")
+    watched = Watched(url, models=2)
+    for name in ("m00", "m01"):
+        watched.execute(f"ALTER TABLE {name} SET (autovacuum_enabled = false)")
+    yield watched
+    watched.engine.dispose()
+
+
+def let_rows_die(watched: Watched, number: int) -> None:
+    # In a session of its own, because the statistics are told when it ends.
+    with session(watched.engine.url.render_as_string(hide_password=False)) as cursor:
+        cursor.execute(f"INSERT INTO m00 SELECT n, '' FROM generate_series(1, {number}) n")
+        cursor.execute("DELETE FROM m00")
+        cursor.connection.commit()
+    specs = [progress.spec for progress in watched.progress.values()]
+
+    def are_known() -> bool:
+        with watched.engine.connect() as connection:
+            return count_dead_rows(connection, specs)[0] == number
+
+    eventually(are_known, 20)
+
+
+def look(watched: Watched, seconds: float) -> None:
+    watched.clock.now += seconds
+    watched.probe.run_once()
+
+
+def held_seconds(watched: Watched) -> float:
+    found = re.search(r"^signalbus_horizon_held_seconds (\S+)$", watched.metrics.render().decode(), re.MULTILINE)
+    assert found
+    return float(found[1])
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if record.__dict__["action"].startswith("horizon")]
+
+
+@contextlib.contextmanager
+def held_snapshot(url: str, _server: PrivatePostgres) -> Iterator[str]:
+    with session(url) as cursor:
+        hold_a_snapshot(cursor)
+        yield f"session with pid {pid_of(cursor)} (application 'report', idle in transaction, for "
+
+
+@contextlib.contextmanager
+def prepared_transaction(url: str, _server: PrivatePostgres) -> Iterator[str]:
+    with session(url) as cursor:
+        cursor.execute("CREATE TABLE other (id int)")
+        cursor.execute("PREPARE TRANSACTION 'forgotten'")
+        cursor.connection.commit()
+        yield "prepared transaction 'forgotten' (for "
+        cursor.connection.autocommit = True
+        cursor.execute("ROLLBACK PREPARED 'forgotten'")
+
+
+@contextlib.contextmanager
+def forgotten_slot(url: str, server: PrivatePostgres) -> Iterator[str]:
+    with PrivateStandby(server, slot="forgotten") as standby:
+        standby.start()
+        [holder] = eventually(lambda: holders(url), 30)
+        assert str(holder) == f"replication slot 'forgotten' (used by pid {holder.pid})"
+    eventually(lambda: "used by nobody" in str(holders(url)[0]), 30)
+    yield "replication slot 'forgotten' (used by nobody)"
+    server.execute("SELECT pg_drop_replication_slot('forgotten')")
+
+
+@pytest.mark.parametrize("holding", [held_snapshot, prepared_transaction, forgotten_slot])
+def test_who_keeps_many_dead_rows_alive_is_told_once_and_its_end_too(
+    watched: Watched, url: str, server: PrivatePostgres, caplog: pytest.LogCaptureFixture, holding: Any
+) -> None:
+    with holding(url, server) as holder:
+        let_rows_die(watched, DEAD_ROWS_THAT_HURT)
+        watched.execute("INSERT INTO m00 VALUES (-1, '')")
+        look(watched, 0)
+        look(watched, max(ACTIVE_SECONDS, HELD_FOR_SECONDS))
+        [warning] = told(caplog)
+        assert (warning.levelname, warning.__dict__["action"]) == ("WARNING", "horizon_held")
+        assert f"Dead rows of M00 ({DEAD_ROWS_THAT_HURT}) cannot be removed" in warning.message
+        assert holder in warning.message
+        assert held_seconds(watched) >= HELD_FOR_SECONDS
+        assert watched.gauge("signalbus_dead_rows", "M00") == DEAD_ROWS_THAT_HURT
+        assert watched.gauge("signalbus_dead_rows", "M01") == 0
+        look(watched, ACTIVE_SECONDS)
+        assert len(told(caplog)) == 1
+    look(watched, ACTIVE_SECONDS)
+    assert [record.__dict__["action"] for record in told(caplog)] == ["horizon_held", "horizon_free"]
+    assert held_seconds(watched) == 0
+
+
+def test_another_holder_is_told_at_once_and_the_same_one_once_a_minute(
+    watched: Watched, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with session(url, "second") as second:
+        with session(url, "first") as first:
+            hold_a_snapshot(first)
+            watched.execute("INSERT INTO m01 VALUES (1, '')", "DELETE FROM m01")
+            hold_a_snapshot(second)
+            let_rows_die(watched, DEAD_ROWS_THAT_HURT)
+            for _ in range(3):
+                look(watched, IDLE_SECONDS)
+        look(watched, IDLE_SECONDS)
+    assert [record.__dict__["holder_name"] for record in told(caplog)] == ["first", "first", "second"]
+
+
+def test_few_dead_rows_hurt_nobody_and_nobody_is_asked_for(watched: Watched, url: str) -> None:
+    with session(url) as snapshot:
+        hold_a_snapshot(snapshot)
+        let_rows_die(watched, DEAD_ROWS_THAT_HURT - 1)
+        watched.statements.clear()
+        for _ in range(3):
+            look(watched, IDLE_SECONDS)
+    assert not any("pg_stat_activity" in statement for statement in watched.statements)
+    assert watched.gauge("signalbus_dead_rows", "M00") == DEAD_ROWS_THAT_HURT - 1
+    assert held_seconds(watched) == 0
+
+
+def test_it_is_asked_once_a_minute_while_idle_and_often_while_signals_flow(watched: Watched) -> None:
+    def asked(seconds: int) -> int:
+        watched.statements.clear()
+        for _ in range(seconds):
+            look(watched, 1)
+        return sum("pg_stat_get_dead_tuples" in statement for statement in watched.statements)
+
+    assert asked(120) == 120 / IDLE_SECONDS
+    watched.execute("INSERT INTO m00 VALUES (1, '')")
+    assert asked(30) == 30 / ACTIVE_SECONDS
+
+
+def test_without_rights_the_session_of_another_login_is_told_and_what_may_not_be_read_ends_nothing(
+    watched: Watched, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = sa.create_engine(url.replace("postgres@", f"{LOGIN}@"))
+    horizon = Horizon({None: [one.spec for one in watched.progress.values()]}, Metrics(), watched.clock)
+    with session(url) as snapshot:
+        hold_a_snapshot(snapshot)
+        let_rows_die(watched, DEAD_ROWS_THAT_HURT)
+        for _ in range(2):
+            watched.clock.now += IDLE_SECONDS
+            horizon.look(None, engine, is_active=False)
+        [warning] = told(caplog)
+        assert f"another login's session with pid {pid_of(snapshot)} (application 'report')" in warning.message
+        watched.execute("REVOKE SELECT ON pg_prepared_xacts FROM PUBLIC")
+        caplog.set_level(logging.DEBUG, "signalbus.relay")
+        watched.clock.now += IDLE_SECONDS
+        horizon.look(None, engine, is_active=False)
+        assert told(caplog)[-1].__dict__["action"] == "horizon_unknown"
+    engine.dispose()

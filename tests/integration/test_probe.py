@@ -56,6 +56,8 @@ class Watched:
                 "second": db.Column(sa.Text, primary_key=number % 2 == 1, default=""),
                 "send_signalbus_message": lambda self: None,
             }
+            if number == 8:
+                members["created_at"] = db.Column(sa.DateTime(timezone=True))
             self.models.append(type(f"M{number:02}", (db.Model,), members))
         self.clock = Clock(1000.0)
         self.metrics, self.health = Metrics(), Health(60)
@@ -333,6 +335,39 @@ def test_the_lag_begins_anew_when_the_oldest_signal_was_sent(watched: Watched) -
     watched.clock.now += MEASURE_EVERY_SECONDS
     watched.probe.run_once()
     assert watched.gauge("signalbus_lag_seconds", "M00") == 0
+
+
+@pytest.mark.parametrize(
+    ("written_at", "lowest", "highest"),
+    [("now() - interval '1 hour'", 3600, 3700), ("now() + interval '1 hour'", 0, 0), ("NULL", 0, 0)],
+)
+def test_the_lag_is_the_age_of_the_signal_with_the_lowest_key_by_the_clock_of_the_database(
+    watched: Watched, written_at: str, lowest: float, highest: float
+) -> None:
+    watched.execute(
+        f"INSERT INTO m08 (id, second, created_at) VALUES (1, '', {written_at}), (2, '', now() - interval '1 day')"
+    )
+    watched.probe.run_once()
+    assert lowest <= watched.gauge("signalbus_lag_seconds", "M08") <= highest
+
+
+def test_a_signal_without_time_of_writing_is_as_old_as_it_was_seen_as_the_oldest(watched: Watched) -> None:
+    watched.execute("INSERT INTO m08 (id, second) VALUES (1, '')")
+    watched.probe.run_once()
+    watched.clock.now += MEASURE_EVERY_SECONDS
+    watched.probe.run_once()
+    assert watched.gauge("signalbus_lag_seconds", "M08") == MEASURE_EVERY_SECONDS
+
+
+def test_parked_signals_do_not_lag(watched: Watched) -> None:
+    watched.execute(
+        "INSERT INTO m08 (id, second, created_at) VALUES (1, '', now() - interval '1 day'), (2, '', now())",
+        "INSERT INTO signalbus_parked (table_name, key, model, attempts, first_failed_at, last_failed_at, error_class, "
+        "error_text) VALUES ('m08', '1', 'M08', 3, now(), now(), 'invalid', '')",
+    )
+    watched.probe.run_once()
+    assert watched.gauge("signalbus_parked_signals", "M08") == 1
+    assert watched.gauge("signalbus_lag_seconds", "M08") < 3600
 
 
 def test_counting_a_backlog_stops_at_a_limit(watched: Watched) -> None:

@@ -74,7 +74,6 @@ def test_the_timestamp_is_that_of_the_row_and_the_same_on_every_resend(row: dict
         ({"headers": "a"}, "headers: a JSON object expected, not a string"),
         ({"headers": True}, "headers: a JSON object expected, not a boolean"),
         ({"headers": 1.5}, "headers: a JSON object expected, not a number"),
-        ({"headers": {"a": [{"b": float("inf")}]}}, "headers: a number that is too large"),
         ({"timestamp": "noon"}, "timestamp: a time expected, not str"),
         ({"timestamp": datetime.max.replace(tzinfo=timezone.utc)}, "timestamp: a time that is infinite"),
         ({"created_at": datetime.min.replace(tzinfo=timezone.utc)}, "created_at: a time that is infinite"),

@@ -1,0 +1,128 @@
+"""Dead rows, and who keeps them alive: asked seldom, and shown when it begins to hurt.
+
+While signals flow it is asked every few seconds, and otherwise once a minute; who holds the horizon back is asked only
+while there are many dead rows.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import DBAPIError
+
+from signalbus_core import HorizonHolder, SignalSpec, count_dead_rows, error_text, horizon_holders, question
+
+from .announce import REMIND_AFTER_SECONDS
+from .asking import PROBE_LIMITS
+from .metrics import Metrics
+from .sightings import Held, Identity, Sightings, identity
+
+logger = logging.getLogger("signalbus.relay")
+
+#: So many dead rows of a model hurt when they cannot be removed. Fewer: more words about what is hardly felt.
+DEAD_ROWS_THAT_HURT = 10_000
+
+#: So often it is asked while signals flow, and otherwise.
+ACTIVE_SECONDS = 5.0
+IDLE_SECONDS = 60.0
+
+#: After signals flowed it is asked often for so long: what was seen then must be seen again to be told.
+AFTERWARDS_SECONDS = 15.0
+
+
+class Horizon:
+    """Shows dead rows, and tells who keeps them alive, when that begins and when it ends.
+
+    :param specs: the models of each bind key.
+    :param clock: a monotonic clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        specs: Mapping[str | None, Sequence[SignalSpec]],
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._specs = specs
+        self._metrics = metrics
+        self._clock = clock
+        self._asked: dict[str | None, float] = {}
+        self._active: dict[str | None, float] = {}
+        self._sightings = {bind_key: Sightings() for bind_key in specs}
+        self._held: dict[str | None, Held] = {}
+        # Who was told of last, since when, and when that was said.
+        self._told: dict[str | None, tuple[Identity, float, float]] = {}
+
+    def look(self, bind_key: str | None, engine: Engine, *, is_active: bool) -> None:
+        """Ask a database when it is time.
+
+        :param is_active: signals flow.
+        """
+        now = self._clock()
+        if is_active:
+            self._active[bind_key] = now
+        if now - self._asked.get(bind_key, float("-inf")) < self._pause_seconds(bind_key, now):
+            return
+        self._asked[bind_key] = now
+        try:
+            hurting, holders = self._ask(bind_key, engine)
+        except DBAPIError as error:
+            # Nothing depends on it, and a database that is away is told of by whoever looks for signals.
+            logger.debug("Dead rows are not known: %s", error_text(error), extra={"action": "horizon_unknown"})
+            return
+        self._tell(bind_key, hurting, self._sightings[bind_key].saw(holders, now), now)
+
+    def _pause_seconds(self, bind_key: str | None, now: float) -> float:
+        is_busy = now - self._active.get(bind_key, float("-inf")) <= AFTERWARDS_SECONDS
+        return ACTIVE_SECONDS if is_busy else IDLE_SECONDS
+
+    def _ask(self, bind_key: str | None, engine: Engine) -> tuple[dict[str, int], list[HorizonHolder]]:
+        """The models whose dead rows hurt, with how many they are; and if there are any, who holds the horizon back."""
+        specs = self._specs[bind_key]
+        with question(engine, PROBE_LIMITS) as connection:
+            counted = dict(zip((spec.name for spec in specs), count_dead_rows(connection, specs), strict=True))
+            hurting = {name: number for name, number in counted.items() if number >= DEAD_ROWS_THAT_HURT}
+            holders = horizon_holders(connection) if hurting else []
+        for name, number in counted.items():
+            self._metrics.set_dead_rows(name, number)
+        return hurting, holders
+
+    def _tell(self, bind_key: str | None, hurting: Mapping[str, int], held: Held | None, now: float) -> None:
+        told = self._told.pop(bind_key, None)
+        self._held.pop(bind_key, None)
+        if held is not None:
+            self._held[bind_key] = held
+            since = told[1] if told else now
+            said_at = told[2] if told and told[0] == identity(held.holder) else float("-inf")
+            if now - said_at >= REMIND_AFTER_SECONDS:
+                self._warn(hurting, held)
+                said_at = now
+            self._told[bind_key] = (identity(held.holder), since, said_at)
+        elif told:
+            seconds = round(now - told[1], 1)
+            logger.info(
+                "Dead rows of signals can be removed again, after %s s.",
+                seconds,
+                extra={"action": "horizon_free", "after_seconds": seconds},
+            )
+        self._metrics.set_horizon_held(max((one.seconds for one in self._held.values()), default=0.0))
+
+    def _warn(self, hurting: Mapping[str, int], held: Held) -> None:
+        holder = held.holder
+        logger.warning(
+            "Dead rows of %s cannot be removed. They are kept alive by: %s. %s",
+            ", ".join(f"{name} ({number})" for name, number in hurting.items()),
+            holder,
+            holder.remedy,
+            extra={
+                "action": "horizon_held",
+                "signals": list(hurting),
+                "holder": holder.kind.value,
+                "holder_name": holder.name,
+                "holder_pid": holder.pid,
+                "held_seconds": round(held.seconds, 1),
+            },
+        )

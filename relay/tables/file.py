@@ -1,0 +1,98 @@
+"""A file about tables, in TOML or JSON. Nothing in it is passed over: what is not known is an error.
+
+::
+
+    [tables.orders_outbox]
+    exchange = "orders"
+    map = { payload = "body" }
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .names import table_name
+from .rules import PRESETS, TableRules, field_name
+
+#: What may be said of a table.
+KEYS = ("preset", "exchange", "routing_key", "map")
+
+
+def read_file(path: str) -> tuple[TableRules, ...]:
+    """Read what a file says of tables.
+
+    :raises ValueError: it cannot be read, or says what cannot be; all of it in one text.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"the file {path} cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"the file {path} is not in UTF-8") from None
+    content = _parsed(path, text)
+    tables = content.get("tables") if isinstance(content, Mapping) else None
+    if not isinstance(tables, Mapping) or not tables or len(content) > 1:
+        raise ValueError(f"{path}: tables, and nothing else, are expected, each as [tables.NAME]")
+    problems: list[str] = []
+    rules = [_rules(str(name), given, problems) for name, given in tables.items()]
+    if problems:
+        raise ValueError(f"{path}: {'; '.join(problems)}")
+    return tuple(one for one in rules if one is not None)
+
+
+def _parsed(path: str, text: str) -> Any:
+    parser = json if path.endswith(".json") else _toml(path)
+    try:
+        return parser.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{path} is no {'JSON' if parser is json else 'TOML'}: {error}") from None
+
+
+def _toml(path: str) -> Any:
+    # Part of Python since 3.11; before that, only where somebody installed it.
+    for name in ("tomllib", "tomli"):
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    raise ValueError(f"{path}: TOML needs Python 3.11, or the package tomli; a file that ends in .json needs neither")
+
+
+def _rules(text: str, given: object, problems: list[str]) -> TableRules | None:
+    before = len(problems)
+    try:
+        name = table_name(text)
+    except ValueError as error:
+        problems.append(str(error))
+        return None
+    if not isinstance(given, Mapping):
+        problems.append(f"{text}: a table of settings is expected")
+        return None
+    problems += [f"{text}: {key!r} is not known; known are {', '.join(KEYS)}" for key in given if key not in KEYS]
+    texts = {key: given.get(key) for key in KEYS if key != "map"}
+    problems += [
+        f"{text}: {key}: a text is expected"
+        for key, value in texts.items()
+        if value is not None and not isinstance(value, str)
+    ]
+    if isinstance(texts["preset"], str) and texts["preset"] not in PRESETS:
+        problems.append(f"{text}: preset: one of {', '.join(PRESETS)} is expected, not {texts['preset']!r}")
+    fields = _fields(text, given.get("map", {}), problems)
+    return TableRules(name, fields, **texts) if len(problems) == before else None
+
+
+def _fields(text: str, given: object, problems: list[str]) -> dict[str, str]:
+    if not isinstance(given, Mapping) or not all(isinstance(field, str) for field in given.values()):
+        problems.append(f"{text}: map: columns and their fields are expected")
+        return {}
+    fields: dict[str, str] = {}
+    for column, field in given.items():
+        try:
+            fields[str(column)] = field_name(field)
+        except ValueError as error:
+            problems.append(f"{text}: map: {error}")
+    return fields

@@ -1,0 +1,207 @@
+"""What may be said of tables without an application, and how it is told what cannot be."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from relay.config import ConfigError, RelayConfig, resolve
+from relay.tables.names import TableName, split_name, table_name
+from relay.tables.rules import TableRules
+
+URL = {"database_url": "postgresql://u:p@h/d"}
+
+
+def tables(*names: str, **given: Any) -> RelayConfig:
+    return resolve({**URL, "table_names": names, **given}, {})
+
+
+def problems(environ: dict[str, str] | None = None, **given: Any) -> list[str]:
+    with pytest.raises(ConfigError) as raised:
+        resolve({name: value for name, value in given.items() if value is not None}, environ or {})
+    return list(raised.value.problems)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts", "shown"),
+    [
+        ("orders", ["orders"], "orders"),
+        ("sales.Orders", ["sales", "Orders"], "sales.Orders"),
+        ('"odd.name"', ["odd.name"], '"odd.name"'),
+        ('sales."say ""hi"""', ["sales", 'say "hi"'], 'sales."say ""hi"""'),
+        ("größe mit leer", ["größe mit leer"], "größe mit leer"),
+    ],
+)
+def test_a_name_is_exact_and_may_have_a_schema_and_quotes(text: str, parts: list[str], shown: str) -> None:
+    assert split_name(text) == parts
+    assert str(table_name(text)) == shown
+
+
+@pytest.mark.parametrize("text", ["", ".", "a.", ".a", "a..b", '"', '"a', 'a"b', '""', "a.b.c"])
+def test_what_is_no_name_of_a_table_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"no name|3 parts"):
+        table_name(text)
+
+
+def test_tables_may_be_listed_in_the_environment_with_commas_in_quotes() -> None:
+    config = resolve(URL, {"SIGNALBUS_RELAY_TABLE": 'orders, sales.x,"a, b"'})
+    assert config.table_names == (TableName(None, "orders"), TableName("sales", "x"), TableName(None, "a, b"))
+    assert [str(rules.name) for rules in config.table_rules] == ["orders", "sales.x", "a, b"]
+
+
+def test_columns_are_mapped_for_all_tables_or_for_one() -> None:
+    config = tables(
+        "orders", "sales.x", assignments=("payload=body", "orders.payload=body_text", 'sales.x."a=b"=headers.tenant')
+    )
+    assert [rules.fields for rules in config.table_rules] == [
+        {"payload": "body_text"},
+        {"payload": "body", "a=b": "headers.tenant"},
+    ]
+
+
+def test_the_exchange_and_the_routing_key_may_be_empty() -> None:
+    [rules] = tables("orders", exchange="", routing_key="").table_rules
+    assert (rules.exchange, rules.routing_key) == ("", "")
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])
+def test_the_scheme_of_the_database_is_rewritten(scheme: str) -> None:
+    config = tables("orders", database_url=f"{scheme}://u:p@h/d")
+    assert config.database_url == "postgresql+psycopg2://u:p@h/d"
+
+
+def test_database_and_broker_may_come_from_the_usual_variables() -> None:
+    environ = {"DATABASE_URL": "postgres://h/d", "RABBITMQ_URL": "amqp://b", "FLASK_APP": "for-others"}
+    config = resolve({"table_names": ("orders",)}, environ, broker_variables=("AMQP_URL", "RABBITMQ_URL"))
+    assert (config.database_url, config.amqp_url) == ("postgresql+psycopg2://h/d", "amqp://b")
+
+
+def test_with_an_application_the_usual_variables_change_nothing() -> None:
+    environ = {"DATABASE_URL": "mysql+x://h/d", "RABBITMQ_URL": "amqp://b"}
+    config = resolve({"app": "shop"}, {**environ, "DATABASE_URL": "postgres://h/d"}, broker_variables=("RABBITMQ_URL",))
+    assert (config.database_url, config.amqp_url, config.table_rules) == (None, None, [])
+
+
+def test_secrets_come_from_files(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("postgres://u:p@h/d\n")
+    environ = {"SIGNALBUS_RELAY_DATABASE_URL_FILE": str(tmp_path / "url")}
+    assert resolve({"table_names": ("orders",)}, environ).database_url == "postgresql+psycopg2://u:p@h/d"
+
+
+def test_all_problems_are_told_together_and_no_password() -> None:
+    found = problems(
+        environ={"SIGNALBUS_RELAY_AMQP_URL_FILE": "/nowhere/amqp"},
+        table_names=("orders", "orders", "a.b.c"),
+        app="shop",
+        imports=("models",),
+        preset="debesium",
+        assignments=("payload", "payload=bodi"),
+        database_url="mysql://u:secret@h/d",
+    )
+    assert [problem.split(":")[0] for problem in found] == [
+        "--table",
+        "--map",
+        "--preset",
+        "--database-url",
+        "SIGNALBUS_RELAY_AMQP_URL_FILE",
+        "--app",
+        "--import",
+    ]
+    text = "\n".join(found)
+    assert "No such file" in text
+    assert "there is no field 'bodi'; there are exchange" in text
+    assert "not 'debesium'" in text
+    assert "secret" not in text
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"table_names": ("orders", "orders")}, "--table orders: it is given twice."),
+        ({"table_names": ("orders",), "app": "shop"}, "--app: with --table there is no application."),
+        ({"table_names": ("orders",), "imports": ("x",)}, "--import: with --table there is no application."),
+        ({"table_names": ("orders",), "database_url": None}, "--database-url: which database?"),
+        ({"table_names": ("a",), "assignments": ("b.x=body",)}, "--map b.x=body: there is no --table b."),
+        ({"table_names": ("a",), "assignments": ("x=body", "x=headers")}, "--map x: it is given twice."),
+        ({"table_names": ("a",), "assignments": ("x=headers.",)}, "--map: there is no field 'headers.'"),
+        ({"table_names": ("a",), "assignments": ("a.b.c.d=body",)}, "--map: 'a.b.c.d' has too many parts"),
+        ({"app": "shop", "preset": "debezium"}, "--preset: it is about tables that --table names"),
+        ({"app": "shop"}, "--database-url: it is about tables that --table names"),
+        ({}, "--app: which application?"),
+    ],
+)
+def test_what_does_not_go_together_is_told(given: dict[str, Any], problem: str) -> None:
+    found = problems(**{**URL, **given})
+    assert any(one.startswith(problem) for one in found), found
+
+
+def test_a_broker_is_needed_only_where_something_is_sent() -> None:
+    given = {**URL, "table_names": ("orders",)}
+    assert resolve(given, {}).amqp_url is None
+    with pytest.raises(ConfigError, match="--amqp-url: which broker"):
+        resolve(given, {}, broker_variables=("AMQP_URL",))
+
+
+CONTENT = {
+    "tables": {
+        "orders": {"preset": "debezium", "exchange": "orders", "map": {"kind": "message_type"}},
+        'sales."x.y"': {"routing_key": ""},
+    }
+}
+TOML = """
+[tables.orders]
+preset = "debezium"
+exchange = "orders"
+map = { kind = "message_type" }
+
+[tables.'sales."x.y"']
+routing_key = ""
+"""
+
+
+@pytest.mark.parametrize("suffix", ["json", "toml"])
+def test_a_file_says_of_each_table_what_the_command_line_says_of_all(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"tables.{suffix}"
+    path.write_text(json.dumps(CONTENT) if suffix == "json" else TOML)
+    if suffix == "toml" and sys.version_info < (3, 11):
+        assert "needs Python 3.11" in problems(**URL, tables_file=str(path))[0]
+        return
+    config = resolve({**URL, "table_names": ("more",), "tables_file": str(path), "exchange": "rest"}, {})
+    assert config.table_rules == [
+        TableRules(TableName(None, "more"), {}, None, "rest", None),
+        TableRules(TableName(None, "orders"), {"kind": "message_type"}, "debezium", "orders", None),
+        TableRules(TableName("sales", "x.y"), {}, None, "rest", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("{", "is no JSON"),
+        ("[]", "tables, and nothing else, are expected"),
+        ('{"tables": {}}', "tables, and nothing else, are expected"),
+        ('{"tables": {"a": {}}, "exchange": "x"}', "tables, and nothing else, are expected"),
+        ('{"tables": {"a": 5}}', "a: a table of settings is expected"),
+        ('{"tables": {"a": {"exchange": 5}, "b.": {}}}', "a: exchange: a text is expected; 'b.' is no name"),
+        ('{"tables": {"a": {"exchnge": "x"}}}', "a: 'exchnge' is not known; known are preset"),
+        ('{"tables": {"a": {"preset": "x"}}}', "a: preset: one of debezium is expected, not 'x'"),
+        ('{"tables": {"a": {"map": ["x"]}}}', "a: map: columns and their fields are expected"),
+        ('{"tables": {"a": {"map": {"x": "bodi"}}}}', "a: map: there is no field 'bodi'"),
+    ],
+)
+def test_what_a_file_cannot_say_is_told(tmp_path: Path, content: str, problem: str) -> None:
+    path = tmp_path / "tables.json"
+    path.write_text(content)
+    [found] = problems(**URL, tables_file=str(path))
+    assert found.startswith("--tables: ")
+    assert problem in found
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / "binary.json").write_bytes(b"\xff\xfe")
+    assert "is not in UTF-8" in problems(**URL, tables_file=str(tmp_path / "binary.json"))[0]
+    assert "cannot be read (No such file or directory)" in problems(**URL, tables_file=str(tmp_path / "none"))[0]
