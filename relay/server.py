@@ -27,7 +27,7 @@ LIMITS: dict[str, Any] = {
     # A client that has not sent its whole request, or taken its whole answer, in so many seconds is cut off.
     "channel_timeout": 30,
     "cleanup_interval": 5,
-    "max_request_header_size": 16 * 1024,
+    "max_request_header_size": 32 * 1024,
     "max_request_body_size": 64 * 1024,
     # Without it, descriptors above 1023 cannot be waited for.
     "asyncore_use_poll": True,

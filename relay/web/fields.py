@@ -9,7 +9,7 @@ from typing import Any
 from .http import HttpError
 
 #: The largest number of characters of each field.
-LONGEST = {"model": 200, "key": 4000, "reason": 500, "token": 1000}
+LONGEST = {"model": 200, "key": 2000, "reason": 500, "token": 1000}
 
 #: The most signals in one answer, and how far one can page.
 MOST_LISTED = 200
@@ -31,12 +31,12 @@ def text(fields: Mapping[str, Any], name: str) -> str:
 
 
 def optional_text(fields: Mapping[str, Any], name: str) -> str | None:
-    """A text; None when it is not given, or empty."""
+    """A text; None when it is not given."""
     value = fields.get(name)
-    if value is None or value == "":
+    if value is None:
         return None
-    if not isinstance(value, str) or len(value) > LONGEST[name]:
-        raise bad(f"The field {name!r} must be a text of at most {LONGEST[name]} characters.")
+    if not isinstance(value, str) or not 1 <= len(value) <= LONGEST[name]:
+        raise bad(f"The field {name!r} must be a text of 1 to {LONGEST[name]} characters.")
     if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
         raise bad(f"The field {name!r} has characters that no database takes.")
     return value

@@ -64,7 +64,8 @@ def _form_handlers(form: Form, operations: Operations, guard: Guard, view: SetAs
         return _form_page(form, _subject(form, given), problem, can_act=problem is None)
 
     def act(request: Request) -> Answer:
-        given = request.fields(FORM)
+        # What was left empty was not given.
+        given = {name: value for name, value in request.fields(FORM).items() if value}
         field.only(given, (*form.names, "reason", "token"))
         subject = _subject(form, given)
         try:

@@ -23,6 +23,7 @@ from .app import create_app
 from .desk import LIMITS, Desk, engine_of_its_own
 from .guard import Guard
 from .monitoring import monitoring_routes
+from .openapi import openapi_routes
 from .operations import Operations
 from .pages import page_routes
 from .report import Database, Report
@@ -53,6 +54,7 @@ def build_site(
     routes = {
         **monitoring_routes(health, metrics, report),
         **api_routes(operations, guard),
+        **openapi_routes(),
         **page_routes(report, view, operations, guard),
     }
     return create_app(routes, guard)

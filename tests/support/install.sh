@@ -38,6 +38,15 @@ have_prometheus() {
     command -v prometheus >/dev/null 2>&1 && command -v promtool >/dev/null 2>&1
 }
 
+# The status page is tested in a real browser.
+have_browser() {
+    command -v chromedriver >/dev/null 2>&1 || return 1
+    for program in chromium chromium-browser google-chrome google-chrome-stable; do
+        command -v "$program" >/dev/null 2>&1 && return 0
+    done
+    return 1
+}
+
 have_venv() {
     "${PYTHON:-python3}" -c 'import ensurepip, venv' >/dev/null 2>&1
 }
@@ -48,6 +57,7 @@ have_postgres || packages="$packages postgresql"
 have_pgbouncer || packages="$packages pgbouncer"
 have_rabbitmq || packages="$packages rabbitmq-server"
 have_prometheus || packages="$packages prometheus"
+have_browser || packages="$packages chromium chromium-driver"
 command -v openssl >/dev/null 2>&1 || packages="$packages openssl"
 command -v ps >/dev/null 2>&1 || packages="$packages procps"
 command -v curl >/dev/null 2>&1 || packages="$packages curl"

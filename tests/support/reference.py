@@ -11,6 +11,7 @@ from relay.checks.finding import AREAS, KINDS
 from relay.checks.versions import LIBRARIES, OLDEST_RABBITMQ, POSTGRESQL_ENDS, PYTHON_ENDS, dotted
 from relay.config import OPTIONS, HttpAddress
 from relay.metrics import Metrics
+from relay.web.openapi import document
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 
@@ -81,8 +82,23 @@ def updated(text: str) -> str:
     return text
 
 
+def endpoints_table() -> list[str]:
+    rows = ["| path | method | does |", "| --- | --- | --- |"]
+    for path, methods in document()["paths"].items():
+        for method, operation in methods.items():
+            token = " Needs the token." if method == "post" else ""
+            rows.append(f"| `{path}` | {method.upper()} | {operation['summary']}{token} |")
+    return rows
+
+
 #: Where ``<!-- name -->`` and ``<!-- /name -->`` stand in a page, this table stands between them.
-TABLES = {"options": options_table, "metrics": metrics_table, "findings": findings_table, "support": support_table}
+TABLES = {
+    "endpoints": endpoints_table,
+    "options": options_table,
+    "metrics": metrics_table,
+    "findings": findings_table,
+    "support": support_table,
+}
 
 
 if __name__ == "__main__":

@@ -128,3 +128,19 @@ def test_a_wrong_flag_is_refused() -> None:
 
 def test_a_secret_is_not_shown_when_it_is_wrong() -> None:
     assert "secret" not in problems({}, {}, {"SIGNALBUS_RELAY_AMQP_URL": ["amqp://u:secret@h/"]})[0]
+
+
+@pytest.mark.parametrize("token", ["short", "0123456789abcde", "with spaces 0123456789", "l\u00e4nger-als-sechzehn"])
+def test_a_token_that_could_be_guessed_or_mistyped_is_refused_and_not_shown(token: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        resolve({"app": "shop"}, {"SIGNALBUS_RELAY_OPERATOR_TOKEN": token})
+    [problem] = refused.value.problems
+    assert problem.startswith("SIGNALBUS_RELAY_OPERATOR_TOKEN: at least 16")
+    assert token not in problem
+
+
+def test_the_token_may_come_from_a_file() -> None:
+    environ = {"SIGNALBUS_RELAY_OPERATOR_TOKEN_FILE": "/run/secrets/token"}
+    config = resolve({"app": "shop"}, environ, read_file=lambda path: "0123456789abcdef\n")
+    assert config.operator_token == "0123456789abcdef"
+    assert resolve({"app": "shop"}, {}).operator_token is None
