@@ -89,6 +89,11 @@ def _concerns_one_table(error: DBAPIError) -> bool:
     """Whether a table or a row is to blame, because it is dropped, altered, locked or no good, and not the database."""
     if isinstance(error, (ProgrammingError, DataError)):
         return True
+    return is_lock_timeout(error)
+
+
+def is_lock_timeout(error: DBAPIError) -> bool:
+    """Whether a lock was not to be had in time."""
     # psycopg2 and psycopg name it differently.
     code = getattr(error.orig, "pgcode", None) or getattr(error.orig, "sqlstate", None)
     return bool(code == LOCK_NOT_AVAILABLE)

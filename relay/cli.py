@@ -16,8 +16,10 @@ from . import __version__, daemon
 from .commands.check import check
 from .commands.ddl import ddl
 from .commands.drill import drill
+from .commands.explain import explain
 from .commands.parked import parked
 from .commands.pauses import pause, resume
+from .commands.pending import pending
 from .config import ConfigError, RelayConfig, resolve
 from .exits import EXIT_DRAIN_TIMED_OUT, EXIT_OK, EXIT_RUNTIME
 from .loading import AMQP_FALLBACKS, LoadingError, choose_broker_url, find_broker, find_bus, load_app
@@ -37,7 +39,7 @@ def cli(context: click.Context) -> None:
     context.obj = os.environ
 
 
-for command in (parked, pause, resume, ddl, drill, check):
+for command in (pending, explain, parked, pause, resume, ddl, drill, check):
     cli.add_command(command)
 
 

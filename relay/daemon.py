@@ -20,7 +20,7 @@ from signalbus_core import SignalSpec, has_integer_key
 from .announce import Announcer
 from .broker import BrokerLink
 from .config import ConfigError, RelayConfig
-from .database import limit_connections
+from .database import APPLICATION_NAME, limit_connections
 from .dispatch import Dispatcher
 from .doorkeeper import Doorkeeper
 from .exits import EXIT_DRAIN_TIMED_OUT, EXIT_OK, EXIT_RUNTIME, StopRequest
@@ -90,7 +90,7 @@ class Daemon:
             self._engines = {spec.bind_key: self._bus.db.engines[spec.bind_key] for spec in specs}
         self._shelves = Shelves(specs, self._engines, ParkingRules(config.park_after), self._limits)
         for engine in self._engines.values():
-            limit_connections(engine)
+            limit_connections(engine, APPLICATION_NAME)
         self._paused = PausedModels(self._dispatcher, self._metrics, self._status)
         self._lookout = Lookout(
             Probe(

@@ -22,8 +22,15 @@ CONNECTION_LIMITS = {
 }
 
 
-def limit_connections(engine: Engine) -> None:
-    """Open the engine's connections with limits from now on."""
+#: As the sessions of a relay are shown in pg_stat_activity, where the application gives them no name of its own.
+APPLICATION_NAME = "signalbus-relay"
+
+
+def limit_connections(engine: Engine, application_name: str | None = None) -> None:
+    """Open the engine's connections with limits from now on.
+
+    :param application_name: a name for the sessions that the application gives none.
+    """
     if engine.dialect.driver not in ("psycopg2", "psycopg"):
         return
 
@@ -31,6 +38,8 @@ def limit_connections(engine: Engine) -> None:
     def set_limits(_dialect: Any, _record: Any, _arguments: list[Any], parameters: dict[str, Any]) -> None:
         for name, value in CONNECTION_LIMITS.items():
             parameters.setdefault(name, value)
+        if application_name is not None:
+            parameters.setdefault("fallback_application_name", application_name)
 
     # The application may have connected while it was loaded.
     engine.dispose()

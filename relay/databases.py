@@ -61,3 +61,10 @@ class Databases:
         """A transaction of its own, committed at the end."""
         with transaction(self._engines[bind_key], self._limits) as connection:
             yield connection
+
+    @contextmanager
+    def rolled_back(self, bind_key: str | None) -> Iterator[Connection]:
+        """A transaction that leaves nothing behind, and lets go of its locks at the end."""
+        with transaction(self._engines[bind_key], self._limits) as connection:
+            yield connection
+            connection.rollback()

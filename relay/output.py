@@ -50,3 +50,8 @@ def coloured(text: str, colour: str, environ: Mapping[str, str], stream: IO[str]
     stream = stream or sys.stdout
     wanted = stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
     return click.style(text, fg=colour) if wanted else text
+
+
+def one_line(text: str) -> str:
+    """A text that somebody else wrote, fit for a line of a terminal."""
+    return "".join(character if character.isprintable() else " " for character in text)

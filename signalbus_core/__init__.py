@@ -7,7 +7,8 @@ sender for RabbitMQ.
 
 from __future__ import annotations
 
-from . import doorbell, parked, paused
+from . import doorbell, parked, paused, whereabouts
+from .ages import oldest_age_seconds
 from .atomic import AtomicProceduresMixin
 from .autovacuum import autovacuum_problem, autovacuum_sql
 from .burst import send_burst
@@ -39,6 +40,7 @@ from .result import BurstResult, FailedSignal
 from .sizing import BurstSize
 from .statements import BurstLimits, Choice, transaction
 from .trouble import error_text, outage_errors
+from .whereabouts import FoundSignal, Holder
 
 __all__ = [
     # Wiring it into an application
@@ -87,6 +89,10 @@ __all__ = [
     "paused_table_of",
     "paused_table_problem",
     "paused_table_sql",
+    # Where a single signal is
+    "FoundSignal",
+    "Holder",
+    "whereabouts",
     # Waking relays
     "Doorbell",
     "doorbell",
@@ -106,6 +112,7 @@ __all__ = [
     "find_work",
     "find_work_and_measure",
     "measure",
+    "oldest_age_seconds",
     "question",
     "transaction",
     "table_privileges",

@@ -79,7 +79,7 @@ def find_work(
 def measure(
     connection: Connection,
     specs: Sequence[SignalSpec],
-    most: int,
+    most: int | None,
     *,
     has_parked_table: bool = False,
     starts: Mapping[str, int | None] | None = None,
@@ -87,7 +87,7 @@ def measure(
     """Measure the models by one statement.
 
     :param specs: models of one database.
-    :param most: stop counting at so many signals of a model.
+    :param most: stop counting at so many signals of a model; never when None.
     :param has_parked_table: whether the table of signals that are set aside is there to be read.
     :param starts: for names of models with a single integer key, from which key on; None for all keys.
     """
@@ -151,7 +151,7 @@ def _work(spec: SignalSpec, choice: Choice, answer: Sequence[Any]) -> Work:
 
 
 def _measuring_columns(
-    spec: SignalSpec, dialect: Dialect, most: int, has_parked_table: bool, start: int | None
+    spec: SignalSpec, dialect: Dialect, most: int | None, has_parked_table: bool, start: int | None
 ) -> list[ColumnElement[Any]]:
     keys = select(*spec.primary_key).select_from(spec.model)
     if start is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 
@@ -14,6 +15,7 @@ from ..config import RelayConfig
 from . import versions
 from .bloat import check_bloat
 from .configuration import place_of
+from .connecting import CONNECT_WITHIN_SECONDS
 from .doorbell import check_doorbells
 from .finding import Finding, found
 from .pooler import check_pooler, statement_mode, takes_no_transactions
@@ -44,9 +46,13 @@ class DatabaseChecks:
 
     def run(self, areas: Sequence[str]) -> Iterator[Finding]:
         """Look at these of the areas."""
+        started = time.monotonic()
         try:
             self._engine.connect().close()
         except SQLAlchemyError as error:
+            # Only what answers at once can be a pooler in statement mode; what is silent is not asked again.
+            if time.monotonic() - started < CONNECT_WITHIN_SECONDS and takes_no_transactions(self._engine):
+                yield statement_mode(self._name)
             yield from self._unreachable(error, areas)
             return
         for area in areas:
@@ -85,9 +91,8 @@ class DatabaseChecks:
             yield from check_doorbells(self._engine, connection, self._specs, self._name)
 
     def _unreachable(self, error: SQLAlchemyError, areas: Sequence[str]) -> Iterator[Finding]:
-        if takes_no_transactions(self._engine):
-            yield statement_mode(self._name)
         for area in areas:
             code = "database-unreachable" if area == "session" else "area-unreachable"
-            problem = f"it does not answer: {error_text(error)}"
-            yield found(code, self._name, problem, "Check that it runs, and that its URL is right.", area=area)
+            problem = f"no connection to it can be had: {error_text(error)}"
+            remedy = "Check that it runs, and the host, the user and the password of its URL."
+            yield found(code, self._name, problem, remedy, area=area)

@@ -26,10 +26,15 @@ def check_pooler(engine: Engine, subject: str) -> Iterator[Finding]:
             for connection, pids in zip((first, second), served, strict=True):
                 pids.add(connection.scalar(text("SELECT pg_backend_pid()")))
                 connection.commit()
-    if len(served[0] | served[1]) != 2 or served[0] & served[1]:
+    if are_shared(*served):
         problem = "it is behind a pooler in transaction mode, so no doorbell can wake a relay, which polls"
         remedy = "Give the relay a URL that passes by the pooler, unless --poll-interval is quick enough."
         yield found("pooler-transaction-mode", subject, problem, remedy)
+
+
+def are_shared(first: set[int | None], second: set[int | None]) -> bool:
+    """Whether these are the processes of connections that do not have one each, for themselves."""
+    return len(first) != 1 or len(second) != 1 or first == second
 
 
 def takes_no_transactions(engine: Engine) -> bool:

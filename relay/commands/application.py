@@ -20,6 +20,13 @@ from ..options import fail
 from ..tables.application import load_tables
 
 
+def readable_key(_context: click.Context, _parameter: click.Parameter, given: str | None) -> str | None:
+    """The primary key of a signal as it was given; no database takes what cannot be encoded, or a NUL."""
+    if given is not None and ("\0" in given or given != given.encode(errors="replace").decode()):
+        raise click.BadParameter("it must be UTF-8, without NUL.")
+    return given
+
+
 def load(given: Mapping[str, Any]) -> LoadedApp:
     """The application that the options of a command name, or one made of the tables that they name.
 

@@ -39,7 +39,7 @@ MARKS = {"error": ("✗", "red"), "warning": ("!", "yellow"), "ok": ("✓", "gre
 def check(
     only: Sequence[str], skip: Sequence[str], strict: bool, is_json: bool, send_probe: bool, **given: Any
 ) -> None:
-    """Find what a deployment can get wrong, each with its remedy. Changes nothing, and takes 10 seconds at most.
+    """Find what a deployment can get wrong, each with its remedy; change nothing. Servers get 10 seconds to answer.
 
     The options are those of run. The areas config and models need no server: they can be checked where the
     application is tested.

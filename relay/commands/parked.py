@@ -13,9 +13,9 @@ from signalbus_core import SetAside
 from ..exits import CommandError
 from ..logs import redact
 from ..options import with_application
-from ..output import table, time_text
+from ..output import coloured, one_line, table, time_text
 from ..parked_signals import ParkedSignals, RecordFile, as_json
-from .application import failing_with_1, load
+from .application import failing_with_1, load, readable_key
 
 COLUMNS = ("MODEL", "KEY", "STATE", "ATTEMPTS", "FIRST FAILED", "NEXT TRY", "WHY")
 
@@ -45,14 +45,18 @@ def parked_list(model: str | None, limit: int, is_json: bool, **given: Any) -> N
     elif not found:
         click.echo("No signal is set aside.")
     else:
-        click.echo("\n".join(_as_table(found[:limit])))
+        environ: Mapping[str, str] = click.get_current_context().obj
+        head, *lines = _as_table(found[:limit])
+        click.echo(head)
+        for one, line in zip(found, lines, strict=False):
+            click.echo(coloured(line, "yellow", environ) if one.is_parked else line)
     if len(found) > limit:
         click.echo(f"There are more than {limit}; see --limit.", err=True)
 
 
 @parked.command("show", epilog="Example: signalbus-relay parked show --app shop:create_app OrderPlaced 42")
 @click.argument("model")
-@click.argument("key")
+@click.argument("key", callback=readable_key)
 @click.option("--json", "is_json", is_flag=True, help="As a JSON object.")
 @with_application
 def parked_show(model: str, key: str, is_json: bool, **given: Any) -> None:
@@ -68,7 +72,7 @@ def parked_show(model: str, key: str, is_json: bool, **given: Any) -> None:
 
 @parked.command("retry", epilog="Example: signalbus-relay parked retry --app shop:create_app OrderPlaced 42")
 @click.argument("model", required=False)
-@click.argument("key", required=False)
+@click.argument("key", callback=readable_key, required=False)
 @click.option("--all", "is_all", is_flag=True, help="All of all models.")
 @with_application
 def parked_retry(model: str | None, key: str | None, is_all: bool, **given: Any) -> None:
@@ -85,7 +89,7 @@ def parked_retry(model: str | None, key: str | None, is_all: bool, **given: Any)
 
 @parked.command("discard", epilog="Example: signalbus-relay parked discard --app shop:create_app OrderPlaced 42")
 @click.argument("model")
-@click.argument("key", required=False)
+@click.argument("key", callback=readable_key, required=False)
 @click.option("--all", "is_all", is_flag=True, help="All of this model that are parked.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--record", metavar="FILE", help="Add the discarded rows to this file, instead of printing them.")
@@ -122,5 +126,5 @@ def _row(signal: SetAside) -> tuple[str, ...]:
         str(signal.attempts),
         time_text(signal.first_failed_at) or "",
         time_text(signal.next_try_at) or "-",
-        redact(f"{signal.error_class}: {signal.error_text}"),
+        one_line(redact(f"{signal.error_class}: {signal.error_text}")),
     )

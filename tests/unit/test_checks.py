@@ -15,6 +15,7 @@ from relay.checks.bloat import HELD_TRANSACTIONS, is_held
 from relay.checks.configuration import uri_drivers
 from relay.checks.deadline import Task, look_side_by_side
 from relay.checks.finding import AREAS, KINDS, Finding, found, told
+from relay.checks.pooler import are_shared
 from relay.checks.session import judge_clock, judge_server, judge_timeouts
 from relay.checks.versions import check_library, check_postgresql, check_python, check_rabbitmq, numbers
 from relay.commands.check import as_line
@@ -147,6 +148,16 @@ def test_a_url_without_a_driver_is_found_wherever_it_is(config: dict[str, Any], 
     found_there = list(uri_drivers(config))
     assert [finding.subject for finding in found_there] == places
     assert all(finding.code == "uri-driver" for finding in found_there)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [({1}, {2}, False), ({1}, {1}, True), ({1, 2}, {3}, True), ({1}, {2, 3}, True), ({1, 2}, {1, 2}, True)],
+)
+def test_only_connections_with_a_process_each_are_direct(
+    first: set[int | None], second: set[int | None], expected: bool
+) -> None:
+    assert are_shared(first, second) is expected
 
 
 def holder(age_seconds: float | None, transactions: int) -> HorizonHolder:

@@ -1,0 +1,96 @@
+"""``signalbus-relay explain``: where one signal stands, and why."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from ..databases import Databases
+from ..exits import EXIT_OK, EXIT_RUNTIME, CommandError
+from ..explaining.facts import LIMITS, Facts, NoSuchKey, gather
+from ..explaining.messages import Answer, Messages, ask_broker, messages_of
+from ..explaining.story import Story, tell
+from ..loading import LoadedApp, choose_broker_url, find_broker
+from ..logs import redact
+from ..options import with_application
+from ..output import coloured, one_line, time_text
+from .application import failing_with_1, load, readable_key
+
+COLOURS = {"absent": "red", "table-locked": "red", "parked": "red", "waiting": "yellow", "paused": "yellow"}
+
+
+@click.command(
+    epilog="Example: signalbus-relay explain --app shop:create_app OrderPlaced 42\n\n"
+    "Exit codes: 0 explained, 1 it is not in its table, or cannot be looked for, 2 wrong usage."
+)
+@click.argument("model")
+@click.argument("key", callback=readable_key)
+@click.option("--broker", "asks_broker", is_flag=True, help="Ask the broker for the exchanges of its messages.")
+@click.option("--json", "is_json", is_flag=True, help="As a JSON object.")
+@with_application
+def explain(model: str, key: str, asks_broker: bool, is_json: bool, **given: Any) -> None:
+    """Tell where a signal stands, why, and what to do. A KEY of several columns is a JSON array of texts.
+
+    It changes nothing. The application makes the signal's messages, of which exchange and routing key are shown, in a
+    read-only transaction that is rolled back.
+    """
+    environ: Mapping[str, str] = click.get_current_context().obj
+    loaded = load(given)
+    with failing_with_1():
+        facts, messages, answers = _look(loaded, environ, model, key, asks_broker=asks_broker)
+    story = tell(facts, messages, answers)
+    if is_json:
+        click.echo(json.dumps(as_json(facts, messages, answers, story)))
+    else:
+        first, *rest = (one_line(redact(sentence)) for sentence in story.sentences)
+        colour = COLOURS.get(story.state)
+        click.echo(coloured(first, colour, environ) if colour else first)
+        for sentence in rest:
+            click.echo(f"- {sentence}")
+        click.echo(f"To do: {one_line(story.to_do)}")
+    sys.exit(EXIT_RUNTIME if story.state == "absent" else EXIT_OK)
+
+
+def _look(
+    loaded: LoadedApp, environ: Mapping[str, str], model: str, key: str, *, asks_broker: bool
+) -> tuple[Facts, Messages | None, Sequence[Answer]]:
+    databases = Databases(loaded, LIMITS)
+    spec = databases.spec(model)
+    try:
+        facts, found_key = gather(databases, spec, key)
+    except NoSuchKey as error:
+        raise click.BadParameter(str(error), param_hint="KEY") from None
+    messages = None if found_key is None else messages_of(loaded.app, loaded.bus, spec, found_key)
+    if not asks_broker or messages is None:
+        return facts, messages, ()
+    find_broker(loaded, choose_broker_url(loaded.app, None, environ))
+    publisher = loaded.app.extensions.get("signalbus_rabbitmq")
+    if publisher is None:
+        raise CommandError("The application has no Publisher, so there is no broker to ask.")
+    return facts, messages, list(ask_broker(publisher, messages.routes))
+
+
+def as_json(facts: Facts, messages: Messages | None, answers: Sequence[Answer], story: Story) -> dict[str, Any]:
+    """The story and its facts, as JSON shows them."""
+    found, set_aside, pause = facts.found, facts.set_aside, facts.pause
+    return {
+        "model": facts.model,
+        "key": facts.key,
+        "state": story.state,
+        "story": [redact(sentence) for sentence in story.sentences],
+        "to_do": story.to_do,
+        "written_at": time_text(found.written_at) if found else None,
+        "before": facts.before if found else None,
+        "holder": asdict(facts.holder) if facts.holder else None,
+        "attempts": set_aside.attempts if set_aside else None,
+        "next_try_at": time_text(set_aside.next_try_at) if set_aside else None,
+        "paused_at": time_text(pause.paused_at) if pause else None,
+        "relay_sessions": None if facts.is_table_locked else facts.relay_sessions,
+        "messages": None if messages is None else [asdict(route) for route in messages.routes],
+        "broker": [asdict(answer) for answer in answers],
+    }

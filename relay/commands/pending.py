@@ -1,0 +1,116 @@
+"""``signalbus-relay pending``: backlog and lag by model, for people and for cron."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from ..backlogs import Backlog, Backlogs
+from ..exits import EXIT_OK, EXIT_RUNTIME
+from ..logs import redact
+from ..options import with_application
+from ..output import coloured, duration_text, one_line, table, time_text
+from .application import failing_with_1, load
+
+COLUMNS = ("MODEL", "SIGNALS", "OLDEST", "WAITING", "PARKED", "STATE")
+
+
+@click.command(
+    epilog="Example: signalbus-relay pending --app shop:create_app --max-lag 300\n\n"
+    "Exit codes: 0 told, 1 a table cannot be read or --max-lag is passed, 2 wrong usage."
+)
+@click.argument("models", metavar="[MODEL]...", nargs=-1)
+@click.option("--exact", "is_exact", is_flag=True, help="Count every signal; a big table is read to its end.")
+@click.option(
+    "--max-lag",
+    "max_lag_seconds",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="End with 1 when a signal of a model that is not paused is older, or its age is not known.",
+)
+@click.option("--json", "is_json", is_flag=True, help="One JSON object a line.")
+@with_application
+def pending(
+    models: tuple[str, ...], is_exact: bool, max_lag_seconds: float | None, is_json: bool, **given: Any
+) -> None:
+    """Show how many signals are in the tables, how old the oldest is, and what keeps them.
+
+    Signals that are waiting for another try or parked are counted among them. The age is known where the model has the
+    time at which a signal was written, or the server has track_commit_timestamp on.
+    """
+    environ: Mapping[str, str] = click.get_current_context().obj
+    backlogs = Backlogs(load(given))
+    with failing_with_1():
+        found = backlogs.measure(models, is_exact=is_exact)
+    for line in map(_as_json, found) if is_json else _as_lines(found, environ):
+        click.echo(line)
+    late = [] if max_lag_seconds is None else [text for one in found if (text := _why_late(one, max_lag_seconds))]
+    for text in late:
+        click.echo(f"signalbus-relay: {text}", err=True)
+    sys.exit(EXIT_RUNTIME if late or any(one.trouble for one in found) else EXIT_OK)
+
+
+def _why_late(backlog: Backlog, max_lag_seconds: float) -> str | None:
+    if not backlog.signals or backlog.paused_at is not None:
+        return None
+    if backlog.oldest_age_seconds is None:
+        return (
+            f"The age of {backlog.model}'s signals is not known. Give the model a column created_at with time zone, or "
+            "set track_commit_timestamp = on."
+        )
+    if backlog.oldest_age_seconds <= max_lag_seconds:
+        return None
+    age = duration_text(backlog.oldest_age_seconds)
+    return f"The oldest signal of {backlog.model} is {age} old, more than {max_lag_seconds:g} s."
+
+
+def _as_json(backlog: Backlog) -> str:
+    age = backlog.oldest_age_seconds
+    shown = {
+        "paused_at": time_text(backlog.paused_at),
+        "oldest_age_seconds": None if age is None else round(age, 3),
+        "pause_reason": backlog.pause_reason and redact(backlog.pause_reason),
+        "trouble": backlog.trouble and redact(backlog.trouble),
+    }
+    return json.dumps({**asdict(backlog), **shown})
+
+
+def _as_lines(backlogs: Sequence[Backlog], environ: Mapping[str, str]) -> list[str]:
+    head, *lines = table(COLUMNS, [_row(one) for one in backlogs])
+    colours = [_colour(one) for one in backlogs]
+    painted = zip(lines, colours, strict=True)
+    return [head, *(coloured(line, colour, environ) if colour else line for line, colour in painted)]
+
+
+def _colour(backlog: Backlog) -> str | None:
+    if backlog.trouble:
+        return "red"
+    return "yellow" if backlog.paused_at is not None or backlog.parked else None
+
+
+def _row(backlog: Backlog) -> tuple[str, ...]:
+    age = "-" if not backlog.signals else "?"
+    if backlog.oldest_age_seconds is not None:
+        age = duration_text(backlog.oldest_age_seconds)
+    return (
+        backlog.model,
+        "?" if backlog.signals is None else f"{backlog.signals}{'' if backlog.is_exact else '+'}",
+        age if backlog.signals is not None else "?",
+        "?" if backlog.waiting is None else str(backlog.waiting),
+        "?" if backlog.parked is None else str(backlog.parked),
+        _state(backlog),
+    )
+
+
+def _state(backlog: Backlog) -> str:
+    if backlog.trouble:
+        return redact(backlog.trouble)
+    if backlog.paused_at is not None:
+        reason = f": {one_line(redact(backlog.pause_reason))}" if backlog.pause_reason else ""
+        return f"paused since {time_text(backlog.paused_at)}{reason}"
+    return "flowing" if backlog.signals else "empty"

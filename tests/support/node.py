@@ -1,0 +1,24 @@
+"""Node.js with the package ``pg``, as far as this machine has them. ``make setup`` adds the package where npm is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+#: Where the package may be: beside the tests' own packages, or where Debian puts it.
+PLACES = (Path(sys.prefix) / "node" / "node_modules", Path("/usr/share/nodejs"))
+
+
+def node_environment() -> dict[str, str] | None:
+    """What has to be in the environment for a script that uses ``pg``; None when it cannot run here."""
+    node = shutil.which("node")
+    if node is None:
+        return None
+    environment = {"NODE_PATH": os.pathsep.join([str(place) for place in PLACES] + [os.environ.get("NODE_PATH", "")])}
+    found = subprocess.run(
+        [node, "-e", "require.resolve('pg')"], env=os.environ | environment, cwd="/", capture_output=True, check=False
+    )
+    return environment if found.returncode == 0 else None
