@@ -6,7 +6,7 @@ A histogram of the metrics library is told of one value at a time, and locks for
 from __future__ import annotations
 
 import threading
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
 from prometheus_client.core import HistogramMetricFamily
@@ -25,6 +25,7 @@ class Latencies(Collector):
     def __init__(self, buckets: Sequence[float] = BUCKETS) -> None:
         self._buckets = tuple(buckets)
         self._lock = threading.Lock()
+        # Of each bound, how many were within it; and in the end, how many there were.
         self._counts: dict[str, list[int]] = {}
         self._sums: dict[str, float] = {}
 
@@ -37,13 +38,15 @@ class Latencies(Collector):
     def observe(self, name: str, seconds: Iterable[float]) -> None:
         """Add the latencies of a burst. One below zero, of clocks that differ, counts as none."""
         self.prepare(name)
-        values = [max(0.0, value) for value in seconds]
-        places = [bisect_left(self._buckets, value) for value in values]
+        # Sorted, each bucket is found at once, instead of each value.
+        values = sorted(seconds)
+        within = [bisect_right(values, bound) for bound in self._buckets]
+        total = sum(values[bisect_right(values, 0.0) :])
         with self._lock:
             counts = self._counts[name]
-            for place in places:
-                counts[place] += 1
-            self._sums[name] += sum(values)
+            for place, count in enumerate((*within, len(values))):
+                counts[place] += count
+            self._sums[name] += total
 
     def describe(self) -> Iterable[HistogramMetricFamily]:
         """Without it, registering would collect."""
@@ -56,11 +59,8 @@ class Latencies(Collector):
             copies = [(name, list(counts), self._sums[name]) for name, counts in self._counts.items()]
         bounds = [*map(_bound, self._buckets), "+Inf"]
         for name, counts, total in copies:
-            running, cumulative = 0, []
-            for bound, count in zip(bounds, counts, strict=True):
-                running += count
-                cumulative.append((bound, float(running)))
-            family.add_metric([name], cumulative, total)
+            buckets = [(bound, float(count)) for bound, count in zip(bounds, counts, strict=True)]
+            family.add_metric([name], buckets, total)
         return [family]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from datetime import datetime, timezone
+from datetime import datetime
 
 import prometheus_client
 from prometheus_client import (
@@ -142,9 +142,9 @@ class Metrics:
             self._burst_duration.labels(name, phase).observe(seconds)
         if result.sent:
             self._sent.labels(name).inc(result.sent)
-            self._last_success.labels(name).set(self._now())
-            now = datetime.fromtimestamp(self._now(), timezone.utc)
-            self._latencies.observe(name, [(now - moment).total_seconds() for moment in result.written_at])
+            now = self._now()
+            self._last_success.labels(name).set(now)
+            self._latencies.observe(name, [now - stamp for stamp in map(datetime.timestamp, result.written_at)])
         self._duplicates.labels(name).inc(result.possible_duplicates)
         for failed in result.failed:
             # Causes that say more than "no answer" are no other reason: what became of the message is not known.

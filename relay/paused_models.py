@@ -15,6 +15,7 @@ from signalbus_core import SignalSpec, Work, paused_table_of, paused_table_probl
 
 from .dispatch import Dispatcher
 from .metrics import Metrics
+from .output import one_line
 from .status import Status
 
 logger = logging.getLogger("signalbus.relay")
@@ -85,7 +86,7 @@ class PausedModels:
                 logger.warning(
                     "%s: paused%s. Its signals stay in their table until it is resumed.",
                     name,
-                    f" ({one.paused})" if one.paused else "",
+                    f" ({one_line(one.paused)})" if one.paused else "",
                     extra={"action": "model_paused", "signal": name, "reason": one.paused or None},
                 )
             self._metrics.set_paused(name, name in self._names)

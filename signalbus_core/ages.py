@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from sqlalchemy import Float, func, literal_column, select, text
+from sqlalchemy import Float, extract, func, literal_column, select, text
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql import ColumnElement
@@ -23,7 +23,7 @@ def oldest_age_seconds(connection: Connection, spec: SignalSpec, most: int | Non
     first = select(moment.label("moment")).select_from(spec.model)
     looked_at = (first if most is None else first.order_by(*spec.primary_key).limit(most)).subquery()
     age = func.clock_timestamp() - func.min(looked_at.c.moment)
-    seconds = connection.scalar(select(sql_cast(func.extract("epoch", age), Float)))
+    seconds = connection.scalar(select(sql_cast(extract("epoch", age), Float)))
     return None if seconds is None else max(0.0, seconds)
 
 

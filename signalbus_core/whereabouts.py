@@ -25,12 +25,12 @@ class FoundSignal:
     """A signal in its table.
 
     :param written_at: None when nothing tells it.
-    :param is_locked: a transaction holds its row; a burst that sends it does.
+    :param is_locked: a transaction holds its row; a burst that sends it does. None when this login may not try for it.
     :param last_locker: the transaction that locked or changed the row last, which may be over.
     """
 
     written_at: datetime | None
-    is_locked: bool
+    is_locked: bool | None
     last_locker: str
 
 
@@ -75,7 +75,13 @@ def find_signal(connection: Connection, spec: SignalSpec, key: Key) -> FoundSign
     if row is None:
         return None
     free = select(literal(1)).select_from(spec.table).where(here).with_for_update(skip_locked=True)
-    return FoundSignal(row[0], connection.scalar(free) is None, row[1])
+    try:
+        with connection.begin_nested():
+            is_locked = connection.scalar(free) is None
+    except DBAPIError:
+        # A login that only reads, or a standby.
+        return FoundSignal(row[0], None, row[1])
+    return FoundSignal(row[0], is_locked, row[1])
 
 
 def count_before(connection: Connection, spec: SignalSpec, key: Key, choice: Choice, most: int) -> int:

@@ -99,6 +99,7 @@ KINDS: dict[str, Kind] = {
     "exchange-refused": Kind("broker", "error", "an exchange is internal, or the login may not write to it"),
     "queue-missing": Kind("broker", "error", "the default exchange is used, and the queue does not exist"),
     "route-missing": Kind("broker", "error", "a routing key reaches no queue (only with `--send-probe`)"),
+    "route-refused": Kind("broker", "error", "a queue refuses messages (only with `--send-probe`)"),
     "route-unproved": Kind("broker", "ok", "whether a routing key reaches a queue was not tried"),
     "message-fails": Kind("broker", "warning", "a pending signal has no message that can be sent"),
     "area-unreachable": Kind("", "error", "an area could not be looked at, because its server does not answer"),

@@ -41,9 +41,8 @@ def check_destination(
         yield found("route-unproved", place, "no pending signal tells a routing key")
     elif not send_probe:
         yield found("route-unproved", f"{place}, key {key!r}", "a route is proved only by sending: --send-probe")
-    elif _is_returned(connection, exchange, key):
-        remedy = "Bind a queue to the exchange with this key."
-        yield found("route-missing", f"{place}, key {key!r}", "it reaches no queue", remedy)
+    else:
+        yield from _send_probe(connection, exchange, key, f"{place}, key {key!r}")
 
 
 def closes(connection: pika.BlockingConnection, act: Callable[[BlockingChannel], object]) -> int:
@@ -63,15 +62,18 @@ def _publish_unsendable(channel: BlockingChannel, exchange: str, key: str) -> No
     channel.basic_publish(exchange, key, b"", properties)
 
 
-def _is_returned(connection: pika.BlockingConnection, exchange: str, key: str) -> bool:
+def _send_probe(connection: pika.BlockingConnection, exchange: str, key: str, route: str) -> Iterator[Finding]:
     channel = connection.channel()
     channel.confirm_delivery()
     properties = BasicProperties(expiration="0", type="signalbus.check")
     try:
         channel.basic_publish(exchange, key, b"", properties, mandatory=True)
     except exceptions.UnroutableError:
-        return True
+        remedy = "Bind a queue to the exchange with this key."
+        yield found("route-missing", route, "it reaches no queue", remedy)
+    except exceptions.NackError:
+        remedy = "Have its consumers catch up, or raise its limit."
+        yield found("route-refused", route, "a queue took no message: it is full, or its node is away", remedy)
     finally:
         if channel.is_open:
             channel.close()
-    return False

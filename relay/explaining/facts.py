@@ -96,7 +96,7 @@ def _gather(connection: Connection, spec: SignalSpec, text: str) -> tuple[Facts,
         raise NoSuchKey(_what_a_key_is(spec, text))
     key, key_text = found_key
     found = whereabouts.find_signal(connection, spec, key)
-    is_locked = found is not None and found.is_locked
+    is_locked = found is not None and bool(found.is_locked)
     has_parked = parked_table_problem(connection, parked_table_of(spec)) is None
     has_paused = paused_table_problem(connection, paused_table_of(spec)) is None
     noted = parked.list_set_aside(connection, spec, key_text) if has_parked else []

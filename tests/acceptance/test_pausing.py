@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -68,37 +67,3 @@ def test_until_empty_ends_with_1_and_says_which_model_is_paused(pausable: Shop) 
     assert (pausable.left("order"), pausable.left("invoice")) == (3, 0)
     pausable.execute('DELETE FROM "order"')
     assert pausable.relay("--until-empty").wait(60) == 0
-
-
-def test_pausing_what_is_paused_and_resuming_what_is_not_is_said_and_no_error(pausable: Shop) -> None:
-    def said(*arguments: str) -> dict[str, object]:
-        done = pausable.command(*arguments, "--json")
-        assert done.returncode == 0
-        answer: dict[str, object] = json.loads(done.stdout)
-        return answer
-
-    assert said("resume", "Order") == {"model": "Order", "paused": False, "changed": False}
-    assert said("pause", "Order") == {"model": "Order", "paused": True, "changed": True}
-    assert said("pause", "Order") == {"model": "Order", "paused": True, "changed": False}
-    assert said("resume", "Order") == {"model": "Order", "paused": False, "changed": True}
-    assert pausable.command("resume", "--all").stdout == "No model is paused.\n"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "text"),
-    [
-        (["pause", "Nonsense"], 1, "Known are: Invoice, Order"),
-        (["resume", "Order"], 1, "signalbus-relay ddl paused"),
-        (["pause", "Order"], 1, "signalbus-relay ddl paused"),
-        (["resume"], 2, "Give a MODEL, or --all"),
-        (["resume", "Order", "--all"], 2, "Give a MODEL, or --all"),
-        (["pause"], 2, "MODEL"),
-    ],
-)
-def test_what_cannot_be_paused_or_resumed_is_told_with_the_reason(
-    shop: Shop, arguments: list[str], code: int, text: str
-) -> None:
-    done = shop.command(*arguments)
-    assert (done.returncode, done.stdout) == (code, "")
-    assert text in done.stderr
-    assert "Traceback" not in done.stderr

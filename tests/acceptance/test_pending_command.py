@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from signalbus_core import parked_table_sql, paused_table_sql
 
 if TYPE_CHECKING:
@@ -72,22 +70,3 @@ def test_a_lag_that_is_too_long_or_not_known_ends_with_1(shop: Shop) -> None:
     late = shop.command("pending", "--max-lag", "60")
     assert late.returncode == 1
     assert "The oldest signal of Order is 1 min" in late.stderr
-
-
-def test_a_table_that_cannot_be_read_hides_no_other_and_ends_with_1(shop: Shop) -> None:
-    shop.write(1, 3)
-    shop.execute("DROP TABLE invoice")
-    done = shop.command("pending")
-    assert done.returncode == 1
-    assert 'relation "invoice" does not exist' in done.stdout
-    assert "Order    3" in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "text"),
-    [(["Nonsense"], 1, "Known are: Invoice, Order"), (["--max-lag", "soon"], 2, "'soon' is not a valid float")],
-)
-def test_what_cannot_be_told_is_said(shop: Shop, arguments: list[str], code: int, text: str) -> None:
-    done = shop.command("pending", *arguments)
-    assert (done.returncode, done.stdout) == (code, "")
-    assert text in done.stderr

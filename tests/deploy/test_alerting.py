@@ -33,14 +33,8 @@ def without_patience() -> str:
 
 
 def check_metrics(scraped: str) -> None:
-    done = subprocess.run(
-        [program("promtool"), "check", "metrics"],
-        input=scraped,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    command = [program("promtool"), "check", "metrics"]
+    done = subprocess.run(command, input=scraped, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

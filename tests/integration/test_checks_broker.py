@@ -43,6 +43,16 @@ def test_a_route_is_proved_by_a_probe_alone(sending: Callable[..., Checked], bro
     assert checked.codes("broker", send_probe=True) == {"route-missing"}
 
 
+def test_a_queue_that_is_full_is_told_by_a_probe(sending: Callable[..., Checked], broker: Broker) -> None:
+    exchange = broker.exchange()
+    queue = broker.queue(exchange, "wanted", **{"x-max-length": 1, "x-overflow": "reject-publish"})
+    with broker.channel as channel:
+        channel.confirm_delivery()
+        channel.basic_publish(exchange, "wanted", b"")
+    assert sending(exchange).codes("broker", send_probe=True) == {"route-refused"}
+    assert broker.count(queue) == 1
+
+
 def test_a_look_reaches_no_consumer_even_when_all_messages_are_wanted(
     sending: Callable[..., Checked], broker: Broker
 ) -> None:

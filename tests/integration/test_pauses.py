@@ -23,6 +23,7 @@ from signalbus_core import (
     paused_table_problem,
     paused_table_sql,
 )
+from signalbus_core.paused_table import paused_table
 
 from .test_probe import Watched
 
@@ -92,6 +93,12 @@ def test_without_the_table_pausing_tells_what_to_do_and_nothing_is_listed(watche
 def test_a_model_that_does_not_exist_is_not_paused(pauses: Pauses) -> None:
     with pytest.raises(CommandError, match="Known are: M00, M01, M02"):
         pauses.pause("M99", None)
+
+
+def test_the_table_may_have_another_name() -> None:
+    metadata = sa.MetaData(schema="outbox", info={"signalbus_paused": "resting"})
+    assert paused_table(metadata).fullname == "outbox.resting"
+    assert paused_table(metadata) is metadata.tables["outbox.resting"]
 
 
 # The probe

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import builtins
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 import signalbus_core
 from relay import exits
+from relay.cli import cli
+from relay.config import OPTIONS
+from relay.tables.subject import ABOUT_TABLES
 from relay.web.api import api_routes
 from relay.web.monitoring import monitoring_routes
 from relay.web.openapi import document, openapi_routes
@@ -99,3 +104,67 @@ def test_no_error_is_named_like_a_builtin_and_all_have_one_root() -> None:
     for error in errors:
         assert issubclass(error, signalbus_core.SignalBusError)
         assert not hasattr(builtins, error.__name__)
+
+
+def leaves(group: click.Group, name: str = "signalbus-relay") -> Iterator[tuple[str, click.Command]]:
+    """The commands that do something, by what is typed."""
+    for word, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from leaves(command, f"{name} {word}")
+        else:
+            yield f"{name} {word}", command
+
+
+def sections(page: str) -> dict[str, str]:
+    """The sections of a page of the reference by command: a heading may name several."""
+    found = re.findall(
+        r"^## (signalbus-relay .+?)\n(.*?)(?=^## |\Z)", (REFERENCE / page).read_text(), re.MULTILINE | re.DOTALL
+    )
+    by_command = {}
+    for title, text in found:
+        first, *others = title.removeprefix("signalbus-relay ").split(", ")
+        by_command |= {f"signalbus-relay {command}": text for command in (first, *others)}
+    return by_command
+
+
+def section_of(command: str, page: str) -> str:
+    found = sections(page)
+    return found.get(command) or found[command.rsplit(" ", 1)[0]]
+
+
+#: What commands share is told once: which application is meant, or which tables.
+SHARED = {f"--{option.name}" for option in OPTIONS if option.field in ("app", "imports", *ABOUT_TABLES)}
+
+
+@pytest.mark.parametrize(("name", "command"), sorted(leaves(cli)), ids=lambda value: str(value))
+def test_every_command_and_its_options_are_in_the_reference(name: str, command: click.Command) -> None:
+    is_run = name == "signalbus-relay run"
+    text = (REFERENCE / "options.md").read_text() if is_run else section_of(name, "commands.md")
+    of_run = {f"--{option.name}" for option in OPTIONS}
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and not SHARED & set(parameter.opts):
+            [long] = [option for option in parameter.opts if option.startswith("--")]
+            is_told = re.search(rf"`[^`\n]*{long}\b", text) or (long in of_run and "options of `run`" in text)
+            assert is_told, long
+
+
+def test_every_command_of_the_reference_exists() -> None:
+    words = {word for name, _ in leaves(cli) for word in (name, name.rsplit(" ", 1)[0])}
+    assert set(sections("commands.md")) | set(sections("exit-codes.md")) <= words
+
+
+def test_every_command_has_its_exit_codes() -> None:
+    for name, _ in leaves(cli):
+        if not name.startswith("signalbus-relay ddl"):
+            assert section_of(name, "exit-codes.md")
+
+
+def anchors(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_to_sections_lead_to_them(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\(((?!http)[^)#]*)#([^)]+)\)", page.read_text()):
+        assert anchor in anchors(page.parent / target if target else page), f"{target}#{anchor}"

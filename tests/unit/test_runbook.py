@@ -63,8 +63,3 @@ def test_each_metric_log_action_and_finding_that_is_named_exists() -> None:
     assert named <= metric_names() | actions | OTHER_NAMES
     assert named >= OTHER_NAMES
     assert set(re.findall(r"`([a-z]+-[a-z-]+)`", TEXT)) - {"signalbus-relay"} <= set(KINDS)
-
-
-def test_links_within_the_page_lead_to_its_sections() -> None:
-    anchors = {re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in SECTIONS}
-    assert set(re.findall(r"\]\(#(.+?)\)", TEXT)) <= anchors
