@@ -162,7 +162,7 @@ class ModelProgress:
 
     def _is_well(self, plan: BurstPlan, result: BurstResult) -> bool:
         # While bursts still grow after an outage, the signal to blame may be among those that they have not reached.
-        has_grown = self._size.limit == self._size.largest or result.selected < plan.limit
+        has_grown = self._size.is_whole or result.selected < plan.limit
         return has_grown and not self._suspects.keys()
 
     def _learn(self, plan: BurstPlan, result: BurstResult, answered: list[Key]) -> None:

@@ -27,6 +27,7 @@ from .parked import forget
 from .result import BurstResult, FailedSignal
 from .statements import EVERYTHING, BurstLimits, Choice, Writer
 from .trouble import error_text, sender_failure
+from .weighing import weighing
 from .written_at import moments
 
 logger = logging.getLogger("signalbus")
@@ -72,8 +73,9 @@ def send_burst(
     started = clock()
     try:
         reach("begin")
-        connection = statements.begin(session, spec, limits)
-        locked_signals = lock(session, connection, spec, limit or spec.burst_count, choice)
+        said_first = statements.limits_to_say_first(session, spec, limits)
+        connection = statements.begin(session, spec, None if said_first else limits)
+        locked_signals = lock(session, connection, spec, limit or spec.burst_count, choice, said_first)
         if not locked_signals.keys:
             session.rollback()
             return BurstResult(selected=0, lock_seconds=clock() - started)
@@ -87,7 +89,8 @@ def send_burst(
             on_locked(len(signals))
         reach("locked")
 
-        report = _send(spec, signals) if signals else _Report(delivered=[])
+        with weighing() as scale:
+            report = _send(spec, signals) if signals else _Report(delivered=[])
         answered = clock()
         reach("confirmed")
 
@@ -112,6 +115,7 @@ def send_burst(
             error=report.error,
             reason=_reason(report.error, signals),
             written_at=moments(report.delivered, spec.written_at),
+            message_bytes=scale.message_bytes,
             lock_seconds=locked - started,
             send_seconds=answered - locked,
             commit_seconds=clock() - answered,

@@ -12,6 +12,7 @@ from sqlalchemy import (
     ARRAY,
     CHAR,
     BigInteger,
+    BindParameter,
     Column,
     Date,
     DateTime,
@@ -56,6 +57,25 @@ def has_key(spec: SignalSpec, dialect: Dialect, keys: Sequence[Key]) -> ColumnEl
     return tuple_(*spec.primary_key).in_(keys)
 
 
+def numbers_of(spec: SignalSpec, dialect: Dialect, keys: Sequence[Key]) -> str | None:
+    """The keys as one text for :func:`has_number`, where each is a number; None where one is not.
+
+    The driver would write each number of a list by itself.
+    """
+    if not _fits_array(spec, dialect) or not has_integer_key(spec):
+        return None
+    if spec.primary_key[0].type.bind_processor(dialect) is not None or not all(type(key[0]) is int for key in keys):
+        # The application's own type, or values that are more than they seem.
+        return None
+    return "{" + ",".join([str(key[0]) for key in keys]) + "}"
+
+
+def has_number(spec: SignalSpec, numbers: ColumnElement[str]) -> ColumnElement[bool]:
+    """The condition that a row of the model has one of these keys, as :func:`numbers_of` writes them."""
+    [column] = spec.primary_key
+    return column == any_(cast(Any, sql_cast(numbers, ARRAY(_wide(column.type)))))
+
+
 def has_other_key(spec: SignalSpec, dialect: Dialect, keys: Sequence[Key]) -> ColumnElement[bool]:
     """The condition that a row of the model has none of these keys."""
     # Not the negation of the above: SQLAlchemy may turn that into "differs from any".
@@ -70,11 +90,12 @@ def has_integer_key(spec: SignalSpec) -> bool:
     return len(spec.primary_key) == 1 and isinstance(spec.primary_key[0].type, Integer)
 
 
-def is_from(spec: SignalSpec, start: int) -> ColumnElement[bool]:
+def is_from(spec: SignalSpec, start: int | BindParameter[int]) -> ColumnElement[bool]:
     """The condition that the key of a row, a single integer, is not below ``start``."""
     [column] = spec.primary_key
+    bound = literal(start, BigInteger()) if isinstance(start, int) else start
     # The cast, because PostgreSQL takes the lowest of all for a numeric, and would not look into the index for that.
-    return column >= sql_cast(literal(start, BigInteger()), BigInteger)
+    return column >= sql_cast(bound, BigInteger)
 
 
 def parts(dialect: Dialect, keys: Sequence[Key]) -> list[Sequence[Key]]:

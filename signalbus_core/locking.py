@@ -35,13 +35,16 @@ class Locked:
     unreadable: tuple[FailedSignal, ...] = ()
 
 
-def lock(session: Session, connection: Connection, spec: SignalSpec, limit: int, choice: Choice) -> Locked:
+def lock(
+    session: Session, connection: Connection, spec: SignalSpec, limit: int, choice: Choice, limits: str | None = None
+) -> Locked:
     """Lock and load up to ``limit`` of the chosen signals that nobody else has locked, lowest keys first.
 
+    :param limits: time limits of the transaction, when this is to set them.
     :raises sqlalchemy.exc.SQLAlchemyError: the database failed.
     """
     try:
-        loaded = statements.lock_signals(session, spec, limit, choice)
+        loaded = statements.lock_signals(session, spec, limit, choice, limits)
     except SQLAlchemyError:
         raise
     except Exception:  # noqa: BLE001 - the types of the application's columns may raise anything
@@ -71,7 +74,8 @@ def _one_by_one(session: Session, connection: Connection, spec: SignalSpec, limi
 
 
 def key_of(signal: Any) -> Key:
-    return cast(Key, instance_state(signal).identity)
+    state: Any = instance_state(signal)
+    return cast(Key, state.key[1])
 
 
 def detach(session: Session, signals: list[Any]) -> None:

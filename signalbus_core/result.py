@@ -35,6 +35,7 @@ class BurstResult:
     :param error: what the send method raised, None when it returned.
     :param reason: the same in one line for people, without the signals' own values; empty when it returned.
     :param written_at: when the signals that were sent had been written, as far as the model has the time.
+    :param message_bytes: of the messages that were made of them; None when their sender does not tell.
     :param lock_seconds: from the start until the signals were locked and loaded.
     :param send_seconds: spent in the send method.
     :param commit_seconds: from there to the commit's answer.
@@ -47,6 +48,7 @@ class BurstResult:
     error: BaseException | None = None
     reason: str = ""
     written_at: tuple[datetime, ...] = ()
+    message_bytes: int | None = None
     lock_seconds: float = 0.0
     send_seconds: float = 0.0
     commit_seconds: float = 0.0

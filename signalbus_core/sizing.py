@@ -2,12 +2,14 @@
 
 Halving finds the one signal that its send method, or the broker, cannot bear: a burst that fails as a whole is tried
 again at half the size, until the signal is alone and can be set aside; then the size doubles back with each success. A
-burst that takes long is made smaller as well, because its row locks and its transaction have limits.
+burst that takes long is made smaller as well, because its row locks and its transaction have limits. None takes more
+signals than memory should hold.
 """
 
 from __future__ import annotations
 
 from .result import BurstResult
+from .weight import BurstWeight
 
 #: A burst whose sending takes longer is halved. Longer: fewer and larger bursts on slow ways, nearer to the time limits
 #: of publishing (30 s) and of the idle transaction (120 s), after which everything in it is sent again.
@@ -19,22 +21,37 @@ class BurstSize:
 
     :param largest: the model's burst count; the size never passes it.
     :param long_seconds: sending a burst should not take longer.
+    :param weight: what the model's bursts weigh.
     """
 
-    def __init__(self, largest: int, long_seconds: float = LONG_SEND_SECONDS) -> None:
+    def __init__(
+        self, largest: int, long_seconds: float = LONG_SEND_SECONDS, weight: BurstWeight | None = None
+    ) -> None:
         self.largest = largest
-        self.limit = largest
+        self._steps = largest
         self._long_seconds = long_seconds
+        self._weight = weight or BurstWeight()
+
+    @property
+    def limit(self) -> int:
+        """The most signals that the next burst takes."""
+        return min(self._steps, self._weight.most_signals(self.largest))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no trouble of earlier bursts makes it smaller."""
+        return self._steps == self.largest
 
     def record(self, result: BurstResult) -> None:
         """Learn from what a burst of :attr:`limit` signals did."""
+        self._weight.record(result)
         if result.is_outage:
             self.shrink()
         elif result.failed_whole or result.has_unmentioned or result.send_seconds > self._long_seconds:
-            self.limit = max(1, min(self.limit, result.selected) // 2)
+            self._steps = max(1, min(self._steps, result.selected) // 2)
         elif result.sent and result.send_seconds * 2 <= self._long_seconds:
-            self.limit = min(self.largest, self.limit * 2)
+            self._steps = min(self.largest, self._steps * 2)
 
     def shrink(self) -> None:
         """Go on with a single signal, to find out whether an outage is over at the least cost."""
-        self.limit = 1
+        self._steps = 1

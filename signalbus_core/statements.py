@@ -8,18 +8,34 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from sqlalchemy import ARRAY, CursorResult, Text, any_, bindparam, func, literal_column, null, select, text
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    CursorResult,
+    Delete,
+    Integer,
+    Text,
+    any_,
+    bindparam,
+    func,
+    literal_column,
+    null,
+    select,
+    text,
+)
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.engine import Connection, Dialect, Engine
 from sqlalchemy.orm import Session, lazyload, undefer
 from sqlalchemy.sql import ColumnElement, Select
 
 from .contract import SignalSpec
-from .keys import Key, has_key, has_other_key, is_from, parts
+from .first_statement import SAID_FIRST, can_say_first
+from .keys import Key, has_key, has_number, has_other_key, is_from, numbers_of, parts
 from .parked import LeaveOut, leaving_out
+from .prepared import prepared
 
 READ_COMMITTED = "READ COMMITTED"
 
@@ -63,17 +79,20 @@ class BurstLimits:
     idle_timeout_seconds: float = 120.0
 
 
-def begin(session: Session, spec: SignalSpec, limits: BurstLimits) -> Connection:
+def begin(session: Session, spec: SignalSpec, limits: BurstLimits | None) -> Connection:
     """Begin a burst's transaction at READ COMMITTED, on the database of the model.
 
     Under REPEATABLE READ a row that another relay deleted meanwhile would be a serialization failure, not a skip.
+
+    :param limits: of the transaction; None when they are said with its first statement.
     """
     dialect = session.get_bind(spec.mapper).dialect
     connection = session.connection(
         bind_arguments={"mapper": spec.mapper},
         execution_options={"isolation_level": READ_COMMITTED} if has_read_committed(dialect) else None,
     )
-    set_limits(connection, limits)
+    if limits is not None:
+        set_limits(connection, limits)
     return connection
 
 
@@ -107,6 +126,17 @@ _SET_LIMITS = text(
 )
 
 
+def limits_to_say_first(session: Session, spec: SignalSpec, limits: BurstLimits) -> str | None:
+    """The time limits as text for the first statement of a transaction; None where they have to be set on their own."""
+    if not can_say_first(session.get_bind(spec.mapper)):
+        return None
+    return (
+        f"SET LOCAL statement_timeout = {milliseconds(limits.statement_timeout_seconds)};"
+        f" SET LOCAL lock_timeout = {milliseconds(limits.lock_timeout_seconds)};"
+        f" SET LOCAL idle_in_transaction_session_timeout = {milliseconds(limits.idle_timeout_seconds)}; "
+    )
+
+
 def milliseconds(seconds: float) -> str:
     """A time limit as PostgreSQL's settings have it; zero would mean none."""
     return str(max(1, round(seconds * 1000)))
@@ -121,18 +151,39 @@ def has_read_committed(dialect: Dialect) -> bool:
 Writer = str | None
 
 
-def lock_signals(session: Session, spec: SignalSpec, limit: int, choice: Choice) -> list[tuple[Any, Writer]]:
+def lock_signals(
+    session: Session, spec: SignalSpec, limit: int, choice: Choice, limits: str | None = None
+) -> list[tuple[Any, Writer]]:
     """Lock and load up to ``limit`` of the chosen signals that nobody else has locked, lowest keys first.
 
     All columns are loaded, also deferred ones; relationships are left to be loaded when they are read, because an
     outer join cannot be locked.
 
+    :param limits: time limits, said first.
     :returns: each signal, with the transaction that wrote it.
     """
     dialect = session.get_bind(spec.mapper).dialect
-    statement = _locking(spec, dialect, choice, limit, select(spec.model, _writer(dialect)))
-    loaded = statement.options(lazyload("*"), undefer("*")).execution_options(populate_existing=True)
-    return [(signal, writer) for signal, writer in session.execute(loaded)]
+    has_start = choice.only is None and choice.start is not None
+    if choice.only is None and not choice.exclude:
+        shape = ("lock", dialect.name, choice.leave_out, has_start)
+        statement = prepared(spec, shape, lambda: _loading(spec, dialect, choice, has_start=has_start))
+    else:
+        statement = _loading(spec, dialect, choice, has_start=has_start)
+    # What the session has of a signal from before must not hide what is in its row now.
+    options: dict[str, Any] = {"populate_existing": True} if session.identity_map or session.new else {}
+    if limits is not None:
+        options[SAID_FIRST] = limits
+    values = {"signalbus_limit": limit} | ({"signalbus_start": choice.start} if has_start else {})
+    return [(signal, writer) for signal, writer in session.execute(statement, values, execution_options=options)]
+
+
+def _loading(spec: SignalSpec, dialect: Dialect, choice: Choice, *, has_start: bool) -> Select[Any]:
+    """The statement of bursts that choose alike; limit and start are its parameters."""
+    statement = select(spec.model, _writer(dialect)).options(lazyload("*"), undefer("*"))
+    if has_start:
+        statement = statement.where(is_from(spec, bindparam("signalbus_start", type_=BigInteger)))
+    limit = bindparam("signalbus_limit", type_=Integer)
+    return _locking(spec, dialect, replace(choice, start=None), limit, statement)
 
 
 def lock_keys(connection: Connection, spec: SignalSpec, limit: int, choice: Choice) -> list[Key]:
@@ -141,7 +192,9 @@ def lock_keys(connection: Connection, spec: SignalSpec, limit: int, choice: Choi
     return [tuple(row) for row in connection.execute(statement)]
 
 
-def _locking(spec: SignalSpec, dialect: Dialect, choice: Choice, limit: int, statement: Select[Any]) -> Select[Any]:
+def _locking(
+    spec: SignalSpec, dialect: Dialect, choice: Choice, limit: int | ColumnElement[int], statement: Select[Any]
+) -> Select[Any]:
     chosen = pending(spec, dialect, choice, statement)
     return chosen.order_by(*spec.primary_key).limit(limit).with_for_update(skip_locked=True)
 
@@ -162,9 +215,19 @@ def delete_signals(
     """
     deleted = 0
     for part in parts(connection.dialect, keys):
-        statement = sql_delete(spec.table).where(*_these(spec, connection.dialect, part, writers))
-        deleted += cast("CursorResult[Any]", connection.execute(statement)).rowcount
+        numbers = numbers_of(spec, connection.dialect, part) if writers is None else None
+        if numbers is None:
+            statement = sql_delete(spec.table).where(*_these(spec, connection.dialect, part, writers))
+            result = connection.execute(statement)
+        else:
+            statement = prepared(spec, "delete", lambda: _delete_numbers(spec))
+            result = connection.execute(statement, {"signalbus_keys": numbers})
+        deleted += cast("CursorResult[Any]", result).rowcount
     return deleted
+
+
+def _delete_numbers(spec: SignalSpec) -> Delete:
+    return sql_delete(spec.table).where(has_number(spec, bindparam("signalbus_keys", type_=Text)))
 
 
 def count_existing(

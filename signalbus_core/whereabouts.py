@@ -122,7 +122,7 @@ def was_given_out(connection: Connection, spec: SignalSpec, key: Key) -> bool | 
 
 
 def count_sessions(connection: Connection, start: str) -> int:
-    """How many sessions of this database have an ``application_name`` that starts so."""
+    """How many other sessions of this database have an ``application_name`` that starts so."""
     return connection.scalar(_SESSIONS, {"start": start}) or 0
 
 
@@ -159,4 +159,5 @@ _LAST_VALUE = text(
 _SESSIONS = text(
     "SELECT count(*) FROM pg_catalog.pg_stat_activity"
     " WHERE datname = current_database() AND starts_with(CAST(application_name AS text), :start)"
+    " AND pid <> pg_backend_pid()"
 )

@@ -10,14 +10,18 @@ from typing import Any
 
 import click
 
+from signalbus_core import SignalBusError
+from signalbus_core.rabbitmq import Publisher
+
+from ..config import ConfigError, resolve
 from ..databases import Databases
-from ..exits import EXIT_OK, EXIT_RUNTIME, CommandError
+from ..exits import EXIT_OK, EXIT_RUNTIME
 from ..explaining.facts import LIMITS, Facts, NoSuchKey, gather
 from ..explaining.messages import Answer, Messages, ask_broker, messages_of
 from ..explaining.story import Story, tell
-from ..loading import LoadedApp, choose_broker_url, find_broker
+from ..loading import LoadedApp, LoadingError, choose_broker_url, find_broker
 from ..logs import redact
-from ..options import with_application
+from ..options import fail, with_application
 from ..output import coloured, one_line, time_text
 from .application import failing_with_1, load, readable_key
 
@@ -42,7 +46,9 @@ def explain(model: str, key: str, asks_broker: bool, is_json: bool, **given: Any
     environ: Mapping[str, str] = click.get_current_context().obj
     loaded = load(given)
     with failing_with_1():
-        facts, messages, answers = _look(loaded, environ, model, key, asks_broker=asks_broker)
+        facts, messages = _look(loaded, model, key)
+        routes = messages.routes if asks_broker and messages is not None else ()
+        answers = list(ask_broker(_publisher(loaded, given, environ), routes)) if routes else []
     story = tell(facts, messages, answers)
     if is_json:
         click.echo(json.dumps(as_json(facts, messages, answers, story)))
@@ -56,23 +62,26 @@ def explain(model: str, key: str, asks_broker: bool, is_json: bool, **given: Any
     sys.exit(EXIT_RUNTIME if story.state == "absent" else EXIT_OK)
 
 
-def _look(
-    loaded: LoadedApp, environ: Mapping[str, str], model: str, key: str, *, asks_broker: bool
-) -> tuple[Facts, Messages | None, Sequence[Answer]]:
+def _look(loaded: LoadedApp, model: str, key: str) -> tuple[Facts, Messages | None]:
     databases = Databases(loaded, LIMITS)
     spec = databases.spec(model)
     try:
         facts, found_key = gather(databases, spec, key)
     except NoSuchKey as error:
         raise click.BadParameter(str(error), param_hint="KEY") from None
-    messages = None if found_key is None else messages_of(loaded.app, loaded.bus, spec, found_key)
-    if not asks_broker or messages is None:
-        return facts, messages, ()
-    find_broker(loaded, choose_broker_url(loaded.app, None, environ))
-    publisher = loaded.app.extensions.get("signalbus_rabbitmq")
-    if publisher is None:
-        raise CommandError("The application has no Publisher, so there is no broker to ask.")
-    return facts, messages, list(ask_broker(publisher, messages.routes))
+    return facts, None if found_key is None else messages_of(loaded.app, loaded.bus, spec, found_key)
+
+
+def _publisher(loaded: LoadedApp, given: Mapping[str, Any], environ: Mapping[str, str]) -> Publisher:
+    """The publisher that a relay with the same environment uses."""
+    try:
+        config = resolve(given, environ, loaded.app.config)
+        find_broker(loaded, choose_broker_url(loaded.app, config.amqp_url, environ))
+    except (ConfigError, LoadingError, SignalBusError) as error:
+        fail(error)
+    # Made by now: only a RabbitMQSignal has messages that are known.
+    found: Publisher = loaded.app.extensions["signalbus_rabbitmq"]
+    return found
 
 
 def as_json(facts: Facts, messages: Messages | None, answers: Sequence[Answer], story: Story) -> dict[str, Any]:

@@ -31,7 +31,14 @@ ANSWER_WITHIN_SECONDS = 10.0
 
 def engine_of_its_own(engine: Engine) -> Engine:
     """An engine that connects as this one does, and shares none of its connections."""
-    return Engine(engine.pool.recreate(), engine.dialect, engine.url, hide_parameters=True)
+    return Engine(
+        engine.pool.recreate(),
+        engine.dialect,
+        engine.url,
+        # Where they translate schemas, the tables are elsewhere.
+        execution_options=engine.get_execution_options(),
+        hide_parameters=True,
+    )
 
 
 class Desk:

@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import logging
 from collections.abc import Sequence
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
+from ..announce import Announcer
 from .http import HttpError, Request
+
+logger = logging.getLogger("signalbus.relay.http")
 
 NO_TOKEN = (
     "Nothing can be done here, because the relay has no operator token. Give it one with the variable "
     "SIGNALBUS_RELAY_OPERATOR_TOKEN or SIGNALBUS_RELAY_OPERATOR_TOKEN_FILE, or use the command signalbus-relay."
 )
+
+_TOKEN = "Operator token"
 
 WRONG_TOKEN = "The operator token is missing or wrong."
 
@@ -33,8 +39,9 @@ class Guard:
 
     def __init__(self, token: str | None, hosts: Sequence[str] = (), *, is_local: bool = True) -> None:
         self._token = token
-        self._hosts = frozenset(host.lower() for host in hosts)
+        self._hosts = frozenset(_host_name(host) or host.lower() for host in hosts)
         self._accepts_any = not is_local and not hosts
+        self._announcer = Announcer(logger)
 
     @property
     def has_token(self) -> bool:
@@ -70,13 +77,16 @@ class Guard:
     def check_bearer(self, request: Request) -> None:
         """The token is expected in the Authorization header."""
         scheme, _, token = (request.header("Authorization") or "").partition(" ")
-        self.check_token(token.strip() if scheme.lower() == "bearer" else "")
+        self.check_token(token.strip() if scheme.lower() == "bearer" else "", request)
 
-    def check_token(self, given: str) -> None:
+    def check_token(self, given: str, request: Request) -> None:
+        """Refuse all but the operator's token; that somebody tried is logged, at most once a minute."""
         if self._token is None:
             raise HttpError(HTTPStatus.FORBIDDEN, NO_TOKEN)
         # As bytes, and in a time that does not depend on where they differ.
         if not hmac.compare_digest(given.encode(errors="replace"), self._token.encode()):
+            tried = f"{request.address} gave no or a wrong one"
+            self._announcer.trouble(_TOKEN, "operator_refused", tried, path=request.path)
             raise HttpError(HTTPStatus.UNAUTHORIZED, WRONG_TOKEN, WWW_Authenticate='Bearer realm="signalbus"')
 
 

@@ -69,7 +69,7 @@ def _form_handlers(form: Form, operations: Operations, guard: Guard, view: SetAs
         field.only(given, (*form.names, "reason", "token"))
         subject = _subject(form, given)
         try:
-            guard.check_token(given.get("token", ""))
+            guard.check_token(given.get("token", ""), request)
             done = form.act(operations, subject, field.optional_text(given, "reason"), request.address)
         except HttpError as error:
             return _form_page(form, subject, str(error), can_act=guard.has_token, status=error.status)

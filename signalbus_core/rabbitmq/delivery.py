@@ -15,8 +15,9 @@ from dataclasses import replace
 from pika.exceptions import AMQPError
 
 from ..outcome import ACKED, Outcome, OutcomeKind
+from ..weighing import weigh
 from .confirms import Content
-from .encoder import Encoder
+from .encoder import Encoder, encoder_for
 from .link import BrokerConnectionError, ChannelClosedError, Link, NoAnswerError
 from .message import EncodedMessage, InvalidMessageError, Message
 from .reasons import describe
@@ -94,9 +95,10 @@ class Delivery:
                 except InvalidMessageError as error:
                     self._withhold(group, index, Outcome(OutcomeKind.INVALID, str(error)))
                     break
+        weigh(sum(len(encoded.data) for encoded in self._encoded.values()))
 
     def _encoder(self, connection: Link) -> Encoder:
-        return Encoder(connection.channel_number(self._deadline), connection.frame_max, connection.location.login)
+        return encoder_for(connection.channel_number(self._deadline), connection.frame_max, connection.location.login)
 
     def _refuse_missing_exchanges(self, connection: Link) -> None:
         """A publish to a missing exchange would close the channel, with other messages in flight."""

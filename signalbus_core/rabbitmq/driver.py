@@ -9,41 +9,45 @@ from pika.adapters.select_connection import IOLoop
 
 
 class LoopDriver:
-    """An event loop that runs only while somebody waits for something."""
+    """An event loop that runs only while somebody waits for something.
+
+    It turns the loop itself, as pika's ``BlockingConnection`` does: starting and stopping it would make a new poller
+    each time.
+    """
 
     def __init__(self) -> None:
         self.ioloop = IOLoop()
-        self._is_done: Callable[[], bool] | None = None
+        self.ioloop.activate_poller()
 
     def run(self, is_done: Callable[[], bool], deadline: float) -> None:
         """Run until ``is_done()``, or until the deadline on the monotonic clock.
 
-        ``is_done()`` is asked at the beginning, and whenever somebody calls :meth:`changed`. Whatever pika's callbacks
-        raise comes out here.
+        ``is_done()`` is asked at the beginning, and whenever something has happened. Whatever pika's callbacks raise
+        comes out here.
         """
-        self._is_done = is_done
+        if is_done():
+            return
+        # Nothing else would end a wait in which nothing happens.
+        timer = self.ioloop.call_later(max(0.0, deadline - time.monotonic()), _nothing)
         try:
-            while not is_done():
-                seconds = deadline - time.monotonic()
-                if seconds <= 0:
-                    break
-                timer = self.ioloop.call_later(seconds, self.ioloop.stop)
-                self.ioloop.start()
-                self.ioloop.remove_timeout(timer)
+            while not is_done() and time.monotonic() < deadline:
+                self._turn()
         finally:
-            self._is_done = None
+            self.ioloop.remove_timeout(timer)
 
-    def one_turn(self) -> Callable[[], bool]:
-        """A condition for :meth:`run` that lets the loop do what is due now, and wait for nothing."""
-        answers = iter((False, True))
-        self.ioloop.call_later(0, self.changed)
-        return lambda: next(answers, True)
-
-    def changed(self) -> None:
-        """Called from the loop's callbacks: wake the waiting call when what it waits for has come."""
-        if self._is_done is not None and self._is_done():
-            self.ioloop.stop()
+    def one_turn(self) -> None:
+        """Let the loop do what is due now, and wait for nothing."""
+        self.ioloop.call_later(0, _nothing)
+        self._turn()
 
     def close(self) -> None:
         """Free the loop's own sockets."""
         self.ioloop.close()
+
+    def _turn(self) -> None:
+        self.ioloop.poll()
+        self.ioloop.process_timeouts()
+
+
+def _nothing() -> None:
+    pass

@@ -7,9 +7,10 @@ the very type that is expected leaves its message to :func:`~.message.encode`, w
 
 from __future__ import annotations
 
+from functools import lru_cache
 from operator import attrgetter
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pika import spec
 from pika.frame import Method
@@ -36,7 +37,13 @@ END = bytes([spec.FRAME_END])
 #: The bytes of a header frame's payload before its properties.
 HEADER_PAYLOAD = HEADER.size - FRAME.size
 
+#: So many routing keys and shared properties are kept; they may be made up for each message. More: more memory.
+MOST_KEPT = 1000
+
 LENGTHS = [bytes([length]) for length in range(256)]
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 _shared_of = attrgetter(*SHARED, *SHARED_LAST)
 
@@ -111,7 +118,8 @@ class Encoder:
         data = self._publishes.get(address)
         if data is None:
             method = spec.Basic.Publish(exchange=exchange, routing_key=routing_key, mandatory=mandatory)
-            data = self._publishes[address] = Method(self._channel_number, method).marshal()
+            data = Method(self._channel_number, method).marshal()
+            _keep(self._publishes, address, data)
         return data
 
     def _properties(self, properties: BasicProperties) -> tuple[int, bytes] | None:
@@ -145,8 +153,21 @@ class Encoder:
             return None
         parts = [_encoded(given, names) for names in (SHARED[:2], SHARED[2:4], SHARED[4:], SHARED_LAST)]
         flags = sum(int.from_bytes(part[:2], "big") for part in parts)
-        shared = self._shared[values] = _Shared(flags, *(part[2:] for part in parts))
+        shared = _Shared(flags, *(part[2:] for part in parts))
+        _keep(self._shared, values, shared)
         return shared
+
+
+@lru_cache(maxsize=64)
+def encoder_for(channel_number: int, frame_max: int, login: str) -> Encoder:
+    """The encoder of such channels. What it has encoded once serves all bursts, in whatever thread."""
+    return Encoder(channel_number, frame_max, login)
+
+
+def _keep(kept: dict[K, V], key: K, value: V) -> None:
+    if len(kept) >= MOST_KEPT:
+        kept.clear()
+    kept[key] = value
 
 
 def _encoded(given: dict[str, Any], names: tuple[str, ...]) -> bytes:

@@ -56,9 +56,12 @@ class Message:
         mandatory: bool = True,
     ) -> None:
         # What a dataclass makes for a frozen class takes three times as long, for each message.
-        vars(self).update(
-            exchange=exchange, routing_key=routing_key, body=body, properties=properties, mandatory=mandatory
-        )
+        fields = vars(self)
+        fields["exchange"] = exchange
+        fields["routing_key"] = routing_key
+        fields["body"] = body
+        fields["properties"] = properties
+        fields["mandatory"] = mandatory
 
 
 class EncodedMessage(NamedTuple):

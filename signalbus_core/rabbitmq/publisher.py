@@ -285,7 +285,9 @@ def _close_all(connections: Iterable[Link]) -> None:
 
 
 def _as_list(messages: Message | Sequence[Message]) -> list[Message]:
-    listed = [messages] if isinstance(messages, Message) else list(messages)
+    if isinstance(messages, Message):
+        return [messages]
+    listed = messages if type(messages) is list else list(messages)
     for message in listed:
         if not isinstance(message, Message):
             raise TypeError(f"a Message or a sequence of them is expected, not {type(message).__name__}")

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from flask import current_app
 from pika.spec import BasicProperties
 from sqlalchemy import Table
+from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.attributes import instance_state
 
 from .message import PROPERTIES, Message
@@ -122,21 +123,26 @@ def message_id(signal: Any, number: int = 1) -> str:
     :param number: which of the signal's messages it is, from 1.
     """
     state = instance_state(signal)
-    key = state.identity or state.mapper.primary_key_from_instance(signal)
-    table = cast(Table, state.mapper.local_table).fullname
-    text = ":".join((_quoted(table), *map(_id_part, key)))
+    mapper = state.manager.mapper
+    key = state.key[1] if state.key is not None else mapper.primary_key_from_instance(signal)
+    prefix = _table_part(mapper)
+    # Most keys are one number, and most signals have one message.
+    text = f"{prefix}{key[0]}" if len(key) == 1 and type(key[0]) is int else prefix + ":".join(map(_id_part, key))
     if number > 1:
         text += f"#{number}"
     if len(text) > LONGEST_ID:
+        table = cast(Table, mapper.local_table).fullname
         return f"{table[:100].encode('ascii', 'replace').decode()}:sha256-{hashlib.sha256(text.encode()).hexdigest()}"
     return text
 
 
+@lru_cache(maxsize=1024)
+def _table_part(mapper: Mapper[Any]) -> str:
+    return _quote(cast(Table, mapper.local_table).fullname) + ":"
+
+
 def _quote(text: str) -> str:
     return quote(text, safe="-_.~ @+,=/")
-
-
-_quoted = lru_cache(maxsize=1024)(_quote)
 
 
 def _id_part(part: object) -> str:

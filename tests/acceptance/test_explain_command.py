@@ -63,8 +63,8 @@ def test_a_missing_exchange_and_a_broker_that_is_away_are_what_to_mend(told: Sho
     ]
     assert found["to_do"] == "Declare the exchange 'nowhere'."
 
-    told.environ["TEST_AMQP_URL"] = "amqp://guest:hunter2@127.0.0.1:1/"
-    done = told.command("explain", "Order", "1", "--broker")
+    elsewhere = {"SIGNALBUS_RELAY_AMQP_URL": "amqp://guest:hunter2@127.0.0.1:1/"}
+    done = told.command("explain", "Order", "1", "--broker", **elsewhere)
     assert "it does not answer" in done.stdout
     assert "hunter2" not in done.stdout + done.stderr
 

@@ -141,3 +141,16 @@ def test_a_model_is_paused_and_resumed_without_javascript(pausable: Shop) -> Non
         plain.open(url)
         eventually(lambda: plain.text("h1") == "Signals flow.", 40, "the page comes anew", every_seconds=0.2)
         assert plain.complaints() == []
+
+
+def test_the_status_tells_what_a_worker_sends_and_answers_while_it_hangs(pausable: Shop) -> None:
+    pausable.write(1, 120)
+    with pausable.paused("confirmed") as wait_for_relay:
+        relay, _ = start(pausable, "--workers", "1")
+        wait_for_relay()
+        [worker] = json.loads(relay.get("/api/status")[1])["workers"]
+        assert (worker["name"], worker["doing"], worker["model"]) == ("worker-1", "sending", "Order")
+        assert worker["signals"] in (1, 50)
+        assert "sending" in relay.get("/")[1]
+    pausable.wait_until_sent()
+    eventually(lambda: json.loads(relay.get("/api/status")[1])["models"][1]["sent"] == 120, 10, "all are counted")

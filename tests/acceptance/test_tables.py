@@ -186,6 +186,14 @@ def test_the_other_commands_take_tables_too(outboxes: Outboxes) -> None:
     outboxes.execute(bells, parked_table_sql())
     looked = outboxes.run("check", "--table", "orders_outbox", "--only", "tables", "--only", "doorbell")
     assert (looked.returncode, looked.stderr) == (0, "")
+    outboxes.insert("orders_outbox")
+    explained = outboxes.run("explain", "orders_outbox", "1", "--table", "orders_outbox", "--broker").stdout
+    assert f"The exchange '{outboxes.exchange}' exists" in explained
+    assert "No session of a relay" in explained
+    assert outboxes.run("pending", "--table", "orders_outbox").stdout.splitlines()[1].split()[:2] == [
+        "orders_outbox",
+        "1",
+    ]
     broken = outboxes.run("check", "--table", "none", "--table", "orders_outbox", "--map", "x=body")
     assert broken.returncode == 1
     assert "none: there is no such table" in broken.stdout

@@ -14,7 +14,7 @@ import yaml
 from relay import __version__
 from relay.config import OPTIONS
 
-from .tools import ROOT, output_of, program
+from .tools import ROOT, compose_program, output_of
 
 SCALED = "relay"
 
@@ -22,7 +22,7 @@ SCALED = "relay"
 @cache
 def project() -> dict[str, Any]:
     """The project as Docker Compose understands it, with all profiles."""
-    command = [program("docker-compose"), "--profile", "monitoring", "config", "--format", "json"]
+    command = [compose_program(), "--profile", "monitoring", "config", "--format", "json"]
     result: dict[str, Any] = json.loads(output_of(*command))
     return result
 
@@ -86,7 +86,7 @@ def test_secrets_come_through_files_and_stand_nowhere_else() -> None:
 
 
 def test_own_secrets_are_taken_from_a_directory_of_the_users(tmp_path: Path) -> None:
-    command = [program("docker-compose"), "config", "--format", "json"]
+    command = [compose_program(), "config", "--format", "json"]
     own = json.loads(output_of(*command, environ={"SIGNALBUS_SECRETS": str(tmp_path)}))
     assert {Path(secret["file"]).parent for secret in own["secrets"].values()} == {tmp_path}
 

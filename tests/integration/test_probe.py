@@ -60,7 +60,7 @@ class Watched:
                 members["created_at"] = db.Column(sa.DateTime(timezone=True))
             self.models.append(type(f"M{number:02}", (db.Model,), members))
         self.clock = Clock(1000.0)
-        self.metrics, self.health = Metrics(), Health(60)
+        self.metrics, self.health = Metrics(), Health(60, self.clock)
         self.statements: list[str] = []
         with self.app.app_context():
             db.create_all()
@@ -254,6 +254,7 @@ def test_a_dropped_table_with_signals_that_were_set_aside_is_no_outage(watched: 
     watched.probe.run_once()
     watched.execute("INSERT INTO m03 VALUES (1, 'a')")
     watched.shelves["M03"].put([FailedSignal((1, "a"), REFUSED)], counted=True)
+    watched.execute("UPDATE signalbus_parked SET next_try_at = now() + interval '1 hour'")
     watched.clock.now += MEASURE_EVERY_SECONDS
     watched.probe.run_once()
     watched.execute("DROP TABLE m03", "INSERT INTO m06 VALUES (1, 'a')")
@@ -283,6 +284,7 @@ def test_a_locked_table_of_a_model_with_notes_hides_no_other_and_is_no_outage(wa
     watched.probe.run_once()
     watched.execute("INSERT INTO m03 VALUES (1, 'a')", "INSERT INTO m06 VALUES (1, 'a')")
     watched.shelves["M03"].put([FailedSignal((1, "a"), REFUSED)], counted=True)
+    watched.execute("UPDATE signalbus_parked SET next_try_at = now() + interval '1 hour'")
     watched.clock.now += MEASURE_EVERY_SECONDS
     watched.probe.run_once()
     watched.clock.now += TIDY_EVERY_SECONDS
@@ -400,3 +402,15 @@ def test_the_reason_of_a_database_error_is_one_line_without_values(watched: Watc
     database = watched.health.readiness()["database"]
     assert "no more" in database["reason"]
     assert "4111" not in database["reason"]
+
+
+def test_signals_flow_while_a_look_finds_nothing_to_send(watched: Watched) -> None:
+    watched.health.set_state("running")
+    watched.health.set_broker("worker-1", "unused")
+    watched.clock.now += 61
+    assert not watched.probe.run_once()
+    assert watched.health.readiness()["ready"]
+    watched.execute("INSERT INTO m03 VALUES (1, 'a')")
+    watched.clock.now += 61
+    assert watched.probe.run_once()
+    assert watched.health.readiness()["reasons"] == ["signals are pending, and none was sent for 61 s"]

@@ -112,20 +112,21 @@ def test_a_question_leaves_the_isolation_level_of_the_application_alone(
 
 def verbs(sent: list[str]) -> list[str]:
     """What each message does, by its first words."""
-    names = ("BEGIN", "SELECT set_config", "SELECT", "SAVEPOINT", "DELETE", "SET CONSTRAINTS", "ROLLBACK TO", "RELEASE")
+    names = ("BEGIN", "SET LOCAL", "SELECT", "SAVEPOINT", "DELETE", "SET CONSTRAINTS", "ROLLBACK TO", "RELEASE")
     return [next((name for name in (*names, "COMMIT") if one.startswith(name)), one) for one in sent]
 
 
-def test_a_burst_is_five_messages_whatever_the_number_of_its_signals_and_the_first_rehearses(
+def test_a_burst_is_four_messages_whatever_the_number_of_its_signals_and_the_first_rehearses(
     url: str, log: StatementLog
 ) -> None:
     turns = Turns(url, burst_count=100)
-    turns.execute("""INSERT INTO "order" SELECT n, '' FROM generate_series(1, 200) n""")
+    # The first burst takes half of the burst count, because nothing is known of what its signals weigh.
+    turns.execute("""INSERT INTO "order" SELECT n, '' FROM generate_series(1, 150) n""")
     log.new()
     turns.turn()
-    burst = ["BEGIN", "SELECT set_config", "SELECT", "DELETE", "COMMIT"]
+    burst = ["BEGIN", "SET LOCAL", "DELETE", "COMMIT"]
     rehearsal = ["SAVEPOINT", "DELETE", "SET CONSTRAINTS", "ROLLBACK TO", "RELEASE"]
-    assert verbs(log.new()) == [*burst[:3], *rehearsal, *burst[3:]]
+    assert verbs(log.new()) == [*burst[:2], *rehearsal, *burst[2:]]
     turns.turn()
     assert verbs(log.new()) == burst
     with turns.engine.connect() as connection:

@@ -23,6 +23,7 @@ from relay.parking import ParkingRules
 from relay.progress import ModelProgress
 from relay.schedule import Schedule
 from relay.shelf import Shelves
+from relay.status import Status
 from relay.suspects import Suspects
 from relay.worker import Worker
 from signalbus_core import BurstLimits, SignalBusMixin
@@ -60,7 +61,8 @@ class Turns:
         self.clock = Clock(1000.0)
         suspects = Suspects(Backoff(uniform=lambda _low, high: high))
         self.progress = ModelProgress(specs[0], Backoff(uniform=lambda _low, _high: 0.0), suspects)
-        self.metrics, health = Metrics(), Health(60)
+        self.metrics, self.health = Metrics(), Health(60, self.clock)
+        self.status = Status(["Order"], self.clock)
         self.metrics.prepare(["Order"])
         announcer = Announcer(logging.getLogger("test.worker"), self.clock)
         self.shelves = Shelves(specs, {None: self.engine}, ParkingRules(), BurstLimits(), self.clock)
@@ -74,13 +76,16 @@ class Turns:
             self.shelves,
             BurstLimits(),
             self.dispatcher,
-            BrokerLink("worker-1", [], self.metrics, health, announcer),
+            BrokerLink("worker-1", [], self.metrics, self.health, announcer),
             self.metrics,
-            health,
+            self.health,
             announcer,
             threading.Event(),
             self.clock,
+            self.status,
         )
+        self.health.set_state("running")
+        self.health.set_database("up")
 
     def execute(self, *statements: str) -> None:
         with self.engine.begin() as connection:
@@ -166,3 +171,27 @@ def test_a_suspect_is_sent_alone_and_its_model_has_recovered(turns: Turns, caplo
 def left(turns: Turns) -> list[Any]:
     with turns.engine.connect() as connection:
         return list(connection.scalars(sa.text('SELECT id FROM "order"')))
+
+
+def test_signals_flow_when_some_are_sent_or_others_are_sending_them_and_not_otherwise(turns: Turns) -> None:
+    turns.execute("""INSERT INTO "order" VALUES (1, 'away')""")
+    turns.turn()
+    turns.turn()
+    assert turns.health.readiness()["reasons"] == ["signals are pending, and none was sent for 120 s"]
+    with turns.engine.begin() as connection:
+        connection.execute(sa.text('SELECT * FROM "order" FOR UPDATE'))
+        turns.turn()
+        assert turns.health.readiness()["ready"]
+    turns.execute("""UPDATE "order" SET note = 'good'""")
+    turns.clock.now += 600
+    assert not turns.health.readiness()["ready"]
+    turns.turn()
+    assert turns.health.readiness()["ready"]
+
+
+def test_the_board_shows_what_was_sent_and_what_the_worker_did_last(turns: Turns) -> None:
+    turns.execute("""INSERT INTO "order" VALUES (1, 'good')""")
+    turns.turn()
+    assert turns.status.models()[0].sent == 1
+    [worker] = turns.status.workers()
+    assert (worker.doing, worker.model, worker.signals) == ("sending", "Order", 1)

@@ -47,7 +47,7 @@ def test_a_host_that_cannot_be_read_is_refused(host: str) -> None:
 
 
 def test_names_that_are_given_are_known_and_nothing_else_is() -> None:
-    guard = Guard(None, ["Relay.internal"], is_local=False)
+    guard = Guard(None, ["Relay.internal:9109"], is_local=False)
     assert is_known(guard, "relay.internal:9109")
     assert not is_known(guard, "other.internal")
 
@@ -91,7 +91,7 @@ def test_only_the_token_itself_in_the_bearer_header_counts(header: str, is_right
 @given(st.text())
 def test_no_other_text_is_the_token(text: str) -> None:
     with pytest.raises(HttpError):
-        Guard(TOKEN).check_token(text + "x")
+        Guard(TOKEN).check_token(text + "x", asked())
 
 
 @pytest.mark.parametrize(
@@ -111,3 +111,12 @@ def test_what_our_own_page_sends_is_accepted() -> None:
     guard.check_origin(asked(host="relay.internal", origin="https://Relay.internal"))
     guard.check_origin(asked(host="relay.internal", sec_fetch_site="same-origin"))
     guard.check_origin(asked(host="relay.internal"))
+
+
+def test_who_tries_tokens_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    guard = Guard(TOKEN)
+    for _ in range(5):
+        with pytest.raises(HttpError):
+            guard.check_token("wrong", Request({"REMOTE_ADDR": "192.0.2.7", "PATH_INFO": "/api/pause"}))
+    [record] = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert "192.0.2.7 gave no or a wrong one" in record.getMessage()

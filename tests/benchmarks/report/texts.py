@@ -79,7 +79,8 @@ CHAPTERS = (
     Chapter(
         "bodies",
         "Larger bodies",
-        "A burst holds its messages in memory: see below how it is bounded.",
+        "A burst holds its messages in memory, and no more of them than about 16 MiB: where bodies are large, it has"
+        " fewer signals.",
         (_of("bodies", without="ceiling"), _of("bodies", first="ceiling: ")),
     ),
     Chapter(

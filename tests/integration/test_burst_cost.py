@@ -1,0 +1,205 @@
+"""What a burst asks of the database and of the broker, counted: round trips, and calls that write to the broker."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import socket
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+
+from signalbus_core import BurstLimits, BurstResult, Choice, SignalBus, SignalBusMixin, send_burst
+from signalbus_core.rabbitmq import Message, Publisher, RabbitMQSignal
+from signalbus_core.rabbitmq.wire import WRITE_BYTES, JoiningConnection
+from tests.support.broker import Broker
+from tests.support.postgres import PrivatePostgres
+from tests.support.servers import RabbitMQ
+from tests.support.statement_log import SETTINGS, StatementLog
+
+SHOW = sa.text("SELECT current_setting('statement_timeout'), current_setting('lock_timeout')")
+
+
+@pytest.fixture(scope="module")
+def logging_postgres() -> Iterator[PrivatePostgres]:
+    with PrivatePostgres(settings=SETTINGS) as server:
+        yield server.start()
+
+
+@pytest.fixture(scope="module")
+def shared_broker(rabbitmq: RabbitMQ) -> Iterator[Broker]:
+    broker = Broker(rabbitmq.url)
+    yield broker
+    broker.close()
+
+
+@contextlib.contextmanager
+def calls(owner: Any, name: str) -> Iterator[list[tuple[Any, ...]]]:
+    """What a method is called with in the block."""
+    original, noted = getattr(owner, name), []
+
+    def called(self: Any, *arguments: Any) -> Any:
+        noted.append(arguments)
+        return original(self, *arguments)
+
+    with mock.patch.object(owner, name, called):
+        yield noted
+
+
+class Outbox:
+    """An application whose signals go to a queue, and whose sessions are logged by the server."""
+
+    def __init__(self, server: PrivatePostgres, broker: Broker) -> None:
+        class Database(SignalBusMixin, SQLAlchemy):
+            pass
+
+        self.app = Flask(__name__)
+        self.app.config["SQLALCHEMY_DATABASE_URI"] = server.create_database() + "?application_name=counted"
+        self.db = db = Database(self.app)
+        self.publisher = Publisher(self.app, url=broker.url)
+        exchange = broker.exchange()
+        self.queue = broker.queue(exchange)
+        self.seen: list[Any] = []
+        outbox = self
+
+        class Order(RabbitMQSignal, db.Model):  # type: ignore[name-defined,misc]
+            signalbus_exchange = exchange
+            signalbus_routing_key = "wanted"
+            id = db.Column(db.BigInteger, primary_key=True)
+            body = db.Column(db.Text)
+
+            def signalbus_message(self) -> Message:
+                return Message(body=self.body)
+
+        class Letter(db.Model):  # type: ignore[name-defined,misc]
+            id = db.Column(db.BigInteger, primary_key=True)
+            body = db.Column(db.Text)
+
+            def send_signalbus_message(self) -> None:
+                outbox.seen.append((self.body, tuple(db.session.execute(SHOW).one())))
+
+        self.order: Any = Order
+        self.letter: Any = Letter
+        with self.app.app_context():
+            db.create_all()
+        self.log = StatementLog(server, "counted")
+
+    def write(self, first: int, last: int, body: str = "x" * 200, model: Any = None) -> None:
+        with self.app.app_context():
+            rows = [{"id": number, "body": body} for number in range(first, last + 1)]
+            self.db.session.execute(sa.insert(model or self.order), rows)
+            self.db.session.commit()
+
+    def burst(self, model: Any = None, **arguments: Any) -> BurstResult:
+        with self.app.app_context():
+            [spec] = SignalBus(self.db).specs([model or self.order])
+            return send_burst(self.db.session(), spec, **arguments)
+
+    def left(self, model: Any = None) -> list[int]:
+        with self.app.app_context():
+            return list(self.db.session.scalars(sa.select((model or self.order).id).order_by("id")))
+
+    def close(self) -> None:
+        self.publisher.close()
+        with self.app.app_context():
+            self.db.engine.dispose()
+
+
+@pytest.fixture
+def outbox(logging_postgres: PrivatePostgres, shared_broker: Broker) -> Iterator[Outbox]:
+    outbox = Outbox(logging_postgres, shared_broker)
+    yield outbox
+    outbox.close()
+
+
+@pytest.mark.parametrize("count", [1, 300])
+def test_a_burst_is_four_round_trips_to_the_database_whatever_its_size(outbox: Outbox, count: int) -> None:
+    outbox.write(1, 1 + count)
+    # The first burst of an engine makes its connection.
+    assert outbox.burst(limit=1).sent == 1
+    outbox.log.new()
+    assert outbox.burst(limit=count).sent == count
+    begin, lock, delete, commit = outbox.log.new()
+    assert begin.startswith("BEGIN")
+    assert "SET LOCAL statement_timeout" in lock
+    assert "FOR UPDATE SKIP LOCKED" in lock
+    assert delete.startswith("DELETE")
+    assert commit.startswith("COMMIT")
+
+
+def test_the_time_limits_of_a_burst_hold_for_its_transaction_and_end_with_it(outbox: Outbox) -> None:
+    outbox.write(1, 2, model=outbox.letter)
+    for number in (1, 2):
+        limits = BurstLimits(statement_timeout_seconds=10 + number, lock_timeout_seconds=3)
+        assert outbox.burst(outbox.letter, limit=1, limits=limits).sent == 1
+        with outbox.app.app_context():
+            assert tuple(outbox.db.session.execute(SHOW).one()) == ("0", "0")
+    assert [limits for _, limits in outbox.seen] == [("11s", "3s"), ("12s", "3s")]
+
+
+def test_a_burst_that_waits_for_a_lock_is_held_to_its_limit_by_its_first_statement(outbox: Outbox) -> None:
+    outbox.write(1, 1)
+    with outbox.app.app_context():
+        other = outbox.db.engine.connect()
+    try:
+        other.execute(sa.text('LOCK TABLE "order" IN ACCESS EXCLUSIVE MODE'))
+        with pytest.raises(sa.exc.OperationalError, match="lock timeout"):
+            outbox.burst(limits=BurstLimits(statement_timeout_seconds=60, lock_timeout_seconds=0.1))
+    finally:
+        other.close()
+    assert outbox.burst().sent == 1
+
+
+def test_a_bursts_messages_are_written_together(outbox: Outbox) -> None:
+    count = 1000
+    outbox.write(1, 1 + count, body="x" * 1000)
+    outbox.burst(limit=1)
+    with calls(JoiningConnection, "write_frames") as written, calls(socket.socket, "send") as sent:
+        result = outbox.burst(limit=count)
+    assert result.sent == count
+    assert result.message_bytes is not None
+    assert count * 1000 < result.message_bytes < count * 1300
+    assert len(written) <= math.ceil(result.message_bytes / WRITE_BYTES)
+    assert sum(len(data) for data, _frames in written) == result.message_bytes
+    # A socket may take less than it is given.
+    assert len(sent) <= 10 * len(written)
+
+
+def test_a_burst_of_one_is_written_by_one_call(outbox: Outbox) -> None:
+    outbox.write(1, 2)
+    outbox.burst(limit=1)
+    with calls(socket.socket, "send") as sent:
+        assert outbox.burst(limit=1).sent == 1
+    assert len(sent) == 1
+
+
+def test_a_sender_of_the_applications_own_tells_nothing_of_weight(outbox: Outbox) -> None:
+    outbox.write(1, 1, model=outbox.letter)
+    assert outbox.burst(outbox.letter).message_bytes is None
+
+
+def test_each_burst_has_a_limit_and_a_start_of_its_own(outbox: Outbox) -> None:
+    outbox.write(1, 12)
+    for start, limit in ((3, 2), (7, 3), (None, 1), (9, 1)):
+        assert outbox.burst(limit=limit, choice=Choice(start=start)).sent == limit
+    assert outbox.left() == [2, 5, 6, 11, 12]
+
+
+def test_what_the_session_knew_of_a_signal_does_not_hide_what_is_in_its_row(outbox: Outbox) -> None:
+    outbox.write(1, 1, body="old", model=outbox.letter)
+    with outbox.app.app_context():
+        session = outbox.db.session()
+        known = session.get(outbox.letter, 1)
+        session.expunge(known)
+        session.rollback()
+        with outbox.db.engine.begin() as other:
+            other.execute(sa.text("UPDATE letter SET body = 'new'"))
+        session.add(known)
+        [spec] = SignalBus(outbox.db).specs([outbox.letter])
+        assert send_burst(session, spec).sent == 1
+    assert [body for body, _ in outbox.seen] == ["new"]

@@ -1,0 +1,108 @@
+"""How many signals a burst takes of a model whose messages have a weight."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from signalbus_core import BurstResult, BurstSize
+from signalbus_core.weighing import weigh, weighing
+from signalbus_core.weight import FIRST_SIGNALS, GROWTH, MOST_BYTES, REMEMBERED, BurstWeight
+
+MOST = 1_000_000
+
+largest_bursts = st.integers(1, 5000)
+
+
+def burst(count: int, message_bytes: int | None) -> BurstResult:
+    return BurstResult(selected=count, sent=count, message_bytes=message_bytes)
+
+
+@given(largest_bursts, st.lists(st.tuples(st.integers(0, 5000), st.none() | st.integers(0, 10**9)), max_size=30))
+def test_a_burst_never_passes_the_burst_count_and_takes_at_least_one(
+    largest: int, bursts: list[tuple[int, int | None]]
+) -> None:
+    size = BurstSize(largest, weight=BurstWeight(MOST))
+    for count, message_bytes in bursts:
+        size.record(burst(count, message_bytes))
+        assert 1 <= size.limit <= largest
+
+
+@given(largest_bursts, st.integers(1, 2 * MOST))
+def test_bursts_of_signals_of_one_weight_are_never_too_heavy_and_become_as_large_as_they_may(
+    largest: int, weight: int
+) -> None:
+    size = BurstSize(largest, weight=BurstWeight(MOST))
+    assert size.limit == min(largest, FIRST_SIGNALS)
+    for number in range(10):
+        count = size.limit
+        assert number == 0 or count == 1 or count * weight <= MOST
+        size.record(burst(count, count * weight))
+    assert size.limit == max(1, min(largest, MOST // weight))
+
+
+@given(st.lists(st.integers(1, 10_000), min_size=10, max_size=10), st.integers(1, 8))
+def test_a_burst_is_too_heavy_by_no_more_than_its_signals_differ(weights: list[int], factor: int) -> None:
+    size = BurstSize(5000, weight=BurstWeight(MOST))
+    base = max(weights)
+    size.record(burst(FIRST_SIGNALS, FIRST_SIGNALS * base))
+    for number in range(10):
+        count = size.limit
+        of_each = base * factor if number % 2 else base
+        assert count * of_each <= MOST * factor
+        size.record(burst(count, count * of_each))
+
+
+def test_light_bursts_in_between_do_not_let_heavy_ones_grow() -> None:
+    size = BurstSize(1000, weight=BurstWeight(MOST))
+    size.record(burst(10, 10 * 100_000))
+    for _ in range(REMEMBERED - 1):
+        size.record(burst(10, 10))
+        assert size.limit == 10
+    size.record(burst(10, 10))
+    assert size.limit == 10 * GROWTH
+
+
+def test_a_single_light_signal_does_not_make_the_next_burst_smaller_than_the_first() -> None:
+    size = BurstSize(1000)
+    size.record(burst(1, 10))
+    assert size.limit == FIRST_SIGNALS
+
+
+def test_signals_of_a_sender_that_does_not_tell_have_no_weight_once_some_were_sent() -> None:
+    size = BurstSize(1000)
+    size.record(BurstResult(selected=FIRST_SIGNALS, sent=0))
+    assert size.limit == FIRST_SIGNALS
+    size.record(burst(FIRST_SIGNALS, None))
+    assert size.limit == 1000
+
+
+def test_a_burst_that_came_to_no_sending_changes_nothing_of_what_is_known() -> None:
+    size = BurstSize(1000)
+    size.record(burst(50, 50 * MOST_BYTES))
+    assert size.limit == 1
+    size.record(burst(1, None))
+    size.record(burst(0, None))
+    assert size.limit == 1
+
+
+def test_a_burst_whose_trouble_is_over_grows_back_to_what_its_weight_allows() -> None:
+    size = BurstSize(1000, weight=BurstWeight(MOST))
+    size.record(burst(10, 10 * 10_000))
+    assert (size.limit, size.is_whole) == (80, True)
+    size.shrink()
+    assert (size.limit, size.is_whole) == (1, False)
+    for _ in range(10):
+        size.record(burst(size.limit, size.limit * 10_000))
+    assert (size.limit, size.is_whole) == (100, True)
+
+
+def test_what_is_said_is_heard_by_the_innermost_that_listens_and_by_nobody_outside() -> None:
+    weigh(1)
+    with weighing() as outer:
+        with weighing() as inner:
+            weigh(2)
+            weigh(3)
+        assert (inner.message_bytes, outer.message_bytes) == (5, None)
+        weigh(0)
+    assert outer.message_bytes == 0
