@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
@@ -125,10 +126,17 @@ class RecordFile:
         if self._path is None:
             click.echo(line)
             return
-        with open(self._path, "a", encoding="utf-8") as file:
+        with open(self._path, "a", encoding="utf-8", opener=_open_for_its_owner) as file:
             file.write(line + "\n")
             file.flush()
-            os.fsync(file.fileno())
+            # What is no file of a disk, such as /dev/stdout, cannot be made to last.
+            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                os.fsync(file.fileno())
+
+
+def _open_for_its_owner(path: str, flags: int) -> int:
+    """The rows are payloads: a record that is made is nobody else's to read."""
+    return os.open(path, flags, 0o600)
 
 
 def as_json(signal: SetAside) -> dict[str, Any]:

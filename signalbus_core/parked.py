@@ -24,11 +24,12 @@ from sqlalchemy import (
     func,
     select,
 )
+from sqlalchemy import cast as sql_cast
 from sqlalchemy import delete as sql_delete
 from sqlalchemy import update as sql_update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DataError
+from sqlalchemy.exc import DataError, SQLAlchemyError
 from sqlalchemy.sql import ColumnElement, Select
 
 from .contract import SignalSpec
@@ -256,8 +257,20 @@ def discard(connection: Connection, spec: SignalSpec, text: str) -> dict[str, An
     noted = connection.execute(sql_delete(table).where(*_matching(spec, text)).returning(table.c.key)).first()
     if noted is None:
         return None
-    row = connection.execute(sql_delete(spec.table).where(here).returning(*spec.table.columns)).one()
-    return dict(row._mapping)
+    return _delete(connection, spec, here)
+
+
+def _delete(connection: Connection, spec: SignalSpec, here: ColumnElement[bool]) -> dict[str, Any]:
+    """Delete a row, and return its columns: all of them as text where the model cannot take what one of them holds."""
+    deleting, columns = sql_delete(spec.table).where(here), spec.table.columns
+    try:
+        with connection.begin_nested():
+            return dict(connection.execute(deleting.returning(*columns)).one()._mapping)
+    except SQLAlchemyError:
+        raise
+    except Exception:  # noqa: BLE001 - the types of the application's columns may raise anything
+        texts = [sql_cast(column, Text).label(column.name) for column in columns]
+        return dict(connection.execute(deleting.returning(*texts)).one()._mapping)
 
 
 def _matching(spec: SignalSpec, key: str | None) -> list[ColumnElement[bool]]:

@@ -12,7 +12,8 @@ from typing import Any
 from sqlalchemy import Text, func, literal, literal_column, null, select, text, tuple_
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DataError, DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
+from sqlalchemy.sql import ColumnElement
 
 from .ages import written_at_column
 from .contract import SignalSpec
@@ -70,9 +71,7 @@ def find_signal(connection: Connection, spec: SignalSpec, key: Key) -> FoundSign
     :raises sqlalchemy.exc.OperationalError: the table is locked, for longer than the limit of the transaction.
     """
     here = has_key(spec, connection.dialect, [key])
-    moment = written_at_column(connection, spec)
-    columns = [null() if moment is None else moment, literal_column("xmax::text")]
-    row = connection.execute(select(*columns).select_from(spec.table).where(here)).one_or_none()
+    row = _when_and_by_whom(connection, spec, here)
     if row is None:
         return None
     free = select(literal(1)).select_from(spec.table).where(here).with_for_update(skip_locked=True)
@@ -83,6 +82,17 @@ def find_signal(connection: Connection, spec: SignalSpec, key: Key) -> FoundSign
         # A login that only reads, or a standby.
         return FoundSignal(row[0], None, row[1])
     return FoundSignal(row[0], is_locked, row[1])
+
+
+def _when_and_by_whom(connection: Connection, spec: SignalSpec, here: ColumnElement[bool]) -> Any:
+    moment, locker = written_at_column(connection, spec), literal_column("xmax::text")
+    finding = select(null() if moment is None else moment, locker).select_from(spec.table).where(here)
+    try:
+        return connection.execute(finding).one_or_none()
+    except SQLAlchemyError:
+        raise
+    except Exception:  # noqa: BLE001 - a time that Python does not know, or the column's type cannot take
+        return connection.execute(finding.with_only_columns(null(), locker)).one_or_none()
 
 
 def count_before(connection: Connection, spec: SignalSpec, key: Key, choice: Choice, most: int) -> int:

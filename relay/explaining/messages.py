@@ -74,6 +74,9 @@ def messages_of(app: Flask, bus: SignalBus, spec: SignalSpec, key: Key) -> Messa
                 return _messages(signal)
         except SQLAlchemyError as error:
             return Messages(trouble=error_text(error))
+        except Exception as error:  # noqa: BLE001 - the types of the application's columns may raise anything
+            # The text of the error may hold what the column holds, and there is no signal to compare it with.
+            return Messages(trouble=f"its row cannot be loaded ({type(error).__name__})")
         finally:
             session.rollback()
             session.close()

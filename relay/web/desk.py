@@ -81,11 +81,15 @@ class Desk:
             finally:
                 for engine in self._engines:
                     engine.dispose()
-                self._turn.release()
-                self._places.release()
+                self._leave()
                 done.set()
 
-        threading.Thread(target=run, name="http-database", daemon=True).start()
+        try:
+            threading.Thread(target=run, name="http-database", daemon=True).start()
+        except RuntimeError:
+            # The machine has no thread to give. The next one that asks must not wait for this one.
+            self._leave()
+            raise _busy() from None
         if not done.wait(patience_seconds):
             raise HttpError(
                 HTTPStatus.SERVICE_UNAVAILABLE,
@@ -95,6 +99,10 @@ class Desk:
         if errors:
             raise _told(errors[0])
         return results[0]
+
+    def _leave(self) -> None:
+        self._turn.release()
+        self._places.release()
 
 
 def _busy() -> HttpError:

@@ -51,7 +51,7 @@ class _Rule:
     stored: bool = False
 
     def is_about(self, message: ReceivedMessage) -> bool:
-        if self.times == 0 or (self.answer is Answer.RETURN and not message.mandatory):
+        if self.times == 0:
             return False
         return self.exchange in (None, message.exchange) and self.routing_key in (None, message.routing_key)
 
@@ -146,6 +146,9 @@ class FakeBroker:
             if rule is not None and rule.times is not None:
                 rule.times -= 1
             answer = rule.answer if rule is not None else Answer.ACK
+            if answer is Answer.RETURN and not message.mandatory:
+                # No queue has it, and nobody is told.
+                return Answer.ACK
             if answer is Answer.ACK or (rule is not None and rule.stored):
                 self._messages.append(message)
             return answer

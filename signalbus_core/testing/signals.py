@@ -69,7 +69,9 @@ def pending_signals(app: Flask, *models: type[Any]) -> list[Any]:
     found: list[Any] = []
     with app.app_context(), closing(cast(Session, bus.db.session())) as session:
         for spec in bus.specs(models or None):
-            found += session.scalars(select(spec.model).options(undefer("*")).order_by(*spec.primary_key))
+            signals = session.scalars(select(spec.model).options(undefer("*")).order_by(*spec.primary_key))
+            # A relationship that is loaded by a join has a signal come once for each row.
+            found += signals.unique()
         session.expunge_all()
     return found
 

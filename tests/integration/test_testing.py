@@ -190,6 +190,38 @@ def test_what_is_told_of_a_broker_holds_as_often_as_it_says_and_the_last_word_co
         broker.nack(times=0)
 
 
+def test_an_unroutable_message_that_is_not_mandatory_is_taken_and_forgotten() -> None:
+    publisher = FakePublisher()
+    publisher.broker.nack(exchange="x")
+    publisher.broker.return_unroutable(exchange="x")
+    publisher.publish_messages([Message("x", "k", b"", mandatory=False), Message("y", "k", b"", mandatory=False)])
+    assert [message.exchange for message in publisher.broker.messages] == ["y"]
+
+
+def test_signals_with_relationships_that_are_loaded_by_a_join_are_seen_once_each(database_url: str) -> None:
+    app = Flask(__name__)
+    app.config["SQLALCHEMY_DATABASE_URI"] = database_url
+    own = Database(app)
+
+    class Line(own.Model):  # type: ignore[name-defined,misc]
+        id = own.Column(own.Integer, primary_key=True)
+        order_id = own.Column(own.ForeignKey("order.id"))
+
+    class Order(own.Model):  # type: ignore[name-defined,misc]
+        id = own.Column(own.Integer, primary_key=True)
+        lines = own.relationship(Line, lazy="joined")
+
+        def send_signalbus_message(self) -> None: ...
+
+    with app.app_context():
+        own.create_all()
+        with written_signals(app) as written:
+            own.session.add(Order(lines=[Line(), Line()]))
+            own.session.commit()
+        own.engine.dispose()
+    assert [len(order.lines) for order in written] == [2]
+
+
 def test_an_application_without_a_bus_is_told_so() -> None:
     with pytest.raises(SetupError, match="no SignalBus"):
         pending_signals(Flask("bare"))

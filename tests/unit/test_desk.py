@@ -1,0 +1,25 @@
+"""The desk where requests ask a database: whatever happens to one request, the next one has its turn."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from relay.web.desk import Desk
+from relay.web.http import HttpError
+
+
+def test_a_machine_without_a_thread_to_give_costs_one_request_and_not_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk()
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    for _ in range(3):
+        with monkeypatch.context() as context:
+            context.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(HttpError) as raised:
+                desk.ask(lambda: None)
+        assert raised.value.status == 503
+    assert desk.ask(lambda: "answered") == "answered"
