@@ -68,7 +68,7 @@ def send_burst(
       foreign key, a trigger, a missing privilege) does not lead to messages that are sent over and over again.
     :param on_locked: told the number of signals before they are sent.
     :raises sqlalchemy.exc.SQLAlchemyError: the database failed before anything was sent.
-    :raises BurstError: signals were sent and could not be deleted; they will be sent again.
+    :raises BurstError: a key cannot be loaded, or signals cannot be deleted; those that were sent will be sent again.
     """
     started = clock()
     try:
@@ -141,7 +141,8 @@ def _rehearse(connection: Connection, spec: SignalSpec, keys: list[Key]) -> None
 def _undeletable(spec: SignalSpec, number: int) -> str:
     return (
         f"{number} signals of {spec.name} cannot be deleted from {spec.table.fullname!r}, although the database "
-        "reports no error. Look for a trigger, a rule or a row-level security policy that suppresses the delete."
+        "reports no error. Look for a trigger, a rule or a row-level security policy that suppresses the delete, or "
+        "for a key that changes on its way through Python, as a time that is infinite does."
     )
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm.attributes import instance_state
 
 from . import statements
 from .contract import SignalSpec
+from .errors import BurstError
 from .keys import Key
 from .outcome import Outcome, OutcomeKind
 from .result import FailedSignal
@@ -42,6 +43,7 @@ def lock(
 
     :param limits: time limits of the transaction, when this is to set them.
     :raises sqlalchemy.exc.SQLAlchemyError: the database failed.
+    :raises BurstError: a key cannot be loaded.
     """
     try:
         loaded = statements.lock_signals(session, spec, limit, choice, limits)
@@ -56,7 +58,16 @@ def lock(
 
 def _one_by_one(session: Session, connection: Connection, spec: SignalSpec, limit: int, choice: Choice) -> Locked:
     """One row that cannot be loaded must not hold up the others."""
-    keys = tuple(statements.lock_keys(connection, spec, limit, choice))
+    try:
+        keys = tuple(statements.lock_keys(connection, spec, limit, choice))
+    except SQLAlchemyError:
+        raise
+    except Exception as error:  # noqa: BLE001 - as above
+        # Without its key, nobody can tell which row it is. Nor is the value told, which the error may hold.
+        raise BurstError(
+            f"The primary key of a signal of {spec.name} cannot be loaded ({type(error).__name__}), and nothing behind "
+            f"it is sent. Look in {spec.table.fullname!r} for a key that the model's type cannot take."
+        ) from None
     loaded: list[tuple[Any, Writer]] = []
     unreadable: list[FailedSignal] = []
     for key in keys:
