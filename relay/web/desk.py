@@ -25,7 +25,7 @@ T = TypeVar("T")
 LIMITS = BurstLimits(statement_timeout_seconds=5.0, lock_timeout_seconds=3.0, idle_timeout_seconds=10.0)
 
 #: So long a request waits for its turn, and so long for the database.
-TURN_WITHIN_SECONDS = 0.5
+TURN_WITHIN_SECONDS = 1.5
 ANSWER_WITHIN_SECONDS = 10.0
 
 
@@ -61,7 +61,7 @@ class Desk:
         if not self._places.acquire(blocking=False):
             raise _busy()
         try:
-            if not self._turn.acquire(timeout=TURN_WITHIN_SECONDS):
+            if not self._turn.acquire(timeout=min(TURN_WITHIN_SECONDS, patience_seconds)):
                 raise _busy()
         except BaseException:
             self._places.release()

@@ -52,7 +52,10 @@ def start(shop: Shop, *arguments: str) -> tuple[RelayProcess, str]:
 
 
 def shows(page: Browser, text: str, selector: str = "#main") -> None:
-    eventually(lambda: text in page.text(selector), 40, f"the page shows {text!r}", every_seconds=0.2)
+    try:
+        eventually(lambda: text in page.text(selector), 40, every_seconds=0.2)
+    except AssertionError:
+        raise AssertionError(f"{text!r} is not shown in {page.text()!r}") from None
 
 
 def test_the_page_shows_the_flow_and_since_when_the_broker_is_away(
@@ -90,11 +93,11 @@ def test_the_operator_sees_why_signals_are_parked_and_decides_about_them(chromiu
     assert "It will never be sent" in chromium.text()
     chromium.type("#token", "not the token")
     chromium.click("Discard for good")
-    assert "missing or wrong" in chromium.text("[role=alert]")
+    shows(chromium, "missing or wrong", "[role=alert]")
     assert pausable.left() == 2
     chromium.type("#token", TOKEN)
     chromium.click("Discard for good")
-    assert "is discarded" in chromium.text("[role=status]")
+    shows(chromium, "is discarded", "[role=status]")
     assert pausable.left() == 1
     assert json.loads((pausable.directory / "discarded.jsonl").read_text())["row"]["body"] == "card 4711"
     assert relay.wait_for_log("signal_discarded")["key"] == "1"
@@ -112,7 +115,7 @@ def test_the_operator_sees_why_signals_are_parked_and_decides_about_them(chromiu
     chromium.click("Retry Order 2")
     chromium.type("#token", TOKEN)
     chromium.click("Try again")
-    assert "will be tried again" in chromium.text("[role=status]")
+    shows(chromium, "will be tried again", "[role=status]")
     pausable.wait_until_sent()
     chromium.click("Back to the status")
     shows(chromium, "No signal is set aside.")
@@ -126,7 +129,7 @@ def test_a_model_is_paused_and_resumed_without_javascript(pausable: Shop) -> Non
         plain.type("#reason", "<the queue> is being moved")
         plain.type("#token", TOKEN)
         plain.click("Pause")
-        assert plain.text("[role=status]") == "The model is paused."
+        shows(plain, "The model is paused.", "[role=status]")
         plain.click("Back to the status")
         # The page comes anew by itself.
         shows(plain, "Order is paused.")
@@ -136,7 +139,7 @@ def test_a_model_is_paused_and_resumed_without_javascript(pausable: Shop) -> Non
         plain.click("Resume Order")
         plain.type("#token", TOKEN)
         plain.click("Resume")
-        assert plain.text("[role=status]") == "The model flows again."
+        shows(plain, "The model flows again.", "[role=status]")
         pausable.wait_until_sent()
         plain.open(url)
         eventually(lambda: plain.text("h1") == "Signals flow.", 40, "the page comes anew", every_seconds=0.2)

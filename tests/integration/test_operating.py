@@ -299,7 +299,8 @@ def test_a_locked_table_holds_up_no_page_and_costs_a_request_a_few_seconds(opera
         assert page.status == 200
         assert "Not up to date: The database takes long to answer" in page.text
         busy = operated.ask("/api/parked")
-        assert (busy.status, busy.headers["retry-after"]) == (503, "1")
+        assert busy.status == 503
+        assert "retry-after" in busy.headers
         assert operated.ask("/readyz").status == 200
 
         def discard() -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from selenium import webdriver
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
@@ -33,8 +34,11 @@ class Browser:
         self.driver.get(url)
 
     def text(self, selector: str = "body") -> str:
-        """The text that is shown in an element."""
-        return str(self.driver.find_element(By.CSS_SELECTOR, selector).text)
+        """The text that is shown in an element; empty while there is none, as between two pages."""
+        try:
+            return str(self.driver.find_element(By.CSS_SELECTOR, selector).text)
+        except (NoSuchElementException, StaleElementReferenceException):
+            return ""
 
     def all(self, selector: str) -> list[Any]:
         return list(self.driver.find_elements(By.CSS_SELECTOR, selector))
