@@ -85,7 +85,8 @@ def find_signal(connection: Connection, spec: SignalSpec, key: Key) -> FoundSign
 
 
 def _when_and_by_whom(connection: Connection, spec: SignalSpec, here: ColumnElement[bool]) -> Any:
-    moment, locker = written_at_column(connection, spec), literal_column("xmax::text")
+    moment: ColumnElement[Any] | None = written_at_column(connection, spec)
+    locker: ColumnElement[Any] = literal_column("xmax::text")
     finding = select(null() if moment is None else moment, locker).select_from(spec.table).where(here)
     try:
         return connection.execute(finding).one_or_none()
