@@ -59,6 +59,10 @@ def key_of_text(connection: Connection, spec: SignalSpec, given: str) -> tuple[K
             key = tuple(connection.execute(select(*columns)).one())
     except DataError:
         return None
+    except SQLAlchemyError:
+        raise
+    except Exception:  # noqa: BLE001 - PostgreSQL takes it for a key, and the column's type cannot
+        return None
     if any(part is None for part in key):
         return None
     found = select(text_of_key(spec)).select_from(spec.table).where(has_key(spec, connection.dialect, [key]))

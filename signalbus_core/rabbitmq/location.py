@@ -32,7 +32,10 @@ class BrokerLocation:
     """
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:
+            raise _unusable(error) from None
         if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
             raise SetupError("The RabbitMQ URL must look like amqp://user:password@host:5672/vhost (or amqps://...).")
         self._url = url
@@ -40,8 +43,7 @@ class BrokerLocation:
         try:
             parameters = pika.URLParameters(url)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is a wrong URL
-            # The text of the error may hold the URL, and with it the password; its kind is enough.
-            raise SetupError(f"The RabbitMQ URL cannot be used ({type(error).__name__}).") from None
+            raise _unusable(error) from None
         self.login: str = parameters.credentials.username
         vhost = quote(parameters.virtual_host, safe="")
         self._text = f"{parts.scheme}://{self.login}@{parameters.host}:{parameters.port}/{vhost}"
@@ -66,3 +68,8 @@ class BrokerLocation:
         parameters.tcp_options = {**TCP_OPTIONS, **(parameters.tcp_options or {})}
         parameters.client_properties = {"connection_name": "signalbus"}
         return parameters
+
+
+def _unusable(error: Exception) -> SetupError:
+    # The text of the error may hold the URL, and with it the password; its kind is enough.
+    return SetupError(f"The RabbitMQ URL cannot be used ({type(error).__name__}).")

@@ -101,6 +101,7 @@ def test_keys_of_all_kinds_are_found(loaded: LoadedApp, model: str, key: str, be
         ("Word", "none", 1),
         ("Unique", "1", 2),
         ("Moment", "soon", 2),
+        ("Moment", "20000-01-01", 2),
         ("Pair", "1", 2),
         ("Pair", '["1"]', 2),
         ("Pair", '{"tenant": 1}', 2),

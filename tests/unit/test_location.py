@@ -23,8 +23,19 @@ def test_a_location_is_never_shown_with_its_password() -> None:
     assert "secret" not in repr(location)
 
 
-@pytest.mark.parametrize("url", ["", "http://host/", "amqp://", "amqp://guest:secret@host:port/"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "http://host/",
+        "amqp://",
+        "amqp://guest:secret@host:port/",
+        "amqp://guest:secret@[::1/",
+        "amqp://guest:secret\u2100@host/",
+    ],
+)
 def test_a_url_that_cannot_be_used_is_refused_without_being_shown(url: str) -> None:
     with pytest.raises(SetupError) as raised:
         BrokerLocation(url)
     assert "secret" not in str(raised.value)
+    assert raised.value.__cause__ is None
