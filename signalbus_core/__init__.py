@@ -25,6 +25,7 @@ from .errors import (
     SignalBusError,
     SignalModelError,
     TransactionStateError,
+    UnreadableSignalError,
 )
 from .extension import SignalBusMixin
 from .horizon import HolderKind, HorizonHolder, count_dead_rows, horizon_holders
@@ -36,6 +37,7 @@ from .parked_table import SetAside, parked_table_of, parked_table_problem, parke
 from .paused_table import Pause, paused_table_of, paused_table_problem, paused_table_sql
 from .privileges import table_privileges
 from .question import question
+from .quoting import quoted
 from .result import BurstResult, FailedSignal
 from .sizing import BurstSize
 from .statements import BurstLimits, Choice, transaction
@@ -61,6 +63,7 @@ __all__ = [
     "TransactionStateError",
     "DBSerializationError",
     "BurstError",
+    "UnreadableSignalError",
     "PartialDeliveryError",
     "PublishError",
     # For relays: single bursts
@@ -114,6 +117,7 @@ __all__ = [
     "measure",
     "oldest_age_seconds",
     "question",
+    "quoted",
     "transaction",
     "table_privileges",
     "table_problem",

@@ -10,10 +10,10 @@ from typing import Any, cast
 
 from sqlalchemy import MetaData, Table, text
 from sqlalchemy import inspect as sqlalchemy_inspect
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection
 
 from .contract import SignalSpec
+from .quoting import quoted
 
 #: A table with so many dead rows is vacuumed when autovacuum comes by, once a minute by default. More: more dead rows
 #: to pass over; less: tables are vacuumed for next to nothing.
@@ -37,9 +37,8 @@ def autovacuum_sql(*targets: type[Any] | Table | str) -> list[str]:
 
     :param targets: signal models, tables, or names of tables (``"orders"``, ``"sales.orders"``).
     """
-    preparer = postgresql.dialect().identifier_preparer  # type: ignore[no-untyped-call]
     settings = ", ".join(f"{name} = {value}" for name, value in SETTINGS.items())
-    return [f"ALTER TABLE {preparer.format_table(_as_table(target))} SET ({settings})" for target in targets]
+    return [f"ALTER TABLE {quoted(_as_table(target))} SET ({settings})" for target in targets]
 
 
 def autovacuum_problem(connection: Connection, spec: SignalSpec) -> str | None:
@@ -49,7 +48,7 @@ def autovacuum_problem(connection: Connection, spec: SignalSpec) -> str | None:
     """
     if connection.dialect.name != "postgresql":
         return None
-    row = connection.execute(_FACTS, {"name": connection.dialect.identifier_preparer.format_table(spec.table)}).one()
+    row = connection.execute(_FACTS, {"name": quoted(spec.table)}).one()
     table = spec.table.fullname
     if not row.is_on:
         return (

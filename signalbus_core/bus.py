@@ -19,13 +19,13 @@ from sqlalchemy.orm import Mapper, Session
 from . import doorbell, inspection, statements
 from .burst import send_burst
 from .contract import SignalSpec, is_signal_model, resolve, unique_names
-from .errors import SignalModelError, TransactionStateError
+from .errors import SignalModelError, TransactionStateError, UnreadableSignalError
 from .keys import Key
 from .parked import LeaveOut
 from .parked_table import parked_table, parked_table_of
 from .paused_table import paused_table
 from .privileges import table_privileges
-from .result import BurstResult
+from .result import BurstResult, FailedSignal
 from .session_state import has_open_changes, in_atomic_block
 from .sizing import BurstSize
 from .statements import BurstLimits, Choice
@@ -107,6 +107,7 @@ class SignalBus:
         :param models: the signal models to send, all when not given.
         :raises TransactionStateError: called in an atomic block, or with uncommitted changes in ``db.session``.
         :raises SignalModelError: a model does not keep the contract, or its table cannot serve as an outbox.
+        :raises UnreadableSignalError: signals cannot be loaded, and so were not sent.
         :raises Exception: whatever a send method raised first.
         """
         specs = self.specs(models)
@@ -191,6 +192,7 @@ def _flush(session: Session, spec: SignalSpec) -> tuple[int, BaseException | Non
     sent = errors_in_a_row = 0
     first_error: BaseException | None = None
     tried_in_vain: list[Key] = []
+    unreadable: list[FailedSignal] = []
     size = BurstSize(spec.burst_count)
     while True:
         limit = size.limit
@@ -198,18 +200,22 @@ def _flush(session: Session, spec: SignalSpec) -> tuple[int, BaseException | Non
         try:
             result = send_burst(session, spec, limit=limit, choice=choice, rehearse=sent == 0)
         except Exception as error:  # noqa: BLE001 - raised by the caller
-            return sent, first_error or error
+            first_error = first_error or error
+            break
         size.record(result)
         sent += result.sent
         first_error = first_error or result.error
+        # They failed although no send method did: they never came so far.
+        unreadable += () if result.error else result.failed
         if result.failed_whole:
             continue
         tried_in_vain += [failed.key for failed in result.failed]
         errors_in_a_row = errors_in_a_row + 1 if _failed_alone(result) else 0
         if result.is_outage or errors_in_a_row >= MOST_ERRORS_IN_A_ROW or len(tried_in_vain) >= MOST_SET_ASIDE:
-            return sent, first_error
+            break
         if result.selected < limit:
-            return sent, first_error
+            break
+    return sent, first_error or _unreadable(spec, unreadable)
 
 
 def _look_at_tables(session: Session, spec: SignalSpec) -> Choice:
@@ -222,6 +228,16 @@ def _look_at_tables(session: Session, spec: SignalSpec) -> Choice:
         raise SignalModelError(problem)
     # What it may not forget is forgotten by a relay, once the signal is gone.
     return Choice(LeaveOut.PARKED if "SELECT" in granted else LeaveOut.NOTHING, forgets={"SELECT", "DELETE"} <= granted)
+
+
+def _unreadable(spec: SignalSpec, failed: Sequence[FailedSignal]) -> UnreadableSignalError | None:
+    if not failed:
+        return None
+    return UnreadableSignalError(
+        f"{len(failed)} signals of {spec.name} cannot be sent, and stay in their table; the first is "
+        f"{failed[0].outcome}. Look for a column whose type in the model does not fit what it holds.",
+        [one.key for one in failed],
+    )
 
 
 def _failed_alone(result: BurstResult) -> bool:

@@ -13,10 +13,11 @@ from typing import Any, cast
 
 from sqlalchemy import MetaData, Table, event
 from sqlalchemy import inspect as sqlalchemy_inspect
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import DDLElement, ExecutableDDLElement
+
+from .quoting import PLAIN
 
 #: The first half of an advisory lock, the table's OID being the other: who holds it answers the bell of the table.
 DOORKEEPER_LOCK = 1396853553
@@ -77,8 +78,7 @@ def doorbell_sql(*targets: type[Any] | Table | str) -> list[str]:
     tables = [table for target in targets if (table := _as_table(target)) is not None]
     functions = {table.schema: CreateDoorbellFunction(table) for table in tables}
     elements: list[DDLElement] = [*functions.values(), *(CreateDoorbell(table) for table in tables)]
-    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
-    return [str(element.compile(dialect=dialect)) for element in elements]
+    return [str(element.compile(dialect=PLAIN)) for element in elements]
 
 
 def has_doorbell(model: type[Any], table: Table) -> bool:

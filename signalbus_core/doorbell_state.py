@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 
 from .contract import SignalSpec
 from .doorbell import FUNCTION_SOURCE, TRIGGER_NAME, has_doorbell
+from .quoting import quoted
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def find_doorbells(connection: Connection, specs: Sequence[SignalSpec]) -> list[
     """Tell by one statement what is the matter with the doorbells of the models, which share a database."""
     if connection.dialect.name != "postgresql":
         return [Doorbell(spec, None, "There are doorbells on PostgreSQL only.", _is_wanted(spec)) for spec in specs]
-    names = [connection.dialect.identifier_preparer.format_table(spec.table) for spec in specs]
+    names = [quoted(spec.table) for spec in specs]
     rows = connection.execute(_FACTS, {"names": names, "trigger_name": TRIGGER_NAME})
     return [
         Doorbell(spec, row.table_oid, _problem(spec, row), _is_wanted(spec))

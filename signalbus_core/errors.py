@@ -8,6 +8,7 @@
     ├── TransactionStateError       called in a transaction state that forbids it
     ├── DBSerializationError        the transaction is rolled back due to a race condition
     ├── BurstError                  a burst could not be finished as the rules demand
+    ├── UnreadableSignalError       signals cannot be loaded, and were not sent
     ├── PartialDeliveryError        some signals of a burst are proved to have arrived, others are not
     └── PublishError                not every message was confirmed
 """
@@ -48,6 +49,17 @@ class BurstError(SignalBusError):
 
     def __init__(self, message: str, *, sent: int = 0) -> None:
         self.sent = sent
+        super().__init__(message)
+
+
+class UnreadableSignalError(SignalBusError):
+    """Signals were not sent because their columns hold what the model cannot take. They are still in their table.
+
+    :param keys: their primary keys, as tuples. The message shows no value of theirs.
+    """
+
+    def __init__(self, message: str, keys: Iterable[tuple[Any, ...]] = ()) -> None:
+        self.keys = list(keys)
         super().__init__(message)
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import ARRAY, Text, bindparam, text
 from sqlalchemy.engine import Connection
 
 from .contract import SignalSpec
+from .quoting import quoted
 
 
 class HolderKind(Enum):
@@ -108,7 +109,7 @@ def count_dead_rows(connection: Connection, specs: Sequence[SignalSpec]) -> list
     """
     if connection.dialect.name != "postgresql":
         return [0] * len(specs)
-    names = [connection.dialect.identifier_preparer.format_table(spec.table) for spec in specs]
+    names = [quoted(spec.table) for spec in specs]
     return list(connection.scalars(_DEAD_ROWS, {"names": names}))
 
 

@@ -16,6 +16,7 @@ from .contract import SignalSpec
 from .keys import is_from
 from .parked import LeaveOut, count_columns, is_due, leaving_out
 from .paused import pause_column
+from .quoting import quoted
 from .statements import EVERYTHING, Choice, pending
 
 
@@ -235,7 +236,7 @@ def _postgresql_table_problem(connection: Connection, spec: SignalSpec) -> str |
     facts = connection.execute(
         _TABLE_FACTS,
         {
-            "table_name": connection.dialect.identifier_preparer.format_table(spec.table),
+            "table_name": quoted(spec.table),
             "key_columns": [column.name for column in spec.primary_key],
         },
     ).one_or_none()

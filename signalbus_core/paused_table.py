@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Column, DateTime, MetaData, Table, Text
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection
 from sqlalchemy.schema import CreateTable, SetTableComment
 
 from .contract import SignalSpec
 from .privileges import privileges_problem
+from .quoting import PLAIN
 
 TABLE_NAME = "signalbus_paused"
 
@@ -55,9 +55,8 @@ def paused_table(metadata: MetaData) -> Table:
 def paused_table_sql() -> str:
     """The statements that create the table in PostgreSQL, for migrations written by hand."""
     table = paused_table(MetaData())
-    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
     statements = (CreateTable(table), SetTableComment(table))
-    return "\n".join(f"{str(statement.compile(dialect=dialect)).strip()};" for statement in statements)
+    return "\n".join(f"{str(statement.compile(dialect=PLAIN)).strip()};" for statement in statements)
 
 
 def paused_table_of(spec: SignalSpec) -> Table:

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from sqlalchemy import Table, text
 from sqlalchemy.engine import Connection
 
+from .quoting import quoted
+
 
 def table_privileges(connection: Connection, table: Table) -> frozenset[str] | None:
     """Which of SELECT, INSERT, UPDATE and DELETE this login has on the table; None when there is no table."""
     if connection.dialect.name != "postgresql":
         return None
-    name = connection.dialect.identifier_preparer.format_table(table)
-    row = connection.execute(_PRIVILEGES, {"name": name}).one_or_none()
+    row = connection.execute(_PRIVILEGES, {"name": quoted(table)}).one_or_none()
     return None if row is None else frozenset(word for word, granted in row._mapping.items() if granted)
 
 

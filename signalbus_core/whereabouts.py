@@ -17,6 +17,7 @@ from sqlalchemy.exc import DataError, DBAPIError
 from .ages import written_at_column
 from .contract import SignalSpec
 from .keys import Key, has_key, key_from_text, text_of_key
+from .quoting import quoted
 from .statements import Choice, pending
 
 
@@ -108,8 +109,7 @@ def row_holder(connection: Connection, transaction: str) -> Holder | None:
 
 def table_holder(connection: Connection, spec: SignalSpec) -> Holder | None:
     """Who keeps everybody from the model's table, as ALTER TABLE does, or queues to; None when nobody."""
-    name = connection.dialect.identifier_preparer.format_table(spec.table)
-    return _holder(connection, _HOLDS_TABLE, name=name)
+    return _holder(connection, _HOLDS_TABLE, name=quoted(spec.table))
 
 
 def was_given_out(connection: Connection, spec: SignalSpec, key: Key) -> bool | None:
@@ -117,8 +117,7 @@ def was_given_out(connection: Connection, spec: SignalSpec, key: Key) -> bool | 
     [column, *others] = spec.primary_key
     if others or not isinstance(key[0], int):
         return None
-    name = connection.dialect.identifier_preparer.format_table(spec.table)
-    last = connection.scalar(_LAST_VALUE, {"name": name, "column": column.name})
+    last = connection.scalar(_LAST_VALUE, {"name": quoted(spec.table), "column": column.name})
     return None if last is None else key[0] <= last
 
 

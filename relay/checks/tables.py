@@ -14,6 +14,7 @@ from signalbus_core import (
     parked_table_problem,
     paused_table_of,
     paused_table_problem,
+    quoted,
     table_problem,
 )
 
@@ -51,7 +52,7 @@ _ORDERED_INDEX = text(
 
 def check_table(connection: Connection, spec: SignalSpec) -> Iterator[Finding]:
     """One model's table. What depends on the table being there is not asked when it is not."""
-    name = connection.dialect.identifier_preparer.format_table(spec.table)
+    name = quoted(spec.table)
     if spec.table.schema and connection.scalar(_SCHEMA_CLOSED, {"schema": spec.table.schema}):
         remedy = f"GRANT USAGE ON SCHEMA {spec.table.schema} to the relay's login."
         yield found("schema-usage-missing", spec.name, f"the schema {spec.table.schema} is closed to it", remedy)

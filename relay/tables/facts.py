@@ -9,6 +9,8 @@ from typing import Any
 from sqlalchemy import ARRAY, MetaData, Table, Text, bindparam, text
 from sqlalchemy.engine import Connection
 
+from signalbus_core import quoted
+
 from .names import TableName
 
 #: Ordinary tables, and partitioned ones.
@@ -64,20 +66,13 @@ class TableFacts:
 
 def find_tables(connection: Connection, names: Sequence[TableName]) -> list[TableFacts]:
     """Ask about tables; one answer for each name, in order."""
-    quoted = [quote(connection, name) for name in names]
-    rows = connection.execute(_TABLES, {"quoted": quoted, "names": [name.name for name in names]}).all()
+    as_sql = [quoted(Table(name.name, MetaData(), schema=name.schema)) for name in names]
+    rows = connection.execute(_TABLES, {"quoted": as_sql, "names": [name.name for name in names]}).all()
     oids = [row.oid for row in rows if row.oid is not None]
     columns: dict[int, list[ColumnFacts]] = {}
     for oid, *facts in connection.execute(_COLUMNS, {"oids": oids}):
         columns.setdefault(oid, []).append(ColumnFacts(*facts))
     return [_facts(name, row, columns) for name, row in zip(names, rows, strict=True)]
-
-
-def quote(connection: Connection, name: TableName) -> str:
-    """The name as SQL has it."""
-    table = Table(name.name, MetaData(), schema=name.schema)
-    # Formatted for the driver, a percent sign would stand twice.
-    return connection.dialect.identifier_preparer.format_table(table).replace("%%", "%")
 
 
 def _facts(name: TableName, row: Any, columns: dict[int, list[ColumnFacts]]) -> TableFacts:

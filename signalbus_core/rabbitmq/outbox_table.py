@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from sqlalchemy import Table
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import registry
 from sqlalchemy.schema import CreateTable
 
+from ..quoting import PLAIN
 from .outbox import OutboxMessage
 
 
@@ -16,5 +16,5 @@ def outbox_table_sql(table_name: str, schema: str | None = None) -> str:
     model = type("Outbox", (OutboxMessage, registry().generate_base()), members)
     table = model.__table__  # type: ignore[attr-defined]
     assert isinstance(table, Table)
-    statement = CreateTable(table).compile(dialect=postgresql.dialect())  # type: ignore[no-untyped-call]
+    statement = CreateTable(table).compile(dialect=PLAIN)
     return f"{str(statement).strip()};".replace("\t", "    ").replace(" \n", "\n")

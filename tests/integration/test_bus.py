@@ -21,6 +21,7 @@ from signalbus_core import (
     SignalBus,
     SignalModelError,
     TransactionStateError,
+    UnreadableSignalError,
     get_models_to_flush,
 )
 
@@ -115,6 +116,27 @@ def test_flush_is_the_older_name_of_flushmany(shop: Any, session: Any) -> None:
     session.add(shop.models.apple(id=1))
     session.commit()
     assert shop.bus.flush([shop.models.apple]) == 1
+
+
+def test_flushmany_tells_of_signals_that_cannot_be_loaded_after_the_other_models_were_sent(
+    shop: Any, session: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Appointment(shop.recorded):  # type: ignore[misc]
+        id = shop.db.Column(shop.db.Integer, primary_key=True)
+        at = shop.db.Column(shop.db.DateTime(timezone=True))
+
+    shop.db.create_all()
+    session.execute(sa.text("INSERT INTO appointment VALUES (1, '20000-01-01'), (2, '2026-01-01'), (3, '20001-01-01')"))
+    session.add(shop.models.cup())
+    session.commit()
+
+    with pytest.raises(UnreadableSignalError, match="2 signals of Appointment cannot be sent") as raised:
+        shop.bus.flushmany()
+
+    assert raised.value.keys == [(1,), (3,)]
+    assert "2000" not in f"{raised.value} {caplog.text}"
+    assert sorted(model for model, _ in shop.sent) == ["Appointment", "Cup"]
+    assert shop.bus.pending([Appointment]) == {Appointment: 2}
 
 
 def test_flushmany_sends_only_the_given_models(shop: Any, session: Any) -> None:
