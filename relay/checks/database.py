@@ -28,8 +28,8 @@ DATABASE_AREAS = ("versions", "tables", "signals", "session", "bloat", "doorbell
 
 LIMITS = BurstLimits(statement_timeout_seconds=5.0, lock_timeout_seconds=1.0, idle_timeout_seconds=10.0)
 
-#: Beside the workers': of the probe, and the two of the doorkeeper.
-CONNECTIONS_BESIDE_WORKERS = 3
+#: Beside the workers': of the probe, the two that the doorkeeper holds, and one by which it asks.
+CONNECTIONS_BESIDE_WORKERS = 4
 
 
 class DatabaseChecks:

@@ -101,8 +101,11 @@ def _until_given_up(world: World, relay: Relay) -> Iterator[None]:
 
 
 def _in_transaction(world: World, relay: Relay) -> bool:
+    # One that has begun and done nothing yet holds nothing, and no time limit came with its BEGIN.
     rows = world.sql(
-        "SELECT 1 FROM pg_stat_activity WHERE application_name = %s AND state LIKE 'idle in transaction%%'", relay.name
+        "SELECT 1 FROM pg_stat_activity WHERE application_name = %s AND state LIKE 'idle in transaction%%'"
+        " AND query NOT LIKE 'BEGIN%%'",
+        relay.name,
     )
     return bool(rows)
 

@@ -167,7 +167,7 @@ def test_what_the_login_is_set_to_is_found(login: Callable[..., Checked], settin
 
 
 def test_a_login_with_too_few_connections_is_found(login: Callable[..., Checked]) -> None:
-    few = login("ALTER ROLE {name} CONNECTION LIMIT 4")
+    few = login("ALTER ROLE {name} CONNECTION LIMIT 5")
     assert "connections-too-few" in few.codes("session")
     assert "connections-too-few" not in few.codes("session", workers="1")
 

@@ -232,8 +232,8 @@ def test_writers_race_against_falling_asleep_and_lose_no_signal(outbox: Outbox) 
             "%d signals, %d times asleep, %d bells", len(committed), vigil.sleeps, vigil.rings
         )
         # A race that never fell asleep, or was never rung, would prove nothing.
-        assert vigil.sleeps > 5 * RACE_SECONDS
-        assert vigil.rings > 5 * RACE_SECONDS
+        assert vigil.sleeps > RACE_SECONDS
+        assert vigil.rings > RACE_SECONDS
         assert watch.below_mark > RACE_SECONDS, "keys came out of their order"
 
 
