@@ -71,8 +71,10 @@ class Reader:
     def close(self) -> None:
         self.types("kill $(jobs -p) 2>/dev/null; wait")
         assert self._shell.stdin is not None
-        self._shell.stdin.close()
-        self._shell.wait(30)
+        assert self._shell.stdout is not None
+        with self._shell.stdin, self._shell.stdout:
+            self._shell.stdin.close()
+            self._shell.wait(30)
 
 
 @pytest.fixture

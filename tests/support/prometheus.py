@@ -92,10 +92,11 @@ class PrivatePrometheus:
         if self._process.poll() is not None:
             raise RuntimeError(f"Prometheus ended:\n{(self._directory / 'output').read_text(errors='replace')}")
         try:
-            self._get("status/buildinfo")
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/-/ready", timeout=20):
+                return True
         except OSError:
+            # Nobody listens yet, or it is still starting and answers 503.
             return False
-        return True
 
 
 def _settings(ports: Iterable[int], job: str) -> dict[str, Any]:

@@ -11,16 +11,22 @@ import pytest
 HERE = Path(__file__).parent
 
 
-def mypy(path: Path, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+def mypy(path: Path, cache: Path) -> subprocess.CompletedProcess[str]:
     # Of pika, which does not declare its types, a user's own configuration says the same.
-    config = tmp_path / "mypy.ini"
+    config = cache / "mypy.ini"
     config.write_text("[mypy]\nstrict = True\n[mypy-pika.*]\nignore_missing_imports = True\n")
-    command = [sys.executable, "-m", "mypy", "--config-file", config, "--cache-dir", tmp_path / "cache", path]
+    command = [sys.executable, "-m", "mypy", "--config-file", config, "--cache-dir", cache, path]
     return subprocess.run(command, capture_output=True, text=True, cwd=HERE.parents[1], check=False)
 
 
-def test_typical_code_of_a_user_passes_mypy_strict(tmp_path: Path) -> None:
-    done = mypy(HERE / "shop.py", tmp_path)
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is known of the libraries is the same for all of them."""
+    return tmp_path_factory.mktemp("mypy")
+
+
+def test_typical_code_of_a_user_passes_mypy_strict(cache: Path) -> None:
+    done = mypy(HERE / "shop.py", cache)
     assert done.returncode == 0, done.stdout
 
 
@@ -33,8 +39,8 @@ def test_typical_code_of_a_user_passes_mypy_strict(tmp_path: Path) -> None:
         ("[row.routing_key for", "[row.routingkey for"),
     ],
 )
-def test_wrong_code_does_not(tmp_path: Path, right: str, wrong: str) -> None:
+def test_wrong_code_does_not(tmp_path: Path, cache: Path, right: str, wrong: str) -> None:
     source = (HERE / "shop.py").read_text()
     assert right in source
     (tmp_path / "shop.py").write_text(source.replace(right, wrong))
-    assert mypy(tmp_path / "shop.py", tmp_path).returncode == 1
+    assert mypy(tmp_path / "shop.py", cache).returncode == 1
