@@ -21,6 +21,10 @@ logger = logging.getLogger("signalbus.relay.broker")
 #: The longest pause between two tries to reach the broker.
 LONGEST_RECONNECT_SECONDS = 30.0
 
+#: Connections that are up are left alone for so long: each publish serves its own before it sends. Longer: a block is
+#: noticed by a burst, whose rows are locked then; shorter: small bursts cost more.
+LEFT_ALONE_SECONDS = 0.05
+
 
 class BrokerLink:
     """The calling thread's connection of each publisher that the application has.
@@ -49,6 +53,7 @@ class BrokerLink:
         self._backoff = backoff or Backoff(longest_seconds=LONGEST_RECONNECT_SECONDS)
         self._clock = clock
         self._retry_at = 0.0
+        self._served_at = float("-inf")
 
     @property
     def pump_every_seconds(self) -> float:
@@ -68,6 +73,8 @@ class BrokerLink:
         if not self._publishers:
             self._health.set_broker(self._name, "unused")
             return True
+        if self._clock() - self._served_at < LEFT_ALONE_SECONDS and all(map(_is_up, self._publishers)):
+            return True
         due = self._clock() >= self._retry_at
         problems = [problem for publisher in self._publishers if (problem := self._serve(publisher, due))]
         if problems and due:
@@ -75,6 +82,7 @@ class BrokerLink:
         if not problems:
             self._backoff.succeeded()
             self._retry_at = 0.0
+            self._served_at = self._clock()
         return len(problems) < len(self._publishers)
 
     def _serve(self, publisher: Publisher, due: bool) -> str | None:
@@ -114,3 +122,8 @@ class BrokerLink:
         """Close this thread's connections."""
         for publisher in self._publishers:
             publisher.disconnect()
+
+
+def _is_up(publisher: Publisher) -> bool:
+    status = publisher.status()
+    return status.connected and not status.blocked

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from traceback import walk_tb
 from types import ModuleType
 from typing import Any
 
@@ -21,6 +22,9 @@ AMQP_FALLBACKS = ("AMQP_URL", "RABBITMQ_URL")
 
 #: What to do when SQLAlchemy takes a URL for another driver's, or for none that it knows.
 WRITE_DRIVER = "Begin the database's URL with postgresql+psycopg2://."
+
+#: The functions of SQLAlchemy that read the URL of a database.
+_READS_URL = ("make_url", "_parse_url")
 
 #: Tried in this order when no attribute is given.
 USUAL_NAMES = ("app", "application", "create_app", "make_app")
@@ -57,7 +61,7 @@ def load_app(location: str) -> Flask:
             found = found(*arguments[0], **arguments[1])
         except Exception as error:
             raise LoadingError(
-                f"--app {location}: {name}() raised {type(error).__name__}: {error} ({_place(error)}).{_hint(error)}"
+                f"--app {location}: {name}() raised {_said(error)} ({_place(error)}).{_hint(error)}"
             ) from error
     if not isinstance(found, Flask):
         raise LoadingError(f"--app {location}: a Flask application or a factory is expected, not {found!r}.")
@@ -135,9 +139,7 @@ def _import(name: str, option: str) -> ModuleType:
             ) from error
         raise LoadingError(f"{option}: importing {name} failed: {error} ({_place(error)}).") from error
     except Exception as error:
-        raise LoadingError(
-            f"{option}: importing {name} raised {type(error).__name__}: {error} ({_place(error)})."
-        ) from error
+        raise LoadingError(f"{option}: importing {name} raised {_said(error)} ({_place(error)}).") from error
 
 
 def _parse_expression(
@@ -165,6 +167,16 @@ def _parse_expression(
     raise LoadingError(
         f"--app {location}: a name, or a call with literal arguments, is expected after the colon, not {expression!r}."
     )
+
+
+def _said(error: BaseException) -> str:
+    """What the application's code raised. Whoever cannot read a URL may show it, or the part where a password is."""
+    kind = type(error).__name__
+    read_url = any(
+        frame.f_globals.get("__name__") == "sqlalchemy.engine.url" and frame.f_code.co_name in _READS_URL
+        for frame, _ in walk_tb(error.__traceback__)
+    )
+    return f"{kind}: the URL of a database cannot be read" if read_url else f"{kind}: {error}"
 
 
 def _hint(error: BaseException) -> str:

@@ -18,13 +18,21 @@ from .log_queue import QueuedHandler
 #: What every log record has; everything else was given as ``extra``.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
-#: The password of a URL, up to the last @ before the next space or slash: passwords may contain an @.
-_PASSWORD = re.compile(r"(?P<start>[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/:@]*:)[^\s/]+@")
+#: The password of a URL, up to the last @ before the next space: passwords may contain an @, a colon and a slash. Only
+#: of the web a number before a slash is a port, whatever follows.
+_PASSWORD = re.compile(r"(?P<start>(?:(?<=http)|(?<=https))://[^\s/:]*:(?!\d+/)|(?<!http)(?<!https)://[^\s/:]*:)\S+@")
+
+#: The value of a parameter whose name ends so, as in a DSN or in the query of a URL.
+_PARAMETER = re.compile(r"""(?P<start>passw(?:or)?d=)(?:'[^']*'|"[^"]*"|[^\s&'"]+)""", re.IGNORECASE)
+
+#: An @ that was not escaped in a password ends it too soon: the rest is taken for a part of the host's name.
+_HOST = re.compile(r"""(?P<start>(?:host(?: name)?|server at) ["'])[^"'\s]*@""")
 
 
 def redact(text: str) -> str:
-    """Replace the passwords of all URLs in a text."""
-    return _PASSWORD.sub(r"\g<start>***@", text)
+    """Replace the passwords in a text, as URLs, DSNs and the errors about them show them."""
+    text = _PARAMETER.sub(r"\g<start>***", _PASSWORD.sub(r"\g<start>***@", text))
+    return _HOST.sub(r"\g<start>***@", text)
 
 
 def configure_logging(format_name: str, level: str, stream: IO[str] | None = None) -> None:
@@ -96,7 +104,7 @@ def _plain(value: object) -> str:
 
 
 def redacted(value: object) -> object:
-    """The value with the passwords of all URLs in its texts replaced."""
+    """The value with the passwords in its texts replaced."""
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, (list, tuple)):

@@ -29,8 +29,9 @@ from .errors import (
 )
 from .extension import SignalBusMixin
 from .horizon import HolderKind, HorizonHolder, count_dead_rows, horizon_holders
-from .inspection import Measurement, Work, find_work, find_work_and_measure, measure, table_problem
+from .inspection import table_problem
 from .keys import FIRST_KEY, Key, has_integer_key
+from .looking import Measurement, Work, find_work, find_work_and_measure, measure
 from .outcome import Outcome, OutcomeKind
 from .parked import Failure, LeaveOut
 from .parked_table import SetAside, parked_table_of, parked_table_problem, parked_table_sql

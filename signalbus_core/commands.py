@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timezone
 from typing import Any, cast
 
 import click
@@ -15,6 +16,8 @@ from flask.cli import with_appcontext
 from sqlalchemy.exc import SQLAlchemyError
 
 from .bus import SignalBus, get_models_to_flush
+from .paused import list_pauses
+from .paused_table import Pause, paused_table_of, paused_table_problem
 from .trouble import error_text
 
 logger = logging.getLogger("signalbus")
@@ -68,17 +71,35 @@ def signals() -> None:
 @signalbus_commands.command()
 @with_appcontext
 def pending() -> None:
-    """Count the pending signals of each model."""
+    """Count the pending signals of each model, and tell which models are paused."""
     bus = _bus()
     names = {spec.model: spec.name for spec in bus.specs()}
-    counts = bus.pending(limit=MOST_COUNTED)
+    counts, pauses = bus.pending(limit=MOST_COUNTED), _pauses(bus)
     width = max((len(name) for name in names.values()), default=0)
     for model, count in counts.items():
-        click.echo(f"{names[model]:<{width}}  {'at least ' if count >= MOST_COUNTED else ''}{count}")
+        told = f"  {_why_paused(pauses[names[model]])}" if names[model] in pauses else ""
+        click.echo(f"{names[model]:<{width}}  {'at least ' if count >= MOST_COUNTED else ''}{count}{told}")
 
 
 def _bus() -> SignalBus:
     return cast(SignalBus, current_app.extensions["signalbus"])
+
+
+def _pauses(bus: SignalBus) -> dict[str, Pause]:
+    """The pauses by model; none where the table of them is not there, or closed to this login."""
+    found: list[Pause] = []
+    for spec in bus.specs():
+        with bus.db.engines[spec.bind_key].connect() as connection:
+            if paused_table_problem(connection, paused_table_of(spec)) is None:
+                found += list_pauses(connection, [spec])
+    return {pause.model: pause for pause in found}
+
+
+def _why_paused(pause: Pause) -> str:
+    since = pause.paused_at.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    # Somebody else wrote the reason: it must tell a terminal nothing but its letters.
+    reason = "".join(letter if letter.isprintable() else " " for letter in pause.reason or "")
+    return f"paused since {since}" + (f": {reason}" if reason else "")
 
 
 def _flush_round(bus: SignalBus, models: list[type[Any]]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from inspect import getattr_static
 from typing import Any, Protocol, cast
 
@@ -56,15 +57,15 @@ class SignalSpec:
     send_many: Callable[[list[Any]], object] | None
     written_at: str | None = None
 
-    @property
+    @cached_property
     def mapper(self) -> Mapper[Any]:
         return cast("Mapper[Any]", sqlalchemy_inspect(self.model))
 
-    @property
+    @cached_property
     def table(self) -> Table:
         return cast(Table, self.mapper.local_table)
 
-    @property
+    @cached_property
     def primary_key(self) -> tuple[Column[Any], ...]:
         return cast("tuple[Column[Any], ...]", tuple(self.mapper.primary_key))
 

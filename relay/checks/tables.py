@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Table, text
@@ -11,14 +11,17 @@ from sqlalchemy.engine import Connection
 from signalbus_core import (
     SignalSpec,
     parked_table_of,
-    parked_table_problem,
     paused_table_of,
-    paused_table_problem,
     quoted,
+    table_privileges,
     table_problem,
 )
 
 from .finding import Finding, found, told
+
+#: What relays, and whoever operates them, do with each table of ours.
+_PARKED_NEEDS = ("SELECT", "INSERT", "UPDATE", "DELETE")
+_PAUSED_NEEDS = ("SELECT", "INSERT", "DELETE")
 
 # Row locks need UPDATE on one column at least.
 # https://www.postgresql.org/docs/current/sql-select.html#SQL-FOR-UPDATE-SHARE
@@ -95,16 +98,19 @@ def check_order(connection: Connection, spec: SignalSpec, name: str) -> Iterator
 def check_tables(connection: Connection, specs: Sequence[SignalSpec]) -> Iterator[Finding]:
     for spec in specs:
         yield from check_table(connection, spec)
-    yield from check_own_table(connection, "parked", {parked_table_of(spec) for spec in specs}, parked_table_problem)
-    yield from check_own_table(connection, "paused", {paused_table_of(spec) for spec in specs}, paused_table_problem)
+    yield from check_own_table(connection, "parked", {parked_table_of(spec) for spec in specs}, _PARKED_NEEDS)
+    yield from check_own_table(connection, "paused", {paused_table_of(spec) for spec in specs}, _PAUSED_NEEDS)
 
 
 def check_own_table(
-    connection: Connection, name: str, tables: Iterable[Table], problem_of: Callable[[Connection, Table], str | None]
+    connection: Connection, name: str, tables: Iterable[Table], needed: Sequence[str]
 ) -> Iterator[Finding]:
     """A table of ours, in whichever schemas the application has it."""
     for table in sorted(tables, key=lambda table: table.fullname):
-        problem = problem_of(connection, table)
-        if problem is not None:
-            remedy = f"Create it (`signalbus-relay ddl {name}` prints it), or grant the relay's login what it lacks."
-            yield found(f"{name}-table", table.fullname, f"the table {problem}", remedy)
+        granted = table_privileges(connection, table)
+        if granted is None:
+            remedy = f"Create it; `signalbus-relay ddl {name}` prints it."
+            yield found(f"{name}-table", table.fullname, "the table does not exist", remedy)
+        elif missing := ", ".join(word for word in needed if word not in granted):
+            remedy = f"GRANT {missing} ON {quoted(table)} to the relay's login."
+            yield found(f"{name}-table", table.fullname, f"the login lacks {missing} on the table", remedy)

@@ -58,7 +58,7 @@ def explain(model: str, key: str, asks_broker: bool, is_json: bool, **given: Any
         click.echo(coloured(first, colour, environ) if colour else first)
         for sentence in rest:
             click.echo(f"- {sentence}")
-        click.echo(f"To do: {one_line(story.to_do)}")
+        click.echo(f"To do: {one_line(redact(story.to_do))}")
     sys.exit(EXIT_RUNTIME if story.state == "absent" else EXIT_OK)
 
 
@@ -92,7 +92,7 @@ def as_json(facts: Facts, messages: Messages | None, answers: Sequence[Answer], 
         "key": facts.key,
         "state": story.state,
         "story": [redact(sentence) for sentence in story.sentences],
-        "to_do": story.to_do,
+        "to_do": redact(story.to_do),
         "written_at": time_text(found.written_at) if found else None,
         "before": facts.before if found else None,
         "holder": asdict(facts.holder) if facts.holder else None,

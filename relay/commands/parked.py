@@ -74,8 +74,9 @@ def parked_show(model: str, key: str, is_json: bool, **given: Any) -> None:
 @click.argument("model", required=False)
 @click.argument("key", callback=readable_key, required=False)
 @click.option("--all", "is_all", is_flag=True, help="All of all models.")
+@click.option("--json", "is_json", is_flag=True, help="As a JSON object.")
 @with_application
-def parked_retry(model: str | None, key: str | None, is_all: bool, **given: Any) -> None:
+def parked_retry(model: str | None, key: str | None, is_all: bool, is_json: bool, **given: Any) -> None:
     """Have them tried at once: one, those of a MODEL, or all."""
     if (model is None) != is_all:
         raise click.UsageError("Give a MODEL, with or without a KEY, or --all.")
@@ -84,7 +85,7 @@ def parked_retry(model: str | None, key: str | None, is_all: bool, **given: Any)
         number = signals.try_again(model, key)
         if not number and key is not None:
             raise CommandError(f"{model} {key} is not set aside.")
-    click.echo(f"{number} will be tried again.")
+    click.echo(_done(model, key, "retried", number) if is_json else f"{number} will be tried again.")
 
 
 @parked.command("discard", epilog="Example: signalbus-relay parked discard --app shop:create_app OrderPlaced 42")
@@ -93,8 +94,11 @@ def parked_retry(model: str | None, key: str | None, is_all: bool, **given: Any)
 @click.option("--all", "is_all", is_flag=True, help="All of this model that are parked.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--record", metavar="FILE", help="Add the discarded rows to this file, instead of printing them.")
+@click.option("--json", "is_json", is_flag=True, help="End with a JSON object that says how many.")
 @with_application
-def parked_discard(model: str, key: str | None, is_all: bool, yes: bool, record: str | None, **given: Any) -> None:
+def parked_discard(
+    model: str, key: str | None, is_all: bool, yes: bool, record: str | None, is_json: bool, **given: Any
+) -> None:
     """Delete them unsent: one, or all of a MODEL that are parked. Their rows are printed as JSON first."""
     if (key is None) != is_all:
         raise click.UsageError("Give a KEY, or --all.")
@@ -107,7 +111,14 @@ def parked_discard(model: str, key: str | None, is_all: bool, yes: bool, record:
             click.echo("\n".join(_as_table(found[:20])), err=True)
             click.confirm(f"Delete {len(found)} signals of {model}? They will never be sent", abort=True, err=True)
         number = signals.discard(found, RecordFile(record))
-    click.echo(f"{number} discarded.", err=True)
+    if is_json:
+        click.echo(_done(model, key, "discarded", number))
+    else:
+        click.echo(f"{number} discarded.", err=True)
+
+
+def _done(model: str | None, key: str | None, what: str, number: int) -> str:
+    return json.dumps({"model": model, "key": key, what: number})
 
 
 def _parked_signals(given: Mapping[str, Any]) -> ParkedSignals:

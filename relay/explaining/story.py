@@ -12,7 +12,7 @@ from signalbus_core import Holder, SetAside
 from ..database import APPLICATION_NAME
 from ..output import duration_text, time_text
 from .facts import MOST_BEFORE, Facts
-from .messages import Answer, Messages
+from .messages import Answer, Messages, Route
 
 #: A signal in each of these states is in its table, but for the first.
 STATES = ("absent", "table-locked", "locked", "parked", "waiting", "paused", "pending")
@@ -180,9 +180,7 @@ def _to_do(facts: Facts, state: str, messages: Messages | None, answers: Sequenc
         what = f"`signalbus-relay parked retry {signal}` after its cause is mended, or `parked discard {signal}`"
         resume = f", and `signalbus-relay resume {model}`" if facts.pause else ""
         return f"{what}{resume}."
-    remedies = [answer.remedy.rstrip(".") for answer in answers if answer.remedy is not None]
-    if messages is not None and messages.trouble is not None:
-        remedies.append("Mend signalbus_message, or the signal")
+    remedies = list(_remedies(facts, messages, answers))
     if state == "waiting":
         mended = remedies[0] if remedies else "Mend the cause"
         resume = f", then `signalbus-relay resume {model}`" if facts.pause else ""
@@ -194,6 +192,31 @@ def _to_do(facts: Facts, state: str, messages: Messages | None, answers: Sequenc
     if not facts.relay_sessions:
         return "Make sure that a relay runs: `signalbus-relay run`."
     return "Wait; if it stays, see the relay's log for `model_failing`, and `signalbus-relay check`."
+
+
+def _remedies(facts: Facts, messages: Messages | None, answers: Sequence[Answer]) -> Iterator[str]:
+    """What to mend, the surest first."""
+    yield from (answer.remedy.rstrip(".") for answer in answers if answer.remedy is not None)
+    if messages is None:
+        return
+    if messages.trouble is not None:
+        yield "Mend signalbus_message, or the signal"
+    if facts.set_aside is not None and facts.set_aside.error_class == "returned" and messages.routes:
+        yield _binding(list(dict.fromkeys(messages.routes)))
+
+
+def _binding(routes: Sequence[Route]) -> str:
+    """What makes the broker take messages that it has returned: a queue for each."""
+    queues = [
+        f"declare the queue {route.routing_key!r}"
+        if route.exchange == ""
+        else f"bind a queue to exchange {route.exchange!r} with routing key {route.routing_key!r}"
+        for route in routes
+    ]
+    first = queues[0][0].upper() + queues[0][1:]
+    return ", ".join([first, *(f"or {queue}" for queue in queues[1:])]) + (
+        ", whichever is missing" if len(queues) > 1 else ""
+    )
 
 
 def _when_absent(facts: Facts) -> str:

@@ -13,6 +13,7 @@ from . import fields as field
 from .app import Handler
 from .http import FORM, JSON, json_answer
 from .schemas import COUNT, FLAG, SCHEMAS, STRING, a_text, an_object, ref
+from .set_aside import LAST_PAGE
 
 
 def openapi_routes() -> dict[str, Mapping[str, Handler]]:
@@ -177,7 +178,21 @@ def _form(summary: str, subject: list[str], *, asks_reason: bool = False) -> dic
 
 
 _PAGES = {
-    "/": _page("The status page.", []),
+    "/": _get(
+        "The status page.",
+        {
+            "200": _answer("The page.", STRING, "text/html"),
+            "400": _answer(_REASONS[400], STRING, "text/plain"),
+        },
+        [
+            {
+                "name": "page",
+                "in": "query",
+                "schema": {"type": "integer", "minimum": 1, "maximum": LAST_PAGE, "default": 1},
+                "description": "Which page of the signals that are set aside.",
+            }
+        ],
+    ),
     "/retry": _form("Have a signal tried at once.", ["model", "key"]),
     "/discard": _form("Discard a signal.", ["model", "key"]),
     "/pause": _form("Pause a signal model.", ["model"], asks_reason=True),

@@ -18,7 +18,7 @@ from .guard import NO_TOKEN, Guard
 from .http import FORM, Answer, HttpError, Request
 from .operations import NO_RECORD, Operations
 from .report import Report, moment
-from .set_aside import SetAsideView
+from .set_aside import LAST_PAGE, SetAsideView
 from .templates import page
 
 #: How a condition of a database or a broker is shown.
@@ -36,13 +36,17 @@ def page_routes(
 ) -> dict[str, Mapping[str, Handler]]:
     """The handlers of these paths."""
 
-    def index(_request: Request) -> Answer:
+    def index(request: Request) -> Answer:
+        given = request.query()
+        field.only(given, ("page",))
+        number = field.number(given, "page", 1, 1, LAST_PAGE)
         status: Any = redacted(report.as_object())
         return page(
             "page.html",
             status=status,
             connections=_connections(status),
-            set_aside=view.show(),
+            set_aside=view.show(number),
+            last_page=LAST_PAGE,
             can_act=guard.has_token,
             can_discard=operations.can_discard,
             now=moment(time.time()),

@@ -87,6 +87,8 @@ def is_loopback(host: str) -> bool:
 
 def _database(bind_key: str | None, engine: Engine) -> Database:
     url = engine.url
-    place = f"{url.host}{f':{url.port}' if url.port else ''}/" if url.host else ""
+    # An @ that was not escaped in the password makes its rest a part of the host's name.
+    host = (url.host or "").rpartition("@")[2]
+    place = f"{host}{f':{url.port}' if url.port else ''}/" if host else ""
     thing = "Database" if bind_key is None else f"Database (bind {bind_key!r})"
     return Database(bind_key or "default", thing, f"{place}{url.database or ''}")

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 from tests.benchmarks.__main__ import main
+from tests.benchmarks.figures import Figures
 from tests.benchmarks.registry import SECTIONS
+from tests.benchmarks.report.targets import targets
 
 
 def test_a_section_that_is_measured_alone_keeps_the_figures_of_the_others_and_renews_the_report(tmp_path: Path) -> None:
@@ -24,6 +26,22 @@ def test_a_section_that_is_measured_alone_keeps_the_figures_of_the_others_and_re
     assert "| bursts of one, signals/s, several workers | >= 1,840 | 2 (1 to 3) | missed by 100% |" in text
     assert "| burst of 1 |" in text
     assert (tmp_path / "performance" / "single.svg").read_text().startswith("<svg")
+
+
+def test_the_report_says_what_bounds_a_rate_that_is_missed() -> None:
+    variant = "quorum, without consumer"
+    drained = {"rate": [20_000], "ratio": [0.4], "shared_ratio": [0.8]}
+    found = {
+        variant: {**drained, "relay_us": [15], "postgres_us": [5], "broker_us": [30]},
+        f"ceiling: {variant}": {"rate": [50_000]},
+        f"beside a load: {variant}": {"rate": [25_000], "load_percent": [40]},
+    }
+    text = targets(Figures({"processor": "Z80, 2 cores"}, {"drain": {"found": found}}))
+    assert "| drain rate over the broker's ceiling, quorum queue | >= 0.75 | 0.40 | missed by 47% |" in text
+    [bound] = [line for line in text.splitlines() if line.startswith("- **")]
+    assert "50.0 in all: 2 cores that never wait would send 40,000 a second, 0.80 of a ceiling" in bound
+    assert "(40% of a core), the broker took 25,000 of the same encoded frames" in bound
+    assert bound.endswith("the drain reached 0.80 of that.")
 
 
 def test_every_section_has_its_place_in_the_report() -> None:

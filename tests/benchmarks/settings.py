@@ -23,7 +23,8 @@ class Scale:
     :param dead_rows: of the table that an old snapshot keeps from being cleaned.
     :param backlog: of the long one.
     :param seconds: of what runs for a time: latency, producers.
-    :param idle_seconds: of the watch over an idle relay.
+    :param settle_seconds: until a relay that has nothing to do counts as idle.
+    :param idle_seconds: of the watch over it.
     """
 
     is_quick: bool
@@ -32,10 +33,11 @@ class Scale:
     dead_rows: int
     backlog: int
     seconds: float
+    settle_seconds: float
     idle_seconds: float
 
 
-FULL = Scale(False, 40_000, 5, 1_000_000, 1_000_000, 8.0, 20.0)
-QUICK = Scale(True, 6_000, 1, 50_000, 50_000, 2.0, 4.0)
+FULL = Scale(False, 40_000, 5, 1_000_000, 1_000_000, 8.0, 12.0, 30.0)
+QUICK = Scale(True, 6_000, 1, 50_000, 50_000, 2.0, 7.0, 6.0)
 #: For the test that everything fits together.
-TINY = Scale(True, 1_500, 1, 2_000, 3_000, 0.5, 1.0)
+TINY = Scale(True, 1_500, 1, 2_000, 3_000, 0.5, 2.0, 1.0)

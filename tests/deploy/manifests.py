@@ -25,10 +25,14 @@ Object = dict[str, Any]
 
 @cache
 def kustomized(way: str) -> tuple[Object, ...]:
+    return kustomized_at(KUBERNETES / WAYS[way])
+
+
+def kustomized_at(directory: Path) -> tuple[Object, ...]:
     command = kustomize_command()
     if not command:
         pytest.skip("neither kustomize 4 nor a kubectl that has it is there: the overlays were not rendered")
-    return tuple(yaml.safe_load_all(output_of(*command, str(KUBERNETES / WAYS[way]))))
+    return tuple(yaml.safe_load_all(output_of(*command, str(directory))))
 
 
 @cache

@@ -14,7 +14,24 @@ import yaml
 
 from tests.support.deployment import COPIES, documented_values
 
-from .manifests import CHART, WAYS, Object, chart_values, charted, containers_of, kustomized
+from .manifests import (
+    CHART,
+    KUBERNETES,
+    WAYS,
+    Object,
+    chart_values,
+    charted,
+    containers_of,
+    kustomized,
+    kustomized_at,
+    pod_of,
+    relay_of,
+)
+from .tools import ROOT
+
+DEPLOY_HOW_TO = ROOT / "docs" / "how-to" / "deploy.md"
+
+VARIABLE = "SIGNALBUS_RELAY_OPERATOR_TOKEN_FILE"
 
 #: Labels that Helm's users expect, and kustomize's do not.
 OF_HELM = {"app.kubernetes.io/instance", "app.kubernetes.io/version", "app.kubernetes.io/managed-by", "helm.sh/chart"}
@@ -80,6 +97,7 @@ def test_the_linter_of_charts_is_content(way: str) -> None:
         ({"app": "shop", "existingSecret": ""}, "/existingSecret"),
         ({"app": "shop", "replica": 3}, "replica"),
         ({"app": "shop", "options": {"HTTP": "off"}}, "HTTP"),
+        ({"app": "shop", "options": {"OPERATOR_TOKEN": "not-in-a-manifest"}}, "OPERATOR_TOKEN"),
         ({"app": "shop", "keda": {"minReplicas": 0}}, "/keda/minReplicas"),
         ({"app": "shop", "sidecar": True}, "podMonitor.matchLabels"),
     ],
@@ -104,6 +122,16 @@ def test_options_and_further_variables_reach_the_relay() -> None:
     assert variables["SIGNALBUS_RELAY_LOG_FORMAT"] == "text"
     assert variables["TZ"] == "UTC"
     assert relay["envFrom"] == [{"secretRef": {"name": "shop"}}]
+
+
+def test_the_operator_token_is_read_from_the_secret_by_the_chart_as_by_the_patch_for_kustomize(tmp_path: Path) -> None:
+    (patch,) = re.findall(r"^```yaml\n(patches:\n.*?)^```", DEPLOY_HOW_TO.read_text(), re.MULTILINE | re.DOTALL)
+    shutil.copytree(KUBERNETES / "base", tmp_path / "base")
+    (tmp_path / "kustomization.yaml").write_text(f"resources:\n  - base\n{patch}")
+    expected = by_kind(kustomized_at(tmp_path))
+    relay = relay_of(pod_of(expected["Deployment", "signalbus-relay"]))
+    assert {"name": VARIABLE, "value": "/run/secrets/signalbus/operator-token"} in relay["env"]
+    assert by_kind(charted({**chart_values("base"), "operatorTokenKey": "operator-token"})) == expected
 
 
 def test_what_a_cluster_lacks_can_be_switched_off() -> None:

@@ -82,7 +82,7 @@ def test_secrets_come_through_files_and_stand_nowhere_else() -> None:
     assert not [value for value in values if value in text]
     for service in services().values():
         for name, value in service.get("environment", {}).items():
-            assert not re.search("URL|PASSWORD|PASS", name) or value.startswith("/run/secrets/"), name
+            assert not re.search("URL|PASSWORD|PASS|TOKEN", name) or value.startswith("/run/secrets/"), name
 
 
 def test_own_secrets_are_taken_from_a_directory_of_the_users(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_relay_has_more_time_to_stop_than_its_bursts_have_to_end() -> None:
 
 
 def test_every_relay_variable_is_an_option() -> None:
-    known = {option.variable for option in OPTIONS}
+    known = {option.variable + end for option in OPTIONS for end in ("", "_FILE") if not end or option.is_secret}
     used = {name for service in services().values() for name in service.get("environment", {})}
     assert {name for name in used if name.startswith("SIGNALBUS_RELAY_")} <= known
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from relay.announce import Announcer
-from relay.broker import BrokerLink
+from relay.broker import LEFT_ALONE_SECONDS, BrokerLink
 from relay.health import Health
 from relay.metrics import Metrics
 from signalbus_core.rabbitmq import Publisher
@@ -43,6 +43,26 @@ def test_a_worker_that_cannot_connect_while_another_is_connected_is_no_outage(
         assert told() == ["WARNING"]
         assert connected.is_ready()
         assert told() == ["WARNING", "INFO"]
+
+
+def test_a_connection_that_was_served_is_left_alone_for_a_moment(
+    amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    served: list[float] = []
+    with Publisher(url=amqp_url) as publisher:
+        keep_alive = publisher.keep_alive
+        monkeypatch.setattr(publisher, "keep_alive", lambda: (served.append(now[0]), keep_alive()))
+        announcer = Announcer(logging.getLogger("test.broker"))
+        link = BrokerLink("worker-1", [publisher], Metrics(), Health(60), announcer, clock=lambda: now[0])
+        for moment in (0.0, LEFT_ALONE_SECONDS / 2, LEFT_ALONE_SECONDS):
+            now[0] = moment
+            assert link.is_ready()
+        assert served == [0.0, LEFT_ALONE_SECONDS]
+
+        publisher.disconnect()
+        assert link.is_ready()
+        assert publisher.status().connected, "a connection that is lost is opened at once"
 
 
 def test_while_a_silent_broker_is_waited_for_readiness_tells_that_it_is_down(amqp_url: str) -> None:

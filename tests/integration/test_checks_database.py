@@ -131,6 +131,17 @@ def test_missing_privileges_are_named(login: Callable[..., Checked]) -> None:
     assert finding.remedy.startswith('GRANT DELETE, UPDATE ON "order"')
 
 
+def test_missing_privileges_on_our_own_tables_are_named(login: Callable[..., Checked]) -> None:
+    own = "GRANT {parked} ON signalbus_parked TO {{name}}; GRANT {paused} ON signalbus_paused TO {{name}}"
+    poor = login('GRANT ALL ON "order" TO {name}', *own.format(parked="SELECT, DELETE", paused="SELECT").split("; "))
+    assert {finding.code: finding.remedy for finding in poor.find("tables")} == {
+        "parked-table": "GRANT INSERT, UPDATE ON signalbus_parked to the relay's login.",
+        "paused-table": "GRANT INSERT, DELETE ON signalbus_paused to the relay's login.",
+    }
+    enough = login(*own.format(parked="INSERT, UPDATE", paused="INSERT, DELETE").split("; "))
+    assert enough.codes("tables") == {"area-fine"}
+
+
 def test_update_of_one_column_is_enough_to_lock_rows(login: Callable[..., Checked]) -> None:
     rich = login('GRANT SELECT, DELETE, UPDATE (body) ON "order" TO {name}', OURS)
     assert rich.codes("tables") == {"area-fine"}

@@ -36,8 +36,9 @@ class Bad(db.Model):
     def send_signalbus_message(self):
         raise ValueError("bad day")
 
-with app.app_context():
-    db.create_all()
+if "TEST_KEEP_TABLES" not in os.environ:
+    with app.app_context():
+        db.create_all()
 """
 
 
@@ -58,10 +59,13 @@ class Commands:
         )
 
     def write(self, table: str, *ids: int) -> None:
+        self.execute(*(f"INSERT INTO {table} VALUES ({number})" for number in ids))
+
+    def execute(self, *statements: str) -> None:
         engine = sa.create_engine(self.url)
         with engine.begin() as connection:
-            for number in ids:
-                connection.execute(sa.text(f"INSERT INTO {table} VALUES ({number})"))
+            for statement in statements:
+                connection.execute(sa.text(statement))
         engine.dispose()
 
 
@@ -72,6 +76,21 @@ def commands(tmp_path: Path, database_url: str) -> Commands:
 
 def test_signals_lists_the_models(commands: Commands) -> None:
     assert commands.run("signals").stdout.split() == ["Apple", "Bad"]
+
+
+def test_pending_tells_which_models_are_paused(commands: Commands) -> None:
+    reason = "moving\x1b[2J"
+    commands.execute(
+        "INSERT INTO signalbus_paused (table_name, model, paused_at, reason) VALUES "
+        f"('apple', 'Apple', '2026-01-02 03:04:05+00', '{reason}'), ('bad', 'Bad', '2026-01-02 03:04:05+00', NULL)"
+    )
+    assert commands.run("pending").stdout.splitlines() == [
+        "Apple  0  paused since 2026-01-02T03:04:05Z: moving [2J",
+        "Bad    0  paused since 2026-01-02T03:04:05Z",
+    ]
+    commands.execute("DROP TABLE signalbus_paused")
+    commands.environ["TEST_KEEP_TABLES"] = "yes"
+    assert commands.run("pending").stdout.splitlines() == ["Apple  0", "Bad    0"]
 
 
 def test_pending_counts_by_model(commands: Commands) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from urllib.parse import urlencode
 import pytest
 import sqlalchemy as sa
 
+from relay.web.set_aside import LAST_PAGE, MOST_SHOWN
 from tests.support.servers import Postgres
 from tests.support.waiting import eventually
 
@@ -75,6 +77,28 @@ def test_parked_signals_are_listed_in_pages_without_their_payload(operated: Oper
     assert "note" not in reply.text
     rest = operated.ask("/api/parked", query="offset=2&limit=2").json
     assert ([one["key"] for one in rest["signals"]], rest["more"]) == (["3"], False)
+
+
+def test_the_page_shows_parked_signals_in_pages(operated: Operated) -> None:
+    operated.park(*range(1, 2 * MOST_SHOWN + 2))
+
+    def shown(query: str = "") -> tuple[list[str], list[str]]:
+        text = operated.ask("/", query=query).text
+        return re.findall(r'class="key">(\d+)<', text), re.findall(r'rel="(?:prev|next)" href="([^"]+)"', text)
+
+    first, second, third = (shown(query) for query in ("", "page=2", "page=3"))
+    keys = [*first[0], *second[0], *third[0]]
+    assert sorted(map(int, keys)) == list(range(1, 2 * MOST_SHOWN + 2))
+    assert [len(one[0]) for one in (first, second, third)] == [MOST_SHOWN, MOST_SHOWN, 1]
+    assert [one[1] for one in (first, second, third)] == [["./?page=2"], ["./", "./?page=3"], ["./?page=2"]]
+    assert "51 to 100" in operated.ask("/", query="page=2").text
+    assert shown(f"page={LAST_PAGE}") == ([], ["./"])
+
+
+@pytest.mark.parametrize("query", ["page=0", "page=-1", "page=x", "page=", "page=1&page=2", "page=1002", "side=1"])
+def test_odd_pages_are_refused_with_a_sentence(operated: Operated, query: str) -> None:
+    reply = operated.ask("/", query=query)
+    assert (reply.status, reply.text[-2:]) == (400, ".\n")
 
 
 def test_retry_makes_a_parked_signal_due(operated: Operated, caplog: pytest.LogCaptureFixture) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -113,6 +114,25 @@ def test_keys_that_are_none_are_wrong_usage_and_others_are_not_there(
     loaded: LoadedApp, model: str, key: str, code: int
 ) -> None:
     assert run("explain", model, key).exit_code == code
+
+
+def test_what_was_retried_and_discarded_is_told_as_json(loaded: LoadedApp, tmp_path: Path) -> None:
+    columns = "table_name, key, model, attempts, first_failed_at, last_failed_at, next_try_at, error_class, error_text"
+    rows = ", ".join(f"('number', '{n}', 'Number', 1, now(), now(), NULL, 'error', 'x')" for n in (1, 2, 3))
+    execute(loaded, f"INSERT INTO signalbus_parked ({columns}) VALUES {rows}")
+
+    def told(*arguments: str) -> list[Any]:
+        done = run("parked", *arguments, "--json")
+        assert (done.exit_code, done.stderr) == (0, "")
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    assert told("retry", "--all") == [{"model": None, "key": None, "retried": 3}]
+    assert told("retry", "Number", "2") == [{"model": "Number", "key": "2", "retried": 1}]
+    row, done = told("discard", "Number", "1", "--yes")
+    assert (row["row"], done) == ({"id": 1}, {"model": "Number", "key": "1", "discarded": 1})
+    execute(loaded, "UPDATE signalbus_parked SET next_try_at = NULL")
+    [done] = told("discard", "Number", "--all", "--yes", "--record", str(tmp_path / "record"))
+    assert done == {"model": "Number", "key": None, "discarded": 2}
 
 
 def execute(loaded: LoadedApp, *statements: str) -> None:

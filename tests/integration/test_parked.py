@@ -29,7 +29,7 @@ from signalbus_core import (
     parked_table_problem,
     send_burst,
 )
-from signalbus_core.inspection import find_work
+from signalbus_core.looking import find_work
 
 RAISED = Outcome(OutcomeKind.UNKNOWN, "ValueError: bad", cause="error")
 REFUSED = Outcome(OutcomeKind.REFUSED, "312 NO_ROUTE", cause="returned")

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from relay.pacing import PollInterval
-from signalbus_core import BurstLimits, question
+from signalbus_core import BurstLimits, looking, question
 from tests.support.postgres import PrivatePostgres
 from tests.support.statement_log import SETTINGS, StatementLog
 
@@ -63,6 +63,19 @@ def test_an_idle_look_is_one_transaction_of_the_server(watched: Watched, log: St
     watched.probe.run_once()
     [sent] = log.new()
     assert not any(word in sent for word in ("BEGIN", "COMMIT", "ROLLBACK", "set_config"))
+
+
+def test_an_idle_look_makes_no_statement_anew(watched: Watched) -> None:
+    def look() -> None:
+        # So far apart that some of them measure the backlog as well.
+        for _ in range(6):
+            watched.clock.now += 3
+            watched.probe.run_once()
+
+    look()
+    made = looking._statement.cache_info().misses
+    look()
+    assert looking._statement.cache_info().misses == made
 
 
 def test_the_limits_of_a_question_hold_for_it_and_end_with_it(url: str) -> None:

@@ -72,6 +72,24 @@ def test_what_is_wrong_is_said(module: Write, code: str, attribute: str, text: s
         load_app(module(code) + attribute)
 
 
+@pytest.mark.parametrize("url", ["geheim", "postgresql:/u:geheim@h/db", "postgresql://u:p@h:geheim@h/db"])
+def test_a_database_url_that_cannot_be_read_is_not_shown(module: Write, url: str) -> None:
+    imported = "from flask_sqlalchemy import SQLAlchemy\n"
+    made = (
+        f"def shop():\n    app = Flask('x')\n    app.config['SQLALCHEMY_DATABASE_URI'] = {url!r}\n    SQLAlchemy(app)\n"
+    )
+    name = module(imported + made)
+    with pytest.raises(LoadingError, match="the URL of a database cannot be read") as told:
+        load_app(f"{name}:shop")
+    assert "geheim" not in str(told.value)
+
+
+def test_a_database_url_that_cannot_be_read_on_import_is_not_shown(module: Write) -> None:
+    with pytest.raises(LoadingError, match="the URL of a database cannot be read") as told:
+        load_app(module("from sqlalchemy import create_engine\ncreate_engine('postgresql:/u:geheim@h/db')"))
+    assert "geheim" not in str(told.value)
+
+
 def test_a_missing_module_is_told_from_one_that_it_imports(module: Write) -> None:
     module("")
     with pytest.raises(LoadingError, match=r"there is no module 'no_such_shop'.*current directory"):

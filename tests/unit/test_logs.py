@@ -51,6 +51,15 @@ def record(message: str, *args: Any, **extra: Any) -> logging.LogRecord:
         ("amqp://:pw@host/ and amqps://a:b@c/", "amqp://:***@host/ and amqps://a:***@c/"),
         ("amqp://user@host:5672/", "amqp://user@host:5672/"),
         ("http://host:80/a@b", "http://host:80/a@b"),
+        ("amqp://user:p/w@host/v", "amqp://user:***@host/v"),
+        ("postgresql://user:12/pw@host/db", "postgresql://user:***@host/db"),
+        ("postgresql://user@server:pw@host/db", "postgresql://user@server:***@host/db"),
+        ("amqp://user@host:5672/v and a@b", "amqp://user@host:5672/v and a@b"),
+        ("https://user:p/w@host/", "https://user:***@host/"),
+        ("host=h password='p w' user=u", "host=h password=*** user=u"),
+        ("postgresql://h/db?password=pw&user=u", "postgresql://h/db?password=***&user=u"),
+        ('could not translate host name "w@h" to address', 'could not translate host name "***@h" to address'),
+        ('connection to server at "w@h", port 1', 'connection to server at "***@h", port 1'),
         ("no url at all", "no url at all"),
     ],
 )
@@ -58,7 +67,7 @@ def test_passwords_of_urls_are_hidden(text: str, expected: str) -> None:
     assert redact(text) == expected
 
 
-@given(st.from_regex(r"[A-Za-z0-9!$&'()*+,;=._~%@:-]{6,20}", fullmatch=True))
+@given(st.from_regex(r"[A-Za-z0-9!$&'()*+,;=._~%@:/?#-]{6,20}", fullmatch=True))
 def test_no_password_is_shown_whatever_it_is_made_of(password: str) -> None:
     assert password not in redact(f"cannot reach amqp://user:{password}@host.example/vhost today")
 

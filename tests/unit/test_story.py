@@ -100,6 +100,22 @@ def test_what_the_broker_or_the_code_lacks_is_what_to_do_first() -> None:
     assert broken.to_do == "Mend signalbus_message, or the signal."
 
 
+def test_a_signal_that_is_returned_names_the_binding_that_is_missing() -> None:
+    waiting = EACH["waiting"]
+    one = tell(waiting, Messages((Route("orders", "placed"),)))
+    assert one.to_do.startswith("Bind a queue to exchange 'orders' with routing key 'placed'; `signalbus-relay parked")
+    assert tell(waiting, Messages((Route("", "billing"),))).to_do.startswith("Declare the queue 'billing'; ")
+    two = tell(waiting, Messages((Route("orders", "placed"), Route("", "billing"), Route("orders", "placed"))))
+    assert two.to_do.startswith(
+        "Bind a queue to exchange 'orders' with routing key 'placed', or declare the queue 'billing', whichever is "
+        "missing; "
+    )
+    missing = [Answer("The exchange 'orders' does not exist.", "Declare the exchange 'orders'.")]
+    assert tell(waiting, Messages((Route("orders", "placed"),)), missing).to_do.startswith("Declare the exchange")
+    nacked = replace(waiting, set_aside=replace(next_try(60), error_class="nacked"))
+    assert tell(nacked, Messages((Route("orders", "placed"),))).to_do.startswith("Mend the cause; ")
+
+
 def test_names_and_keys_can_be_pasted_into_a_shell() -> None:
     odd = replace(EACH["parked"], model="shop.models.Order", key='["1", "it\'s"]')
     assert """parked retry shop.models.Order '["1", "it'"'"'s"]'""" in tell(odd).to_do

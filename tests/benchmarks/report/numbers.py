@@ -8,6 +8,8 @@ from ..section import Figure
 HEADINGS: dict[str, tuple[str, int]] = {
     "rate": ("signals/s", 0),
     "ratio": ("of the ceiling", 2),
+    "shared_ratio": ("of the broker beside such a load", 2),
+    "load_percent": ("load, % of a core", 0),
     "relay_us": ("relay CPU, µs", 1),
     "client_us": ("client CPU, µs", 1),
     "postgres_us": ("PostgreSQL CPU, µs", 1),

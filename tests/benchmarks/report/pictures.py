@@ -15,7 +15,7 @@ def _drawing(
 
     def draw(figures: Figures) -> str | None:
         bars = [
-            Bar(variant.removeprefix(first), figure, variant.startswith("ceiling"))
+            Bar(variant.removeprefix(first), figure, variant.startswith(("ceiling", "beside")))
             for variant in figures.variants(section)
             if variant.startswith(first) and variant != "whole" and (figure := figures.get(section, variant, name))
         ]

@@ -6,7 +6,7 @@ from ..figures import Figures
 from .numbers import HEADINGS, shown
 
 
-def table(figures: Figures, section: str, *, first: str = "", without: str = "\0") -> str:
+def table(figures: Figures, section: str, *, first: str = "", without: str | tuple[str, ...] = ()) -> str:
     """A table of the section; nothing when it was not measured.
 
     :param first: only variants whose names begin so.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from ..figures import Figures
 from .table import table
@@ -30,11 +31,11 @@ class Chapter:
     tables: tuple[Callable[[Figures], str], ...] = ()
 
 
-def _of(section: str, **chosen: str) -> Callable[[Figures], str]:
+def _of(section: str, **chosen: Any) -> Callable[[Figures], str]:
     return partial(_table, section=section, **chosen)
 
 
-def _table(figures: Figures, section: str, **chosen: str) -> str:
+def _table(figures: Figures, section: str, **chosen: Any) -> str:
     return table(figures, section, **chosen)
 
 
@@ -45,8 +46,13 @@ CHAPTERS = (
         "The ceiling is what the broker takes of frames that were encoded before, from a client that does nothing "
         "else, on as many connections as the relay has workers, with never more than a burst unanswered on each. "
         "It waits for no database. A drain begins with the commit of the signals and ends when the last is "
-        "deleted.",
-        (_of("drain", without="ceiling"), _of("drain", first="ceiling: ")),
+        "deleted. The ceiling has all processors for itself; the last table has what the broker takes of the same "
+        "frames beside a process that does nothing but burn as much of them as relay and PostgreSQL took.",
+        (
+            _of("drain", without=("ceiling", "beside")),
+            _of("drain", first="ceiling: "),
+            _of("drain", first="beside a load: "),
+        ),
     ),
     Chapter(
         "cpu",

@@ -18,8 +18,8 @@ def measure(world: World, scale: Scale) -> Round:
     found: dict[str, Mapping[str, float]] = {}
     for models in (1, 50):
         with world.logging_statements(), world.relays(Setup(models=models, arguments=())) as relays:
-            # The first looks are more than those that follow.
-            threading.Event().wait(2)
+            # The first looks, and the first that measures, are more than those that follow.
+            threading.Event().wait(scale.settle_seconds)
             logs = [StatementLog(world.postgres, re.escape(name)) for name in ("relay", "signalbus-relay doorkeeper")]
             before, started = world.spent(relays), time.monotonic()
             threading.Event().wait(scale.idle_seconds)

@@ -21,6 +21,10 @@ env:
   {{- end }}
   - name: SIGNALBUS_RELAY_AMQP_URL_FILE
     value: /run/secrets/signalbus/{{ .Values.amqpUrlKey }}
+  {{- with .Values.operatorTokenKey }}
+  - name: SIGNALBUS_RELAY_OPERATOR_TOKEN_FILE
+    value: /run/secrets/signalbus/{{ . }}
+  {{- end }}
   - name: SIGNALBUS_RELAY_HTTP
     value: 0.0.0.0:9109
   {{- range $name, $value := .Values.options }}
