@@ -49,7 +49,8 @@ def test_what_is_no_name_of_a_table_is_refused(text: str) -> None:
 
 def test_a_database_url_whose_file_is_missing_is_one_problem_and_not_two(tmp_path: Path) -> None:
     variable = "SIGNALBUS_RELAY_DATABASE_URL_FILE"
-    [problem] = problems({variable: str(tmp_path / "none"), "DATABASE_URL": "postgresql://h/d"}, table_names=("orders",))
+    environ = {variable: str(tmp_path / "none"), "DATABASE_URL": "postgresql://h/d"}
+    [problem] = problems(environ, table_names=("orders",))
     assert problem.startswith(f"{variable}: the file cannot be read")
 
 
