@@ -132,6 +132,8 @@ class Lookout:
         left = []
         if waiting := self._probe.count_set_aside():
             left.append(f"{waiting} signals could not be sent")
+        if unloadable := self._probe.count_unloadable():
+            left.append(f"{unloadable} signals have keys that Python cannot hold")
         if held := self._probe.held:
             left.append(f"signals are left of {', '.join(held)}, which {'is' if len(held) == 1 else 'are'} paused")
         return left

@@ -20,6 +20,7 @@ from signalbus_core import (
     Measurement,
     SignalSpec,
     Work,
+    count_unloadable_keys,
     error_text,
     find_work,
     find_work_and_measure,
@@ -245,3 +246,13 @@ class Probe:
     def count_set_aside(self) -> int:
         """How many signals wait for their next try or are parked, of all models."""
         return sum(sum(self._shelves[name].count()) for name in self._progress)
+
+    def count_unloadable(self) -> int:
+        """How many signals no relay sends, because Python cannot hold their keys; counted like a backlog."""
+        counts = 0
+        for bind_key, engine in self._engines.items():
+            with question(engine, PROBE_LIMITS) as connection:
+                counts += sum(
+                    count_unloadable_keys(connection, spec, BACKLOG_COUNTED_TO) for spec in self._specs[bind_key]
+                )
+        return counts

@@ -179,6 +179,16 @@ def test_bad_rows_are_parked_shown_and_discarded_while_others_are_sent(outboxes:
     assert outboxes.count("orders_outbox") == 0
 
 
+def test_a_key_that_python_cannot_hold_stops_no_other_and_is_told_at_the_end(outboxes: Outboxes) -> None:
+    outboxes.execute("CREATE TABLE moments (at timestamptz PRIMARY KEY, exchange text, routing_key text, body text)")
+    for at in ("-infinity", "2026-01-01"):
+        outboxes.insert("moments", "at, exchange, routing_key, body", f"'{at}', '{{x}}', 'k', '{at}'")
+    done = outboxes.send("--table", "moments")
+    assert done.returncode == 1
+    assert "1 signals have keys that Python cannot hold" in done.stderr
+    assert [message.text for message in outboxes.received()] == ["2026-01-01"]
+
+
 def test_the_other_commands_take_tables_too(outboxes: Outboxes) -> None:
     outboxes.execute(outbox_table_sql("orders_outbox"))
     bells = outboxes.run("ddl", "doorbell", "--table", "orders_outbox").stdout

@@ -111,6 +111,9 @@ class StubProbe:
     def count_set_aside(self) -> int:
         return 0
 
+    def count_unloadable(self) -> int:
+        return 0
+
 
 class StubDispatcher:
     active = False
