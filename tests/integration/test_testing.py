@@ -88,6 +88,16 @@ def test_what_a_block_wrote_is_seen_and_nothing_else(app: Flask) -> None:
     assert [signal.note for signal in pending_signals(app, Placed)] == ["before", "tea", "milk"]
 
 
+def test_a_signal_under_the_key_of_one_that_is_gone_was_written(app: Flask) -> None:
+    place("before", "stays")
+    first = pending_signals(app, Placed)[0].id
+    with written_signals(app) as written:
+        db.session.execute(sa.delete(Placed).where(Placed.id == first))
+        db.session.add(Placed(id=first, note="tea"))
+        db.session.commit()
+    assert [signal.note for signal in written] == ["tea"]
+
+
 def test_what_was_rolled_back_was_not_written(app: Flask) -> None:
     with written_signals(app) as written:
         db.session.add(Placed(note="tea"))
