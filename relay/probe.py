@@ -179,7 +179,7 @@ class Probe:
         ask: Callable[[Connection, Sequence[SignalSpec]], list[T]],
     ) -> list[T]:
         def ask_now(some: Sequence[SignalSpec]) -> list[T]:
-            with question(engine, PROBE_LIMITS) as connection:
+            with question(engine, PROBE_LIMITS, in_order=True) as connection:
                 return ask(connection, some)
 
         return self._asking.together_or_alone(specs, ask_now, partial(self._upkeep.look_again, bind_key))
