@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from signalbus_core import HolderKind, HorizonHolder
 
 #: Who holds the horizon back for so long matters. Longer: fewer words about reports that end soon.
-HELD_FOR_SECONDS = 5.0
+HELD_FOR_SECONDS = 3.0
 
 Identity = tuple[HolderKind, int | str | None]
 

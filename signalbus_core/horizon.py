@@ -75,7 +75,7 @@ class HorizonHolder:
             return "Have its standby catch up, or drop it with pg_drop_replication_slot() when nobody needs it."
         if self.kind is HolderKind.STANDBY:
             return "End the long query on the standby."
-        return f"Have its application end the transaction; pg_terminate_backend({self.pid}) ends the session."
+        return f"Have its application end the transaction; SELECT pg_terminate_backend({self.pid}) ends the session."
 
 
 def horizon_holders(connection: Connection) -> list[HorizonHolder]:

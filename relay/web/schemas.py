@@ -73,6 +73,12 @@ SCHEMAS: dict[str, Any] = {
             "condition": CONDITION,
             "since": MAYBE_MOMENT,
             "reason": MAYBE_STRING,
+            "horizon": {
+                "oneOf": [
+                    an_object({"models": an_array(STRING), "holder": STRING, "remedy": STRING, "seconds": NUMBER}),
+                    {"type": "null"},
+                ]
+            },
         }
     ),
     "Broker": an_object(
