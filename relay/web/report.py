@@ -5,7 +5,7 @@ It is put together from what the relay's threads have noted; nothing is asked fo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -54,8 +54,7 @@ class Report:
         models = self._models(troubles)
         databases = [self._database(one, readiness["database"], troubles) for one in self._databases]
         stalled = self._health.stalled()
-        failing = {one.signal for one in troubles.values() if one.signal and one.thing != single_signals(one.signal)}
-        notes = [*stalled, *_notes_of_models(models, failing), *_notes_of_databases(databases)]
+        notes = [*stalled, *_notes_of_models(models), *_notes_of_databases(databases)]
         return {
             "verdict": _verdict(readiness, notes),
             "relay": {
@@ -109,20 +108,17 @@ class Report:
         last = self._announcer.last_of_signals()
         return [
             {
-                **_model(model),
-                "troubles": [
-                    {"since": moment(trouble.since), "reason": trouble.reason}
-                    for trouble in troubles.values()
-                    if trouble.signal == model.name
-                ],
+                **_model(model, [one for one in troubles.values() if one.signal == model.name]),
                 "last_error": _error(last.get(model.name)),
             }
             for model in self._status.models()
         ]
 
 
-def _model(model: ModelStatus) -> dict[str, Any]:
+def _model(model: ModelStatus, troubles: Sequence[Trouble]) -> dict[str, Any]:
     gauge = model.gauge or Gauge(0, 0.0, 0.0)
+    # The trouble of single signals is told by how many wait or are parked, once they are counted.
+    told = {single_signals(model.name)} if gauge.waiting or gauge.parked else ()
     return {
         "name": model.name,
         "measured_at": moment(gauge.at) if gauge.at else None,
@@ -136,6 +132,8 @@ def _model(model: ModelStatus) -> dict[str, Any]:
         "last_sent_at": moment(model.sent_at) if model.sent_at else None,
         "per_second": round(model.per_second, 1),
         "chart": {"bucket_seconds": BUCKET_SECONDS, "counts": list(model.counts)},
+        "failing": any(one.thing not in told for one in troubles),
+        "troubles": [{"since": moment(one.since), "reason": one.reason} for one in troubles],
     }
 
 
@@ -173,11 +171,8 @@ def _cause(readiness: Mapping[str, Any]) -> str:
     return str(readiness["reasons"][0])
 
 
-def _notes_of_models(models: Sequence[Mapping[str, Any]], failing: Collection[str]) -> Iterator[str]:
-    """What a person should look at.
-
-    :param failing: those that are in trouble as a whole.
-    """
+def _notes_of_models(models: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What a person should look at."""
     for model in models:
         name = model["name"]
         if model["paused"]:
@@ -186,8 +181,7 @@ def _notes_of_models(models: Sequence[Mapping[str, Any]], failing: Collection[st
             yield f"{name}: {_signals(model['parked'])} parked, waiting for a person."
         if model["waiting"]:
             yield f"{name}: {_signals(model['waiting'])} waiting for the next try."
-        is_told = model["parked"] or model["waiting"]
-        if name in failing or (model["troubles"] and not is_told):
+        if model["failing"]:
             yield f"{name} has trouble."
         if model["backlog"] >= model["backlog_counted_to"] and not model["paused"]:
             yield f"{name}: {model['backlog_counted_to']:,} signals or more are pending."

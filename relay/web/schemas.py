@@ -98,6 +98,7 @@ SCHEMAS: dict[str, Any] = {
             "last_sent_at": MAYBE_MOMENT,
             "per_second": NUMBER,
             "chart": an_object({"bucket_seconds": NUMBER, "counts": an_array(COUNT)}),
+            "failing": FLAG,
             "troubles": an_array(an_object({"since": MOMENT, "reason": STRING})),
             "last_error": {"oneOf": [an_object({"at": MOMENT, "reason": STRING}), {"type": "null"}]},
         }

@@ -79,7 +79,8 @@ def test_a_held_snapshot_is_told_by_its_session_and_never_by_its_query(url: str)
         assert (holder.kind, holder.pid) == (HolderKind.SESSION, pid_of(snapshot))
         assert (holder.name, holder.state, holder.is_visible) == ("report", "idle in transaction", True)
         assert holder.age_seconds is not None
-        assert 0 <= holder.age_seconds < 60
+        assert holder.still_seconds is not None
+        assert 0 <= holder.still_seconds <= holder.age_seconds < 60
         assert f"session with pid {holder.pid} (application 'report', idle in transaction, for " in str(holder)
         assert "4111" not in f"{holder!r} {holder.remedy}"
 
