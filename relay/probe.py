@@ -87,7 +87,7 @@ class Probe:
         self._asking = Asking(announcer)
         self._gauging = Gauging(progress, shelves, metrics, announcer, clock, status)
         self._scanning = Scanning(progress, clock)
-        self._horizon = Horizon(self._specs, metrics, clock)
+        self._horizon = Horizon(self._specs, metrics, clock, status)
         self._upkeep = Upkeep(self._specs, shelves, paused, self._asking, announcer, clock)
         #: Whether every database answered the last time.
         self.database_is_up = False
