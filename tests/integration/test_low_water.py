@@ -217,19 +217,28 @@ def test_keys_that_the_application_sets_back_are_sent_within_the_stated_time(rel
     assert relay.sent[14:] == [4, 2000]
 
 
-def test_after_a_burst_that_failed_the_next_one_begins_at_the_first_key(relay: Relay) -> None:
+@pytest.mark.parametrize("what_fails", ["sending", "deleting"])
+def test_after_a_burst_that_failed_the_next_one_begins_at_the_first_key(relay: Relay, what_fails: str) -> None:
+    relay.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'kept'; END $$"
+    )
     relay.write(*range(1, 31))
     with relay.session() as other:
         other.execute('SELECT FROM "order" WHERE id <= 10 FOR UPDATE')
         relay.look()
         relay.burst()
     assert relay.sent == list(range(11, 21))
-    relay.is_away = True
+    if what_fails == "sending":
+        relay.is_away = True
+    else:
+        relay.execute('CREATE TRIGGER refuse BEFORE DELETE ON "order" EXECUTE FUNCTION refuse()')
     relay.burst()
     relay.is_away = False
+    relay.execute('DROP TRIGGER IF EXISTS refuse ON "order"')
+    before = len(relay.sent)
     relay.clock.now += 1
     relay.burst()
-    assert relay.sent[10:] == [1], "a single signal, the lowest, after an outage"
+    assert relay.sent[before:] == [1], "a single signal, the lowest, after an outage"
 
 
 def test_signals_that_are_set_aside_below_the_mark_are_tried_again_by_their_keys(relay: Relay) -> None:
@@ -255,6 +264,17 @@ def test_a_thorough_look_finds_what_is_below_the_mark(relay: Relay) -> None:
     assert not relay.probe.saw_every_key
     assert relay.look(thorough=True)
     assert relay.probe.saw_every_key
+
+
+def test_a_thorough_look_that_measures_as_well_finds_what_is_below_the_mark(relay: Relay) -> None:
+    relay.write(10)
+    relay.drain()
+    relay.clock.now += MEASURE_EVERY_SECONDS
+    relay.write(5)
+    relay.statements.clear()
+    assert relay.look(thorough=True)
+    [both] = [statement for statement, _ in relay.statements if 'FROM "order"' in statement]
+    assert "count(*)" in both
 
 
 def test_flushmany_heeds_no_mark(relay: Relay) -> None:
