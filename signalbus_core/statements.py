@@ -18,10 +18,12 @@ from sqlalchemy import (
     Delete,
     Integer,
     Text,
+    and_,
     any_,
     bindparam,
     func,
     literal_column,
+    not_,
     null,
     select,
     text,
@@ -34,7 +36,7 @@ from sqlalchemy.sql import ColumnElement, Select
 from .contract import SignalSpec
 from .first_statement import SAID_FIRST, can_say_first
 from .in_order import FOLLOW_THE_INDEX
-from .keys import Key, has_key, has_number, has_other_key, is_from, numbers_of, parts
+from .keys import Key, has_key, has_loadable_key, has_number, has_other_key, is_from, numbers_of, parts
 from .parked import LeaveOut, leaving_out
 from .prepared import prepared
 
@@ -294,10 +296,20 @@ def count_pending(session: Session, spec: SignalSpec, limit: int | None) -> int:
     return session.scalar(counted, bind_arguments={"mapper": spec.mapper}) or 0
 
 
+def count_unloadable_keys(connection: Connection, spec: SignalSpec, limit: int) -> int:
+    """How many signals no burst takes, because Python cannot hold their keys; counting stops at the limit."""
+    loadable = has_loadable_key(spec, connection.dialect)
+    if not loadable:
+        return 0
+    rows = select(*spec.primary_key).where(not_(and_(*loadable))).limit(limit)
+    return connection.scalar(select(func.count()).select_from(rows.subquery())) or 0
+
+
 def pending(spec: SignalSpec, dialect: Dialect, choice: Choice, statement: Select[Any]) -> Select[Any]:
-    """Restrict a statement about a model to the chosen signals."""
+    """Restrict a statement about a model to the chosen signals whose keys can be loaded."""
     if choice.only is not None:
         return statement.where(has_key(spec, dialect, choice.only))
+    statement = statement.where(*has_loadable_key(spec, dialect))
     if choice.start is not None:
         statement = statement.where(is_from(spec, choice.start))
     for part in parts(dialect, choice.exclude):

@@ -10,6 +10,7 @@ from signalbus_core import (
     Measurement,
     Pause,
     SignalSpec,
+    count_unloadable_keys,
     measure,
     parked_table_of,
     parked_table_problem,
@@ -34,6 +35,7 @@ def check_signals(
             has_parked_table = parked_table_problem(connection, parked_table_of(spec)) is None
             [measured] = measure(connection, [spec], most_pending, has_parked_table=has_parked_table)
             yield from judge_signals(spec.name, measured, most_pending)
+            yield from judge_keys(spec, count_unloadable_keys(connection, spec, most_pending))
         if paused_table_problem(connection, paused_table_of(spec)) is None:
             yield from judge_pauses(paused.list_pauses(connection, [spec]))
 
@@ -53,6 +55,13 @@ def judge_signals(model: str, measured: Measurement, most_pending: int) -> Itera
 
 def _signals(number: int, one: str, many: str) -> str:
     return f"1 signal {one}" if number == 1 else f"{number} signals {many}"
+
+
+def judge_keys(spec: SignalSpec, unloadable: int) -> Iterator[Finding]:
+    if unloadable:
+        problem = f"{unloadable} signals have keys that Python cannot hold, and no relay sends them"
+        remedy = f"In {spec.table.fullname}, give them keys from the year 1 to 9999; a CHECK keeps others out."
+        yield found("key-unloadable", spec.name, problem, remedy)
 
 
 def judge_pauses(pauses: Iterable[Pause]) -> Iterator[Finding]:
