@@ -13,7 +13,7 @@ class Dispatcher:
     """Hands models to workers, and lets workers without work sleep.
 
     :param clock: a monotonic clock, in seconds.
-    :param on_sent: called when a worker has sent all that it found of a model.
+    :param on_sent: called when signals of a model were sent, and nothing more of it is known.
     """
 
     def __init__(
@@ -28,6 +28,8 @@ class Dispatcher:
         self._changed = threading.Condition()
         self._closed = False
         self._active = False
+        #: The models of which signals were sent since nothing more was known of them.
+        self._sent: set[str] = set()
 
     def found(self, names: Iterable[str]) -> None:
         with self._changed:
@@ -62,12 +64,18 @@ class Dispatcher:
         :param sent: signals were sent in this turn.
         """
         with self._changed:
-            self._active = self._active or sent
+            if sent:
+                self._active = True
+                self._sent.add(name)
+            # After full bursts the last one may find nothing: it ends what they began all the same.
+            has_sent_all = name in self._sent and not more
+            if has_sent_all:
+                self._sent.discard(name)
             if wait_seconds > 0:
                 self._schedule.hold(name, self._clock() + wait_seconds)
             self._schedule.give_back(name, more=more and wait_seconds <= 0)
             self._changed.notify_all()
-        if sent and not more:
+        if has_sent_all:
             self._on_sent()
 
     def was_active(self) -> bool:

@@ -6,7 +6,7 @@ databases (SQLite in tests) the parts that these lack are left out.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -35,6 +35,7 @@ from sqlalchemy.sql import ColumnElement, Select
 
 from .contract import SignalSpec
 from .first_statement import SAID_FIRST, can_say_first
+from .in_order import FOLLOW_THE_INDEX
 from .keys import Key, has_key, has_loadable_key, has_number, has_other_key, is_from, numbers_of, parts
 from .parked import LeaveOut, leaving_out
 from .prepared import prepared
@@ -135,8 +136,14 @@ def limits_to_say_first(session: Session, spec: SignalSpec, limits: BurstLimits)
     return (
         f"SET LOCAL statement_timeout = {milliseconds(limits.statement_timeout_seconds)};"
         f" SET LOCAL lock_timeout = {milliseconds(limits.lock_timeout_seconds)};"
-        f" SET LOCAL idle_in_transaction_session_timeout = {milliseconds(limits.idle_timeout_seconds)}; "
+        f" SET LOCAL idle_in_transaction_session_timeout = {milliseconds(limits.idle_timeout_seconds)}"
     )
+
+
+def run_all(connection: Connection, settings: Iterable[str]) -> None:
+    """Run statements that return nothing, one after the other."""
+    for setting in settings:
+        connection.execute(text(setting))
 
 
 def milliseconds(seconds: float) -> str:
@@ -174,9 +181,15 @@ def lock_signals(
     # What the session has of a signal from before must not hide what is in its row now.
     options: dict[str, Any] = {"populate_existing": True} if session.identity_map or session.new else {}
     if limits is not None:
-        options[SAID_FIRST] = limits
+        settings = FOLLOW_THE_INDEX if follows_index(dialect, choice) else ()
+        options[SAID_FIRST] = "; ".join([limits, *settings, ""])
     values = {"signalbus_limit": limit} | ({"signalbus_start": choice.start} if has_start else {})
     return [(signal, writer) for signal, writer in session.execute(statement, values, execution_options=options)]
+
+
+def follows_index(dialect: Dialect, choice: Choice) -> bool:
+    """Whether a scan for these signals is to follow the index of the key. Chosen keys are looked up in any order."""
+    return dialect.name == "postgresql" and choice.only is None
 
 
 def _loading(spec: SignalSpec, dialect: Dialect, choice: Choice, *, has_start: bool) -> Select[Any]:

@@ -45,12 +45,16 @@ def judge_signals(model: str, measured: Measurement, most_pending: int) -> Itera
         problem = f"{most_pending} signals or more are pending"
         yield found("backlog-high", model, problem, "See that a relay runs and sends; if it does, run more of them.")
     if measured.parked:
-        problem = f"{measured.parked} signals are parked and wait for a person"
+        problem = f"{_signals(measured.parked, 'is parked and waits', 'are parked and wait')} for a person"
         remedy = f"See why with `signalbus-relay parked list {model}`, then retry or discard them."
         yield found("signals-parked", model, problem, remedy)
     if measured.waiting:
-        problem = f"{measured.waiting} signals failed and wait for their next try"
+        problem = f"{_signals(measured.waiting, 'failed and waits for its', 'failed and wait for their')} next try"
         yield found("signals-waiting", model, problem, f"See why with `signalbus-relay parked list {model}`.")
+
+
+def _signals(number: int, one: str, many: str) -> str:
+    return f"1 signal {one}" if number == 1 else f"{number} signals {many}"
 
 
 def judge_keys(spec: SignalSpec, unloadable: int) -> Iterator[Finding]:

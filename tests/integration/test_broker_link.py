@@ -12,7 +12,7 @@ from relay.announce import Announcer
 from relay.broker import LEFT_ALONE_SECONDS, BrokerLink
 from relay.health import Health
 from relay.metrics import Metrics
-from signalbus_core.rabbitmq import Publisher
+from signalbus_core.rabbitmq import Publisher, PublisherStatus
 from tests.support.proxy import FaultProxy
 from tests.support.waiting import eventually
 
@@ -63,6 +63,22 @@ def test_a_connection_that_was_served_is_left_alone_for_a_moment(
         publisher.disconnect()
         assert link.is_ready()
         assert publisher.status().connected, "a connection that is lost is opened at once"
+
+
+def test_a_connection_that_was_served_is_not_left_alone_when_it_is_blocked(
+    amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    health = Health(60)
+    with Publisher(url=amqp_url) as publisher:
+        announcer = Announcer(logging.getLogger("test.broker"))
+        link = BrokerLink("worker-1", [publisher], Metrics(), health, announcer, clock=lambda: now[0])
+        assert link.is_ready()
+        # As a publish notices it, which serves the connection as well.
+        monkeypatch.setattr(publisher, "status", lambda: PublisherStatus(True, True, "low on memory"))
+        now[0] += LEFT_ALONE_SECONDS / 2
+        assert not link.is_ready(), "rows would be locked for a burst that cannot be sent"
+        assert health.broker() == "blocked"
 
 
 def test_while_a_silent_broker_is_waited_for_readiness_tells_that_it_is_down(amqp_url: str) -> None:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
-from signalbus_core import BurstLimits, BurstResult, Choice, SignalBus, SignalBusMixin, send_burst
+from signalbus_core import BurstLimits, BurstResult, Choice, LeaveOut, SignalBus, SignalBusMixin, send_burst
 from signalbus_core.rabbitmq import Message, Publisher, RabbitMQSignal
 from signalbus_core.rabbitmq.wire import WRITE_BYTES, JoiningConnection
 from tests.support.broker import Broker
@@ -22,7 +22,10 @@ from tests.support.postgres import PrivatePostgres
 from tests.support.servers import RabbitMQ
 from tests.support.statement_log import SETTINGS, StatementLog
 
-SHOW = sa.text("SELECT current_setting('statement_timeout'), current_setting('lock_timeout')")
+SHOW = sa.text(
+    "SELECT current_setting('statement_timeout'), current_setting('lock_timeout'),"
+    " current_setting('enable_sort'), current_setting('enable_bitmapscan')"
+)
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +90,8 @@ class Outbox:
         self.letter: Any = Letter
         with self.app.app_context():
             db.create_all()
+            # Kept, as a relay keeps them: what is prepared for a model is kept with its spec.
+            self.specs = {spec.model: spec for spec in SignalBus(db).specs()}
         self.log = StatementLog(server, "counted")
 
     def write(self, first: int, last: int, body: str = "x" * 200, model: Any = None) -> None:
@@ -97,8 +102,7 @@ class Outbox:
 
     def burst(self, model: Any = None, **arguments: Any) -> BurstResult:
         with self.app.app_context():
-            [spec] = SignalBus(self.db).specs([model or self.order])
-            return send_burst(self.db.session(), spec, **arguments)
+            return send_burst(self.db.session(), self.specs[model or self.order], **arguments)
 
     def left(self, model: Any = None) -> list[int]:
         with self.app.app_context():
@@ -127,6 +131,7 @@ def test_a_burst_is_four_round_trips_to_the_database_whatever_its_size(outbox: O
     begin, lock, delete, commit = outbox.log.new()
     assert begin.startswith("BEGIN")
     assert "SET LOCAL statement_timeout" in lock
+    assert "SET LOCAL enable_sort = off" in lock
     assert "FOR UPDATE SKIP LOCKED" in lock
     assert delete.startswith("DELETE")
     assert commit.startswith("COMMIT")
@@ -138,8 +143,8 @@ def test_the_time_limits_of_a_burst_hold_for_its_transaction_and_end_with_it(out
         limits = BurstLimits(statement_timeout_seconds=10 + number, lock_timeout_seconds=3)
         assert outbox.burst(outbox.letter, limit=1, limits=limits).sent == 1
         with outbox.app.app_context():
-            assert tuple(outbox.db.session.execute(SHOW).one()) == ("0", "0")
-    assert [limits for _, limits in outbox.seen] == [("11s", "3s"), ("12s", "3s")]
+            assert tuple(outbox.db.session.execute(SHOW).one()) == ("0", "0", "on", "on")
+    assert [limits for _, limits in outbox.seen] == [("11s", "3s", "on", "on"), ("12s", "3s", "on", "on")]
 
 
 def test_a_burst_that_waits_for_a_lock_is_held_to_its_limit_by_its_first_statement(outbox: Outbox) -> None:
@@ -188,6 +193,30 @@ def test_each_burst_has_a_limit_and_a_start_of_its_own(outbox: Outbox) -> None:
     for start, limit in ((3, 2), (7, 3), (None, 1), (9, 1)):
         assert outbox.burst(limit=limit, choice=Choice(start=start)).sent == limit
     assert outbox.left() == [2, 5, 6, 11, 12]
+
+
+def test_each_burst_leaves_out_what_its_own_choice_says(outbox: Outbox) -> None:
+    outbox.write(1, 9)
+    with outbox.app.app_context():
+        outbox.db.session.execute(
+            sa.text(
+                "INSERT INTO signalbus_parked (table_name, key, next_try_at, model, attempts, first_failed_at,"
+                " last_failed_at, error_class, error_text) SELECT 'order', key, next_try_at, 'Order', 1, now(), now(),"
+                " '', '' FROM (VALUES ('1', NULL), ('2', now())) given (key, next_try_at)"
+            )
+        )
+        outbox.db.session.commit()
+    for choice, left in (
+        (Choice(LeaveOut.SET_ASIDE), [1, 2, 4, 5, 6, 7, 8, 9]),
+        (Choice(LeaveOut.SET_ASIDE, exclude=((4,), (5,))), [1, 2, 4, 5, 7, 8, 9]),
+        (Choice(LeaveOut.PARKED), [1, 4, 5, 7, 8, 9]),
+        (Choice(LeaveOut.PARKED, exclude=((4,),)), [1, 4, 7, 8, 9]),
+        (Choice(LeaveOut.SET_ASIDE), [1, 7, 8, 9]),
+        (Choice(exclude=((1,),)), [1, 8, 9]),
+        (Choice(), [8, 9]),
+    ):
+        assert outbox.burst(limit=1, choice=choice).sent == 1
+        assert outbox.left() == left
 
 
 def test_what_the_session_knew_of_a_signal_does_not_hide_what_is_in_its_row(outbox: Outbox) -> None:

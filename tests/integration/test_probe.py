@@ -185,6 +185,25 @@ def test_signals_that_are_set_aside_are_shown_by_model(watched: Watched) -> None
     assert watched.gauge("signalbus_parked_signals", "M04") == 0
 
 
+def test_what_is_set_aside_counts_as_soon_as_its_table_is_found(watched: Watched) -> None:
+    watched.execute("ALTER TABLE signalbus_parked RENAME TO elsewhere", "INSERT INTO m02 VALUES (1, 'a')")
+    watched.execute("INSERT INTO m03 VALUES (1, 'a')")
+    assert watched.probe.run_once()
+    watched.execute(
+        "ALTER TABLE elsewhere RENAME TO signalbus_parked",
+        "INSERT INTO signalbus_parked (table_name, key, model, attempts, first_failed_at, last_failed_at, error_class,"
+        " error_text) VALUES ('m02', '1', 'M02', 9, now(), now(), '', '')",
+    )
+    watched.clock.now += TIDY_EVERY_SECONDS
+    # Found by one look at the latest, and heeded by the next, also when that measures beside a backlog.
+    watched.probe.run_once()
+    watched.clock.now += MEASURE_EVERY_SECONDS
+    assert watched.probe.run_once()
+    assert watched.gauge("signalbus_parked_signals", "M02") == 1
+    watched.execute("DELETE FROM m03")
+    assert not watched.probe.run_once(), "what is parked is no work"
+
+
 def test_the_last_signal_that_is_parked_is_no_flow_and_a_sent_or_discarded_one_is(
     watched: Watched, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -64,3 +64,24 @@ def test_activity_is_told_once() -> None:
     dispatcher.take(0)
     dispatcher.give_back("a", more=False, sent=True)
     assert [dispatcher.was_active(), dispatcher.was_active()] == [True, False]
+
+
+def test_it_is_told_once_that_a_models_signals_were_sent_when_nothing_more_is_known_of_it() -> None:
+    told: list[str] = []
+    dispatcher = Dispatcher(Schedule(["a", "b"]), on_sent=lambda: told.append("sent"))
+
+    def turn(name: str, **result: bool) -> int:
+        dispatcher.found([name])
+        assert dispatcher.take(0) == name
+        told.clear()
+        dispatcher.give_back(name, **{"more": False, **result})
+        return len(told)
+
+    assert turn("a", sent=True) == 1
+    assert turn("a") == 0, "a turn that found nothing after one that was the last brings no look after the other"
+    assert turn("a", sent=True, more=True) == 0, "the next turn follows at once"
+    assert turn("a") == 1, "full bursts end with a turn that finds nothing"
+    dispatcher.found(["b"])
+    assert dispatcher.take(0) == "b"
+    dispatcher.give_back("b", more=False)
+    assert told == ["sent"], "what was sent of one model is not told of another"

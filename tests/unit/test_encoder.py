@@ -14,7 +14,7 @@ from pika import BasicProperties, DeliveryMode, frame, spec
 
 from signalbus_core.rabbitmq import InvalidMessageError, Message
 from signalbus_core.rabbitmq import encoder as encoder_module
-from signalbus_core.rabbitmq.encoder import Encoder
+from signalbus_core.rabbitmq.encoder import MOST_KEPT, Encoder
 from signalbus_core.rabbitmq.message import PROPERTIES, EncodedMessage, encode
 
 CHANNEL, FRAME_MAX, LOGIN = 3, 4096, "guest"
@@ -127,6 +127,21 @@ def test_equal_values_of_different_types_are_not_taken_for_each_other(name: str,
     message = Message("", "k", b"", BasicProperties(**{name: second}))
     expected = fate(lambda: encode(message, channel_number=CHANNEL, frame_max=FRAME_MAX, login=LOGIN))
     assert fate(lambda: encoder.encode(message)) == expected
+
+
+def test_messages_to_one_address_are_mandatory_each_as_it_says() -> None:
+    encoder = Encoder(CHANNEL, FRAME_MAX, LOGIN)
+    for mandatory in (False, True, False):
+        message = Message("orders", "order.placed", b"body", mandatory=mandatory)
+        assert encoder.encode(message) == of_pika(message)
+
+
+def test_what_is_kept_of_made_up_keys_and_properties_is_bounded() -> None:
+    encoder = Encoder(CHANNEL, FRAME_MAX, LOGIN)
+    for number in range(2 * MOST_KEPT):
+        encoder.encode(Message("orders", f"key.{number}", b"", BasicProperties(type=f"type {number}")))
+    assert len(encoder._publishes) <= MOST_KEPT
+    assert len(encoder._shared) <= MOST_KEPT
 
 
 def test_what_messages_have_in_common_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 from relay.exits import EXIT_RUNTIME, StopRequest
 from relay.health import Health
 from relay.lookout import STUCK_AFTER_SECONDS, Lookout
-from relay.looks import SENT_PAUSE_SECONDS, Looks
+from relay.looks import LONGEST_AWAKE_PAUSE_SECONDS, SENT_PAUSE_SECONDS, Looks
 from relay.pacing import PollInterval
 from tests.support.clock import Clock
 
@@ -76,6 +76,52 @@ def test_listeners_are_told_of_the_end_of_each_look_and_of_the_end_of_all() -> N
     looks.end(calm=True)
     looks.close()
     assert told == [(1, True), (1, True)]
+
+
+class Pauses(threading.Condition):
+    """Notes for how long it is waited, and lets that time pass."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.clock = clock
+        self.seconds = 0.0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout is not None
+        self.seconds += timeout
+        self.clock.now += timeout
+        return True
+
+
+def pause_of(looks: Looks, clock: Clock, longest_seconds: float) -> float:
+    looks._changed = pauses = Pauses(clock)
+    looks.wait(longest_seconds)
+    return pauses.seconds
+
+
+def test_looks_are_not_far_apart_while_producers_may_be_silent() -> None:
+    clock = Clock(100.0)
+    looks = Looks(clock)
+    assert pause_of(looks, clock, 60.0) == 60.0
+    looks.set_doorkeeper("a", asleep=True)
+    assert pause_of(looks, clock, 60.0) == 60.0
+    looks.set_doorkeeper("b", asleep=False)
+    assert pause_of(looks, clock, 60.0) == LONGEST_AWAKE_PAUSE_SECONDS
+    assert pause_of(looks, clock, 0.5) == 0.5
+    looks.set_doorkeeper("b", asleep=None)
+    assert pause_of(looks, clock, 60.0) == 60.0
+
+
+def test_looks_after_signals_were_sent_keep_their_distance_and_without_a_doorkeeper_nobody_needs_them() -> None:
+    clock = Clock(100.0)
+    looks = Looks(clock)
+    looks.begin()
+    looks.sent()
+    assert pause_of(looks, clock, 60.0) == 60.0
+    looks.set_doorkeeper("d", asleep=False)
+    looks.begin()
+    looks.sent()
+    assert pause_of(looks, clock, 60.0) == pytest.approx(SENT_PAUSE_SECONDS)
 
 
 def test_signals_that_were_sent_bring_a_look_at_once_where_there_is_a_doorkeeper() -> None:

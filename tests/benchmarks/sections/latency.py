@@ -6,11 +6,17 @@ from collections.abc import Mapping
 
 from ..consumer import Consumer
 from ..section import Round
-from ..settings import Scale
+from ..settings import BURST_COUNT, Scale
 from ..world import Setup, World
 from ..writer import write
 
-RATES = (1, 100, 1000)
+#: Signals a second, with the burst count. At bursts of one each burst is full, and what follows it finds nothing.
+PACES = {
+    "1 a second": (1, BURST_COUNT),
+    "100 a second": (100, BURST_COUNT),
+    "100 a second, bursts of one": (100, 1),
+    "1,000 a second": (1000, BURST_COUNT),
+}
 
 #: The relay as it is without options.
 DEFAULTS = ("--poll-interval", "1")
@@ -18,14 +24,14 @@ DEFAULTS = ("--poll-interval", "1")
 
 def measure(world: World, scale: Scale) -> Round:
     found: dict[str, Mapping[str, float]] = {}
-    for rate in RATES:
-        with world.relays(Setup(arguments=DEFAULTS)) as relays:
+    for name, (rate, burst_count) in PACES.items():
+        with world.relays(Setup(burst_count=burst_count, arguments=DEFAULTS)) as relays:
             consumer = Consumer(world.rabbitmq.url, "classic", arrivals=True)
             before = world.spent(relays)
             committed = write(world.database_url, rate, scale.seconds * (3 if rate == 1 else 1))
             world.wait_until_empty()
             spent = world.spent(relays) - before
-            found[f"{rate:,} a second"] = {
+            found[name] = {
                 **latencies(committed, dict(consumer.finish())),
                 "committed": len(committed) / spent.seconds,
                 "relay_us": spent.figures(len(committed))["relay_us"],
