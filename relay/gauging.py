@@ -14,7 +14,7 @@ from .shelf import Shelves
 from .status import Status
 
 #: Backlog and lag are measured so often. More often: fresher gauges, more to read.
-MEASURE_EVERY_SECONDS = 5.0
+MEASURE_EVERY_SECONDS = 3.0
 
 #: Measuring takes at most one of so many seconds: while it takes long, gauges are refreshed less often.
 COSTS_AT_MOST_ONE_IN = 10

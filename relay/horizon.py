@@ -1,6 +1,6 @@
 """Dead rows, and who keeps them alive: asked seldom, and shown when it begins to hurt.
 
-While signals flow it is asked every few seconds, and otherwise once a minute; who holds the horizon back is asked only
+While signals flow it is asked every other second, and otherwise once a minute; who holds the horizon back is asked only
 while there are many dead rows.
 """
 
@@ -19,6 +19,7 @@ from .announce import REMIND_AFTER_SECONDS
 from .asking import PROBE_LIMITS
 from .metrics import Metrics
 from .sightings import Held, Identity, Sightings, identity
+from .status import HeldHorizon, Status
 
 logger = logging.getLogger("signalbus.relay")
 
@@ -26,11 +27,11 @@ logger = logging.getLogger("signalbus.relay")
 DEAD_ROWS_THAT_HURT = 10_000
 
 #: So often it is asked while signals flow, and otherwise.
-ACTIVE_SECONDS = 5.0
+ACTIVE_SECONDS = 2.0
 IDLE_SECONDS = 60.0
 
 #: After signals flowed it is asked often for so long: what was seen then must be seen again to be told.
-AFTERWARDS_SECONDS = 15.0
+AFTERWARDS_SECONDS = 8.0
 
 
 class Horizon:
@@ -38,6 +39,7 @@ class Horizon:
 
     :param specs: the models of each bind key.
     :param clock: a monotonic clock, in seconds.
+    :param status: the board that it writes on.
     """
 
     def __init__(
@@ -45,10 +47,12 @@ class Horizon:
         specs: Mapping[str | None, Sequence[SignalSpec]],
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
+        status: Status | None = None,
     ) -> None:
         self._specs = specs
         self._metrics = metrics
         self._clock = clock
+        self._status = status or Status(())
         self._asked: dict[str | None, float] = {}
         self._active: dict[str | None, float] = {}
         self._sightings = {bind_key: Sightings() for bind_key in specs}
@@ -108,6 +112,7 @@ class Horizon:
                 seconds,
                 extra={"action": "horizon_free", "after_seconds": seconds},
             )
+        self._status.set_horizon(bind_key, None if held is None else _shown(hurting, held))
         self._metrics.set_horizon_held(max((one.seconds for one in self._held.values()), default=0.0))
 
     def _warn(self, hurting: Mapping[str, int], held: Held) -> None:
@@ -126,3 +131,7 @@ class Horizon:
                 "held_seconds": round(held.seconds, 1),
             },
         )
+
+
+def _shown(hurting: Mapping[str, int], held: Held) -> HeldHorizon:
+    return HeldHorizon(tuple(hurting), str(held.holder), held.holder.remedy, held.seconds)

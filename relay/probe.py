@@ -87,7 +87,7 @@ class Probe:
         self._asking = Asking(announcer)
         self._gauging = Gauging(progress, shelves, metrics, announcer, clock, status)
         self._scanning = Scanning(progress, clock)
-        self._horizon = Horizon(self._specs, metrics, clock)
+        self._horizon = Horizon(self._specs, metrics, clock, status)
         self._upkeep = Upkeep(self._specs, shelves, paused, self._asking, announcer, clock)
         #: Whether every database answered the last time.
         self.database_is_up = False
@@ -179,7 +179,7 @@ class Probe:
         ask: Callable[[Connection, Sequence[SignalSpec]], list[T]],
     ) -> list[T]:
         def ask_now(some: Sequence[SignalSpec]) -> list[T]:
-            with question(engine, PROBE_LIMITS) as connection:
+            with question(engine, PROBE_LIMITS, in_order=True) as connection:
                 return ask(connection, some)
 
         return self._asking.together_or_alone(specs, ask_now, partial(self._upkeep.look_again, bind_key))

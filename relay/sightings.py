@@ -1,7 +1,8 @@
 """Which of those who hold the horizon back does so for long. Pure: the time is passed in.
 
 Every transaction holds it for a moment, and one that runs many statements moves on with each. So whoever is seen must
-be seen again, at the same place; except for one that does nothing, and has begun long ago.
+be seen again, at the same place; except for one that does nothing, and has begun long ago, and for one whose statement
+runs for long.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from signalbus_core import HolderKind, HorizonHolder
 
 #: Who holds the horizon back for so long matters. Longer: fewer words about reports that end soon.
-HELD_FOR_SECONDS = 5.0
+HELD_FOR_SECONDS = 3.0
 
 Identity = tuple[HolderKind, int | str | None]
 
@@ -53,7 +54,8 @@ class Sightings:
             since = now
         self._seen[identity(holder)] = (holder.horizon, since)
         seen, age = now - since, holder.age_seconds or 0.0
-        return max(seen, age) if seen >= HELD_FOR_SECONDS or _does_nothing(holder) else seen
+        is_still = _does_nothing(holder) or (holder.still_seconds or 0.0) >= HELD_FOR_SECONDS
+        return max(seen, age) if seen >= HELD_FOR_SECONDS or is_still else seen
 
 
 def _does_nothing(holder: HorizonHolder) -> bool:

@@ -73,6 +73,22 @@ class Paused:
     reason: str
 
 
+@dataclass(frozen=True)
+class HeldHorizon:
+    """Something keeps dead rows from being removed, and they are many.
+
+    :param models: whose.
+    :param holder: who keeps them, for people.
+    :param remedy: what ends it.
+    :param seconds: for how long so far.
+    """
+
+    models: tuple[str, ...]
+    holder: str
+    remedy: str
+    seconds: float
+
+
 class _Model:
     def __init__(self, now: float) -> None:
         self.rates = Rates(now)
@@ -100,6 +116,7 @@ class Status:
         self._lock = threading.Lock()
         self._models = {name: _Model(clock()) for name in names}
         self._paused: dict[str, Paused] = {}
+        self._horizons: dict[str | None, HeldHorizon] = {}
         self._workers: dict[str, tuple[WorkerStatus, float]] = {}
         self._started = clock()
         #: When the relay was started, by the wall clock.
@@ -141,6 +158,18 @@ class Status:
             self._paused.pop(name, None)
             if reason is not None:
                 self._paused[name] = Paused(self._now(), reason)
+
+    def set_horizon(self, bind_key: str | None, held: HeldHorizon | None) -> None:
+        """Note what keeps the dead rows of a database; None when nothing does."""
+        with self._lock:
+            self._horizons.pop(bind_key, None)
+            if held is not None:
+                self._horizons[bind_key] = held
+
+    def horizons(self) -> dict[str | None, HeldHorizon]:
+        """What keeps the dead rows of each database where something does."""
+        with self._lock:
+            return dict(self._horizons)
 
     def set_aside_signals(self) -> int:
         """How many signals wait for their next try or are parked, of all models, as far as was measured."""

@@ -41,7 +41,7 @@ from .question import question
 from .quoting import quoted
 from .result import BurstResult, FailedSignal
 from .sizing import BurstSize
-from .statements import BurstLimits, Choice, transaction
+from .statements import BurstLimits, Choice, count_unloadable_keys, transaction
 from .trouble import error_text, outage_errors
 from .whereabouts import FoundSignal, Holder
 
@@ -113,6 +113,7 @@ __all__ = [
     # For relays: looking at the tables
     "Measurement",
     "Work",
+    "count_unloadable_keys",
     "find_work",
     "find_work_and_measure",
     "measure",

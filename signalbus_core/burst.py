@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,8 @@ from . import statements
 from .contract import SignalSpec
 from .errors import BurstError, PartialDeliveryError, PublishError
 from .failpoints import reach
+from .first_statement import undone_for_others
+from .in_order import PLAN_AS_USUAL
 from .keys import Key
 from .locking import detach, lock
 from .outcome import Outcome, OutcomeKind, worst
@@ -89,7 +92,11 @@ def send_burst(
             on_locked(len(signals))
         reach("locked")
 
-        with weighing() as scale:
+        # The application's own statements are to be planned as they always are.
+        with (
+            weighing() as scale,
+            undone_for_others(connection, "; ".join(PLAN_AS_USUAL)) if said_first else nullcontext(),
+        ):
             report = _send(spec, signals) if signals else _Report(delivered=[])
         answered = clock()
         reach("confirmed")

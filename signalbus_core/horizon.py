@@ -39,6 +39,8 @@ class HorizonHolder:
     :param horizon: the oldest transaction whose end it may not have seen. While it stays the same, nothing moves.
     :param is_visible: False for a session of another login, of which only this much is shown without
       ``pg_read_all_stats``.
+    :param still_seconds: of a session, since its statement began, or since it does nothing; the view of the database
+      that it had then, it has now.
     """
 
     kind: HolderKind
@@ -49,6 +51,7 @@ class HorizonHolder:
     transactions: int
     horizon: str
     is_visible: bool = True
+    still_seconds: float | None = None
 
     def __str__(self) -> str:
         if self.kind is HolderKind.PREPARED:
@@ -75,7 +78,7 @@ class HorizonHolder:
             return "Have its standby catch up, or drop it with pg_drop_replication_slot() when nobody needs it."
         if self.kind is HolderKind.STANDBY:
             return "End the long query on the standby."
-        return f"Have its application end the transaction; pg_terminate_backend({self.pid}) ends the session."
+        return f"Have its application end the transaction; SELECT pg_terminate_backend({self.pid}) ends the session."
 
 
 def horizon_holders(connection: Connection) -> list[HorizonHolder]:
@@ -97,6 +100,7 @@ def horizon_holders(connection: Connection) -> list[HorizonHolder]:
             row.transactions,
             row.horizon,
             row.is_visible,
+            row.still_seconds,
         )
         for row in connection.execute(_HOLDERS)
     ]
@@ -134,7 +138,8 @@ _HOLDERS = text(
            greatest(age(a.backend_xmin), age(a.backend_xid)) AS transactions,
            CAST(CASE WHEN age(a.backend_xid) > age(a.backend_xmin) OR a.backend_xmin IS NULL
                      THEN a.backend_xid ELSE a.backend_xmin END AS text) AS horizon,
-           a.backend_type IS NOT NULL AS is_visible
+           a.backend_type IS NOT NULL AS is_visible,
+           CAST(extract(epoch FROM clock_timestamp() - a.state_change) AS float8) AS still_seconds
     FROM pg_catalog.pg_stat_activity a
     WHERE (a.backend_xmin IS NOT NULL OR a.backend_xid IS NOT NULL) AND a.leader_pid IS NULL
       AND a.datname = current_database() AND a.pid <> pg_backend_pid()
@@ -142,16 +147,16 @@ _HOLDERS = text(
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_replication r WHERE r.pid = a.pid)
     UNION ALL
     SELECT 'standby', r.pid, CAST(r.application_name AS text), NULL, NULL, age(r.backend_xmin),
-           CAST(r.backend_xmin AS text), true
+           CAST(r.backend_xmin AS text), true, NULL
     FROM pg_catalog.pg_stat_replication r WHERE r.backend_xmin IS NOT NULL
     UNION ALL
     SELECT 'replication slot', s.active_pid, CAST(s.slot_name AS text), NULL, NULL, age(s.xmin),
-           CAST(s.xmin AS text), true
+           CAST(s.xmin AS text), true, NULL
     FROM pg_catalog.pg_replication_slots s WHERE s.xmin IS NOT NULL
     UNION ALL
     SELECT 'prepared transaction', NULL, CAST(p.gid AS text), NULL,
            CAST(extract(epoch FROM clock_timestamp() - p.prepared) AS float8), age(p.transaction),
-           CAST(p.transaction AS text), true
+           CAST(p.transaction AS text), true, NULL
     FROM pg_catalog.pg_prepared_xacts p WHERE p.database = current_database()
     ORDER BY transactions DESC, age_seconds DESC NULLS LAST
     """

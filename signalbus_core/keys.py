@@ -29,6 +29,7 @@ from sqlalchemy import (
     bindparam,
     func,
     literal,
+    literal_column,
     tuple_,
     type_coerce,
 )
@@ -96,6 +97,26 @@ def is_from(spec: SignalSpec, start: int | BindParameter[int]) -> ColumnElement[
     bound = literal(start, BigInteger()) if isinstance(start, int) else start
     # The cast, because PostgreSQL takes the lowest of all for a numeric, and would not look into the index for that.
     return column >= sql_cast(bound, BigInteger)
+
+
+def has_loadable_key(spec: SignalSpec, dialect: Dialect) -> list[ColumnElement[bool]]:
+    """The conditions that Python can hold the key of a row; none where it can hold all.
+
+    One row whose key it cannot hold (a year after 9999, or before Christ, or infinity) must not hold up its table.
+    """
+    if dialect.name != "postgresql":
+        return []
+    kinds = [(column, _plain(column.type)) for column in spec.primary_key]
+    times = [(column, _wide(kind)) for column, kind in kinds if isinstance(kind, (Date, DateTime))]
+    # As texts, so that a bound is in the time zone of the session, in which the driver reads the key.
+    return [
+        condition
+        for column, kind in times
+        for condition in (
+            column >= sql_cast(literal_column("'0001-01-01'"), kind),
+            column < sql_cast(literal_column("'10000-01-01'"), kind),
+        )
+    ]
 
 
 def parts(dialect: Dialect, keys: Sequence[Key]) -> list[Sequence[Key]]:

@@ -13,6 +13,7 @@ from sqlalchemy.orm.attributes import instance_state
 from . import statements
 from .contract import SignalSpec
 from .errors import BurstError
+from .in_order import FOLLOW_THE_INDEX, PLAN_AS_USUAL
 from .keys import Key
 from .outcome import Outcome, OutcomeKind
 from .result import FailedSignal
@@ -41,10 +42,22 @@ def lock(
 ) -> Locked:
     """Lock and load up to ``limit`` of the chosen signals that nobody else has locked, lowest keys first.
 
-    :param limits: time limits of the transaction, when this is to set them.
+    :param limits: time limits of the transaction, when this is to set them. What else is set with them holds on: see
+      :func:`~signalbus_core.first_statement.undone_for_others`.
     :raises sqlalchemy.exc.SQLAlchemyError: the database failed.
     :raises BurstError: a key cannot be loaded.
     """
+    if limits is not None or not statements.follows_index(connection.dialect, choice):
+        return _lock(session, connection, spec, limit, choice, limits)
+    statements.run_all(connection, FOLLOW_THE_INDEX)
+    locked = _lock(session, connection, spec, limit, choice, limits)
+    statements.run_all(connection, PLAN_AS_USUAL)
+    return locked
+
+
+def _lock(
+    session: Session, connection: Connection, spec: SignalSpec, limit: int, choice: Choice, limits: str | None
+) -> Locked:
     try:
         loaded = statements.lock_signals(session, spec, limit, choice, limits)
     except SQLAlchemyError:

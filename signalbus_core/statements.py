@@ -6,7 +6,7 @@ databases (SQLite in tests) the parts that these lack are left out.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -18,10 +18,12 @@ from sqlalchemy import (
     Delete,
     Integer,
     Text,
+    and_,
     any_,
     bindparam,
     func,
     literal_column,
+    not_,
     null,
     select,
     text,
@@ -33,7 +35,8 @@ from sqlalchemy.sql import ColumnElement, Select
 
 from .contract import SignalSpec
 from .first_statement import SAID_FIRST, can_say_first
-from .keys import Key, has_key, has_number, has_other_key, is_from, numbers_of, parts
+from .in_order import FOLLOW_THE_INDEX
+from .keys import Key, has_key, has_loadable_key, has_number, has_other_key, is_from, numbers_of, parts
 from .parked import LeaveOut, leaving_out
 from .prepared import prepared
 
@@ -133,8 +136,14 @@ def limits_to_say_first(session: Session, spec: SignalSpec, limits: BurstLimits)
     return (
         f"SET LOCAL statement_timeout = {milliseconds(limits.statement_timeout_seconds)};"
         f" SET LOCAL lock_timeout = {milliseconds(limits.lock_timeout_seconds)};"
-        f" SET LOCAL idle_in_transaction_session_timeout = {milliseconds(limits.idle_timeout_seconds)}; "
+        f" SET LOCAL idle_in_transaction_session_timeout = {milliseconds(limits.idle_timeout_seconds)}"
     )
+
+
+def run_all(connection: Connection, settings: Iterable[str]) -> None:
+    """Run statements that return nothing, one after the other."""
+    for setting in settings:
+        connection.execute(text(setting))
 
 
 def milliseconds(seconds: float) -> str:
@@ -172,9 +181,15 @@ def lock_signals(
     # What the session has of a signal from before must not hide what is in its row now.
     options: dict[str, Any] = {"populate_existing": True} if session.identity_map or session.new else {}
     if limits is not None:
-        options[SAID_FIRST] = limits
+        settings = FOLLOW_THE_INDEX if follows_index(dialect, choice) else ()
+        options[SAID_FIRST] = "; ".join([limits, *settings, ""])
     values = {"signalbus_limit": limit} | ({"signalbus_start": choice.start} if has_start else {})
     return [(signal, writer) for signal, writer in session.execute(statement, values, execution_options=options)]
+
+
+def follows_index(dialect: Dialect, choice: Choice) -> bool:
+    """Whether a scan for these signals is to follow the index of the key. Chosen keys are looked up in any order."""
+    return dialect.name == "postgresql" and choice.only is None
 
 
 def _loading(spec: SignalSpec, dialect: Dialect, choice: Choice, *, has_start: bool) -> Select[Any]:
@@ -281,10 +296,20 @@ def count_pending(session: Session, spec: SignalSpec, limit: int | None) -> int:
     return session.scalar(counted, bind_arguments={"mapper": spec.mapper}) or 0
 
 
+def count_unloadable_keys(connection: Connection, spec: SignalSpec, limit: int) -> int:
+    """How many signals no burst takes, because Python cannot hold their keys; counting stops at the limit."""
+    loadable = has_loadable_key(spec, connection.dialect)
+    if not loadable:
+        return 0
+    rows = select(*spec.primary_key).where(not_(and_(*loadable))).limit(limit)
+    return connection.scalar(select(func.count()).select_from(rows.subquery())) or 0
+
+
 def pending(spec: SignalSpec, dialect: Dialect, choice: Choice, statement: Select[Any]) -> Select[Any]:
-    """Restrict a statement about a model to the chosen signals."""
+    """Restrict a statement about a model to the chosen signals whose keys can be loaded."""
     if choice.only is not None:
         return statement.where(has_key(spec, dialect, choice.only))
+    statement = statement.where(*has_loadable_key(spec, dialect))
     if choice.start is not None:
         statement = statement.where(is_from(spec, choice.start))
     for part in parts(dialect, choice.exclude):

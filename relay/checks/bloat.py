@@ -6,11 +6,13 @@ from collections.abc import Iterator, Sequence
 
 from sqlalchemy.engine import Connection
 
-from signalbus_core import HorizonHolder, SignalSpec, autovacuum_problem, horizon_holders
+from signalbus_core import HorizonHolder, SignalSpec, autovacuum_problem, count_dead_rows, horizon_holders
 
+from ..horizon import DEAD_ROWS_THAT_HURT
+from ..sightings import HELD_FOR_SECONDS
 from .finding import Finding, found, told
 
-#: Something that holds the horizon for so long is told of. Less: every report and dump is.
+#: Something that holds the horizon for so long is told of, though it hurts nobody yet. Less: every report and dump is.
 HELD_SECONDS = 300.0
 
 #: The same for what does not know its age: so many transactions have begun since.
@@ -24,9 +26,13 @@ def check_bloat(
         problem = autovacuum_problem(connection, spec)
         if problem is not None:
             yield told("autovacuum-unfit", spec.name, problem)
+    counted = zip((spec.name for spec in specs), count_dead_rows(connection, specs), strict=True)
+    hurting = [f"{number:,} of {name}" for name, number in counted if number >= DEAD_ROWS_THAT_HURT]
+    kept = f" ({', '.join(hurting)})" if hurting else ""
     for holder in horizon_holders(connection):
-        if is_held(holder, held_seconds):
-            problem = f"it has held the horizon while {holder.transactions} transactions began: dead rows stay"
+        # What hurts is told as soon as a relay tells it.
+        if is_held(holder, min(held_seconds, HELD_FOR_SECONDS) if hurting else held_seconds):
+            problem = f"it has held the horizon while {holder.transactions} transactions began: dead rows stay{kept}"
             yield found("horizon-held", str(holder), problem, holder.remedy)
 
 

@@ -71,6 +71,7 @@ KINDS: dict[str, Kind] = {
     "paused-table": Kind("tables", "warning", "the table of paused models is missing, or partly closed"),
     "model-paused": Kind("signals", "warning", "a model is paused"),
     "backlog-high": Kind("signals", "warning", "10,000 signals of a model or more are pending"),
+    "key-unloadable": Kind("signals", "error", "signals are never sent: their keys are times that Python cannot hold"),
     "signals-parked": Kind("signals", "warning", "signals of a model are parked"),
     "signals-waiting": Kind("signals", "warning", "signals of a model failed, and wait for their next try"),
     "database-unreachable": Kind("session", "error", "the database does not answer"),

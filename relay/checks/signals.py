@@ -10,6 +10,7 @@ from signalbus_core import (
     Measurement,
     Pause,
     SignalSpec,
+    count_unloadable_keys,
     measure,
     parked_table_of,
     parked_table_problem,
@@ -34,6 +35,7 @@ def check_signals(
             has_parked_table = parked_table_problem(connection, parked_table_of(spec)) is None
             [measured] = measure(connection, [spec], most_pending, has_parked_table=has_parked_table)
             yield from judge_signals(spec.name, measured, most_pending)
+            yield from judge_keys(spec, count_unloadable_keys(connection, spec, most_pending))
         if paused_table_problem(connection, paused_table_of(spec)) is None:
             yield from judge_pauses(paused.list_pauses(connection, [spec]))
 
@@ -43,12 +45,23 @@ def judge_signals(model: str, measured: Measurement, most_pending: int) -> Itera
         problem = f"{most_pending} signals or more are pending"
         yield found("backlog-high", model, problem, "See that a relay runs and sends; if it does, run more of them.")
     if measured.parked:
-        problem = f"{measured.parked} signals are parked and wait for a person"
+        problem = f"{_signals(measured.parked, 'is parked and waits', 'are parked and wait')} for a person"
         remedy = f"See why with `signalbus-relay parked list {model}`, then retry or discard them."
         yield found("signals-parked", model, problem, remedy)
     if measured.waiting:
-        problem = f"{measured.waiting} signals failed and wait for their next try"
+        problem = f"{_signals(measured.waiting, 'failed and waits for its', 'failed and wait for their')} next try"
         yield found("signals-waiting", model, problem, f"See why with `signalbus-relay parked list {model}`.")
+
+
+def _signals(number: int, one: str, many: str) -> str:
+    return f"1 signal {one}" if number == 1 else f"{number} signals {many}"
+
+
+def judge_keys(spec: SignalSpec, unloadable: int) -> Iterator[Finding]:
+    if unloadable:
+        problem = f"{unloadable} signals have keys that Python cannot hold, and no relay sends them"
+        remedy = f"In {spec.table.fullname}, give them keys from the year 1 to 9999; a CHECK keeps others out."
+        yield found("key-unloadable", spec.name, problem, remedy)
 
 
 def judge_pauses(pauses: Iterable[Pause]) -> Iterator[Finding]:

@@ -17,11 +17,11 @@ from ..config import ConfigError, resolve
 from ..databases import Databases
 from ..exits import EXIT_OK, EXIT_RUNTIME
 from ..explaining.facts import LIMITS, Facts, NoSuchKey, gather
-from ..explaining.messages import Answer, Messages, ask_broker, messages_of
+from ..explaining.messages import Answer, Messages, Route, ask_broker, messages_of
 from ..explaining.story import Story, tell
 from ..loading import LoadedApp, LoadingError, choose_broker_url, find_broker
 from ..logs import redact
-from ..options import fail, with_application
+from ..options import with_application
 from ..output import coloured, one_line, time_text
 from .application import failing_with_1, load, readable_key
 
@@ -34,7 +34,13 @@ COLOURS = {"absent": "red", "table-locked": "red", "parked": "red", "waiting": "
 )
 @click.argument("model")
 @click.argument("key", callback=readable_key)
-@click.option("--broker", "asks_broker", is_flag=True, help="Ask the broker for the exchanges of its messages.")
+@click.option(
+    "--broker/--no-broker",
+    "asks_broker",
+    default=True,
+    show_default=True,
+    help="Ask the broker whether it answers, and for the exchanges of its messages.",
+)
 @click.option("--json", "is_json", is_flag=True, help="As a JSON object.")
 @with_application
 def explain(model: str, key: str, asks_broker: bool, is_json: bool, **given: Any) -> None:
@@ -48,7 +54,7 @@ def explain(model: str, key: str, asks_broker: bool, is_json: bool, **given: Any
     with failing_with_1():
         facts, messages = _look(loaded, model, key)
         routes = messages.routes if asks_broker and messages is not None else ()
-        answers = list(ask_broker(_publisher(loaded, given, environ), routes)) if routes else []
+        answers = _ask(loaded, given, environ, routes) if routes else []
     story = tell(facts, messages, answers)
     if is_json:
         click.echo(json.dumps(as_json(facts, messages, answers, story)))
@@ -72,16 +78,18 @@ def _look(loaded: LoadedApp, model: str, key: str) -> tuple[Facts, Messages | No
     return facts, None if found_key is None else messages_of(loaded.app, loaded.bus, spec, found_key)
 
 
-def _publisher(loaded: LoadedApp, given: Mapping[str, Any], environ: Mapping[str, str]) -> Publisher:
-    """The publisher that a relay with the same environment uses."""
+def _ask(
+    loaded: LoadedApp, given: Mapping[str, Any], environ: Mapping[str, str], routes: Sequence[Route]
+) -> list[Answer]:
+    """What the broker says that a relay with the same environment uses."""
     try:
         config = resolve(given, environ, loaded.app.config)
         find_broker(loaded, choose_broker_url(loaded.app, config.amqp_url, environ))
     except (ConfigError, LoadingError, SignalBusError) as error:
-        fail(error)
+        return [Answer(f"The broker cannot be asked: {error}", "Set SIGNALBUS_RABBITMQ_URL, or AMQP_URL.")]
     # Made by now: only a RabbitMQSignal has messages that are known.
-    found: Publisher = loaded.app.extensions["signalbus_rabbitmq"]
-    return found
+    publisher: Publisher = loaded.app.extensions["signalbus_rabbitmq"]
+    return list(ask_broker(publisher, routes))
 
 
 def as_json(facts: Facts, messages: Messages | None, answers: Sequence[Answer], story: Story) -> dict[str, Any]:
@@ -101,5 +109,5 @@ def as_json(facts: Facts, messages: Messages | None, answers: Sequence[Answer], 
         "paused_at": time_text(pause.paused_at) if pause else None,
         "relay_sessions": None if facts.is_table_locked else facts.relay_sessions,
         "messages": None if messages is None else [asdict(route) for route in messages.routes],
-        "broker": [asdict(answer) for answer in answers],
+        "broker": [{"text": redact(answer.text), "remedy": answer.remedy} for answer in answers],
     }

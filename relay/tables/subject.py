@@ -46,7 +46,7 @@ def subject_problems(values: dict[str, Any], sources: Mapping[str, str], fallbac
         if field in meant
     ]
     values["app"] = ""
-    if "database_url" not in sources:
+    if "database_url" in values and "database_url" not in sources:
         problems.append("--database-url: which database? Give a URL that begins with postgresql://.")
     everywhere = TableRules(TableName(None, ""), {})
     given = (values.get("table_names") or (), values.get("tables_file") or (), values.get("assignments") or ())

@@ -5,28 +5,29 @@ It is put together from what the relay's threads have noted; nothing is asked fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any
 
 from .. import __version__
-from ..announce import Announcer, Trouble
+from ..announce import Announcer, Trouble, single_signals
 from ..gauging import BACKLOG_COUNTED_TO
 from ..health import Health
 from ..rates import BUCKET_SECONDS
-from ..status import Gauge, ModelStatus, Paused, Status
+from ..status import Gauge, HeldHorizon, ModelStatus, Paused, Status
 
 
 @dataclass(frozen=True)
 class Database:
     """A database of the application.
 
+    :param bind_key: by which the application knows it.
     :param thing: how its troubles are announced.
     :param location: without password.
     """
 
-    name: str
+    bind_key: str | None
     thing: str
     location: str
 
@@ -51,9 +52,11 @@ class Report:
         readiness = self._health.readiness()
         troubles = self._announcer.lasting()
         models = self._models(troubles)
+        databases = [self._database(one, readiness["database"], troubles) for one in self._databases]
         stalled = self._health.stalled()
+        notes = [*stalled, *_notes_of_models(models), *_notes_of_databases(databases)]
         return {
-            "verdict": _verdict(readiness, _notes(models, stalled)),
+            "verdict": _verdict(readiness, notes),
             "relay": {
                 "state": readiness["state"],
                 "ready": readiness["ready"],
@@ -63,7 +66,7 @@ class Report:
                 "last_success_at": max((model["last_sent_at"] or "" for model in models), default="") or None,
                 "reasons": [*readiness["reasons"], *stalled],
             },
-            "databases": [self._database(one, readiness["database"], troubles) for one in self._databases],
+            "databases": databases,
             "brokers": self._brokers(),
             "models": models,
             "workers": [
@@ -82,11 +85,12 @@ class Report:
         trouble = troubles.get(one.thing)
         condition = "down" if trouble else "unknown" if together["condition"] == "unknown" else "up"
         return {
-            "name": one.name,
+            "name": one.bind_key or "default",
             "location": one.location,
             "condition": condition,
             "since": moment(trouble.since) if trouble else None,
             "reason": trouble.reason if trouble else None,
+            "horizon": _horizon(self._status.horizons().get(one.bind_key)),
         }
 
     def _brokers(self) -> list[dict[str, Any]]:
@@ -104,20 +108,17 @@ class Report:
         last = self._announcer.last_of_signals()
         return [
             {
-                **_model(model),
-                "troubles": [
-                    {"since": moment(trouble.since), "reason": trouble.reason}
-                    for trouble in troubles.values()
-                    if trouble.signal == model.name
-                ],
+                **_model(model, [one for one in troubles.values() if one.signal == model.name]),
                 "last_error": _error(last.get(model.name)),
             }
             for model in self._status.models()
         ]
 
 
-def _model(model: ModelStatus) -> dict[str, Any]:
+def _model(model: ModelStatus, troubles: Sequence[Trouble]) -> dict[str, Any]:
     gauge = model.gauge or Gauge(0, 0.0, 0.0)
+    # The trouble of single signals is told by how many wait or are parked, once they are counted.
+    told = {single_signals(model.name)} if gauge.waiting or gauge.parked else ()
     return {
         "name": model.name,
         "measured_at": moment(gauge.at) if gauge.at else None,
@@ -131,6 +132,8 @@ def _model(model: ModelStatus) -> dict[str, Any]:
         "last_sent_at": moment(model.sent_at) if model.sent_at else None,
         "per_second": round(model.per_second, 1),
         "chart": {"bucket_seconds": BUCKET_SECONDS, "counts": list(model.counts)},
+        "failing": any(one.thing not in told for one in troubles),
+        "troubles": [{"since": moment(one.since), "reason": one.reason} for one in troubles],
     }
 
 
@@ -168,18 +171,32 @@ def _cause(readiness: Mapping[str, Any]) -> str:
     return str(readiness["reasons"][0])
 
 
-def _notes(models: Sequence[Mapping[str, Any]], stalled: Sequence[str]) -> list[str]:
-    notes = list(stalled)
+def _notes_of_models(models: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What a person should look at."""
     for model in models:
+        name = model["name"]
         if model["paused"]:
-            notes.append(f"{model['name']} is paused.")
+            yield f"{name} is paused."
         if model["parked"]:
-            notes.append(f"{model['name']}: {_signals(model['parked'])} parked, waiting for a person.")
+            yield f"{name}: {_signals(model['parked'])} parked, waiting for a person."
         if model["waiting"]:
-            notes.append(f"{model['name']}: {_signals(model['waiting'])} waiting for the next try.")
-        elif model["troubles"]:
-            notes.append(f"{model['name']} has trouble.")
-    return notes
+            yield f"{name}: {_signals(model['waiting'])} waiting for the next try."
+        if model["failing"]:
+            yield f"{name} has trouble."
+        if model["backlog"] >= model["backlog_counted_to"] and not model["paused"]:
+            yield f"{name}: {model['backlog_counted_to']:,} signals or more are pending."
+
+
+def _notes_of_databases(databases: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for horizon in filter(None, (database["horizon"] for database in databases)):
+        yield (
+            f"Dead rows of {', '.join(horizon['models'])} cannot be removed. They are kept alive by: "
+            f"{horizon['holder']}. {horizon['remedy']}"
+        )
+
+
+def _horizon(held: HeldHorizon | None) -> dict[str, Any] | None:
+    return None if held is None else {**asdict(held), "models": list(held.models), "seconds": round(held.seconds, 1)}
 
 
 def _signals(number: int) -> str:

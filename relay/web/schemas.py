@@ -73,6 +73,12 @@ SCHEMAS: dict[str, Any] = {
             "condition": CONDITION,
             "since": MAYBE_MOMENT,
             "reason": MAYBE_STRING,
+            "horizon": {
+                "oneOf": [
+                    an_object({"models": an_array(STRING), "holder": STRING, "remedy": STRING, "seconds": NUMBER}),
+                    {"type": "null"},
+                ]
+            },
         }
     ),
     "Broker": an_object(
@@ -92,6 +98,7 @@ SCHEMAS: dict[str, Any] = {
             "last_sent_at": MAYBE_MOMENT,
             "per_second": NUMBER,
             "chart": an_object({"bucket_seconds": NUMBER, "counts": an_array(COUNT)}),
+            "failing": FLAG,
             "troubles": an_array(an_object({"since": MOMENT, "reason": STRING})),
             "last_error": {"oneOf": [an_object({"at": MOMENT, "reason": STRING}), {"type": "null"}]},
         }

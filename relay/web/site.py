@@ -91,4 +91,4 @@ def _database(bind_key: str | None, engine: Engine) -> Database:
     host = (url.host or "").rpartition("@")[2]
     place = f"{host}{f':{url.port}' if url.port else ''}/" if host else ""
     thing = "Database" if bind_key is None else f"Database (bind {bind_key!r})"
-    return Database(bind_key or "default", thing, f"{place}{url.database or ''}")
+    return Database(bind_key, thing, f"{place}{url.database or ''}")

@@ -38,7 +38,7 @@ def set_aside(shop: Shop, key: int, next_try: str) -> None:
 
 def test_a_pending_signal_its_message_and_what_comes_before_it(told: Shop) -> None:
     told.write(1, 12)
-    found = story(told, "Order", "12", "--broker")
+    found = story(told, "Order", "12")
     assert (found["state"], found["before"], found["relay_sessions"]) == ("pending", 11, 0)
     exchange = told.environ["TEST_EXCHANGE"]
     assert found["messages"] == [{"exchange": exchange, "routing_key": "wanted"}]
@@ -57,15 +57,17 @@ def test_a_pending_signal_its_message_and_what_comes_before_it(told: Shop) -> No
 def test_a_missing_exchange_and_a_broker_that_is_away_are_what_to_mend(told: Shop) -> None:
     told.write(1, 1)
     told.environ["TEST_EXCHANGE"] = "nowhere"
-    found = story(told, "Order", "1", "--broker")
+    found = story(told, "Order", "1")
     assert found["broker"] == [
         {"text": "The exchange 'nowhere' does not exist.", "remedy": "Declare the exchange 'nowhere'."}
     ]
     assert found["to_do"] == "Declare the exchange 'nowhere'."
 
     elsewhere = {"SIGNALBUS_RELAY_AMQP_URL": "amqp://guest:hunter2@127.0.0.1:1/"}
-    done = told.command("explain", "Order", "1", "--broker", **elsewhere)
-    assert "it does not answer" in done.stdout
+    done = told.command("explain", "Order", "1", **elsewhere)
+    assert "cannot be asked: it does not answer" in done.stdout
+    assert done.stdout.splitlines()[-1] == "To do: Check that it runs, and the host and port in the URL."
+    assert story(told, "Order", "1", "--no-broker")["broker"] == []
     assert "hunter2" not in done.stdout + done.stderr
 
 

@@ -11,6 +11,7 @@ import pytest
 from relay.announce import single_signals
 from relay.server import HttpServer
 from relay.status import Status
+from relay.web.set_aside import MOST_SHOWN
 from signalbus_core import Outcome, OutcomeKind
 from tests.integration.operated import BROKER, Operated
 from tests.integration.test_parked import Outbox, failed
@@ -112,14 +113,30 @@ def test_the_page_of_a_relay_with_exceptions(chromium: Browser, operated: Operat
     assert "10,000+" in chromium.text(".models")
     assert_looks_well(chromium, "exceptions")
     chromium.prefer("light")
+    # What the page asks for itself gets no answer any more, and changes nothing back.
+    chromium.run("window.fetch = () => new Promise(() => {})")
     chromium.run("document.querySelector('.place').textContent = 'db.shop.internal:5432/shop'")
     chromium.picture("status-page", 1000)
+
+
+def test_the_pages_of_many_signals(chromium: Browser, operated: Operated, url: str) -> None:
+    operated.park(*range(1, MOST_SHOWN + 3))
+    chromium.resize(*SCREENS["desk"])
+    chromium.open(url)
+    assert len(chromium.all(".set-aside tbody tr")) == MOST_SHOWN
+    chromium.click("Next")
+    eventually(lambda: len(chromium.all(".set-aside tbody tr")) == 2, 30, "the second page is shown")
+    operated.status.set_paused("Order", "moving")
+    eventually(lambda: "Order is paused." in chromium.text("#main"), 30, "the page has followed")
+    assert len(chromium.all(".set-aside tbody tr")) == 2
+    assert_looks_well(chromium, "pages")
 
 
 def test_the_page_of_a_relay_that_stands_still(chromium: Browser, operated: Operated, url: str) -> None:
     stop_the_flow(operated)
     chromium.open(url)
     assert chromium.text("h1").startswith("Signals cannot flow: the broker is away since")
+    assert {one.text for one in chromium.all(".models .state")} == {"Stands still"}
     assert_looks_well(chromium, "stopped")
 
 

@@ -22,7 +22,10 @@ from tests.support.postgres import PrivatePostgres
 from tests.support.servers import RabbitMQ
 from tests.support.statement_log import SETTINGS, StatementLog
 
-SHOW = sa.text("SELECT current_setting('statement_timeout'), current_setting('lock_timeout')")
+SHOW = sa.text(
+    "SELECT current_setting('statement_timeout'), current_setting('lock_timeout'),"
+    " current_setting('enable_sort'), current_setting('enable_bitmapscan')"
+)
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +131,7 @@ def test_a_burst_is_four_round_trips_to_the_database_whatever_its_size(outbox: O
     begin, lock, delete, commit = outbox.log.new()
     assert begin.startswith("BEGIN")
     assert "SET LOCAL statement_timeout" in lock
+    assert "SET LOCAL enable_sort = off" in lock
     assert "FOR UPDATE SKIP LOCKED" in lock
     assert delete.startswith("DELETE")
     assert commit.startswith("COMMIT")
@@ -139,8 +143,8 @@ def test_the_time_limits_of_a_burst_hold_for_its_transaction_and_end_with_it(out
         limits = BurstLimits(statement_timeout_seconds=10 + number, lock_timeout_seconds=3)
         assert outbox.burst(outbox.letter, limit=1, limits=limits).sent == 1
         with outbox.app.app_context():
-            assert tuple(outbox.db.session.execute(SHOW).one()) == ("0", "0")
-    assert [limits for _, limits in outbox.seen] == [("11s", "3s"), ("12s", "3s")]
+            assert tuple(outbox.db.session.execute(SHOW).one()) == ("0", "0", "on", "on")
+    assert [limits for _, limits in outbox.seen] == [("11s", "3s", "on", "on"), ("12s", "3s", "on", "on")]
 
 
 def test_a_burst_that_waits_for_a_lock_is_held_to_its_limit_by_its_first_statement(outbox: Outbox) -> None:

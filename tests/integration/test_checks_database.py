@@ -92,6 +92,16 @@ def test_signals_that_wait_are_told(checked: Checked) -> None:
     assert checked.codes("signals") == {"signals-waiting", "signals-parked"}
 
 
+def test_keys_that_python_cannot_hold_are_told(checked: Checked) -> None:
+    class Moment(RabbitMQSignal, checked.db.Model):  # type: ignore[name-defined]
+        at = sa.Column(sa.DateTime(timezone=True), primary_key=True)
+
+    checked.execute("CREATE TABLE moment (at timestamptz PRIMARY KEY)", "INSERT INTO moment VALUES ('9999-12-31')")
+    assert checked.codes("signals") == {"area-fine"}
+    checked.execute("INSERT INTO moment VALUES ('infinity')")
+    assert checked.codes("signals") == {"key-unloadable"}
+
+
 def test_a_paused_model_is_told_with_the_reason(checked: Checked) -> None:
     with checked.app.app_context(), checked.db.engine.begin() as connection:
         paused.pause(connection, checked.db.signalbus.specs()[0], "until Monday")

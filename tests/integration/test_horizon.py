@@ -12,9 +12,11 @@ import psycopg2
 import pytest
 import sqlalchemy as sa
 
+from relay.checks import bloat
 from relay.horizon import ACTIVE_SECONDS, DEAD_ROWS_THAT_HURT, IDLE_SECONDS, Horizon
 from relay.metrics import Metrics
 from relay.sightings import HELD_FOR_SECONDS
+from relay.status import Status
 from signalbus_core import HolderKind, HorizonHolder, count_dead_rows, horizon_holders
 from tests.support.postgres import PrivatePostgres
 from tests.support.standby import PrivateStandby
@@ -77,7 +79,8 @@ def test_a_held_snapshot_is_told_by_its_session_and_never_by_its_query(url: str)
         assert (holder.kind, holder.pid) == (HolderKind.SESSION, pid_of(snapshot))
         assert (holder.name, holder.state, holder.is_visible) == ("report", "idle in transaction", True)
         assert holder.age_seconds is not None
-        assert 0 <= holder.age_seconds < 60
+        assert holder.still_seconds is not None
+        assert 0 <= holder.still_seconds <= holder.age_seconds < 60
         assert f"session with pid {holder.pid} (application 'report', idle in transaction, for " in str(holder)
         assert "4111" not in f"{holder!r} {holder.remedy}"
 
@@ -155,7 +158,7 @@ def watched(url: str, caplog: pytest.LogCaptureFixture) -> Iterator[Watched]:
     watched.engine.dispose()
 
 
-def let_rows_die(watched: Watched, number: int) -> None:
+def let_rows_die(watched: Watched, number: int, all_together: int | None = None) -> None:
     # In a session of its own, because the statistics are told when it ends.
     with session(watched.engine.url.render_as_string(hide_password=False)) as cursor:
         cursor.execute(f"INSERT INTO m00 SELECT n, '' FROM generate_series(1, {number}) n")
@@ -165,7 +168,7 @@ def let_rows_die(watched: Watched, number: int) -> None:
 
     def are_known() -> bool:
         with watched.engine.connect() as connection:
-            return count_dead_rows(connection, specs)[0] == number
+            return count_dead_rows(connection, specs)[0] == (all_together or number)
 
     eventually(are_known, 20)
 
@@ -237,6 +240,26 @@ def test_who_keeps_many_dead_rows_alive_is_told_once_and_its_end_too(
     assert held_seconds(watched) == 0
 
 
+def test_a_check_tells_who_keeps_many_dead_rows_alive_as_soon_as_a_relay_does(
+    watched: Watched, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bloat, "HELD_FOR_SECONDS", 0.0)
+    specs = [progress.spec for progress in watched.progress.values()]
+
+    def found() -> list[str]:
+        with watched.engine.connect() as connection:
+            return [one.problem for one in bloat.check_bloat(connection, specs) if one.code == "horizon-held"]
+
+    with session(url) as snapshot:
+        hold_a_snapshot(snapshot)
+        let_rows_die(watched, DEAD_ROWS_THAT_HURT - 1)
+        assert found() == []
+        let_rows_die(watched, 2, DEAD_ROWS_THAT_HURT + 1)
+        [problem] = found()
+        assert problem.endswith(f"dead rows stay ({DEAD_ROWS_THAT_HURT + 1:,} of M00)")
+    assert found() == []
+
+
 def test_another_holder_is_told_at_once_and_the_same_one_once_a_minute(
     watched: Watched, url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -280,7 +303,8 @@ def test_without_rights_the_session_of_another_login_is_told_and_what_may_not_be
     watched: Watched, url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = sa.create_engine(url.replace("postgres@", f"{LOGIN}@"))
-    horizon = Horizon({None: [one.spec for one in watched.progress.values()]}, Metrics(), watched.clock)
+    specs, status = [one.spec for one in watched.progress.values()], Status(())
+    horizon = Horizon({None: specs}, Metrics(), watched.clock, status)
     with session(url) as snapshot:
         hold_a_snapshot(snapshot)
         let_rows_die(watched, DEAD_ROWS_THAT_HURT)
@@ -288,7 +312,9 @@ def test_without_rights_the_session_of_another_login_is_told_and_what_may_not_be
             watched.clock.now += IDLE_SECONDS
             horizon.look(None, engine, is_active=False)
         [warning] = told(caplog)
-        assert f"another login's session with pid {pid_of(snapshot)} (application 'report')" in warning.message
+        holder = f"another login's session with pid {pid_of(snapshot)} (application 'report')"
+        assert holder in warning.message
+        assert (status.horizons()[None].models, status.horizons()[None].holder) == (("M00",), holder)
         watched.execute("REVOKE SELECT ON pg_prepared_xacts FROM PUBLIC")
         caplog.set_level(logging.DEBUG, "signalbus.relay")
         watched.clock.now += IDLE_SECONDS

@@ -32,6 +32,7 @@ from relay.schedule import Schedule
 from relay.shelf import Shelves
 from relay.worker import Worker
 from signalbus_core import FIRST_KEY, BurstLimits, SignalBusMixin, has_integer_key
+from signalbus_core.first_statement import can_say_first
 from tests.support.clock import Clock
 
 #: What a scan from the start takes here, by the clock of the tests, whatever it takes in truth.
@@ -110,6 +111,8 @@ class Relay:
             self.clock,
         )
         self.statements: list[tuple[str, Any]] = []
+        # First, so that what is noted has what is said before it.
+        assert can_say_first(self.engine)
         sa.event.listen(self.engine, "before_cursor_execute", self._note)
 
     def _note(self, _connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
@@ -329,12 +332,27 @@ def test_the_backlog_has_late_signals_as_soon_as_they_are_found(relay: Relay) ->
 
 def buffers(relay: Relay, statement: str, parameters: Any) -> int:
     """How many pages of eight kilobytes a statement reads, from memory or disk."""
-    statement = re.sub(r"^SET LOCAL .*?; (?=SELECT)", "", statement)
+    found = re.fullmatch(r"((?:SET LOCAL [^;]*; )*)(.*)", statement, re.DOTALL)
+    assert found is not None
+    settings, statement = found.groups()
     with relay.session() as cursor:
+        if settings:
+            cursor.execute(settings)
         cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", parameters)
         [(answer,)] = cursor.fetchall()
     plan = (answer if isinstance(answer, list) else json.loads(answer))[0]["Plan"]
     return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+
+
+def looking_and_sending(relay: Relay) -> dict[str, tuple[str, Any]]:
+    """The statements of a look that measures, and of a burst."""
+    relay.clock.now += MEASURE_EVERY_SECONDS
+    relay.statements.clear()
+    relay.look()
+    relay.burst()
+    [look, gauges] = [one for one in relay.statements if "AS c0" in one[0]]
+    [burst] = [one for one in relay.statements if "FOR UPDATE SKIP LOCKED" in one[0]]
+    return {"look": look, "gauges": gauges, "burst": burst}
 
 
 def test_with_dead_rows_below_neither_bursts_nor_looks_nor_gauges_read_them(relay: Relay) -> None:
@@ -346,20 +364,31 @@ def test_with_dead_rows_below_neither_bursts_nor_looks_nor_gauges_read_them(rela
         snapshot.execute("SELECT 1")
         relay.execute('DELETE FROM "order"', 'ANALYZE "order"')
         relay.write(*range(dead + 1, dead + 101))
-
-        def statements() -> dict[str, tuple[str, Any]]:
-            relay.clock.now += MEASURE_EVERY_SECONDS
-            relay.statements.clear()
-            relay.look()
-            relay.burst()
-            [look, gauges] = [one for one in relay.statements if "AS c0" in one[0]]
-            [burst] = [one for one in relay.statements if "FOR UPDATE SKIP LOCKED" in one[0]]
-            return {"look": look, "gauges": gauges, "burst": burst}
-
         relay.low_water.is_kept = False
-        from_start = {name: buffers(relay, *one) for name, one in statements().items()}
+        from_start = {name: buffers(relay, *one) for name, one in looking_and_sending(relay).items()}
         relay.low_water.is_kept = True
-        statements()
-        from_mark = {name: buffers(relay, *one) for name, one in statements().items()}
+        looking_and_sending(relay)
+        from_mark = {name: buffers(relay, *one) for name, one in looking_and_sending(relay).items()}
     assert all(read > dead / 1000 for read in from_start.values()), from_start
     assert all(read * 10 < from_start[name] for name, read in from_mark.items()), (from_start, from_mark)
+
+
+@pytest.mark.parametrize("is_kept", [True, False], ids=["with a mark", "without"])
+def test_a_full_table_that_counts_as_empty_is_not_read_as_a_whole(relay: Relay, is_kept: bool) -> None:
+    many = 100_000
+    relay.execute('ALTER TABLE "order" SET (autovacuum_enabled = false)')
+    relay.write(*range(1, 1000))
+    relay.execute('ANALYZE "order"', 'DELETE FROM "order"')
+    with relay.session() as writer:
+        writer.execute(f'INSERT INTO "order" SELECT n FROM generate_series(1, {many}) n')
+        # As autovacuum may do at that time.
+        relay.execute('ANALYZE "order"')
+        writer.execute("COMMIT")
+    with relay.session() as cursor:
+        cursor.execute("SELECT reltuples FROM pg_class WHERE oid = '\"order\"'::regclass")
+        assert cursor.fetchall() == [(0,)]
+    relay.low_water.is_kept = is_kept
+    relay.look()
+    read = {name: buffers(relay, *one) for name, one in looking_and_sending(relay).items()}
+    assert read.pop("gauges") < 150, "of the backlog, ten thousand are counted"
+    assert all(pages < 50 for pages in read.values()), read

@@ -27,6 +27,10 @@ PLACES = (
 )
 
 
+#: Where the programs of another version are than the one that is installed; it goes before everything but a given URL.
+PROGRAMS_VARIABLE = "SIGNALBUS_TEST_POSTGRES_PROGRAMS"
+
+
 class PrivatePostgres:
     """A PostgreSQL server started from the programs of this machine.
 
@@ -35,7 +39,8 @@ class PrivatePostgres:
     """
 
     def __init__(self, *, fsync: bool = False, settings: Sequence[str] = ()) -> None:
-        initdb = find_program("initdb", *PLACES)
+        chosen = os.environ.get(PROGRAMS_VARIABLE)
+        initdb = Path(chosen, "initdb") if chosen else find_program("initdb", *PLACES)
         if initdb is None:
             raise ServersMissingError(f"PostgreSQL is not installed. {INSTALL_HINT}")
         self._programs = initdb.parent

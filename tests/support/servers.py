@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import psycopg2
 
-from .postgres import PrivatePostgres
+from .postgres import PROGRAMS_VARIABLE, PrivatePostgres
 from .rabbitmq import PrivateRabbitMQ
 
 DATABASE_VARIABLE = "SIGNALBUS_TEST_DATABASE_URL"
@@ -83,7 +83,7 @@ def acquire_postgres() -> Iterator[Postgres]:
     if url := os.environ.get(DATABASE_VARIABLE):
         with contextlib.closing(GivenPostgres(_with_driver(url))) as given:
             yield given
-    elif docker_answers():
+    elif docker_answers() and PROGRAMS_VARIABLE not in os.environ:
         with _postgres_container() as container:
             yield GivenPostgres(_with_driver(container.get_connection_url()))
     else:

@@ -9,9 +9,13 @@ from typing import Any
 import pytest
 
 from relay.announce import Announcer, single_signals
+from relay.config import OPTIONS
+from relay.gauging import MEASURE_EVERY_SECONDS
 from relay.health import Health
+from relay.horizon import ACTIVE_SECONDS
 from relay.metrics import Metrics
-from relay.status import Status
+from relay.pacing import PollInterval
+from relay.status import HeldHorizon, Status
 from relay.web.app import create_app
 from relay.web.guard import Guard
 from relay.web.http import Request
@@ -49,7 +53,7 @@ def announcer(clock: Clock) -> Announcer:
 @pytest.fixture
 def site(health: Health, status: Status, announcer: Announcer) -> Callable[..., Any]:
     databases = [
-        Database("default", "Database", "db/shop"),
+        Database(None, "Database", "db/shop"),
         Database("sales", "Database (bind 'sales')", "db/sales"),
     ]
     report = Report(status, health, announcer, databases)
@@ -183,6 +187,7 @@ def test_a_model_shows_what_was_sent_and_measured(site: Callable[..., Any], stat
     assert shown["verdict"]["notes"] == [
         "Order: 1 signal is parked, waiting for a person.",
         "Order: 2 signals are waiting for the next try.",
+        "Order: 10,000 signals or more are pending.",
     ]
 
 
@@ -219,3 +224,37 @@ def test_passwords_in_reasons_are_not_shown(site: Callable[..., Any], health: He
         reply = call(site, path)
         assert "refused" in reply.text
         assert "s3cret" not in reply.text
+
+
+def test_a_held_horizon_is_told_with_who_holds_it_and_what_ends_it(site: Callable[..., Any], status: Status) -> None:
+    status.set_horizon(None, HeldHorizon(("Order", "Invoice"), "session with pid 7", "End it.", 61.04))
+    shown = status_of(site)
+    assert [one["horizon"] for one in shown["databases"]] == [
+        {"models": ["Order", "Invoice"], "holder": "session with pid 7", "remedy": "End it.", "seconds": 61.0},
+        None,
+    ]
+    assert shown["verdict"]["notes"] == [
+        "Dead rows of Order, Invoice cannot be removed. They are kept alive by: session with pid 7. End it."
+    ]
+    assert shown["verdict"]["level"] == "attention"
+    status.set_horizon(None, None)
+    assert status_of(site)["verdict"]["level"] == "flowing"
+
+
+def test_single_signals_are_told_once_and_the_trouble_of_a_model_beside_them(
+    site: Callable[..., Any], status: Status, announcer: Announcer
+) -> None:
+    announcer.trouble(single_signals("Order"), "signals_set_aside", "1 cannot be sent", signal="Order")
+    assert status_of(site)["verdict"]["notes"] == ["Order has trouble."]
+    status.set_aside("Order", 0, 1)
+    parked = "Order: 1 signal is parked, waiting for a person."
+    assert status_of(site)["verdict"]["notes"] == [parked]
+    announcer.trouble("Order", "model_failing", "no table", signal="Order")
+    assert status_of(site)["verdict"]["notes"] == [parked, "Order has trouble."]
+
+
+def test_whoever_is_on_call_is_told_within_five_seconds() -> None:
+    poll = next(option.default for option in OPTIONS if option.name == "poll-interval")
+    longest_pause = PollInterval(poll, uniform=lambda _low, high: high).next_seconds(active=False)
+    assert MEASURE_EVERY_SECONDS + longest_pause < 5
+    assert ACTIVE_SECONDS + longest_pause < 5

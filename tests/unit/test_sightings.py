@@ -38,6 +38,13 @@ def test_who_does_nothing_and_began_long_ago_is_told_at_once() -> None:
     assert Sightings().saw([prepared], 0.0) is not None
 
 
+def test_whose_statement_runs_for_long_is_told_at_once() -> None:
+    held = Sightings().saw([replace(REPORT, still_seconds=HELD_FOR_SECONDS)], 0.0)
+    assert held is not None
+    assert held.seconds == REPORT.age_seconds
+    assert Sightings().saw([replace(REPORT, still_seconds=HELD_FOR_SECONDS - 0.1)], 0.0) is None
+
+
 def test_a_holder_without_an_age_has_held_since_it_was_seen() -> None:
     sightings = Sightings()
     sightings.saw([SLOT], 100.0)

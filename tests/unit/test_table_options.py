@@ -47,6 +47,13 @@ def test_what_is_no_name_of_a_table_is_refused(text: str) -> None:
         table_name(text)
 
 
+def test_a_database_url_whose_file_is_missing_is_one_problem_and_not_two(tmp_path: Path) -> None:
+    variable = "SIGNALBUS_RELAY_DATABASE_URL_FILE"
+    environ = {variable: str(tmp_path / "none"), "DATABASE_URL": "postgresql://h/d"}
+    [problem] = problems(environ, table_names=("orders",))
+    assert problem.startswith(f"{variable}: the file cannot be read")
+
+
 def test_tables_may_be_listed_in_the_environment_with_commas_in_quotes() -> None:
     config = resolve(URL, {"SIGNALBUS_RELAY_TABLE": 'orders, sales.x,"a, b"'})
     assert config.table_names == (TableName(None, "orders"), TableName("sales", "x"), TableName(None, "a, b"))
