@@ -1,4 +1,4 @@
-"""The doorkeeper's steps between looks and locks, with sessions that grant every lock at once."""
+"""The doorkeeper's steps between looks and locks, with sessions that grant a lock at once, or not at all."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from collections.abc import Iterator
 from typing import cast
 
 import pytest
+from psycopg2.errors import LockNotAvailable
 
 from relay.looks import Looks
 from relay.session import Session, Waker
-from relay.vigil import State, Vigil
+from relay.vigil import TRY_EVERY_SECONDS, State, Vigil
+from tests.support.clock import Clock
 
-OID = 16384
+OID, OTHER_OID = 16384, 16385
 
 
 class GrantingSession:
-    """Answers each statement at once: every lock is granted."""
+    """Answers each statement at once. Locks are granted but for those of some tables."""
 
     events = selectors.EVENT_READ
 
@@ -29,6 +31,8 @@ class GrantingSession:
         self._is_open = True
         self.rung: list[tuple[str, str]] = []
         self.locked: set[int] = set()
+        self.not_granted: set[int] = set()
+        self._has_failed = False
         self._rows: list[tuple[int, bool]] = []
 
     def fileno(self) -> int:
@@ -43,13 +47,20 @@ class GrantingSession:
     def send(self, statement: str) -> None:
         found = re.search(r"ARRAY\[([\d, ]*)\]", statement)
         oids = {int(one) for one in found[1].split(",")} if found else set[int]()
-        self._rows = [(oid, True) for oid in oids]
+        self._rows = [(oid, oid not in self.not_granted) for oid in oids]
         if "pg_advisory_lock(" in statement:
-            self.locked |= oids
+            # One after the other: those that were granted before the one that is not are kept.
+            self.locked |= oids - self.not_granted
+            self._has_failed = bool(oids & self.not_granted)
+        elif "FROM pg_locks" in statement:
+            self.locked.clear()
         elif "pg_advisory_unlock(" in statement:
             self.locked -= oids
 
     def advance(self) -> bool:
+        if self._has_failed:
+            self._has_failed = False
+            raise LockNotAvailable
         return True
 
     def rows(self) -> list[tuple[int, bool]]:
@@ -66,16 +77,19 @@ class Watch:
     def __init__(self) -> None:
         self.looks = Looks()
         self.waker = Waker()
+        self.clock = Clock(100.0)
         self.ear, self.hand = GrantingSession(), GrantingSession()
+        self.ear.not_granted = {OTHER_OID}
         self.vigil = Vigil(
             "doorkeeper",
             cast(Session, self.ear),
             lambda: cast(Session, self.hand),
-            [OID],
+            [OID, OTHER_OID],
             self.looks,
             self.waker,
             threading.Event(),
             lambda won: None,
+            clock=self.clock,
         )
         self.vigil.begin()
         self.step()
@@ -90,6 +104,11 @@ class Watch:
         thorough = self.looks.begin()[1]
         self.looks.end(calm=calm)
         return thorough
+
+    def answer_the_other_too(self) -> None:
+        """Have it become the doorkeeper of the other table as well, when it tries again."""
+        self.ear.not_granted.clear()
+        self.clock.now += TRY_EVERY_SECONDS
 
     def known_to_sleep(self) -> dict[str, bool]:
         """What the looks, whose pauses depend on it, know of the doorkeeper."""
@@ -136,3 +155,23 @@ def test_once_it_is_over_nobody_waits_for_it(watch: Watch) -> None:
     assert watch.known_to_sleep() == {"doorkeeper": False}
     watch.vigil.close()
     assert watch.known_to_sleep() == {}
+
+
+def test_a_table_that_is_won_while_it_queues_is_locked_before_the_last_look(watch: Watch) -> None:
+    watch.look(calm=True)
+    assert watch.step() is State.QUEUEING
+    watch.answer_the_other_too()
+    assert watch.step() is State.QUEUEING
+    assert watch.step() is State.LOOKING
+    assert watch.hand.locked == {OID, OTHER_OID}
+
+
+def test_locks_that_came_before_one_that_did_not_come_in_time_are_let_go(watch: Watch) -> None:
+    watch.answer_the_other_too()
+    watch.hand.not_granted = {OTHER_OID}
+    watch.step()
+    watch.look(calm=True)
+    assert watch.step() is State.QUEUEING
+    assert watch.hand.locked == {OID}
+    assert watch.step() is State.AWAKE
+    assert watch.hand.locked == set(), "its producers would ring for nobody"
