@@ -53,7 +53,7 @@ test-postgres: setup ## Run the tests that speak with PostgreSQL on versions 16 
 	@BIN=$(BIN) JOBS=$(JOBS) sh tests/support/postgres_versions.sh $(ARGS)
 
 dist: setup ## Build sdist and wheel in dist/, look into them, and run a relay from the wheel in an empty environment
-	@rm -rf dist
+	@rm -f dist/*.whl dist/*.tar.gz
 	@SIGNALBUS_DIST=dist $(BIN)/python -m pytest --quiet tests/acceptance/test_distribution.py
 	@ls dist
 

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from sqlalchemy.engine import Connection
 
-from signalbus_core import Pause, SignalSpec, paused, paused_table_of, paused_table_problem
+from signalbus_core import Pause, SignalSpec, paused, paused_table_of, paused_table_problem, table_privileges
 
 from .databases import Databases
 from .exits import CommandError
 from .loading import LoadedApp
+
+_CREATE = "Create it: `signalbus-relay ddl paused` prints it, db.create_all() and Alembic know it."
+_GRANT = "Its owner can let this login change it: GRANT SELECT, INSERT, DELETE ON {}."
 
 
 class Pauses:
@@ -58,6 +61,6 @@ def _require_table(connection: Connection, spec: SignalSpec) -> None:
     problem = paused_table_problem(connection, table, for_change=True)
     if problem is not None:
         raise CommandError(
-            f"The table {table.fullname} {problem}. It says which models are paused, to all relays. Create it: "
-            "`signalbus-relay ddl paused` prints it, db.create_all() and Alembic know it."
+            f"The table {table.fullname} {problem}. It says which models are paused, to all relays. "
+            + (_GRANT.format(table.fullname) if table_privileges(connection, table) is not None else _CREATE)
         )

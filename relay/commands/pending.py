@@ -113,4 +113,7 @@ def _state(backlog: Backlog) -> str:
     if backlog.paused_at is not None:
         reason = f": {one_line(redact(backlog.pause_reason))}" if backlog.pause_reason else ""
         return f"paused since {time_text(backlog.paused_at)}{reason}"
+    set_aside = (backlog.waiting or 0) + (backlog.parked or 0)
+    if backlog.signals and backlog.is_exact and backlog.signals <= set_aside:
+        return "set aside"
     return "flowing" if backlog.signals else "empty"

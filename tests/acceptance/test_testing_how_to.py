@@ -15,12 +15,11 @@ def snippets(page: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
 
 
-def run(directory: Path, database_url: str, *command: str) -> str:
+def run(directory: Path, environ: dict[str, str], *command: str) -> str:
     done = subprocess.run(
         [sys.executable, *command],
         cwd=directory,
-        # Nobody listens there: the tests of an application need no broker.
-        env=os.environ | {"DATABASE_URL": database_url, "RABBITMQ_URL": "amqp://guest:guest@127.0.0.1:1/"},
+        env=os.environ | environ,
         capture_output=True,
         text=True,
         timeout=120,
@@ -39,6 +38,14 @@ def test_the_how_to_works_as_written(tmp_path: Path, database_url: str) -> None:
         "script.py": script,
     }.items():
         (tmp_path / name).write_text(text)
-    assert "3 passed" in run(tmp_path, database_url, "-m", "pytest", "-q", "-p", "no:cacheprovider")
-    run(tmp_path, database_url, "-c", "from shop import *\nwith create_app().app_context(): db.create_all()")
-    assert run(tmp_path, database_url, "script.py").strip() == """['{"order_id": 1}']"""
+    # The tests of an application need no broker, and must not touch the database that it works with.
+    tests = {
+        "TEST_DATABASE_URL": database_url,
+        "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/no",
+        "RABBITMQ_URL": "",
+    }
+    assert "3 passed" in run(tmp_path, tests, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    # Nobody listens there.
+    shop = {"DATABASE_URL": database_url, "RABBITMQ_URL": "amqp://guest:guest@127.0.0.1:1/"}
+    run(tmp_path, shop, "-c", "from shop import *\nwith create_app().app_context(): db.create_all()")
+    assert run(tmp_path, shop, "script.py").strip() == """['{"order_id": 1}']"""

@@ -175,6 +175,16 @@ def test_signals_that_are_set_aside_and_paused_tell_why_and_which_command_acts(l
     assert "signalbus-relay resume Number" in told("explain", "Number", "1")["to_do"]
 
 
+def test_a_model_whose_every_signal_is_set_aside_does_not_flow(loaded: LoadedApp) -> None:
+    set_aside(loaded, 1, "NULL")
+    set_aside(loaded, 2, "now() + interval '1 hour'")
+    [line] = [line for line in run("pending", "Number").stdout.splitlines() if line.startswith("Number")]
+    assert line.endswith("flowing")
+    set_aside(loaded, 3, "NULL")
+    [line] = [line for line in run("pending", "Number").stdout.splitlines() if line.startswith("Number")]
+    assert line.endswith("set aside")
+
+
 def test_a_signal_that_is_not_there_ends_with_1_and_it_is_told_what_can_be_known(loaded: LoadedApp) -> None:
     execute(loaded, "DELETE FROM number WHERE id = 2", "SELECT nextval(pg_get_serial_sequence('number', 'id'))")
     gone = told("explain", "Number", "1")
@@ -201,6 +211,10 @@ def test_a_login_that_may_only_read_is_told_all_but_who_holds_a_lock(loaded: Loa
         connection.commit()
 
     assert told("explain", "Number", "3")["state"] == "pending"
+    refused = run("pause", "Number")
+    assert refused.exit_code == 1
+    assert "GRANT SELECT, INSERT, DELETE ON signalbus_paused" in refused.stderr
+    assert "ddl paused" not in refused.stderr
     sa.event.remove(engine, "connect", become)
     engine.dispose()
     execute(loaded, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
