@@ -27,7 +27,7 @@ _ALL = (
     Section("single", single.measure),
     Section("latency", latency.measure),
     Section("producers", producers.measure),
-    Section("idle", idle.measure, most_rounds=2),
+    Section("idle", idle.measure),
     Section("dead_rows", dead_rows.measure),
     Section("backlog", backlog.measure),
     Section("scaling", scaling.measure),

@@ -37,7 +37,7 @@ class Scale:
     idle_seconds: float
 
 
-FULL = Scale(False, 40_000, 5, 1_000_000, 1_000_000, 8.0, 12.0, 30.0)
+FULL = Scale(False, 40_000, 5, 1_000_000, 1_000_000, 8.0, 8.0, 15.0)
 QUICK = Scale(True, 6_000, 1, 50_000, 50_000, 2.0, 7.0, 6.0)
 #: For the test that everything fits together.
 TINY = Scale(True, 1_500, 1, 2_000, 3_000, 0.5, 2.0, 1.0)
