@@ -24,6 +24,12 @@ SINGLE = (
     "begin anew with each transaction."
 )
 
+PRODUCERS = (
+    "Without any relay, commits with the doorbell are {alone} of those without: so much is the trigger by itself, "
+    "a call of a function for each statement, with a subtransaction, so that a full lock table fails no producer. "
+    "The clients do nothing else, and keep all processors busy: in an application the share is smaller."
+)
+
 
 def drain(variant: str) -> Callable[[Figures], str]:
     """What bounds the drain of this variant."""
@@ -52,6 +58,15 @@ def single(figures: Figures) -> str:
         return ""
     round_trips = number(figures.median("counters", "burst of 1", "round_trips") or 0)
     return SINGLE.format(**_parts(figures, "single", best), round_trips=round_trips)
+
+
+def producers(figures: Figures) -> str:
+    """What bounds the producers' commits."""
+    with_it = figures.median("producers", "doorbell, no relay", "committed")
+    without = figures.median("producers", "no trigger, no relay", "committed")
+    if not with_it or not without:
+        return ""
+    return PRODUCERS.format(alone=number(with_it / without, 2))
 
 
 def _parts(figures: Figures, section: str, variant: str) -> dict[str, str]:

@@ -138,6 +138,7 @@ TARGETS = (
         _ratio("producers", "doorbell", "no trigger", "committed"),
         0.9,
         2,
+        why=bounds.producers,
     ),
     Target("statements a second of an idle relay, 50 models", _of("idle", "50 models", "statements"), 1, 2, False),
     Target("CPU of an idle relay, 50 models, % of a core", _of("idle", "50 models", "cpu_percent"), 1, 2, False),
