@@ -147,6 +147,7 @@ TARGETS = (
         _second_over_first("dead_rows", "rate"),
         0.8,
         2,
+        why=bounds.dead_rows,
     ),
     Target(
         f"drain rate of a backlog of {FULL.backlog:,} over that of 20,000",
