@@ -10,7 +10,7 @@ from math import log10
 from ..section import Figure
 from .numbers import number
 
-WIDTH, LABEL, BAR, GAP, TOP = 760, 250, 20, 10, 44
+WIDTH, LABEL, BAR, GAP, TOP = 800, 290, 20, 10, 44
 SPAN = WIDTH - LABEL - 120
 
 STYLE = (
