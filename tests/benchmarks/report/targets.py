@@ -94,35 +94,16 @@ def _second_over_first(section: str, name: str) -> Callable[[Figures], Figure | 
     return lambda figures: _ratio(section, second(figures), first(figures), name)(figures)
 
 
+def _drain(kind: str, variant: str) -> Target:
+    name = f"drain rate over the broker's ceiling, {kind}"
+    return Target(name, _of("drain", variant, "ratio"), 0.75, 2, why=bounds.drain(variant))
+
+
 TARGETS = (
-    Target(
-        "drain rate over the broker's ceiling, classic queue",
-        _of("drain", "classic, without consumer", "ratio"),
-        0.75,
-        2,
-        why=bounds.drain("classic, without consumer"),
-    ),
-    Target(
-        "drain rate over the broker's ceiling, classic queue with a consumer",
-        _of("drain", "classic, with consumer", "ratio"),
-        0.75,
-        2,
-        why=bounds.drain("classic, with consumer"),
-    ),
-    Target(
-        "drain rate over the broker's ceiling, quorum queue",
-        _of("drain", "quorum, without consumer", "ratio"),
-        0.75,
-        2,
-        why=bounds.drain("quorum, without consumer"),
-    ),
-    Target(
-        "drain rate over the broker's ceiling, quorum queue with a consumer",
-        _of("drain", "quorum, with consumer", "ratio"),
-        0.75,
-        2,
-        why=bounds.drain("quorum, with consumer"),
-    ),
+    _drain("classic queue", "classic, without consumer"),
+    _drain("classic queue with a consumer", "classic, with consumer"),
+    _drain("quorum queue", "quorum, without consumer"),
+    _drain("quorum queue with a consumer", "quorum, with consumer"),
     Target("relay CPU at 200 bytes, µs a message", _of("drain", "classic, without consumer", "relay_us"), 20, 1, False),
     Target(
         "bursts of one, signals/s, several workers",
