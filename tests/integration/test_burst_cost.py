@@ -15,6 +15,7 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
 from signalbus_core import BurstLimits, BurstResult, Choice, LeaveOut, SignalBus, SignalBusMixin, send_burst
+from signalbus_core.in_order import FOLLOW_THE_INDEX
 from signalbus_core.rabbitmq import Message, Publisher, RabbitMQSignal
 from signalbus_core.rabbitmq.wire import WRITE_BYTES, JoiningConnection
 from tests.support.broker import Broker
@@ -86,6 +87,14 @@ class Outbox:
             def send_signalbus_message(self) -> None:
                 outbox.seen.append((self.body, tuple(db.session.execute(SHOW).one())))
 
+        class Pair(db.Model):  # type: ignore[name-defined,misc]
+            tenant = db.Column(db.BigInteger, primary_key=True)
+            id = db.Column(db.BigInteger, primary_key=True)
+            signalbus_burst_count = 100
+
+            def send_signalbus_message(self) -> None: ...
+
+        self.pair: Any = Pair
         self.order: Any = Order
         self.letter: Any = Letter
         with self.app.app_context():
@@ -145,6 +154,22 @@ def test_the_time_limits_of_a_burst_hold_for_its_transaction_and_end_with_it(out
         with outbox.app.app_context():
             assert tuple(outbox.db.session.execute(SHOW).one()) == ("0", "0", "on", "on")
     assert [limits for _, limits in outbox.seen] == [("11s", "3s", "on", "on"), ("12s", "3s", "on", "on")]
+
+
+def test_signals_with_keys_of_several_columns_are_deleted_without_reading_the_whole_table(outbox: Outbox) -> None:
+    with outbox.app.app_context(), outbox.db.engine.begin() as connection:
+        connection.execute(sa.text("INSERT INTO pair SELECT n % 7, n FROM generate_series(1, 50000) n"))
+        connection.execute(sa.text("ANALYZE pair"))
+    assert outbox.burst(outbox.pair, limit=1).sent == 1
+    outbox.log.new()
+    assert outbox.burst(outbox.pair).sent == 100
+    [delete] = [text for text in outbox.log.new() if "DELETE FROM pair" in text]
+    *settings, statement = delete.split("; ")
+    with outbox.app.app_context(), outbox.db.engine.connect() as connection:
+        for setting in [*FOLLOW_THE_INDEX, *settings]:
+            connection.exec_driver_sql(setting)
+        plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN {statement}").scalars())
+    assert "Filter" not in plan, plan
 
 
 def test_a_burst_that_waits_for_a_lock_is_held_to_its_limit_by_its_first_statement(outbox: Outbox) -> None:
