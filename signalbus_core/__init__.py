@@ -32,7 +32,7 @@ from .horizon import HolderKind, HorizonHolder, count_dead_rows, horizon_holders
 from .inspection import table_problem
 from .keys import FIRST_KEY, Key, has_integer_key
 from .looking import Measurement, Work, find_work, find_work_and_measure, measure
-from .outcome import Outcome, OutcomeKind
+from .outcome import Outcome, OutcomeKind, Proved
 from .parked import Failure, LeaveOut
 from .parked_table import SetAside, parked_table_of, parked_table_problem, parked_table_sql
 from .paused_table import Pause, paused_table_of, paused_table_problem, paused_table_sql
@@ -72,6 +72,7 @@ __all__ = [
     "send_burst",
     "BurstResult",
     "FailedSignal",
+    "Proved",
     "BurstLimits",
     "BurstSize",
     "Choice",

@@ -25,7 +25,7 @@ from .first_statement import undone_for_others
 from .in_order import PLAN_AS_USUAL
 from .keys import Key
 from .locking import detach, lock
-from .outcome import Outcome, OutcomeKind, worst
+from .outcome import Outcome, OutcomeKind, Proved, worst
 from .parked import forget
 from .result import BurstResult, FailedSignal
 from .statements import EVERYTHING, BurstLimits, Choice, Writer
@@ -218,7 +218,8 @@ class _Delete:
             remaining = statements.count_existing(connection, spec, self.keys, writers)
             if remaining:
                 raise BurstError(
-                    _undeletable(spec, remaining) + " They were sent and will be sent again.", sent=len(self.keys)
+                    _undeletable(spec, remaining) + " They were sent and will be sent again.",
+                    proved=[Proved(key, None) for key in self.keys],
                 )
         reach("deleted")
         session.commit()
@@ -255,7 +256,7 @@ def _finish(delete: _Delete, signals: list[Any]) -> None:
             raise BurstError(
                 f"{len(keys)} signals of {spec.name} were sent and could not be deleted; they will be sent again. "
                 f"{error_text(again)}",
-                sent=len(keys),
+                proved=[Proved(key, None) for key in keys],
             ) from error
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from .outcome import Outcome, OutcomeKind
+from .outcome import Outcome, OutcomeKind, Proved
 
 
 class SignalBusError(Exception):
@@ -44,12 +44,18 @@ class DBSerializationError(SignalBusError):
 class BurstError(SignalBusError):
     """A burst could not be finished as the rules demand; its transaction was rolled back.
 
-    :param sent: how many of its signals had been sent by then. They will be sent again.
+    :param proved: those of its signals that had been sent by then, while the database was away when they were to be
+      deleted. Whoever keeps them may delete them later, by :func:`signalbus_core.delete_sent`; else they are sent again.
     """
 
-    def __init__(self, message: str, *, sent: int = 0) -> None:
-        self.sent = sent
+    def __init__(self, message: str, *, proved: Iterable[Proved] = ()) -> None:
+        self.proved = tuple(proved)
         super().__init__(message)
+
+    @property
+    def sent(self) -> int:
+        """How many of its signals had been sent."""
+        return len(self.proved)
 
 
 class UnreadableSignalError(SignalBusError):

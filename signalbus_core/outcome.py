@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 
 class OutcomeKind(Enum):
@@ -75,3 +76,16 @@ _WORST_FIRST = (OutcomeKind.UNKNOWN, OutcomeKind.INVALID, OutcomeKind.REFUSED, O
 def worst(outcomes: Iterable[Outcome]) -> Outcome:
     """What is to be said of a signal whose messages fared differently: unknown, then invalid, then refused."""
     return min(outcomes, key=lambda outcome: _WORST_FIRST.index(outcome.kind), default=ACKED)
+
+
+@dataclass(frozen=True)
+class Proved:
+    """A signal that was proved sent, and is still in its table: what is left to do is its delete, never its send.
+
+    :param key: its primary key, as a tuple.
+    :param version: the transaction that wrote its row (``xmin``, as text). A row with another one is another signal,
+      which the application wrote under the same key. None where the database tells no such thing.
+    """
+
+    key: tuple[Any, ...]
+    version: str | None

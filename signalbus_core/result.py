@@ -17,10 +17,12 @@ class FailedSignal:
 
     :param key: its primary key, as a tuple.
     :param outcome: what kept it.
+    :param version: for one that was sent and cannot be deleted, the version of its row, as :class:`Proved` has it.
     """
 
     key: Key
     outcome: Outcome
+    version: str | None = None
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,9 @@ class BurstResult:
     :param keys: of the signals that were locked.
     :param failed: signals that are known to have failed, each with its outcome. Signals that are neither sent nor
       failed were not tried, or nothing is known about them.
+    :param undeleted: signals that were proved sent, and are still in their table because the database does not let
+      them be deleted; the outcome of each says why, with the cause ``undeleted``. They are neither sent nor failed.
+      What is left to do about them is their delete, by :func:`signalbus_core.delete_sent`, never their send.
     :param error: what the send method raised, None when it returned.
     :param reason: the same in one line for people, without the signals' own values; empty when it returned.
     :param written_at: when the signals that were sent had been written, as far as the model has the time.
@@ -44,6 +49,7 @@ class BurstResult:
     selected: int
     sent: int = 0
     failed: tuple[FailedSignal, ...] = ()
+    undeleted: tuple[FailedSignal, ...] = ()
     keys: tuple[Key, ...] = ()
     error: BaseException | None = None
     reason: str = ""
@@ -69,12 +75,12 @@ class BurstResult:
         if isinstance(self.error, PublishError) and not self.failed:
             # Which message is whose is not known; each may be of another signal.
             found = sum(outcome.may_be_stored for outcome in self.error.outcomes)
-        return min(found, self.selected - self.sent)
+        return min(found, self.selected - self.sent - len(self.undeleted))
 
     @property
     def has_unmentioned(self) -> bool:
         """Whether the send method left open what became of some of the signals."""
-        return self.error is not None and self.sent + len(self.failed) < self.selected
+        return self.error is not None and self._told < self.selected
 
     @property
     def failed_whole(self) -> bool:
@@ -83,4 +89,9 @@ class BurstResult:
             return False
         if any(failed.outcome.cause == "closed" for failed in self.failed):
             return True
-        return self.error is not None and not self.sent and not self.failed
+        return self.error is not None and not self._told
+
+    @property
+    def _told(self) -> int:
+        """Of how many signals it is known what became of them."""
+        return self.sent + len(self.failed) + len(self.undeleted)
