@@ -11,13 +11,21 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import cast
 
 from flask import Flask
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
-from signalbus_core import BurstError, BurstLimits, BurstResult, Choice, Key, SignalBus, SignalSpec, send_burst
+from signalbus_core import (
+    BurstError,
+    BurstLimits,
+    BurstResult,
+    Choice,
+    Key,
+    SignalBus,
+    SignalSpec,
+    own_session,
+    send_burst,
+)
 
 from .announce import Announcer, single_signals
 from .broker import BrokerLink
@@ -173,8 +181,7 @@ class Worker:
 
     def _try_burst(self, spec: SignalSpec, plan: BurstPlan, choice: Choice) -> BurstResult:
         self._status.worker(self.name, "locking", spec.name)
-        with self._app.app_context():
-            session = cast(Session, self._bus.db.session())
+        with own_session(self._bus.db, self._app) as session:
             return send_burst(
                 session,
                 spec,

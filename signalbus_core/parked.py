@@ -6,6 +6,7 @@ next try, or, once it is *parked*, until a person decides.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,6 +23,7 @@ from sqlalchemy import (
     bindparam,
     exists,
     func,
+    or_,
     select,
 )
 from sqlalchemy import cast as sql_cast
@@ -29,12 +31,16 @@ from sqlalchemy import delete as sql_delete
 from sqlalchemy import update as sql_update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DataError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
 from sqlalchemy.sql import ColumnElement, Select
 
 from .contract import SignalSpec
 from .keys import Key, has_key, key_from_text, text_of_key
-from .parked_table import SetAside, parked_table_of
+from .outcome import Proved
+from .parked_table import UNDELETED, SetAside, parked_table_of
+from .trouble import is_away
+
+logger = logging.getLogger("signalbus")
 
 #: What remains of a longer reason.
 LONGEST_REASON = 1000
@@ -44,7 +50,7 @@ class LeaveOut(Enum):
     """Which of the signals that are set aside a burst leaves alone.
 
     - ``NOTHING``: the table does not count, because it is not there.
-    - ``PARKED``: those that wait for a person.
+    - ``PARKED``: those that wait for a person, and those that were sent and only wait for their delete.
     - ``SET_ASIDE``: these, and those that wait for their next try.
     """
 
@@ -74,7 +80,7 @@ def leaving_out(spec: SignalSpec, leave_out: LeaveOut, statement: Select[Any]) -
     table = parked_table_of(spec)
     keys = select(table.c.key).where(table.c.table_name == spec.table.fullname)
     if leave_out is LeaveOut.PARKED:
-        keys = keys.where(table.c.next_try_at.is_(None))
+        keys = keys.where(or_(table.c.next_try_at.is_(None), table.c.error_class == UNDELETED))
     # NOT IN on purpose: PostgreSQL reads the keys once into a hash table and filters by it, and the scan goes on in the
     # order of the key. Written as NOT EXISTS it may become a join that sorts the whole outbox first.
     return statement.where(text_of_key(spec).not_in(keys))
@@ -97,6 +103,19 @@ def due_signals(connection: Connection, spec: SignalSpec, limit: int) -> list[tu
     ).all()
     keys = _keys_of(connection, spec, [text for text, _ in rows])
     return [(keys[text], error_class) for text, error_class in rows if text in keys]
+
+
+def undeleted_signals(connection: Connection, spec: SignalSpec, limit: int) -> list[Proved]:
+    """Signals that were sent and could not be deleted so far, as they are noted."""
+    table = parked_table_of(spec)
+    rows = connection.execute(
+        select(table.c.key)
+        .where(table.c.table_name == spec.table.fullname, table.c.error_class == UNDELETED)
+        .order_by(table.c.key)
+        .limit(limit)
+    ).all()
+    keys = _keys_of(connection, spec, [text for (text,) in rows])
+    return [Proved(keys[text], None) for (text,) in rows if text in keys]
 
 
 def _keys_of(connection: Connection, spec: SignalSpec, texts: Sequence[str]) -> dict[str, Key]:
@@ -182,10 +201,22 @@ def set_aside(
 
 
 def forget(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> None:
-    """Remove what is noted about these signals; to be called while they are still in their table."""
+    """Remove what is noted about these signals; to be called while they are still in their table.
+
+    A note is never in the way of its signal: one that somebody has locked, or that cannot be removed, stays. It is
+    removed by :func:`forget_gone` once its signal is gone.
+    """
     table = parked_table_of(spec)
     texts = select(text_of_key(spec)).where(has_key(spec, connection.dialect, keys))
-    connection.execute(sql_delete(table).where(table.c.table_name == spec.table.fullname, table.c.key.in_(texts)))
+    mine = table.c.table_name == spec.table.fullname
+    free = select(table.c.key).where(mine, table.c.key.in_(texts)).with_for_update(skip_locked=True)
+    try:
+        with connection.begin_nested():
+            connection.execute(sql_delete(table).where(mine, table.c.key == any_(func.array(free.scalar_subquery()))))
+    except DBAPIError as error:
+        if is_away(error):
+            raise
+        logger.debug("What is noted of sent signals of %s cannot be removed.", spec.name, exc_info=True)
 
 
 def forget_gone(connection: Connection, spec: SignalSpec) -> int:

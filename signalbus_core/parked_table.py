@@ -18,6 +18,9 @@ from .quoting import PLAIN
 
 TABLE_NAME = "signalbus_parked"
 
+#: The class of signals that were sent, and are still in their table because the database does not let them be deleted.
+UNDELETED = "undeleted"
+
 
 @dataclass(frozen=True)
 class SetAside:

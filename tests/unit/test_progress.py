@@ -330,7 +330,9 @@ def test_a_database_error_waits_and_goes_on_with_one_rehearsed_signal(progress: 
     progress.finished(progress.plan(0.0), result(8, 8), now=0.0)
     assert not progress.plan(0.0).rehearse
 
-    verdict = progress.interrupted(BurstError("signals were sent and could not be deleted", proved=[Proved((n,), None) for n in range(8)]))
+    verdict = progress.interrupted(
+        BurstError("signals were sent and could not be deleted", proved=[Proved((n,), None) for n in range(8)])
+    )
 
     assert verdict.wait_seconds > 0
     assert verdict.trouble == "signals were sent and could not be deleted"
