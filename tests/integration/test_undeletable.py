@@ -224,7 +224,7 @@ def test_flushmany_sends_it_once_and_deletes_it_when_it_can(outbox: Outbox) -> N
 
     outbox.sender = sender
     for _ in range(2):
-        with pytest.raises(BurstError, match="1 signals of Order were sent.*not sent again"):
+        with pytest.raises(BurstError, match=r"1 signals of Order were sent.*not sent again"):
             outbox.flush()
         assert outbox.left() == [7]
     outbox.execute("DELETE FROM child")
@@ -304,7 +304,9 @@ def test_two_rows_of_one_key_are_refused_before_anything_is_sent(outbox: Outbox,
     else:
         outbox.write(1)
         outbox.execute('CREATE TABLE abroad () INHERITS ("order"); INSERT INTO abroad (id) VALUES (1)')
-    with pytest.raises(BurstError, match=r"Two rows of '(word|order)' have the same key \((tea|1)\).*inherits") as raised:
+    with pytest.raises(
+        BurstError, match=r"Two rows of '(word|order)' have the same key \((tea|1)\).*inherits"
+    ) as raised:
         outbox.burst(model)
     assert raised.value.proved == ()
     assert outbox.sent == Counter()
