@@ -28,6 +28,9 @@ from .rows import Row
 from .statements import BurstLimits, Choice
 from .trouble import is_away, is_late, is_of_schema
 
+#: Signals, each with the id of its row.
+_Loaded = list[tuple[Any, str | None]]
+
 
 @dataclass(frozen=True)
 class Locked:
@@ -68,11 +71,13 @@ def lock(session: Session, spec: SignalSpec, limit: int, choice: Choice, limits:
 
 def _lock(
     session: Session, spec: SignalSpec, limit: int, choice: Choice, limits: BurstLimits
-) -> tuple[Connection, list[tuple[Any, str | None]]]:
+) -> tuple[Connection, _Loaded]:
     said_first = statements.limits_to_say_first(session, spec, limits)
     connection = statements.begin(session, spec, None if said_first else limits)
     with _following_index(connection, choice, is_said=said_first is not None):
-        return connection, statements.lock_signals(session, spec, limit, choice, said_first)
+        loaded = statements.lock_signals(session, spec, limit, choice, said_first)
+    _refuse_none(loaded)
+    return connection, loaded
 
 
 @contextmanager
@@ -89,7 +94,7 @@ def _following_index(connection: Connection, choice: Choice, *, is_said: bool) -
 def _may_be_of_a_row(error: Exception) -> bool:
     """Whether a statement may have failed for the sake of a single row that it read."""
     if isinstance(error, DBAPIError):
-        return not (is_away(error) or is_late(error) or is_of_schema(error))
+        return not (is_away(error) or is_late(error))
     return not isinstance(error, SQLAlchemyError)
 
 
@@ -99,13 +104,12 @@ def _by_halves(
     connection = statements.begin(session, spec, limits)
     with _following_index(connection, choice, is_said=False):
         taken = statements.lock_rows(connection, spec, limit, choice)
-    loaded: list[tuple[Any, str | None]] = []
+    loaded: _Loaded = []
     keys: list[Key] = []
     unreadable: list[FailedSignal] = []
     has_lost_key = False
-    for part, cause in _loadable(session, connection, spec, taken):
+    for part, found, cause in _loadable(session, connection, spec, taken):
         if cause is None:
-            found = statements.load_rows(session, spec, part)
             loaded += found
             keys += [key_of(signal) for signal, _ in found]
             continue
@@ -119,8 +123,11 @@ def _by_halves(
             continue
         keys.append(key)
         # The text of the error may hold what the row holds, and there is no signal to compare it with.
-        reason = f"its row cannot be loaded ({cause})"
+        reason = f"its row cannot be loaded ({_name(cause)})"
         unreadable.append(FailedSignal(key, Outcome(OutcomeKind.INVALID, reason)))
+    if not loaded and is_of_schema(error):
+        # Most likely it fails for every row: something is missing, or closed to this login.
+        raise error
     if has_lost_key and not keys:
         # Without its key, nobody can tell which row it is. Nor is the value told, which the error may hold.
         raise BurstError(
@@ -132,24 +139,25 @@ def _by_halves(
 
 def _loadable(
     session: Session, connection: Connection, spec: SignalSpec, taken: Sequence[Any]
-) -> Iterator[tuple[Sequence[Any], str | None]]:
+) -> Iterator[tuple[Sequence[Any], _Loaded, Exception | None]]:
     """The rows in parts that can be loaded, in their order; one that cannot is a part of its own, with the cause."""
     if not taken:
         return
     try:
         with connection.begin_nested():
-            statements.load_rows(session, spec, taken)
+            loaded = statements.load_rows(session, spec, taken)
+            _refuse_none(loaded)
     except Exception as error:
         if not _may_be_of_a_row(error):
             raise
         if len(taken) == 1:
-            yield taken, _name(error)
+            yield taken, [], error
             return
         half = len(taken) // 2
         yield from _loadable(session, connection, spec, taken[:half])
         yield from _loadable(session, connection, spec, taken[half:])
     else:
-        yield taken, None
+        yield taken, loaded, None
 
 
 def _name(error: Exception) -> str:
@@ -176,10 +184,13 @@ def _rows(spec: SignalSpec, loaded: Sequence[tuple[Any, str | None]]) -> tuple[R
     return rows
 
 
-def key_of(signal: Any) -> Key:
-    if signal is None:
-        # A key that Python reads as None makes no object.
+def _refuse_none(loaded: _Loaded) -> None:
+    if any(signal is None for signal, _ in loaded):
+        # SQLAlchemy makes no object of such a row.
         raise ValueError("the key of a row is read as None")
+
+
+def key_of(signal: Any) -> Key:
     state: Any = instance_state(signal)
     return cast(Key, state.key[1])
 

@@ -168,6 +168,17 @@ def test_a_sent_signal_that_the_database_keeps_is_isolated(outbox: Outbox, cause
     assert outbox.sent == Counter([*range(40), 100])
 
 
+def test_the_reason_shows_no_value_of_the_signal(outbox: Outbox) -> None:
+    outbox.write(7)
+    outbox.execute("UPDATE \"order\" SET note = 'hunter2'")
+    outbox.execute(KEEPING_SEVEN.format(what="RAISE EXCEPTION 'not with % in it', OLD.note;"))
+    [failed] = outbox.burst(rehearse=True).failed
+    [kept] = outbox.burst(choice=NOTED).undeleted
+    again = delete_sent(outbox.engine, outbox.spec(), [Proved(kept.key, kept.version)], choice=NOTED).undeleted[0]
+    for one in (failed, kept, again):
+        assert one.outcome.reason.endswith("not with *** in it")
+
+
 @pytest.mark.parametrize("cause", ["foreign key", "trigger that suppresses", "trigger that raises"])
 def test_a_rehearsal_finds_it_before_it_is_sent(outbox: Outbox, cause: str) -> None:
     outbox.write(*range(40))

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSONB, REGCONFIG
 from sqlalchemy.orm import column_property
 
 from relay.database import limit_connections
@@ -23,6 +23,7 @@ CAUSES: dict[str, tuple[str, str]] = {
     "cast": ("x", "InvalidTextRepresentation"),
     "called": ("secret", "RaiseException"),
     "json": (f'{{"n": {DIGITS}}}', "ValueError"),
+    "configured": ("klingon", "UndefinedObject"),
     "time": ("20000-01-01", "ValueError"),
 }
 
@@ -53,7 +54,7 @@ class Outbox:
         def model(name: str, **members: Any) -> Any:
             return type(name.title(), (Sent,), {"__table__": members.pop("table"), **members})
 
-        tables = {name: table(name) for name in ("divided", "cast", "called")}
+        tables = {name: table(name) for name in ("divided", "cast", "called", "configured")}
         self.models = {
             "divided": model(
                 "divided",
@@ -69,6 +70,8 @@ class Outbox:
                 checked=column_property(sa.func.checked(tables["called"].c.text, type_=sa.Text)),
             ),
         }
+        words = sa.func.to_tsvector(sa.cast(tables["configured"].c.text, REGCONFIG), "tea", type_=sa.Text)
+        self.models["configured"] = model("configured", table=tables["configured"], words=column_property(words))
         for name, kind in (("json", JSONB), ("time", sa.DateTime)):
             read = sa.Table(name, db.metadata, sa.Column("id", sa.Integer, primary_key=True), sa.Column("text", kind()))
             self.models[name] = model(name, table=read)
@@ -83,7 +86,7 @@ class Outbox:
         self.bus = db.signalbus
 
     def write(self, cause: str, count: int, bad: set[int]) -> None:
-        good = {"json": "{}", "time": "2026-01-01"}.get(cause, "5")
+        good = {"json": "{}", "time": "2026-01-01", "configured": "english"}.get(cause, "5")
         with self.engine.begin() as connection:
             for number in range(count):
                 text = CAUSES[cause][0] if number in bad else good
