@@ -166,11 +166,11 @@ def test_whatever_the_kind_of_key_a_signal_is_left_out_tried_again_and_forgotten
         )
     shelf = outbox.shelf()
 
-    shelf.put([failed(bad)], counted=True)
+    shelf.put([failed(bad)])
 
     assert outbox.burst(shelf.choice([])) == 2
     assert bad not in outbox.sent
-    due = shelf.due(10)
+    due = shelf.take_due(10).keys
     assert len(due) == 1
     assert outbox.burst(shelf.retry(due)) == 1
     assert outbox.sent[-1] == bad
@@ -182,9 +182,9 @@ def test_whatever_the_kind_of_key_a_signal_is_left_out_tried_again_and_forgotten
 def test_a_failure_is_noted_with_its_times_and_its_reason(outbox: Outbox) -> None:
     outbox.write(7)
     shelf = outbox.shelf(wait=100.0)
-    shelf.put([failed(7)], counted=True)
+    shelf.put([failed(7)])
     [first] = outbox.noted()
-    shelf.put([failed(7, RAISED)], counted=True)
+    shelf.put([failed(7, RAISED)])
     [second] = outbox.noted()
     assert (first.model, first.key, first.attempts) == ("Order", "7", 1)
     assert (first.error_class, first.error_text) == ("returned", "312 NO_ROUTE")
@@ -198,26 +198,26 @@ def test_attempts_at_a_refusing_destination_do_not_bring_a_signal_nearer_to_bein
     outbox.write(7)
     shelf = outbox.shelf(park_after=2)
     for outcome in (REFUSED, REFUSED, RAISED):
-        assert shelf.put([failed(7, outcome)], counted=True) == []
-    assert shelf.put([failed(7, RAISED)], counted=True) == [(7,)]
+        assert shelf.put([failed(7, outcome)], is_retry=True) == []
+    assert shelf.put([failed(7, RAISED)], is_retry=True) == [(7,)]
 
 
 def test_a_signal_waits_until_its_time_has_come(outbox: Outbox) -> None:
     outbox.write(7)
-    outbox.shelf(wait=100.0).put([failed(7)], counted=True)
+    outbox.shelf(wait=100.0).put([failed(7)])
     assert outbox.work() == (False, False)
-    assert outbox.shelf().due(10) == ()
+    assert outbox.shelf().take_due(10).keys == ()
     with outbox.engine.begin() as connection:
         assert parked.try_again(connection, outbox.spec, "7") == 1
     assert outbox.work() == (False, True)
-    assert outbox.shelf().due(10) == ((7,),)
+    assert outbox.shelf().take_due(10).keys == ((7,),)
 
 
 def test_a_parked_signal_is_left_alone_until_a_person_says_otherwise(outbox: Outbox) -> None:
     outbox.write(7)
     shelf = outbox.shelf(park_after=2)
-    assert shelf.put([failed(7, RAISED)], counted=True) == []
-    assert shelf.put([failed(7, RAISED)], counted=True) == [(7,)]
+    assert shelf.put([failed(7, RAISED)]) == []
+    assert shelf.put([failed(7, RAISED)], is_retry=True) == [(7,)]
     assert outbox.noted()[0].is_parked
     assert outbox.work() == (False, False)
     assert shelf.count() == (0, 1)
@@ -225,12 +225,12 @@ def test_a_parked_signal_is_left_alone_until_a_person_says_otherwise(outbox: Out
         assert outbox.db.signalbus.flushmany() == 0
     with outbox.engine.begin() as connection:
         assert parked.try_again(connection, outbox.spec) == 1
-    assert shelf.due(10) == ((7,),)
+    assert shelf.take_due(10).keys == ((7,),)
 
 
 def test_flushmany_tries_what_waits_at_once_and_forgets_what_it_sent(outbox: Outbox) -> None:
     outbox.write(1, 2)
-    outbox.shelf(wait=100.0).put([failed(2)], counted=True)
+    outbox.shelf(wait=100.0).put([failed(2)])
     with outbox.app.app_context():
         assert outbox.db.signalbus.flushmany() == 2
     assert outbox.noted() == []
@@ -238,13 +238,13 @@ def test_flushmany_tries_what_waits_at_once_and_forgets_what_it_sent(outbox: Out
 
 def test_a_signal_that_is_gone_meanwhile_is_not_noted(outbox: Outbox) -> None:
     outbox.write(1)
-    outbox.shelf().put([failed(1), failed(2)], counted=True)
+    outbox.shelf().put([failed(1), failed(2)])
     assert [one.key for one in outbox.noted()] == ["1"]
 
 
 def test_what_is_noted_of_signals_that_are_gone_is_forgotten(outbox: Outbox) -> None:
     outbox.write(1, 2)
-    outbox.shelf().put([failed(1), failed(2)], counted=True)
+    outbox.shelf().put([failed(1), failed(2)])
     with outbox.engine.begin() as connection:
         connection.execute(sa.text('DELETE FROM "order" WHERE id = 1'))
     outbox.shelf().tidy()
@@ -253,7 +253,7 @@ def test_what_is_noted_of_signals_that_are_gone_is_forgotten(outbox: Outbox) -> 
 
 def test_a_discarded_signal_is_gone_with_what_was_noted_and_its_columns_are_returned(outbox: Outbox) -> None:
     outbox.write(1, 2)
-    outbox.shelf().put([failed(1)], counted=True)
+    outbox.shelf().put([failed(1)])
     with outbox.engine.begin() as connection:
         assert parked.discard(connection, outbox.spec, "1") == {"id": 1, "note": "n"}
         assert parked.discard(connection, outbox.spec, "2") is None

@@ -8,7 +8,6 @@ import pytest
 
 from relay.pacing import Backoff
 from relay.progress import ModelProgress
-from relay.suspects import Suspects
 from signalbus_core import (
     BurstError,
     BurstResult,
@@ -34,7 +33,7 @@ def highest(_low: float, high: float) -> float:
 @pytest.fixture
 def progress() -> ModelProgress:
     spec = SignalSpec(model=object, name="S", burst_count=8, bind_key=None, send_one=print, send_many=None)
-    return ModelProgress(spec, Backoff(0.2, 30.0, highest), Suspects(Backoff(1.0, 30.0, highest)))
+    return ModelProgress(spec, Backoff(0.2, 30.0, highest), Backoff(1.0, 30.0, highest))
 
 
 def result(
@@ -99,7 +98,7 @@ def test_a_signal_that_failed_alone_is_set_aside_while_its_model_goes_on(
     assert verdict.wait_seconds == 0.0
     assert verdict.trouble is None
     assert [(failed.key, failed.outcome) for failed in verdict.failed] == [((3,), outcome)]
-    assert verdict.counted
+    assert not verdict.evidence.too_much_fails
 
 
 def test_in_an_outage_only_the_signals_that_the_broker_answered_for_are_set_aside(progress: ModelProgress) -> None:
@@ -225,12 +224,12 @@ def test_an_emptied_model_waits_as_briefly_after_its_next_outage_as_after_the_fi
 def test_too_many_failures_at_once_back_off_and_do_not_count(progress: ModelProgress) -> None:
     verdict = progress.finished(progress.plan(0.0), result(8, 1, *[(n, INVALID) for n in range(7)]), now=0.0)
     assert verdict.wait_seconds > 0
-    assert not verdict.counted
+    assert verdict.evidence.too_much_fails
     assert len(verdict.failed) == 7
     assert "too much fails at once" in (verdict.trouble or "")
 
     verdict = progress.finished(progress.plan(0.0), result(8, 7, (9, INVALID)), now=0.0)
-    assert verdict.counted
+    assert not verdict.evidence.too_much_fails
 
 
 def test_signals_whose_time_has_come_are_tried_once_and_ordinary_bursts_follow(progress: ModelProgress) -> None:
@@ -330,7 +329,9 @@ def test_a_database_error_waits_and_goes_on_with_one_rehearsed_signal(progress: 
     progress.finished(progress.plan(0.0), result(8, 8), now=0.0)
     assert not progress.plan(0.0).rehearse
 
-    verdict = progress.interrupted(BurstError("signals were sent and could not be deleted", proved=[Proved((n,), None) for n in range(8)]))
+    verdict = progress.interrupted(
+        BurstError("signals were sent and could not be deleted", proved=[Proved((n,), None) for n in range(8)])
+    )
 
     assert verdict.wait_seconds > 0
     assert verdict.trouble == "signals were sent and could not be deleted"
