@@ -27,7 +27,7 @@ APPLICATION_NAME = "signalbus-relay"
 
 
 def limit_connections(engine: Engine, application_name: str | None = None) -> None:
-    """Open the engine's connections with limits from now on.
+    """Open the engine's connections with limits from now on, and in UTF8, unless the application says otherwise.
 
     :param application_name: a name for the sessions that the application gives none.
     """
@@ -38,6 +38,8 @@ def limit_connections(engine: Engine, application_name: str | None = None) -> No
     def set_limits(_dialect: Any, _record: Any, _arguments: list[Any], parameters: dict[str, Any]) -> None:
         for name, value in CONNECTION_LIMITS.items():
             parameters.setdefault(name, value)
+        # A row that the client's encoding cannot hold fails the statement that reads it. UTF8 holds all.
+        parameters.setdefault("client_encoding", "UTF8")
         if application_name is not None:
             parameters.setdefault("fallback_application_name", application_name)
 

@@ -1,7 +1,7 @@
 """What this process remembers of single signals by itself. Pure: the time is passed in.
 
-A note keeps its signal out of the bursts of others, and says when what is to be tried of it: to send it, or, when it was
-proved sent, to delete it. The notes of a model lie in one place by key, so a signal has one next try and no other.
+A note keeps its signal out of the bursts of others, and says when what is to be tried of it: its send or, when it was
+proved sent, its delete. Notes lie by key, so a signal has one next try and no other.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What the bursts of one model have shown so far, and what follows from it: the memory of its failures.
 
-- An *outage* (no answer from the broker, a database error) costs no signal an attempt: the model waits, and goes on with
-  a single signal. One that was alone in an outage is a suspect: bursts of others leave it out, in case it is to blame,
-  and it is tried again alone until there is an answer for it.
+- An *outage* (no answer from the broker, a database error) costs no signal an attempt: the model waits, and goes on
+  with a single signal. One that was alone in an outage is a suspect: bursts of others leave it out, in case it is to
+  blame, and it is tried again alone until there is an answer for it.
 - A signal that *failed for its own sake*, or its destination's, is noted on the model's shelf, and the others go on.
 - A signal that was *proved sent* and is still in its table is deleted before anything else, and never sent again.
 

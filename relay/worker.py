@@ -11,11 +11,9 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import cast
 
 from flask import Flask
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
 from signalbus_core import (
     UNDELETED,
@@ -30,6 +28,7 @@ from signalbus_core import (
     SignalBus,
     SignalSpec,
     delete_sent,
+    own_session,
     send_burst,
 )
 
@@ -194,8 +193,7 @@ class Worker:
 
     def _try_burst(self, spec: SignalSpec, plan: BurstPlan, choice: Choice) -> BurstResult:
         self._status.worker(self.name, "locking", spec.name)
-        with self._app.app_context():
-            session = cast(Session, self._bus.db.session())
+        with own_session(self._bus.db, self._app) as session:
             return send_burst(
                 session,
                 spec,

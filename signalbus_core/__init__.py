@@ -14,6 +14,7 @@ from .autovacuum import autovacuum_problem, autovacuum_sql
 from .burst import send_burst
 from .bus import SignalBus, get_models_to_flush
 from .contract import SignalModel, SignalSpec
+from .delete import delete_sent
 from .doorbell import doorbell_sql
 from .doorbell_state import Doorbell, doorbell_problem, find_doorbells
 from .errors import (
@@ -33,6 +34,7 @@ from .inspection import table_problem
 from .keys import FIRST_KEY, Key, has_integer_key
 from .looking import Measurement, Work, find_work, find_work_and_measure, measure
 from .outcome import Outcome, OutcomeKind, Proved
+from .own_session import own_session
 from .parked import DueSignal, Failure, LeaveOut
 from .parked_table import UNDELETED, SetAside, lacks_columns, parked_table_of, parked_table_problem, parked_table_sql
 from .paused_table import Pause, paused_table_of, paused_table_problem, paused_table_sql
@@ -70,6 +72,8 @@ __all__ = [
     # For relays: single bursts
     "SignalSpec",
     "send_burst",
+    "own_session",
+    "delete_sent",
     "BurstResult",
     "FailedSignal",
     "Proved",

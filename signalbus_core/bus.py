@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-from flask import current_app
+from flask import Flask, current_app
 from sqlalchemy import Table, event
+from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Mapper, Session
 
-from . import doorbell, inspection, statements
+from . import doorbell, inspection, parked, statements
 from .burst import send_burst
 from .contract import SignalSpec, is_signal_model, resolve, unique_names
-from .errors import SignalModelError, TransactionStateError, UnreadableSignalError
+from .delete import delete_sent
+from .errors import BurstError, SignalModelError, TransactionStateError, UnreadableSignalError
 from .keys import Key
+from .outcome import Proved
+from .own_session import own_session
 from .parked import LeaveOut
 from .parked_table import parked_table, parked_table_of
 from .paused_table import paused_table
@@ -100,6 +103,8 @@ class SignalBus:
         - Only committed signals are sent, in bursts, each in a transaction of its own.
         - Signals that another process is sending at the moment are left to it.
         - Signals that wait for their next try are tried at once; those that are parked are left alone.
+        - Signals that were sent, and that the database does not let be deleted, are not sent again: what is tried at
+          the next call is their delete. That needs the table ``signalbus_parked``, where they are noted.
         - Signals of a paused model are sent: a pause is for relays.
         - After a failure it goes on with the other models, and raises the first error at the end. What was sent until
           then stays sent.
@@ -107,7 +112,8 @@ class SignalBus:
         :param models: the signal models to send, all when not given.
         :raises TransactionStateError: called in an atomic block, or with uncommitted changes in ``db.session``.
         :raises SignalModelError: a model does not keep the contract, or its table cannot serve as an outbox.
-        :raises UnreadableSignalError: signals cannot be loaded, and so were not sent.
+        :raises UnreadableSignalError: signals cannot be loaded, or could not be deleted afterwards, and were not sent.
+        :raises BurstError: signals were sent, and could not be deleted.
         :raises Exception: whatever a send method raised first.
         """
         specs = self.specs(models)
@@ -115,9 +121,9 @@ class SignalBus:
         sent = 0
         first_error: BaseException | None = None
         for spec in specs:
-            with current_app.app_context(), closing(cast(Session, self.db.session())) as session:
+            with own_session(self.db, self._app()) as session:
                 try:
-                    count, error = _flush(session, spec)
+                    count, error = _flush(session, self.db.engines[spec.bind_key], spec)
                 except Exception as raised:  # noqa: BLE001 - raised at the end
                     count, error = 0, raised
             sent += count
@@ -143,10 +149,13 @@ class SignalBus:
         :param limit: stop counting at so many for each model, so that a big table is not read to its end.
         """
         counts: dict[type[Any], int] = {}
-        with current_app.app_context(), closing(cast(Session, self.db.session())) as session:
+        with own_session(self.db, self._app()) as session:
             for spec in self.specs(models):
                 counts[spec.model] = statements.count_pending(session, spec, limit)
         return counts
+
+    def _app(self) -> Flask:
+        return cast(Any, current_app)._get_current_object()  # type: ignore[no-any-return]
 
     def _refuse_open_changes(self, specs: Sequence[SignalSpec]) -> None:
         session = cast(Session, self.db.session())
@@ -186,36 +195,66 @@ def _within_parent(mapper: Mapper[Any]) -> bool:
     return mapper.single and parent is not None and is_signal_model(parent.class_)
 
 
-def _flush(session: Session, spec: SignalSpec) -> tuple[int, BaseException | None]:
+def _flush(session: Session, engine: Engine, spec: SignalSpec) -> tuple[int, BaseException | None]:
     """Send bursts of one model until nothing is left to try; return the number sent and the first error."""
     everything = _look_at_tables(session, spec)
+    undeleted = list(_delete_what_was_sent(engine, spec, everything))
     sent = errors_in_a_row = 0
     first_error: BaseException | None = None
-    tried_in_vain: list[Key] = []
+    tried_in_vain: list[Key] = [one.key for one in undeleted]
     unreadable: list[FailedSignal] = []
     size = BurstSize(spec.burst_count)
+    rehearse = True
     while True:
         limit = size.limit
         choice = replace(everything, exclude=tuple(tried_in_vain))
         try:
-            result = send_burst(session, spec, limit=limit, choice=choice, rehearse=sent == 0)
+            result = send_burst(session, spec, limit=limit, choice=choice, rehearse=rehearse)
         except Exception as error:  # noqa: BLE001 - raised by the caller
             first_error = first_error or error
             break
         size.record(result)
         sent += result.sent
+        undeleted += result.undeleted
+        tried_in_vain += [one.key for one in result.undeleted]
+        rehearse = bool(result.undeleted) or not sent
         first_error = first_error or result.error
         # They failed although no send method did: they never came so far.
         unreadable += () if result.error else result.failed
         if result.failed_whole:
             continue
-        tried_in_vain += [failed.key for failed in result.failed]
+        tried_in_vain += [one.key for one in result.failed]
         errors_in_a_row = errors_in_a_row + 1 if _failed_alone(result) else 0
         if result.is_outage or errors_in_a_row >= MOST_ERRORS_IN_A_ROW or len(tried_in_vain) >= MOST_SET_ASIDE:
             break
-        if result.selected < limit:
+        if result.selected < limit and not result.has_unmentioned:
             break
-    return sent, first_error or _unreadable(spec, unreadable)
+    return sent, first_error or _undeleted(spec, everything, undeleted) or _unreadable(spec, unreadable)
+
+
+def _delete_what_was_sent(engine: Engine, spec: SignalSpec, everything: Choice) -> tuple[FailedSignal, ...]:
+    """Try the delete of signals that were sent before; return those that still cannot be deleted."""
+    if everything.leave_out is LeaveOut.NOTHING:
+        return ()
+    proved: list[Proved] = []
+    with statements.transaction(engine, BurstLimits()) as connection:
+        proved = parked.undeleted_signals(connection, spec, MOST_SET_ASIDE)
+    return delete_sent(engine, spec, proved, choice=everything).undeleted if proved else ()
+
+
+def _undeleted(spec: SignalSpec, everything: Choice, left: Sequence[FailedSignal]) -> BurstError | None:
+    if not left:
+        return None
+    remedy = (
+        "Without a table signalbus_parked that this login may write they will be sent again"
+        if everything.leave_out is LeaveOut.NOTHING
+        else "They are noted in signalbus_parked, and not sent again"
+    )
+    return BurstError(
+        f"{len(left)} signals of {spec.name} were sent, and are still in {spec.table.fullname!r}, because they cannot "
+        f"be deleted: {left[0].outcome.reason}. {remedy}.",
+        proved=[Proved(one.key, one.version) for one in left],
+    )
 
 
 def _look_at_tables(session: Session, spec: SignalSpec) -> Choice:
@@ -235,7 +274,8 @@ def _unreadable(spec: SignalSpec, failed: Sequence[FailedSignal]) -> UnreadableS
         return None
     return UnreadableSignalError(
         f"{len(failed)} signals of {spec.name} cannot be sent, and stay in their table; the first is "
-        f"{failed[0].outcome}. Look for a column whose type in the model does not fit what it holds.",
+        f"{failed[0].outcome}. A row that cannot be loaded has a column whose type in the model does not fit what it "
+        "holds, or from which something cannot be computed.",
         [one.key for one in failed],
     )
 

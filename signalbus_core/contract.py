@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapper
 
 from .errors import PartialDeliveryError, PublishError, SignalModelError
-from .outcome import Outcome, OutcomeKind, worst
+from .outcome import ACKED, Outcome, OutcomeKind, worst
 from .trouble import sender_failure
 from .written_at import written_at_attribute
 
@@ -73,7 +73,7 @@ class SignalSpec:
         """Send the signals through the model's own methods: together where the model can, else one after the other.
 
         :raises PartialDeliveryError: when it is known which of the signals were sent and which were not. Sent one
-          after the other, the signals before the one that failed are known to be sent, and those after it untouched.
+            after the other, the signals behind one that failed are sent as well, unless it has failed in an outage.
         :raises Exception: whatever the model's method raised, when nothing is known.
         """
         if self.send_many is not None and len(signals) > 1:
@@ -101,21 +101,33 @@ class SignalSpec:
             try:
                 self._refuse_unfinished(self.send_one(signal))
             except PartialDeliveryError as error:
-                outcome = next((o for s, o in error.failed if s is signal), Outcome(OutcomeKind.UNKNOWN, str(error)))
+                outcome = _outcome_of(signal, error)
             except PublishError as error:
                 outcome = worst(error.outcomes)
             except (Exception, SystemExit) as error:  # noqa: BLE001 - chained to what is raised below
                 outcome = sender_failure(error, signal)
                 first_error = first_error or error
             else:
+                outcome = ACKED
+            if outcome.kind is OutcomeKind.ACKED:
                 delivered.append(signal)
                 continue
             failed.append((signal, outcome))
-            if outcome.kind is OutcomeKind.UNKNOWN:
+            if outcome.is_unanswered or outcome.cause == "silent":
                 # In an outage each further signal would wait for its own time limit.
                 break
         if failed:
             raise PartialDeliveryError(delivered, failed) from first_error
+
+
+def _outcome_of(signal: Any, error: PartialDeliveryError) -> Outcome:
+    """What became of a signal that was sent alone."""
+    for one, outcome in error.failed:
+        if one is signal:
+            return outcome
+    if any(one is signal for one in error.delivered):
+        return ACKED
+    return Outcome(OutcomeKind.UNKNOWN, "its send method does not say what became of it", cause="error")
 
 
 def is_signal_model(model: object) -> bool:

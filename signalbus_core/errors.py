@@ -45,7 +45,7 @@ class BurstError(SignalBusError):
     """A burst could not be finished as the rules demand; its transaction was rolled back.
 
     :param proved: those of its signals that had been sent by then, while the database was away when they were to be
-      deleted. Whoever keeps them may delete them later, by :func:`signalbus_core.delete_sent`; else they are sent again.
+      deleted. Whoever keeps them may delete them later by :func:`signalbus_core.delete_sent`; else they are sent again.
     """
 
     def __init__(self, message: str, *, proved: Iterable[Proved] = ()) -> None:

@@ -91,6 +91,19 @@ def has_integer_key(spec: SignalSpec) -> bool:
     return len(spec.primary_key) == 1 and isinstance(spec.primary_key[0].type, Integer)
 
 
+def has_exact_key(spec: SignalSpec, dialect: Dialect, keys: Sequence[Key]) -> bool:
+    """Whether these keys are certain to name their own rows and no others, as integers do.
+
+    A type may read several keys of the table as one, or as a key that is none of them: a number as a float, a text
+    without its blanks.
+    """
+    if not has_integer_key(spec):
+        return False
+    kind = spec.primary_key[0].type
+    is_plain = kind.bind_processor(dialect) is None and kind.result_processor(dialect, None) is None
+    return is_plain and all(type(key[0]) is int for key in keys)
+
+
 def is_from(spec: SignalSpec, start: int | BindParameter[int]) -> ColumnElement[bool]:
     """The condition that the key of a row, a single integer, is not below ``start``."""
     [column] = spec.primary_key

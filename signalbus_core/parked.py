@@ -6,6 +6,7 @@ next try, or, once it is *parked*, until a person decides.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
@@ -38,12 +39,16 @@ from sqlalchemy import delete as sql_delete
 from sqlalchemy import update as sql_update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DataError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
 from sqlalchemy.sql import ColumnElement, Select
 
 from .contract import SignalSpec
 from .keys import Key, has_key, key_from_text, text_of_key
-from .parked_table import LATER_COLUMNS, SetAside, lacks_columns, parked_table_of
+from .outcome import Proved
+from .parked_table import LATER_COLUMNS, UNDELETED, SetAside, lacks_columns, parked_table_of
+from .trouble import is_away
+
+logger = logging.getLogger("signalbus")
 
 #: What remains of a longer reason.
 LONGEST_REASON = 1000
@@ -53,7 +58,7 @@ class LeaveOut(Enum):
     """Which of the signals that are set aside a burst leaves alone.
 
     - ``NOTHING``: the table does not count, because it is not there.
-    - ``PARKED``: those that wait for a person.
+    - ``PARKED``: those that wait for a person, and those that were sent and only wait for their delete.
     - ``SET_ASIDE``: these, and those that wait for their next try.
     """
 
@@ -112,7 +117,7 @@ def leaving_out(spec: SignalSpec, leave_out: LeaveOut, statement: Select[Any]) -
     version: ColumnElement[str] = literal_column("row_version", Text)
     own = select(table.c.key, version.label("version")).where(table.c.table_name == spec.table.fullname)
     if leave_out is LeaveOut.PARKED:
-        own = own.where(table.c.next_try_at.is_(None))
+        own = own.where(or_(table.c.next_try_at.is_(None), table.c.error_class == UNDELETED))
     notes = own.lateral("signalbus_noted")
     noted = select(notes.c.key).select_from(without.join(notes, true()))
     key = text_of_key(spec)
@@ -208,6 +213,20 @@ def _refused_by(table: Table, spec: SignalSpec, destination: str) -> list[Column
         table.c.destination == destination,
         table.c.next_try_at.is_not(None),
     ]
+
+
+def undeleted_signals(connection: Connection, spec: SignalSpec, limit: int) -> list[Proved]:
+    """Signals that were sent and could not be deleted so far, as they are noted."""
+    table = parked_table_of(spec)
+    version = null() if lacks_columns(connection, table) else table.c.row_version
+    rows = connection.execute(
+        select(table.c.key, version)
+        .where(table.c.table_name == spec.table.fullname, table.c.error_class == UNDELETED)
+        .order_by(table.c.key)
+        .limit(limit)
+    ).all()
+    keys = _keys_of(connection, spec, [row[0] for row in rows])
+    return [Proved(keys[row[0]], row[1]) for row in rows if row[0] in keys]
 
 
 def _keys_of(connection: Connection, spec: SignalSpec, texts: Sequence[str]) -> dict[str, Key]:
@@ -335,10 +354,22 @@ def forget_noted(connection: Connection, spec: SignalSpec, signals: Sequence[Due
 
 
 def forget(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> None:
-    """Remove what is noted about these signals; to be called while they are still in their table."""
+    """Remove what is noted about these signals; to be called while they are still in their table.
+
+    A note is never in the way of its signal: one that somebody has locked, or that cannot be removed, stays. It is
+    removed by :func:`forget_gone` once its signal is gone.
+    """
     table = parked_table_of(spec)
     texts = select(text_of_key(spec)).where(has_key(spec, connection.dialect, keys))
-    connection.execute(sql_delete(table).where(table.c.table_name == spec.table.fullname, table.c.key.in_(texts)))
+    mine = table.c.table_name == spec.table.fullname
+    free = select(table.c.key).where(mine, table.c.key.in_(texts)).with_for_update(skip_locked=True)
+    try:
+        with connection.begin_nested():
+            connection.execute(sql_delete(table).where(mine, table.c.key == any_(func.array(free.scalar_subquery()))))
+    except DBAPIError as error:
+        if is_away(error):
+            raise
+        logger.debug("What is noted of sent signals of %s cannot be removed.", spec.name, exc_info=True)
 
 
 def forget_gone(connection: Connection, spec: SignalSpec) -> int:

@@ -6,25 +6,21 @@ databases (SQLite in tests) the parts that these lack are left out.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from sqlalchemy import (
-    ARRAY,
     BigInteger,
     CursorResult,
     Delete,
     Integer,
     Text,
     and_,
-    any_,
     bindparam,
     func,
-    literal_column,
     not_,
-    null,
     select,
     text,
 )
@@ -39,6 +35,7 @@ from .in_order import FOLLOW_THE_INDEX, PLAN_AS_USUAL
 from .keys import Key, has_key, has_loadable_key, has_number, has_other_key, is_from, numbers_of, parts
 from .parked import LeaveOut, leaving_out
 from .prepared import prepared
+from .rows import has_id, row_id
 
 READ_COMMITTED = "READ COMMITTED"
 
@@ -80,6 +77,9 @@ class BurstLimits:
     statement_timeout_seconds: float = 30.0
     lock_timeout_seconds: float = 5.0
     idle_timeout_seconds: float = 120.0
+
+
+DEFAULT_LIMITS = BurstLimits()
 
 
 def begin(session: Session, spec: SignalSpec, limits: BurstLimits | None) -> Connection:
@@ -156,20 +156,16 @@ def has_read_committed(dialect: Dialect) -> bool:
     return dialect.name != "sqlite"
 
 
-#: Which transaction wrote a row as it is now. A row under the same key with another one is another signal.
-Writer = str | None
-
-
 def lock_signals(
     session: Session, spec: SignalSpec, limit: int, choice: Choice, limits: str | None = None
-) -> list[tuple[Any, Writer]]:
+) -> list[tuple[Any, str | None]]:
     """Lock and load up to ``limit`` of the chosen signals that nobody else has locked, lowest keys first.
 
     All columns are loaded, also deferred ones; relationships are left to be loaded when they are read, because an
     outer join cannot be locked.
 
     :param limits: time limits, said first.
-    :returns: each signal, with the transaction that wrote it.
+    :returns: each signal, with the id of its row.
     """
     dialect = session.get_bind(spec.mapper).dialect
     has_start = choice.only is None and choice.start is not None
@@ -184,7 +180,7 @@ def lock_signals(
         settings = FOLLOW_THE_INDEX if follows_index(dialect, choice) else ()
         options[SAID_FIRST] = "; ".join([limits, *settings, ""])
     values = {"signalbus_limit": limit} | ({"signalbus_start": choice.start} if has_start else {})
-    return [(signal, writer) for signal, writer in session.execute(statement, values, execution_options=options)]
+    return [(signal, row) for signal, row in session.execute(statement, values, execution_options=options)]
 
 
 def follows_index(dialect: Dialect, choice: Choice) -> bool:
@@ -194,17 +190,45 @@ def follows_index(dialect: Dialect, choice: Choice) -> bool:
 
 def _loading(spec: SignalSpec, dialect: Dialect, choice: Choice, *, has_start: bool) -> Select[Any]:
     """The statement of bursts that choose alike; limit and start are its parameters."""
-    statement = select(spec.model, _writer(dialect)).options(lazyload("*"), undefer("*"))
+    statement = _whole(spec, dialect)
     if has_start:
         statement = statement.where(is_from(spec, bindparam("signalbus_start", type_=BigInteger)))
     limit = bindparam("signalbus_limit", type_=Integer)
     return _locking(spec, dialect, replace(choice, start=None), limit, statement)
 
 
-def lock_keys(connection: Connection, spec: SignalSpec, limit: int, choice: Choice) -> list[Key]:
-    """Lock the same signals, and load no more than their keys."""
-    statement = _locking(spec, connection.dialect, choice, limit, select(*spec.primary_key))
+def lock_rows(connection: Connection, spec: SignalSpec, limit: int, choice: Choice) -> list[Any]:
+    """Lock the same signals, and read nothing of their rows but the ids.
+
+    :returns: the ids, to be given to :func:`load_rows`; where rows have none, the keys.
+    """
+    if connection.dialect.name != "postgresql":
+        statement = _locking(spec, connection.dialect, choice, limit, select(*spec.primary_key))
+        return [tuple(row) for row in connection.execute(statement)]
+    statement = _locking(spec, connection.dialect, choice, limit, select(row_id(connection.dialect)))
+    return list(connection.scalars(statement.select_from(spec.table)))
+
+
+def load_rows(session: Session, spec: SignalSpec, taken: Sequence[Any]) -> list[tuple[Any, str | None]]:
+    """Load signals that :func:`lock_rows` has locked, in the order of their keys, as :func:`lock_signals` does."""
+    dialect = session.get_bind(spec.mapper).dialect
+    statement = _whole(spec, dialect).where(_taken(spec, dialect, taken)).order_by(*spec.primary_key)
+    found = session.execute(statement, execution_options={"populate_existing": True})
+    return [(signal, row) for signal, row in found]
+
+
+def keys_of_rows(connection: Connection, spec: SignalSpec, taken: Sequence[Any]) -> list[Key]:
+    """The keys of signals that :func:`lock_rows` has locked."""
+    statement = select(*spec.primary_key).where(_taken(spec, connection.dialect, taken))
     return [tuple(row) for row in connection.execute(statement)]
+
+
+def _taken(spec: SignalSpec, dialect: Dialect, taken: Sequence[Any]) -> ColumnElement[bool]:
+    return has_id(taken) if dialect.name == "postgresql" else has_key(spec, dialect, taken)
+
+
+def _whole(spec: SignalSpec, dialect: Dialect) -> Select[Any]:
+    return select(spec.model, row_id(dialect)).options(lazyload("*"), undefer("*"))
 
 
 def _locking(
@@ -214,25 +238,13 @@ def _locking(
     return chosen.order_by(*spec.primary_key).limit(limit).with_for_update(skip_locked=True)
 
 
-def _writer(dialect: Dialect) -> ColumnElement[Any]:
-    # https://www.postgresql.org/docs/current/ddl-system-columns.html
-    return literal_column("xmin::text") if dialect.name == "postgresql" else null()
-
-
-def delete_signals(
-    connection: Connection, spec: SignalSpec, keys: Sequence[Key], writers: Collection[Writer] | None = None
-) -> int:
-    """Delete the signals with these keys.
-
-    :param writers: when given, only rows that one of these transactions wrote. To be given where the rows are not
-      locked: the application may have written a new signal under the key of one that is gone.
-    :returns: how many rows were deleted.
-    """
+def delete_signals(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> int:
+    """Delete the signals with these keys; return how many rows were deleted."""
     deleted = 0
     for part in parts(connection.dialect, keys):
-        numbers = numbers_of(spec, connection.dialect, part) if writers is None else None
+        numbers = numbers_of(spec, connection.dialect, part)
         if numbers is None:
-            statement = sql_delete(spec.table).where(*_these(spec, connection.dialect, part, writers))
+            statement = sql_delete(spec.table).where(has_key(spec, connection.dialect, part))
             # Keys of several columns are found by a bitmap for each; without bitmaps the whole table would be read.
             options = {SAID_FIRST: "; ".join([*PLAN_AS_USUAL, ""])} if can_say_first(connection.engine) else {}
             result = connection.execute(statement, execution_options=options)
@@ -245,48 +257,6 @@ def delete_signals(
 
 def _delete_numbers(spec: SignalSpec) -> Delete:
     return sql_delete(spec.table).where(has_number(spec, bindparam("signalbus_keys", type_=Text)))
-
-
-def count_existing(
-    connection: Connection, spec: SignalSpec, keys: Sequence[Key], writers: Collection[Writer] | None = None
-) -> int:
-    """How many signals with these keys are in the table.
-
-    :param writers: when given, only rows that one of these transactions wrote.
-    """
-    counting = select(func.count()).select_from(spec.table)
-    return sum(
-        connection.scalar(counting.where(*_these(spec, connection.dialect, part, writers))) or 0
-        for part in parts(connection.dialect, keys)
-    )
-
-
-def _these(
-    spec: SignalSpec, dialect: Dialect, keys: Sequence[Key], writers: Collection[Writer] | None
-) -> list[ColumnElement[bool]]:
-    conditions = [has_key(spec, dialect, keys)]
-    if writers is not None and dialect.name == "postgresql":
-        given = bindparam(None, sorted(writer for writer in writers if writer), type_=ARRAY(Text))
-        conditions.append(literal_column("xmin::text") == any_(given))
-    return conditions
-
-
-def rehearse_delete(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> int | None:
-    """Delete the signals and take it back, to learn before anything is sent whether they can be deleted at all.
-
-    Foreign keys, triggers, privileges and deferred constraints show here.
-
-    :returns: how many rows a delete removes; None where the database cannot take it back.
-    :raises sqlalchemy.exc.DBAPIError: the delete fails. The transaction can only be rolled back then.
-    """
-    if connection.dialect.name != "postgresql":
-        return None
-    connection.execute(text("SAVEPOINT signalbus_rehearsal"))
-    deleted = delete_signals(connection, spec, keys)
-    connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
-    connection.execute(text("ROLLBACK TO SAVEPOINT signalbus_rehearsal"))
-    connection.execute(text("RELEASE SAVEPOINT signalbus_rehearsal"))
-    return deleted
 
 
 def count_pending(session: Session, spec: SignalSpec, limit: int | None) -> int:

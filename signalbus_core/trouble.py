@@ -12,7 +12,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError, ResourceClosedError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from .outcome import Outcome, OutcomeKind
 
@@ -43,6 +44,42 @@ def is_outage_error(error: BaseException | None) -> bool:
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     return isinstance(error, tuple(_OUTAGES)) and not isinstance(error, _OF_FILES)
+
+
+#: Classes of SQLSTATE, and single ones, of a database that is away: connections, resources, operator, read-only.
+#: https://www.postgresql.org/docs/current/errcodes-appendix.html
+_AWAY = ("08", "53", "57P", "58", "25006", "25P03")
+
+#: Time limits, locks, and races: later, it may go.
+_LATE = ("57014", "55P03", "40")
+
+
+def sqlstate(error: BaseException) -> str:
+    """The SQLSTATE of an error of the database; empty where it has none."""
+    cause = getattr(error, "orig", None)
+    # psycopg2 calls it pgcode, other drivers sqlstate.
+    return getattr(cause, "pgcode", None) or getattr(cause, "sqlstate", None) or ""
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the database is away, or cannot write at the moment: it tells nothing about a row."""
+    if isinstance(error, DBAPIError):
+        code = sqlstate(error)
+        if error.connection_invalidated or code.startswith(_AWAY):
+            return True
+        # An error that the server did not send: the connection failed, and the driver has not called it lost.
+        return not code and isinstance(error, (OperationalError, InterfaceError))
+    return isinstance(error, (PoolTimeoutError, ResourceClosedError, PendingRollbackError))
+
+
+def is_late(error: BaseException) -> bool:
+    """Whether the database ran into a time limit, a lock or a race: later, the same may go well."""
+    return sqlstate(error).startswith(_LATE)
+
+
+def is_of_schema(error: BaseException) -> bool:
+    """Whether something is missing or closed to this login (class 42): most often that concerns every row."""
+    return sqlstate(error).startswith("42")
 
 
 def sender_failure(error: BaseException, signal: Any) -> Outcome:

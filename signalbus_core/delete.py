@@ -1,0 +1,354 @@
+"""The last step of a burst: what was sent is deleted, and what the database does not let go is found and told.
+
+A signal that was proved sent is never sent again because its delete failed. What can be deleted is deleted, whatever
+keeps the others: a row that a foreign key or a trigger holds is found by halves, under savepoints, without sending
+anything. It is noted in ``signalbus_parked``, in the transaction that deletes the others.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+
+from sqlalchemy import text
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from . import parked, statements
+from .contract import SignalSpec
+from .errors import BurstError
+from .failpoints import reach
+from .keys import has_exact_key, has_key
+from .outcome import Outcome, OutcomeKind, Proved
+from .parked import LeaveOut
+from .parked_table import UNDELETED
+from .result import BurstResult, FailedSignal
+from .rows import WRITTEN_SINCE, Row, all_ids, delete_where, find, find_keys, has_id
+from .statements import EVERYTHING, BurstLimits, Choice
+from .trouble import error_text, is_away, is_late, is_of_schema
+
+logger = logging.getLogger("signalbus")
+
+#: The delete of a signal that was sent, and that the database does not let go, is tried again after so long.
+UNDELETED_WAIT_SECONDS = 60.0
+
+#: So many deletes in a row that run into a time limit, and it is not a single row that keeps them. More: longer
+#: halving while a table is locked; less: fewer slow rows at once are told from that.
+MOST_LATE_IN_A_ROW = 4
+
+#: While single rows are looked for, no statement takes longer, and none waits longer for a lock.
+ISOLATING = BurstLimits(statement_timeout_seconds=10.0, lock_timeout_seconds=2.0)
+
+_SUPPRESSED = (
+    "the database reports no error, and keeps it; look for a trigger, a rule or a row-level security policy that "
+    "suppresses the delete"
+)
+_CHANGED = (
+    "its row was written anew while it was being sent, so that nobody can tell whether it is still the same signal; "
+    "a send method should leave the row of its signal, and its transaction, to the bus"
+)
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """What became of signals that were sent.
+
+    :param undeleted: those that the database keeps.
+    :param changed: those of which a row is left that may be another signal.
+    """
+
+    undeleted: tuple[FailedSignal, ...] = ()
+    changed: tuple[FailedSignal, ...] = ()
+
+
+@dataclass(frozen=True)
+class Delete:
+    """The deletion of the signals of a burst that were sent.
+
+    :param engine: of the model's database.
+    :param rows: of the signals.
+    :param is_locked: the present transaction of the session has locked the rows.
+    """
+
+    session: Session
+    engine: Engine
+    spec: SignalSpec
+    limits: BurstLimits
+    choice: Choice
+    rows: Sequence[Row]
+    is_locked: bool
+
+    def run(self) -> Deleted:
+        """Delete them together with what the send method wrote; without that where it is in the way.
+
+        :raises BurstError: the database is away.
+        """
+        if not self.rows:
+            self.session.rollback()
+            return Deleted()
+        try:
+            return self._in_session()
+        except Exception as error:  # noqa: BLE001 - the application's code may raise anything on a flush
+            # The send method may have left the transaction in ruins; a listener of the application may refuse it; the
+            # connection may be gone, or COMMIT's answer. The messages have arrived all the same.
+            logger.warning(
+                "Deleting %d sent signals of %s failed (%s); trying once more in a transaction of its own.",
+                len(self.rows),
+                self.spec.name,
+                type(error).__name__,
+                extra={"action": "delete_retried", "signal": self.spec.name},
+            )
+            abandon(self.session)
+            try:
+                return self._alone()
+            except SQLAlchemyError as again:
+                raise BurstError(
+                    f"{len(self.rows)} signals of {self.spec.name} were sent, and could not be deleted. "
+                    f"{error_text(again)}",
+                    proved=[row.proved for row in self.rows],
+                ) from error
+
+    def _in_session(self) -> Deleted:
+        session, spec = self.session, self.spec
+        if session.in_transaction():
+            connection = session.connection(bind_arguments={"mapper": spec.mapper})
+        else:
+            connection = statements.begin(session, spec, self.limits)
+        if self.choice.forgets:
+            parked.forget(connection, spec, [row.key for row in self.rows])
+        left = _delete(connection, spec, self.rows, is_locked=self.is_locked)
+        deleted = _told(connection, spec, self.choice, [(row, _SUPPRESSED) for row in left], self._changed(connection))
+        reach("deleted")
+        session.commit()
+        reach("committed")
+        return deleted
+
+    def _alone(self) -> Deleted:
+        """In a transaction that is nobody else's, without the application's session and its listeners."""
+        return delete_alone(self.engine, self.spec, self.rows, self.choice, self.limits, self._changed)
+
+    def _changed(self, connection: Connection) -> list[Row]:
+        """Rows under the keys of the signals that are not known to be theirs."""
+        if self.is_locked or connection.dialect.name != "postgresql":
+            return []
+        known = set(all_ids(self.rows))
+        there = find_keys(connection, self.spec, [row.key for row in self.rows])
+        return [row for row in there if known.isdisjoint(row.ids)]
+
+
+def delete_sent(
+    engine: Engine,
+    spec: SignalSpec,
+    proved: Sequence[Proved],
+    *,
+    choice: Choice = EVERYTHING,
+    limits: BurstLimits = statements.DEFAULT_LIMITS,
+) -> BurstResult:
+    """Delete signals that were sent, and send nothing.
+
+    1. A row that was written anew meanwhile is another signal, and stays.
+    2. A signal that still cannot be deleted keeps no other one, and is told in :attr:`BurstResult.undeleted`.
+    3. What is gone already needs no delete, and is neither sent nor undeleted.
+
+    :param proved: the signals.
+    :param choice: whether there is a table of parked signals: then what is noted of the signals is brought up to date.
+    :returns: ``sent`` is how many were deleted.
+    :raises sqlalchemy.exc.SQLAlchemyError: the database is away.
+    """
+    versions: dict[tuple[object, ...], set[str | None]] = {}
+    for one in proved:
+        versions.setdefault(one.key, set()).add(one.version)
+    with statements.transaction(engine, limits) as connection:
+        there = [row for row in find_keys(connection, spec, list(versions)) if _is_wanted(row, versions)]
+    if not there:
+        return BurstResult(selected=0)
+    choice = replace(choice, forgets=choice.leave_out is not LeaveOut.NOTHING)
+    undeleted = delete_alone(engine, spec, there, choice, limits).undeleted
+    return BurstResult(
+        selected=len(there),
+        sent=len(there) - len(undeleted),
+        undeleted=undeleted,
+        keys=tuple(row.key for row in there),
+    )
+
+
+def _is_wanted(row: Row, versions: dict[tuple[object, ...], set[str | None]]) -> bool:
+    wanted = versions.get(row.key, set())
+    return None in wanted or row.version in wanted
+
+
+def delete_alone(
+    engine: Engine,
+    spec: SignalSpec,
+    rows: Sequence[Row],
+    choice: Choice,
+    limits: BurstLimits,
+    changed: Callable[[Connection], Sequence[Row]] = lambda _: (),
+) -> Deleted:
+    """Delete what can be deleted of these rows, and commit; the rest is noted, as the choice demands.
+
+    :raises sqlalchemy.exc.SQLAlchemyError: the database is away.
+    """
+    with statements.transaction(engine, _shortened(limits)) as connection:
+        if choice.forgets:
+            parked.forget(connection, spec, [row.key for row in rows])
+        kept = _by_halves(connection, rows, partial(_delete, connection, spec), connection.begin_nested)
+        deleted = _told(connection, spec, choice, [(row, why) for row, why, _ in kept], changed(connection))
+    reach("committed")
+    return deleted
+
+
+def rehearse(connection: Connection, spec: SignalSpec, rows: Sequence[Row]) -> tuple[FailedSignal, ...]:
+    """Delete rows and take it back, to learn before anything is sent which of them cannot be deleted.
+
+    Foreign keys, triggers and deferred constraints show here.
+
+    :returns: those that cannot; none where the database cannot take a delete back.
+    :raises sqlalchemy.exc.SQLAlchemyError: the delete fails for the sake of no row: a privilege is missing, perhaps.
+    """
+    if connection.dialect.name != "postgresql" or not rows:
+        return ()
+    attempt = partial(_delete, connection, spec, is_locked=True)
+    kept = _by_halves(connection, rows, attempt, lambda: _taken_back(connection))
+    errors = [error for _, _, error in kept if error is not None and is_of_schema(error)]
+    if errors and len(errors) == len(rows):
+        raise errors[0]
+    return tuple(
+        FailedSignal(row.key, Outcome(OutcomeKind.INVALID, f"it is not sent, because it cannot be deleted: {why}"))
+        for row, why, _ in kept
+    )
+
+
+def _delete(connection: Connection, spec: SignalSpec, rows: Sequence[Row], *, is_locked: bool = False) -> list[Row]:
+    """Delete rows; return those of them that the database keeps without an error."""
+    dialect, keys = connection.dialect, [row.key for row in rows]
+    if dialect.name != "postgresql":
+        if statements.delete_signals(connection, spec, keys) == len(rows):
+            return []
+        return find_keys(connection, spec, keys)
+    deleted = 0
+    if is_locked and has_exact_key(spec, dialect, keys):
+        deleted = statements.delete_signals(connection, spec, keys)
+        if deleted == len(rows):
+            return []
+    conditions = [[has_id(all_ids(rows))]]
+    if is_locked:
+        # The send method may have changed what only it can change.
+        conditions.append([has_key(spec, dialect, keys), WRITTEN_SINCE])
+    for condition in conditions:
+        deleted += delete_where(connection, spec, condition)
+        if deleted == len(rows):
+            return []
+    # It may have deleted signals itself; rows that are still there are another matter.
+    return [row for condition in conditions for row in find(connection, spec, condition)]
+
+
+_Kept = tuple[Row, str, SQLAlchemyError | None]
+
+
+def _by_halves(
+    connection: Connection,
+    rows: Sequence[Row],
+    delete: Callable[[Sequence[Row]], list[Row]],
+    savepoint: Callable[[], AbstractContextManager[object]],
+) -> list[_Kept]:
+    """Delete rows, each time half of those that fail together; return those that fail alone, each with the reason.
+
+    :raises sqlalchemy.exc.SQLAlchemyError: the database is away, or busy with something else.
+    """
+    kept: list[_Kept] = []
+    late = 0
+    queue = deque([rows])
+    while queue:
+        part = queue.popleft()
+        try:
+            with savepoint():
+                left = delete(part)
+                if connection.dialect.name == "postgresql":
+                    connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+        except SQLAlchemyError as error:
+            late = late + 1 if is_late(error) else 0
+            if is_away(error) or late >= MOST_LATE_IN_A_ROW:
+                raise
+            if len(part) > 1:
+                queue += [part[: len(part) // 2], part[len(part) // 2 :]]
+            else:
+                kept.append((part[0], error_text(error), error))
+        else:
+            late = 0
+            kept += [(row, _SUPPRESSED, None) for row in left]
+    return kept
+
+
+@contextmanager
+def _taken_back(connection: Connection) -> Iterator[None]:
+    connection.execute(text("SAVEPOINT signalbus_rehearsal"))
+    try:
+        yield
+    finally:
+        if not connection.invalidated:
+            connection.execute(text("ROLLBACK TO SAVEPOINT signalbus_rehearsal"))
+            connection.execute(text("RELEASE SAVEPOINT signalbus_rehearsal"))
+
+
+def _told(
+    connection: Connection,
+    spec: SignalSpec,
+    choice: Choice,
+    kept: Sequence[tuple[Row, str]],
+    changed: Sequence[Row],
+) -> Deleted:
+    """What became of the signals, noted in the table of parked signals where there is one."""
+    undeleted = tuple(
+        FailedSignal(row.key, Outcome(OutcomeKind.ACKED, why, cause=UNDELETED), row.version) for row, why in kept
+    )
+    if undeleted and choice.leave_out is not LeaveOut.NOTHING:
+        _note(connection, spec, undeleted)
+    return Deleted(
+        undeleted,
+        tuple(FailedSignal(row.key, Outcome(OutcomeKind.INVALID, _CHANGED), row.version) for row in changed),
+    )
+
+
+def _note(connection: Connection, spec: SignalSpec, undeleted: Sequence[FailedSignal]) -> None:
+    try:
+        with connection.begin_nested():
+            noted = parked.noted_so_far(connection, spec, [one.key for one in undeleted])
+            failures = [
+                parked.Failure(one.key, 1, UNDELETED_WAIT_SECONDS, UNDELETED, one.outcome.reason)
+                for one in undeleted
+                if one.key in noted
+            ]
+            if failures:
+                parked.set_aside(connection, spec, failures, noted)
+    except SQLAlchemyError as error:
+        # The others are deleted all the same.
+        logger.warning(
+            "%d signals of %s were sent and cannot be deleted, which cannot be noted (%s).",
+            len(undeleted),
+            spec.name,
+            error_text(error),
+            extra={"action": "undeleted_not_noted", "signal": spec.name},
+        )
+
+
+def _shortened(limits: BurstLimits) -> BurstLimits:
+    return replace(
+        limits,
+        statement_timeout_seconds=min(limits.statement_timeout_seconds, ISOLATING.statement_timeout_seconds),
+        lock_timeout_seconds=min(limits.lock_timeout_seconds, ISOLATING.lock_timeout_seconds),
+    )
+
+
+def abandon(session: Session) -> None:
+    """Roll back, whatever state the session and its connection are in."""
+    try:
+        session.rollback()
+    except SQLAlchemyError:
+        logger.debug("The rollback failed; the connection is given up.", exc_info=True)
+        session.invalidate()
