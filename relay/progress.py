@@ -1,21 +1,44 @@
-"""What the bursts of one model have shown so far, and what follows from it.
+"""What the bursts of one model have shown so far, and what follows from it: the memory of its failures.
 
-An outage (no answer from the broker, a database error) costs no signal an attempt: the model waits, and goes on with a
-single signal. A signal that failed for its own sake is set aside, while the others of its model go on. Pure: the time
-is passed in. Workers and the probe share it.
+- An *outage* (no answer from the broker, a database error) costs no signal an attempt: the model waits, and goes on
+  with a single signal. One that was alone in an outage is a suspect: bursts of others leave it out, in case it is to
+  blame, and it is tried again alone until there is an answer for it.
+- A signal that *failed for its own sake*, or its destination's, is noted on the model's shelf, and the others go on.
+- A signal that was *proved sent* and is still in its table is deleted before anything else, and never sent again.
+
+``docs/explanation/failures.md`` has it as a table. Pure: the time is passed in. Workers and the probe share it.
 """
 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
-from signalbus_core import BurstError, BurstResult, BurstSize, FailedSignal, Key, SignalSpec, error_text
+from signalbus_core import (
+    BurstError,
+    BurstResult,
+    BurstSize,
+    FailedSignal,
+    Key,
+    Outcome,
+    OutcomeKind,
+    Proved,
+    SignalSpec,
+    error_text,
+)
 
 from .breaker import Breaker
 from .low_water import LowWater
+from .notes import Note, Notes
 from .pacing import Backoff
-from .suspects import Suspects
+from .parking import ITS_OWN_FAULT, Evidence
+
+#: A suspect waits at most so many seconds for its next try. Longer: a signal that was only unlucky comes later.
+LONGEST_SUSPICION_SECONDS = 30.0
+
+#: So many suspects are remembered; they are parameters of the model's statements.
+MOST_SUSPECTS = 100
 
 
 @dataclass(frozen=True)
@@ -25,8 +48,9 @@ class BurstPlan:
     :param limit: the largest number of signals in it.
     :param avoid: signals to leave out.
     :param rehearse: make sure first that signals can be deleted.
-    :param retry: try signals again that were set aside and whose time has come.
+    :param retry: try signals again that were noted and whose time has come.
     :param suspect: try this signal alone, to find out whether an outage was its own.
+    :param proved: delete these signals, which were sent, and send nothing.
     """
 
     limit: int
@@ -34,6 +58,12 @@ class BurstPlan:
     rehearse: bool
     retry: bool = False
     suspect: Key | None = None
+    proved: tuple[Proved, ...] = ()
+
+    @property
+    def is_scan(self) -> bool:
+        """Whether it takes the lowest keys, whichever they are."""
+        return not self.retry and self.suspect is None and not self.proved
 
 
 @dataclass(frozen=True)
@@ -43,8 +73,8 @@ class Verdict:
     :param more: the next burst may follow at once.
     :param wait_seconds: how long to leave the model alone.
     :param trouble: what is wrong with the model as a whole, for people; None when nothing is.
-    :param failed: signals to set aside.
-    :param counted: whether their attempts count.
+    :param failed: signals to note, those that were sent and cannot be deleted among them.
+    :param evidence: whether their attempts count.
     :param recovered: signals were sent, and no trouble of the model is left, as far as can be known.
     """
 
@@ -52,7 +82,7 @@ class Verdict:
     wait_seconds: float = 0.0
     trouble: str | None = None
     failed: tuple[FailedSignal, ...] = ()
-    counted: bool = True
+    evidence: Evidence = field(default=ITS_OWN_FAULT)
     recovered: bool = False
 
 
@@ -66,137 +96,198 @@ class ModelProgress:
         self,
         spec: SignalSpec,
         backoff: Backoff | None = None,
-        suspects: Suspects | None = None,
+        suspicion: Backoff | None = None,
         low_water: LowWater | None = None,
     ) -> None:
         self.spec = spec
         self.low_water = low_water or LowWater(is_kept=False)
         self._lock = threading.Lock()
         self._backoff = backoff or Backoff()
-        self._suspects = suspects or Suspects()
+        self._suspicion = suspicion or Backoff(1.0, LONGEST_SUSPICION_SECONDS)
+        self._suspects = Notes(MOST_SUSPECTS)
+        # Signals that were sent, and of which no table says so yet.
+        self._proved: dict[Key, Proved] = {}
         self._breaker = Breaker()
         self._size = BurstSize(spec.burst_count)
-        # Of their own: healthy traffic would make retries large again before they are halved down to the one to blame.
-        self._retry_size = BurstSize(spec.burst_count)
         # The first burst, and the first one after a failed delete, makes sure that signals can be deleted.
         self._rehearse = True
         self._retry_is_due = False
         self._is_full = False
-        self._suspect_was_last = False
+        self._turn = 0
         self._flows_again = False
 
     def avoided(self) -> list[Key]:
-        """Suspects; the bursts of other signals leave them out."""
+        """What is remembered of signals; the bursts of other signals leave them out."""
         with self._lock:
-            return self._suspects.keys()
+            return self._avoided()
+
+    def _avoided(self) -> list[Key]:
+        return [*self._suspects.keys(), *self._proved]
 
     def has_due_suspect(self, now: float) -> bool:
-        """Whether a suspect can be tried again."""
+        """Whether one of these signals can be tried again."""
         with self._lock:
-            return self._suspects.has_due(now)
+            return self._has_due(now)
+
+    def _has_due(self, now: float) -> bool:
+        return bool(self._proved or self._suspects.due(now))
 
     def is_gone(self, key: Key) -> None:
         """A signal is not in its table any more."""
         with self._lock:
-            self._suspects.answered([key])
+            self._suspects.forget([key])
+
+    def is_noted(self, keys: Sequence[Key]) -> None:
+        """That these signals were sent is noted where bursts heed it."""
+        with self._lock:
+            for key in keys:
+                self._proved.pop(key, None)
 
     def nothing_is_left(self) -> bool:
         """The model has nothing to send; return whether that ends what was wrong with it."""
         with self._lock:
-            is_over = not self._breaker.is_open and not self._suspects.keys()
+            is_over = not self._breaker.is_open and not self._avoided()
             if is_over:
                 self._backoff.succeeded()
             return is_over
 
     def flows_again(self) -> bool:
-        """Whether the last that is known of signals that were set aside is that some were sent."""
+        """Whether the last that is known of noted signals is that some were sent."""
         with self._lock:
             return self._flows_again
 
     def retry_is_due(self) -> None:
-        """Signals that were set aside can be tried again."""
+        """Signals that were noted can be tried again."""
         with self._lock:
             self._retry_is_due = True
 
     def can_set_aside(self, possible: bool) -> None:
-        """Whether there is room for more signals that are set aside."""
+        """Whether there is room for more notes."""
         with self._lock:
             self._is_full = not possible
 
     def plan(self, now: float) -> BurstPlan:
         with self._lock:
-            # In turns: suspects whose tries take long must not keep the others waiting.
-            suspect = None if self._suspect_was_last else self._suspects.take_due(now)
-            self._suspect_was_last = suspect is not None
-            if suspect is not None:
-                return BurstPlan(1, (), self._rehearse, suspect=suspect)
-            retry, self._retry_is_due = self._retry_is_due, False
-            size = self._retry_size if retry else self._size
-            return BurstPlan(size.limit, tuple(self._suspects.keys()), self._rehearse, retry)
+            avoid = tuple(self._avoided())
+            if self._proved:
+                return BurstPlan(len(self._proved), avoid, self._rehearse, proved=tuple(self._proved.values()))
+            # In turns: tries that take long must keep neither each other nor new signals waiting.
+            turns = (self._suspect_turn, self._retry_turn)
+            while self._turn < len(turns):
+                plan = turns[self._turn](avoid, now)
+                self._turn += 1
+                if plan is not None:
+                    return plan
+            self._turn = 0
+            return BurstPlan(self._size.limit, avoid, self._rehearse)
+
+    def _suspect_turn(self, _avoid: tuple[Key, ...], now: float) -> BurstPlan | None:
+        due = self._suspects.due(now)
+        if not due:
+            return None
+        key, note = due[0]
+        # Put off at once: no second worker must take it meanwhile.
+        self._suspects.postpone([key], now + self._suspicion.wait_seconds(note.attempts))
+        return BurstPlan(1, (), self._rehearse, suspect=key)
+
+    def _retry_turn(self, avoid: tuple[Key, ...], _now: float) -> BurstPlan | None:
+        if not self._retry_is_due:
+            return None
+        self._retry_is_due = False
+        return BurstPlan(self._size.limit, avoid, self._rehearse, retry=True)
 
     def finished(self, plan: BurstPlan, result: BurstResult, now: float) -> Verdict:
         """Learn from a burst that came to its end, whatever became of its signals."""
         with self._lock:
             answered = tuple(one for one in result.failed if not one.outcome.is_unanswered)
-            self._learn(plan, result, [one.key for one in answered])
+            self._learn(plan, result, [one.key for one in answered], now)
+            if plan.proved:
+                return Verdict(more=True, failed=result.undeleted)
             if result.failed_whole:
-                # Halved, the next burst is one step nearer to the signal that is to blame.
-                return Verdict(more=True)
+                # Halved, the next burst is one step nearer to the signal that is to blame. Of a retry, each is alone
+                # with its next try; what failed together is held against none.
+                failed = _each_alone(result) if plan.retry else result.undeleted
+                return Verdict(more=True, failed=failed, evidence=Evidence(too_much_fails=True))
             # Those that are tried again have their place; a new next try lets others have their turn.
-            noted = answered if plan.retry or not self._is_full else ()
+            noted = answered if not plan.is_scan or not self._is_full else ()
+            evidence = self._breaker.evidence(now)
             if result.is_outage:
-                return self._outage(plan, result, noted, now)
-            self._breaker.record(result, is_retry=plan.retry)
+                return self._outage(plan, result, (*noted, *result.undeleted), now)
             if self._breaker.is_open:
                 text = f"too much fails at once; nothing is parked until signals are sent again: {_trouble(result)}"
-                return Verdict(False, self._backoff.failed(), text, noted, counted=False)
+                return Verdict(False, self._backoff.failed(), text, (*noted, *result.undeleted), evidence)
             if len(noted) < len(answered):
                 text = f"so many signals are set aside that no more can be: {_trouble(result)}"
-                return Verdict(False, self._backoff.failed(), text)
-            if result.selected and not result.sent and not result.failed:
+                return Verdict(False, self._backoff.failed(), text, result.undeleted, evidence)
+            if result.selected and not result.sent and not result.failed and not result.undeleted:
                 # The send method told nothing of its signals: at once they would only be sent once more.
                 return Verdict(False, self._backoff.failed(), _trouble(result))
-            is_alone = plan.retry or plan.suspect is not None
-            more = is_alone or result.selected == plan.limit or self._suspects.has_due(now)
-            return Verdict(more, failed=noted, recovered=result.sent > 0 and self._is_well(plan, result))
+            more = not plan.is_scan or result.selected == plan.limit or self._retry_is_due or self._has_due(now)
+            recovered = result.sent > 0 and self._is_well(plan, result)
+            return Verdict(more, failed=(*noted, *result.undeleted), evidence=evidence, recovered=recovered)
 
     def _is_well(self, plan: BurstPlan, result: BurstResult) -> bool:
         # While bursts still grow after an outage, the signal to blame may be among those that they have not reached.
         has_grown = self._size.is_whole or result.selected < plan.limit
-        return has_grown and not self._suspects.keys()
+        return has_grown and not self._avoided()
 
-    def _learn(self, plan: BurstPlan, result: BurstResult, answered: list[Key]) -> None:
-        self._suspects.answered(answered)
-        if plan.suspect is None:
-            (self._retry_size if plan.retry else self._size).record(result)
-        if result.sent:
-            self._rehearse = False
+    def _learn(self, plan: BurstPlan, result: BurstResult, answered: list[Key], now: float) -> None:
+        self._suspects.forget(answered)
+        self._breaker.record(result, now, is_retry=not plan.is_scan)
+        if plan.is_scan:
+            # Others would make it large again before it is halved down to the one to blame.
+            self._size.record(result)
+        for proved in plan.proved:
+            self._proved.pop(proved.key, None)
+        if result.sent or result.undeleted:
+            self._rehearse = bool(result.undeleted)
             self._backoff.succeeded()
             if plan.suspect is not None:
-                self._suspects.answered([plan.suspect])
+                self._suspects.forget([plan.suspect])
+        # Until it is noted elsewhere: nobody else may send it.
+        self._prove(Proved(one.key, one.version) for one in result.undeleted)
         if answered:
             self._flows_again = False
         elif result.sent and plan.retry:
             self._flows_again = True
 
+    def _prove(self, proved: Iterable[Proved]) -> None:
+        for one in proved:
+            self._suspects.forget([one.key])
+            self._proved[one.key] = one
+
     def _outage(self, plan: BurstPlan, result: BurstResult, noted: tuple[FailedSignal, ...], now: float) -> Verdict:
+        evidence = self._breaker.evidence(now)
         if result.selected == 1 and result.failed:
-            self._suspects.was_alone(result.failed[0].key, now)
+            self._suspect(result.failed[0].key, now)
         if plan.suspect is not None and not self._backoff.failures:
             # Others are sent meanwhile: the outage is the suspect's own, and holds up nobody.
-            return Verdict(more=True, trouble=_trouble(result))
+            return Verdict(True, 0.0, _trouble(result), noted, evidence)
         self._size.shrink()
-        self._retry_size.shrink()
-        return Verdict(False, self._backoff.failed(), trouble=_trouble(result), failed=noted)
+        return Verdict(False, self._backoff.failed(), _trouble(result), noted, evidence)
+
+    def _suspect(self, key: Key, now: float) -> None:
+        before = self._suspects.get(key)
+        times = before.attempts + 1 if before else 1
+        self._suspects.write(key, Note(now + self._suspicion.wait_seconds(times), "outage", times))
 
     def interrupted(self, error: Exception) -> Verdict:
         """Learn from a burst that the database, or the burst's own rules, did not let come to its end."""
         text = str(error) if isinstance(error, BurstError) else error_text(error)
         with self._lock:
+            if isinstance(error, BurstError):
+                self._prove(error.proved)
             self._size.shrink()
-            self._retry_size.shrink()
             self._rehearse = True
             return Verdict(more=False, wait_seconds=self._backoff.failed(), trouble=text)
+
+
+def _each_alone(result: BurstResult) -> tuple[FailedSignal, ...]:
+    """Signals that failed together, as if each had raised by itself: so each is tried alone."""
+    told = {one.key for one in result.failed if one.outcome.cause != "unknown"}
+    together = Outcome(OutcomeKind.UNKNOWN, result.reason, cause="error")
+    rest = (FailedSignal(key, together) for key in result.keys if key not in told and not result.sent)
+    return (*(one for one in result.failed if one.key in told), *rest, *result.undeleted)
 
 
 def _trouble(result: BurstResult) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -16,13 +16,18 @@ from flask import Flask
 from sqlalchemy.exc import SQLAlchemyError
 
 from signalbus_core import (
+    UNDELETED,
     BurstError,
     BurstLimits,
     BurstResult,
     Choice,
+    DueSignal,
+    FailedSignal,
     Key,
+    Proved,
     SignalBus,
     SignalSpec,
+    delete_sent,
     own_session,
     send_burst,
 )
@@ -32,6 +37,7 @@ from .broker import BrokerLink
 from .dispatch import Dispatcher
 from .health import Health
 from .metrics import Metrics
+from .notes import Due
 from .pacing import Backoff
 from .progress import BurstPlan, ModelProgress, Verdict
 from .shelf import Shelves
@@ -127,8 +133,8 @@ class Worker:
         sent = False
         plan = progress.plan(self._clock())
         try:
-            keys = self._keys_to_try_again(name, plan)
-            result = self._scan(progress, plan) if keys is None else self._try_again(progress.spec, plan, keys)
+            due = self._due(name, plan)
+            result = self._scan(progress, plan) if due is None else self._try_again(progress.spec, plan, due)
         except (BurstError, SQLAlchemyError) as error:
             self._metrics.burst_failed(name, possible_duplicates=error.sent if isinstance(error, BurstError) else 0)
             verdict = progress.interrupted(error)
@@ -142,7 +148,7 @@ class Worker:
             _log_burst(progress.spec, result)
             verdict = progress.finished(plan, result, self._clock())
             try:
-                self._note(progress, plan, keys or (), result, verdict)
+                self._note(progress, plan, due or Due(), result, verdict)
             except SQLAlchemyError as error:
                 # The burst itself is over, and counted.
                 verdict = progress.interrupted(error)
@@ -152,11 +158,13 @@ class Worker:
             self._announcer.fine(name, "model_recovered", signal=name)
         return verdict, sent
 
-    def _keys_to_try_again(self, name: str, plan: BurstPlan) -> tuple[Key, ...] | None:
-        """The signals that the burst is for; None when it is an ordinary one."""
+    def _due(self, name: str, plan: BurstPlan) -> Due | None:
+        """The signals that the burst is for; None when it takes the lowest keys."""
+        if plan.proved:
+            return Due(tuple(DueSignal(one.key, "", UNDELETED, version=one.version) for one in plan.proved), True)
         if plan.suspect is not None:
-            return (plan.suspect,)
-        return self._shelves[name].due(plan.limit, plan.avoid) if plan.retry else None
+            return Due((DueSignal(plan.suspect, "", "outage"),))
+        return self._shelves[name].take_due(plan.limit, plan.avoid) if plan.retry else None
 
     def _scan(self, progress: ModelProgress, plan: BurstPlan) -> BurstResult:
         """An ordinary burst: the lowest keys from the low-water mark on."""
@@ -173,11 +181,15 @@ class Worker:
             low_water.give_up(scan)
         return result
 
-    def _try_again(self, spec: SignalSpec, plan: BurstPlan, keys: tuple[Key, ...]) -> BurstResult:
-        if not keys:
+    def _try_again(self, spec: SignalSpec, plan: BurstPlan, due: Due) -> BurstResult:
+        if not due.signals:
             # Another relay was faster.
             return BurstResult(selected=0)
-        return self._try_burst(spec, plan, self._shelves[spec.name].retry(keys))
+        if due.is_delete:
+            self._status.worker(self.name, "locking", spec.name)
+            proved = [Proved(one.key, one.version) for one in due.signals]
+            return delete_sent(self._shelves.engine(spec.name), spec, proved, limits=self._limits)
+        return self._try_burst(spec, plan, self._shelves[spec.name].retry(due.keys))
 
     def _try_burst(self, spec: SignalSpec, plan: BurstPlan, choice: Choice) -> BurstResult:
         self._status.worker(self.name, "locking", spec.name)
@@ -192,35 +204,43 @@ class Worker:
                 on_locked=partial(self._status.worker, self.name, "sending", spec.name),
             )
 
-    def _note(
-        self, progress: ModelProgress, plan: BurstPlan, keys: tuple[Key, ...], result: BurstResult, verdict: Verdict
-    ) -> None:
-        name = progress.spec.name
-        if plan.suspect is not None and not result.selected and not self._shelves.any_left(name, keys):
+    def _note(self, progress: ModelProgress, plan: BurstPlan, due: Due, result: BurstResult, verdict: Verdict) -> None:
+        name, shelf = progress.spec.name, self._shelves[progress.spec.name]
+        if plan.suspect is not None and not result.selected and not self._shelves.versions(name, due.keys):
             progress.is_gone(plan.suspect)
-        if keys and not result.is_outage and not result.failed_whole:
-            self._shelves[name].retried(keys, result)
-        self._set_aside(name, verdict)
+        if verdict.failed:
+            parked = shelf.put(verdict.failed, verdict.evidence, is_retry=not plan.is_scan)
+            self._tell(name, verdict.failed, parked)
+        progress.is_noted([one.key for one in result.undeleted])
+        if plan.retry and due.signals:
+            shelf.tried(due, result, [one.key for one in verdict.failed])
+            # Others may be due as well, and wait for no look.
+            progress.retry_is_due()
 
-    def _set_aside(self, name: str, verdict: Verdict) -> None:
-        if not verdict.failed:
-            return
-        parked = self._shelves[name].put(verdict.failed, counted=verdict.counted)
-        first = verdict.failed[0]
+    def _tell(self, name: str, failed: Sequence[FailedSignal], parked: Collection[Key]) -> None:
+        """Say which signals were noted."""
+        first = failed[0]
         self._announcer.trouble(
             single_signals(name),
             "signals_set_aside",
-            f"{len(verdict.failed)} cannot be sent and wait for their next try; first: {_shown(first.key)}, "
-            f"{first.outcome}",
+            f"{len(failed)} cannot be sent and wait for their next try; first: {_shown(first.key)}, {_why(first)}",
             signal=name,
         )
-        for key in parked:
-            logger.warning(
-                "%s: signal %s is parked after it failed too often; it waits for a person.",
-                name,
-                _shown(key),
-                extra={"action": "signal_parked", "signal": name, "key": _shown(key)},
-            )
+        for one in failed:
+            if one.key in parked:
+                logger.warning(
+                    "%s: signal %s is parked after it failed too often; it waits for a person: %s",
+                    name,
+                    _shown(one.key),
+                    _why(one),
+                    extra={"action": "signal_parked", "signal": name, "key": _shown(one.key)},
+                )
+
+
+def _why(failed: FailedSignal) -> str:
+    if failed.outcome.cause == UNDELETED:
+        return f"was sent; cannot be deleted: {failed.outcome.reason}"
+    return str(failed.outcome)
 
 
 def _shown(key: tuple[object, ...]) -> str:

@@ -35,8 +35,8 @@ from .keys import FIRST_KEY, Key, has_integer_key
 from .looking import Measurement, Work, find_work, find_work_and_measure, measure
 from .outcome import Outcome, OutcomeKind, Proved
 from .own_session import own_session
-from .parked import Failure, LeaveOut
-from .parked_table import SetAside, parked_table_of, parked_table_problem, parked_table_sql
+from .parked import DueSignal, Failure, LeaveOut
+from .parked_table import UNDELETED, SetAside, lacks_columns, parked_table_of, parked_table_problem, parked_table_sql
 from .paused_table import Pause, paused_table_of, paused_table_problem, paused_table_sql
 from .privileges import table_privileges
 from .question import question
@@ -85,9 +85,12 @@ __all__ = [
     "has_integer_key",
     "error_text",
     # For relays: signals that are set aside
+    "DueSignal",
     "Failure",
     "LeaveOut",
     "SetAside",
+    "UNDELETED",
+    "lacks_columns",
     "parked",
     "parked_table_of",
     "parked_table_problem",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -36,12 +36,15 @@ class Outcome:
       one of several that may be to blame: sent again in halves, they lead to the one that is. Silent means that its
       destination does not answer while others do.
     :param was_sent: whether any of it may have left; when not, the broker cannot have it.
+    :param destination: who refused it, for people. When the destination of several failed signals is the same, a relay
+      tries one of them, and the others when that has arrived. None: each is tried.
     """
 
     kind: OutcomeKind
     reason: str = ""
     cause: str = ""
     was_sent: bool = True
+    destination: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not self.cause:

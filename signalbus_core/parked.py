@@ -8,23 +8,31 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from enum import Enum
 from typing import Any, cast
 
 from sqlalchemy import (
     ARRAY,
+    ColumnClause,
     CursorResult,
     Interval,
+    Table,
     Text,
     and_,
     any_,
     bindparam,
+    case,
+    column,
     exists,
     func,
+    literal_column,
+    null,
     or_,
     select,
+    true,
+    tuple_,
 )
 from sqlalchemy import cast as sql_cast
 from sqlalchemy import delete as sql_delete
@@ -37,7 +45,7 @@ from sqlalchemy.sql import ColumnElement, Select
 from .contract import SignalSpec
 from .keys import Key, has_key, key_from_text, text_of_key
 from .outcome import Proved
-from .parked_table import UNDELETED, SetAside, parked_table_of
+from .parked_table import LATER_COLUMNS, UNDELETED, SetAside, lacks_columns, parked_table_of
 from .trouble import is_away
 
 logger = logging.getLogger("signalbus")
@@ -71,6 +79,32 @@ class Failure:
     wait_seconds: float | None
     error_class: str
     error_text: str
+    destination: str | None = None
+
+
+@dataclass(frozen=True)
+class DueSignal:
+    """A signal whose next try has come.
+
+    :param text: its key as it is noted.
+    :param error_class: of its last failure.
+    :param destination: who refused it; None when nobody did, and when it waits for no other of its destination.
+    :param version: which version of its row is meant; None for whatever row has the key.
+    """
+
+    key: Key
+    text: str
+    error_class: str
+    destination: str | None = None
+    version: str | None = None
+
+
+def row_version(spec: SignalSpec) -> ColumnElement[str]:
+    """Which transaction wrote a row of the model as it is now: a row that is locked, or frozen, keeps it."""
+    # https://www.postgresql.org/docs/current/ddl-system-columns.html
+    xmin: ColumnClause[Any] = column("xmin")
+    xmin.table = spec.table
+    return sql_cast(xmin, Text)
 
 
 def leaving_out(spec: SignalSpec, leave_out: LeaveOut, statement: Select[Any]) -> Select[Any]:
@@ -78,12 +112,22 @@ def leaving_out(spec: SignalSpec, leave_out: LeaveOut, statement: Select[Any]) -
     if leave_out is LeaveOut.NOTHING:
         return statement
     table = parked_table_of(spec)
-    keys = select(table.c.key).where(table.c.table_name == spec.table.fullname)
+    # Where the table lacks the column, the name means the one beside it.
+    without = select(sql_cast(null(), Text).label("row_version")).subquery("signalbus_without")
+    version: ColumnElement[str] = literal_column("row_version", Text)
+    own = select(table.c.key, version.label("version")).where(table.c.table_name == spec.table.fullname)
     if leave_out is LeaveOut.PARKED:
-        keys = keys.where(or_(table.c.next_try_at.is_(None), table.c.error_class == UNDELETED))
-    # NOT IN on purpose: PostgreSQL reads the keys once into a hash table and filters by it, and the scan goes on in the
-    # order of the key. Written as NOT EXISTS it may become a join that sorts the whole outbox first.
-    return statement.where(text_of_key(spec).not_in(keys))
+        own = own.where(or_(table.c.next_try_at.is_(None), table.c.error_class == UNDELETED))
+    notes = own.lateral("signalbus_noted")
+    noted = select(notes.c.key).select_from(without.join(notes, true()))
+    key = text_of_key(spec)
+    # NOT IN on purpose: PostgreSQL reads the notes once into a hash table and filters by it, and the scan goes on in
+    # the order of the key. Written as NOT EXISTS it may become a join that sorts the whole outbox first. Notes of a key
+    # and those of one version of its row by themselves: a NULL among the hashed would be compared with every row.
+    return statement.where(
+        key.not_in(noted.where(notes.c.version.is_(None))),
+        tuple_(key, row_version(spec)).not_in(noted.add_columns(notes.c.version).where(notes.c.version.is_not(None))),
+    )
 
 
 def is_due(spec: SignalSpec) -> ColumnElement[bool]:
@@ -92,30 +136,97 @@ def is_due(spec: SignalSpec) -> ColumnElement[bool]:
     return exists().where(table.c.table_name == spec.table.fullname, table.c.next_try_at <= func.now())
 
 
-def due_signals(connection: Connection, spec: SignalSpec, limit: int) -> list[tuple[Key, str]]:
-    """The keys of signals whose next try has come, longest overdue first, each with its error class."""
+#: Of so many signals of a destination one is taken whose note nobody has locked.
+_TRIALS = 3
+
+
+def due_signals(connection: Connection, spec: SignalSpec, limit: int, besides: Sequence[Key] = ()) -> list[DueSignal]:
+    """Signals whose next try has come, longest overdue first, and none whose note somebody else has locked.
+
+    Of those that one destination refused only few are among them.
+
+    :param besides: signals that are left out.
+    """
     table = parked_table_of(spec)
-    rows = connection.execute(
-        select(table.c.key, table.c.error_class)
-        .where(table.c.table_name == spec.table.fullname, table.c.next_try_at <= func.now())
+    is_old = lacks_columns(connection, table)
+    version, destination = (null() if is_old else table.c[name] for name in LATER_COLUMNS)
+    due = [table.c.table_name == spec.table.fullname, table.c.next_try_at <= func.now()]
+    chosen = (
+        select(table.c.key, table.c.error_class, _grouped(table, is_old), version)
+        .where(*due)
         .order_by(table.c.next_try_at)
-        .limit(limit)
-    ).all()
-    keys = _keys_of(connection, spec, [text for text, _ in rows])
-    return [(keys[text], error_class) for text, error_class in rows if text in keys]
+        .limit(limit + len(besides))
+        .with_for_update(skip_locked=True)
+    )
+    if not is_old:
+        turn = func.row_number().over(partition_by=destination, order_by=table.c.last_failed_at)
+        grouped = select(table.c.key, turn.label("turn")).where(*due, _grouped(table).is_not(None)).subquery()
+        trials = select(grouped.c.key).where(grouped.c.turn <= _TRIALS + len(besides))
+        chosen = chosen.where(or_(_grouped(table).is_(None), table.c.key.in_(trials)))
+    rows = connection.execute(chosen).all()
+    keys = _keys_of(connection, spec, [row[0] for row in rows])
+    found = [DueSignal(keys[row[0]], *row) for row in rows if row[0] in keys]
+    return [one for one in found if one.key not in besides]
+
+
+def _grouped(table: Table, is_old: bool = False) -> ColumnElement[Any]:
+    """The destination by which a signal is grouped; NULL when it is tried by itself."""
+    return null() if is_old else case((table.c.attempts != 0, table.c.destination))
+
+
+def postpone(connection: Connection, spec: SignalSpec, signals: Sequence[DueSignal], wait_seconds: float) -> None:
+    """Have signals tried later, without an attempt: somebody is trying them, or keeps them from being tried."""
+    table = parked_table_of(spec)
+    texts = bindparam("texts", [signal.text for signal in signals], type_=ARRAY(Text))
+    connection.execute(
+        sql_update(table)
+        .where(table.c.table_name == spec.table.fullname, table.c.key == any_(texts), table.c.next_try_at.is_not(None))
+        .values(next_try_at=func.now() + timedelta(seconds=wait_seconds))
+    )
+
+
+def postpone_destination(
+    connection: Connection, spec: SignalSpec, destination: str, attempts: int, wait_seconds: float
+) -> None:
+    """Have all signals that a destination refused wait for it as long as the one that tried it."""
+    table = parked_table_of(spec)
+    until = func.now() + timedelta(seconds=wait_seconds)
+    connection.execute(
+        sql_update(table)
+        .where(*_refused_by(table, spec, destination), table.c.next_try_at < until)
+        .values(next_try_at=until, attempts=func.greatest(table.c.attempts, attempts))
+    )
+
+
+def release_destination(connection: Connection, spec: SignalSpec, destination: str) -> int:
+    """Have all signals that a destination refused tried at once, and together; return how many."""
+    table = parked_table_of(spec)
+    updated = connection.execute(
+        sql_update(table).where(*_refused_by(table, spec, destination)).values(next_try_at=func.now(), attempts=0)
+    )
+    return cast("CursorResult[Any]", updated).rowcount
+
+
+def _refused_by(table: Table, spec: SignalSpec, destination: str) -> list[ColumnElement[bool]]:
+    return [
+        table.c.table_name == spec.table.fullname,
+        table.c.destination == destination,
+        table.c.next_try_at.is_not(None),
+    ]
 
 
 def undeleted_signals(connection: Connection, spec: SignalSpec, limit: int) -> list[Proved]:
     """Signals that were sent and could not be deleted so far, as they are noted."""
     table = parked_table_of(spec)
+    version = null() if lacks_columns(connection, table) else table.c.row_version
     rows = connection.execute(
-        select(table.c.key)
+        select(table.c.key, version)
         .where(table.c.table_name == spec.table.fullname, table.c.error_class == UNDELETED)
         .order_by(table.c.key)
         .limit(limit)
     ).all()
-    keys = _keys_of(connection, spec, [text for (text,) in rows])
-    return [Proved(keys[text], None) for (text,) in rows if text in keys]
+    keys = _keys_of(connection, spec, [row[0] for row in rows])
+    return [Proved(keys[row[0]], row[1]) for row in rows if row[0] in keys]
 
 
 def _keys_of(connection: Connection, spec: SignalSpec, texts: Sequence[str]) -> dict[str, Key]:
@@ -139,13 +250,19 @@ class Noted:
     """What is noted of a signal so far.
 
     :param text: its key as text.
+    :param version: of its row.
     :param attempts: 0 when it has not failed before.
     :param error_class: of the last failure; empty when there was none.
+    :param failing_seconds: since the first failure.
+    :param waited_seconds: since the last one; None when there was none.
     """
 
     text: str
+    version: str
     attempts: int
     error_class: str
+    failing_seconds: float
+    waited_seconds: float | None
 
 
 def noted_so_far(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> dict[Key, Noted]:
@@ -153,12 +270,31 @@ def noted_so_far(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) 
     table = parked_table_of(spec)
     key_text = text_of_key(spec)
     same = and_(table.c.table_name == spec.table.fullname, table.c.key == key_text)
+    seconds = [
+        func.date_part("epoch", func.now() - moment) for moment in (table.c.first_failed_at, table.c.last_failed_at)
+    ]
     rows = connection.execute(
-        select(key_text, func.coalesce(table.c.attempts, 0), func.coalesce(table.c.error_class, ""), *spec.primary_key)
+        select(
+            key_text,
+            row_version(spec),
+            func.coalesce(table.c.attempts, 0),
+            func.coalesce(table.c.error_class, ""),
+            func.coalesce(seconds[0], 0.0),
+            seconds[1],
+            *spec.primary_key,
+        )
         .select_from(spec.table.outerjoin(table, same))
         .where(has_key(spec, connection.dialect, keys))
     )
-    return {tuple(row[3:]): Noted(*row[:3]) for row in rows}
+    return {tuple(row[6:]): Noted(*row[:6]) for row in rows}
+
+
+def row_versions(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> dict[Key, str]:
+    """The version of the row of each of these signals that is in its table, locked or not."""
+    rows = connection.execute(
+        select(row_version(spec), *spec.primary_key).where(has_key(spec, connection.dialect, keys))
+    )
+    return {tuple(row[1:]): row[0] for row in rows}
 
 
 def set_aside(
@@ -169,21 +305,26 @@ def set_aside(
     :param noted: from :func:`noted_so_far`.
     """
     table = parked_table_of(spec)
-    statement = insert(table).values(
-        table_name=spec.table.fullname,
-        model=spec.name,
-        key=bindparam("key_text"),
-        attempts=bindparam("number"),
-        first_failed_at=func.now(),
-        last_failed_at=func.now(),
+    is_old = lacks_columns(connection, table)
+    values: dict[str, Any] = {
+        "table_name": spec.table.fullname,
+        "model": spec.name,
+        "key": bindparam("key_text"),
+        "attempts": bindparam("number"),
+        "first_failed_at": func.now(),
+        "last_failed_at": func.now(),
         # The database's clock, because all replicas go by it. No wait, no next try.
-        next_try_at=func.now() + bindparam("wait", type_=Interval()),
-        error_class=bindparam("class_"),
-        error_text=bindparam("reason"),
-    )
-    renewed = ("model", "attempts", "last_failed_at", "next_try_at", "error_class", "error_text")
+        "next_try_at": func.now() + bindparam("wait", type_=Interval()),
+        "error_class": bindparam("class_"),
+        "error_text": bindparam("reason"),
+    }
+    if not is_old:
+        values |= {"row_version": bindparam("version"), "destination": bindparam("of")}
+    statement = insert(table).values(**values)
+    kept = ("table_name", "key", "first_failed_at")
     statement = statement.on_conflict_do_update(
-        index_elements=[table.c.table_name, table.c.key], set_={name: statement.excluded[name] for name in renewed}
+        index_elements=[table.c.table_name, table.c.key],
+        set_={name: statement.excluded[name] for name in values if name not in kept},
     )
     connection.execute(
         statement,
@@ -195,9 +336,21 @@ def set_aside(
                 "class_": failure.error_class,
                 "reason": _storable(failure.error_text),
             }
+            | ({} if is_old else {"version": noted[failure.key].version, "of": _text_or_none(failure.destination)})
             for failure in failures
         ],
     )
+
+
+def _text_or_none(text: str | None) -> str | None:
+    return None if text is None else _storable(text)
+
+
+def forget_noted(connection: Connection, spec: SignalSpec, signals: Sequence[DueSignal]) -> None:
+    """Remove what is noted about signals that are gone."""
+    table = parked_table_of(spec)
+    texts = bindparam("texts", [signal.text for signal in signals], type_=ARRAY(Text))
+    connection.execute(sql_delete(table).where(table.c.table_name == spec.table.fullname, table.c.key == any_(texts)))
 
 
 def forget(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> None:
@@ -220,19 +373,29 @@ def forget(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> Non
 
 
 def forget_gone(connection: Connection, spec: SignalSpec) -> int:
-    """Remove what is noted about signals that are not in their table any more; return how many they were.
+    """Remove what is noted about rows that are not in their table any more, or not as they were; return how many.
 
-    Otherwise a new signal with the key of an old one would be left alone with it.
+    Otherwise a new signal with the key of an old one would be left alone with it. A note that was written before notes
+    had the version of their row gets the one that the row has now.
     """
     table = parked_table_of(spec)
+    is_old = lacks_columns(connection, table)
     mine = table.c.table_name == spec.table.fullname
-    texts = connection.scalars(select(table.c.key).where(mine)).all()
-    keys = list(_keys_of(connection, spec, texts).values())
-    there = select(text_of_key(spec)).where(has_key(spec, connection.dialect, keys))
-    gone = set(texts) - set(connection.scalars(there) if keys else ())
+    version = null() if is_old else table.c.row_version
+    noted = {row[0]: row[1] for row in connection.execute(select(table.c.key, version).where(mine))}
+    keys = list(_keys_of(connection, spec, list(noted)).values())
+    there = select(text_of_key(spec), row_version(spec)).where(has_key(spec, connection.dialect, keys))
+    found = {row[0]: row[1] for row in connection.execute(there)} if keys else {}
+    gone = [text for text, before in noted.items() if found.get(text, "") != (before or found.get(text))]
     if gone:
-        listed = bindparam("gone", list(gone), type_=ARRAY(Text))
+        listed = bindparam("gone", gone, type_=ARRAY(Text))
         connection.execute(sql_delete(table).where(mine, table.c.key == any_(listed)))
+    unknown = [] if is_old else [text for text, before in noted.items() if before is None and text in found]
+    if unknown:
+        filling = sql_update(table).where(mine, table.c.key == bindparam("text"), table.c.row_version.is_(None))
+        connection.execute(
+            filling.values(row_version=bindparam("found")), [{"text": text, "found": found[text]} for text in unknown]
+        )
     return len(gone)
 
 
@@ -256,7 +419,7 @@ def list_set_aside(
     """Signals of a model that are set aside: parked ones first, then by the time of their next try."""
     table = parked_table_of(spec)
     rows = connection.execute(
-        select(table)
+        select(*(table.c[field.name] for field in fields(SetAside)))
         .where(*_matching(spec, key))
         .order_by(table.c.next_try_at.asc().nulls_first(), table.c.first_failed_at, table.c.key)
         .limit(limit)

@@ -8,15 +8,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Column, DateTime, Integer, MetaData, Table, Text
+from sqlalchemy import Column, DateTime, Integer, MetaData, Table, Text, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.schema import CreateTable, SetTableComment
 
 from .contract import SignalSpec
 from .privileges import privileges_problem
-from .quoting import PLAIN
+from .quoting import PLAIN, quoted
 
 TABLE_NAME = "signalbus_parked"
+
+#: Columns that a table made by an earlier version lacks. Without them a note holds for a key, whatever row has it.
+LATER_COLUMNS = ("row_version", "destination")
 
 #: The class of signals that were sent, and are still in their table because the database does not let them be deleted.
 UNDELETED = "undeleted"
@@ -31,7 +34,8 @@ class SetAside:
     :param key: its primary key as text; of several columns, a JSON array.
     :param attempts: how often in a row it was refused, or failed for its own sake; outages are not counted.
     :param next_try_at: None when it is parked: it waits for a person.
-    :param error_class: what kept it: ``returned``, ``nacked``, ``refused``, ``invalid``, ``closed`` or ``error``.
+    :param error_class: what kept it: ``returned``, ``nacked``, ``refused``, ``invalid``, ``closed`` or ``error``;
+      ``undeleted`` of one that was sent: what is tried again is its delete, never its send.
     :param error_text: the reason, for people; never the payload.
     """
 
@@ -48,6 +52,18 @@ class SetAside:
     @property
     def is_parked(self) -> bool:
         return self.next_try_at is None
+
+    @property
+    def was_sent(self) -> bool:
+        """Whether its message has arrived, and only its row is left to be deleted."""
+        return self.error_class == UNDELETED
+
+    @property
+    def why(self) -> str:
+        """What kept it, for people."""
+        if self.was_sent:
+            return f"was sent; cannot be deleted: {self.error_text}"
+        return f"{self.error_class}: {self.error_text}"
 
 
 def parked_table(metadata: MetaData) -> Table:
@@ -72,15 +88,24 @@ def parked_table(metadata: MetaData) -> Table:
         Column("next_try_at", DateTime(timezone=True)),
         Column("error_class", Text, nullable=False),
         Column("error_text", Text, nullable=False),
+        # Which version of the row failed (its xmin). NULL: whatever row has the key.
+        Column("row_version", Text),
+        # Who refused it. Signals of one destination are tried by one of them.
+        Column("destination", Text),
         comment="Signals that the Signalbus relay has set aside",
     )
 
 
 def parked_table_sql() -> str:
-    """The statements that create the table in PostgreSQL, for migrations written by hand."""
+    """The statements that create the table in PostgreSQL, or add what it lacks, for migrations written by hand."""
     table = parked_table(MetaData())
-    statements = (CreateTable(table), SetTableComment(table))
-    return "\n".join(f"{str(statement.compile(dialect=PLAIN)).strip()};" for statement in statements)
+    adding = ", ".join(f"ADD COLUMN IF NOT EXISTS {name} TEXT" for name in LATER_COLUMNS)
+    statements = (
+        str(CreateTable(table, if_not_exists=True).compile(dialect=PLAIN)).strip(),
+        f"ALTER TABLE {PLAIN.identifier_preparer.format_table(table)} {adding}",
+        str(SetTableComment(table).compile(dialect=PLAIN)).strip(),
+    )
+    return "\n".join(f"{statement};" for statement in statements)
 
 
 def parked_table_of(spec: SignalSpec) -> Table:
@@ -91,3 +116,16 @@ def parked_table_of(spec: SignalSpec) -> Table:
 def parked_table_problem(connection: Connection, table: Table) -> str | None:
     """Why a relay cannot use the table: it is missing, or closed to this login. None when it can."""
     return privileges_problem(connection, table, ("SELECT", "INSERT", "UPDATE", "DELETE"))
+
+
+def lacks_columns(connection: Connection, table: Table) -> bool:
+    """Whether an earlier version made the table, and nobody has added what it lacks since."""
+    given = {"name": quoted(table), "names": list(LATER_COLUMNS)}
+    found: int = connection.scalar(_FOUND, given) or 0
+    return found < len(LATER_COLUMNS)
+
+
+_FOUND = text(
+    "SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass(:name) AND NOT attisdropped"
+    " AND attname = ANY(CAST(:names AS text[]))"
+)

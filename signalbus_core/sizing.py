@@ -1,9 +1,9 @@
 """How many signals the next burst of a model takes. Pure: no database, no clock.
 
 Halving finds the one signal that its send method, or the broker, cannot bear: a burst that fails as a whole is tried
-again at half the size, until the signal is alone and can be set aside; then the size doubles back with each success. A
-burst that takes long is made smaller as well, because its row locks and its transaction have limits. None takes more
-signals than memory should hold.
+again at half the size, until the signal is alone and can be set aside; then the size doubles back with each burst
+whose signals were answered for, in whatever way. A burst that takes long is made smaller as well, because its row locks
+and its transaction have limits. None takes more signals than memory should hold.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class BurstSize:
             self.shrink()
         elif result.failed_whole or result.has_unmentioned or result.send_seconds > self._long_seconds:
             self._steps = max(1, min(self._steps, result.selected) // 2)
-        elif result.sent and result.send_seconds * 2 <= self._long_seconds:
+        elif (result.sent or result.failed or result.undeleted) and result.send_seconds * 2 <= self._long_seconds:
             self._steps = min(self.largest, self._steps * 2)
 
     def shrink(self) -> None:

@@ -80,8 +80,13 @@ class Delivery:
 
     def outcomes(self) -> list[list[Outcome]]:
         """The outcome of each message, by group."""
-        unanswered = Outcome(OutcomeKind.UNKNOWN, "no answer from the broker")
-        return [[self._outcomes[index] or unanswered for index in group] for group in self._groups]
+        return [[self._outcome(index) for index in group] for group in self._groups]
+
+    def _outcome(self, index: int) -> Outcome:
+        outcome = self._outcomes[index] or Outcome(OutcomeKind.UNKNOWN, "no answer from the broker")
+        if not outcome.is_of_destination or outcome.destination is not None:
+            return outcome
+        return replace(outcome, destination=_named(self._address(index)))
 
     def _open(self) -> list[int]:
         return [index for index, outcome in enumerate(self._outcomes) if outcome is None]
@@ -121,16 +126,21 @@ class Delivery:
             if connection.exchange_exists(exchange, self._deadline):
                 return None
         except ChannelClosedError as error:
-            return Outcome(OutcomeKind.REFUSED, f"{error}")
-        return Outcome(OutcomeKind.REFUSED, f"404 NOT_FOUND - no exchange {exchange!r} in the virtual host")
+            reason = str(error)
+        else:
+            reason = f"404 NOT_FOUND - no exchange {exchange!r} in the virtual host"
+        # Whatever the routing key.
+        return Outcome(OutcomeKind.REFUSED, reason, destination=f"exchange {exchange!r}")
 
     def _withhold(self, group: Iterable[int], culprit: int, outcome: Outcome) -> None:
         """One message of the group cannot be sent, so none is."""
+        if outcome.is_of_destination and outcome.destination is None:
+            outcome = replace(outcome, destination=_named(self._address(culprit)))
         for index in group:
-            self._outcomes[index] = Outcome(
-                outcome.kind,
-                outcome.reason if index == culprit else f"not sent, as another message of its signal: {outcome.reason}",
-            )
+            reason = outcome.reason
+            if index != culprit:
+                reason = f"not sent, as another message of its signal: {reason}"
+            self._outcomes[index] = Outcome(outcome.kind, reason, destination=outcome.destination)
 
     def _hold_back_silent(self) -> list[range]:
         """Keep back what is meant for silent destinations; return the groups that are to try whether they still are."""
@@ -146,9 +156,9 @@ class Delivery:
                 if self._silences.may_try(address):
                     trials.append(group)
                 else:
-                    text = f"exchange {address[0]!r}, routing key {address[1]!r}"
                     reason = (
-                        f"not sent: nothing was confirmed for {text} for {seconds:.0f} s, while other messages were"
+                        f"not sent: nothing was confirmed for {_named(address)} for {seconds:.0f} s, "
+                        "while other messages were"
                     )
                     self._withhold(group, index, Outcome(OutcomeKind.REFUSED, reason))
                 break
@@ -258,6 +268,10 @@ class Delivery:
             headers=properties.headers if properties else None,
             mandatory=bool(message.mandatory),
         )
+
+
+def _named(address: Address) -> str:
+    return f"exchange {address[0]!r}, routing key {address[1]!r}"
 
 
 def _indexes_of(groups: Sequence[Sequence[Message]]) -> list[range]:

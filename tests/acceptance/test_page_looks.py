@@ -73,7 +73,7 @@ def make_exceptions(operated: Operated) -> None:
     refused = Outcome(OutcomeKind.REFUSED, "no queue is bound for it (312 NO_ROUTE)", cause="returned")
     operated.outbox.write(1042, 1077, 1081)
     shelf = operated.outbox.shelf(park_after=1, wait=30)
-    shelf.put([failed(1042, poison), failed(1077, poison), failed(1081, refused)], counted=True)
+    shelf.put([failed(1042, poison), failed(1077, poison), failed(1081, refused)])
     operated.status.set_aside("Order", 1, 2)
     operated.status.measured("Order", 3, 841.0)
     operated.status.measured("PaymentReceived", 10_000, 3720.0)

@@ -57,7 +57,7 @@ class Operated:
     def park(self, *keys: int) -> None:
         """Write signals, and park them."""
         self.outbox.write(*keys)
-        self.outbox.shelf(park_after=1).put([failed(key, PARKED) for key in keys], counted=True)
+        self.outbox.shelf(park_after=1).put([failed(key, PARKED) for key in keys])
         self.status.set_aside("Order", 0, len(keys))
 
     def ask(self, path: str, method: str = "GET", **arguments: Any) -> Reply:

@@ -17,6 +17,7 @@ from relay.parking import ParkingRules
 from relay.shelf import TableShelf
 from signalbus_core import (
     BurstLimits,
+    BurstResult,
     Choice,
     FailedSignal,
     LeaveOut,
@@ -24,15 +25,19 @@ from signalbus_core import (
     OutcomeKind,
     SignalBusMixin,
     SignalSpec,
+    lacks_columns,
     parked,
     parked_table_of,
     parked_table_problem,
+    parked_table_sql,
     send_burst,
 )
 from signalbus_core.looking import find_work
 
 RAISED = Outcome(OutcomeKind.UNKNOWN, "ValueError: bad", cause="error")
 REFUSED = Outcome(OutcomeKind.REFUSED, "312 NO_ROUTE", cause="returned")
+INVALID = Outcome(OutcomeKind.INVALID, "routing key too long")
+KEPT = Outcome(OutcomeKind.ACKED, "a foreign key", cause="undeleted")
 
 
 class Database(SignalBusMixin, SQLAlchemy):
@@ -80,6 +85,15 @@ class Outbox:
         rules = ParkingRules(park_after, uniform=lambda _low, _high: wait)
         rules._refused.shortest_seconds = rules._fault.shortest_seconds = wait
         return TableShelf(self.spec, self.engine, rules, BurstLimits())
+
+    def execute(self, *statements: str) -> None:
+        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+
+    def execute_one(self, statement: str) -> Any:
+        with self.engine.connect() as connection:
+            return connection.scalar(sa.text(statement))
 
     def burst(self, choice: Choice, **arguments: Any) -> int:
         with self.app.app_context():
@@ -166,11 +180,11 @@ def test_whatever_the_kind_of_key_a_signal_is_left_out_tried_again_and_forgotten
         )
     shelf = outbox.shelf()
 
-    shelf.put([failed(bad)], counted=True)
+    shelf.put([failed(bad)])
 
     assert outbox.burst(shelf.choice([])) == 2
     assert bad not in outbox.sent
-    due = shelf.due(10)
+    due = shelf.take_due(10).keys
     assert len(due) == 1
     assert outbox.burst(shelf.retry(due)) == 1
     assert outbox.sent[-1] == bad
@@ -182,9 +196,9 @@ def test_whatever_the_kind_of_key_a_signal_is_left_out_tried_again_and_forgotten
 def test_a_failure_is_noted_with_its_times_and_its_reason(outbox: Outbox) -> None:
     outbox.write(7)
     shelf = outbox.shelf(wait=100.0)
-    shelf.put([failed(7)], counted=True)
+    shelf.put([failed(7)])
     [first] = outbox.noted()
-    shelf.put([failed(7, RAISED)], counted=True)
+    shelf.put([failed(7, RAISED)])
     [second] = outbox.noted()
     assert (first.model, first.key, first.attempts) == ("Order", "7", 1)
     assert (first.error_class, first.error_text) == ("returned", "312 NO_ROUTE")
@@ -198,26 +212,26 @@ def test_attempts_at_a_refusing_destination_do_not_bring_a_signal_nearer_to_bein
     outbox.write(7)
     shelf = outbox.shelf(park_after=2)
     for outcome in (REFUSED, REFUSED, RAISED):
-        assert shelf.put([failed(7, outcome)], counted=True) == []
-    assert shelf.put([failed(7, RAISED)], counted=True) == [(7,)]
+        assert shelf.put([failed(7, outcome)], is_retry=True) == []
+    assert shelf.put([failed(7, RAISED)], is_retry=True) == [(7,)]
 
 
 def test_a_signal_waits_until_its_time_has_come(outbox: Outbox) -> None:
     outbox.write(7)
-    outbox.shelf(wait=100.0).put([failed(7)], counted=True)
+    outbox.shelf(wait=100.0).put([failed(7)])
     assert outbox.work() == (False, False)
-    assert outbox.shelf().due(10) == ()
+    assert outbox.shelf().take_due(10).keys == ()
     with outbox.engine.begin() as connection:
         assert parked.try_again(connection, outbox.spec, "7") == 1
     assert outbox.work() == (False, True)
-    assert outbox.shelf().due(10) == ((7,),)
+    assert outbox.shelf().take_due(10).keys == ((7,),)
 
 
 def test_a_parked_signal_is_left_alone_until_a_person_says_otherwise(outbox: Outbox) -> None:
     outbox.write(7)
     shelf = outbox.shelf(park_after=2)
-    assert shelf.put([failed(7, RAISED)], counted=True) == []
-    assert shelf.put([failed(7, RAISED)], counted=True) == [(7,)]
+    assert shelf.put([failed(7, RAISED)]) == []
+    assert shelf.put([failed(7, RAISED)], is_retry=True) == [(7,)]
     assert outbox.noted()[0].is_parked
     assert outbox.work() == (False, False)
     assert shelf.count() == (0, 1)
@@ -225,12 +239,12 @@ def test_a_parked_signal_is_left_alone_until_a_person_says_otherwise(outbox: Out
         assert outbox.db.signalbus.flushmany() == 0
     with outbox.engine.begin() as connection:
         assert parked.try_again(connection, outbox.spec) == 1
-    assert shelf.due(10) == ((7,),)
+    assert shelf.take_due(10).keys == ((7,),)
 
 
 def test_flushmany_tries_what_waits_at_once_and_forgets_what_it_sent(outbox: Outbox) -> None:
     outbox.write(1, 2)
-    outbox.shelf(wait=100.0).put([failed(2)], counted=True)
+    outbox.shelf(wait=100.0).put([failed(2)])
     with outbox.app.app_context():
         assert outbox.db.signalbus.flushmany() == 2
     assert outbox.noted() == []
@@ -238,13 +252,13 @@ def test_flushmany_tries_what_waits_at_once_and_forgets_what_it_sent(outbox: Out
 
 def test_a_signal_that_is_gone_meanwhile_is_not_noted(outbox: Outbox) -> None:
     outbox.write(1)
-    outbox.shelf().put([failed(1), failed(2)], counted=True)
+    outbox.shelf().put([failed(1), failed(2)])
     assert [one.key for one in outbox.noted()] == ["1"]
 
 
 def test_what_is_noted_of_signals_that_are_gone_is_forgotten(outbox: Outbox) -> None:
     outbox.write(1, 2)
-    outbox.shelf().put([failed(1), failed(2)], counted=True)
+    outbox.shelf().put([failed(1), failed(2)])
     with outbox.engine.begin() as connection:
         connection.execute(sa.text('DELETE FROM "order" WHERE id = 1'))
     outbox.shelf().tidy()
@@ -253,7 +267,7 @@ def test_what_is_noted_of_signals_that_are_gone_is_forgotten(outbox: Outbox) -> 
 
 def test_a_discarded_signal_is_gone_with_what_was_noted_and_its_columns_are_returned(outbox: Outbox) -> None:
     outbox.write(1, 2)
-    outbox.shelf().put([failed(1)], counted=True)
+    outbox.shelf().put([failed(1)])
     with outbox.engine.begin() as connection:
         assert parked.discard(connection, outbox.spec, "1") == {"id": 1, "note": "n"}
         assert parked.discard(connection, outbox.spec, "2") is None
@@ -261,23 +275,150 @@ def test_a_discarded_signal_is_gone_with_what_was_noted_and_its_columns_are_retu
     assert outbox.left() == 1
 
 
-def test_bursts_keep_the_order_of_the_key_and_read_the_set_aside_keys_once(outbox: Outbox) -> None:
-    with outbox.engine.begin() as connection:
-        connection.execute(sa.text('INSERT INTO "order" (id) SELECT generate_series(1, 20000)'))
-        connection.execute(
-            sa.text(
-                "INSERT INTO signalbus_parked SELECT 'order', n::text, 'Order', 1, now(), now(), now(), 'returned', '' "
-                "FROM generate_series(1, 5000) n"
-            )
-        )
-        statement = parked.leaving_out(outbox.spec, LeaveOut.SET_ASIDE, sa.select(outbox.model.id))
-        compiled = statement.order_by(outbox.model.id).limit(100).with_for_update(skip_locked=True)
+@pytest.fixture(params=["now", "before"])
+def made(outbox: Outbox, request: pytest.FixtureRequest) -> Outbox:
+    """A table made by this version, or by an earlier one."""
+    if request.param == "before":
+        outbox.execute("ALTER TABLE signalbus_parked DROP COLUMN row_version, DROP COLUMN destination")
+    return outbox
+
+
+def test_bursts_keep_the_order_of_the_key_and_read_the_set_aside_keys_once(made: Outbox) -> None:
+    made.execute(
+        'INSERT INTO "order" (id) SELECT generate_series(1, 20000)',
+        "INSERT INTO signalbus_parked SELECT 'order', n::text, 'Order', 1, now(), now(), now(), 'returned', '' "
+        "FROM generate_series(1, 5000) n",
+    )
+    with made.engine.begin() as connection:
+        statement = parked.leaving_out(made.spec, LeaveOut.SET_ASIDE, sa.select(made.model.id))
+        compiled = statement.order_by(made.model.id).limit(100).with_for_update(skip_locked=True)
         text = str(compiled.compile(connection, compile_kwargs={"literal_binds": True}))
         plan = "\n".join(connection.scalars(sa.text("EXPLAIN " + text)))
     assert "Index Scan" in plan
-    assert "hashed SubPlan" in plan
+    assert plan.count("hashed SubPlan") == 2
     assert "Sort" not in plan
     assert "Join" not in plan
+    assert made.burst(made.shelf().choice([]), limit=10) == 10
+    assert made.sent[0] == (5001,)
+
+
+def test_whichever_version_made_the_table_signals_wait_are_tried_shown_and_parked(made: Outbox) -> None:
+    made.write(1, 2, 3)
+    shelf = made.shelf(park_after=2)
+    shelf.put([failed(1, RAISED), failed(2, REFUSED)])
+    assert [(one.key, one.attempts) for one in made.noted()] == [("1", 1), ("2", 1)]
+    due = shelf.take_due(10)
+    assert due.keys == ((1,),)
+    assert shelf.put([failed(1, RAISED)], is_retry=True) == [(1,)]
+    shelf.tried(due, BurstResult(selected=1, failed=(failed(1, RAISED),), keys=due.keys), [(1,)])
+    shelf.tidy()
+    assert shelf.count() == (1, 1)
+    with made.app.app_context():
+        assert made.db.signalbus.flushmany() == 2
+    assert sorted(made.sent) == [(2,), (3,)]
+
+
+def test_the_ddl_adds_what_an_earlier_table_lacks_and_keeps_what_is_noted(made: Outbox) -> None:
+    made.write(1)
+    made.shelf(wait=100.0).put([failed(1)])
+    made.execute(*parked_table_sql().removesuffix(";").split(";"))
+    made.execute(*parked_table_sql().removesuffix(";").split(";"))
+    with made.engine.connect() as connection:
+        assert not lacks_columns(connection, parked_table_of(made.spec))
+    assert made.burst(made.shelf().choice([])) == 0
+    made.shelf().tidy()
+    with made.engine.connect() as connection:
+        assert connection.scalar(sa.text("SELECT count(*) FROM signalbus_parked WHERE row_version IS NULL")) == 0
+    assert made.burst(made.shelf().choice([])) == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    ['DELETE FROM "order"; INSERT INTO "order" VALUES (7)', "UPDATE \"order\" SET note = 'mended'"],
+    ids=["a new signal under its key", "mended by a person"],
+)
+def test_a_note_is_about_the_row_that_failed_and_no_other(outbox: Outbox, change: str) -> None:
+    outbox.write(7)
+    shelf = outbox.shelf(park_after=1)
+    assert shelf.put([failed(7, INVALID)]) == [(7,)]
+    outbox.execute('VACUUM (FREEZE) "order"')
+    assert outbox.burst(shelf.choice([])) == 0
+    assert outbox.work() == (False, False)
+    outbox.execute(change)
+    assert outbox.work() == (True, False)
+    assert outbox.burst(shelf.choice([]), limit=5) == 1
+
+
+def test_a_new_signal_under_the_key_of_a_failed_one_begins_anew(outbox: Outbox) -> None:
+    outbox.write(7)
+    shelf = outbox.shelf(park_after=2)
+    shelf.put([failed(7, RAISED)])
+    outbox.execute('UPDATE "order" SET note = NULL')
+    assert shelf.put([failed(7, RAISED)]) == []
+    assert shelf.put([failed(7, RAISED)], is_retry=True) == [(7,)]
+
+
+def test_what_is_noted_of_a_row_that_was_written_anew_is_forgotten(outbox: Outbox) -> None:
+    outbox.write(1, 2)
+    outbox.shelf(park_after=1).put([failed(1, INVALID), failed(2, INVALID)])
+    outbox.execute('UPDATE "order" SET note = NULL WHERE id = 1')
+    outbox.shelf().tidy()
+    assert [one.key for one in outbox.noted()] == ["2"]
+
+
+@pytest.mark.parametrize("outcome", [REFUSED, RAISED])
+def test_a_due_signal_that_is_locked_holds_up_no_other(outbox: Outbox, outcome: Outcome) -> None:
+    outbox.write(1, 2, 3, 4)
+    shelf = outbox.shelf()
+    shelf.put([failed(key, outcome) for key in (1, 2, 3, 4)])
+    outbox.execute("UPDATE signalbus_parked SET next_try_at = next_try_at - (9 - key::int) * interval '1 s'")
+    with outbox.engine.begin() as other, outbox.engine.begin() as another:
+        other.execute(sa.text('SELECT FROM "order" WHERE id = 1 FOR UPDATE'))
+        another.execute(sa.text("SELECT FROM signalbus_parked WHERE key = '2' FOR UPDATE"))
+        for _ in range(3):
+            if due := shelf.take_due(1).keys:
+                outbox.burst(shelf.retry(due))
+    assert sorted(outbox.sent) == [(3,), (4,)]
+
+
+def refused(key: int, destination: str) -> FailedSignal:
+    return FailedSignal((key,), Outcome(OutcomeKind.REFUSED, "312 NO_ROUTE", "returned", destination=destination))
+
+
+def test_one_signal_tries_for_all_of_its_destination(outbox: Outbox) -> None:
+    outbox.write(*range(1, 21))
+    shelf = outbox.shelf()
+    shelf.put([refused(key, "a" if key % 2 else "b") for key in range(1, 21)])
+
+    due = shelf.take_due(100)
+    assert sorted(key % 2 for [key] in due.keys) == [0, 1]
+    odd, even = sorted(due.keys, key=lambda key: key[0] % 2 == 0)
+    outbox.shelf(wait=100.0).put([refused(odd[0], "a")], is_retry=True)
+    outbox.burst(shelf.retry((even,)))
+    shelf.tried(due, BurstResult(selected=2, sent=1, failed=(refused(odd[0], "a"),), keys=due.keys), [odd])
+
+    with outbox.engine.connect() as connection:
+        waits = sa.text("SELECT destination, count(*), min(next_try_at) > now() FROM signalbus_parked GROUP BY 1")
+        assert sorted(connection.execute(waits).all()) == [("a", 10, True), ("b", 9, False)]
+    due = shelf.take_due(100)
+    assert {key % 2 for [key] in due.keys} == {0}
+    assert outbox.burst(shelf.retry(due.keys), limit=100) == 9
+
+
+def test_of_what_was_sent_only_the_delete_is_tried(outbox: Outbox) -> None:
+    outbox.write(1, 2)
+    shelf = outbox.shelf(park_after=2)
+    shelf.put([failed(1, KEPT), failed(2, KEPT)])
+    due = shelf.take_due(10)
+    assert due.is_delete
+    assert [(one.key, one.version) for one in due.signals] == [
+        (key, outbox.execute_one(f'SELECT xmin::text FROM "order" WHERE id = {key[0]}')) for key in ((1,), (2,))
+    ]
+    outbox.execute('DELETE FROM "order" WHERE id = 2')
+    assert shelf.put([failed(1, KEPT)], is_retry=True) == [(1,)]
+    shelf.tried(due, BurstResult(selected=2, sent=1, undeleted=(failed(1, KEPT),), keys=due.keys), [(1,)])
+    [left] = outbox.noted()
+    assert (left.key, left.is_parked, left.why) == ("1", True, "was sent; cannot be deleted: a foreign key")
 
 
 def test_without_privileges_on_the_table_it_is_said_which(outbox: Outbox) -> None:

@@ -163,7 +163,7 @@ def test_signals_that_wait_for_another_try_wait_while_their_model_is_paused(
     watched.probe.run_once()
     watched.execute("INSERT INTO m01 VALUES (1, 'a')")
     refused = Outcome(OutcomeKind.REFUSED, "no route")
-    watched.shelves["M01"].put([FailedSignal((1, "a"), refused)], counted=True)
+    watched.shelves["M01"].put([FailedSignal((1, "a"), refused)])
     pauses.pause("M01", None)
     watched.clock.now += 3600
     if has_table:

@@ -20,10 +20,9 @@ from relay.metrics import Metrics
 from relay.parking import ParkingRules
 from relay.paused_models import PausedModels
 from relay.probe import MEASURE_EVERY_SECONDS, TIDY_EVERY_SECONDS, Probe, TableError
-from relay.progress import ModelProgress
+from relay.progress import LONGEST_SUSPICION_SECONDS, ModelProgress
 from relay.schedule import Schedule
 from relay.shelf import Shelves
-from relay.suspects import LONGEST_SUSPICION_SECONDS
 from signalbus_core import (
     BurstLimits,
     BurstResult,
@@ -136,7 +135,7 @@ def test_signals_that_wait_for_another_try_do_not_count_until_it_has_come(watche
     watched.probe.run_once()
     watched.execute("INSERT INTO m01 VALUES (1, 'a')", "INSERT INTO m02 VALUES (1, 'a')")
     for name, key in (("M01", (1, "a")), ("M02", (1,))):
-        watched.shelves[name].put([FailedSignal(key, REFUSED)], counted=True)
+        watched.shelves[name].put([FailedSignal(key, REFUSED)])
     assert not watched.probe.run_once()
     assert watched.probe.count_set_aside() == 2
 
@@ -176,7 +175,7 @@ def test_a_parked_table_that_goes_away_is_done_without(watched: Watched) -> None
 def test_signals_that_are_set_aside_are_shown_by_model(watched: Watched) -> None:
     watched.probe.run_once()
     watched.execute("INSERT INTO m03 SELECT n, 'a' FROM generate_series(1, 3) n")
-    watched.shelves["M03"].put([FailedSignal((n, "a"), REFUSED) for n in (1, 2, 3)], counted=True)
+    watched.shelves["M03"].put([FailedSignal((n, "a"), REFUSED) for n in (1, 2, 3)])
     watched.execute("UPDATE signalbus_parked SET next_try_at = NULL WHERE key LIKE '%3%'")
     watched.clock.now += MEASURE_EVERY_SECONDS
     watched.probe.run_once()
@@ -216,7 +215,7 @@ def test_the_last_signal_that_is_parked_is_no_flow_and_a_sent_or_discarded_one_i
     watched.probe.run_once()
     watched.execute("INSERT INTO m03 SELECT n, 'a' FROM generate_series(1, 2) n")
     watched.probe._announcer.trouble(single_signals("M03"), "signals_set_aside", "1 cannot be sent")
-    watched.shelves["M03"].put([FailedSignal((1, "a"), REFUSED)], counted=True)
+    watched.shelves["M03"].put([FailedSignal((1, "a"), REFUSED)])
     assert look() == []
     watched.execute("UPDATE signalbus_parked SET next_try_at = NULL")
     assert look() == []
@@ -272,7 +271,7 @@ def test_a_dropped_table_does_not_hide_the_other_models(watched: Watched, caplog
 def test_a_dropped_table_with_signals_that_were_set_aside_is_no_outage(watched: Watched) -> None:
     watched.probe.run_once()
     watched.execute("INSERT INTO m03 VALUES (1, 'a')")
-    watched.shelves["M03"].put([FailedSignal((1, "a"), REFUSED)], counted=True)
+    watched.shelves["M03"].put([FailedSignal((1, "a"), REFUSED)])
     watched.execute("UPDATE signalbus_parked SET next_try_at = now() + interval '1 hour'")
     watched.clock.now += MEASURE_EVERY_SECONDS
     watched.probe.run_once()
@@ -302,7 +301,7 @@ def test_a_note_whose_key_is_none_of_its_model_hides_nothing_and_is_forgotten(
 def test_a_locked_table_of_a_model_with_notes_hides_no_other_and_is_no_outage(watched: Watched) -> None:
     watched.probe.run_once()
     watched.execute("INSERT INTO m03 VALUES (1, 'a')", "INSERT INTO m06 VALUES (1, 'a')")
-    watched.shelves["M03"].put([FailedSignal((1, "a"), REFUSED)], counted=True)
+    watched.shelves["M03"].put([FailedSignal((1, "a"), REFUSED)])
     watched.execute("UPDATE signalbus_parked SET next_try_at = now() + interval '1 hour'")
     watched.clock.now += MEASURE_EVERY_SECONDS
     watched.probe.run_once()

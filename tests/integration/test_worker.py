@@ -24,7 +24,6 @@ from relay.progress import ModelProgress
 from relay.schedule import Schedule
 from relay.shelf import Shelves
 from relay.status import Status
-from relay.suspects import Suspects
 from relay.worker import Worker
 from signalbus_core import BurstLimits, SignalBusMixin
 from tests.support.clock import Clock
@@ -59,8 +58,8 @@ class Turns:
             self.engine = db.engine
             specs = db.signalbus.specs()
         self.clock = Clock(1000.0)
-        suspects = Suspects(Backoff(uniform=lambda _low, high: high))
-        self.progress = ModelProgress(specs[0], Backoff(uniform=lambda _low, _high: 0.0), suspects)
+        suspicion = Backoff(uniform=lambda _low, high: high)
+        self.progress = ModelProgress(specs[0], Backoff(uniform=lambda _low, _high: 0.0), suspicion)
         self.metrics, self.health = Metrics(), Health(60, self.clock)
         self.status = Status(["Order"], self.clock)
         self.metrics.prepare(["Order"])

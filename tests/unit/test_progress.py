@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from relay.pacing import Backoff
-from relay.progress import ModelProgress
-from relay.suspects import Suspects
+from relay.parking import History
+from relay.progress import MOST_SUSPECTS, ModelProgress
 from signalbus_core import (
     BurstError,
     BurstResult,
@@ -24,6 +25,7 @@ UNKNOWN = Outcome(OutcomeKind.UNKNOWN, "no answer")
 REFUSED = Outcome(OutcomeKind.REFUSED, "312 NO_ROUTE", cause="returned")
 INVALID = Outcome(OutcomeKind.INVALID, "routing key too long")
 CLOSED = Outcome(OutcomeKind.UNKNOWN, "501 FRAME_ERROR", cause="closed")
+UNDELETED = Outcome(OutcomeKind.ACKED, "a foreign key", cause="undeleted")
 RAISED = Outcome(OutcomeKind.UNKNOWN, "ValueError: bad", cause="error")
 
 
@@ -34,7 +36,7 @@ def highest(_low: float, high: float) -> float:
 @pytest.fixture
 def progress() -> ModelProgress:
     spec = SignalSpec(model=object, name="S", burst_count=8, bind_key=None, send_one=print, send_many=None)
-    return ModelProgress(spec, Backoff(0.2, 30.0, highest), Suspects(Backoff(1.0, 30.0, highest)))
+    return ModelProgress(spec, Backoff(0.2, 30.0, highest), Backoff(1.0, 30.0, highest))
 
 
 def result(
@@ -99,7 +101,7 @@ def test_a_signal_that_failed_alone_is_set_aside_while_its_model_goes_on(
     assert verdict.wait_seconds == 0.0
     assert verdict.trouble is None
     assert [(failed.key, failed.outcome) for failed in verdict.failed] == [((3,), outcome)]
-    assert verdict.counted
+    assert not verdict.evidence.too_much_fails
 
 
 def test_in_an_outage_only_the_signals_that_the_broker_answered_for_are_set_aside(progress: ModelProgress) -> None:
@@ -225,12 +227,12 @@ def test_an_emptied_model_waits_as_briefly_after_its_next_outage_as_after_the_fi
 def test_too_many_failures_at_once_back_off_and_do_not_count(progress: ModelProgress) -> None:
     verdict = progress.finished(progress.plan(0.0), result(8, 1, *[(n, INVALID) for n in range(7)]), now=0.0)
     assert verdict.wait_seconds > 0
-    assert not verdict.counted
+    assert verdict.evidence.too_much_fails
     assert len(verdict.failed) == 7
     assert "too much fails at once" in (verdict.trouble or "")
 
     verdict = progress.finished(progress.plan(0.0), result(8, 7, (9, INVALID)), now=0.0)
-    assert verdict.counted
+    assert not verdict.evidence.too_much_fails
 
 
 def test_signals_whose_time_has_come_are_tried_once_and_ordinary_bursts_follow(progress: ModelProgress) -> None:
@@ -272,37 +274,96 @@ def test_when_no_more_can_be_set_aside_failed_retries_are_still_noted(progress: 
     assert verdict.wait_seconds == 0.0
 
 
-def test_retries_that_failed_as_a_whole_are_halved_whatever_the_traffic(progress: ModelProgress) -> None:
-    limits = []
-    for _ in range(4):
-        progress.retry_is_due()
-        plan = progress.plan(0.0)
-        limits.append(plan.limit)
-        if plan.limit > 1:
-            progress.finished(plan, result(plan.limit, error=ValueError("bad")), now=0.0)
-            progress.finished(progress.plan(0.0), result(8, 8), now=0.0)
-    assert limits == [8, 4, 2, 1]
-    assert progress.plan(0.0).limit == 8
-    for _ in range(2):
-        progress.retry_is_due()
-        plan = progress.plan(0.0)
-        progress.finished(plan, result(plan.limit, plan.limit), now=0.0)
+def test_retries_that_fail_as_a_whole_are_each_tried_alone_and_held_against_none(progress: ModelProgress) -> None:
     progress.retry_is_due()
-    assert progress.plan(0.0).limit == 4
+    keys = ((1,), (2,), (3,))
+    whole = BurstResult(selected=3, keys=keys, error=ValueError("bad"), reason="ValueError: bad")
+    verdict = progress.finished(progress.plan(0.0), whole, now=0.0)
+    assert [(one.key, str(one.outcome)) for one in verdict.failed] == [(key, "error: ValueError: bad") for key in keys]
+    assert verdict.evidence.too_much_fails
+    assert (verdict.more, progress.plan(0.0).limit) == (True, 8)
 
 
-def test_a_bad_signal_of_a_quiet_model_counts_each_of_its_attempts(progress: ModelProgress) -> None:
-    for _ in range(12):
-        assert progress.finished(progress.plan(0.0), result(1, 0, (1, RAISED)), now=0.0).counted
+def test_what_fails_among_healthy_traffic_counts_and_what_fails_alone_does_not(progress: ModelProgress) -> None:
+    before = History(1, "error", 100.0, 10.0)
+    outcomes = []
+    for now in (100.0, 110.0, 120.0):
         progress.retry_is_due()
+        verdict = progress.finished(progress.plan(now), result(1, 0, (1, RAISED)), now)
+        outcomes.append(verdict.evidence.is_against(before, RAISED))
+        if now == 100.0:
+            progress.finished(progress.plan(now), result(8, 8), now=105.0)
+    assert outcomes == [False, True, False]
 
 
-def test_bad_signals_among_healthy_traffic_count_each_of_their_attempts(progress: ModelProgress) -> None:
+def test_bad_signals_among_healthy_traffic_do_not_open_the_breaker(progress: ModelProgress) -> None:
     five = [(key, INVALID) for key in range(5)]
     for _ in range(12):
         progress.finished(progress.plan(0.0), result(8, 8), now=0.0)
         progress.retry_is_due()
-        assert progress.finished(progress.plan(0.0), result(5, 0, *five), now=0.0).counted
+        verdict = progress.finished(progress.plan(0.0), result(5, 0, *five), now=0.0)
+        assert not verdict.evidence.too_much_fails
+
+
+def test_refusals_let_bursts_grow_back_to_the_burst_count(progress: ModelProgress) -> None:
+    progress.interrupted(OperationalError("SELECT", {}, Exception("canceling statement due to lock timeout")))
+    limits = []
+    for _ in range(5):
+        plan = progress.plan(0.0)
+        limits.append(plan.limit)
+        progress.finished(plan, result(plan.limit, 0, *[(n, REFUSED) for n in range(plan.limit)]), now=0.0)
+    assert limits == [1, 2, 4, 8, 8]
+
+
+def test_what_was_sent_and_not_deleted_is_deleted_first_and_left_out_until_then(progress: ModelProgress) -> None:
+    proved = (Proved((1,), "700"), Proved((2,), "700"))
+    progress.interrupted(BurstError("the database is away", proved=proved))
+    assert progress.avoided() == [(1,), (2,)]
+    assert progress.has_due_suspect(0.0)
+    assert not progress.nothing_is_left()
+    progress.retry_is_due()
+    for _ in range(2):
+        plan = progress.plan(0.0)
+        assert (plan.proved, plan.retry, plan.suspect) == (proved, False, None)
+        progress.interrupted(OperationalError("DELETE", {}, Exception("away")))
+    assert progress.finished(progress.plan(0.0), result(2, 2), now=0.0).more
+    assert progress.avoided() == []
+    assert progress.plan(0.0).proved == ()
+
+
+def test_what_cannot_be_deleted_is_left_out_until_it_is_noted(progress: ModelProgress) -> None:
+    kept = BurstResult(selected=2, sent=1, undeleted=(FailedSignal((1,), UNDELETED, "700"),), keys=((1,), (2,)))
+    verdict = progress.finished(progress.plan(0.0), kept, now=0.0)
+    assert verdict.failed == kept.undeleted
+    assert progress.plan(0.0).proved == (Proved((1,), "700"),)
+    progress.is_noted([(1,)])
+    assert progress.avoided() == []
+    assert progress.plan(0.0).rehearse
+
+
+def test_suspects_retries_and_new_signals_take_turns(progress: ModelProgress) -> None:
+    for key in (1, 2):
+        progress.finished(progress.plan(0.0), result(1, 0, (key, UNKNOWN)), now=0.0)
+    kinds = []
+    for _ in range(6):
+        progress.retry_is_due()
+        plan = progress.plan(2.0)
+        kinds.append("suspect" if plan.suspect else "retry" if plan.retry else "scan")
+    assert kinds == ["suspect", "retry", "scan"] * 2
+
+
+def test_no_suspect_waits_longer_than_an_outage_would(progress: ModelProgress) -> None:
+    for _ in range(50):
+        progress.finished(progress.plan(0.0), result(1, 0, (1, UNKNOWN)), now=0.0)
+    assert not progress.has_due_suspect(29.9)
+    assert progress.has_due_suspect(30.0)
+
+
+def test_a_long_outage_is_remembered_for_a_bounded_number_of_signals(progress: ModelProgress) -> None:
+    for key in range(MOST_SUSPECTS + 10):
+        progress.finished(progress.plan(0.0), result(1, 0, (key, UNKNOWN)), now=0.0)
+    assert len(progress.avoided()) == MOST_SUSPECTS
+    assert (0,) not in progress.avoided()
 
 
 @pytest.mark.parametrize("burst_count", [1, 8])
@@ -337,7 +398,6 @@ def test_a_database_error_waits_and_goes_on_with_one_rehearsed_signal(progress: 
     assert verdict.wait_seconds > 0
     assert verdict.trouble == "signals were sent and could not be deleted"
     assert progress.plan(0.0).rehearse
-    assert progress.plan(0.0).limit == 1
 
 
 def test_the_first_burst_is_rehearsed(progress: ModelProgress) -> None:
