@@ -27,7 +27,7 @@ from tests.support.waiting import eventually
 TIMEOUT_SECONDS = 1.0
 
 #: Where it answers, a publish may take so long on a busy machine.
-GENEROUS_SECONDS = 20.0
+GENEROUS_SECONDS = 60.0
 
 COUNT = 4
 
@@ -212,7 +212,7 @@ def test_every_message_has_the_outcome_that_the_brokers_answers_prove(
     )
 
     assert causes(found) == case.expected.split()
-    assert time.monotonic() - started < (TIMEOUT_SECONDS + 5 if case.silent else GENEROUS_SECONDS / 2)
+    assert time.monotonic() - started < GENEROUS_SECONDS / 2
     acked = {str(number).encode() for number in range(COUNT) if found[number].kind is OutcomeKind.ACKED}
     assert acked <= set(peer.stored)
 
@@ -458,7 +458,7 @@ def test_a_burst_deletes_exactly_what_was_stored_and_sends_none_of_it_again(
     started = time.monotonic()
     result = shop.send(TIMEOUT_SECONDS if case.silent else GENEROUS_SECONDS)
 
-    assert time.monotonic() - started < (TIMEOUT_SECONDS + 5 if case.silent else GENEROUS_SECONDS / 2)
+    assert time.monotonic() - started < GENEROUS_SECONDS / 2
     assert shop.left() == [number for number in range(COUNT) if expected[number] != "acked"]
     assert result.sent == expected.count("acked")
     assert causes([failed.outcome for failed in result.failed]) == [cause for cause in expected if cause != "acked"]
