@@ -30,7 +30,7 @@ KINDS = (".py", ".typed", ".html", ".css", ".js", ".json", ".sql")
 
 def run(*command: object, **arguments: object) -> str:
     done = subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, timeout=240, check=False, **arguments
+        list(map(str, command)), capture_output=True, text=True, timeout=600, check=False, **arguments
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return done.stdout

@@ -23,7 +23,6 @@ from tests.support.proxy import FaultProxy
 from tests.support.rabbitmq import PrivateRabbitMQ
 from tests.support.waiting import eventually
 
-
 #: What a publish may take that has no limit of its own, on a machine that is busy with other things as well.
 PATIENCE_SECONDS = 20.0
 
