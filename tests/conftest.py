@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from relay.log_queue import QueuedHandler
 from tests.support.broker import Broker
+from tests.support.distribution import SlowestFirst, by_slowness
 from tests.support.guardian import guardian
+from tests.support.lending import LENDER_VARIABLE, Lender, borrow
+from tests.support.marks import forbid_servers, needs_servers
 from tests.support.postgres import PrivatePostgres
 from tests.support.rabbitmq import PrivateRabbitMQ
 from tests.support.servers import Postgres, RabbitMQ, acquire_postgres, acquire_rabbitmq
@@ -18,6 +23,30 @@ from tests.support.servers import Postgres, RabbitMQ, acquire_postgres, acquire_
 # A shell that starts the tests in the background has them ignore SIGINT, and what they start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where the tests run in several processes, these share one RabbitMQ: it takes seven seconds to start."""
+    if not hasattr(config, "workerinput") and getattr(config.option, "numprocesses", None):
+        lender = Lender(acquire_rabbitmq)
+        os.environ[LENDER_VARIABLE] = lender.address
+        config.add_cleanup(lender.close)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SlowestFirst | None:
+    return SlowestFirst(config, log) if config.option.dist == "loadfile" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=by_slowness)
+    for item in items:
+        if needs_servers(item):
+            item.add_marker("servers")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    forbid_servers(None if item.get_closest_marker("servers") else item.nodeid)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -48,8 +77,12 @@ def postgres() -> Iterator[Postgres]:
 
 @pytest.fixture(scope="session")
 def rabbitmq() -> Iterator[RabbitMQ]:
-    with acquire_rabbitmq() as server:
-        yield server
+    """A RabbitMQ that others use at the same time."""
+    if address := os.environ.get(LENDER_VARIABLE):
+        yield borrow(address)
+    else:
+        with acquire_rabbitmq() as server:
+            yield server
 
 
 @pytest.fixture

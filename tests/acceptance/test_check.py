@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.support.shop import Shop
 
 #: What a server is given is 10 s; the rest is for the process on a loaded machine.
-MOST_SECONDS = 40
+MOST_SECONDS = 90
 
 
 def check(shop: Shop, *arguments: str) -> tuple[int, set[tuple[str, str]], str]:

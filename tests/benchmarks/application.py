@@ -10,11 +10,10 @@ import threading
 from typing import Any
 
 from flask import Flask
-from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import BigInteger, Column, Text
 
-from signalbus_core import SignalBusMixin
 from signalbus_core.rabbitmq import Message, RabbitMQSignal
+from tests.support.outbox_app import make_app
 
 from .messages import ROUTING_KEY
 from .settings import BURST_COUNT
@@ -23,20 +22,12 @@ from .settings import BURST_COUNT
 SLOW_SECONDS = 0.25
 
 
-class Database(SignalBusMixin, SQLAlchemy):
-    """The application's database."""
-
-
 def create_app() -> Flask:
-    app = Flask(__name__)
-    app.config["SQLALCHEMY_DATABASE_URI"] = os.environ["BENCH_DATABASE_URL"]
-    app.config["SIGNALBUS_RABBITMQ_URL"] = os.environ["BENCH_AMQP_URL"]
-    db = Database()
+    app, db = make_app(os.environ["BENCH_DATABASE_URL"], SIGNALBUS_RABBITMQ_URL=os.environ["BENCH_AMQP_URL"])
     # Kept, because SQLAlchemy keeps no class that nobody else does.
     app.extensions["models"] = [
         make_model(db, number, _sender(number)) for number in range(int(os.environ.get("BENCH_MODELS", "1")))
     ]
-    db.init_app(app)
     return app
 
 

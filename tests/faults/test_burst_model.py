@@ -15,8 +15,6 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from flask import Flask
-from flask_sqlalchemy import SQLAlchemy
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -28,9 +26,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from signalbus_core import BurstError, SignalBusMixin, failpoints, send_burst
-from signalbus_core.rabbitmq import Message, Publisher, RabbitMQSignal
+from signalbus_core import BurstError, failpoints
+from signalbus_core.rabbitmq import Message, Publisher
 from tests.support.amqp_peer import AmqpPeer, Published, Session
+from tests.support.outbox_app import OutboxApp
 
 #: What the broker does with a message.
 ANSWERS = ("store and ack", "nack", "return", "store and drop", "drop", "store and say nothing")
@@ -45,34 +44,19 @@ class Death(BaseException):
     """Ends a burst as the death of its process would: nothing after it is executed."""
 
 
-class Outbox:
+class Outbox(OutboxApp):
     """An application, a broker that does as it is told, and what both have seen."""
 
     def __init__(self, database_url: str) -> None:
         self.peer = AmqpPeer(self.answer)
-        self.app = Flask(__name__)
-        self.app.config["SQLALCHEMY_DATABASE_URI"] = database_url
-        self.app.config["SIGNALBUS_RABBITMQ_URL"] = self.peer.url
-        self.app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {"pool_size": 8}
-
-        class Database(SignalBusMixin, SQLAlchemy):
-            pass
-
-        self.db = db = Database(self.app)
-
-        class Number(RabbitMQSignal, db.Model):  # type: ignore[name-defined,misc]
-            id = db.Column(db.Integer, primary_key=True, autoincrement=False)
-            signalbus_burst_count = 4
-
-            def signalbus_message(self) -> Message:
-                return Message("", "numbers", str(self.id))
-
-        self.model = Number
+        super().__init__(database_url, engine={"pool_size": 8}, SIGNALBUS_RABBITMQ_URL=self.peer.url)
+        self.number = self.rabbitmq_model(
+            "Number", lambda number: Message("", "numbers", str(number.id)), signalbus_burst_count=4
+        )
         self.publisher = Publisher(self.app, timeout_seconds=TIMEOUT_SECONDS)
+        self.create()
         with self.app.app_context():
-            db.create_all()
-            self.spec = db.signalbus.specs()[0]
-            self.engine = db.engine
+            self.engine = self.db.engine
         self.answers: list[str] = []
         self.stored: Counter[int] = Counter()
 
@@ -90,9 +74,8 @@ class Outbox:
         elif what in ("store and drop", "drop"):
             session.drop()
 
-    def burst(self, limit: int) -> None:
-        with self.app.app_context():
-            send_burst(self.db.session(), self.spec, limit=limit)
+    def send(self, limit: int) -> None:
+        self.burst(self.number, limit=limit)
 
     def rows(self) -> set[int]:
         with self.engine.connect() as connection:
@@ -111,7 +94,7 @@ class Outbox:
     def close(self) -> None:
         self.publisher.close()
         self.peer.close()
-        self.engine.dispose()
+        super().close()
 
 
 class StoppedBurst:
@@ -131,7 +114,7 @@ class StoppedBurst:
     def _run(self, limit: int) -> None:
         self._handlers[threading.get_ident()] = self._stop_here
         try:
-            self._outbox.burst(limit)
+            self._outbox.send(limit)
         except (Death, BurstError, sa.exc.SQLAlchemyError):
             return
         finally:
@@ -189,7 +172,7 @@ class BurstModel(RuleBasedStateMachine):
     @rule(limit=st.integers(1, 4), answers=st.lists(st.sampled_from(ANSWERS), min_size=1, max_size=4))
     def burst(self, limit: int, answers: list[str]) -> None:
         self._tell(answers)
-        self._run(lambda: self.outbox.burst(limit))
+        self._run(lambda: self.outbox.send(limit))
 
     @rule(place=st.sampled_from(failpoints.PLACES), limit=st.integers(1, 4))
     def burst_that_dies(self, place: str, limit: int) -> None:
@@ -200,7 +183,7 @@ class BurstModel(RuleBasedStateMachine):
         self.interruptions += 1
         self.handlers[threading.get_ident()] = die
         try:
-            self._run(lambda: self.outbox.burst(limit))
+            self._run(lambda: self.outbox.send(limit))
         finally:
             del self.handlers[threading.get_ident()]
             self.outbox.publisher.disconnect()
@@ -214,7 +197,7 @@ class BurstModel(RuleBasedStateMachine):
         self.interruptions += 1
         self.handlers[threading.get_ident()] = cut
         try:
-            self._run(lambda: self.outbox.burst(limit))
+            self._run(lambda: self.outbox.send(limit))
         finally:
             del self.handlers[threading.get_ident()]
 
@@ -269,7 +252,7 @@ class BurstModel(RuleBasedStateMachine):
         # Healed, all that is left arrives.
         self.outbox.answers.clear()
         for _ in range(len(self.committed) + 1):
-            self._run(lambda: self.outbox.burst(4))
+            self._run(lambda: self.outbox.send(4))
         assert self.outbox.rows() == set()
         self.nothing_is_lost()
         self.nothing_is_invented()

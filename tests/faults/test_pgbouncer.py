@@ -272,8 +272,8 @@ def test_server_connections_that_are_closed_when_idle_are_no_outage(shop: Shop, 
         relay = shop.relay()
         relay.wait_ready()
         for number in (1, 2, 3):
-            closed = bouncer.log.count("server idle timeout")
-            eventually(lambda closed=closed: bouncer.log.count("server idle timeout") > closed, 20)  # type: ignore[misc]
+            closed = bouncer.output.count("server idle timeout")
+            eventually(lambda closed=closed: bouncer.output.count("server idle timeout") > closed, 20)  # type: ignore[misc]
             shop.write(number, number)
             shop.wait_until_sent()
         assert relay.logs("database_down") == []
@@ -290,7 +290,7 @@ def test_a_pool_without_a_free_connection_is_an_outage_that_costs_nothing(shop: 
             relay.wait_for_log("database_down")
             assert relay.get("/readyz")[0] == 503
             assert relay.get("/livez")[0] == 200
-            assert "query_wait_timeout" in bouncer.log
+            assert "query_wait_timeout" in bouncer.output
         shop.wait_until_sent()
         relay.wait_ready()
         assert 'signalbus_parked_signals{signal="Order"} 0.0' in relay.get("/metrics")[1]

@@ -5,18 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-import sqlalchemy as sa
-from flask import Flask
-from flask_sqlalchemy import SQLAlchemy
 
 from relay.backlogs import Backlogs
 from relay.loading import LoadedApp
-from signalbus_core import SignalBusMixin
+from tests.support.outbox_app import OutboxApp
 from tests.support.postgres import PrivatePostgres
-
-
-class Database(SignalBusMixin, SQLAlchemy):
-    pass
 
 
 @pytest.fixture(scope="module")
@@ -26,22 +19,15 @@ def timing_postgres() -> Iterator[PrivatePostgres]:
 
 
 def age(url: str) -> float | None:
-    app = Flask(__name__)
-    app.config["SQLALCHEMY_DATABASE_URI"] = url
-    db = Database(app)
-    members = {"id": db.Column(sa.Integer, primary_key=True), "send_signalbus_message": lambda self: None}
-    model = type("Order", (db.Model,), members)
-    with app.app_context():
-        db.create_all()
-        db.session.add(model(id=1))
-        db.session.commit()
-        # A transaction that only takes locks changes no row's time.
-        db.session.execute(sa.select(model).with_for_update())
-        db.session.commit()
-    [found] = Backlogs(LoadedApp(app, db.signalbus)).measure()
+    outbox = OutboxApp(url)
+    order = outbox.model("Order")
+    outbox.create()
+    outbox.write(order, 1)
+    # A transaction that only takes locks changes no row's time.
+    outbox.execute('SELECT FROM "order" FOR UPDATE')
+    [found] = Backlogs(LoadedApp(outbox.app, outbox.db.signalbus)).measure()
     assert found.signals == 1
-    with app.app_context():
-        db.engine.dispose()
+    outbox.close()
     return found.oldest_age_seconds
 
 

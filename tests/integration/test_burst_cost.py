@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -44,11 +45,12 @@ def shared_broker(rabbitmq: RabbitMQ) -> Iterator[Broker]:
 
 @contextlib.contextmanager
 def calls(owner: Any, name: str) -> Iterator[list[tuple[Any, ...]]]:
-    """What a method is called with in the block."""
-    original, noted = getattr(owner, name), []
+    """What this thread calls a method with in the block; other threads of the process have their own business."""
+    original, noted, caller = getattr(owner, name), [], threading.get_ident()
 
     def called(self: Any, *arguments: Any) -> Any:
-        noted.append(arguments)
+        if threading.get_ident() == caller:
+            noted.append(arguments)
         return original(self, *arguments)
 
     with mock.patch.object(owner, name, called):
@@ -65,7 +67,8 @@ class Outbox:
         self.app = Flask(__name__)
         self.app.config["SQLALCHEMY_DATABASE_URI"] = server.create_database() + "?application_name=counted"
         self.db = db = Database(self.app)
-        self.publisher = Publisher(self.app, url=broker.url)
+        # Without heartbeats, all that is sent belongs to a burst.
+        self.publisher = Publisher(self.app, url=broker.url + ("&" if "?" in broker.url else "?") + "heartbeat=0")
         exchange = broker.exchange()
         self.queue = broker.queue(exchange)
         self.seen: list[Any] = []

@@ -11,7 +11,6 @@ from relay.commands.check import as_json
 from tests.support.broker import Broker
 from tests.support.checked import Checked
 from tests.support.rabbitmq import PrivateRabbitMQ
-from tests.support.servers import RabbitMQ
 from tests.support.waiting import eventually
 
 
@@ -103,15 +102,13 @@ def test_tls_where_there_is_none_is_told(database_url: str, amqp_url: str) -> No
     assert [(finding.code, finding.problem) for finding in findings] == [("broker-unreachable", "TLS failed")]
 
 
-def test_an_alarm_in_force_is_told(database_url: str, rabbitmq: RabbitMQ, amqp_url: str) -> None:
-    if not isinstance(rabbitmq, PrivateRabbitMQ):
-        pytest.skip("needs a broker that may be blocked")
-    checked = Checked(database_url, amqp_url, "")
-    rabbitmq.block_publishers()
+def test_an_alarm_in_force_is_told(database_url: str, shared_private_rabbitmq: PrivateRabbitMQ) -> None:
+    checked = Checked(database_url, shared_private_rabbitmq.url, "")
+    shared_private_rabbitmq.block_publishers()
     try:
         eventually(lambda: checked.codes("broker") == {"broker-blocked"}, 30, "the alarm is told")
     finally:
-        rabbitmq.unblock_publishers()
+        shared_private_rabbitmq.unblock_publishers()
     eventually(lambda: "broker-blocked" not in checked.codes("broker"), 30, "the alarm is over")
 
 

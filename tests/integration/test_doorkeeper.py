@@ -30,6 +30,9 @@ from tests.support.waiting import eventually
 #: How long writers race against falling asleep. `SIGNALBUS_TEST_RACE_SECONDS=600` looks for what is rare.
 RACE_SECONDS = float(os.environ.get("SIGNALBUS_TEST_RACE_SECONDS", "5"))
 
+#: Within so long the race has been close often enough, on a machine that is busy with other things as well.
+RACED_WITHIN_SECONDS = 120
+
 #: A committed signal is found within so long, on a machine that is busy with other things as well.
 FOUND_WITHIN_SECONDS = 20
 
@@ -134,6 +137,11 @@ class Watch:
                     more = more or bool(found)
                 self.looks.end(calm=not more)
 
+    def sleeps_and_rings(self) -> tuple[int, int]:
+        vigil = self.doorkeeper.vigil
+        assert vigil is not None
+        return vigil.sleeps, vigil.rings
+
     def is_asleep(self, number: int = 1) -> bool:
         locks = f"locktype = 'advisory' AND classid = {doorbell.SLEEP_LOCK} AND granted AND mode = 'ExclusiveLock'"
         return bool(self.outbox.ask(f"SELECT count(*) FROM pg_locks WHERE {locks}") == number)
@@ -219,6 +227,9 @@ def test_writers_race_against_falling_asleep_and_lose_no_signal(outbox: Outbox) 
         for writer in writers:
             writer.start()
         stop.wait(RACE_SECONDS)
+        # A race that never fell asleep, or was never rung, would prove nothing. A busy machine takes longer for it.
+        eventually(lambda: min(watch.sleeps_and_rings()) > RACE_SECONDS, RACED_WITHIN_SECONDS, "asleep, and rung")
+        eventually(lambda: watch.below_mark > RACE_SECONDS, RACED_WITHIN_SECONDS, "keys come out of their order")
         stop.set()
         for writer in writers:
             writer.join(20)
@@ -226,15 +237,9 @@ def test_writers_race_against_falling_asleep_and_lose_no_signal(outbox: Outbox) 
         committed = {number for writer in writers for number in writer.committed}
         eventually(lambda: committed <= watch.seen, FOUND_WITHIN_SECONDS, "every committed signal is found")
         assert watch.seen == committed
-        vigil = watch.doorkeeper.vigil
-        assert vigil is not None
         logging.getLogger("test.doorkeeper").info(
-            "%d signals, %d times asleep, %d bells", len(committed), vigil.sleeps, vigil.rings
+            "%d signals, %d times asleep, %d bells", len(committed), *watch.sleeps_and_rings()
         )
-        # A race that never fell asleep, or was never rung, would prove nothing.
-        assert vigil.sleeps > RACE_SECONDS
-        assert vigil.rings > RACE_SECONDS
-        assert watch.below_mark > RACE_SECONDS, "keys came out of their order"
 
 
 def test_a_long_transaction_delays_nobody_elses_signals_and_its_own_come_when_it_ends(outbox: Outbox) -> None:
@@ -387,11 +392,11 @@ def test_a_stop_request_is_heard_at_once_also_behind_a_long_transaction(outbox: 
         with Watch(outbox) as watch:
             waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
             eventually(lambda: outbox.ask(waiting) == 1, 20)
-            began = time.monotonic()
             watch.stop.set()
             watch.looks.close()
-            watch._threads[0].join(10)
-            assert time.monotonic() - began < 5
+            # The transaction goes on, so nothing else ends its waiting.
+            watch._threads[0].join(FOUND_WITHIN_SECONDS)
+            assert not watch._threads[0].is_alive()
         slow.connection.rollback()
 
 

@@ -15,6 +15,8 @@ from selenium.common.exceptions import NoSuchElementException, StaleElementRefer
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
+from .marks import assert_may_start
+
 #: Screenshots are put into the directory that this variable names.
 SCREENSHOTS = "SIGNALBUS_SCREENSHOTS"
 
@@ -97,6 +99,7 @@ def browser(*, scripts: bool = True) -> Iterator[Browser]:
 
     :param scripts: whether it runs JavaScript.
     """
+    assert_may_start("a browser")
     program = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     driver_program = shutil.which("chromedriver")
     if program is None or driver_program is None:

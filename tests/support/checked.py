@@ -5,19 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import sqlalchemy as sa
-from flask import Flask
-from flask_sqlalchemy import SQLAlchemy
 
 from relay.checks.finding import KINDS, Finding
 from relay.checks.run import Subject, find_problems
 from relay.config import resolve
 from relay.loading import find_broker, find_bus
-from signalbus_core import SignalBusMixin
 from signalbus_core.rabbitmq import Message, RabbitMQSignal
 
-
-class Database(SignalBusMixin, SQLAlchemy):
-    pass
+from .outbox_app import make_app
 
 
 class Checked:
@@ -29,17 +24,13 @@ class Checked:
 
     def __init__(self, database_url: str, amqp_url: str, exchange: str | None = None, **options: Any) -> None:
         self.database_url, self.amqp_url = database_url, amqp_url
-        self.app = Flask(__name__)
-        self.app.config.update(
-            SQLALCHEMY_DATABASE_URI=database_url, SIGNALBUS_RABBITMQ_URL=amqp_url, SQLALCHEMY_ENGINE_OPTIONS=options
-        )
-        self.db = db = Database(self.app)
+        self.app, self.db = make_app(database_url, engine=options, SIGNALBUS_RABBITMQ_URL=amqp_url)
 
-        class Order(RabbitMQSignal, db.Model):  # type: ignore[name-defined]
+        class Order(RabbitMQSignal, self.db.Model):  # type: ignore[name-defined]
             signalbus_exchange = exchange
             signalbus_routing_key = "wanted"
-            id = db.Column(sa.Integer, primary_key=True)
-            body = db.Column(sa.Text)
+            id = sa.Column(sa.Integer, primary_key=True)
+            body = sa.Column(sa.Text)
 
             def signalbus_message(self) -> Message:
                 if self.body and self.body.startswith("bad"):

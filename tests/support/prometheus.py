@@ -1,71 +1,53 @@
-"""A private Prometheus: own directory, own port, loopback only, gone when its owner is gone."""
+"""A private Prometheus."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from .guardian import guardian
-from .programs import ServersMissingError, find_program, free_port
-from .waiting import eventually
+from .private_process import PrivateProcess, required
+from .programs import free_port
+
+PLACES = ("/usr/bin", "/usr/local/bin", "/opt/homebrew/bin")
 
 
-class PrivatePrometheus:
+class PrivatePrometheus(PrivateProcess):
     """A Prometheus that scrapes relays every second.
 
     :param ports: where the relays listen, on the loopback address.
     :param rules: the text of a file of rules; evaluated every second too.
     """
 
+    name = "Prometheus"
+    starting_seconds = 60.0
+
     def __init__(self, ports: Iterable[int], rules: str = "groups: []\n", job: str = "shop") -> None:
-        program = find_program("prometheus", "/usr/bin", "/usr/local/bin", "/opt/homebrew/bin")
-        if program is None:
-            raise ServersMissingError("Prometheus is not installed. Run `make setup`, which installs it where it can.")
-        self._program = program
-        self._directory = Path(tempfile.mkdtemp(prefix=f"signalbus-{os.getpid()}-prometheus-", dir="/tmp"))
-        guardian.watch("directory", str(self._directory))
+        self._program = required("prometheus", self.name, *PLACES)
+        super().__init__()
         self._port = free_port()
-        (self._directory / "test.rules.yml").write_text(rules)
+        (self.directory / "test.rules.yml").write_text(rules)
         # JSON is YAML too.
-        (self._directory / "prometheus.yml").write_text(json.dumps(_settings(ports, job)))
-        self._process: subprocess.Popen[bytes] | None = None
+        (self.directory / "prometheus.yml").write_text(json.dumps(_settings(ports, job)))
 
     def __enter__(self) -> PrivatePrometheus:
-        with (self._directory / "output").open("wb") as output:
-            self._process = subprocess.Popen(
-                [
-                    self._program,
-                    f"--config.file={self._directory}/prometheus.yml",
-                    f"--storage.tsdb.path={self._directory}/data",
-                    f"--web.listen-address=127.0.0.1:{self._port}",
-                    "--log.level=warn",
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                cwd=self._directory,
-                start_new_session=True,
-            )
-        guardian.watch("group", self._process.pid)
-        eventually(self._answers, 60, "Prometheus answers", every_seconds=0.1)
-        return self
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
 
-    def __exit__(self, *_: object) -> None:
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
-        guardian.release("group", self._process.pid)
-        shutil.rmtree(self._directory, ignore_errors=True)
-        guardian.release("directory", str(self._directory))
+    def _command(self) -> Sequence[object]:
+        return [
+            self._program,
+            f"--config.file={self.directory}/prometheus.yml",
+            f"--storage.tsdb.path={self.directory}/data",
+            f"--web.listen-address=127.0.0.1:{self._port}",
+            "--log.level=warn",
+        ]
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """The series that an expression gives now, each with ``metric`` and ``value``.
@@ -88,9 +70,6 @@ class PrivatePrometheus:
                 raise AssertionError(f"{path}: {error.read().decode()}") from None
 
     def _answers(self) -> bool:
-        assert self._process is not None
-        if self._process.poll() is not None:
-            raise RuntimeError(f"Prometheus ended:\n{(self._directory / 'output').read_text(errors='replace')}")
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/-/ready", timeout=20):
                 return True

@@ -1,12 +1,10 @@
-"""A private RabbitMQ: own node, own ports, own Erlang port mapper, loopback only, gone when its owner is gone."""
+"""A private RabbitMQ: own node and own Erlang port mapper beside it."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
-import tempfile
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,45 +13,41 @@ import pika
 from pika.exceptions import AMQPError
 
 from .guardian import guardian, stop_epmd
-from .programs import INSTALL_HINT, ServersMissingError, find_program, free_port, give_to, run_as
-from .waiting import eventually
+from .private_process import PrivateProcess, required
+from .programs import free_port, run_as
 
 PLACES = ("/usr/lib/rabbitmq/bin", "/opt/homebrew/opt/rabbitmq/sbin", "/usr/local/opt/rabbitmq/sbin")
 
+#: So many virtual hosts are made at once: a call of rabbitmqctl takes a second, and one of them a twentieth.
+VHOSTS_AT_ONCE = 10
 
-class PrivateRabbitMQ:
-    """A RabbitMQ node started from the programs of this machine. The node takes about 7 seconds to start.
+
+class PrivateRabbitMQ(PrivateProcess):
+    """A RabbitMQ node. It takes about 7 seconds to start.
+
+    Pickled, it is the same node for another process, which may use it, but neither break nor end it.
 
     :param tls: a directory with ``ca.pem``, ``cert.pem`` and ``key.pem`` for a listener with TLS.
     :param settings: further lines of its configuration file.
     """
 
+    name = "RabbitMQ"
+    account = "rabbitmq"
+    starting_seconds = 90.0
+
     def __init__(self, *, tls: Path | None = None, settings: Sequence[str] = ()) -> None:
-        server = find_program("rabbitmq-server", *PLACES)
-        if server is None:
-            raise ServersMissingError(f"RabbitMQ is not installed. {INSTALL_HINT}")
-        self._server = server
-        self.directory = Path(tempfile.mkdtemp(prefix=f"signalbus-{os.getpid()}-mq-", dir="/tmp"))
-        guardian.watch("directory", str(self.directory))
+        self._server = required("rabbitmq-server", self.name, *PLACES)
+        super().__init__()
         self.port, self._distribution_port, self.epmd_port = free_port(), free_port(), free_port()
         self.tls_port = free_port() if tls is not None else None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._fresh_vhosts: list[str] = []
+        self._used_vhosts: list[str] = []
         (self.directory / "enabled_plugins").write_text("[].\n")
         (self.directory / "rabbitmq.conf").write_text("\n".join([*self._configuration(tls), *settings, ""]))
-        give_to("rabbitmq", self.directory)
-        self._environ = self._make_environ()
+        self._give_directory()
 
-    def __enter__(self) -> PrivateRabbitMQ:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    @property
-    def pid(self) -> int:
-        """The first process of the server; the others are below it."""
-        assert self._process is not None
-        return self._process.pid
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"_process": None, "_fresh_vhosts": [], "_used_vhosts": []}
 
     @property
     def url(self) -> str:
@@ -63,24 +57,32 @@ class PrivateRabbitMQ:
         return f"amqp://{user}:{password}@127.0.0.1:{self.port}/{vhost}"
 
     def add_vhost(self) -> str:
-        """Create an empty virtual host and return its URL."""
-        name = f"test_{uuid.uuid4().hex[:12]}"
-        # One command instead of two: each costs about a second.
-        self.eval(
-            f'rabbit_vhost:add(<<"{name}">>, <<"tests">>), '
-            f'rabbit_auth_backend_internal:set_permissions(<<"guest">>, <<"{name}">>, <<".*">>, <<".*">>, <<".*">>, '
-            '<<"tests">>).'
-        )
-        return self.vhost_url(name)
+        """The URL of an empty virtual host."""
+        if not self._fresh_vhosts:
+            self._make_vhosts()
+        return self.vhost_url(self._fresh_vhosts.pop())
 
     def delete_vhost(self, url: str) -> None:
-        self.eval(f'rabbit_vhost:delete(<<"{url.rsplit("/", 1)[1]}">>, <<"tests">>).')
+        """Have it deleted when the next ones are made; until then nobody uses it."""
+        self._used_vhosts.append(url.rsplit("/", 1)[1])
+
+    def _make_vhosts(self) -> None:
+        used, self._used_vhosts = self._used_vhosts, []
+        fresh = [f"test_{uuid.uuid4().hex[:12]}" for _ in range(VHOSTS_AT_ONCE)]
+        self.eval(
+            ", ".join(
+                [f'rabbit_vhost:delete(<<"{name}">>, <<"tests">>)' for name in used]
+                + [f'rabbit_vhost:add(<<"{name}">>, <<"tests">>), {_everything_to_guest(name)}' for name in fresh]
+            )
+            + "."
+        )
+        self._fresh_vhosts = fresh
 
     def ctl(self, *arguments: str) -> str:
         """Run ``rabbitmqctl`` on the node; return what it printed."""
         done = subprocess.run(
             [self._server.with_name("rabbitmqctl"), "-q", *arguments],
-            env=self._environ,
+            env=self._environ(),
             capture_output=True,
             text=True,
             cwd=self.directory,
@@ -94,40 +96,9 @@ class PrivateRabbitMQ:
     def eval(self, expression: str) -> str:
         return self.ctl("eval", expression)
 
-    def start(self) -> PrivateRabbitMQ:
-        with (self.directory / "output").open("ab") as output:
-            self._process = subprocess.Popen(
-                [self._server],
-                env=self._environ,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                cwd=self.directory,
-                start_new_session=True,
-                **run_as("rabbitmq"),
-            )
-        guardian.watch("group", self._process.pid)
+    def _command(self) -> Sequence[object]:
         guardian.watch("epmd", self.epmd_port)
-        eventually(self._answers, 90, "RabbitMQ answers", every_seconds=0.1)
-        return self
-
-    def stop(self) -> None:
-        """Stop as an administrator would."""
-        self._end(signal.SIGTERM)
-
-    def kill9(self) -> None:
-        """Stop as a power failure would."""
-        self._end(signal.SIGKILL)
-
-    def restart(self) -> None:
-        self.stop()
-        self.start()
-
-    def pause(self) -> None:
-        self._signal_group(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        self._signal_group(signal.SIGCONT)
+        return [self._server]
 
     def block_publishers(self) -> None:
         """Raise a memory alarm: the broker stops reading from connections that publish."""
@@ -137,17 +108,9 @@ class PrivateRabbitMQ:
         self.eval("vm_memory_monitor:set_vm_memory_high_watermark(0.4).")
 
     def close(self) -> None:
-        if self._process is not None:
-            self.resume()
-            # Nothing of a private node needs to be kept, and an orderly stop takes seconds.
-            self.kill9()
+        super().close()
         stop_epmd(self.epmd_port)
         guardian.release("epmd", self.epmd_port)
-        shutil.rmtree(self.directory, ignore_errors=True)
-        guardian.release("directory", str(self.directory))
-
-    def log_tail(self) -> str:
-        return (self.directory / "output").read_text(errors="replace")[-3000:]
 
     def _configuration(self, tls: Path | None) -> list[str]:
         lines = [
@@ -169,7 +132,7 @@ class PrivateRabbitMQ:
             ]
         return lines
 
-    def _make_environ(self) -> dict[str, str]:
+    def _environ(self) -> dict[str, str]:
         home = str(self.directory)
         return {
             "PATH": os.environ["PATH"],
@@ -193,9 +156,6 @@ class PrivateRabbitMQ:
         }
 
     def _answers(self) -> bool:
-        assert self._process is not None
-        if self._process.poll() is not None:
-            raise RuntimeError(f"RabbitMQ ended:\n{self.log_tail()}")
         parameters = pika.URLParameters(self.url)
         parameters.socket_timeout, parameters.stack_timeout = 5, 8
         try:
@@ -204,17 +164,9 @@ class PrivateRabbitMQ:
             return False
         return True
 
-    def _end(self, number: int) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        if number == signal.SIGKILL:
-            os.killpg(process.pid, number)
-        else:
-            process.send_signal(number)
-        process.wait(60)
-        guardian.release("group", process.pid)
 
-    def _signal_group(self, number: int) -> None:
-        if self._process is not None:
-            os.killpg(self._process.pid, number)
+def _everything_to_guest(vhost: str) -> str:
+    return (
+        f'rabbit_auth_backend_internal:set_permissions(<<"guest">>, <<"{vhost}">>, <<".*">>, <<".*">>, <<".*">>, '
+        '<<"tests">>)'
+    )

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import psycopg2
 
+from .marks import assert_may_start
 from .postgres import PROGRAMS_VARIABLE, PrivatePostgres
 from .rabbitmq import PrivateRabbitMQ
 
@@ -80,6 +81,7 @@ class GivenRabbitMQ:
 @contextlib.contextmanager
 def acquire_postgres() -> Iterator[Postgres]:
     """A PostgreSQL server for the time of the block."""
+    assert_may_start("PostgreSQL")
     if url := os.environ.get(DATABASE_VARIABLE):
         with contextlib.closing(GivenPostgres(_with_driver(url))) as given:
             yield given
@@ -94,6 +96,7 @@ def acquire_postgres() -> Iterator[Postgres]:
 @contextlib.contextmanager
 def acquire_rabbitmq() -> Iterator[RabbitMQ]:
     """A RabbitMQ server for the time of the block."""
+    assert_may_start("RabbitMQ")
     if url := os.environ.get(AMQP_VARIABLE):
         yield GivenRabbitMQ(url)
     elif docker_answers():

@@ -1,0 +1,71 @@
+"""How tests are dealt out to several processes: the slowest first, so that none of them is left over in the end.
+
+The tests of a file stay together, because they share what its fixtures make. But where each test makes all that it
+needs, a slow file would hold up one process while the others have nothing to do.
+"""
+
+from __future__ import annotations
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+#: Files whose tests share something slow to make.
+TOGETHER = {
+    "tests/faults/test_faults.py": "the world",
+    "tests/faults/test_bad_signals.py": "the world",
+    "tests/integration/test_publisher.py": "a broker to break",
+    "tests/integration/test_checks_broker.py": "a broker to break",
+}
+
+#: Slow files whose tests share nothing that is slow to make.
+APART = {
+    "tests/acceptance/test_readme.py",
+    "tests/acceptance/test_quickstart.py",
+    "tests/acceptance/test_demo.py",
+    "tests/acceptance/test_drill.py",
+    "tests/acceptance/test_relay.py",
+    "tests/acceptance/test_tables.py",
+    "tests/acceptance/test_doorbell.py",
+    "tests/acceptance/test_parked_commands.py",
+    "tests/acceptance/test_suspects.py",
+    "tests/faults/test_silent_destinations.py",
+    "tests/faults/test_sockets.py",
+    "tests/integration/test_support.py",
+}
+
+#: What takes longest, in this order; all else follows.
+SLOWEST = (
+    "tests/faults/test_faults.py",
+    "tests/faults/test_bad_signals.py",
+    "tests/acceptance/test_readme.py",
+    "tests/acceptance/test_distribution.py",
+    "tests/acceptance/test_quickstart.py",
+    "tests/acceptance/test_demo.py",
+    "tests/acceptance/test_drill.py",
+    "tests/acceptance/test_migrations_how_to.py",
+    "tests/integration/test_publisher.py",
+    "tests/integration/test_checks_broker.py",
+    "tests/integration/test_support.py",
+    "tests/acceptance/",
+    "tests/faults/",
+    "tests/deploy/",
+    "tests/contract/",
+    "tests/integration/",
+)
+
+
+def by_slowness(item: pytest.Item) -> int:
+    return next((place for place, path in enumerate(SLOWEST) if item.nodeid.startswith(path)), len(SLOWEST))
+
+
+class SlowestFirst(LoadScopeScheduling):
+    """Takes the place of ``--dist loadfile``; the order is that of the tests."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return nodeid if file in APART else TOGETHER.get(file, file)
+
+    def schedule(self) -> None:
+        # Else the files with the most tests would come first, and those with a single slow one last.
+        self.config.option.loadscopereorder = False
+        super().schedule()
