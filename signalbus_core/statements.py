@@ -14,6 +14,7 @@ from typing import Any, cast
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    BindParameter,
     CursorResult,
     Delete,
     Integer,
@@ -35,8 +36,8 @@ from sqlalchemy.sql import ColumnElement, Select
 
 from .contract import SignalSpec
 from .first_statement import SAID_FIRST, can_say_first
-from .in_order import FOLLOW_THE_INDEX, PLAN_AS_USUAL
-from .keys import Key, has_key, has_loadable_key, has_number, has_other_key, is_from, numbers_of, parts
+from .in_order import FOLLOW_THE_INDEX, LOOK_UP_KEYS
+from .keys import Key, given_keys, has_key, has_loadable_key, has_other_key, is_from, joins_given_keys, parts
 from .parked import LeaveOut, leaving_out
 from .prepared import prepared
 
@@ -228,23 +229,32 @@ def delete_signals(
       locked: the application may have written a new signal under the key of one that is gone.
     :returns: how many rows were deleted.
     """
-    deleted = 0
-    for part in parts(connection.dialect, keys):
-        numbers = numbers_of(spec, connection.dialect, part) if writers is None else None
-        if numbers is None:
-            statement = sql_delete(spec.table).where(*_these(spec, connection.dialect, part, writers))
-            # Keys of several columns are found by a bitmap for each; without bitmaps the whole table would be read.
-            options = {SAID_FIRST: "; ".join([*PLAN_AS_USUAL, ""])} if can_say_first(connection.engine) else {}
-            result = connection.execute(statement, execution_options=options)
-        else:
-            statement = prepared(spec, "delete", lambda: _delete_numbers(spec))
-            result = connection.execute(statement, {"signalbus_keys": numbers})
-        deleted += cast("CursorResult[Any]", result).rowcount
-    return deleted
+    if connection.dialect.name != "postgresql":
+        pieces = parts(connection.dialect, keys)
+        deletes = [sql_delete(spec.table).where(has_key(spec, connection.dialect, piece)) for piece in pieces]
+        return sum(cast("CursorResult[Any]", connection.execute(delete)).rowcount for delete in deletes)
+    statement = prepared(
+        spec, ("delete", writers is not None), lambda: _deleting(spec, with_writers=writers is not None)
+    )
+    values: dict[str, Any] = {**given_keys(spec, keys)}
+    if writers is not None:
+        values["signalbus_writers"] = _listed(writers)
+    options = {}
+    if can_say_first(connection.engine):
+        options[SAID_FIRST] = "; ".join([*LOOK_UP_KEYS, ""])
+    else:
+        run_all(connection, LOOK_UP_KEYS)
+    result = connection.execute(statement, values, execution_options=options)
+    return cast("CursorResult[Any]", result).rowcount
 
 
-def _delete_numbers(spec: SignalSpec) -> Delete:
-    return sql_delete(spec.table).where(has_number(spec, bindparam("signalbus_keys", type_=Text)))
+def _deleting(spec: SignalSpec, *, with_writers: bool) -> Delete:
+    statement = sql_delete(spec.table).where(joins_given_keys(spec))
+    return (
+        statement.where(_is_written_by(bindparam("signalbus_writers", type_=ARRAY(Text))))
+        if with_writers
+        else statement
+    )
 
 
 def count_existing(
@@ -266,9 +276,16 @@ def _these(
 ) -> list[ColumnElement[bool]]:
     conditions = [has_key(spec, dialect, keys)]
     if writers is not None and dialect.name == "postgresql":
-        given = bindparam(None, sorted(writer for writer in writers if writer), type_=ARRAY(Text))
-        conditions.append(literal_column("xmin::text") == any_(given))
+        conditions.append(_is_written_by(bindparam(None, _listed(writers), type_=ARRAY(Text))))
     return conditions
+
+
+def _is_written_by(writers: BindParameter[Any]) -> ColumnElement[bool]:
+    return literal_column("xmin::text") == any_(cast(Any, writers))
+
+
+def _listed(writers: Collection[Writer]) -> list[str]:
+    return sorted(writer for writer in writers if writer)
 
 
 def rehearse_delete(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> int | None:
