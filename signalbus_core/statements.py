@@ -106,16 +106,19 @@ def transaction(engine: Engine, limits: BurstLimits) -> Iterator[Connection]:
     options = {"isolation_level": READ_COMMITTED} if has_read_committed(engine.dialect) else {}
     with engine.connect() as connection:
         connection = connection.execution_options(**options)
-        set_limits(connection, limits)
+        set_limits(connection, limits, once=True)
         yield connection
         connection.commit()
 
 
-def set_limits(connection: Connection, limits: BurstLimits) -> None:
-    """Set the time limits of the present transaction."""
+def set_limits(connection: Connection, limits: BurstLimits, *, once: bool = False) -> None:
+    """Set the time limits of the present transaction.
+
+    :param once: what it asks for is not worth compiling.
+    """
     if connection.dialect.name == "postgresql":
         connection.execute(
-            _SET_LIMITS,
+            _SET_LIMITS_ONCE if once else _SET_LIMITS,
             {
                 "statement": milliseconds(limits.statement_timeout_seconds),
                 "lock": milliseconds(limits.lock_timeout_seconds),
@@ -128,6 +131,7 @@ _SET_LIMITS = text(
     "SELECT set_config('statement_timeout', :statement, true), set_config('lock_timeout', :lock, true),"
     " set_config('idle_in_transaction_session_timeout', :idle, true)"
 )
+_SET_LIMITS_ONCE = text(f"{_SET_LIMITS.text}, set_config('jit', 'off', true)")
 
 
 def limits_to_say_first(session: Session, spec: SignalSpec, limits: BurstLimits) -> str | None:
