@@ -17,9 +17,18 @@ T = TypeVar("T")
 #: Time limits of a probe. It reads little; when it waits, something is wrong, and other models should not wait too.
 PROBE_LIMITS = BurstLimits(statement_timeout_seconds=10.0, lock_timeout_seconds=2.0, idle_timeout_seconds=10.0)
 
-#: What PostgreSQL calls a lock that was not to be had in time.
+#: So many models are asked about together. More: fewer statements; less: fewer are asked about alone when a table of
+#: theirs is no good.
+ASKED_TOGETHER = 100
+
+#: After so many models that took too long the others wait for the next look, which leaves these out. More: a look takes
+#: longer, and its thread shows no sign of life meanwhile.
+MOST_SLOW = 3
+
+#: What PostgreSQL calls a lock that was not to be had in time, and a statement that took too long.
 #: https://www.postgresql.org/docs/current/errcodes-appendix.html
 LOCK_NOT_AVAILABLE = "55P03"
+QUERY_CANCELED = "57014"
 
 
 class Asking:
@@ -29,9 +38,11 @@ class Asking:
         self._announcer = announcer
         # What waits for a lock once in a look need not wait again.
         self._passed_over: set[str] = set()
+        self._slow = 0
 
     def begin_look(self) -> None:
         self._passed_over.clear()
+        self._slow = 0
 
     def passed_over(self, spec: SignalSpec) -> bool:
         """Whether the model's table was no good in this look."""
@@ -52,20 +63,45 @@ class Asking:
 
         :param on_trouble: called when a table is no good.
         """
+        answers: list[T] = []
+        for first in range(0, len(specs), ASKED_TOGETHER):
+            answers += self._together_or_alone(specs[first : first + ASKED_TOGETHER], ask, on_trouble)
+        return answers
+
+    def _together_or_alone(
+        self,
+        specs: Sequence[SignalSpec],
+        ask: Callable[[Sequence[SignalSpec]], list[T]],
+        on_trouble: Callable[[], None],
+    ) -> list[T]:
+        if self._slow >= MOST_SLOW:
+            self._passed_over |= {spec.name for spec in specs}
+            return []
         try:
             return ask(specs)
         except DBAPIError as error:
             if not _concerns_one_table(error):
                 raise
-            on_trouble()
+            if not is_statement_timeout(error):
+                on_trouble()
             if len(specs) == 1:
                 self._pass_over(specs[0], specs[0].name, error)
                 return []
-            answers: list[T] = []
-            for spec in specs:
-                with self.hiding_no_other(spec):
-                    answers += ask([spec])
+            answers = self._alone(specs, ask)
+            if not answers and self._slow >= MOST_SLOW:
+                # No table answers in time: that is the database.
+                raise
             return answers
+
+    def _alone(self, specs: Sequence[SignalSpec], ask: Callable[[Sequence[SignalSpec]], list[T]]) -> list[T]:
+        answers: list[T] = []
+        for spec in specs:
+            if self._slow >= MOST_SLOW:
+                self.pass_over(spec)
+                continue
+            with self.hiding_no_other(spec):
+                answers += ask([spec])
+        return answers
 
     @contextmanager
     def hiding_no_other(self, spec: SignalSpec, thing: str | None = None) -> Iterator[None]:
@@ -80,20 +116,39 @@ class Asking:
                 raise
             self._pass_over(spec, thing or spec.name, error)
 
+    def pass_over(self, spec: SignalSpec) -> None:
+        """Leave the model out of this look."""
+        self._passed_over.add(spec.name)
+
     def _pass_over(self, spec: SignalSpec, thing: str, error: DBAPIError) -> None:
         self._passed_over.add(spec.name)
-        self._announcer.trouble(thing, "model_failing", error_text(error), signal=spec.name)
+        reason = error_text(error)
+        if is_statement_timeout(error):
+            self._slow += 1
+            reason = (
+                f"looking for signals in {spec.table.fullname!r} takes too long, as it does where dead rows gather that"
+                f" VACUUM cannot remove; other models are looked at without it. Look for old transactions: {reason}"
+            )
+        self._announcer.trouble(thing, "model_failing", reason, signal=spec.name)
 
 
 def _concerns_one_table(error: DBAPIError) -> bool:
-    """Whether a table or a row is to blame, because it is dropped, altered, locked or no good, and not the database."""
+    """Whether a table or a row is to blame, because it is gone, altered, locked, slow or no good, not the database."""
     if isinstance(error, (ProgrammingError, DataError)):
         return True
-    return is_lock_timeout(error)
+    return is_lock_timeout(error) or is_statement_timeout(error)
 
 
 def is_lock_timeout(error: DBAPIError) -> bool:
     """Whether a lock was not to be had in time."""
+    return _code(error) == LOCK_NOT_AVAILABLE
+
+
+def is_statement_timeout(error: DBAPIError) -> bool:
+    """Whether a statement was given up, because it took longer than its limit."""
+    return _code(error) == QUERY_CANCELED
+
+
+def _code(error: DBAPIError) -> str | None:
     # psycopg2 and psycopg name it differently.
-    code = getattr(error.orig, "pgcode", None) or getattr(error.orig, "sqlstate", None)
-    return bool(code == LOCK_NOT_AVAILABLE)
+    return getattr(error.orig, "pgcode", None) or getattr(error.orig, "sqlstate", None)

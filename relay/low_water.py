@@ -56,6 +56,7 @@ class LowWater:
         self._took_seconds = 0.0
         self._lowered = self._given_up = 0
         self._is_deep_next = False
+        self._blind_until = float("-inf")
 
     @property
     def mark(self) -> int | None:
@@ -88,8 +89,30 @@ class LowWater:
                 self._took_seconds = took_seconds
                 if scan.given_up == self._given_up:
                     self._due = scan.began_at + COSTS_AT_MOST_ONE_IN * took_seconds
+            if lowest is not None:
+                self._blind_until = float("-inf")
             if isinstance(lowest, int):
                 self._move(scan, lowest)
+
+    def failed(self, scan: Scan, took_seconds: float) -> bool:
+        """A scan of the probe was given up, because it took too long; return whether there is no shorter one.
+
+        Then the model is not to be looked at again before ten times what it took have passed, or a worker, which may
+        take longer, has found the lowest key.
+        """
+        with self._lock:
+            rest_until = scan.began_at + COSTS_AT_MOST_ONE_IN * took_seconds
+            if scan.is_deep:
+                self._took_seconds, self._due = took_seconds, rest_until
+            is_blind = self._mark is None or not scan.sees_everything
+            if is_blind:
+                self._blind_until = rest_until
+            return is_blind
+
+    def is_blind(self, now: float) -> bool:
+        """Whether the probe is to leave the model alone."""
+        with self._lock:
+            return now < self._blind_until
 
     def _move(self, scan: Scan, lowest: int) -> None:
         if self._mark is None or lowest < self._mark:

@@ -7,15 +7,17 @@ finds every signal; nothing else has to.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from signalbus_core import (
+    BurstLimits,
     Choice,
     Measurement,
     SignalSpec,
@@ -29,7 +31,7 @@ from signalbus_core import (
 )
 
 from .announce import Announcer
-from .asking import PROBE_LIMITS, Asking
+from .asking import PROBE_LIMITS, Asking, is_statement_timeout
 from .dispatch import Dispatcher
 from .gauging import BACKLOG_COUNTED_TO, MEASURE_EVERY_SECONDS, Gauging
 from .health import Health
@@ -58,6 +60,7 @@ class Probe:
     :param progress: the models by name.
     :param clock: a monotonic clock, in seconds.
     :param status: the board that what is measured is written on.
+    :param limits: of each of its statements.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Probe:
         announcer: Announcer,
         clock: Callable[[], float] = time.monotonic,
         status: Status | None = None,
+        limits: BurstLimits = PROBE_LIMITS,
     ) -> None:
         self._engines = engines
         self._progress = progress
@@ -82,6 +86,7 @@ class Probe:
         self._health = health
         self._announcer = announcer
         self._clock = clock
+        self._limits = limits
         self._specs = {
             bind_key: [p.spec for p in progress.values() if p.spec.bind_key == bind_key] for bind_key in engines
         }
@@ -96,6 +101,8 @@ class Probe:
         self.saw_everything = self.saw_every_key = False
         #: The paused models of which the last look saw signals that a worker would get.
         self.held: list[str] = []
+        # Models that took too long to look at. A worker may take longer, and finds where the probe can begin.
+        self._too_slow: list[str] = []
         # The databases that had nothing to send in the last look.
         self._quiet: set[str | None] = set()
 
@@ -110,7 +117,7 @@ class Probe:
         unsure = False
         self._asking.begin_look()
         self._scanning.begin_look(thorough=thorough)
-        self.held = []
+        self.held, self._too_slow = [], []
         found: list[str] = []
         down: list[str] = []
         for bind_key, engine in self._engines.items():
@@ -151,17 +158,24 @@ class Probe:
         While there is nothing to send, one statement does both. Else measuring comes second: a backlog that takes long
         to count must not keep its signals waiting.
         """
+        specs = []
+        for spec in self._specs[bind_key]:
+            if self._scanning.is_blind(spec.name):
+                self._asking.pass_over(spec)
+            else:
+                specs.append(spec)
         is_time = self._gauging.begin(bind_key)
         if is_time and bind_key in self._quiet:
-            both = self._ask(bind_key, engine, self._specs[bind_key], self._find_and_measure)
+            both = self._ask(bind_key, engine, specs, self._find_and_measure)
             work = [one for one, _ in both]
             self._report(bind_key, [(one.spec.name, measurement) for one, measurement in both])
             is_time = False
         else:
-            work = self._ask(bind_key, engine, self._specs[bind_key], self._find)
+            work = self._ask(bind_key, engine, specs, self._find)
         # First, so that no worker gets a model that this look saw paused.
         self._paused.saw(bind_key, work)
         names = [one.spec.name for one in work if self._has_work(one)]
+        names += [spec.name for spec in specs if spec.name in self._too_slow and spec.name not in self._paused]
         if names:
             found += names
             self._quiet.discard(bind_key)
@@ -169,8 +183,8 @@ class Probe:
         else:
             self._quiet.add(bind_key)
         if is_time:
-            specs = [spec for spec in self._specs[bind_key] if not self._asking.passed_over(spec)]
-            self._report(bind_key, self._ask(bind_key, engine, specs, self._measure) if specs else [])
+            specs = [spec for spec in specs if not self._asking.passed_over(spec)]
+            self._report(bind_key, self._ask(bind_key, engine, specs, self._measure))
 
     def _ask(
         self,
@@ -180,7 +194,7 @@ class Probe:
         ask: Callable[[Connection, Sequence[SignalSpec]], list[T]],
     ) -> list[T]:
         def ask_now(some: Sequence[SignalSpec]) -> list[T]:
-            with question(engine, PROBE_LIMITS, in_order=True) as connection:
+            with question(engine, self._limits, in_order=True) as connection:
                 return ask(connection, some)
 
         return self._asking.together_or_alone(specs, ask_now, partial(self._upkeep.look_again, bind_key))
@@ -188,9 +202,19 @@ class Probe:
     def _find(self, connection: Connection, specs: Sequence[SignalSpec]) -> list[Work]:
         scans = self._scanning.begin(specs)
         has_paused = self._paused.has_table(specs[0].bind_key)
-        work = find_work(connection, specs, self._choices(scans), has_paused_table=has_paused)
+        with self._scans(scans):
+            work = find_work(connection, specs, self._choices(scans), has_paused_table=has_paused)
         self._scanning.ended(scans, work)
         return work
+
+    @contextmanager
+    def _scans(self, scans: Mapping[str, Scan]) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            if is_statement_timeout(error) and self._scanning.failed(scans):
+                self._too_slow += scans
+            raise
 
     def _measure(self, connection: Connection, specs: Sequence[SignalSpec]) -> list[Measured]:
         has_table = self._upkeep.has_parked_table(specs[0].bind_key)
@@ -201,15 +225,16 @@ class Probe:
     def _find_and_measure(self, connection: Connection, specs: Sequence[SignalSpec]) -> list[tuple[Work, Measurement]]:
         bind_key = specs[0].bind_key
         scans = self._scanning.begin(specs)
-        both = find_work_and_measure(
-            connection,
-            specs,
-            self._choices(scans),
-            BACKLOG_COUNTED_TO,
-            has_parked_table=self._upkeep.has_parked_table(bind_key),
-            has_paused_table=self._paused.has_table(bind_key),
-            starts=self._gauging.starts(specs),
-        )
+        with self._scans(scans):
+            both = find_work_and_measure(
+                connection,
+                specs,
+                self._choices(scans),
+                BACKLOG_COUNTED_TO,
+                has_parked_table=self._upkeep.has_parked_table(bind_key),
+                has_paused_table=self._paused.has_table(bind_key),
+                starts=self._gauging.starts(specs),
+            )
         self._scanning.ended(scans, [work for work, _ in both])
         return both
 

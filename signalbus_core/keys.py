@@ -1,6 +1,10 @@
 """Primary keys of signals: in Python a tuple, in SQL a condition, in the table of parked signals a text.
 
 The text of a key is always made by the database, so that it is the same whoever asks, and can be cast back.
+
+On PostgreSQL any number of keys, of whatever types, is one array for each column, and a statement joins the rows that
+these make together: its text and its number of parameters are always the same, and planning it takes no longer for
+many keys than reading them. ``(a, b) IN ((1, 2), ...)`` is planned in a time that grows with the square of the keys.
 """
 
 from __future__ import annotations
@@ -23,20 +27,24 @@ from sqlalchemy import (
     Numeric,
     String,
     Text,
+    Time,
     TypeDecorator,
-    all_,
-    any_,
+    and_,
     bindparam,
+    column,
     func,
     literal,
     literal_column,
+    select,
     tuple_,
     type_coerce,
 )
 from sqlalchemy import cast as sql_cast
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import CITEXT, INTERVAL, JSONB
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql import ColumnElement
+from sqlalchemy.sql.selectable import TableValuedAlias
 from sqlalchemy.types import TypeEngine, UserDefinedType
 
 from .contract import SignalSpec
@@ -49,41 +57,36 @@ FIRST_KEY = -(2**63)
 #: Keys in one statement on databases that limit the number of parameters.
 _KEYS_PER_STATEMENT = 500
 
+#: What the types of an application's columns are on PostgreSQL.
+_POSTGRESQL: Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+
 
 def has_key(spec: SignalSpec, dialect: Dialect, keys: Sequence[Key]) -> ColumnElement[bool]:
     """The condition that a row of the model has one of these keys."""
-    if _fits_array(spec, dialect):
-        column, array = _column_and_array(spec, keys)
-        return column == any_(array)
-    return tuple_(*spec.primary_key).in_(keys)
-
-
-def numbers_of(spec: SignalSpec, dialect: Dialect, keys: Sequence[Key]) -> str | None:
-    """The keys as one text for :func:`has_number`, where each is a number; None where one is not.
-
-    The driver would write each number of a list by itself.
-    """
-    if not _fits_array(spec, dialect) or not has_integer_key(spec):
-        return None
-    if spec.primary_key[0].type.bind_processor(dialect) is not None or not all(type(key[0]) is int for key in keys):
-        # The application's own type, or values that are more than they seem.
-        return None
-    return "{" + ",".join([str(key[0]) for key in keys]) + "}"
-
-
-def has_number(spec: SignalSpec, numbers: ColumnElement[str]) -> ColumnElement[bool]:
-    """The condition that a row of the model has one of these keys, as :func:`numbers_of` writes them."""
-    [column] = spec.primary_key
-    return column == any_(cast(Any, sql_cast(numbers, ARRAY(_wide(column.type)))))
+    if dialect.name != "postgresql":
+        return tuple_(*spec.primary_key).in_(keys)
+    return _key(spec).in_(select(*_rows(spec, _values(spec, keys)).c))
 
 
 def has_other_key(spec: SignalSpec, dialect: Dialect, keys: Sequence[Key]) -> ColumnElement[bool]:
     """The condition that a row of the model has none of these keys."""
-    # Not the negation of the above: SQLAlchemy may turn that into "differs from any".
-    if _fits_array(spec, dialect):
-        column, array = _column_and_array(spec, keys)
-        return column != all_(array)
-    return tuple_(*spec.primary_key).not_in(keys)
+    if dialect.name != "postgresql":
+        return tuple_(*spec.primary_key).not_in(keys)
+    return _key(spec).not_in(select(*_rows(spec, _values(spec, keys)).c))
+
+
+def joins_given_keys(spec: SignalSpec) -> ColumnElement[bool]:
+    """The condition that joins a table with the keys that are given with the statement by :func:`given_keys`.
+
+    For statements on PostgreSQL that are made once. Rows are looked up in the order of the keys.
+    """
+    rows = _rows(spec, [None] * len(spec.primary_key))
+    return and_(*(part == given for part, given in zip(spec.primary_key, rows.c, strict=True)))
+
+
+def given_keys(spec: SignalSpec, keys: Sequence[Key]) -> dict[str, list[Any]]:
+    """The parameters of a statement with :func:`joins_given_keys`."""
+    return {_parameter(number): values for number, values in enumerate(_values(spec, keys))}
 
 
 def has_integer_key(spec: SignalSpec) -> bool:
@@ -158,15 +161,45 @@ def key_from_text(spec: SignalSpec, text: ColumnElement[str]) -> list[ColumnElem
     ]
 
 
-def _fits_array(spec: SignalSpec, dialect: Dialect) -> bool:
-    return dialect.name == "postgresql" and len(spec.primary_key) == 1
+def _key(spec: SignalSpec) -> ColumnElement[Any]:
+    return spec.primary_key[0] if len(spec.primary_key) == 1 else tuple_(*spec.primary_key)
 
 
-def _column_and_array(spec: SignalSpec, keys: Sequence[Key]) -> tuple[Column[Any], ColumnElement[Any]]:
-    """One parameter whatever the number of keys. The cast keeps the comparison in the family of the column's type."""
-    [column] = spec.primary_key
-    bound = ARRAY(column.type if isinstance(column.type, TypeDecorator) else _wide(column.type))
-    return column, sql_cast(bindparam(None, [key[0] for key in keys], type_=bound), ARRAY(_wide(column.type)))
+def _values(spec: SignalSpec, keys: Sequence[Key]) -> list[list[Any]]:
+    """The keys by column. No row has a key with NULL in it, and ``NOT IN`` would be true of no other row either."""
+    complete = [key for key in keys if None not in key]
+    return [[key[number] for key in complete] for number in range(len(spec.primary_key))]
+
+
+def _rows(spec: SignalSpec, values: Sequence[list[Any] | None]) -> TableValuedAlias:
+    """The keys as rows.
+
+    :param values: of each column; None where they are given with the statement.
+    """
+    kinds = [_wide(part.type) for part in spec.primary_key]
+    arrays = [
+        # The cast keeps the comparison in the family of the column's type.
+        sql_cast(
+            bindparam(_parameter(number), given, type_=_array(part.type), unique=given is not None, required=False),
+            ARRAY(kind),
+        )
+        for number, (part, kind, given) in enumerate(zip(spec.primary_key, kinds, values, strict=True))
+    ]
+    columns = [column(f"part_{number}", kind) for number, kind in enumerate(kinds)]
+    return func.unnest(*arrays).table_valued(*columns, name="signalbus_keys").render_derived()
+
+
+def _parameter(number: int) -> str:
+    return f"signalbus_keys_{number}"
+
+
+def _array(kind: TypeEngine[Any]) -> TypeEngine[Any]:
+    """The type of a parameter that holds the parts of many keys."""
+    plain = _plain(kind)
+    if plain is not kind or isinstance(kind, Enum):
+        # What it makes of a value is its own business.
+        return ARRAY(kind)
+    return _Integers() if isinstance(kind, Integer) else ARRAY(_wide(kind))
 
 
 def _as_text(column: Column[Any]) -> ColumnElement[str]:
@@ -187,7 +220,9 @@ def _wide(kind: TypeEngine[Any]) -> TypeEngine[Any]:
     kind = _plain(kind)
     if isinstance(kind, CHAR):
         return _PaddedText()
-    if isinstance(kind, String) and not isinstance(kind, Enum):
+    if isinstance(kind, Enum):
+        return kind if kind.native_enum else Text()
+    if isinstance(kind, String) and not isinstance(kind, CITEXT):
         return Text()
     if isinstance(kind, Integer):
         return BigInteger()
@@ -195,14 +230,15 @@ def _wide(kind: TypeEngine[Any]) -> TypeEngine[Any]:
         return Numeric() if kind.asdecimal else Numeric(asdecimal=False)
     if isinstance(kind, DateTime):
         return DateTime(timezone=kind.timezone)
-    return kind
+    if isinstance(kind, Time):
+        return Time(timezone=kind.timezone)
+    return INTERVAL() if isinstance(kind, INTERVAL) else kind
 
 
 def _plain(kind: TypeEngine[Any]) -> TypeEngine[Any]:
-    if not isinstance(kind, TypeDecorator):
-        return kind
-    inner: TypeEngine[Any] = kind.impl_instance
-    return inner
+    """What the type of a column is on PostgreSQL: of a type of the application's own, the one that it is made of."""
+    kind = kind._variant_mapping.get(_POSTGRESQL.name, kind)
+    return _plain(kind.type_engine(_POSTGRESQL)) if isinstance(kind, TypeDecorator) else kind
 
 
 class _PaddedText(UserDefinedType[str]):
@@ -212,3 +248,24 @@ class _PaddedText(UserDefinedType[str]):
 
     def get_col_spec(self, **_: Any) -> str:
         return "bpchar"
+
+
+class _Integers(UserDefinedType[Sequence[int]]):
+    """An array of integers as one text. The driver would write each number of a list by itself, for twice the time."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "bigint[]"
+
+    def bind_processor(self, dialect: Dialect) -> Any:
+        return lambda numbers: "{" + ",".join([str(n) if type(n) is int else _whole(n) for n in numbers]) + "}"
+
+
+def _whole(number: Any) -> str:
+    """A number of another type, such as a Decimal where the column of the table is not an integer."""
+    whole = int(number)
+    if whole != number:
+        # Rounded, it would be the key of another signal.
+        raise ValueError(f"{number!r} is a key of a column that the model declares as an integer")
+    return str(whole)

@@ -1,4 +1,4 @@
-"""What there is to send, and how much of it: one statement looks at all models of a database, and changes nothing.
+"""What there is to send, and how much of it: one statement looks at many models of a database, and changes nothing.
 
 A relay looks once a second for as long as it lives, and making such a statement takes longer than its answer. So it is
 made once, and made anew only when something else is asked; where scans begin is a parameter of it.
@@ -9,12 +9,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import chain, islice
+from itertools import chain, count, islice
 from typing import Any
 
-from sqlalchemy import BigInteger, BindParameter, bindparam, func, literal, null, select
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    Boolean,
+    Double,
+    Text,
+    bindparam,
+    func,
+    literal,
+    literal_column,
+    null,
+    select,
+    union_all,
+)
+from sqlalchemy import cast as sql_cast
 from sqlalchemy.engine import Connection, Dialect
-from sqlalchemy.sql import ColumnElement, Select
+from sqlalchemy.sql import ColumnElement, CompoundSelect, Select
 
 from .contract import SignalSpec
 from .keys import is_from
@@ -22,8 +36,11 @@ from .parked import LeaveOut, count_columns, is_due, leaving_out
 from .paused import pause_column
 from .statements import EVERYTHING, Choice, pending
 
-#: So many statements are kept. A relay asks each of its databases three questions, and now and then a variant of one.
-KEPT_STATEMENTS = 32
+#: So many statements are kept. A relay asks three questions of each hundred models, and now and then a variant of one.
+KEPT_STATEMENTS = 128
+
+#: Of so many models one statement tells. More: fewer round trips; less: each is planned, and given up, sooner.
+MODELS_PER_STATEMENT = 100
 
 
 @dataclass(frozen=True)
@@ -78,7 +95,7 @@ def find_work(
     """
     finds = _finds(specs, choices, has_paused_table)
     answers = _ask(connection, [(find,) for find in finds], [(start,) for start in _starts(finds, choices)])
-    return [find.answer(values) for find, values in zip(finds, answers, strict=True)]
+    return [find.answer(values) for find, [values] in zip(finds, answers, strict=True)]
 
 
 def measure(
@@ -99,7 +116,7 @@ def measure(
     starts = starts or {}
     measures = _measures(specs, most, has_parked_table, starts)
     answers = _ask(connection, [(one,) for one in measures], [(starts.get(spec.name),) for spec in specs])
-    return [Measurement(*values) for values in answers]
+    return [one.answer(values) for one, [values] in zip(measures, answers, strict=True)]
 
 
 def find_work_and_measure(
@@ -119,8 +136,8 @@ def find_work_and_measure(
     given = zip(_starts(finds, choices), (starts.get(spec.name) for spec in specs), strict=True)
     answers = _ask(connection, list(zip(finds, measures, strict=True)), list(given))
     return [
-        (find.answer(values[: _Find.width]), Measurement(*values[_Find.width :]))
-        for find, values in zip(finds, answers, strict=True)
+        (find.answer(found), one.answer(measured))
+        for find, one, [found, measured] in zip(finds, measures, answers, strict=True)
     ]
 
 
@@ -145,7 +162,7 @@ class _Find:
     :param choice: without the key to begin at.
     """
 
-    width = 3
+    width = 4
 
     spec: SignalSpec
     choice: Choice
@@ -158,25 +175,26 @@ class _Find:
         return cls(spec, replace(choice, start=None), has_start, has_paused_table)
 
     def columns(self, dialect: Dialect, start: BindParameter[int]) -> list[ColumnElement[Any]]:
+        found, lowest = self._found(dialect, start)
         return [
-            self._found(dialect, start),
-            literal(False) if self.choice.leave_out is LeaveOut.NOTHING else is_due(self.spec),
-            pause_column(self.spec) if self.has_paused_table else null(),
+            sql_cast(found, Boolean),
+            sql_cast(lowest, BigInteger),
+            literal_column("false") if self.choice.leave_out is LeaveOut.NOTHING else is_due(self.spec),
+            sql_cast(pause_column(self.spec) if self.has_paused_table else null(), Text),
         ]
 
-    def _found(self, dialect: Dialect, start: BindParameter[int]) -> ColumnElement[Any]:
+    def _found(self, dialect: Dialect, start: BindParameter[int]) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
+        """Whether a signal is there, and the lowest key, each where it is asked for."""
         spec = self.spec
         if not self.has_start:
-            return pending(spec, dialect, self.choice, select(literal(1)).select_from(spec.model)).exists()
+            return pending(spec, dialect, self.choice, select(literal(1)).select_from(spec.model)).exists(), null()
         keys = select(*spec.primary_key).select_from(spec.model).where(is_from(spec, start))
         lowest = keys.order_by(*spec.primary_key).limit(1)
-        return pending(spec, dialect, self.choice, lowest).scalar_subquery()
+        return null(), pending(spec, dialect, self.choice, lowest).scalar_subquery()
 
     def answer(self, values: Sequence[Any]) -> Work:
-        found, is_due, paused = values
-        if not self.has_start:
-            return Work(self.spec, bool(found), bool(is_due), paused)
-        return Work(self.spec, found is not None, bool(is_due), paused, found)
+        found, lowest, is_due, paused = values
+        return Work(self.spec, bool(found) or lowest is not None, bool(is_due), paused, lowest)
 
 
 @dataclass(frozen=True)
@@ -203,10 +221,14 @@ class _Measure:
         head = first.subquery()
         return [
             select(func.count()).select_from(counted).scalar_subquery(),
-            select(func.concat_ws(",", *head.c)).scalar_subquery(),
-            _age_seconds(spec, dialect, first),
-            *(count if self.has_parked_table else literal(0) for count in count_columns(spec)),
+            sql_cast(select(func.concat_ws(",", *head.c)).scalar_subquery(), Text),
+            sql_cast(_age_seconds(spec, dialect, first), Double),
+            *(count if self.has_parked_table else sql_cast(null(), BigInteger) for count in count_columns(spec)),
         ]
+
+    def answer(self, values: Sequence[Any]) -> Measurement:
+        backlog, head, age_seconds, waiting, parked = values
+        return Measurement(backlog, head, age_seconds, waiting or 0, parked or 0)
 
 
 def _age_seconds(spec: SignalSpec, dialect: Dialect, first: Select[Any]) -> ColumnElement[Any]:
@@ -223,24 +245,43 @@ _Asked = tuple[_Find | _Measure, ...]
 
 def _ask(
     connection: Connection, asked: Sequence[_Asked], starts: Sequence[tuple[int | None, ...]]
-) -> list[Sequence[Any]]:
-    """Ask for the columns of all models by one statement; return each model's own.
+) -> list[list[Sequence[Any]]]:
+    """Ask about all models; return for each what it answers to each question.
 
     :param starts: for what is asked of each model, the key to begin at.
     """
-    statement = _statement(tuple(asked), connection.dialect)
-    flat = enumerate(chain.from_iterable(starts))
-    given = {_start_name(number): start for number, start in flat if start is not None}
-    values = iter(connection.execute(statement, given).one())
-    return [list(islice(values, sum(question.width for question in questions))) for questions in asked]
+    answers: list[list[Sequence[Any]]] = []
+    for first in range(0, len(asked), MODELS_PER_STATEMENT):
+        some = asked[first : first + MODELS_PER_STATEMENT]
+        flat = enumerate(chain.from_iterable(starts[first : first + MODELS_PER_STATEMENT]))
+        given = {_start_name(number): start for number, start in flat if start is not None}
+        rows = connection.execute(_statement(tuple(some), connection.dialect), given)
+        # A UNION ALL has no order of its own.
+        by_number = {row[0]: iter(row[1:]) for row in rows}
+        answers += [
+            [list(islice(by_number[number], question.width)) for question in questions]
+            for number, questions in enumerate(some)
+        ]
+    return answers
 
 
 @lru_cache(KEPT_STATEMENTS)
-def _statement(asked: tuple[_Asked, ...], dialect: Dialect) -> Select[Any]:
-    columns: list[ColumnElement[Any]] = []
-    for number, question in enumerate(chain.from_iterable(asked)):
-        columns += question.columns(dialect, bindparam(_start_name(number), type_=BigInteger))
-    return select(*(column.label(f"c{number}") for number, column in enumerate(columns)))
+def _statement(asked: tuple[_Asked, ...], dialect: Dialect) -> Select[Any] | CompoundSelect[Any]:
+    """A row for each model: a statement cannot return as many columns as a thousand models have.
+
+    https://www.postgresql.org/docs/current/limits.html
+    """
+    numbers = count()
+    rows = []
+    for model, questions in enumerate(asked):
+        columns = [
+            column
+            for question in questions
+            for column in question.columns(dialect, bindparam(_start_name(next(numbers)), type_=BigInteger))
+        ]
+        named = [column.label(f"c{number}") for number, column in enumerate(columns)]
+        rows.append(select(literal_column(str(model)).label("model"), *named))
+    return union_all(*rows) if len(rows) > 1 else rows[0]
 
 
 def _start_name(number: int) -> str:

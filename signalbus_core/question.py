@@ -70,7 +70,8 @@ class _Prefix:
         self._text = (
             f"SET LOCAL statement_timeout = {milliseconds(limits.statement_timeout_seconds)};"
             f" SET LOCAL lock_timeout = {milliseconds(limits.lock_timeout_seconds)};"
-            f" {'; '.join([*(FOLLOW_THE_INDEX if in_order else ()), ''])}"
+            # What is asked for once is not worth compiling.
+            f" {'; '.join([*(FOLLOW_THE_INDEX if in_order else ('SET LOCAL jit = off',)), ''])}"
         )
 
     def __call__(

@@ -14,9 +14,7 @@ from typing import Any, cast
 from sqlalchemy import (
     BigInteger,
     CursorResult,
-    Delete,
     Integer,
-    Text,
     and_,
     bindparam,
     func,
@@ -31,8 +29,8 @@ from sqlalchemy.sql import ColumnElement, Select
 
 from .contract import SignalSpec
 from .first_statement import SAID_FIRST, can_say_first
-from .in_order import FOLLOW_THE_INDEX, PLAN_AS_USUAL
-from .keys import Key, has_key, has_loadable_key, has_number, has_other_key, is_from, numbers_of, parts
+from .in_order import FOLLOW_THE_INDEX, LOOK_UP_KEYS
+from .keys import Key, given_keys, has_key, has_loadable_key, has_other_key, is_from, joins_given_keys, parts
 from .parked import LeaveOut, leaving_out
 from .prepared import prepared
 from .rows import has_id, row_id
@@ -105,16 +103,19 @@ def transaction(engine: Engine, limits: BurstLimits) -> Iterator[Connection]:
     options = {"isolation_level": READ_COMMITTED} if has_read_committed(engine.dialect) else {}
     with engine.connect() as connection:
         connection = connection.execution_options(**options)
-        set_limits(connection, limits)
+        set_limits(connection, limits, once=True)
         yield connection
         connection.commit()
 
 
-def set_limits(connection: Connection, limits: BurstLimits) -> None:
-    """Set the time limits of the present transaction."""
+def set_limits(connection: Connection, limits: BurstLimits, *, once: bool = False) -> None:
+    """Set the time limits of the present transaction.
+
+    :param once: what it asks for is not worth compiling.
+    """
     if connection.dialect.name == "postgresql":
         connection.execute(
-            _SET_LIMITS,
+            _SET_LIMITS_ONCE if once else _SET_LIMITS,
             {
                 "statement": milliseconds(limits.statement_timeout_seconds),
                 "lock": milliseconds(limits.lock_timeout_seconds),
@@ -127,6 +128,7 @@ _SET_LIMITS = text(
     "SELECT set_config('statement_timeout', :statement, true), set_config('lock_timeout', :lock, true),"
     " set_config('idle_in_transaction_session_timeout', :idle, true)"
 )
+_SET_LIMITS_ONCE = text(f"{_SET_LIMITS.text}, set_config('jit', 'off', true)")
 
 
 def limits_to_say_first(session: Session, spec: SignalSpec, limits: BurstLimits) -> str | None:
@@ -240,23 +242,18 @@ def _locking(
 
 def delete_signals(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> int:
     """Delete the signals with these keys; return how many rows were deleted."""
-    deleted = 0
-    for part in parts(connection.dialect, keys):
-        numbers = numbers_of(spec, connection.dialect, part)
-        if numbers is None:
-            statement = sql_delete(spec.table).where(has_key(spec, connection.dialect, part))
-            # Keys of several columns are found by a bitmap for each; without bitmaps the whole table would be read.
-            options = {SAID_FIRST: "; ".join([*PLAN_AS_USUAL, ""])} if can_say_first(connection.engine) else {}
-            result = connection.execute(statement, execution_options=options)
-        else:
-            statement = prepared(spec, "delete", lambda: _delete_numbers(spec))
-            result = connection.execute(statement, {"signalbus_keys": numbers})
-        deleted += cast("CursorResult[Any]", result).rowcount
-    return deleted
-
-
-def _delete_numbers(spec: SignalSpec) -> Delete:
-    return sql_delete(spec.table).where(has_number(spec, bindparam("signalbus_keys", type_=Text)))
+    if connection.dialect.name != "postgresql":
+        pieces = parts(connection.dialect, keys)
+        deletes = [sql_delete(spec.table).where(has_key(spec, connection.dialect, piece)) for piece in pieces]
+        return sum(cast("CursorResult[Any]", connection.execute(delete)).rowcount for delete in deletes)
+    statement = prepared(spec, "delete", lambda: sql_delete(spec.table).where(joins_given_keys(spec)))
+    options = {}
+    if can_say_first(connection.engine):
+        options[SAID_FIRST] = "; ".join([*LOOK_UP_KEYS, ""])
+    else:
+        run_all(connection, LOOK_UP_KEYS)
+    result = connection.execute(statement, {**given_keys(spec, keys)}, execution_options=options)
+    return cast("CursorResult[Any]", result).rowcount
 
 
 def count_pending(session: Session, spec: SignalSpec, limit: int | None) -> int:

@@ -350,7 +350,7 @@ def looking_and_sending(relay: Relay) -> dict[str, tuple[str, Any]]:
     relay.statements.clear()
     relay.look()
     relay.burst()
-    [look, gauges] = [one for one in relay.statements if "AS c0" in one[0]]
+    [look, gauges] = [one for one in relay.statements if "AS model" in one[0]]
     [burst] = [one for one in relay.statements if "FOR UPDATE SKIP LOCKED" in one[0]]
     return {"look": look, "gauges": gauges, "burst": burst}
 

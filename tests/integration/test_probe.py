@@ -13,6 +13,7 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
 from relay.announce import Announcer, single_signals
+from relay.asking import MOST_SLOW, PROBE_LIMITS
 from relay.dispatch import Dispatcher
 from relay.health import Health
 from relay.low_water import LowWater
@@ -24,6 +25,7 @@ from relay.progress import LONGEST_SUSPICION_SECONDS, ModelProgress
 from relay.schedule import Schedule
 from relay.shelf import Shelves
 from signalbus_core import (
+    FIRST_KEY,
     BurstLimits,
     BurstResult,
     FailedSignal,
@@ -31,8 +33,10 @@ from signalbus_core import (
     OutcomeKind,
     SignalBusMixin,
     has_integer_key,
+    looking,
 )
 from tests.support.clock import Clock
+from tests.support.servers import Postgres
 
 
 class Database(SignalBusMixin, SQLAlchemy):
@@ -42,7 +46,7 @@ class Database(SignalBusMixin, SQLAlchemy):
 class Watched:
     """An application with many signal models, and a probe that looks at them."""
 
-    def __init__(self, database_url: str, models: int) -> None:
+    def __init__(self, database_url: str, models: int, limits: BurstLimits = PROBE_LIMITS) -> None:
         self.app = Flask(__name__)
         self.app.config["SQLALCHEMY_DATABASE_URI"] = database_url
         self.db = db = Database(self.app)
@@ -85,6 +89,7 @@ class Watched:
             self.health,
             announcer,
             self.clock,
+            limits=limits,
         )
         sa.event.listen(self.engine, "before_cursor_execute", self._note)
 
@@ -432,3 +437,144 @@ def test_signals_flow_while_a_look_finds_nothing_to_send(watched: Watched) -> No
     watched.clock.now += 61
     assert watched.probe.run_once()
     assert watched.health.readiness()["reasons"] == ["signals are pending, and none was sent for 61 s"]
+
+
+# Many models
+
+
+@pytest.fixture(scope="module")
+def crowd(postgres: Postgres) -> Iterator[Watched]:
+    crowd = Watched(postgres.create_database(), models=600)
+    yield crowd
+    crowd.engine.dispose()
+
+
+def test_hundreds_of_models_are_looked_at_and_measured(crowd: Watched) -> None:
+    assert not crowd.probe.run_once()
+    crowd.execute("INSERT INTO m03 VALUES (1, 'a')", "INSERT INTO m599 SELECT n, 'a' FROM generate_series(1, 3) n")
+    # Together, and, since there is work, one after the other.
+    for _ in range(2):
+        crowd.clock.now += MEASURE_EVERY_SECONDS
+        assert crowd.probe.run_once()
+        assert crowd.probe.database_is_up
+        assert crowd.probe.saw_everything
+    assert {crowd.dispatcher.take(0), crowd.dispatcher.take(0)} == {"M03", "M599"}
+    assert crowd.gauge("signalbus_backlog_signals", "M599") == 3
+    assert len(crowd.statements) <= 3 * 6
+
+
+def test_the_statements_about_hundreds_of_models_are_made_once(crowd: Watched) -> None:
+    def look() -> None:
+        for _ in range(4):
+            crowd.clock.now += 2
+            crowd.probe.run_once()
+
+    look()
+    made = looking._statement.cache_info().misses
+    look()
+    assert looking._statement.cache_info().misses == made
+
+
+def test_a_table_that_is_gone_has_its_neighbours_alone_asked_one_by_one(crowd: Watched) -> None:
+    crowd.execute("ALTER TABLE m07 RENAME TO elsewhere")
+    try:
+        crowd.probe.run_once()
+        assert not crowd.probe.saw_everything
+        assert len(crowd.statements) < 250
+    finally:
+        crowd.execute("ALTER TABLE elsewhere RENAME TO m07")
+    crowd.probe.run_once()
+    assert crowd.probe.saw_everything
+
+
+# Scans that take too long
+
+
+class Slow:
+    """Has the scans of some models take longer than a look may, as they do where dead rows gather."""
+
+    def __init__(self, watched: Watched) -> None:
+        self.watched = watched
+        self.tables: set[str] = set()
+        #: How often such a scan was begun.
+        self.begun = 0
+        sa.event.listen(watched.engine, "before_cursor_execute", self._slow, retval=True)
+
+    def _slow(self, _connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> tuple[str, Any]:
+        from_start = not isinstance(parameters, dict) or FIRST_KEY in parameters.values()
+        if from_start and "AS model" in statement and any(f"FROM {table} " in statement for table in self.tables):
+            self.begun += 1
+            self.watched.clock.now += 10
+            *settings, statement = statement.split("; ")
+            return "; ".join([*settings, "SELECT pg_sleep(60)", statement]), parameters
+        return statement, parameters
+
+
+@pytest.fixture
+def slow(database_url: str) -> Iterator[Slow]:
+    watched = Watched(database_url, 10, BurstLimits(statement_timeout_seconds=2.0))
+    watched.probe.run_once()
+    yield Slow(watched)
+    watched.engine.dispose()
+
+
+def test_a_table_that_takes_too_long_holds_up_no_other_model(slow: Slow, caplog: pytest.LogCaptureFixture) -> None:
+    watched = slow.watched
+    watched.execute("INSERT INTO m04 VALUES (1, 'a')", "INSERT INTO m06 VALUES (1, 'a')")
+    slow.tables = {"m06"}
+    assert watched.probe.run_once()
+    assert watched.probe.database_is_up
+    assert not watched.probe.saw_everything
+    # What is in the slow one is not known; a worker has the time to look.
+    assert {watched.dispatcher.take(0) for _ in range(3)} == {"M04", "M06", None}
+    [told] = [record for record in caplog.records if record.action == "model_failing"]
+    assert (told.signal, "'m06'" in told.message, "dead rows" in told.message) == ("M06", True, True)
+
+
+def test_a_scan_that_took_too_long_is_not_due_again_at_once(slow: Slow) -> None:
+    watched = slow.watched
+    slow.tables = {"m06"}
+    watched.probe.run_once()
+    begun, since = slow.begun, watched.clock.now
+    while watched.clock.now < since + 80:
+        watched.probe.run_once()
+        assert not watched.probe.saw_everything
+        watched.clock.now += 5
+    assert slow.begun == begun
+    watched.clock.now += 20
+    watched.probe.run_once()
+    assert slow.begun > begun
+
+
+def test_where_a_worker_found_the_lowest_key_the_probe_looks_from_there_on(slow: Slow) -> None:
+    watched = slow.watched
+    watched.execute("INSERT INTO m06 VALUES (50, 'a')")
+    slow.tables = {"m06"}
+    watched.probe.run_once()
+    assert [watched.dispatcher.take(0), watched.dispatcher.take(0)] == ["M06", None]
+    low_water = watched.progress["M06"].low_water
+    low_water.saw(low_water.begin(watched.clock.now), 50, 20.0)
+    watched.dispatcher.give_back("M06", more=False)
+    begun = slow.begun
+    assert watched.probe.run_once()
+    assert watched.probe.saw_everything
+    assert (slow.begun, watched.dispatcher.take(0)) == (begun, "M06")
+
+
+def test_many_tables_that_take_too_long_do_not_hold_up_one_look_for_all(slow: Slow) -> None:
+    watched = slow.watched
+    slow.tables = {f"m{number:02}" for number in (0, 1, 2, 3, 4, 5)}
+    watched.probe.run_once()
+    assert slow.begun == 1 + MOST_SLOW
+    watched.execute("INSERT INTO m09 VALUES (1, 'a')")
+    for _ in range(3):
+        watched.probe.run_once()
+    assert watched.probe.database_is_up
+    names = {watched.dispatcher.take(0) for _ in range(8)}
+    assert "M09" in names
+
+
+def test_where_no_table_answers_in_time_it_is_the_database(slow: Slow) -> None:
+    slow.tables = {f"m{number:02}" for number in range(10)}
+    slow.watched.probe.run_once()
+    assert not slow.watched.probe.database_is_up

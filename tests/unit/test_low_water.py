@@ -113,6 +113,35 @@ def test_scans_from_the_start_that_fail_do_not_follow_each_other_at_once() -> No
         assert not low_water.begin(now + 9.9).sees_everything
 
 
+def test_a_scan_that_took_too_long_is_due_again_after_ten_times_as_long() -> None:
+    low_water = begun_with(1000)
+    scan = low_water.begin(10.0)
+    assert not low_water.failed(scan, 5.0), "from the mark on, scans are short"
+    assert not low_water.is_blind(15.0)
+    assert not low_water.begin(59.9).sees_everything
+    assert low_water.begin(60.0).sees_everything
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_where_no_shorter_scan_is_the_model_is_left_alone_until_a_key_is_found(is_kept: bool) -> None:
+    low_water = LowWater(is_kept=is_kept)
+    assert low_water.failed(low_water.begin(0.0), 5.0)
+    assert low_water.is_blind(49.9)
+    assert not low_water.is_blind(50.0)
+    worker = low_water.begin(6.0)
+    assert worker.sees_everything, "a worker may take longer"
+    low_water.saw(worker, None, 20.0)
+    assert low_water.is_blind(30.0), "nothing to begin at"
+    low_water.saw(low_water.begin(30.0), 1000, 20.0)
+    assert not low_water.is_blind(30.0)
+
+
+def test_a_scan_from_the_mark_that_took_too_long_leaves_the_model_alone() -> None:
+    low_water = begun_with(1000)
+    assert low_water.failed(low_water.begin(1.0), 5.0)
+    assert low_water.is_blind(50.9)
+
+
 def test_a_model_without_a_mark_has_no_start_whatever_is_found() -> None:
     low_water = LowWater(is_kept=False)
     for now in (0.0, 1.0):
