@@ -111,7 +111,7 @@ class SignalBus:
         :raises Exception: whatever a send method raised first.
         """
         specs = self.specs(models)
-        self._refuse_open_changes(specs)
+        self._refuse_open_changes()
         sent = 0
         first_error: BaseException | None = None
         for spec in specs:
@@ -148,12 +148,11 @@ class SignalBus:
                 counts[spec.model] = statements.count_pending(session, spec, limit)
         return counts
 
-    def _refuse_open_changes(self, specs: Sequence[SignalSpec]) -> None:
+    def _refuse_open_changes(self) -> None:
         session = cast(Session, self.db.session())
         if in_atomic_block(session):
             raise TransactionStateError("flushmany() was called inside an atomic block. Call it after the block.")
-        engines = {id(engine): engine for engine in (self.db.engines[spec.bind_key] for spec in specs)}
-        if has_open_changes(session, engines.values()):
+        if has_open_changes(session):
             raise TransactionStateError(
                 "flushmany() was called while db.session has uncommitted changes. Commit or roll back first: only "
                 "committed signals are sent."

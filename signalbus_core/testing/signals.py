@@ -127,9 +127,8 @@ def send_until_empty(app: Flask, *models: type[Any]) -> int:
 def _refuse_open_changes(app: Flask) -> None:
     if not _is_current(app):
         return
-    db = _bus(app).db
-    session = cast(Session, db.session())
-    if in_atomic_block(session) or has_open_changes(session, db.engines.values()):
+    session = cast(Session, _bus(app).db.session())
+    if in_atomic_block(session) or has_open_changes(session):
         raise TransactionStateError(
             "The block left uncommitted changes in db.session. Commit them in the block: a signal that is not "
             "committed is never sent."
