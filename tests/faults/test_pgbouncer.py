@@ -267,6 +267,20 @@ def writing(write: Callable[[], None]) -> Iterator[None]:
         thread.join()
 
 
+def test_a_relay_of_a_psycopg_3_application_prepares_no_statements(shop: Shop, server: PrivatePostgres) -> None:
+    with bouncing(shop, server):
+        shop.environ["TEST_DATABASE_URL"] = shop.environ["TEST_DATABASE_URL"].replace("+psycopg2", "+psycopg")
+        relay = shop.relay("--workers", "2")
+        relay.wait_ready()
+        # The driver prepares what it executes for the sixth time on a connection.
+        for number in range(1, 21):
+            shop.write(number, number)
+            shop.wait_until_sent()
+        assert [line["message"] for line in relay.logs() if line["level"] == "ERROR"] == []
+        assert relay.logs("database_down") == []
+    assert sorted(shop.received()) == list(range(1, 21))
+
+
 def test_server_connections_that_are_closed_when_idle_are_no_outage(shop: Shop, server: PrivatePostgres) -> None:
     with bouncing(shop, server, 2, "server_idle_timeout = 0.1") as bouncer:
         relay = shop.relay()
