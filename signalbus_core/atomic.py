@@ -17,15 +17,15 @@ from sqlalchemy import inspect
 from sqlalchemy.exc import IntegrityError, InvalidRequestError
 from sqlalchemy.orm import Session
 
+from .atomic_mark import atomic_mark, in_atomic_block
 from .errors import DBSerializationError, TransactionStateError
 from .extension import DatabaseMixin
 from .retry import retry_on_race
 from .session_state import (
     engines_in_use,
+    forget_commits,
     has_committed_in_block,
     has_open_changes,
-    in_atomic_block,
-    mark_atomic_block,
     note_commit_in_parts,
 )
 
@@ -98,7 +98,8 @@ class AtomicProceduresMixin(DatabaseMixin):
            the error is raised.
         5. All objects are expunged from the session when it is committed, so that they can be read after it, those
            that were read before the block too.
-        6. Inside another atomic block it does nothing of this: it is part of that block.
+        6. Inside another atomic block it does nothing of this: it is part of that block. Inside a send method it is
+           part of the burst's transaction.
 
         :raises DBSerializationError: it lost a race and cannot be executed again, because changes or row locks were
           made before it, or committed in it: they would be left out, or repeated. The race is the cause.
@@ -123,13 +124,11 @@ class AtomicProceduresMixin(DatabaseMixin):
         session = self.__session()
         if in_atomic_block(session):
             return func()
-        mark_atomic_block(session, is_open=True)
-        try:
+        with atomic_mark(session):
             return self.__execute(session, func)
-        finally:
-            mark_atomic_block(session, is_open=False)
 
     def __execute(self, session: Session, func: Callable[[], T]) -> T:
+        forget_commits(session)
         try:
             had_changes = has_open_changes(session)
         except BaseException:

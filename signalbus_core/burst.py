@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from . import statements
+from .atomic_mark import atomic_mark
 from .contract import SignalSpec
 from .errors import BurstError, PartialDeliveryError, PublishError
 from .failpoints import reach
@@ -94,6 +95,7 @@ def send_burst(
 
         # The application's own statements are to be planned as they always are.
         with (
+            atomic_mark(session),
             weighing() as scale,
             undone_for_others(connection, "; ".join(PLAN_AS_USUAL)) if said_first else nullcontext(),
         ):

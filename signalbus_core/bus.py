@@ -17,6 +17,7 @@ from sqlalchemy import Table, event
 from sqlalchemy.orm import Mapper, Session
 
 from . import doorbell, inspection, statements
+from .atomic_mark import in_atomic_block
 from .burst import send_burst
 from .contract import SignalSpec, is_signal_model, resolve, unique_names
 from .errors import SignalModelError, TransactionStateError, UnreadableSignalError
@@ -26,7 +27,7 @@ from .parked_table import parked_table, parked_table_of
 from .paused_table import paused_table
 from .privileges import table_privileges
 from .result import BurstResult, FailedSignal
-from .session_state import has_open_changes, in_atomic_block
+from .session_state import has_open_changes
 from .sizing import BurstSize
 from .statements import BurstLimits, Choice
 

@@ -11,9 +11,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from . import inspection
+from .atomic_mark import in_atomic_block
 from .errors import TransactionStateError
 
-_ATOMIC_MARK = "signalbus_atomic"
 _CONNECTIONS = "signalbus_connections"
 _COMMITTED_MARK = "signalbus_committed"
 
@@ -38,19 +38,13 @@ def _note_commit(session: Session) -> None:
         session.info[_COMMITTED_MARK] = True
 
 
-def in_atomic_block(session: Session) -> bool:
-    """Whether an atomic block is open on the session."""
-    return bool(session.info.get(_ATOMIC_MARK))
-
-
-def mark_atomic_block(session: Session, *, is_open: bool) -> None:
-    """Note that an atomic block was entered or left."""
-    session.info[_ATOMIC_MARK] = is_open
+def forget_commits(session: Session) -> None:
+    """Call it when an atomic block is entered."""
     session.info[_COMMITTED_MARK] = False
 
 
 def has_committed_in_block(session: Session) -> bool:
-    """Whether the session has committed since the open atomic block was entered."""
+    """Whether the session has committed since the open atomic block was entered, or may have done so in part."""
     return bool(session.info.get(_COMMITTED_MARK))
 
 

@@ -478,6 +478,30 @@ def test_flushmany_inside_a_block_is_refused(bank: Bank) -> None:
         bank.db.execute_atomic(lambda: bank.db.signalbus.flushmany())
 
 
+@pytest.mark.parametrize("error", [None, ValueError("no")])
+def test_a_block_in_a_send_method_is_part_of_the_burst(bank: Bank, error: Exception | None) -> None:
+    @bank.db.atomic
+    def send(_signal: Any) -> None:
+        bank.db.session.execute(sa.text("CREATE TABLE receipt ()"))
+
+    def send_and_fail(signal: Any) -> None:
+        send(signal)
+        write_elsewhere(bank, "DO $$ BEGIN ASSERT to_regclass('receipt') IS NULL; END $$")
+        if error:
+            raise error
+
+    bank.account.send_signalbus_message = send_and_fail
+    bank.db.execute_atomic(lambda: bank.db.session.add(bank.account(id=1)))
+    if error is None:
+        assert bank.db.signalbus.flushmany() == 1
+    else:
+        with pytest.raises(ValueError, match="no"):
+            bank.db.signalbus.flushmany()
+    assert bank.balances() == ({1: 0} if error else {})
+    with bank.db.engine.connect() as connection:
+        assert connection.scalar(sa.text("SELECT to_regclass('receipt') IS NULL")) is (error is not None)
+
+
 def test_a_burst_is_read_committed_all_the_same(bank: Bank) -> None:
     levels: list[str] = []
     bank.account.send_signalbus_message = lambda _signal: levels.append(
