@@ -320,7 +320,7 @@ def test_each_thread_has_a_connection_of_its_own(through_proxy: Publisher, proxy
 def test_connections_of_ended_threads_are_closed_when_another_is_opened(publisher: Publisher) -> None:
     def connect() -> None:
         publisher.connect()
-        connections.append(publisher._connections.mine())
+        connections.append(publisher._settings().broker.connections.mine())
 
     connections: list[Any] = []
     for _ in range(3):
@@ -357,7 +357,7 @@ def test_closing_ends_the_connections_of_all_threads_and_publishing_opens_a_new_
     other = threading.Thread(target=publisher.connect)
     other.start()
     other.join(20)
-    connections = list(publisher._connections._by_thread.values())
+    connections = list(publisher._settings().broker.connections._by_thread.values())
     publisher.close()
     assert [connection.is_open for connection in connections] == [False, False]
     publisher.publish_messages([Message("", queue, b"")])
@@ -367,7 +367,7 @@ def test_an_idle_connection_stays_open_as_long_as_it_is_kept_alive(amqp_url: str
     queue = broker.queue()
     with Publisher(url=amqp_url + "?heartbeat=1") as publisher:
         publisher.connect()
-        connection = publisher._connections.mine()
+        connection = publisher._settings().broker.connections.mine()
         assert publisher.heartbeat_seconds == 1
         ended = threading.Event()
         until = time.monotonic() + 4
@@ -375,7 +375,7 @@ def test_an_idle_connection_stays_open_as_long_as_it_is_kept_alive(amqp_url: str
             publisher.keep_alive()
             ended.wait(0.2)
         publisher.publish_messages([Message("", queue, b"")])
-        assert publisher._connections.mine() is connection
+        assert publisher._settings().broker.connections.mine() is connection
 
 
 def test_an_idle_connection_that_the_broker_gave_up_is_replaced_before_anything_is_sent(
@@ -384,12 +384,12 @@ def test_an_idle_connection_that_the_broker_gave_up_is_replaced_before_anything_
     queue = broker.queue()
     with Publisher(url=amqp_url + "?heartbeat=1") as publisher:
         publisher.connect()
-        connection = publisher._connections.mine()
+        connection = publisher._settings().broker.connections.mine()
         assert connection is not None
         # Nobody answers the broker's heartbeats; it ends the connection.
         threading.Event().wait(4)
         assert outcomes(publisher, [Message("", queue, b"")]) == ["acked"]
-        assert publisher._connections.mine() is not connection
+        assert publisher._settings().broker.connections.mine() is not connection
         assert broker.count(queue) == 1
 
 
