@@ -20,7 +20,7 @@ from signalbus_core import SignalSpec, has_integer_key
 from .announce import Announcer
 from .broker import BrokerLink
 from .config import ConfigError, RelayConfig
-from .database import APPLICATION_NAME, limit_connections
+from .database import APPLICATION_NAME, DRIVERS, limit_connections
 from .dispatch import Dispatcher
 from .doorkeeper import Doorkeeper
 from .exits import EXIT_DRAIN_TIMED_OUT, EXIT_OK, EXIT_RUNTIME, StopRequest
@@ -133,11 +133,11 @@ class Daemon:
             )
             for bind_key, engine in self._engines.items()
             # With another driver signals are found by polling.
-            if engine.dialect.driver == "psycopg2"
+            if engine.dialect.driver in DRIVERS
         ]
 
     def _build_worker(self, name: str) -> Worker:
-        publishers = self._app.extensions.get("signalbus_publishers", [])
+        publishers = [known.bound_to(self._app) for known in self._app.extensions.get("signalbus_publishers", [])]
         link = BrokerLink(name, publishers, self._metrics, self._health, self._announcer)
         return Worker(
             name,

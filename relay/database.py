@@ -10,6 +10,9 @@ from typing import Any
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+#: Both use libpq, and take its parameters.
+DRIVERS = ("psycopg2", "psycopg")
+
 #: libpq's own parameters. What the application sets itself, wins.
 #: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
 CONNECTION_LIMITS = {
@@ -31,7 +34,7 @@ def limit_connections(engine: Engine, application_name: str | None = None) -> No
 
     :param application_name: a name for the sessions that the application gives none.
     """
-    if engine.dialect.driver not in ("psycopg2", "psycopg"):
+    if engine.dialect.driver not in DRIVERS:
         return
 
     @event.listens_for(engine, "do_connect")
@@ -44,5 +47,15 @@ def limit_connections(engine: Engine, application_name: str | None = None) -> No
         if application_name is not None:
             parameters.setdefault("fallback_application_name", application_name)
 
+    if engine.dialect.driver == "psycopg":
+        event.listen(engine, "connect", _prepare_no_statements)
+
     # The application may have connected while it was loaded.
     engine.dispose()
+
+
+def _prepare_no_statements(connection: Any, _record: Any) -> None:
+    # By itself the driver prepares what it executes often. A pooler in transaction mode gives the next transaction
+    # another connection of the server, where a statement of that name is missing, or is another one.
+    # https://www.psycopg.org/psycopg3/docs/advanced/prepare.html
+    connection.prepare_threshold = None

@@ -67,15 +67,16 @@ class Session:
 
     @classmethod
     def open(cls, engine: Engine) -> Session:
-        """Connect as the engine does, with whatever the application and its events add to that."""
+        """Connect as the engine does, with whatever the application and its events add to that.
+
+        The engine's driver may be psycopg 3: it is asked how it connected.
+        """
         pooled = engine.raw_connection()
         known: Any = pooled.driver_connection
         # Taken out of the pool and closed, so that the next try begins with a connection, and a password, that is new.
         pooled.detach()
         try:
-            parameters = {**known.info.dsn_parameters, "application_name": APPLICATION_NAME}
-            if known.info.password:
-                parameters["password"] = known.info.password
+            parameters = _parameters(known) | {"application_name": APPLICATION_NAME}
         finally:
             pooled.close()
         session = cls(psycopg2.connect(**parameters, async_=True))
@@ -116,6 +117,17 @@ class Session:
         taken = [(one.channel, one.payload) for one in self._connection.notifies]
         self._connection.notifies.clear()
         return taken
+
+
+def _parameters(connection: Any) -> dict[str, Any]:
+    """What libpq was told to open this connection of psycopg2 or psycopg 3."""
+    info = connection.info
+    known: dict[str, Any] = info.dsn_parameters if hasattr(info, "dsn_parameters") else info.get_parameters()
+    if known.get("sslcertmode") == "allow":
+        # A newer libpq says its own default here, and an older one may not know the word.
+        known = {name: value for name, value in known.items() if name != "sslcertmode"}
+    # Neither of them tells the password here.
+    return known | ({"password": info.password} if info.password else {})
 
 
 def wait(sessions: Sequence[Session], waker: Waker, timeout_seconds: float) -> None:

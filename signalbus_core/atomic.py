@@ -1,22 +1,33 @@
 """Atomic blocks: functions whose changes are committed together, or not at all.
 
-A block that lost a race with another transaction is executed again. So it must not do anything that a rollback does
-not undo; what has to leave the database is written as a signal.
+A block goes on in the transaction that ``db.session`` has open. What was changed before it is committed with it.
+
+A block that lost a race with another transaction is executed again, in a new transaction. So it must not do anything
+that a rollback does not undo; what has to leave the database is written as a signal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import inspect
+from sqlalchemy.exc import IntegrityError, InvalidRequestError
 from sqlalchemy.orm import Session
 
+from .atomic_mark import atomic_mark, in_atomic_block
 from .errors import DBSerializationError, TransactionStateError
+from .extension import DatabaseMixin
 from .retry import retry_on_race
-from .session_state import has_open_changes, in_atomic_block, mark_atomic_block
+from .session_state import (
+    engines_in_use,
+    forget_commits,
+    has_committed_in_block,
+    has_open_changes,
+    note_commit_in_parts,
+)
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -29,7 +40,7 @@ T = TypeVar("T")
 DEFAULT_ISOLATION_LEVEL = "REPEATABLE READ"
 
 
-class AtomicProceduresMixin:
+class AtomicProceduresMixin(DatabaseMixin):
     """Adds atomic blocks to Flask-SQLAlchemy; put it before ``SQLAlchemy``.
 
     ::
@@ -42,16 +53,17 @@ class AtomicProceduresMixin:
         @db.atomic
         def place_order(item): ...
 
-    Connections work at isolation level REPEATABLE READ, unless the application configures another one, by the
-    argument ``engine_options``, by ``SQLALCHEMY_ENGINE_OPTIONS``, or for a bind in ``SQLALCHEMY_BINDS``. Databases that
-    lack it (SQLite) are left alone.
+    Connections work at isolation level REPEATABLE READ, unless the application configures another one: for all
+    databases by the argument ``engine_options``, for the default one by ``SQLALCHEMY_ENGINE_OPTIONS``, for a bind in
+    ``SQLALCHEMY_BINDS``. Databases that lack it (SQLite) are left alone.
 
     :param engine_options: as for ``SQLAlchemy``.
+    :raises SetupError: the mixin is behind ``SQLAlchemy``, or without it.
     """
 
     def __init__(self, *args: Any, engine_options: dict[str, Any] | None = None, **kwargs: Any) -> None:
         self.__engine_options = engine_options or {}
-        super().__init__(*args, engine_options=engine_options, **kwargs)  # type: ignore[call-arg]
+        super().__init__(*args, engine_options=engine_options, **kwargs)
 
     def init_app(self, app: Flask) -> None:
         """Initialize the application, as ``SQLAlchemy.init_app`` does."""
@@ -59,15 +71,15 @@ class AtomicProceduresMixin:
         with app.app_context():
             engines = cast("Mapping[str | None, Any]", cast(Any, self).engines)
             for bind_key, engine in engines.items():
-                if engine.dialect.name != "sqlite" and not self.__has_isolation_level(app, bind_key, engine):
+                if engine.dialect.name != "sqlite" and not self.__has_isolation_level(app, bind_key):
                     engine.update_execution_options(isolation_level=DEFAULT_ISOLATION_LEVEL)
 
-    def __has_isolation_level(self, app: Flask, bind_key: str | None, engine: Any) -> bool:
+    def __has_isolation_level(self, app: Flask, bind_key: str | None) -> bool:
         """Whether the application says which isolation level it wants for this engine."""
         own = (app.config.get("SQLALCHEMY_BINDS") or {}).get(bind_key)
         sources = [
             self.__engine_options,
-            app.config.get("SQLALCHEMY_ENGINE_OPTIONS") or {},
+            (app.config.get("SQLALCHEMY_ENGINE_OPTIONS") or {}) if bind_key is None else {},
             own if isinstance(own, Mapping) else {},
         ]
         return any(
@@ -78,14 +90,19 @@ class AtomicProceduresMixin:
     def atomic(self, func: Callable[P, T]) -> Callable[P, T]:
         """Make a function an atomic block, each time that it is called.
 
-        1. When it returns, everything that it did through ``db.session`` is committed.
-        2. When it raises, whatever it raises, everything is rolled back.
-        3. When it lost a race with another transaction, it is executed again, up to a bound; then the error is raised.
-        4. All objects are expunged from the session before the commit, so that they can be read after it.
-        5. Inside another atomic block it does nothing of this: it is part of that block.
+        1. It goes on in the open transaction of ``db.session``: row locks taken before are kept.
+        2. When it returns, everything that was done through ``db.session`` is committed, what was done before the block
+           too.
+        3. When it raises, whatever it raises, everything is rolled back.
+        4. When it lost a race with another transaction, it is executed again in a new transaction, up to a bound; then
+           the error is raised.
+        5. All objects are expunged from the session when it is committed, so that they can be read after it, those
+           that were read before the block too.
+        6. Inside another atomic block it does nothing of this: it is part of that block. Inside a send method it is
+           part of the burst's transaction.
 
-        :raises TransactionStateError: called while ``db.session`` has changes of its own; they would be committed or
-          rolled back, and on a second try be lost.
+        :raises DBSerializationError: it lost a race and cannot be executed again, because changes or row locks were
+          made before it, or committed in it: they would be left out, or repeated. The race is the cause.
         """
 
         @wraps(func)
@@ -107,16 +124,33 @@ class AtomicProceduresMixin:
         session = self.__session()
         if in_atomic_block(session):
             return func()
-        if has_open_changes(session, cast(Any, self).engines.values()):
-            raise TransactionStateError(
-                "An atomic block was entered while db.session has uncommitted changes. Commit or roll back first, or "
-                "make these changes inside the block."
-            )
-        mark_atomic_block(session, is_open=True)
+        with atomic_mark(session):
+            return self.__execute(session, func)
+
+    def __execute(self, session: Session, func: Callable[[], T]) -> T:
+        forget_commits(session)
         try:
-            return retry_on_race(lambda: _execute_once(session, func))
-        finally:
-            mark_atomic_block(session, is_open=False)
+            had_changes = has_open_changes(session)
+        except BaseException:
+            session.rollback()
+            raise
+        loaded = _what_is_loaded(session)
+        return retry_on_race(
+            lambda: self.__execute_once(func, loaded),
+            may_repeat=lambda: not (had_changes or has_committed_in_block(session)),
+        )
+
+    def __execute_once(self, func: Callable[[], T], loaded: Mapping[Any, Collection[str]]) -> T:
+        try:
+            result = func()
+            # The function may have removed the session that it began with.
+            session = self.__session()
+            session.flush()
+            _commit_and_expunge(session, keep=_load_again(session, loaded))
+        except BaseException:
+            self.__session().rollback()
+            raise
+        return result
 
     @contextmanager
     def retry_on_integrity_error(self) -> Iterator[None]:
@@ -141,16 +175,43 @@ class AtomicProceduresMixin:
         return cast(Session, cast(Any, self).session())
 
 
-def _execute_once(session: Session, func: Callable[[], T]) -> T:
-    # What was read before the block belongs to another snapshot.
-    session.rollback()
+def _what_is_loaded(session: Session) -> dict[Any, frozenset[str]]:
+    """The objects in the session, and which of their attributes can be read without asking the database."""
+    return {inspect(instance): frozenset(inspect(instance).dict) for instance in session}
+
+
+def _load_again(session: Session, loaded: Mapping[Any, Collection[str]]) -> list[Any]:
+    """Load what was read before the block and has expired since, by a rollback or a commit.
+
+    :returns: the objects of databases that the transaction has not used, and shall not connect to for this.
+    """
+    kept: list[Any] = []
+    for state, names in loaded.items():
+        wanted = state.expired_attributes.union(names).intersection(state.mapper.attrs.keys())
+        missing = wanted.difference(state.dict)
+        if not missing or not state.persistent or state.session is not session:
+            continue
+        if session.get_bind(mapper=state.mapper).engine not in engines_in_use(session):
+            kept.append(state.obj())
+            continue
+        for name in missing:
+            try:
+                getattr(state.obj(), name)
+            except InvalidRequestError:
+                # Its row is gone, or it is never loaded by reading it.
+                break
+    return kept
+
+
+def _commit_and_expunge(session: Session, keep: Collection[Any]) -> None:
+    note_commit_in_parts(session)
+    expires = session.expire_on_commit
+    # Expired, objects could not be read after the commit. Expunged before it, a further execution would change in vain
+    # those that were read before the block.
+    session.expire_on_commit = False
     try:
-        result = func()
-        session.flush()
-        # A commit expires what is in the session; expunged, objects keep the values that they have.
-        session.expunge_all()
         session.commit()
-    except BaseException:
-        session.rollback()
-        raise
-    return result
+    finally:
+        session.expire_on_commit = expires
+    session.expunge_all()
+    session.add_all(keep)

@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from .atomic_mark import atomic_mark
 from .contract import SignalSpec
 from .delete import Delete, abandon
 from .errors import PartialDeliveryError, PublishError
@@ -96,6 +97,7 @@ def send_burst(
 
         # The application's own statements are to be planned as they always are.
         with (
+            atomic_mark(session),
             weighing() as scale,
             holding(session, connection, spec, taken.rows) as hold,
             undone_for_others(connection, "; ".join(PLAN_AS_USUAL)) if can_say_first(engine) else nullcontext(),

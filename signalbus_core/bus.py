@@ -17,6 +17,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Mapper, Session
 
 from . import doorbell, inspection, parked, statements
+from .atomic_mark import in_atomic_block
 from .burst import send_burst
 from .contract import SignalSpec, is_signal_model, resolve, unique_names
 from .delete import delete_sent
@@ -29,7 +30,7 @@ from .parked_table import parked_table, parked_table_of
 from .paused_table import paused_table
 from .privileges import table_privileges
 from .result import BurstResult, FailedSignal
-from .session_state import has_open_changes, in_atomic_block
+from .session_state import has_open_changes
 from .sizing import BurstSize
 from .statements import BurstLimits, Choice
 
@@ -117,7 +118,7 @@ class SignalBus:
         :raises Exception: whatever a send method raised first.
         """
         specs = self.specs(models)
-        self._refuse_open_changes(specs)
+        self._refuse_open_changes()
         sent = 0
         first_error: BaseException | None = None
         for spec in specs:
@@ -157,12 +158,11 @@ class SignalBus:
     def _app(self) -> Flask:
         return cast(Any, current_app)._get_current_object()  # type: ignore[no-any-return]
 
-    def _refuse_open_changes(self, specs: Sequence[SignalSpec]) -> None:
+    def _refuse_open_changes(self) -> None:
         session = cast(Session, self.db.session())
         if in_atomic_block(session):
             raise TransactionStateError("flushmany() was called inside an atomic block. Call it after the block.")
-        engines = {id(engine): engine for engine in (self.db.engines[spec.bind_key] for spec in specs)}
-        if has_open_changes(session, engines.values()):
+        if has_open_changes(session):
             raise TransactionStateError(
                 "flushmany() was called while db.session has uncommitted changes. Commit or roll back first: only "
                 "committed signals are sent."

@@ -42,7 +42,10 @@ def signalbus_commands() -> None:
 )
 @with_appcontext
 def flushmany(names: tuple[str, ...], repeat: float | None) -> None:
-    """Send the pending signals of the models with these NAMES, or of all models."""
+    """Send the pending signals of the models with these NAMES, or of all models.
+
+    Prints how many were sent, and nothing when there were none.
+    """
     bus = _bus()
     models = get_models_to_flush(bus, names)
     if repeat is None:
@@ -52,7 +55,8 @@ def flushmany(names: tuple[str, ...], repeat: float | None) -> None:
             sent = bus.flushmany(models)
         except Exception as error:
             raise click.ClickException(error_text(error)) from error
-        click.echo(f"{sent} signals sent.")
+        if sent:
+            click.echo(f"{sent} signals sent.")
         return
     with _stop_on_signals() as stop:
         while not stop.is_set():

@@ -1,4 +1,4 @@
-"""Every error that Signalbus raises.
+"""Every error that Signalbus raises. Those that say that the library is used wrongly are ``RuntimeError`` as well.
 
 ::
 
@@ -25,15 +25,15 @@ class SignalBusError(Exception):
     """The root of all errors of Signalbus."""
 
 
-class SetupError(SignalBusError):
+class SetupError(SignalBusError, RuntimeError):
     """The extension is wired wrongly, configured wrongly, or used before ``init_app``."""
 
 
-class SignalModelError(SignalBusError):
+class SignalModelError(SignalBusError, RuntimeError):
     """A model does not keep the signal-model contract; the message says what and how to mend it."""
 
 
-class TransactionStateError(SignalBusError):
+class TransactionStateError(SignalBusError, RuntimeError):
     """The call is not allowed in the present state of the session's transaction; nothing was touched."""
 
 

@@ -1,7 +1,8 @@
-"""The mixin that gives a Flask-SQLAlchemy extension its signal bus and its commands."""
+"""The mixin that gives a Flask-SQLAlchemy extension its signal bus and its commands, and what mixins have in common."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 from flask import Flask
@@ -15,7 +16,31 @@ from .errors import SetupError
 EXTENSION = "signalbus"
 
 
-class SignalBusMixin:
+class DatabaseMixin:
+    """What extends Flask-SQLAlchemy; it works only before ``SQLAlchemy``.
+
+    :raises SetupError: it is behind ``SQLAlchemy``, or without it.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        bases = cls.__mro__
+        behind = bases[bases.index(SQLAlchemy) :] if SQLAlchemy in bases else ()
+        for late in _mixins(behind):
+            raise SetupError(f"{late} must come before SQLAlchemy: class {cls.__name__}({late}, SQLAlchemy).")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if not isinstance(self, SQLAlchemy):
+            mixin = _mixins(type(self).__mro__)[-1]
+            raise SetupError(f"{mixin} extends SQLAlchemy: class {type(self).__name__}({mixin}, SQLAlchemy).")
+        super().__init__(*args, **kwargs)
+
+
+def _mixins(bases: Sequence[type]) -> list[str]:
+    return [base.__name__ for base in bases if DatabaseMixin in base.__bases__]
+
+
+class SignalBusMixin(DatabaseMixin):
     """Adds a signal bus to Flask-SQLAlchemy; put it before ``SQLAlchemy``.
 
     ::
@@ -33,19 +58,7 @@ class SignalBusMixin:
 
     signalbus: SignalBus
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        bases = cls.__mro__
-        if SQLAlchemy in bases and bases.index(SQLAlchemy) < bases.index(SignalBusMixin):
-            raise SetupError(
-                f"SignalBusMixin must come before SQLAlchemy: class {cls.__name__}(SignalBusMixin, SQLAlchemy)."
-            )
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        if not isinstance(self, SQLAlchemy):
-            raise SetupError(
-                f"SignalBusMixin extends SQLAlchemy: class {type(self).__name__}(SignalBusMixin, SQLAlchemy)."
-            )
         # Before the rest: with DB(app), SQLAlchemy calls init_app from here.
         self.signalbus = SignalBus(cast(Any, self))
         super().__init__(*args, **kwargs)

@@ -45,6 +45,7 @@ def retry_on_race(
     transaction: Callable[[], T],
     *,
     tries: int = MOST_TRIES,
+    may_repeat: Callable[[], bool] = lambda: True,
     wait: Callable[[float], object] | None = None,
     uniform: Callable[[float, float], float] = random.uniform,
 ) -> T:
@@ -54,7 +55,9 @@ def retry_on_race(
 
     :param transaction: must leave nothing behind when it raises.
     :param tries: how often to try in all.
+    :param may_repeat: asked after a race was lost, whether to try again.
     :param wait: waits for a number of seconds.
+    :raises DBSerializationError: a race was lost, and there may be no further try.
     :raises Exception: what the last try raised, or the first that is not a race.
     """
     wait = wait or threading.Event().wait
@@ -64,5 +67,10 @@ def retry_on_race(
         except Exception as error:
             if not is_race(error):
                 raise
+            if not may_repeat():
+                raise DBSerializationError(
+                    "The transaction lost a race. Executing it again would leave out what was changed or locked before "
+                    "it began, or repeat what it committed itself."
+                ) from error
         wait(uniform(0.0, min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0**number)))
     return transaction()

@@ -9,6 +9,7 @@ from flask import Flask
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import QueuePool
 
+from ..database import DRIVERS
 from ..loading import WRITE_DRIVER
 from .finding import Finding, found
 
@@ -43,7 +44,7 @@ def uri_drivers(config: Mapping[str, Any]) -> Iterator[Finding]:
 def drivers(engines: Mapping[str | None, Engine]) -> Iterator[Finding]:
     """Bursts are written for PostgreSQL."""
     for bind_key, engine in engines.items():
-        if engine.dialect.name != "postgresql" or engine.dialect.driver not in ("psycopg2", "psycopg"):
+        if engine.dialect.name != "postgresql" or engine.dialect.driver not in DRIVERS:
             name = f"{engine.dialect.name}+{engine.dialect.driver}"
             yield found("driver-unsupported", place_of(bind_key), f"the driver is {name}", WRITE_DRIVER)
 

@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from signalbus_core import SignalSpec, find_doorbells
 
+from ..database import DRIVERS
 from ..hearing import HeardNothing, test_hearing
 from ..loading import WRITE_DRIVER
 from ..session import Session, Waker, run
@@ -27,7 +28,7 @@ def check_doorbells(
             yield told("doorbell-unfit", doorbell.spec.name, doorbell.problem)
     if not wanted:
         return
-    if engine.dialect.driver != "psycopg2":
+    if engine.dialect.driver not in DRIVERS:
         problem = f"its engine uses {engine.dialect.driver}: relays find signals by polling alone"
         yield found("doorbell-undeliverable", subject, problem, WRITE_DRIVER)
     elif not hears(engine):

@@ -105,4 +105,5 @@ def _look_at_brokers(subject: Subject, specs: Sequence[SignalSpec], areas: Seque
         yield from findings
     for publisher in subject.app.extensions["signalbus_publishers"]:
         is_default = publisher is subject.app.extensions.get("signalbus_rabbitmq")
-        yield from check_broker(publisher, places if is_default else (), areas, send_probe=subject.send_probe)
+        bound = publisher.bound_to(subject.app)
+        yield from check_broker(bound, places if is_default else (), areas, send_probe=subject.send_probe)

@@ -89,7 +89,7 @@ def _ask(
         return [Answer(f"The broker cannot be asked: {error}", "Set SIGNALBUS_RABBITMQ_URL, or AMQP_URL.")]
     # Made by now: only a RabbitMQSignal has messages that are known.
     publisher: Publisher = loaded.app.extensions["signalbus_rabbitmq"]
-    return list(ask_broker(publisher, routes))
+    return list(ask_broker(publisher.bound_to(loaded.app), routes))
 
 
 def as_json(facts: Facts, messages: Messages | None, answers: Sequence[Answer], story: Story) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from signalbus_core import Key, SignalBus, SignalSpec, error_text
-from signalbus_core.rabbitmq import Message, Publisher, RabbitMQSignal
+from signalbus_core.rabbitmq import Message, Publisher, RabbitMQSignal, as_messages
 
 from ..checks.broker import TIMEOUT_SECONDS, judge_connecting
 from ..checks.routes import closes
@@ -84,9 +84,7 @@ def messages_of(app: Flask, bus: SignalBus, spec: SignalSpec, key: Key) -> Messa
 
 def _messages(signal: Any) -> Messages:
     try:
-        made = signal.signalbus_message()
-        messages = [made] if isinstance(made, Message) else list(made)
-        return Messages(tuple(_route(signal, message) for message in messages))
+        return Messages(tuple(_route(signal, message) for message in as_messages(signal.signalbus_message())))
     except Exception as error:  # noqa: BLE001 - the application's code raises what it likes
         return Messages(trouble=error_text(error, [signal]))
 

@@ -6,7 +6,7 @@ import pika.exceptions
 
 from ..trouble import outage_errors
 from .link import BrokerConnectionError
-from .message import InvalidMessageError, Message
+from .message import InvalidMessageError, Message, as_messages
 from .outbox import OutboxMessage, outbox_model
 from .outbox_row import message_from_row
 from .outbox_table import outbox_table_sql
@@ -25,6 +25,8 @@ __all__ = [
     # Publishing
     "Publisher",
     "PublisherStatus",
+    # For relays: what a signal was made into
+    "as_messages",
     # Errors
     "BrokerConnectionError",
     "InvalidMessageError",

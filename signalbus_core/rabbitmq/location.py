@@ -54,6 +54,12 @@ class BrokerLocation:
     def __repr__(self) -> str:
         return f"<BrokerLocation {self._text}>"
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BrokerLocation) and self._url == other._url
+
+    def __hash__(self) -> int:
+        return hash(self._url)
+
     def parameters(self, timeout_seconds: float) -> pika.URLParameters:
         """pika's parameters for one attempt to connect."""
         parameters = pika.URLParameters(self._url)

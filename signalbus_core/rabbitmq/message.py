@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -62,6 +62,22 @@ class Message:
         fields["body"] = body
         fields["properties"] = properties
         fields["mandatory"] = mandatory
+
+
+def as_messages(made: Message | Sequence[Message]) -> list[Message]:
+    """The messages that a signal was made into, as a list.
+
+    :raises TypeError: they are something else. None, too: a ``return`` that was forgotten must lose nothing.
+    """
+    if isinstance(made, Message):
+        return [made]
+    if made is None:
+        raise TypeError("a Message or a sequence of them is expected, not None; [] means that there is nothing to send")
+    listed = made if type(made) is list else list(made)
+    for message in listed:
+        if not isinstance(message, Message):
+            raise TypeError(f"a Message or a sequence of them is expected, not {type(message).__name__}")
+    return listed
 
 
 class EncodedMessage(NamedTuple):

@@ -5,25 +5,24 @@ What it says of a message is never more than the broker said. A connection whose
 
 from __future__ import annotations
 
-import os
-import threading
+import copy
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from flask import Flask
 
-from ..errors import PartialDeliveryError, PublishError, SetupError
+from ..errors import PartialDeliveryError, PublishError
 from ..outcome import Outcome, OutcomeKind, worst
 from ..trouble import error_text
+from .brokers import URL_CONFIG_KEY, Brokers, Settings, positive_seconds
 from .connection import BrokerConnection
 from .delivery import Delivery
 from .link import BrokerConnectionError, Link
 from .location import BrokerLocation
-from .message import Message
-from .silence import SilentDestinations
+from .message import Message, as_messages
 from .tracing import PublishTrace
 
 #: How long a publish may take in all, when neither the call nor the application says.
@@ -57,8 +56,12 @@ class Publisher:
     - Each thread has a connection of its own; a process that was forked never uses its parent's.
     - A lost connection is opened again by the next call.
 
+    - Of several applications, each has the broker that its own configuration names. An application with several
+      brokers has a publisher for each, with a ``url_config_key`` of its own.
+
     :param app: the application; ``Publisher().init_app(app)`` does the same.
-    :param url: the broker; ``SIGNALBUS_RABBITMQ_URL`` in the application's configuration when not given.
+    :param url: the broker; it is in the application's configuration when not given.
+    :param url_config_key: where in the configuration.
     :param timeout_seconds: how long a publish may take; ``SIGNALBUS_RABBITMQ_TIMEOUT_SECONDS`` in the application's
       configuration, or 30 seconds, when not given.
 
@@ -66,14 +69,18 @@ class Publisher:
     """
 
     def __init__(
-        self, app: Flask | None = None, *, url: str | None = None, timeout_seconds: float | None = None
+        self,
+        app: Flask | None = None,
+        *,
+        url: str | None = None,
+        url_config_key: str = URL_CONFIG_KEY,
+        timeout_seconds: float | None = None,
     ) -> None:
-        self._location = BrokerLocation(url) if url is not None else None
-        self._timeout_seconds = timeout_seconds
-        self._connections = _Connections()
-        self._silences = SilentDestinations()
+        self._brokers = Brokers(url, url_config_key, timeout_seconds)
+        #: The application that is meant, instead of the current one.
+        self._app: Flask | None = None
         # At the end of the process, connections are closed in good order.
-        self._finalizer = weakref.finalize(self, self._connections.close)
+        self._finalizer = weakref.finalize(self, self._brokers.close)
         if app is not None:
             self.init_app(app)
 
@@ -82,20 +89,19 @@ class Publisher:
 
         :raises SetupError: there is no URL, or it cannot be used.
         """
-        if self._location is None:
-            url = app.config.get("SIGNALBUS_RABBITMQ_URL")
-            if not url:
-                raise SetupError(
-                    "Where is RabbitMQ? Set SIGNALBUS_RABBITMQ_URL in the application's configuration, for example "
-                    "amqp://user:password@localhost:5672/ (or give Publisher a url)."
-                )
-            self._location = BrokerLocation(str(url))
-        if self._timeout_seconds is None:
-            self._timeout_seconds = _positive(app.config.get("SIGNALBUS_RABBITMQ_TIMEOUT_SECONDS"))
-        app.extensions.setdefault("signalbus_rabbitmq", self)
+        self._brokers.add(app)
+        # RabbitMQSignal sends to the broker of the usual key, where there is one.
+        if self._brokers.url_config_key == URL_CONFIG_KEY or not app.config.get(URL_CONFIG_KEY):
+            app.extensions.setdefault("signalbus_rabbitmq", self)
         publishers = app.extensions.setdefault("signalbus_publishers", [])
         if self not in publishers:
             publishers.append(self)
+
+    def bound_to(self, app: Flask) -> Publisher:
+        """This publisher as this application uses it, also where it is not the current one; connections are shared."""
+        bound = copy.copy(self)
+        bound._app = app
+        return bound
 
     def __enter__(self) -> Publisher:
         return self
@@ -104,14 +110,12 @@ class Publisher:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Publisher {self._location or 'without a URL'}>"
+        return f"<Publisher {self._brokers}>"
 
     @property
     def location(self) -> BrokerLocation:
-        """Where the broker is. ``str()`` of it has no password."""
-        if self._location is None:
-            raise SetupError("This Publisher has no URL yet. Give it one, or call init_app.")
-        return self._location
+        """Where the broker of the application is. ``str()`` of it has no password."""
+        return self._settings().broker.location
 
     def publish_messages(self, messages: Iterable[Message], *, timeout_seconds: float | None = None) -> None:
         """Publish messages; return when the broker has confirmed each of them.
@@ -142,10 +146,10 @@ class Publisher:
         listed = list(signals)
         failed: dict[int, Outcome] = {}
         groups: list[list[Message]] = []
-        trace = PublishTrace(self._location)
+        trace = PublishTrace(self.location)
         for index, signal in enumerate(listed):
             try:
-                groups.append(trace.begin(index, signal, _as_list(message_of(signal))))
+                groups.append(trace.begin(index, signal, as_messages(message_of(signal))))
             except Exception as error:  # noqa: BLE001 - whatever the application's code raises is this signal's fault
                 failed[index] = Outcome(OutcomeKind.INVALID, error_text(error, [signal]))
                 groups.append([])
@@ -175,16 +179,17 @@ class Publisher:
 
         A thread that waits long between two publishes should call it at least twice in a heartbeat's time.
         """
-        connection = self._connections.mine()
+        connection = self._mine()
         if connection is not None:
             with connection.lock:
                 connection.pump()
 
     def status(self) -> PublisherStatus:
         """The state of this thread's connection, as far as is known without asking the broker."""
-        connection = self._connections.mine()
+        connections = self._settings().broker.connections
+        connection = connections.mine()
         if connection is None:
-            return PublisherStatus(False, False, self._connections.last_error or "not connected yet")
+            return PublisherStatus(False, False, connections.last_error or "not connected yet")
         if not connection.is_open:
             return PublisherStatus(False, False, connection.closed_reason)
         return PublisherStatus(True, connection.blocked_reason is not None, connection.blocked_reason)
@@ -192,21 +197,28 @@ class Publisher:
     @property
     def heartbeat_seconds(self) -> float:
         """The heartbeat of this thread's connection; 0 when there is none."""
-        connection = self._connections.mine()
+        connection = self._mine()
         return connection.heartbeat_seconds if connection is not None and connection.is_open else 0.0
 
     def disconnect(self) -> None:
         """Close this thread's connection."""
-        self._connections.close_mine()
+        self._settings().broker.connections.close_mine()
 
     def close(self) -> None:
         """Close the connections of all threads. A later publish opens a new one."""
-        self._connections.close()
+        self._brokers.close()
+
+    def _settings(self) -> Settings:
+        return self._brokers.settings(self._app)
+
+    def _mine(self) -> Link | None:
+        return self._settings().broker.connections.mine()
 
     def _publish(self, groups: list[list[Message]], timeout_seconds: float | None) -> Delivery:
-        timeout = _positive(timeout_seconds) or self._timeout_seconds or DEFAULT_TIMEOUT_SECONDS
+        settings = self._settings()
+        timeout = positive_seconds(timeout_seconds) or settings.timeout_seconds or DEFAULT_TIMEOUT_SECONDS
         deadline = time.monotonic() + timeout
-        delivery = Delivery(groups, deadline, self._silences)
+        delivery = Delivery(groups, deadline, settings.broker.silences)
         if any(groups):
             try:
                 connection = self._open_connection(min(timeout, CONNECT_TIMEOUT_SECONDS))
@@ -222,81 +234,14 @@ class Publisher:
         return delivery
 
     def _open_connection(self, timeout_seconds: float) -> Link:
-        connection = self._connections.mine()
+        connection = self._mine()
         if connection is not None:
             with connection.lock:
                 # The broker may have closed it since it was used last.
                 connection.pump()
             if connection.is_open:
                 return connection
-        return self._connections.open(lambda: self._connect(timeout_seconds))
+        return self._settings().broker.connections.open(lambda: self._connect(timeout_seconds))
 
     def _connect(self, timeout_seconds: float) -> Link:
         return BrokerConnection(self.location, timeout_seconds)
-
-
-class _Connections:
-    """The connections of one publisher, by thread. Those of threads that ended are closed when the next is opened."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._by_thread: dict[threading.Thread, Link] = {}
-        #: Why the last try to open a connection failed.
-        self.last_error: str | None = None
-
-    def mine(self) -> Link | None:
-        connection = self._by_thread.get(threading.current_thread())
-        # After a fork the socket belongs to the parent. It is not touched: a close would end the parent's connection.
-        return connection if connection is not None and connection.pid == os.getpid() else None
-
-    def open(self, connect: Callable[[], Link]) -> Link:
-        try:
-            connection = connect()
-        except BrokerConnectionError as error:
-            self.last_error = str(error)
-            raise
-        self.last_error = None
-        with self._lock:
-            ended = [thread for thread in self._by_thread if not thread.is_alive()]
-            orphans = [self._by_thread.pop(thread) for thread in ended]
-            self._by_thread[threading.current_thread()] = connection
-        _close_all(orphans)
-        return connection
-
-    def close_mine(self) -> None:
-        with self._lock:
-            connection = self._by_thread.pop(threading.current_thread(), None)
-        if connection is not None:
-            _close_all([connection])
-
-    def close(self) -> None:
-        with self._lock:
-            connections = list(self._by_thread.values())
-            self._by_thread.clear()
-        _close_all(connections)
-
-
-def _close_all(connections: Iterable[Link]) -> None:
-    for connection in connections:
-        if connection.pid == os.getpid():
-            # Waits for a publish that another thread has under way, which ends by its deadline.
-            with connection.lock:
-                connection.close()
-
-
-def _as_list(messages: Message | Sequence[Message]) -> list[Message]:
-    if isinstance(messages, Message):
-        return [messages]
-    listed = messages if type(messages) is list else list(messages)
-    for message in listed:
-        if not isinstance(message, Message):
-            raise TypeError(f"a Message or a sequence of them is expected, not {type(message).__name__}")
-    return listed
-
-
-def _positive(seconds: Any) -> float | None:
-    if seconds is None:
-        return None
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0:
-        raise SetupError(f"A timeout is a number of seconds above zero, not {seconds!r}.")
-    return float(seconds)

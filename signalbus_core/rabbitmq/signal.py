@@ -17,7 +17,7 @@ from sqlalchemy import Table
 from sqlalchemy.orm import Mapper
 from sqlalchemy.orm.attributes import instance_state
 
-from .message import PROPERTIES, Message
+from .message import PROPERTIES, Message, as_messages
 from .publisher import Publisher
 
 #: AMQP's limit for a short string, in bytes.
@@ -56,7 +56,10 @@ class RabbitMQSignal:
     signalbus_burst_count: int = 500
 
     def signalbus_message(self) -> Message | Sequence[Message]:
-        """Return the message of this signal, or its messages. To be defined by the model."""
+        """Return the message of this signal, or its messages. To be defined by the model.
+
+        An empty list says that there is nothing to send: the signal is deleted. None is an error.
+        """
         raise TypeError(f"{type(self).__name__} must define signalbus_message(self) and return a Message.")
 
     def send_signalbus_message(self) -> None:
@@ -71,15 +74,11 @@ class RabbitMQSignal:
 
 def prepared_messages(signal: RabbitMQSignal) -> list[Message]:
     """The messages of a signal, with everything filled in that they leave open."""
-    messages = signal.signalbus_message()
-    if isinstance(messages, Message):
-        return [_prepared(signal, messages, 1)]
+    messages = as_messages(signal.signalbus_message())
     return [_prepared(signal, message, number) for number, message in enumerate(messages, start=1)]
 
 
 def _prepared(signal: RabbitMQSignal, message: Message, number: int) -> Message:
-    if not isinstance(message, Message):
-        raise TypeError(f"signalbus_message() must return a Message or several, not {type(message).__name__}")
     body, exchange, routing_key = message.body, message.exchange, message.routing_key
     is_text = isinstance(body, str)
     properties = _copy(message.properties)

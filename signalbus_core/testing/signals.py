@@ -11,10 +11,11 @@ from sqlalchemy import inspect as sqlalchemy_inspect
 from sqlalchemy import select
 from sqlalchemy.orm import Session, undefer
 
+from ..atomic_mark import in_atomic_block
 from ..bus import SignalBus
 from ..contract import SignalSpec
 from ..errors import SetupError, SignalBusError, TransactionStateError
-from ..session_state import has_open_changes, in_atomic_block
+from ..session_state import has_open_changes
 
 #: Rounds of sending before it is believed that sending makes new signals without end.
 MOST_ROUNDS = 100
@@ -127,9 +128,8 @@ def send_until_empty(app: Flask, *models: type[Any]) -> int:
 def _refuse_open_changes(app: Flask) -> None:
     if not _is_current(app):
         return
-    db = _bus(app).db
-    session = cast(Session, db.session())
-    if in_atomic_block(session) or has_open_changes(session, db.engines.values()):
+    session = cast(Session, _bus(app).db.session())
+    if in_atomic_block(session) or has_open_changes(session):
         raise TransactionStateError(
             "The block left uncommitted changes in db.session. Commit them in the block: a signal that is not "
             "committed is never sent."

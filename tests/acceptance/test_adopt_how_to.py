@@ -7,10 +7,16 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+from signalbus_core.trouble import is_outage_error
 from tests.support.broker import Broker
 
 PAGE = (Path(__file__).parents[2] / "docs/how-to/adopt.md").read_text()
+
+
+def snippets() -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 
 
 def python(directory: Path, code: str, database_url: str, broker: Broker) -> str:
@@ -27,7 +33,7 @@ def python(directory: Path, code: str, database_url: str, broker: Broker) -> str
 
 
 def test_a_model_in_the_old_style_works_unchanged(tmp_path: Path, database_url: str, broker: Broker) -> None:
-    [snippet] = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    snippet, _ = snippets()
     exchange = broker.exchange()
     (tmp_path / "transfers.py").write_text(snippet.replace('"transfers"', repr(exchange)))
 
@@ -50,3 +56,9 @@ def test_the_old_imports_have_the_new_ones_beside_them() -> None:
     exec("\n".join(line[1:] for line in diff.splitlines() if line.startswith("+")), names)  # noqa: S102
     imported = re.findall(r"^-.*import (.*)", diff, re.MULTILINE)
     assert {name for line in imported for name in line.split(", ")} <= set(names)
+
+
+def test_an_error_that_the_application_calls_an_outage_is_one() -> None:
+    names: dict[str, Any] = {}
+    exec(snippets()[1], names)  # noqa: S102
+    assert is_outage_error(names["BrokerIsAwayError"]())

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 import sqlalchemy as sa
 
 from relay.vigil import TRY_EVERY_SECONDS
@@ -47,8 +48,10 @@ def wait_until_asleep(shop: Shop, tables: int = 2) -> None:
     eventually(is_asleep, 20, "a relay is asleep")
 
 
-def test_a_signal_written_to_an_idle_relay_is_sent_at_once(shop: Shop) -> None:
+@pytest.mark.parametrize("driver", ["psycopg2", "psycopg"])
+def test_a_signal_written_to_an_idle_relay_is_sent_at_once(shop: Shop, driver: str) -> None:
     hang_up_bells(shop)
+    shop.environ["TEST_DATABASE_URL"] = shop.environ["TEST_DATABASE_URL"].replace("+psycopg2", f"+{driver}")
     relay = shop.relay(*SELDOM)
     relay.wait_ready()
     wait_until_asleep(shop)

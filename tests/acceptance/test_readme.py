@@ -73,7 +73,7 @@ def test_the_five_minutes_work_as_written(
     assert '"ready": true' in done.stdout
     assert 'signalbus_signals_sent_total{signal="OrderPlaced"} 1.0' in done.stdout
     assert "OrderPlaced  0" in done.stdout
-    assert "0 signals sent." in done.stdout
+    assert "signals sent." not in done.stdout
     with psycopg2.connect(database_url.replace("+psycopg2", "")) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM order_placed")
         assert cursor.fetchone() == (0,)

@@ -267,6 +267,21 @@ def writing(write: Callable[[], None]) -> Iterator[None]:
         thread.join()
 
 
+def test_a_relay_of_a_psycopg_3_application_prepares_no_statements(shop: Shop, server: PrivatePostgres) -> None:
+    with bouncing(shop, server):
+        shop.environ["TEST_DATABASE_URL"] = shop.environ["TEST_DATABASE_URL"].replace("+psycopg2", "+psycopg")
+        relays = [shop.relay("--workers", "2") for _ in range(2)]
+        for relay in relays:
+            relay.wait_ready(60)
+        # The driver prepares what it executes for the sixth time on a connection.
+        for number in range(1, 21):
+            shop.write(100 * number, 100 * number + 99)
+            shop.wait_until_sent()
+        lines = [line for relay in relays for line in relay.logs()]
+        assert {line["action"] for line in lines if line["level"] != "INFO"} == {"parked_table_missing"}
+    assert sorted(shop.received()) == list(range(100, 2100))
+
+
 def test_server_connections_that_are_closed_when_idle_are_no_outage(shop: Shop, server: PrivatePostgres) -> None:
     with bouncing(shop, server, 2, "server_idle_timeout = 0.1") as bouncer:
         relay = shop.relay()

@@ -48,7 +48,7 @@ def clock() -> Clock:
 @pytest.fixture
 def publisher(broker: Broker, clock: Clock) -> Iterator[Publisher]:
     with Publisher(url=broker.peer.url) as publisher:
-        publisher._silences = SilentDestinations(clock)
+        publisher._settings().broker.silences = SilentDestinations(clock)
         yield publisher
 
 

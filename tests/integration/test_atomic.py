@@ -11,7 +11,13 @@ import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
-from signalbus_core import AtomicProceduresMixin, DBSerializationError, SignalBusMixin, TransactionStateError
+from signalbus_core import (
+    AtomicProceduresMixin,
+    DBSerializationError,
+    SetupError,
+    SignalBusMixin,
+    TransactionStateError,
+)
 
 
 class Database(AtomicProceduresMixin, SignalBusMixin, SQLAlchemy):
@@ -34,7 +40,7 @@ class Bank:
 
         self.account: Any = Account
         with self.app.app_context():
-            db.create_all()
+            db.create_all(None)
 
     def balances(self) -> dict[int, int]:
         with self.db.engine.connect() as connection:
@@ -199,30 +205,301 @@ def test_retry_on_integrity_error_outside_a_block_is_an_error(bank: Bank) -> Non
         pass
 
 
-@pytest.mark.parametrize("how", ["added", "flushed", "bulk"])
-def test_a_block_is_refused_while_the_session_has_changes_of_its_own(bank: Bank, how: str) -> None:
-    if how == "bulk":
-        bank.db.session.execute(sa.insert(bank.account).values(id=1))
-    else:
-        bank.db.session.add(bank.account(id=1))
+def change(bank: Bank, how: str) -> None:
+    """Change something outside of any block."""
+    match how:
+        case "locked":
+            bank.db.session.get(bank.account, 9, with_for_update=True)
+        case "changed":
+            bank.db.session.get(bank.account, 9).balance = 1
+        case "deleted":
+            bank.db.session.delete(bank.db.session.get(bank.account, 9))
+        case "bulk":
+            bank.db.session.execute(sa.insert(bank.account).values(id=1))
+        case _:
+            bank.db.session.add(bank.account(id=1))
     if how == "flushed":
         bank.db.session.flush()
-    with pytest.raises(TransactionStateError, match="uncommitted"):
-        bank.db.execute_atomic(lambda: None)
+
+
+def write_elsewhere(bank: Bank, statement: str) -> None:
+    with bank.db.engine.begin() as connection:
+        connection.execute(sa.text(statement))
+
+
+#: What has happened by the end, to the accounts 1 and 9.
+CHANGES = {"added": {1: 0, 9: 0}, "flushed": {1: 0, 9: 0}, "bulk": {1: 0, 9: 0}, "changed": {9: 1}, "deleted": {}}
+
+
+@pytest.mark.parametrize(("how", "after"), CHANGES.items(), ids=CHANGES)
+def test_what_was_changed_before_a_block_is_committed_with_it(bank: Bank, how: str, after: dict[int, int]) -> None:
+    write_elsewhere(bank, "INSERT INTO account VALUES (9, 0)")
+    change(bank, how)
+    bank.db.execute_atomic(lambda: bank.db.session.add(bank.account(id=2)))
+    assert bank.balances() == {2: 0, **after}
+
+
+@pytest.mark.parametrize("how", CHANGES)
+def test_what_was_changed_before_a_block_is_rolled_back_with_it(bank: Bank, how: str) -> None:
+    write_elsewhere(bank, "INSERT INTO account VALUES (9, 0)")
+    change(bank, how)
+    with pytest.raises(ZeroDivisionError):
+        bank.db.execute_atomic(lambda: 1 // 0)
+    assert bank.balances() == {9: 0}
+    assert not bank.db.session().in_transaction()
+
+
+@pytest.mark.parametrize("how", [*CHANGES, "locked"])
+def test_a_block_that_began_with_changes_is_never_executed_again(bank: Bank, how: str) -> None:
+    write_elsewhere(bank, "INSERT INTO account VALUES (8, 0), (9, 0)")
+    change(bank, how)
+    bank.db.session.get(bank.account, 8)
+    tries: list[int] = []
+
+    @bank.db.atomic
+    def lose() -> None:
+        tries.append(1)
+        write_elsewhere(bank, "UPDATE account SET balance = 5 WHERE id = 8")
+        bank.db.session.get(bank.account, 8).balance += 1
+
+    with pytest.raises(DBSerializationError, match="changed or locked before") as raised:
+        lose()
+    assert isinstance(raised.value.__cause__, sa.exc.OperationalError)
+    assert tries == [1]
+    assert bank.balances() == {8: 5, 9: 0}
+
+
+def test_a_violated_constraint_of_a_block_that_began_with_changes_is_raised_at_once(bank: Bank) -> None:
+    change(bank, "added")
+    tries: list[int] = []
+
+    @bank.db.atomic
+    def lose() -> None:
+        tries.append(1)
+        with bank.db.retry_on_integrity_error():
+            write_elsewhere(bank, "INSERT INTO account VALUES (2, 0)")
+            bank.db.session.execute(sa.insert(bank.account).values(id=2))
+
+    with pytest.raises(DBSerializationError, match="changed or locked before"):
+        lose()
+    assert tries == [1]
+    assert bank.balances() == {2: 0}
+
+
+def test_an_attribute_that_got_the_value_that_it_had_is_no_change(bank: Bank) -> None:
+    write_elsewhere(bank, "INSERT INTO account VALUES (9, 0)")
+    account = bank.db.session.get(bank.account, 9)
+    account.balance = 1
+    account.balance = 0
+    assert account in bank.db.session.dirty
+    tries: list[int] = []
+
+    @bank.db.atomic
+    def lose_once() -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            raise DBSerializationError
+
+    lose_once()
+    assert len(tries) == 2
+
+
+def test_a_block_goes_on_in_the_open_transaction_and_only_a_further_execution_begins_one(bank: Bank) -> None:
+    began = [bank.db.session.scalar(sa.select(sa.func.now()))]
+
+    @bank.db.atomic
+    def lose_once() -> None:
+        began.append(bank.db.session.scalar(sa.select(sa.func.now())))
+        if len(began) == 2:
+            raise DBSerializationError
+
+    lose_once()
+    assert began[0] == began[1] < began[2]
+
+
+def test_a_row_that_was_locked_before_a_block_is_locked_in_it(bank: Bank) -> None:
+    write_elsewhere(bank, "INSERT INTO account VALUES (9, 0)")
+    change(bank, "locked")
+    free = "SELECT id FROM account FOR UPDATE SKIP LOCKED"
+
+    @bank.db.execute_atomic
+    def found() -> list[int]:
+        with bank.db.engine.connect() as other:
+            return list(other.scalars(sa.text(free)))
+
+    assert found == []
+    assert bank.db.session.scalars(sa.text(free)).all() == [9]
+
+
+def test_what_was_read_before_a_block_can_be_read_after_it(bank: Bank) -> None:
+    write_elsewhere(bank, "INSERT INTO account VALUES (9, 3)")
+    account = bank.db.session.get(bank.account, 9)
+    bank.db.execute_atomic(lambda: bank.db.session.add(bank.account(id=1)))
+    assert sa.inspect(account).detached
+    assert (account.id, account.balance) == (9, 3)
+
+
+def test_what_an_earlier_commit_has_expired_can_be_read_after_a_block(bank: Bank) -> None:
+    account = _add(bank, bank.account(id=9, balance=3))
     bank.db.session.commit()
+    bank.db.execute_atomic(lambda: bank.db.session.add(bank.account(id=1)))
+    assert sa.inspect(account).detached
+    assert account.balance == 3
+
+
+def test_what_was_read_before_a_block_that_lost_a_race_is_changed_and_read_as_it_is_now(bank: Bank) -> None:
+    write_elsewhere(bank, "INSERT INTO account VALUES (8, 0), (9, 0)")
+    changed, read = (bank.db.session.get(bank.account, number) for number in (8, 9))
+    tries: list[int] = []
+
+    @bank.db.atomic
+    def add_one() -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            write_elsewhere(bank, "UPDATE account SET balance = 5")
+        changed.balance += 1
+
+    add_one()
+    assert len(tries) == 2
+    assert bank.balances() == {8: 6, 9: 5}
+    assert (changed.balance, read.balance) == (6, 5)
+
+
+def test_what_was_read_before_a_race_at_the_commit_is_changed_all_the_same(database_url: str) -> None:
+    bank = Bank(database_url, SQLALCHEMY_ENGINE_OPTIONS={"isolation_level": "SERIALIZABLE"})
+    with bank.app.app_context():
+        write_elsewhere(bank, "INSERT INTO account VALUES (1, 0), (2, 0)")
+        account = bank.db.session.get(bank.account, 1)
+        bank.db.session.get(bank.account, 2)
+        tries: list[int] = []
+
+        @bank.db.atomic
+        def add_one() -> None:
+            tries.append(1)
+            account.balance += 1
+            bank.db.session.flush()
+            if len(tries) == 1:
+                # Each has read what the other writes: one of them fails, and this one commits later.
+                write_elsewhere(
+                    bank, "UPDATE account SET balance = (SELECT balance FROM account WHERE id = 1) + 5 WHERE id = 2"
+                )
+
+        add_one()
+        assert len(tries) == 2
+        assert bank.balances() == {1: 1, 2: 5}
+        bank.db.engine.dispose()
+
+
+def test_what_was_read_before_a_block_and_is_gone_since_does_no_harm(bank: Bank) -> None:
+    account = _add(bank, bank.account(id=9, balance=3))
+    bank.db.session.commit()
+    write_elsewhere(bank, "DELETE FROM account")
+    bank.db.execute_atomic(lambda: bank.db.session.add(bank.account(id=1)))
+    assert sa.inspect(account).detached
     assert bank.balances() == {1: 0}
 
 
-def test_a_block_sees_what_was_committed_since_the_session_read_last(bank: Bank) -> None:
-    assert bank.db.session.get(bank.account, 1) is None
-    with bank.db.engine.begin() as connection:
-        connection.execute(sa.insert(bank.account).values(id=1, balance=2))
-    assert bank.db.execute_atomic(lambda: bank.db.session.get(bank.account, 1)).balance == 2
+def test_a_block_that_has_committed_is_not_executed_again(bank: Bank) -> None:
+    @bank.db.atomic
+    def lose() -> None:
+        bank.db.session.execute(sa.text("INSERT INTO account VALUES (1, 0)"))
+        bank.db.session.commit()
+        raise DBSerializationError
+
+    with pytest.raises(DBSerializationError, match="committed itself"):
+        lose()
+    assert bank.balances() == {1: 0}
+
+
+def test_a_block_that_has_released_a_savepoint_is_executed_again(bank: Bank) -> None:
+    tries: list[int] = []
+
+    @bank.db.atomic
+    def lose_once() -> None:
+        tries.append(1)
+        with bank.db.session.begin_nested():
+            bank.db.session.add(bank.account(id=1))
+        if len(tries) == 1:
+            raise DBSerializationError
+
+    lose_once()
+    assert len(tries) == 2
+    assert bank.balances() == {1: 0}
+
+
+def test_a_block_may_roll_back_itself_and_go_on(bank: Bank) -> None:
+    @bank.db.atomic
+    def change_its_mind() -> None:
+        bank.db.session.add(bank.account(id=1))
+        bank.db.session.rollback()
+        bank.db.session.add(bank.account(id=2))
+
+    change_its_mind()
+    assert bank.balances() == {2: 0}
+
+
+def test_what_a_block_does_in_a_session_that_took_the_place_of_its_own_is_committed(bank: Bank) -> None:
+    @bank.db.atomic
+    def begin_anew() -> None:
+        bank.db.session.remove()
+        bank.db.session.add(bank.account(id=2))
+
+    begin_anew()
+    assert bank.balances() == {2: 0}
+
+
+def test_a_block_in_a_broken_transaction_fails_and_the_next_one_does_not(bank: Bank) -> None:
+    with pytest.raises(sa.exc.ProgrammingError):
+        bank.db.session.execute(sa.text("SELECT nothing"))
+    with pytest.raises(TransactionStateError, match="broken"):
+        bank.db.execute_atomic(lambda: None)
+    bank.db.execute_atomic(lambda: bank.db.session.add(bank.account(id=1)))
+    assert bank.balances() == {1: 0}
+
+
+def test_a_database_that_is_away_does_not_matter_to_a_block_that_does_not_use_it(database_url: str) -> None:
+    bank = Bank(database_url, SQLALCHEMY_BINDS={"away": "postgresql+psycopg2://nobody@127.0.0.1:1/nothing"})
+    with bank.app.app_context():
+        bank.db.session.scalar(sa.text("SELECT 1"))
+        bank.db.execute_atomic(lambda: bank.db.session.add(bank.account(id=1)))
+        assert bank.balances() == {1: 0}
+        bank.db.engine.dispose()
+
+
+def test_a_savepoint_that_is_open_before_a_block_is_committed_with_it(bank: Bank) -> None:
+    bank.db.session.begin_nested()
+    bank.db.session.add(bank.account(id=1))
+    bank.db.execute_atomic(lambda: bank.db.session.add(bank.account(id=2)))
+    assert bank.balances() == {1: 0, 2: 0}
 
 
 def test_flushmany_inside_a_block_is_refused(bank: Bank) -> None:
     with pytest.raises(TransactionStateError, match="atomic block"):
         bank.db.execute_atomic(lambda: bank.db.signalbus.flushmany())
+
+
+@pytest.mark.parametrize("error", [None, ValueError("no")])
+def test_a_block_in_a_send_method_is_part_of_the_burst(bank: Bank, error: Exception | None) -> None:
+    @bank.db.atomic
+    def send(_signal: Any) -> None:
+        bank.db.session.execute(sa.text("CREATE TABLE receipt ()"))
+
+    def send_and_fail(signal: Any) -> None:
+        send(signal)
+        write_elsewhere(bank, "DO $$ BEGIN ASSERT to_regclass('receipt') IS NULL; END $$")
+        if error:
+            raise error
+
+    bank.account.send_signalbus_message = send_and_fail
+    bank.db.execute_atomic(lambda: bank.db.session.add(bank.account(id=1)))
+    if error is None:
+        assert bank.db.signalbus.flushmany() == 1
+    else:
+        with pytest.raises(ValueError, match="no"):
+            bank.db.signalbus.flushmany()
+    assert bank.balances() == ({1: 0} if error else {})
+    with bank.db.engine.connect() as connection:
+        assert connection.scalar(sa.text("SELECT to_regclass('receipt') IS NULL")) is (error is not None)
 
 
 def test_a_burst_is_read_committed_all_the_same(bank: Bank) -> None:
@@ -266,6 +543,41 @@ def test_each_bind_has_an_isolation_level_of_its_own(database_url: str, other_da
     assert isolation(bank) == "repeatable read"
     assert isolation(bank, "plain") == "repeatable read"
     assert isolation(bank, "own") == "read committed"
+
+
+def test_engine_options_of_the_configuration_concern_the_default_database(
+    database_url: str, other_database_url: str
+) -> None:
+    bank = Bank(
+        database_url,
+        SQLALCHEMY_ENGINE_OPTIONS={"isolation_level": "SERIALIZABLE"},
+        SQLALCHEMY_BINDS={"plain": other_database_url, "mapping": {"url": other_database_url, "pool_size": 1}},
+    )
+    assert [isolation(bank, key) for key in (None, "plain", "mapping")] == [
+        "serializable",
+        "repeatable read",
+        "repeatable read",
+    ]
+
+
+def test_engine_options_given_as_argument_concern_all_databases(database_url: str, other_database_url: str) -> None:
+    app = Flask(__name__)
+    app.config.update(SQLALCHEMY_DATABASE_URI=database_url, SQLALCHEMY_BINDS={"plain": other_database_url})
+    db = Database(app, engine_options={"isolation_level": "SERIALIZABLE"})
+    with app.app_context(), db.engines["plain"].connect() as connection:
+        assert connection.scalar(sa.text("SHOW transaction_isolation")) == "serializable"
+
+
+def test_the_mixin_behind_sqlalchemy_is_refused() -> None:
+    with pytest.raises(SetupError, match="AtomicProceduresMixin must come before SQLAlchemy"):
+        type("Database", (SQLAlchemy, AtomicProceduresMixin), {})
+    with pytest.raises(SetupError, match="AtomicProceduresMixin must come before SQLAlchemy"):
+        type("Database", (SignalBusMixin, SQLAlchemy, AtomicProceduresMixin), {})
+
+
+def test_the_mixin_without_sqlalchemy_is_refused() -> None:
+    with pytest.raises(SetupError, match="AtomicProceduresMixin extends SQLAlchemy"):
+        type("Database", (AtomicProceduresMixin,), {})()
 
 
 def test_a_database_without_that_level_is_left_alone() -> None:

@@ -7,6 +7,7 @@ import threading
 from urllib.parse import urlsplit
 
 import pytest
+from flask import Flask
 
 from relay.announce import Announcer
 from relay.broker import LEFT_ALONE_SECONDS, BrokerLink
@@ -43,6 +44,25 @@ def test_a_worker_that_cannot_connect_while_another_is_connected_is_no_outage(
         assert told() == ["WARNING"]
         assert connected.is_ready()
         assert told() == ["WARNING", "INFO"]
+
+
+def test_each_broker_of_an_application_is_told_of_by_its_location(amqp_url: str) -> None:
+    app, other = Flask("shop"), Flask("other")
+    app.config.update(HERE=amqp_url, AWAY="amqp://guest:guest@127.0.0.1:1/")
+    other.config.update(HERE="amqp://nobody:none@127.0.0.1:1/", AWAY=amqp_url)
+    publishers = [Publisher(url_config_key=key) for key in ("HERE", "AWAY")]
+    for publisher in publishers:
+        publisher.init_app(app)
+        publisher.init_app(other)
+    health = Health(60)
+    bound = [publisher.bound_to(app) for publisher in publishers]
+    link = BrokerLink("worker-1", bound, Metrics(), health, Announcer(logging.getLogger("test.broker")))
+    assert link.is_ready()
+    assert {location: known.condition for location, known in health.brokers().items()} == {
+        str(bound[0].location): "up",
+        "amqp://guest@127.0.0.1:1/%2F": "down",
+    }
+    link.close()
 
 
 def test_a_connection_that_was_served_is_left_alone_for_a_moment(

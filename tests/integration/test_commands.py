@@ -105,6 +105,11 @@ def test_flushmany_sends_everything_and_says_how_much(commands: Commands) -> Non
     assert done.stdout.splitlines() == ["sent 1", "sent 2", "2 signals sent."]
 
 
+def test_flushmany_prints_nothing_when_there_is_nothing_to_send(commands: Commands) -> None:
+    done = commands.run("flushmany")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_flushmany_sends_only_the_named_models_and_warns_of_a_wrong_name(commands: Commands) -> None:
     commands.write("apple", 1)
     commands.write("bad", 1)

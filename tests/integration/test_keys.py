@@ -217,7 +217,7 @@ def test_signals_are_chosen_noted_and_deleted_whatever_their_keys(
         parked.set_aside(connection, outbox.spec, [Failure(first, 1, 0.0, "error", "bad")], noted)
     assert outbox.burst(choice=Choice(LeaveOut.SET_ASIDE)).selected == 0
     with outbox.engine.begin() as connection:
-        [(due, _)] = parked.due_signals(connection, outbox.spec, 10)
+        due = parked.due_signals(connection, outbox.spec, 10)[0].key
         assert statements.count_existing(connection, outbox.spec, [due, second]) == 1
         assert parked.forget_gone(connection, outbox.spec) == 0
     assert outbox.burst(choice=Choice(only=(due,), forgets=True)).keys == (first,)

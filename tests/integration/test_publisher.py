@@ -323,7 +323,7 @@ def test_each_thread_has_a_connection_of_its_own(through_proxy: Publisher, proxy
 def test_connections_of_ended_threads_are_closed_when_another_is_opened(publisher: Publisher) -> None:
     def connect() -> None:
         publisher.connect()
-        connections.append(publisher._connections.mine())
+        connections.append(publisher._settings().broker.connections.mine())
 
     connections: list[Any] = []
     for _ in range(3):
@@ -360,7 +360,7 @@ def test_closing_ends_the_connections_of_all_threads_and_publishing_opens_a_new_
     other = threading.Thread(target=publisher.connect)
     other.start()
     other.join(20)
-    connections = list(publisher._connections._by_thread.values())
+    connections = list(publisher._settings().broker.connections._by_thread.values())
     publisher.close()
     assert [connection.is_open for connection in connections] == [False, False]
     publisher.publish_messages([Message("", queue, b"")])
@@ -370,7 +370,7 @@ def test_an_idle_connection_stays_open_as_long_as_it_is_kept_alive(amqp_url: str
     queue = broker.queue()
     with Publisher(url=amqp_url + "?heartbeat=1") as publisher:
         publisher.connect()
-        connection = publisher._connections.mine()
+        connection = publisher._settings().broker.connections.mine()
         assert publisher.heartbeat_seconds == 1
         ended = threading.Event()
         until = time.monotonic() + 4
@@ -378,7 +378,7 @@ def test_an_idle_connection_stays_open_as_long_as_it_is_kept_alive(amqp_url: str
             publisher.keep_alive()
             ended.wait(0.2)
         publisher.publish_messages([Message("", queue, b"")])
-        assert publisher._connections.mine() is connection
+        assert publisher._settings().broker.connections.mine() is connection
 
 
 def test_an_idle_connection_that_the_broker_gave_up_is_replaced_before_anything_is_sent(
@@ -387,12 +387,12 @@ def test_an_idle_connection_that_the_broker_gave_up_is_replaced_before_anything_
     queue = broker.queue()
     with Publisher(url=amqp_url + "?heartbeat=1") as publisher:
         publisher.connect()
-        connection = publisher._connections.mine()
+        connection = publisher._settings().broker.connections.mine()
         assert connection is not None
         # Nobody answers the broker's heartbeats; it ends the connection.
         threading.Event().wait(4)
         assert outcomes(publisher, [Message("", queue, b"")]) == ["acked"]
-        assert publisher._connections.mine() is not connection
+        assert publisher._settings().broker.connections.mine() is not connection
         assert broker.count(queue) == 1
 
 
@@ -467,6 +467,104 @@ def test_all_publishers_of_an_application_are_registered_and_the_first_is_the_de
     first, second = Publisher(app, url="amqp://one/"), Publisher(app, url="amqp://two/")
     assert app.extensions["signalbus_rabbitmq"] is first
     assert app.extensions["signalbus_publishers"] == [first, second]
+
+
+def application(**config: str) -> Flask:
+    app = Flask(__name__)
+    app.config.update(config)
+    return app
+
+
+def test_the_url_is_found_under_another_key(amqp_url: str, broker: Broker) -> None:
+    queue = broker.queue()
+    app = application(PROTOCOL_BROKER_URL=amqp_url)
+    with Publisher(app, url_config_key="PROTOCOL_BROKER_URL") as publisher:
+        publisher.publish_messages([Message("", queue, b"")])
+    assert broker.count(queue) == 1
+
+
+def test_a_url_that_is_missing_under_another_key_is_an_error_that_names_the_key() -> None:
+    with pytest.raises(SetupError, match="PROTOCOL_BROKER_URL"):
+        Publisher(application(SIGNALBUS_RABBITMQ_URL="amqp://one/"), url_config_key="PROTOCOL_BROKER_URL")
+
+
+def test_an_application_has_a_publisher_for_each_of_its_brokers(amqp_url: str, broker: Broker) -> None:
+    queue = broker.queue()
+    app = application(ONE="amqp://guest:secret@127.0.0.1:1/", TWO=amqp_url)
+    one, two = (Publisher(app, url_config_key=key) for key in ("ONE", "TWO"))
+    with app.app_context(), one, two:
+        two.publish_messages([Message("", queue, b"")])
+        assert outcomes(one, [Message("", queue, b"")]) != ["acked"]
+        assert str(one.location) == "amqp://guest@127.0.0.1:1/%2F"
+        assert [one.status().connected, two.status().connected] == [False, True]
+    assert broker.count(queue) == 1
+    assert app.extensions["signalbus_publishers"] == [one, two]
+
+
+@pytest.mark.parametrize("keys", [("SIGNALBUS_RABBITMQ_URL", "OTHER"), ("OTHER", "SIGNALBUS_RABBITMQ_URL")])
+def test_the_default_publisher_is_that_of_the_usual_key(keys: tuple[str, str]) -> None:
+    app = application(SIGNALBUS_RABBITMQ_URL="amqp://usual/", OTHER="amqp://other/")
+    for key in keys:
+        Publisher(app, url_config_key=key)
+    with app.app_context():
+        assert "usual" in str(app.extensions["signalbus_rabbitmq"].location)
+
+
+def test_the_only_publisher_is_the_default_whatever_its_key() -> None:
+    app = application(OTHER="amqp://other/")
+    publisher = Publisher(app, url_config_key="OTHER")
+    assert app.extensions["signalbus_rabbitmq"] is publisher
+
+
+def test_each_application_of_a_publisher_has_its_own_broker(amqp_url: str, broker: Broker) -> None:
+    queue = broker.queue()
+    away, here = application(SIGNALBUS_RABBITMQ_URL="amqp://127.0.0.1:1/"), application(SIGNALBUS_RABBITMQ_URL=amqp_url)
+    with Publisher() as publisher:
+        for app in (away, here):
+            publisher.init_app(app)
+        with here.app_context():
+            publisher.publish_messages([Message("", queue, b"")])
+            assert publisher.status().connected
+        with away.app_context():
+            assert outcomes(publisher, [Message("", queue, b"")]) != ["acked"]
+            assert not publisher.status().connected
+        with pytest.raises(SetupError, match="several applications"):
+            publisher.publish_messages([Message("", queue, b"")])
+        bound = publisher.bound_to(here)
+        with away.app_context():
+            bound.publish_messages([Message("", queue, b"")])
+    assert broker.count(queue) == 2
+
+
+def test_applications_with_one_broker_share_its_connection_also_outside_of_them(amqp_url: str, broker: Broker) -> None:
+    queue = broker.queue()
+    apps = [application(SIGNALBUS_RABBITMQ_URL=amqp_url) for _ in range(2)]
+    with Publisher() as publisher:
+        for app in apps:
+            publisher.init_app(app)
+        with apps[0].app_context():
+            publisher.publish_messages([Message("", queue, b"")])
+        with apps[1].app_context():
+            assert publisher.status().connected
+        publisher.publish_messages([Message("", queue, b"")])
+    assert broker.count(queue) == 2
+
+
+def test_an_application_that_is_initialized_again_is_asked_again(amqp_url: str) -> None:
+    app = application(SIGNALBUS_RABBITMQ_URL="amqp://guest:guest@old/")
+    publisher = Publisher(app)
+    app.config["SIGNALBUS_RABBITMQ_URL"] = "amqp://guest:guest@new/"
+    publisher.init_app(app)
+    assert str(publisher.location) == "amqp://guest@new:5672/%2F"
+    assert app.extensions["signalbus_publishers"] == [publisher]
+
+
+def test_none_for_the_messages_of_a_signal_is_an_error_that_says_what_nothing_is(publisher: Publisher) -> None:
+    with pytest.raises(PartialDeliveryError) as raised:
+        publisher.publish_signals([1], lambda _: None)  # type: ignore[arg-type,return-value]
+    [(_, outcome)] = raised.value.failed
+    assert outcome.kind is OutcomeKind.INVALID
+    assert "[] means that there is nothing to send" in outcome.reason
 
 
 def test_a_missing_url_is_an_error_that_says_what_to_set() -> None:
