@@ -96,6 +96,8 @@ class Probe:
         self.saw_everything = self.saw_every_key = False
         #: The paused models of which the last look saw signals that a worker would get.
         self.held: list[str] = []
+        #: The models of which the last look saw signals that a worker can get.
+        self.found: list[str] = []
         # The databases that had nothing to send in the last look.
         self._quiet: set[str | None] = set()
 
@@ -129,6 +131,7 @@ class Probe:
             else:
                 self._announcer.fine(thing, "database_up")
         self._report_database(down)
+        self.found = found
         self.saw_everything = not unsure and not self._asking.has_passed_over
         self.saw_every_key = self.saw_everything and self._scanning.saw_every_key()
         if found:

@@ -157,7 +157,9 @@ class ModelProgress:
                 # The send method told nothing of its signals: at once they would only be sent once more.
                 return Verdict(False, self._backoff.failed(), _trouble(result))
             is_alone = plan.retry or plan.suspect is not None
-            more = is_alone or result.selected == plan.limit or self._suspects.has_due(now)
+            # Sending that ended early left others, which nobody has locked any more.
+            has_left = result.selected == plan.limit or (result.sent > 0 and result.has_unmentioned)
+            more = is_alone or has_left or self._suspects.has_due(now)
             return Verdict(more, failed=noted, recovered=result.sent > 0 and self._is_well(plan, result))
 
     def _is_well(self, plan: BurstPlan, result: BurstResult) -> bool:

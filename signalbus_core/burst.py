@@ -13,15 +13,17 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+from sqlalchemy import text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from . import statements
 from .contract import SignalSpec
-from .errors import BurstError, PartialDeliveryError, PublishError
+from .errors import BurstError, EndedEarlyError, PartialDeliveryError, PublishError
 from .failpoints import reach
 from .first_statement import undone_for_others
+from .heartbeat import hearing
 from .in_order import PLAN_AS_USUAL
 from .keys import Key
 from .locking import detach, lock
@@ -57,6 +59,7 @@ def send_burst(
     rehearse: bool = False,
     clock: Callable[[], float] = time.perf_counter,
     on_locked: Callable[[int], object] | None = None,
+    on_progress: Callable[[], object] | None = None,
 ) -> BurstResult:
     """Lock some signals of one model, send them, delete what arrived, commit.
 
@@ -70,6 +73,7 @@ def send_burst(
     :param rehearse: try the delete, and take it back, before anything is sent. Then a table that refuses deletes (a
       foreign key, a trigger, a missing privilege) does not lead to messages that are sent over and over again.
     :param on_locked: told the number of signals before they are sent.
+    :param on_progress: called while they are sent, whenever some are answered for, as far as their sender tells.
     :raises sqlalchemy.exc.SQLAlchemyError: the database failed before anything was sent.
     :raises BurstError: a key cannot be loaded, or signals cannot be deleted; those that were sent will be sent again.
     """
@@ -95,6 +99,7 @@ def send_burst(
         # The application's own statements are to be planned as they always are.
         with (
             weighing() as scale,
+            hearing(_Progress(session, connection, limits.idle_timeout_seconds, clock, on_progress)),
             undone_for_others(connection, "; ".join(PLAN_AS_USUAL)) if said_first else nullcontext(),
         ):
             report = _send(spec, signals) if signals else _Report(delivered=[])
@@ -132,6 +137,40 @@ def send_burst(
         raise
 
 
+class _Progress:
+    """Hears that the send method makes progress, and keeps the burst's transaction from ending as idle meanwhile."""
+
+    def __init__(
+        self,
+        session: Session,
+        connection: Connection,
+        idle_timeout_seconds: float,
+        clock: Callable[[], float],
+        on_progress: Callable[[], object] | None,
+    ) -> None:
+        self._session = session
+        self._transaction = session.get_transaction()
+        self._connection = connection
+        self._every_seconds = idle_timeout_seconds / 4
+        self._clock = clock
+        self._on_progress = on_progress
+        self._said = clock()
+
+    def __call__(self) -> None:
+        if self._on_progress is not None:
+            self._on_progress()
+        now = self._clock()
+        if now - self._said < self._every_seconds:
+            return
+        self._said = now
+        if self._session.get_transaction() is self._transaction:
+            try:
+                self._connection.execute(text("SELECT 1"))
+            except SQLAlchemyError:
+                # What was sent is deleted all the same, in a transaction of its own.
+                logger.debug("The burst's transaction is lost.", exc_info=True)
+
+
 def _reason(error: BaseException | None, signals: list[Any]) -> str:
     if error is None:
         return ""
@@ -157,6 +196,8 @@ def _send(spec: SignalSpec, signals: list[Any]) -> _Report:
     """Call the model's send method, and turn whatever happens into a report about signals of this burst."""
     try:
         spec.send(signals)
+    except EndedEarlyError as error:
+        return _Report(delivered=error.delivered)
     except PartialDeliveryError as error:
         failed = [*error.failed, *_unmentioned(signals, error)]
         failed_ids = {id(signal) for signal, _ in failed}

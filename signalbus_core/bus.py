@@ -138,7 +138,7 @@ class SignalBus:
         return self.flushmany(models)
 
     def pending(self, models: Iterable[type[Any]] | None = None, *, limit: int | None = None) -> dict[type[Any], int]:
-        """Count the pending signals by model.
+        """Count the pending signals by model: all that are in its table, as relays count them.
 
         :param limit: stop counting at so many for each model, so that a big table is not read to its end.
         """
@@ -213,7 +213,8 @@ def _flush(session: Session, spec: SignalSpec) -> tuple[int, BaseException | Non
         errors_in_a_row = errors_in_a_row + 1 if _failed_alone(result) else 0
         if result.is_outage or errors_in_a_row >= MOST_ERRORS_IN_A_ROW or len(tried_in_vain) >= MOST_SET_ASIDE:
             break
-        if result.selected < limit:
+        ended_early = result.sent > 0 and result.has_unmentioned
+        if result.selected < limit and not ended_early:
             break
     return sent, first_error or _unreadable(spec, unreadable)
 
