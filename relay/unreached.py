@@ -17,6 +17,7 @@ from signalbus_core import Holder, Key, SignalSpec, error_text, transaction, whe
 
 from .announce import Announcer
 from .asking import PROBE_LIMITS
+from .database import APPLICATION_NAME
 from .gauging import BACKLOG_COUNTED_TO
 from .health import Health
 from .output import duration_text, one_line
@@ -116,12 +117,13 @@ class Unreached:
 
     def describe(self, pending: Collection[str]) -> str:
         """What is left of these models, and what keeps it, in one line for people."""
-        troubles = {one.signal: one.reason for one in self._announcer.lasting().values() if one.signal is not None}
-        empty = self._bursts.lasting(0.0)
-        return "; ".join(
-            f"{name}: {self.diagnose(name)}" if name in empty or name not in troubles else f"{name}: {troubles[name]}"
-            for name in pending
-        )
+        return "; ".join(f"{name}: {'; '.join(self._reasons(name))}" for name in pending)
+
+    def _reasons(self, name: str) -> list[str]:
+        things = self._announcer.lasting().values()
+        told = [one.reason for one in things if one.signal == name and one.thing != _thing(name)]
+        is_empty = name in self._bursts.lasting(0.0)
+        return [*told, self.diagnose(name)] if is_empty or not told else told
 
     def diagnose(self, name: str) -> str:
         """How many signals of a model are pending that no burst gets, and the likely cause."""
@@ -154,7 +156,9 @@ def _cause(connection: Connection, spec: SignalSpec, key: Key) -> str:
         return _HIDDEN
     holder = whereabouts.row_holder(connection, found.last_locker)
     if holder is not None:
-        return f"it is locked by {session_text(holder)}; to end it: SELECT pg_terminate_backend({holder.pid})"
+        is_relay = holder.application_name.startswith(APPLICATION_NAME)
+        remedy = "a relay is sending it" if is_relay else f"to end it: SELECT pg_terminate_backend({holder.pid})"
+        return f"it is locked by {session_text(holder)}; {remedy}"
     return _POLICY if whereabouts.has_row_security(connection, spec) else _UNKNOWN_LOCK
 
 
