@@ -170,7 +170,7 @@ class Schedule:
         return {name: list(entry.turns) for name, entry in self._entries.items() if entry.turns}
 
     def add_spare(self, now: float) -> bool:
-        """Count one more worker, if a model waits while all are busy and one of them is slow; return whether it is so."""
+        """Count one more worker, if a model waits while all are busy and one is slow; return whether it is so."""
         turns = self._turns()
         is_slow = len(turns) >= self._workers and any(turn.is_slow(now) for turn in turns)
         waits = any(entry.is_ready(now) and len(entry.turns) < self._usual for entry in self._entries.values())

@@ -13,7 +13,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -23,7 +22,7 @@ from .contract import SignalSpec
 from .errors import BurstError, EndedEarlyError, PartialDeliveryError, PublishError
 from .failpoints import reach
 from .first_statement import undone_for_others
-from .heartbeat import hearing
+from .heartbeat import Heartbeat, hearing
 from .in_order import PLAN_AS_USUAL
 from .keys import Key
 from .locking import detach, lock
@@ -99,7 +98,7 @@ def send_burst(
         # The application's own statements are to be planned as they always are.
         with (
             weighing() as scale,
-            hearing(_Progress(session, connection, limits.idle_timeout_seconds, clock, on_progress)),
+            hearing(Heartbeat(session, connection, limits.idle_timeout_seconds, clock, locked, on_progress)),
             undone_for_others(connection, "; ".join(PLAN_AS_USUAL)) if said_first else nullcontext(),
         ):
             report = _send(spec, signals) if signals else _Report(delivered=[])
@@ -135,40 +134,6 @@ def send_burst(
     except BaseException:
         _abandon(session)
         raise
-
-
-class _Progress:
-    """Hears that the send method makes progress, and keeps the burst's transaction from ending as idle meanwhile."""
-
-    def __init__(
-        self,
-        session: Session,
-        connection: Connection,
-        idle_timeout_seconds: float,
-        clock: Callable[[], float],
-        on_progress: Callable[[], object] | None,
-    ) -> None:
-        self._session = session
-        self._transaction = session.get_transaction()
-        self._connection = connection
-        self._every_seconds = idle_timeout_seconds / 4
-        self._clock = clock
-        self._on_progress = on_progress
-        self._said = clock()
-
-    def __call__(self) -> None:
-        if self._on_progress is not None:
-            self._on_progress()
-        now = self._clock()
-        if now - self._said < self._every_seconds:
-            return
-        self._said = now
-        if self._session.get_transaction() is self._transaction:
-            try:
-                self._connection.execute(text("SELECT 1"))
-            except SQLAlchemyError:
-                # What was sent is deleted all the same, in a transaction of its own.
-                logger.debug("The burst's transaction is lost.", exc_info=True)
 
 
 def _reason(error: BaseException | None, signals: list[Any]) -> str:

@@ -102,7 +102,7 @@ class SignalSpec:
         first_error: BaseException | None = None
         started = time.monotonic()
         for signal in signals:
-            if time.monotonic() - started > LONG_SEND_SECONDS:
+            if (delivered or failed) and time.monotonic() - started > LONG_SEND_SECONDS:
                 # What was sent so far is deleted before the transaction, or a restart, can undo it.
                 break
             beat()

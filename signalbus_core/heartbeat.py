@@ -6,9 +6,17 @@ thread than the burst's is heard by nobody.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+
+from sqlalchemy import text
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+logger = logging.getLogger("signalbus")
 
 #: A burst whose sending takes longer is halved; where signals are sent one by one, it ends there, and what was sent is
 #: deleted. Longer: fewer and larger bursts on slow ways, nearer to the time limits of publishing (30 s) and of the idle
@@ -33,3 +41,42 @@ def beat() -> None:
     on_beat = _listening.get()
     if on_beat is not None:
         on_beat()
+
+
+class Heartbeat:
+    """Hears that the send method makes progress, and keeps the burst's transaction from ending as idle meanwhile.
+
+    :param idle_timeout_seconds: after which the database ends a transaction in which nothing happens.
+    :param said: when the database was asked for something last, by the clock.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        connection: Connection,
+        idle_timeout_seconds: float,
+        clock: Callable[[], float],
+        said: float,
+        on_progress: Callable[[], object] | None,
+    ) -> None:
+        self._session = session
+        self._transaction = session.get_transaction()
+        self._connection = connection
+        self._every_seconds = idle_timeout_seconds / 4
+        self._clock = clock
+        self._on_progress = on_progress
+        self._said = said
+
+    def __call__(self) -> None:
+        if self._on_progress is not None:
+            self._on_progress()
+        now = self._clock()
+        if now - self._said < self._every_seconds:
+            return
+        self._said = now
+        if self._session.get_transaction() is self._transaction:
+            try:
+                self._connection.execute(text("SELECT 1"))
+            except SQLAlchemyError:
+                # What was sent is deleted all the same, in a transaction of its own.
+                logger.debug("The burst's transaction is lost.", exc_info=True)

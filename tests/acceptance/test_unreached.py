@@ -51,7 +51,7 @@ def locked(shop: Shop) -> Iterator[int]:
 def stopping(shop: Shop, *arguments: str, **environ: str) -> str:
     """The one line with which a relay ends that cannot send everything."""
     relay = shop.relay("--until-empty", "--drain-timeout", "2", *arguments, **environ)
-    assert relay.wait(60) == 1
+    assert relay.wait(120) == 1
     [line] = relay.logs("stopping")
     return str(line["message"])
 
@@ -107,7 +107,7 @@ def test_until_empty_ends_when_a_send_method_hangs(shop: Shop) -> None:
     path.write_text(path.read_text().replace("super().send_signalbus_messages(signals)", "threading.Event().wait()"))
     shop.write(1, 5)
     relay = shop.relay("--until-empty", "--drain-timeout", "2", "--stall-after", "12")
-    assert relay.wait(60) == 3
+    assert relay.wait(120) == 3
     [line] = relay.logs("stopping")
     assert "Order: worker-1 has made no progress for" in line["message"]
 

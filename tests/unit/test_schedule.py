@@ -268,3 +268,18 @@ def test_as_many_models_as_there_can_be_spares_may_hang_and_all_others_are_serve
         hangs.step()
     starved = [name for name in before if name not in hanging and hangs.served[name] == before[name]]
     assert starved == []
+
+
+def test_without_spares_left_a_slow_model_shares_the_last_worker() -> None:
+    schedule = Schedule(["slow", "other", *"abcde"], workers=2)
+    schedule.found(["slow"])
+    schedule.take(0.0)
+    schedule.give_back("slow", more=False, now=LATER)
+    schedule.found("abcde")
+    assert [schedule.take(LATER, name) for name in "abcde"[:2]] == ["a", "b"]
+    for name in "cde":
+        assert schedule.add_spare(2 * LATER)
+        assert schedule.take(2 * LATER, name) == name
+    schedule.found(["slow"])
+    assert schedule.add_spare(3 * LATER)
+    assert schedule.take(3 * LATER) == "slow"
