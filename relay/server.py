@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 #: Threads that answer requests. Slow clients do not occupy one: requests are read and answers written without them.
 THREADS = 4
 
-#: So many connections are kept. Each costs a file. More: more clients may idle, and fewer files are left for the relay's
-#: own connections to database and broker.
+#: So many connections are kept. Each costs a file. More: more clients may idle, and fewer files are left for the
+#: relay's own connections to database and broker.
 MOST_CONNECTIONS = 400
 
 #: So many more may wait for an answer at once; then the next one waits to be let in until one has got it.

@@ -96,6 +96,8 @@ class Unreached:
         self._announcer = announcer
         self._clock = clock
         self._diagnosed: dict[str, float] = {}
+        #: The first key of those pending at the last diagnosis: where it has changed, signals flow.
+        self._heads: dict[str, Key | None] = {}
 
     def polled(self, pending: Collection[str]) -> None:
         """Learn from a poll of all models.
@@ -103,17 +105,20 @@ class Unreached:
         :param pending: those of which it saw signals that a burst would take.
         """
         self._bursts.keep(pending)
-        lasting = self._bursts.lasting(UNREACHED_AFTER_SECONDS)
+        # Two diagnoses with the same first signal: other relays that send all that there is are no trouble.
+        lasting = self._bursts.lasting(UNREACHED_AFTER_SECONDS - DIAGNOSE_EVERY_SECONDS)
         for name in self._diagnosed.keys() - set(lasting):
-            del self._diagnosed[name]
+            del self._diagnosed[name], self._heads[name]
             self._health.set_stuck(name, "unreached", None)
             self._announcer.fine(_thing(name), "signals_reached", signal=name)
         for name in lasting:
             if self._clock() - self._diagnosed.get(name, float("-inf")) >= DIAGNOSE_EVERY_SECONDS:
                 self._diagnosed[name] = self._clock()
-                reason = self.diagnose(name)
-                self._health.set_stuck(name, "unreached", reason)
-                self._announcer.trouble(_thing(name), "signals_unreached", reason, signal=name)
+                before = self._heads.get(name)
+                self._heads[name], reason = self._diagnose(name)
+                if before is not None and before == self._heads[name]:
+                    self._health.set_stuck(name, "unreached", reason)
+                    self._announcer.trouble(_thing(name), "signals_unreached", reason, signal=name)
 
     def describe(self, pending: Collection[str]) -> str:
         """What is left of these models, and what keeps it, in one line for people."""
@@ -123,27 +128,28 @@ class Unreached:
         things = self._announcer.lasting().values()
         told = [one.reason for one in things if one.signal == name and one.thing != _thing(name)]
         is_empty = name in self._bursts.lasting(0.0)
-        return [*told, self.diagnose(name)] if is_empty or not told else told
+        return [*told, self._diagnose(name)[1]] if is_empty or not told else told
 
-    def diagnose(self, name: str) -> str:
-        """How many signals of a model are pending that no burst gets, and the likely cause."""
+    def _diagnose(self, name: str) -> tuple[Key | None, str]:
+        """The first pending signal of a model; how many are pending that no burst gets, and the likely cause."""
         spec = self._progress[name].spec
         try:
             with transaction(self._engines[spec.bind_key], PROBE_LIMITS) as connection:
-                return self._diagnose(connection, spec)
+                return self._look(connection, spec)
         except SQLAlchemyError as error:
-            return f"signals are pending that no burst gets; the cause cannot be told ({error_text(error)})"
+            return None, f"signals are pending that no burst gets; the cause cannot be told ({error_text(error)})"
 
-    def _diagnose(self, connection: Connection, spec: SignalSpec) -> str:
+    def _look(self, connection: Connection, spec: SignalSpec) -> tuple[Key | None, str]:
         choice = self._shelves[spec.name].choice(self._progress[spec.name].avoided())
         keys = whereabouts.first_keys(connection, spec, choice, BACKLOG_COUNTED_TO)
         keys = keys or list(self._shelves[spec.name].due(BACKLOG_COUNTED_TO, ()))
         if not keys:
-            return "no signal is pending any more"
+            return None, "no signal is pending any more"
         count = f"{len(keys):,}{' or more' if len(keys) >= BACKLOG_COUNTED_TO else ''}"
         signals = "1 signal is" if len(keys) == 1 else f"{count} signals are"
         shown = one_line(", ".join(map(str, keys[0])))
-        return f"{signals} pending that no burst gets; of the first ({shown}): {_cause(connection, spec, keys[0])}"
+        cause = _cause(connection, spec, keys[0])
+        return keys[0], f"{signals} pending that no burst gets; of the first ({shown}): {cause}"
 
 
 def _cause(connection: Connection, spec: SignalSpec, key: Key) -> str:
