@@ -190,7 +190,8 @@ def test_clients_that_never_take_their_answers_give_way_too() -> None:
     before = open_files()
     with client_of(server) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        eventually(lambda: open_files() == before + 2, 10, "it is let in")
+        # Its two ends, and perhaps the file that its answer waits in.
+        eventually(lambda: open_files() >= before + 2, 10, "it is let in")
         eventually(lambda: open_files() == before + 1, 20, "its connection is ended although it takes nothing")
     server.close()
 
