@@ -24,6 +24,7 @@ from .database import APPLICATION_NAME, DRIVERS, limit_connections
 from .dispatch import Dispatcher
 from .doorkeeper import Doorkeeper
 from .exits import EXIT_DRAIN_TIMED_OUT, EXIT_OK, EXIT_RUNTIME, StopRequest
+from .hanging import HangingBursts
 from .health import FLOW_WITHIN_SECONDS, Health
 from .loading import LoadedApp
 from .lookout import Lookout
@@ -39,6 +40,7 @@ from .schedule import Schedule
 from .server import HttpServer
 from .shelf import Shelves
 from .status import Status
+from .unreached import EmptyBursts, Unreached
 from .web.site import build_site
 from .worker import Worker
 
@@ -80,8 +82,10 @@ class Daemon:
         )
         self._status = Status(names)
         self._looks = Looks()
-        self._dispatcher = Dispatcher(Schedule(names), on_sent=self._looks.sent)
+        self._dispatcher = Dispatcher(Schedule(names, config.workers), on_sent=self._looks.sent)
         self._announcer = Announcer(logger)
+        self._hanging = HangingBursts(self._dispatcher, self._health, self._announcer, self._status)
+        self._empty = EmptyBursts()
         self._progress = {
             spec.name: ModelProgress(spec, low_water=LowWater(is_kept=has_integer_key(spec))) for spec in specs
         }
@@ -110,12 +114,15 @@ class Daemon:
             self._looks,
             self._stop,
             self._requests.put,
+            Unreached(self._engines, self._progress, self._shelves, self._empty, self._health, self._announcer),
             until_empty=config.until_empty,
             patience_seconds=config.drain_timeout_seconds,
+            stall_after_seconds=config.stall_after_seconds,
         )
         self._workers = [self._build_worker(f"worker-{number + 1}") for number in range(config.workers)]
+        self._spares = 0
         self._doorkeepers = self._build_doorkeepers(specs)
-        self._threads: list[threading.Thread] = []
+        self._threads: dict[threading.Thread, Lookout | Worker | Doorkeeper] = {}
 
     def _build_doorkeepers(self, specs: list[SignalSpec]) -> list[Doorkeeper]:
         if self._config.doorbell == "off" or self._config.until_empty:
@@ -136,7 +143,7 @@ class Daemon:
             if engine.dialect.driver in DRIVERS
         ]
 
-    def _build_worker(self, name: str) -> Worker:
+    def _build_worker(self, name: str, retires: Callable[[], bool] = lambda: False) -> Worker:
         publishers = [known.bound_to(self._app) for known in self._app.extensions.get("signalbus_publishers", [])]
         link = BrokerLink(name, publishers, self._metrics, self._health, self._announcer)
         return Worker(
@@ -153,6 +160,8 @@ class Daemon:
             self._announcer,
             self._stop,
             status=self._status,
+            empty=self._empty,
+            retires=retires,
         )
 
     def run(self) -> int:
@@ -191,11 +200,7 @@ class Daemon:
     def _start_threads(self) -> None:
         parts: list[Lookout | Worker | Doorkeeper] = [self._lookout, *self._workers, *self._doorkeepers]
         for part in parts:
-            self._health.beat(part.name)
-            # Daemon threads: one that hangs in a send method must not keep the process after the drain timeout.
-            thread = threading.Thread(target=part.run, name=part.name, daemon=True)
-            self._threads.append(thread)
-            thread.start()
+            self._start(part)
         logger.info(
             "Relaying %s with %d workers.",
             ", ".join(self._progress),
@@ -203,15 +208,39 @@ class Daemon:
             extra={"action": "started", "signals": list(self._progress), "workers": len(self._workers)},
         )
 
+    def _start(self, part: Lookout | Worker | Doorkeeper) -> None:
+        self._health.beat(part.name)
+        # Daemon threads: one that hangs in a send method must not keep the process after the drain timeout.
+        thread = threading.Thread(target=part.run, name=part.name, daemon=True)
+        self._threads[thread] = part
+        thread.start()
+
     def _supervise(self) -> StopRequest:
-        """Wait for a stop request, or for a thread to die."""
+        """Wait for a stop request, or for a thread to die; meanwhile see to bursts that hang."""
         while True:
             try:
                 return self._requests.get(timeout=SUPERVISE_EVERY_SECONDS)
             except queue.Empty:
-                dead = [thread.name for thread in self._threads if not thread.is_alive()]
+                self._hanging.run_once()
+                self._add_spare()
+            ended = {thread: part for thread, part in self._threads.items() if not thread.is_alive()}
+            dead = [part.name for part in ended.values() if not (isinstance(part, Worker) and part.has_retired)]
             if dead:
                 return StopRequest(f"thread died: {', '.join(dead)}", EXIT_RUNTIME)
+            for thread in ended:
+                del self._threads[thread]
+
+    def _add_spare(self) -> None:
+        """Start one more worker where all are busy with slow bursts while another model waits."""
+        if self._dispatcher.add_spare():
+            self._spares += 1
+            spare = self._build_worker(f"worker-{len(self._workers) + self._spares}", self._dispatcher.remove_spare)
+            logger.info(
+                "All workers are busy with slow bursts; %s is started beside them until one is free again.",
+                spare.name,
+                extra={"action": "spare_worker_started", "worker": spare.name},
+            )
+            self._start(spare)
 
     def _drain(self, request: StopRequest) -> int:
         """Start no new burst, let those in flight end, and give up when they take too long."""

@@ -1,7 +1,7 @@
 """What is known about the relay's health. Liveness is the progress of its threads; readiness, whether signals flow.
 
 A database or broker that is away makes the relay unready, never dead: a restart would not bring it back. Signals flow
-when some were sent a while ago, or when a look found nothing to send.
+when some were sent a while ago, or when a look found nothing to send, and when no model is stuck.
 """
 
 from __future__ import annotations
@@ -64,12 +64,26 @@ class Health:
         self._database = Dependency("unknown", "not asked yet", now())
         self._brokers: dict[tuple[str, str], Dependency] = {}
         self._broker_since: dict[str | None, tuple[bool, float]] = {None: (False, now())}
+        self._stuck: dict[tuple[str, str], str] = {}
         self._flowed = clock()
 
     def beat(self, thread_name: str) -> None:
         """Note that a thread has made progress."""
         with self._lock:
             self._beats[thread_name] = self._clock()
+
+    def forget(self, thread_name: str) -> None:
+        """Note that a thread has ended, as it should."""
+        with self._lock:
+            self._beats.pop(thread_name, None)
+            self._brokers = {key: known for key, known in self._brokers.items() if key[0] != thread_name}
+
+    def set_stuck(self, model: str, kind: str, reason: str | None) -> None:
+        """Note why the signals of a model do not flow; None when it is not for this kind of reason any more."""
+        with self._lock:
+            self._stuck.pop((model, kind), None)
+            if reason is not None:
+                self._stuck[model, kind] = reason
 
     def set_state(self, state: str) -> None:
         """Note the state of the process: ``starting``, ``running`` or ``draining``."""
@@ -134,6 +148,7 @@ class Health:
         with self._lock:
             state, database, broker = self._state, self._database, self._together(None)
             idle_seconds = self._clock() - self._flowed
+            stuck = dict(self._stuck)
         reasons = [] if state == "running" else [f"the relay is {state}"]
         reasons += [
             f"{name} is {dependency.condition}" + (f": {dependency.reason}" if dependency.reason else "")
@@ -142,12 +157,14 @@ class Health:
         ]
         if not reasons and idle_seconds > self._flow_within_seconds:
             reasons.append(f"signals are pending, and none was sent for {idle_seconds:.0f} s")
+        reasons += [f"{model}: {reason}" for (model, _), reason in stuck.items()]
         return {
             "ready": not reasons,
             "state": state,
             "database": _shown(database),
             "broker": _shown(broker),
             "reasons": reasons,
+            "stuck_models": sorted({model for model, _ in stuck}),
         }
 
 

@@ -16,6 +16,7 @@ from .health import Health
 from .looks import Looks
 from .pacing import Backoff, PollInterval
 from .probe import Probe, TableError
+from .unreached import Unreached
 
 logger = logging.getLogger("signalbus.relay")
 
@@ -31,8 +32,10 @@ class Lookout:
     """Runs the probe, again and again.
 
     :param looks: who else wants a look, and wants to know what it came to.
+    :param unreached: tells of signals that looks find and no burst gets.
     :param until_empty: end the relay when nothing is left to send.
     :param patience_seconds: with ``until_empty``, how long nothing may be sent while something is left.
+    :param stall_after_seconds: a burst in flight is waited for unless it has made no progress for so long.
     :param request_stop: called, from the probe's thread, to end the relay.
     :param clock: a monotonic clock, in seconds.
     """
@@ -48,9 +51,11 @@ class Lookout:
         looks: Looks,
         stop: threading.Event,
         request_stop: Callable[[StopRequest], None],
+        unreached: Unreached,
         *,
         until_empty: bool,
         patience_seconds: float,
+        stall_after_seconds: float = 180.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._probe = probe
@@ -60,8 +65,10 @@ class Lookout:
         self._looks = looks
         self._stop = stop
         self._request_stop = request_stop
+        self._unreached = unreached
         self._until_empty = until_empty
         self._patience_seconds = patience_seconds
+        self._stall_after_seconds = stall_after_seconds
         self._clock = clock
         self._backoff = Backoff(longest_seconds=LONGEST_DATABASE_RETRY_SECONDS)
         self._last_activity = clock()
@@ -99,9 +106,10 @@ class Lookout:
             calm = self._probe.saw_everything and (not found or is_stuck)
         finally:
             self._looks.end(calm=calm)
-        # A suspect that is being tried is no progress, however long its try takes.
-        if active or (found and self._dispatcher.is_busy()):
+        if active:
             self._last_activity = self._clock()
+        if self._probe.saw_everything:
+            self._unreached.polled(self._probe.found)
         if self._until_empty:
             self._end_when_empty(found)
         if self._probe.database_is_up:
@@ -120,12 +128,18 @@ class Lookout:
                 self._request_stop(StopRequest(", and ".join(left), EXIT_RUNTIME))
             else:
                 self._request_stop(StopRequest("nothing is left to send", EXIT_OK))
-        elif self._clock() - self._last_activity > self._patience_seconds:
-            self._request_stop(
-                StopRequest(
-                    f"nothing could be sent for {self._patience_seconds:g} s, and signals are left", EXIT_RUNTIME
-                )
-            )
+        elif self._has_lost_patience(found):
+            reason = f"nothing could be sent for {self._patience_seconds:g} s, and signals are left"
+            if self._probe.saw_everything and self._probe.found:
+                reason += f": {self._unreached.describe(self._probe.found)}"
+            self._request_stop(StopRequest(reason, EXIT_RUNTIME))
+
+    def _has_lost_patience(self, found: bool) -> bool:
+        """Whether nothing was sent for too long. A burst that locks nothing, or fails, is no progress."""
+        if self._clock() - self._last_activity <= self._patience_seconds:
+            return False
+        # A suspect that is being tried is no progress either, however long its try takes.
+        return not (found and self._dispatcher.is_sending(self._stall_after_seconds))
 
     def _what_is_left(self) -> list[str]:
         """What was not sent although no worker will get more, for people."""

@@ -103,6 +103,8 @@ class Probe:
         self.held: list[str] = []
         # Models that took too long to look at. A worker may take longer, and finds where the probe can begin.
         self._too_slow: list[str] = []
+        #: The models of which the last look saw signals that a worker can get.
+        self.found: list[str] = []
         # The databases that had nothing to send in the last look.
         self._quiet: set[str | None] = set()
 
@@ -136,6 +138,7 @@ class Probe:
             else:
                 self._announcer.fine(thing, "database_up")
         self._report_database(down)
+        self.found = found
         self.saw_everything = not unsure and not self._asking.has_passed_over
         self.saw_every_key = self.saw_everything and self._scanning.saw_every_key()
         if found:

@@ -222,7 +222,9 @@ class ModelProgress:
             if result.selected and not result.sent and not result.failed and not result.undeleted:
                 # The send method told nothing of its signals: at once they would only be sent once more.
                 return Verdict(False, self._backoff.failed(), _trouble(result))
-            more = not plan.is_scan or result.selected == plan.limit or self._retry_is_due or self._has_due(now)
+            # Sending that ended early left others, which nobody has locked any more.
+            has_left = result.selected == plan.limit or (result.sent > 0 and result.has_unmentioned)
+            more = not plan.is_scan or has_left or self._retry_is_due or self._has_due(now)
             recovered = result.sent > 0 and self._is_well(plan, result)
             return Verdict(more, failed=(*noted, *result.undeleted), evidence=evidence, recovered=recovered)
 

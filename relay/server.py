@@ -1,9 +1,17 @@
-"""The HTTP server: it serves a WSGI application from threads of its own, and slow clients occupy none of them."""
+"""The HTTP server: it serves a WSGI application from threads of its own, and slow clients occupy none of them.
+
+However many connections there are, the next one is let in: where there are too many, the one that has been without an
+answer or a whole request for longest gives way.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import resource
+import socket
 import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from waitress import wasyncore
@@ -21,9 +29,14 @@ if TYPE_CHECKING:
 #: Threads that answer requests. Slow clients do not occupy one: requests are read and answers written without them.
 THREADS = 4
 
+#: So many connections are kept. Each costs a file. More: more clients may idle, and fewer files are left for the
+#: relay's own connections to database and broker.
+MOST_CONNECTIONS = 400
+
+#: So many more may wait for an answer at once; then the next one waits to be let in until one has got it.
+MOST_BEING_ANSWERED = 100
+
 LIMITS: dict[str, Any] = {
-    # Each costs a file; at the limit, nobody is let in.
-    "connection_limit": 500,
     # A client that has not sent its whole request, or taken its whole answer, in so many seconds is cut off.
     "channel_timeout": 30,
     "cleanup_interval": 5,
@@ -34,10 +47,32 @@ LIMITS: dict[str, Any] = {
 }
 
 
+def most_connections() -> int:
+    """How many connections are kept, so that they take no more than a third of the files that the process may open."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_CONNECTIONS if files < 0 else max(1, min(MOST_CONNECTIONS, files // 3))
+
+
 class _Channel(HTTPChannel):  # type: ignore[misc, unused-ignore]
-    """A connection that cannot be kept open by sending a byte now and then."""
+    """A connection that cannot be kept open by sending a byte now and then, and gives way to newer ones."""
 
     _request_began = 0.0
+
+    def __init__(self, most: int, server: Any, sock: Any, addr: Any, adj: Any, map: dict[int, Any]) -> None:
+        super().__init__(server, sock, addr, adj, map=cast(Any, map))
+        # A name like localhost may stand for several listeners; all share the map.
+        open_ones = [one for one in map.values() if isinstance(one, _Channel) and not one.will_close]
+        if len(open_ones) > most:
+            idle = [one for one in open_ones if not one.requests and one is not self]
+            if idle:
+                min(idle, key=_last_activity).will_close = True
+
+    def writable(self) -> Any:
+        if self.will_close and self.socket is not None:
+            # A client that takes no data would never let it come to its end otherwise.
+            with contextlib.suppress(OSError):
+                self.socket.shutdown(socket.SHUT_RDWR)
+        return super().writable()
 
     def received(self, data: bytes) -> Any:
         # What handle_read has noted just now is taken back, unless this is the beginning of a request.
@@ -50,6 +85,10 @@ class _Channel(HTTPChannel):  # type: ignore[misc, unused-ignore]
         return done
 
 
+def _last_activity(channel: _Channel) -> float:
+    return float(channel.last_activity)
+
+
 class HttpServer:
     """Serves a WSGI application from threads of its own.
 
@@ -60,10 +99,19 @@ class HttpServer:
 
     def __init__(self, app: Wsgi, host: str, port: int, **limits: Any) -> None:
         self._sockets: dict[int, Any] = {}
+        most = most_connections()
+        # Waitress counts what waits in its loop: also the listeners, and what wakes it.
+        room = {"connection_limit": most + MOST_BEING_ANSWERED}
         try:
             # A fixed ident: no version of anything is told to strangers.
             self._server: Any = create_server(
-                app, map=self._sockets, host=host, port=port, threads=THREADS, ident="signalbus", **{**LIMITS, **limits}
+                app,
+                map=self._sockets,
+                host=host,
+                port=port,
+                threads=THREADS,
+                ident="signalbus",
+                **{**LIMITS, **room, **limits},
             )
         except (OSError, ValueError) as error:
             self._close_sockets()
@@ -72,7 +120,7 @@ class HttpServer:
                 [f"--http {host}:{port}: cannot listen there ({reason}). Choose another port, or 0 for a free one."]
             ) from error
         for listener in self._sockets.values():
-            listener.channel_class = _Channel
+            listener.channel_class = partial(_Channel, most)
         self._trigger = trigger(cast(Any, self._sockets))
         self._thread = threading.Thread(target=self._server.run, name="http", daemon=True)
 

@@ -61,6 +61,9 @@ class Shelf(Protocol):
         Nobody else gets them for a while. One that cannot be locked so holds up no other that is due.
         """
 
+    def due_keys(self, limit: int) -> list[Key]:
+        """Signals whose next try has come, for whoever asks about them; they are left to others."""
+
     def retry(self, keys: tuple[Key, ...]) -> Choice:
         """What a burst takes that tries such signals again."""
 
@@ -113,6 +116,10 @@ class TableShelf:
             if due.signals:
                 parked.postpone(connection, self._spec, due.signals, TAKEN_SECONDS)
         return due
+
+    def due_keys(self, limit: int) -> list[Key]:
+        with transaction(self._engine, self._limits) as connection:
+            return [one.key for one in parked.due_signals(connection, self._spec, limit, ())]
 
     def retry(self, keys: tuple[Key, ...]) -> Choice:
         return Choice(LeaveOut.SET_ASIDE, only=keys, forgets=True)
@@ -196,6 +203,10 @@ class MemoryShelf:
             taken = Due.of(due, limit)
             self._notes.postpone(taken.keys, now + TAKEN_SECONDS)
         return taken
+
+    def due_keys(self, limit: int) -> list[Key]:
+        with self._lock:
+            return [key for key, _ in self._notes.due(self._clock())][:limit]
 
     def retry(self, keys: tuple[Key, ...]) -> Choice:
         return Choice(only=keys)

@@ -130,6 +130,11 @@ class Status:
             if known is None or known[0] != status:
                 self._workers[name] = (status, self._clock())
 
+    def forget_worker(self, name: str) -> None:
+        """Note that a worker has ended, as it should."""
+        with self._lock:
+            self._workers.pop(name, None)
+
     def sent(self, name: str, number: int) -> None:
         """Note signals that were sent, and deleted."""
         if not number:

@@ -42,11 +42,15 @@ from .pacing import Backoff
 from .progress import BurstPlan, ModelProgress, Verdict
 from .shelf import Shelves
 from .status import Status
+from .unreached import EmptyBursts
 
 logger = logging.getLogger("signalbus.relay.worker")
 
 #: The longest time that a worker waits without a sign of life. Longer: its connection may miss a heartbeat.
 LONGEST_WAIT_SECONDS = 1.0
+
+#: Progress within a burst is noted no more often than that.
+BEAT_EVERY_SECONDS = 1.0
 
 
 class Worker:
@@ -56,6 +60,8 @@ class Worker:
     :param link: the worker's own connections to the broker.
     :param clock: a monotonic clock, in seconds.
     :param status: the board that it writes on.
+    :param empty: where it notes how many signals its bursts got.
+    :param retires: asked between two bursts; when it says so, the worker ends.
     """
 
     def __init__(
@@ -74,6 +80,8 @@ class Worker:
         stop: threading.Event,
         clock: Callable[[], float] = time.monotonic,
         status: Status | None = None,
+        empty: EmptyBursts | None = None,
+        retires: Callable[[], bool] = lambda: False,
     ) -> None:
         self.name = name
         self._app = app
@@ -89,12 +97,20 @@ class Worker:
         self._stop = stop
         self._clock = clock
         self._status = status or Status(progress)
+        self._empty = empty or EmptyBursts(clock)
+        self._retires = retires
+        self._moved_at = float("-inf")
+        #: It has ended because it was not needed any more.
+        self.has_retired = False
 
     def run(self) -> None:
         """The thread's main function."""
         backoff = Backoff()
         try:
             while not self._stop.is_set():
+                if self._retires():
+                    self.has_retired = True
+                    return
                 try:
                     self.run_once()
                 except Exception:
@@ -107,6 +123,9 @@ class Worker:
         finally:
             self._status.worker(self.name, "stopped")
             self._link.close()
+            if self.has_retired:
+                self._status.forget_worker(self.name)
+                self._health.forget(self.name)
 
     def run_once(self) -> None:
         """Wait for a model with work, and send one burst of it."""
@@ -116,7 +135,7 @@ class Worker:
             self._stop.wait(min(self._link.retry_in_seconds(), LONGEST_WAIT_SECONDS))
             return
         self._status.worker(self.name, "idle")
-        name = self._dispatcher.take(min(self._link.pump_every_seconds, LONGEST_WAIT_SECONDS))
+        name = self._dispatcher.take(min(self._link.pump_every_seconds, LONGEST_WAIT_SECONDS), self.name)
         if name is None:
             return
         verdict = Verdict(more=False, wait_seconds=LONGEST_WAIT_SECONDS)
@@ -124,7 +143,9 @@ class Worker:
         try:
             verdict, sent = self._send_burst(self._progress[name])
         finally:
-            self._dispatcher.give_back(name, more=verdict.more, wait_seconds=verdict.wait_seconds, sent=sent)
+            self._dispatcher.give_back(
+                name, more=verdict.more, wait_seconds=verdict.wait_seconds, sent=sent, worker=self.name
+            )
         if verdict.more:
             self._metrics.wakeups("catchup")
 
@@ -140,8 +161,10 @@ class Worker:
             verdict = progress.interrupted(error)
         else:
             sent = result.sent > 0
+            self._empty.ended(name, result.selected)
             if sent or not result.selected:
-                # Nothing to lock, although signals are pending: others are sending them.
+                # Nothing to lock, although signals are pending: others are sending them. If they do so for long, that
+                # is told of by model.
                 self._health.flowed()
             self._metrics.burst_finished(name, result)
             self._status.sent(name, result.sent)
@@ -201,8 +224,22 @@ class Worker:
                 choice=choice,
                 limits=self._limits,
                 rehearse=plan.rehearse,
-                on_locked=partial(self._status.worker, self.name, "sending", spec.name),
+                on_locked=partial(self._locked, spec.name),
+                on_progress=partial(self._moved, spec.name),
             )
+
+    def _locked(self, name: str, signals: int) -> None:
+        self._status.worker(self.name, "sending", name, signals)
+        self._moved_at = float("-inf")
+        self._moved(name)
+
+    def _moved(self, name: str) -> None:
+        """A burst makes progress: no thread is stuck, however long the burst takes."""
+        now = self._clock()
+        if now - self._moved_at >= BEAT_EVERY_SECONDS:
+            self._moved_at = now
+            self._health.beat(self.name)
+            self._dispatcher.moved(name, self.name)
 
     def _note(self, progress: ModelProgress, plan: BurstPlan, due: Due, result: BurstResult, verdict: Verdict) -> None:
         name, shelf = progress.spec.name, self._shelves[progress.spec.name]

@@ -18,9 +18,10 @@ from sqlalchemy.orm import Session
 from .atomic_mark import atomic_mark
 from .contract import SignalSpec
 from .delete import Delete, abandon
-from .errors import PartialDeliveryError, PublishError
+from .errors import EndedEarlyError, PartialDeliveryError, PublishError
 from .failpoints import reach
 from .first_statement import can_say_first, undone_for_others
+from .heartbeat import Heartbeat, hearing
 from .hold import holding
 from .in_order import PLAN_AS_USUAL
 from .isolate import rehearse as rehearse_delete
@@ -54,6 +55,7 @@ def send_burst(
     rehearse: bool = False,
     clock: Callable[[], float] = time.perf_counter,
     on_locked: Callable[[int], object] | None = None,
+    on_progress: Callable[[], object] | None = None,
 ) -> BurstResult:
     """Lock some signals of one model, send them, delete what arrived, commit.
 
@@ -70,6 +72,7 @@ def send_burst(
     :param rehearse: try the delete, and take it back, before anything is sent. Signals that a foreign key or a trigger
       keeps in their table are not sent then.
     :param on_locked: told the number of signals before they are sent.
+    :param on_progress: called while they are sent, whenever some are answered for, as far as their sender tells.
     :raises sqlalchemy.exc.SQLAlchemyError: the database failed before anything was sent.
     :raises BurstError: two rows have one key, or a key cannot be loaded, and nothing was sent; or the database was
       away when signals that were sent had to be deleted: these are in :attr:`BurstError.proved`.
@@ -99,6 +102,7 @@ def send_burst(
         with (
             atomic_mark(session),
             weighing() as scale,
+            hearing(Heartbeat(session, connection, limits.idle_timeout_seconds, clock, locked, on_progress)),
             holding(session, connection, spec, taken.rows) as hold,
             undone_for_others(connection, "; ".join(PLAN_AS_USUAL)) if can_say_first(engine) else nullcontext(),
         ):
@@ -152,6 +156,8 @@ def _send(spec: SignalSpec, signals: list[Any]) -> _Report:
     """Call the model's send method, and turn whatever happens into a report about signals of this burst."""
     try:
         spec.send(signals)
+    except EndedEarlyError as error:
+        return _Report(delivered=error.delivered)
     except PartialDeliveryError as error:
         failed = [*error.failed, *_unmentioned(signals, error)]
         failed_ids = {id(signal) for signal, _ in failed}

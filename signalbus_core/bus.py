@@ -145,7 +145,7 @@ class SignalBus:
         return self.flushmany(models)
 
     def pending(self, models: Iterable[type[Any]] | None = None, *, limit: int | None = None) -> dict[type[Any], int]:
-        """Count the pending signals by model.
+        """Count the pending signals by model: all that are in its table, as relays count them.
 
         :param limit: stop counting at so many for each model, so that a big table is not read to its end.
         """

@@ -7,6 +7,7 @@ works with a :class:`SignalSpec`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +19,8 @@ from sqlalchemy import inspect as sqlalchemy_inspect
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapper
 
-from .errors import PartialDeliveryError, PublishError, SignalModelError
+from .errors import EndedEarlyError, PartialDeliveryError, PublishError, SignalModelError
+from .heartbeat import LONG_SEND_SECONDS, beat
 from .outcome import ACKED, Outcome, OutcomeKind, worst
 from .trouble import sender_failure
 from .written_at import written_at_attribute
@@ -74,6 +76,7 @@ class SignalSpec:
 
         :raises PartialDeliveryError: when it is known which of the signals were sent and which were not. Sent one
             after the other, the signals behind one that failed are sent as well, unless it has failed in an outage.
+        :raises EndedEarlyError: sending one after the other took long; those that were sent are told.
         :raises Exception: whatever the model's method raised, when nothing is known.
         """
         if self.send_many is not None and len(signals) > 1:
@@ -97,7 +100,12 @@ class SignalSpec:
         delivered: list[Any] = []
         failed: list[tuple[Any, Outcome]] = []
         first_error: BaseException | None = None
+        started = time.monotonic()
         for signal in signals:
+            if (delivered or failed) and time.monotonic() - started > LONG_SEND_SECONDS:
+                # What was sent so far is deleted before the transaction, or a restart, can undo it.
+                break
+            beat()
             try:
                 self._refuse_unfinished(self.send_one(signal))
             except PartialDeliveryError as error:
@@ -118,6 +126,8 @@ class SignalSpec:
                 break
         if failed:
             raise PartialDeliveryError(delivered, failed) from first_error
+        if len(delivered) < len(signals):
+            raise EndedEarlyError(delivered)
 
 
 def _outcome_of(signal: Any, error: PartialDeliveryError) -> Outcome:

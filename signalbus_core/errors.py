@@ -92,6 +92,10 @@ class PartialDeliveryError(SignalBusError):
         return f"{len(self.delivered)} signals delivered, {len(self.failed)} not{first}"
 
 
+class EndedEarlyError(PartialDeliveryError):
+    """Sending took long, and ended before all signals had their turn; none has failed."""
+
+
 class PublishError(SignalBusError):
     """Not every message was confirmed.
 

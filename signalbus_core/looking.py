@@ -34,7 +34,7 @@ from .contract import SignalSpec
 from .keys import is_from
 from .parked import LeaveOut, count_columns, is_due, leaving_out
 from .paused import pause_column
-from .statements import EVERYTHING, Choice, pending
+from .statements import EVERYTHING, Choice, all_keys, pending
 
 #: So many statements are kept. A relay asks three questions of each hundred models, and now and then a variant of one.
 KEPT_STATEMENTS = 128
@@ -210,7 +210,7 @@ class _Measure:
 
     def columns(self, dialect: Dialect, start: BindParameter[int]) -> list[ColumnElement[Any]]:
         spec = self.spec
-        keys = select(*spec.primary_key).select_from(spec.model)
+        keys = all_keys(spec)
         if self.has_start:
             # In order, so that PostgreSQL begins there as well, instead of reading what is dead before.
             keys = keys.where(is_from(spec, start)).order_by(*spec.primary_key)

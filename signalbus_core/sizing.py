@@ -8,12 +8,9 @@ and its transaction have limits. None takes more signals than memory should hold
 
 from __future__ import annotations
 
+from .heartbeat import LONG_SEND_SECONDS
 from .result import BurstResult
 from .weight import BurstWeight
-
-#: A burst whose sending takes longer is halved. Longer: fewer and larger bursts on slow ways, nearer to the time limits
-#: of publishing (30 s) and of the idle transaction (120 s), after which everything in it is sent again.
-LONG_SEND_SECONDS = 10.0
 
 
 class BurstSize:

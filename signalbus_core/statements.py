@@ -257,12 +257,18 @@ def delete_signals(connection: Connection, spec: SignalSpec, keys: Sequence[Key]
 
 
 def count_pending(session: Session, spec: SignalSpec, limit: int | None) -> int:
-    """How many signals are in the table; with a limit, counting stops there."""
-    rows = select(*spec.primary_key).select_from(spec.model)
-    if limit is not None:
-        rows = rows.limit(limit)
-    counted = select(func.count()).select_from(rows.subquery())
-    return session.scalar(counted, bind_arguments={"mapper": spec.mapper}) or 0
+    """How many signals are in the table; with a limit, counting stops there.
+
+    Signals count as a relay counts them: whatever keeps them, and also those that filters of the session hide.
+    """
+    connection = session.connection(bind_arguments={"mapper": spec.mapper})
+    counted = all_keys(spec).limit(limit).subquery()
+    return connection.scalar(select(func.count()).select_from(counted)) or 0
+
+
+def all_keys(spec: SignalSpec) -> Select[Any]:
+    """The keys of all signals of a model. It is for connections: a session may have filters of its own."""
+    return select(*spec.primary_key).select_from(spec.model)
 
 
 def count_unloadable_keys(connection: Connection, spec: SignalSpec, limit: int) -> int:

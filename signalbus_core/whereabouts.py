@@ -100,6 +100,17 @@ def _when_and_by_whom(connection: Connection, spec: SignalSpec, here: ColumnElem
         return connection.execute(finding.with_only_columns(null(), locker)).one_or_none()
 
 
+def first_keys(connection: Connection, spec: SignalSpec, choice: Choice, most: int) -> list[Key]:
+    """The lowest keys of the chosen signals as the poll sees them: whoever has locked them, and past the session."""
+    statement = pending(spec, connection.dialect, choice, select(*spec.primary_key).select_from(spec.model))
+    return [tuple(row) for row in connection.execute(statement.order_by(*spec.primary_key).limit(most))]
+
+
+def has_row_security(connection: Connection, spec: SignalSpec) -> bool:
+    """Whether policies of the table say which rows a login may see, and lock."""
+    return bool(connection.scalar(_ROW_SECURITY, {"name": quoted(spec.table)}))
+
+
 def count_before(connection: Connection, spec: SignalSpec, key: Key, choice: Choice, most: int) -> int:
     """How many of the chosen signals a relay takes before this one; counting stops at ``most``."""
     parts = [literal(part, column.type) for part, column in zip(key, spec.primary_key, strict=True)]
@@ -171,6 +182,7 @@ _LAST_VALUE = text(
     " (SELECT pg_get_serial_sequence(:name, :column) AS name) AS found"
     " WHERE found.name IS NOT NULL AND has_sequence_privilege(found.name, 'USAGE, SELECT')"
 )
+_ROW_SECURITY = text("SELECT relrowsecurity FROM pg_catalog.pg_class WHERE oid = to_regclass(:name)")
 _SESSIONS = text(
     "SELECT count(*) FROM pg_catalog.pg_stat_activity"
     " WHERE datname = current_database() AND starts_with(CAST(application_name AS text), :start)"

@@ -11,6 +11,7 @@ from signalbus_core import Holder, SetAside
 
 from ..database import APPLICATION_NAME
 from ..output import duration_text, time_text
+from ..unreached import session_text
 from .facts import MOST_BEFORE, Facts
 from .messages import Answer, Messages, Route
 
@@ -111,10 +112,7 @@ _BEGINNINGS = {
 def _held(holder: Holder | None) -> str:
     if holder is None:
         return ""
-    name = f" ({holder.application_name})" if holder.application_name else ""
-    state = f", {holder.state}" if holder.state else ""
-    since = "" if holder.seconds is None else f", in a transaction since {duration_text(holder.seconds)}"
-    return f": by the session with pid {holder.pid}{name}{state}{since}"
+    return f": by {session_text(holder)}"
 
 
 def _until(facts: Facts, moment: datetime) -> str:

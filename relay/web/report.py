@@ -13,7 +13,7 @@ from typing import Any
 from .. import __version__
 from ..announce import Announcer, Trouble, single_signals
 from ..gauging import BACKLOG_COUNTED_TO
-from ..health import Health
+from ..health import FLOW_WITHIN_SECONDS, Health
 from ..rates import BUCKET_SECONDS
 from ..status import Gauge, HeldHorizon, ModelStatus, Paused, Status
 
@@ -147,7 +147,9 @@ def _error(trouble: Trouble | None) -> dict[str, Any] | None:
 
 def _verdict(readiness: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
     """What comes first: whether signals flow, in a sentence; and what a person should look at."""
-    if not readiness["ready"]:
+    if stuck := _stuck(readiness):
+        level, text = "stopped", f"Signals of {stuck} do not flow."
+    elif not readiness["ready"]:
         level, text = "stopped", f"Signals cannot flow: {_cause(readiness)}."
     elif notes:
         level, text = "attention", "Signals flow, with exceptions."
@@ -171,6 +173,12 @@ def _cause(readiness: Mapping[str, Any]) -> str:
     return str(readiness["reasons"][0])
 
 
+def _stuck(readiness: Mapping[str, Any]) -> str | None:
+    """The models whose signals do not flow, while database and broker are there."""
+    there = all(readiness[thing]["condition"] in ("up", "unused") for thing in ("database", "broker"))
+    return ", ".join(readiness["stuck_models"]) if readiness["state"] == "running" and there else None
+
+
 def _notes_of_models(models: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """What a person should look at."""
     for model in models:
@@ -183,6 +191,8 @@ def _notes_of_models(models: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             yield f"{name}: {_signals(model['waiting'])} waiting for the next try."
         if model["failing"]:
             yield f"{name} has trouble."
+        if model["lag_seconds"] > FLOW_WITHIN_SECONDS and not (model["paused"] or model["waiting"] or model["failing"]):
+            yield f"{name}: the oldest signal has been waiting for {model['lag_seconds']:.0f} s."
         if model["backlog"] >= model["backlog_counted_to"] and not model["paused"]:
             yield f"{name}: {model['backlog_counted_to']:,} signals or more are pending."
 

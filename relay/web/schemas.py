@@ -50,6 +50,7 @@ SCHEMAS: dict[str, Any] = {
             "database": ref("Dependency"),
             "broker": ref("Dependency"),
             "reasons": an_array(STRING),
+            "stuck_models": an_array(STRING),
         }
     ),
     "Verdict": an_object(

@@ -69,6 +69,11 @@ class Confirms:
         self._by_identity: dict[tuple[str, str, str | None, bytes], list[int]] | None = None
 
     @property
+    def unanswered(self) -> int:
+        """How many messages are not answered for."""
+        return self._unanswered
+
+    @property
     def is_done(self) -> bool:
         """Whether every message is answered for."""
         return self._unanswered == 0

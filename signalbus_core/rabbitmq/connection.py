@@ -14,6 +14,7 @@ from pika.exceptions import ChannelClosedByBroker
 from pika.frame import Method
 
 from ..failpoints import reach
+from ..heartbeat import beat
 from .confirms import Confirms, Content, UnexpectedConfirmError
 from .link import BrokerConnectionError, ChannelClosedError, ConnectionClosedError, NoAnswerError, Problem
 from .location import BrokerLocation
@@ -75,7 +76,16 @@ class BrokerConnection(BrokerStream):
         for data, frames in joined(chunks):
             self._connection.write_frames(data, frames)
             reach("publishing")
-        self._run_until(lambda: confirms.is_done or self._channel_error is not None, deadline)
+        unanswered = len(chunks)
+
+        def has_ended() -> bool:
+            nonlocal unanswered
+            if confirms.unanswered < unanswered:
+                unanswered = confirms.unanswered
+                beat()
+            return confirms.is_done or self._channel_error is not None
+
+        self._run_until(has_ended, deadline)
         self._confirms = None
         if confirms.is_done:
             return confirms, None

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from signalbus_core import parked_table_sql
 from tests.support.broker import Broker
+from tests.support.processes import RelayProcess
 from tests.support.shop import Shop
 from tests.support.waiting import eventually
 
@@ -81,7 +84,8 @@ def misbehave(signal):
             raise Unprintable
         case "hang":
             Path("hanging").touch()
-            threading.Event().wait()
+            while not Path("let-go").exists():
+                threading.Event().wait(0.05)
 
 
 def misbehave_for_ever():
@@ -183,3 +187,119 @@ def test_a_send_method_that_never_returns_makes_liveness_fail_and_holds_up_nobod
     relay.terminate()
     assert relay.wait(20) == 3
     assert bad_shop.left() == 50
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_model_that_hangs_holds_up_no_other_and_is_told_of_until_it_is_over(bad_shop: Shop, workers: int) -> None:
+    bad_shop.write(1, 1, routing_key="do.hang")
+    relay = bad_shop.relay("--workers", str(workers))
+    for number in range(workers):
+        eventually((bad_shop.directory / "hanging").exists, 30, "a worker hangs")
+        if number + 1 < workers:
+            (bad_shop.directory / "hanging").unlink()
+            bad_shop.write(2, 2, routing_key="do.hang")
+    for number in range(101, 108):
+        bad_shop.write(number, number, "invoice")
+        eventually(lambda: bad_shop.left("invoice") == 0, 30, "the other model flows")
+
+    told = eventually(lambda: relay.readiness()["reasons"], 15, "it is told of")
+    assert relay.readiness()["stuck_models"] == ["Order"]
+    assert told[0].startswith("Order: worker-1 has made no progress for ")
+    assert "its send method has not returned" in told[0]
+    assert relay.get("/readyz")[0] == 503
+    assert relay.get("/livez")[0] == 200
+    assert "Signals of Order do not flow." in relay.get("/")[1]
+    assert relay.wait_for_log("burst_hangs")["signal"] == "Order"
+
+    (bad_shop.directory / "let-go").touch()
+    bad_shop.wait_until_sent()
+    assert sorted(bad_shop.received()) == [*range(1, workers + 1), *range(101, 108)]
+    eventually(lambda: relay.get("/readyz")[0] == 200, 20, "it is over")
+    assert relay.logs("burst_goes_on")
+    names = [f"worker-{number + 1}" for number in range(workers)]
+    eventually(lambda: [one["name"] for one in status_of(relay)["workers"]] == names, 20, "no worker is left over")
+    assert relay.is_running
+
+
+def test_several_models_may_hang_with_two_workers_and_the_others_flow(bad_shop: Shop) -> None:
+    source = (bad_shop.directory / "shop.py").read_text()
+    source = source.replace("def pause(place):", MORE_MODELS + "def pause(place):")
+    (bad_shop.directory / "shop.py").write_text(source)
+    for table in ("first", "second", "third"):
+        bad_shop.execute(f"CREATE TABLE {table} (id serial PRIMARY KEY)")
+        bad_shop.execute(f"INSERT INTO {table} DEFAULT VALUES")
+    relay = bad_shop.relay("--workers", "2")
+    eventually(lambda: relay.readiness()["stuck_models"] == ["First", "Second", "Third"], 60)
+    bad_shop.write(1, 7, "invoice")
+    eventually(lambda: bad_shop.left("invoice") == 0, 30, "the other model flows")
+
+
+#: They hang, all of them.
+MORE_MODELS = """
+class Hanging(db.Model):
+    __abstract__ = True
+    id = db.Column(db.Integer, primary_key=True)
+
+    def send_signalbus_message(self):
+        threading.Event().wait()
+
+
+class First(Hanging):
+    pass
+
+
+class Second(Hanging):
+    pass
+
+
+class Third(Hanging):
+    pass
+
+
+"""
+
+#: Sends one signal after the other, half a second each: through the publisher, or by the library's own loop.
+SLOW_SENDERS = {
+    "publisher": """
+    @classmethod
+    def send_signalbus_messages(cls, signals):
+        for signal in signals:
+            threading.Event().wait(0.5)
+            super().send_signalbus_messages([signal])
+
+    def send_signalbus_message(self):
+        self.send_signalbus_messages([self])
+""",
+    "one by one": """
+    send_signalbus_messages = None
+
+    def send_signalbus_message(self):
+        threading.Event().wait(0.5)
+        super().send_signalbus_message()
+""",
+}
+
+
+@pytest.mark.parametrize("sender", SLOW_SENDERS)
+def test_a_burst_that_takes_longer_than_the_stall_limit_is_alive_while_it_makes_progress(
+    tmp_path: Path, database_url: str, broker: Broker, sender: str
+) -> None:
+    with closing(Shop(tmp_path, database_url, broker)) as shop:
+        path = shop.directory / "shop.py"
+        head, tail = path.read_text().split("class Invoice")
+        path.write_text(head.rstrip() + "\n" + SLOW_SENDERS[sender] + "\n\nclass Invoice" + tail)
+        shop.write(1, 12)
+        relay = shop.relay("--stall-after", "2")
+        relay.wait_for_log("started")
+
+        def is_sent() -> bool:
+            assert relay.get("/livez")[0] == 200
+            return shop.left() == 0
+
+        eventually(is_sent, 60, "it is sent, in one burst, in which no thread was called stuck")
+        assert sorted(shop.received()) == list(range(1, 13))
+
+
+def status_of(relay: RelayProcess) -> dict[str, Any]:
+    status: dict[str, Any] = json.loads(relay.get("/api/status")[1])
+    return status

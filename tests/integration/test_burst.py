@@ -25,6 +25,8 @@ from signalbus_core import (
     SignalBus,
     send_burst,
 )
+from signalbus_core.heartbeat import beat
+from tests.support.clock import Clock
 
 REFUSED = Outcome(OutcomeKind.REFUSED, "no route", cause="returned")
 
@@ -485,3 +487,46 @@ def test_a_send_method_that_is_a_generator_or_a_coroutine_sends_nothing_and_keep
         assert "has not run" in str(error)
     assert outbox.sent == []
     assert outbox.left() == [1, 2]
+
+
+@pytest.fixture
+def one_by_one(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> Outbox:
+    """Without a method for many, and with no time for more than one."""
+    monkeypatch.setattr(outbox.model, "send_signalbus_messages", None)
+    monkeypatch.setattr("signalbus_core.contract.LONG_SEND_SECONDS", 0.0)
+    return outbox
+
+
+def test_what_is_sent_one_by_one_is_deleted_when_sending_takes_long(one_by_one: Outbox) -> None:
+    one_by_one.write(1, 2, 3)
+    result = one_by_one.burst()
+    assert (result.selected, result.sent, result.failed, result.error) == (3, 1, (), None)
+    assert result.has_unmentioned
+    assert one_by_one.left() == [2, 3]
+
+
+def test_flushmany_sends_all_in_short_bursts_when_sending_takes_long(one_by_one: Outbox) -> None:
+    one_by_one.write(1, 2, 3)
+    with one_by_one.app.app_context():
+        assert SignalBus(one_by_one.db).flushmany([one_by_one.model]) == 3
+    assert one_by_one.sent == [1, 2, 3]
+
+
+def test_progress_is_reported_and_keeps_the_transaction_from_counting_as_idle(outbox: Outbox) -> None:
+    outbox.write(1)
+    clock, beats, states = Clock(), [], []
+
+    def send(_signals: list[Any]) -> None:
+        pid = outbox.db.session.scalar(sa.text("SELECT pg_backend_pid()"))
+        for seconds in (1.0, 100.0):
+            clock.now += seconds
+            beat()
+            with outbox.transaction() as other:
+                statement = sa.text("SELECT state_change, query FROM pg_stat_activity WHERE pid = :pid")
+                states.append(tuple(other.execute(statement, {"pid": pid}).one()))
+
+    outbox.sender = send
+    assert outbox.burst(clock=clock, on_progress=lambda: beats.append(clock.now)).sent == 1
+    assert beats == [1.0, 101.0]
+    assert states[0] < states[1]
+    assert states[1][1] == "SELECT 1"

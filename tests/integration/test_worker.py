@@ -24,6 +24,7 @@ from relay.progress import ModelProgress
 from relay.schedule import Schedule
 from relay.shelf import Shelves
 from relay.status import Status
+from relay.unreached import DIAGNOSE_EVERY_SECONDS, UNREACHED_AFTER_SECONDS, EmptyBursts, Unreached
 from relay.worker import Worker
 from signalbus_core import BurstLimits, SignalBusMixin
 from tests.support.clock import Clock
@@ -194,3 +195,27 @@ def test_the_board_shows_what_was_sent_and_what_the_worker_did_last(turns: Turns
     assert turns.status.models()[0].sent == 1
     [worker] = turns.status.workers()
     assert (worker.doing, worker.model, worker.signals) == ("sending", "Order", 1)
+
+
+def test_signals_are_out_of_reach_when_bursts_get_none_and_the_first_one_stays(turns: Turns) -> None:
+    turns.execute("INSERT INTO \"order\" (note) VALUES ('one'), ('two')")
+    bursts = EmptyBursts(turns.clock)
+    announcer = Announcer(logging.getLogger("test.worker"), turns.clock)
+    unreached = Unreached(
+        {None: turns.engine}, {"Order": turns.progress}, turns.shelves, bursts, turns.health, announcer, turns.clock
+    )
+
+    def stuck_after(seconds: float) -> list[str]:
+        turns.clock.now += seconds
+        unreached.polled(["Order"])
+        found: list[str] = turns.health.readiness()["stuck_models"]
+        return found
+
+    bursts.ended("Order", 0)
+    assert stuck_after(UNREACHED_AFTER_SECONDS - DIAGNOSE_EVERY_SECONDS) == []
+    turns.execute('DELETE FROM "order" WHERE id = 1')
+    assert stuck_after(DIAGNOSE_EVERY_SECONDS) == [], "another relay sends what is there"
+    assert stuck_after(DIAGNOSE_EVERY_SECONDS) == ["Order"]
+    assert "Order: 1 signal is pending that no burst gets" in str(turns.health.readiness()["reasons"])
+    bursts.ended("Order", 1)
+    assert stuck_after(0.0) == []

@@ -113,3 +113,25 @@ def test_of_several_brokers_each_is_known_by_itself(health: Health) -> None:
     health.set_broker("worker-1", "down", "refused", "there")
     health.set_broker("worker-2", "blocked", "low", "there")
     assert {name: known.condition for name, known in health.brokers().items()} == {"here": "up", "there": "blocked"}
+
+
+def test_a_model_that_is_stuck_makes_it_unready_by_name_until_it_is_over(health: Health) -> None:
+    all_well(health)
+    health.set_stuck("Order", "hangs", "worker-1 has made no progress for 12 s")
+    health.set_stuck("Order", "unreached", "locked")
+    health.set_stuck("Order", "hangs", None)
+    readiness = health.readiness()
+    assert (readiness["ready"], readiness["reasons"]) == (False, ["Order: locked"])
+    assert readiness["stuck_models"] == ["Order"]
+    health.set_stuck("Order", "unreached", None)
+    assert health.readiness()["ready"]
+    assert health.readiness()["stuck_models"] == []
+
+
+def test_a_thread_that_ended_as_it_should_is_not_missed(health: Health, clock: Clock) -> None:
+    health.beat("worker-3")
+    health.set_broker("worker-3", "up", None, "here")
+    health.forget("worker-3")
+    clock.now = 100
+    assert health.stalled() == []
+    assert health.brokers() == {}

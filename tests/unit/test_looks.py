@@ -144,6 +144,7 @@ class StubProbe:
         self.database_is_up = self.saw_everything = self.saw_every_key = True
         self.finds = False
         self.held: list[str] = []
+        self.found: list[str] = []
         self.causes: list[str] = []
 
     def run_once(self, cause: str, *, thorough: bool) -> bool:
@@ -161,14 +162,22 @@ class StubProbe:
         return 0
 
 
+class StubUnreached:
+    def polled(self, pending: list[str]) -> None:
+        self.pending = pending
+
+    def describe(self, pending: list[str]) -> str:
+        return "; ".join(f"{name}: locked" for name in pending)
+
+
 class StubDispatcher:
-    active = False
+    active = sending = False
 
     def was_active(self) -> bool:
         return self.active
 
-    def is_busy(self) -> bool:
-        return self.active
+    def is_sending(self, within_seconds: float) -> bool:
+        return self.sending
 
     def is_idle(self) -> bool:
         return not self.active
@@ -179,6 +188,7 @@ class Watched:
         self.clock = Clock(100.0)
         self.probe, self.dispatcher, self.looks = StubProbe(), StubDispatcher(), Looks(self.clock)
         self.requests: list[StopRequest] = []
+        self.unreached: Any = StubUnreached()
         parts: Any = (self.probe, self.dispatcher)
         self.lookout = Lookout(
             *parts,
@@ -187,6 +197,7 @@ class Watched:
             self.looks,
             threading.Event(),
             self.requests.append,
+            self.unreached,
             until_empty=until_empty,
             patience_seconds=30,
             clock=self.clock,
@@ -251,6 +262,23 @@ def test_the_relay_does_not_end_as_empty_before_a_thorough_look_has_found_nothin
     watched.looks.wait(NEVER)
     watched.lookout.run_once()
     assert [request.reason for request in watched.requests] == ["nothing is left to send"]
+
+
+def test_bursts_that_are_busy_without_progress_do_not_keep_it_from_ending() -> None:
+    watched = Watched(until_empty=True)
+    watched.probe.finds, watched.probe.found = True, ["A"]
+    watched.lookout.run_once()
+    watched.clock.now += 31
+    watched.dispatcher.sending = True
+    watched.lookout.run_once()
+    assert watched.requests == []
+    watched.dispatcher.sending = False
+    watched.lookout.run_once()
+    [request] = watched.requests
+    assert (request.exit_code, request.reason) == (
+        EXIT_RUNTIME,
+        "nothing could be sent for 30 s, and signals are left: A: locked",
+    )
 
 
 def test_the_relay_does_not_end_as_empty_while_a_table_cannot_be_looked_at() -> None:

@@ -258,3 +258,20 @@ def test_whoever_is_on_call_is_told_within_five_seconds() -> None:
     longest_pause = PollInterval(poll, uniform=lambda _low, high: high).next_seconds(active=False)
     assert MEASURE_EVERY_SECONDS + longest_pause < 5
     assert ACTIVE_SECONDS + longest_pause < 5
+
+
+def test_the_verdict_names_models_that_are_stuck(site: Callable[..., Any], health: Health) -> None:
+    health.set_stuck("Order", "unreached", "1 signal is pending that no burst gets")
+    assert call(site, "/readyz").json["reasons"] == ["Order: 1 signal is pending that no burst gets"]
+    assert status_of(site)["verdict"] == {"level": "stopped", "text": "Signals of Order do not flow.", "notes": []}
+    health.set_database("down", "refused")
+    assert status_of(site)["verdict"]["text"].startswith("Signals cannot flow: the database is away")
+
+
+def test_a_lag_that_is_long_is_no_plain_flow(site: Callable[..., Any], status: Status) -> None:
+    status.measured("Order", 3, 96.0)
+    assert status_of(site)["verdict"] == {
+        "level": "attention",
+        "text": "Signals flow, with exceptions.",
+        "notes": ["Order: the oldest signal has been waiting for 96 s."],
+    }

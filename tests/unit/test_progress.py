@@ -66,6 +66,11 @@ def test_a_burst_that_was_not_full_ends_the_turn(progress: ModelProgress) -> Non
     assert not progress.finished(progress.plan(0.0), result(7, 7), now=0.0).more
 
 
+def test_a_burst_that_had_no_time_for_some_is_followed_at_once_by_a_smaller_one(progress: ModelProgress) -> None:
+    assert progress.finished(progress.plan(0.0), result(7, 3, seconds=11.0), now=0.0).more
+    assert progress.plan(0.0).limit == 3
+
+
 def test_an_outage_waits_costs_no_attempt_and_goes_on_with_one_signal(progress: ModelProgress) -> None:
     verdict = progress.finished(progress.plan(0.0), result(2, 0, (1, UNKNOWN), (2, UNKNOWN)), now=0.0)
     assert not verdict.more

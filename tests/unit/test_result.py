@@ -21,6 +21,7 @@ def failed(*outcomes: Outcome) -> tuple[FailedSignal, ...]:
     ("result", "is_outage", "failed_whole", "has_unmentioned"),
     [
         (BurstResult(selected=3, sent=3), False, False, False),
+        (BurstResult(selected=3, sent=2), False, False, True),
         (BurstResult(selected=3, sent=2, failed=failed(UNKNOWN)), True, False, False),
         (BurstResult(selected=3, sent=2, failed=failed(REFUSED)), False, False, False),
         (BurstResult(selected=1, failed=failed(RAISED), error=ValueError()), False, False, False),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.schedule import SLOW_TURN_SECONDS, Schedule
+from relay.schedule import MOST_SPARE_WORKERS, SLOW_TURN_SECONDS, Schedule
 
 
 def test_nothing_is_taken_before_something_was_found() -> None:
@@ -72,7 +72,7 @@ def test_a_model_on_hold_waits_for_its_time_and_holds_up_no_other() -> None:
     assert schedule.take(now=9.9) == "good"
     schedule.give_back("good", more=False)
     assert schedule.take(now=9.9) is None
-    assert schedule.next_time() == 10.0
+    assert schedule.next_time(9.9) == 10.0
     assert schedule.take(now=10.0) == "bad"
 
 
@@ -107,7 +107,7 @@ def test_a_worker_that_is_busy_for_long_does_not_keep_others_from_its_model() ->
     schedule.found(["A"])
     assert schedule.take(now=10.0) == "A"
     schedule.found(["A"])
-    assert schedule.next_time() == 10.0 + SLOW_TURN_SECONDS
+    assert schedule.next_time(10.0) == 10.0 + SLOW_TURN_SECONDS
     assert schedule.take(now=10.0 + SLOW_TURN_SECONDS - 0.1) is None
     assert schedule.take(now=10.0 + SLOW_TURN_SECONDS) == "A"
 
@@ -119,7 +119,7 @@ def test_a_paused_model_gets_no_turn_and_holds_up_no_other() -> None:
     assert schedule.take(now=0.0) == "b"
     assert schedule.take(now=0.0) is None
     schedule.give_back("b", more=False)
-    assert schedule.next_time() is None
+    assert schedule.next_time(0.0) is None
     assert schedule.is_idle
 
 
@@ -149,3 +149,137 @@ def test_a_model_that_failed_and_was_paused_waits_for_its_time_after_it_was_resu
     schedule.set_paused(set())
     assert schedule.take(now=9.0) is None
     assert schedule.take(now=10.0) == "a"
+
+
+LATER = SLOW_TURN_SECONDS + 1.0
+
+
+def test_a_model_that_is_slow_leaves_a_worker_to_the_others() -> None:
+    schedule = Schedule(["slow", "other"], workers=2)
+    schedule.found(["slow"])
+    assert schedule.take(0.0) == "slow"
+    schedule.give_back("slow", more=True, now=LATER)
+
+    assert schedule.take(LATER) == "slow"
+    assert schedule.take(LATER) is None, "the last worker is kept for models that are not slow"
+    schedule.found(["other"])
+    assert schedule.take(LATER) == "other"
+
+
+def test_slow_models_share_the_workers_that_they_may_have() -> None:
+    schedule = Schedule(["a", "b", "other"], workers=2)
+    schedule.found(["a", "b"])
+    for name in ("a", "b"):
+        assert schedule.take(0.0) == name
+    for name in ("a", "b"):
+        schedule.give_back(name, more=True, now=LATER)
+    assert schedule.take(LATER) == "a"
+    assert schedule.take(LATER) is None
+    assert schedule.next_time(LATER) == LATER + SLOW_TURN_SECONDS, "a waiting worker sleeps until that can change"
+    schedule.give_back("a", more=True, now=LATER + 1)
+    assert schedule.take(LATER + 1) == "b"
+
+
+def test_a_model_that_is_quick_again_gets_all_workers() -> None:
+    schedule = Schedule(["a", "other"], workers=2)
+    schedule.found(["a"])
+    schedule.take(0.0)
+    schedule.give_back("a", more=True, now=LATER)
+    schedule.take(LATER)
+    schedule.give_back("a", more=True, now=LATER + 1)
+    assert [schedule.take(LATER + 1) for _ in range(2)] == ["a", "a"]
+
+
+def test_where_all_models_are_slow_no_worker_is_kept_free() -> None:
+    schedule = Schedule(["only"], workers=2)
+    schedule.found(["only"])
+    schedule.take(0.0)
+    schedule.give_back("only", more=True, now=LATER)
+    assert [schedule.take(LATER) for _ in range(2)] == ["only", "only"]
+
+
+def test_a_spare_worker_is_wanted_when_all_are_busy_one_is_slow_and_a_model_waits() -> None:
+    schedule = Schedule(["a", "b"], workers=2)
+    schedule.found(["a"])
+    schedule.take(0.0, "1")
+    schedule.give_back("a", more=True, worker="1")
+    assert [schedule.take(0.0, worker) for worker in "12"] == ["a", "a"]
+    assert not schedule.add_spare(LATER), "nothing waits"
+    schedule.found(["b"])
+    assert not schedule.add_spare(SLOW_TURN_SECONDS - 0.1), "nobody is slow yet"
+    assert schedule.add_spare(LATER)
+    assert not schedule.add_spare(LATER), "one is enough until it is busy"
+    assert schedule.take(LATER, "3") == "b"
+
+
+def test_a_spare_worker_goes_when_the_usual_number_is_free_of_slow_turns() -> None:
+    schedule = Schedule(["a", "b"], workers=1)
+    schedule.found(["a", "b"])
+    schedule.take(0.0, "1")
+    assert schedule.add_spare(LATER)
+    assert not schedule.remove_spare(LATER)
+    schedule.give_back("a", more=False, now=LATER, worker="1")
+    assert schedule.remove_spare(LATER)
+    assert not schedule.remove_spare(LATER)
+
+
+def test_a_worker_that_is_alone_takes_slow_models_too() -> None:
+    schedule = Schedule(["slow", "other"], workers=1)
+    schedule.found(["slow"])
+    schedule.take(0.0)
+    schedule.give_back("slow", more=True, now=LATER)
+    assert schedule.take(LATER) == "slow"
+
+
+class Hangs:
+    """Models of which some hang for ever, and a relay that starts spares as they are asked for."""
+
+    def __init__(self, workers: int, names: str, hanging: set[str]) -> None:
+        self.schedule, self.hanging = Schedule(names, workers), hanging
+        self.free = [str(number) for number in range(workers)]
+        self.now, self.served = 0.0, dict.fromkeys(names, 0)
+
+    def step(self) -> None:
+        self.now += 0.5
+        self.schedule.found(self.served)
+        if self.schedule.add_spare(self.now):
+            self.free.append(f"spare {self.now}")
+        for worker in list(self.free):
+            name = self.schedule.take(self.now, worker)
+            if name in self.hanging:
+                self.free.remove(worker)
+            elif name is not None:
+                self.served[name] += 1
+                self.schedule.give_back(name, more=True, now=self.now, worker=worker)
+
+
+@given(
+    st.integers(1, 4),
+    st.sets(st.sampled_from("abcdefgh"), max_size=MOST_SPARE_WORKERS),
+)
+def test_as_many_models_as_there_can_be_spares_may_hang_and_all_others_are_served(
+    workers: int, hanging: set[str]
+) -> None:
+    hangs = Hangs(workers, "abcdefgh", hanging)
+    for _ in range(400):
+        hangs.step()
+    before = dict(hangs.served)
+    for _ in range(40):
+        hangs.step()
+    starved = [name for name in before if name not in hanging and hangs.served[name] == before[name]]
+    assert starved == []
+
+
+def test_without_spares_left_a_slow_model_shares_the_last_worker() -> None:
+    schedule = Schedule(["slow", "other", *"abcde"], workers=2)
+    schedule.found(["slow"])
+    schedule.take(0.0)
+    schedule.give_back("slow", more=False, now=LATER)
+    schedule.found("abcde")
+    assert [schedule.take(LATER, name) for name in "abcde"[:2]] == ["a", "b"]
+    for name in "cde":
+        assert schedule.add_spare(2 * LATER)
+        assert schedule.take(2 * LATER, name) == name
+    schedule.found(["slow"])
+    assert schedule.add_spare(3 * LATER)
+    assert schedule.take(3 * LATER) == "slow"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
 from relay.config import ConfigError
-from relay.server import HttpServer
+from relay.server import MOST_CONNECTIONS, HttpServer, most_connections
 from tests.support.waiting import eventually
 from tests.support.web import ask
 
@@ -143,3 +145,65 @@ def test_after_closing_nothing_listens() -> None:
     server.close()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), timeout=2)
+
+
+def test_a_thousand_idle_clients_and_a_hundred_that_drip_hold_up_nobody(server: HttpServer) -> None:
+    clients: list[socket.socket] = []
+    before = open_files()
+    try:
+        dripping = [client_of(server) for _ in range(100)]
+        clients += dripping
+        for client in dripping:
+            client.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+        clients += [client_of(server) for _ in range(1000)]
+        for _ in range(3):
+            for client in dripping:
+                with contextlib.suppress(OSError):
+                    client.sendall(b"a")
+            assert ask(server.port, "/livez").status == 200
+        eventually(lambda: open_files() - before - len(clients) <= MOST_CONNECTIONS + 1, 20, "the oldest gave way")
+    finally:
+        for client in clients:
+            client.close()
+    eventually(lambda: open_files() <= before, 20, "the files are free again")
+
+
+def test_the_newest_connection_stays_when_the_oldest_gives_way(server: HttpServer) -> None:
+    clients = [client_of(server) for _ in range(MOST_CONNECTIONS + 5)]
+    try:
+        eventually(lambda: all(is_cut_off(client) for client in clients[:5]), 20, "the oldest are cut off")
+        clients[-1].setblocking(True)
+        clients[-1].sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b" 200 " in clients[-1].recv(4096).splitlines()[0]
+    finally:
+        for client in clients:
+            client.close()
+
+
+def test_clients_that_never_take_their_answers_give_way_too() -> None:
+    def large(_environ: object, start_response: Callable[..., object]) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "5000000")])
+        return [b"x" * 5_000_000]
+
+    server = HttpServer(large, "127.0.0.1", 0, channel_timeout=1, cleanup_interval=0)
+    server.start()
+    before = open_files()
+    with client_of(server) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        # Its two ends, and perhaps the file that its answer waits in.
+        eventually(lambda: open_files() >= before + 2, 10, "it is let in")
+        eventually(lambda: open_files() == before + 1, 20, "its connection is ended although it takes nothing")
+    server.close()
+
+
+def test_connections_take_a_third_of_the_files_at_the_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = {256: 85, 1024: 341, 20_000: MOST_CONNECTIONS, -1: MOST_CONNECTIONS, 2: 1}
+    found = {}
+    for files in limits:
+        monkeypatch.setattr("resource.getrlimit", lambda _, files=files: (files, files))
+        found[files] = most_connections()
+    assert found == limits
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
