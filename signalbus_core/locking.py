@@ -7,6 +7,7 @@ halves, until those to blame are alone.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +28,12 @@ from .result import FailedSignal
 from .rows import Row
 from .statements import BurstLimits, Choice
 from .trouble import is_away, is_late, is_of_schema
+
+logger = logging.getLogger("signalbus")
+
+#: Behind rows whose keys cannot be loaded, a burst looks at so many more. More: longer runs of such rows are passed
+#: over; less: fewer rows are locked meanwhile.
+MOST_LOST = 1000
 
 #: Signals, each with the id of its row.
 _Loaded = list[tuple[Any, str | None]]
@@ -102,39 +109,71 @@ def _by_halves(
     session: Session, spec: SignalSpec, limit: int, choice: Choice, limits: BurstLimits, error: Exception
 ) -> Locked:
     connection = statements.begin(session, spec, limits)
-    with _following_index(connection, choice, is_said=False):
-        taken = statements.lock_rows(connection, spec, limit, choice)
-    loaded: _Loaded = []
-    keys: list[Key] = []
-    unreadable: list[FailedSignal] = []
-    has_lost_key = False
-    for part, found, cause in _loadable(session, connection, spec, taken):
-        if cause is None:
-            loaded += found
-            keys += [key_of(signal) for signal, _ in found]
-            continue
-        try:
-            with connection.begin_nested():
-                [key] = statements.keys_of_rows(connection, spec, part)
-        except Exception as lost:
-            if isinstance(lost, SQLAlchemyError) and not _may_be_of_a_row(lost):
-                raise
-            has_lost_key = True
-            continue
-        keys.append(key)
-        # The text of the error may hold what the row holds, and there is no signal to compare it with.
-        reason = f"its row cannot be loaded ({_name(cause)})"
-        unreadable.append(FailedSignal(key, Outcome(OutcomeKind.INVALID, reason)))
-    if not loaded and is_of_schema(error):
+    locked = _lock_by_halves(session, connection, spec, limit, choice)
+    if locked.lost == limit:
+        # Nothing but rows that cannot be told apart, so look behind them.
+        locked = _lock_by_halves(session, connection, spec, limit + MOST_LOST, choice)
+    if not locked.loaded and is_of_schema(error):
         # Most likely it fails for every row: something is missing, or closed to this login.
         raise error
-    if has_lost_key and not keys:
-        # Without its key, nobody can tell which row it is. Nor is the value told, which the error may hold.
-        raise BurstError(
-            f"The primary key of a signal of {spec.name} cannot be loaded ({_name(error)}), and nothing behind it is "
-            f"sent. Look in {spec.table.fullname!r} for a key that the model's type cannot take."
-        ) from None
-    return Locked(connection, tuple(keys), [signal for signal, _ in loaded], _rows(spec, loaded), tuple(unreadable))
+    if locked.lost:
+        text = (
+            f"The primary keys of {locked.lost} signals of {spec.name} cannot be loaded ({_name(error)}), so they are "
+            f"not sent. Look in {spec.table.fullname!r} for a key that the model's type cannot take."
+        )
+        if not locked.keys:
+            raise BurstError(text) from None
+        logger.warning("%s", text, extra={"action": "keys_not_loaded", "signal": spec.name})
+    loaded = locked.loaded[:limit]
+    rows = _rows(spec, loaded)
+    keys = (*(row.key for row in rows), *(one.key for one in locked.unreadable))
+    in_order = tuple(key for key in locked.keys if key in set(keys))
+    return Locked(connection, in_order, [signal for signal, _ in loaded], rows, tuple(locked.unreadable))
+
+
+@dataclass
+class _Found:
+    """What could be loaded, in order.
+
+    :param lost: of so many rows not even the keys can be loaded. Nobody can tell which they are.
+    """
+
+    loaded: _Loaded = field(default_factory=list)
+    keys: list[Key] = field(default_factory=list)
+    unreadable: list[FailedSignal] = field(default_factory=list)
+    lost: int = 0
+
+
+def _lock_by_halves(session: Session, connection: Connection, spec: SignalSpec, limit: int, choice: Choice) -> _Found:
+    with _following_index(connection, choice, is_said=False):
+        taken = statements.lock_rows(connection, spec, limit, choice)
+    result = _Found()
+    for part, found, cause in _loadable(session, connection, spec, taken):
+        if cause is None:
+            result.loaded += found
+            result.keys += [key_of(signal) for signal, _ in found]
+            continue
+        key = _key_alone(connection, spec, part)
+        if key is None:
+            result.lost += 1
+            continue
+        result.keys.append(key)
+        # The text of the error may hold what the row holds, and there is no signal to compare it with.
+        reason = f"its row cannot be loaded ({_name(cause)})"
+        result.unreadable.append(FailedSignal(key, Outcome(OutcomeKind.INVALID, reason)))
+    return result
+
+
+def _key_alone(connection: Connection, spec: SignalSpec, taken: Sequence[Any]) -> Key | None:
+    """The key of a row that cannot be loaded; None when it cannot either."""
+    try:
+        with connection.begin_nested():
+            [key] = statements.keys_of_rows(connection, spec, taken)
+    except Exception as error:
+        if not _may_be_of_a_row(error):
+            raise
+        return None
+    return None if None in key else key
 
 
 def _loadable(

@@ -12,6 +12,7 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
 from signalbus_core import SignalBusMixin, own_session
+from signalbus_core.testing import pending_signals
 
 #: What applications give as the scope of a session.
 SCOPES: dict[str, dict[str, Any]] = {
@@ -89,6 +90,12 @@ def test_the_send_method_sees_the_session_and_transaction_of_the_burst(shop: Sho
     assert shop.db.signalbus.flushmany() == 2
     assert seen[0] == (True, True)
     assert all(is_own for is_own, _ in seen)
+
+
+def test_looking_at_pending_signals_in_a_test_leaves_what_is_loaded(shop: Shop) -> None:
+    user = shop.db.session.get(shop.user, 1)
+    assert len(pending_signals(shop.app)) == 2
+    assert user in shop.db.session
 
 
 def test_the_session_of_the_caller_is_there_again_after_an_error(shop: Shop) -> None:

@@ -13,7 +13,15 @@ from sqlalchemy.dialects.postgresql import JSONB, REGCONFIG
 from sqlalchemy.orm import column_property
 
 from relay.database import limit_connections
-from signalbus_core import BurstLimits, BurstResult, SignalBusMixin, UnreadableSignalError, own_session, send_burst
+from signalbus_core import (
+    BurstError,
+    BurstLimits,
+    BurstResult,
+    SignalBusMixin,
+    UnreadableSignalError,
+    own_session,
+    send_burst,
+)
 
 DIGITS = "9" * 5000
 
@@ -26,6 +34,18 @@ CAUSES: dict[str, tuple[str, str]] = {
     "configured": ("klingon", "UndefinedObject"),
     "time": ("20000-01-01", "ValueError"),
 }
+
+
+class Checked(sa.TypeDecorator[str]):
+    """A key that is refused by its type."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_result_value(self, value: Any, _dialect: Any) -> Any:
+        if value.startswith("bad"):
+            raise ValueError(value)
+        return value
 
 
 class Outbox:
@@ -72,6 +92,8 @@ class Outbox:
         }
         words = sa.func.to_tsvector(sa.cast(tables["configured"].c.text, REGCONFIG), "tea", type_=sa.Text)
         self.models["configured"] = model("configured", table=tables["configured"], words=column_property(words))
+        keyed = sa.Table("keyed", db.metadata, sa.Column("id", Checked, primary_key=True))
+        self.models["keyed"] = model("keyed", table=keyed)
         for name, kind in (("json", JSONB), ("time", sa.DateTime)):
             read = sa.Table(name, db.metadata, sa.Column("id", sa.Integer, primary_key=True), sa.Column("text", kind()))
             self.models[name] = model(name, table=read)
@@ -135,6 +157,21 @@ def test_flushmany_sends_what_can_be_loaded_and_tells_of_the_rest(outbox: Outbox
     assert raised.value.keys == [(0,), (30,)]
     assert "secret" not in str(raised.value)
     assert sorted(outbox.sent) == [number for number in range(50) if number not in {0, 30}]
+
+
+@pytest.mark.parametrize("burst_count", [1, 2, 20])
+def test_rows_whose_keys_cannot_be_loaded_are_passed_over_and_told(
+    outbox: Outbox, burst_count: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with outbox.engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO keyed VALUES ('bad 1'), ('bad 2'), ('good 1'), ('good 2')")
+    for number in range(0, 2, min(burst_count, 2)):
+        assert outbox.burst("keyed", limit=burst_count).sent == min(burst_count, 2), number
+    assert outbox.sent == ["good 1", "good 2"]
+    assert "keys_not_loaded" in {getattr(record, "action", None) for record in caplog.records}
+    assert "bad 1" not in caplog.text
+    with pytest.raises(BurstError, match=r"primary keys of . signals of Keyed cannot be loaded"):
+        outbox.burst("keyed", limit=burst_count)
 
 
 def test_what_concerns_every_row_is_no_fault_of_a_row(outbox: Outbox) -> None:
