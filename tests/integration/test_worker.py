@@ -94,7 +94,7 @@ class Turns:
         self.status = Status(["Order"], self.clock)
         self.metrics.prepare(["Order"])
         announcer = Announcer(logging.getLogger("test.worker"), self.clock)
-        self.shelves = Shelves(specs, {None: self.engine}, ParkingRules(), BurstLimits(), self.clock)
+        self.shelves = Shelves(specs, {None: self.engine}, ParkingRules(3), BurstLimits(), self.clock)
         self.shelves.use_table(None, True)
         self.dispatcher = Dispatcher(Schedule(["Order"]), self.clock)
         self.worker = Worker(
@@ -264,7 +264,7 @@ def test_a_due_signal_whose_row_is_locked_keeps_no_other_waiting(many: Turns) ->
 
 def test_what_a_sender_raises_for_every_signal_parks_none(turns: Turns) -> None:
     turns.execute("""INSERT INTO "order" VALUES (1, 'bad'), (2, 'bad'), (3, 'bad')""")
-    for _ in range(40):
+    for _ in range(12):
         turns.turn()
         turns.make_due()
     assert turns.shelves["Order"].count() == (3, 0)
@@ -273,7 +273,7 @@ def test_what_a_sender_raises_for_every_signal_parks_none(turns: Turns) -> None:
 
 def test_what_a_sender_raises_for_one_signal_parks_it_while_others_are_sent(turns: Turns) -> None:
     turns.execute("""INSERT INTO "order" VALUES (1, 'bad')""")
-    for number in range(2, 60):
+    for number in range(2, 8):
         turns.execute(f"""INSERT INTO "order" VALUES ({number}, 'good')""")
         turns.turn()
         turns.turn()
@@ -307,7 +307,7 @@ def test_what_was_sent_and_cannot_be_deleted_is_sent_once_and_parked(
     kept: Turns, has_table: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     kept.shelves.use_table(None, has_table)
-    for _ in range(60):
+    for _ in range(10):
         kept.progress._rehearse = False
         kept.turn()
         if has_table:
