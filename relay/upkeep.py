@@ -12,7 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from sqlalchemy import Table
 from sqlalchemy.engine import Engine
 
-from signalbus_core import SignalSpec, parked_table_of, parked_table_problem, question, table_problem, transaction
+from signalbus_core import (
+    SignalSpec,
+    lacks_columns,
+    parked_table_of,
+    parked_table_problem,
+    question,
+    table_problem,
+    transaction,
+)
 
 from .announce import Announcer
 from .asking import PROBE_LIMITS, Asking
@@ -55,6 +63,7 @@ class Upkeep:
         self._looked: dict[str | None, float] = {}
         self._tidied: dict[str | None, float] = {}
         self._has_parked_table: dict[str | None, bool] = {}
+        self._told_old: set[str | None] = set()
 
     def verify(self, bind_key: str | None, engine: Engine) -> None:
         """Make sure, once, that the tables can serve.
@@ -83,9 +92,18 @@ class Upkeep:
         table = parked_table_of(spec)
         with question(engine, PROBE_LIMITS) as connection:
             problem = parked_table_problem(connection, table)
+            is_old = problem is None and lacks_columns(connection, table)
             self._paused.look_for_table(connection, spec)
         self._looked[bind_key] = self._clock()
         self._note_parked_table(bind_key, table, problem)
+        if is_old and bind_key not in self._told_old:
+            self._told_old.add(bind_key)
+            logger.warning(
+                "The table %s was made by an earlier version, and is used as that one did: a new signal under the key "
+                "of a failed one is left alone with it. Run what `signalbus-relay ddl parked` prints.",
+                table.fullname,
+                extra={"action": "parked_table_old"},
+            )
 
     def _note_parked_table(self, bind_key: str | None, table: Table, problem: str | None) -> None:
         self._shelves.use_table(bind_key, problem is None)

@@ -36,7 +36,15 @@ from .looking import Measurement, Work, find_work, find_work_and_measure, measur
 from .outcome import Outcome, OutcomeKind, Proved
 from .own_session import own_session
 from .parked import DueSignal, Failure, LeaveOut
-from .parked_table import UNDELETED, SetAside, lacks_columns, parked_table_of, parked_table_problem, parked_table_sql
+from .parked_table import (
+    LATER_COLUMNS,
+    UNDELETED,
+    SetAside,
+    lacks_columns,
+    parked_table_of,
+    parked_table_problem,
+    parked_table_sql,
+)
 from .paused_table import Pause, paused_table_of, paused_table_problem, paused_table_sql
 from .privileges import table_privileges
 from .question import question
@@ -88,6 +96,7 @@ __all__ = [
     "DueSignal",
     "Failure",
     "LeaveOut",
+    "LATER_COLUMNS",
     "SetAside",
     "UNDELETED",
     "lacks_columns",

@@ -427,6 +427,17 @@ def list_set_aside(
     return [SetAside(**row._mapping) for row in rows]
 
 
+def notes_of_row(connection: Connection, spec: SignalSpec, key: Key, text: str) -> list[SetAside]:
+    """What is noted of the row that has this key now; when there is none, of the one that had it."""
+    noted = list_set_aside(connection, spec, text)
+    table = parked_table_of(spec)
+    if not noted or lacks_columns(connection, table):
+        return noted
+    version = connection.scalar(select(table.c.row_version).where(*_matching(spec, text)))
+    found = row_versions(connection, spec, [key])
+    return noted if version is None or found.get(key, version) == version else []
+
+
 def try_again(connection: Connection, spec: SignalSpec, key: str | None = None) -> int:
     """Have signals of a model tried at once, parked ones too; return how many."""
     table = parked_table_of(spec)

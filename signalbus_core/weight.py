@@ -52,7 +52,8 @@ class BurstWeight:
             return
         if result.message_bytes is None:
             # Its sender tells nothing, unless it did not come to that.
-            self._is_weighed = self._is_weighed and (bool(self._bytes_of_a_signal) or not result.sent)
+            came_to_that = result.sent or any(failed.outcome.is_of_destination for failed in result.failed)
+            self._is_weighed = self._is_weighed and (bool(self._bytes_of_a_signal) or not came_to_that)
             return
         self._is_weighed = True
         self._bytes_of_a_signal.append(result.message_bytes / result.selected)

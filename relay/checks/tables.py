@@ -9,7 +9,9 @@ from sqlalchemy import Table, text
 from sqlalchemy.engine import Connection
 
 from signalbus_core import (
+    LATER_COLUMNS,
     SignalSpec,
+    lacks_columns,
     parked_table_of,
     paused_table_of,
     quoted,
@@ -99,7 +101,19 @@ def check_tables(connection: Connection, specs: Sequence[SignalSpec]) -> Iterato
     for spec in specs:
         yield from check_table(connection, spec)
     yield from check_own_table(connection, "parked", {parked_table_of(spec) for spec in specs}, _PARKED_NEEDS)
+    yield from check_parked_columns(connection, {parked_table_of(spec) for spec in specs})
     yield from check_own_table(connection, "paused", {paused_table_of(spec) for spec in specs}, _PAUSED_NEEDS)
+
+
+def check_parked_columns(connection: Connection, tables: Iterable[Table]) -> Iterator[Finding]:
+    """Whether the table of parked signals has the columns that later versions have added."""
+    for table in sorted(tables, key=lambda table: table.fullname):
+        if table_privileges(connection, table) is not None and lacks_columns(connection, table):
+            problem = (
+                f"the table lacks {' or '.join(LATER_COLUMNS)}: a new signal under the key of a failed one is left "
+                "alone with it, and each signal of a dead destination is tried"
+            )
+            yield found("parked-table-old", table.fullname, problem, "Run what `signalbus-relay ddl parked` prints.")
 
 
 def check_own_table(

@@ -137,5 +137,5 @@ def _row(signal: SetAside) -> tuple[str, ...]:
         str(signal.attempts),
         time_text(signal.first_failed_at) or "",
         time_text(signal.next_try_at) or "-",
-        one_line(redact(f"{signal.error_class}: {signal.error_text}")),
+        one_line(redact(signal.why)),
     )

@@ -99,7 +99,7 @@ def _gather(connection: Connection, spec: SignalSpec, text: str) -> tuple[Facts,
     is_locked = found is not None and bool(found.is_locked)
     has_parked = parked_table_problem(connection, parked_table_of(spec)) is None
     has_paused = paused_table_problem(connection, paused_table_of(spec)) is None
-    noted = parked.list_set_aside(connection, spec, key_text) if has_parked else []
+    noted = parked.notes_of_row(connection, spec, key, key_text) if has_parked else []
     pauses = paused.list_pauses(connection, [spec]) if has_paused else []
     choice = Choice(LeaveOut.SET_ASIDE if has_parked else LeaveOut.NOTHING)
     return Facts(

@@ -78,6 +78,8 @@ def _locked(facts: Facts) -> str:
 
 
 def _parked(facts: Facts) -> str:
+    if facts.set_aside is not None and facts.set_aside.was_sent:
+        return f"{_named(facts)} is parked: it was sent; it cannot be deleted, and waits for a person."
     return f"{_named(facts)} is parked: it failed too often, and waits for a person."
 
 
@@ -148,6 +150,12 @@ def _of_failures(facts: Facts, set_aside: SetAside) -> str:
     if facts.found is None:
         return f"It is noted as set aside since {time_text(set_aside.first_failed_at)}."
     tries = "once" if set_aside.attempts == 1 else f"{set_aside.attempts} times in a row"
+    if set_aside.was_sent:
+        return (
+            f"It was sent, at {time_text(set_aside.first_failed_at)} at the latest, and is never sent again; its row "
+            f"cannot be deleted, which was tried {tries}, last at {time_text(set_aside.last_failed_at)}: "
+            f"{set_aside.error_text}"
+        )
     return (
         f"It failed {tries}, first at {time_text(set_aside.first_failed_at)}, last at "
         f"{time_text(set_aside.last_failed_at)}: {set_aside.error_class}: {set_aside.error_text}"
@@ -175,7 +183,10 @@ def _to_do(facts: Facts, state: str, messages: Messages | None, answers: Sequenc
     if state == "locked":
         return _when_locked(facts)
     if state == "parked":
-        what = f"`signalbus-relay parked retry {signal}` after its cause is mended, or `parked discard {signal}`"
+        retry = f"`signalbus-relay parked retry {signal}` after its cause is mended"
+        if facts.set_aside is not None and facts.set_aside.was_sent:
+            retry += " tries its delete, not its send"
+        what = f"{retry}, or `parked discard {signal}`"
         resume = f", and `signalbus-relay resume {model}`" if facts.pause else ""
         return f"{what}{resume}."
     remedies = list(_remedies(facts, messages, answers))

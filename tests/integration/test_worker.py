@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy.exc import OperationalError
 
 from relay.announce import Announcer
 from relay.broker import BrokerLink
@@ -26,12 +27,24 @@ from relay.shelf import Shelves
 from relay.status import Status
 from relay.unreached import DIAGNOSE_EVERY_SECONDS, UNREACHED_AFTER_SECONDS, EmptyBursts, Unreached
 from relay.worker import Worker
-from signalbus_core import BurstLimits, SignalBusMixin
+from signalbus_core import (
+    BurstError,
+    BurstLimits,
+    Outcome,
+    OutcomeKind,
+    PartialDeliveryError,
+    Proved,
+    SignalBusMixin,
+)
 from tests.support.clock import Clock
 
 
 class Database(SignalBusMixin, SQLAlchemy):
     pass
+
+
+def refused_by(destination: str) -> Outcome:
+    return Outcome(OutcomeKind.REFUSED, "312 NO_ROUTE", cause="returned", destination=destination)
 
 
 class Turns:
@@ -41,6 +54,10 @@ class Turns:
         self.app = Flask(__name__)
         self.app.config["SQLALCHEMY_DATABASE_URI"] = database_url
         self.db = db = Database(self.app)
+        turns = self
+        #: The notes of signals that their destination refuses, and the signals that the send method was given.
+        self.dead = {"dead"}
+        self.tried: list[int] = []
 
         class Order(db.Model):  # type: ignore[name-defined,misc]
             signalbus_burst_count = burst_count
@@ -52,6 +69,19 @@ class Turns:
                     raise ValueError("bad")
                 if self.note == "away":
                     raise ConnectionRefusedError("nothing listens there")
+                type(self).send_signalbus_messages([self])
+
+            @classmethod
+            def send_signalbus_messages(cls, signals: list[Any]) -> None:
+                turns.tried += [signal.id for signal in signals]
+                if any(signal.note == "bad" for signal in signals):
+                    raise ValueError("bad")
+                dead = [signal for signal in signals if signal.note in turns.dead]
+                if dead:
+                    raise PartialDeliveryError(
+                        delivered=[signal for signal in signals if signal not in dead],
+                        failed=[(signal, refused_by(signal.note)) for signal in dead],
+                    )
 
         self.model = Order
         with self.app.app_context():
@@ -65,7 +95,7 @@ class Turns:
         self.status = Status(["Order"], self.clock)
         self.metrics.prepare(["Order"])
         announcer = Announcer(logging.getLogger("test.worker"), self.clock)
-        self.shelves = Shelves(specs, {None: self.engine}, ParkingRules(), BurstLimits(), self.clock)
+        self.shelves = Shelves(specs, {None: self.engine}, ParkingRules(3), BurstLimits(), self.clock)
         self.shelves.use_table(None, True)
         self.dispatcher = Dispatcher(Schedule(["Order"]), self.clock)
         self.worker = Worker(
@@ -96,6 +126,21 @@ class Turns:
         self.clock.now += 60
         self.dispatcher.found(["Order"])
         self.worker.run_once()
+
+    def turns_until(self, is_done: Callable[[], bool]) -> int:
+        """Turns with no try that becomes due in between; return how many it took."""
+        for number in range(1, 200):
+            self.clock.now += 0.5
+            self.dispatcher.found(["Order"])
+            self.worker.run_once()
+            if is_done():
+                return number
+        raise AssertionError("it is never done")
+
+    def make_due(self) -> None:
+        self.clock.now += 600
+        self.execute("UPDATE signalbus_parked SET next_try_at = now() - (1000000 - key::int) * interval '1 ms'")
+        self.progress.retry_is_due()
 
     def bursts(self) -> dict[str, int]:
         text = self.metrics.render().decode()
@@ -166,6 +211,135 @@ def test_a_suspect_is_sent_alone_and_its_model_has_recovered(turns: Turns, caplo
     turns.turn()
     assert left(turns) == [2]
     assert [record.__dict__["action"] for record in caplog.records] == ["model_failing", "model_recovered"]
+
+
+@pytest.fixture
+def many(database_url: str) -> Iterator[Turns]:
+    turns = Turns(database_url, burst_count=500)
+    yield turns
+    turns.engine.dispose()
+
+
+def test_a_dead_destination_costs_a_healthy_signal_few_bursts(many: Turns) -> None:
+    many.execute("""INSERT INTO "order" SELECT n, CASE n WHEN 5001 THEN 'good' ELSE 'dead' END
+                    FROM generate_series(1, 5001) n""")
+    assert many.turns_until(lambda: 5001 in many.tried) < 15
+
+
+def test_after_a_lock_timeout_bursts_are_soon_as_large_as_before(many: Turns) -> None:
+    many.execute("""INSERT INTO "order" SELECT n, CASE n WHEN 5001 THEN 'good' ELSE 'dead' END
+                    FROM generate_series(1, 5001) n""")
+    many.progress.interrupted(OperationalError("SELECT", {}, Exception("canceling statement due to lock timeout")))
+    assert many.turns_until(lambda: 5001 in many.tried) < 25
+
+
+@pytest.mark.parametrize("has_table", [True, False])
+def test_one_message_tries_for_a_dead_destination_and_all_follow_when_it_arrives(many: Turns, has_table: bool) -> None:
+    many.shelves.use_table(None, has_table)
+    many.execute("""INSERT INTO "order" SELECT n, 'dead' FROM generate_series(1, 300) n""")
+    many.turns_until(lambda: sum(many.shelves["Order"].count()) == 300)
+    many.tried.clear()
+
+    many.make_due()
+    many.turns_until(lambda: many.tried != [])
+    many.turns_until(lambda: True)
+    assert len(many.tried) == 1
+
+    many.dead.clear()
+    many.make_due()
+    assert many.turns_until(lambda: left(many) == []) < 10
+    assert len(many.tried) == 301
+    assert many.shelves["Order"].count() == (0, 0)
+
+
+def test_a_due_signal_whose_row_is_locked_keeps_no_other_waiting(many: Turns) -> None:
+    many.execute("""INSERT INTO "order" SELECT n, 'bad' FROM generate_series(1, 9) n""")
+    many.turns_until(lambda: many.shelves["Order"].count() == (9, 0))
+    many.execute('TRUNCATE "order"', """INSERT INTO "order" SELECT n, 'good' FROM generate_series(1, 9) n""")
+    many.execute('UPDATE signalbus_parked SET row_version = (SELECT xmin::text FROM "order" WHERE id = key::int)')
+    many.make_due()
+    with many.engine.begin() as other:
+        other.execute(sa.text('SELECT FROM "order" WHERE id = 1 FOR UPDATE'))
+        many.turns_until(lambda: left(many) == [1])
+
+
+def test_what_a_sender_raises_for_every_signal_parks_none(turns: Turns) -> None:
+    turns.execute("""INSERT INTO "order" VALUES (1, 'bad'), (2, 'bad'), (3, 'bad')""")
+    for _ in range(12):
+        turns.turn()
+        turns.make_due()
+    assert turns.shelves["Order"].count() == (3, 0)
+    assert noted(turns) == [(1, 1), (2, 1), (3, 1)]
+
+
+def test_what_a_sender_raises_for_one_signal_parks_it_while_others_are_sent(turns: Turns) -> None:
+    turns.execute("""INSERT INTO "order" VALUES (1, 'bad')""")
+    for number in range(2, 8):
+        turns.execute(f"""INSERT INTO "order" VALUES ({number}, 'good')""")
+        turns.turn()
+        turns.turn()
+        turns.make_due()
+        turns.turn()
+    assert turns.shelves["Order"].count() == (0, 1)
+    assert left(turns) == [1]
+
+
+def noted(turns: Turns) -> list[tuple[int, int]]:
+    with turns.engine.connect() as connection:
+        rows = connection.execute(sa.text("SELECT key::int, attempts FROM signalbus_parked ORDER BY 1"))
+        return [(row[0], row[1]) for row in rows]
+
+
+@pytest.fixture
+def kept(turns: Turns) -> Turns:
+    """A signal that another table refers to: it is sent, and the database does not let it be deleted."""
+    turns.execute(
+        """INSERT INTO "order" VALUES (1, 'good')""",
+        "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'kept'; END $$",
+        """CREATE TRIGGER keep BEFORE DELETE ON "order" FOR EACH ROW WHEN (OLD.note = 'good')
+           EXECUTE FUNCTION keep()""",
+    )
+    turns.progress._rehearse = False
+    return turns
+
+
+@pytest.mark.parametrize("has_table", [True, False])
+def test_what_was_sent_and_cannot_be_deleted_is_sent_once_and_parked(
+    kept: Turns, has_table: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept.shelves.use_table(None, has_table)
+    for _ in range(10):
+        kept.progress._rehearse = False
+        kept.turn()
+        if has_table:
+            kept.execute("UPDATE signalbus_parked SET next_try_at = now() WHERE next_try_at IS NOT NULL")
+        kept.progress.retry_is_due()
+    assert kept.tried == [1]
+    assert kept.shelves["Order"].count() == (0, 1)
+    assert "was sent; cannot be deleted: " in caplog.text
+    kept.execute("""INSERT INTO "order" VALUES (2, 'other')""")
+    kept.turn()
+    kept.turn()
+    assert kept.tried == [1, 2]
+
+    kept.execute('DROP TRIGGER keep ON "order"')
+    if has_table:
+        kept.execute("UPDATE signalbus_parked SET next_try_at = now()")
+        kept.progress.retry_is_due()
+        kept.turns_until(lambda: left(kept) == [])
+        assert kept.shelves["Order"].count() == (0, 0)
+        assert kept.tried == [1, 2]
+
+
+def test_what_was_sent_while_the_database_went_away_is_deleted_and_not_sent_again(turns: Turns) -> None:
+    turns.execute("""INSERT INTO "order" VALUES (1, 'good'), (2, 'good')""")
+    with turns.engine.connect() as connection:
+        version = connection.scalar(sa.text('SELECT xmin::text FROM "order" WHERE id = 1'))
+    turns.progress.interrupted(BurstError("away", proved=[Proved((1,), version)]))
+    turns.turn()
+    turns.turn()
+    assert left(turns) == []
+    assert turns.tried == [2]
 
 
 def left(turns: Turns) -> list[Any]:
