@@ -16,6 +16,9 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 QUICK ?=
 ONLY ?=
 
+# Compiled code is kept. Without it, each process that a test starts would compile all that it imports.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-oldest test-postgres dist image sbom soak bench lint format clean
 
@@ -39,7 +42,7 @@ $(VENV)/.installed: pyproject.toml tests/support/install.sh
 demo: setup ## Run the shop with two relays against real servers: make demo ORDERS=100000 RELAYS=4
 	@exec $(BIN)/python -m deploy.demo --orders $(ORDERS) --relays $(RELAYS)
 
-test: setup ## Run all tests against real servers: make test ARGS="-k burst" JOBS=1
+test: setup ## Run all tests: make test ARGS="-k burst" JOBS=1; those without servers: make test ARGS="-m 'not servers'"
 	@exec $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 test-oldest: setup ## Run the tests that speak with a database with the oldest SQLAlchemy series that is supported

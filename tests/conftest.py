@@ -15,7 +15,7 @@ from tests.support.broker import Broker
 from tests.support.distribution import SlowestFirst, by_slowness
 from tests.support.guardian import guardian
 from tests.support.lending import LENDER_VARIABLE, Lender, borrow
-from tests.support.marks import forbid_servers, needs_servers
+from tests.support.marks import assert_may_start, forbid_servers, needs_servers
 from tests.support.postgres import PrivatePostgres
 from tests.support.rabbitmq import PrivateRabbitMQ
 from tests.support.servers import Postgres, RabbitMQ, acquire_postgres, acquire_rabbitmq
@@ -78,6 +78,7 @@ def postgres() -> Iterator[Postgres]:
 @pytest.fixture(scope="session")
 def rabbitmq() -> Iterator[RabbitMQ]:
     """A RabbitMQ that others use at the same time."""
+    assert_may_start("RabbitMQ")
     if address := os.environ.get(LENDER_VARIABLE):
         yield borrow(address)
     else:

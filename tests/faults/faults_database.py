@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import random
-import signal
-import subprocess
 import threading
 from collections.abc import Iterator
 
@@ -31,13 +27,7 @@ def restarted(world: World, _chance: random.Random) -> Iterator[None]:
 
 
 def killed(world: World, _chance: random.Random) -> Iterator[None]:
-    postmaster = (world.postgres.directory / "data" / "postmaster.pid").read_text().splitlines()[0]
-    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", postmaster], capture_output=True, text=True, check=False)
     world.postgres.kill9()
-    # A power failure spares none; what lives on would keep the new server from starting.
-    for pid in listed.stdout.split():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(int(pid), signal.SIGKILL)
     try:
         yield
     finally:

@@ -81,6 +81,17 @@ def test_a_killed_postgres_can_be_started_again_at_once() -> None:
         assert server.execute("SELECT 1") == [(1,)]
 
 
+def test_no_process_of_a_killed_postgres_keeps_it_from_starting() -> None:
+    with PrivatePostgres() as server:
+        server.start()
+        with contextlib.closing(psycopg2.connect(server.url.replace("+psycopg2", ""))) as connection:
+            # It does not notice that its first process has ended, and has the shared memory still.
+            os.kill(connection.info.backend_pid, signal.SIGSTOP)
+            server.kill9()
+            server.start()
+        assert server.execute("SELECT 1") == [(1,)]
+
+
 def test_a_paused_postgres_does_not_answer_until_it_is_resumed() -> None:
     with PrivatePostgres() as server:
         server.start()

@@ -18,8 +18,8 @@ STARTERS = {
     f"tests.support.{name}" for name in ("browser", "pgbouncer", "postgres", "prometheus", "rabbitmq", "standby")
 }
 
-#: What is tested here are real processes, with what they need.
-FOLDERS = ("tests/acceptance/",)
+#: What is tested here are real processes, and a broker beside the one that stands in for it.
+FOLDERS = ("tests/acceptance/", "tests/contract/")
 
 #: Names the test for which no server may start.
 FORBIDDEN_VARIABLE = "SIGNALBUS_TEST_WITHOUT_SERVERS"

@@ -10,6 +10,8 @@ import pytest
 
 import signalbus_core
 from signalbus_core import rabbitmq
+from tests.support.distribution import APART, SLOWEST, TOGETHER
+from tests.support.servers import acquire_rabbitmq
 
 ROOT = Path(__file__).parents[2]
 PUBLIC = {"signalbus_core": set(signalbus_core.__all__), "signalbus_core.rabbitmq": set(rabbitmq.__all__)}
@@ -42,3 +44,13 @@ def test_importing_the_library_starts_no_thread_and_imports_no_metrics_library()
         "assert not {'relay', 'prometheus_client', 'waitress'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_what_is_said_of_slow_tests_is_about_files_that_exist() -> None:
+    assert [path for path in (*TOGETHER, *APART, *SLOWEST) if not (ROOT / path).exists()] == []
+
+
+def test_a_server_refuses_to_start_for_a_test_without_its_mark(request: pytest.FixtureRequest) -> None:
+    assert request.node.get_closest_marker("servers") is None
+    with pytest.raises(AssertionError, match=f"{request.node.name} starts RabbitMQ"), acquire_rabbitmq():
+        pass
