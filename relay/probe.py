@@ -129,7 +129,7 @@ class Probe:
             else:
                 self._announcer.fine(thing, "database_up")
         self._report_database(down)
-        self.saw_everything = not unsure and not self._asking.has_passed_over
+        self.saw_everything = not unsure and not self._asking.has_passed_over and not self._upkeep.has_unfit
         self.saw_every_key = self.saw_everything and self._scanning.saw_every_key()
         if found:
             self._metrics.wakeups(cause)
@@ -151,14 +151,15 @@ class Probe:
         While there is nothing to send, one statement does both. Else measuring comes second: a backlog that takes long
         to count must not keep its signals waiting.
         """
+        specs = self._upkeep.fit(bind_key)
         is_time = self._gauging.begin(bind_key)
         if is_time and bind_key in self._quiet:
-            both = self._ask(bind_key, engine, self._specs[bind_key], self._find_and_measure)
+            both = self._ask(bind_key, engine, specs, self._find_and_measure)
             work = [one for one, _ in both]
             self._report(bind_key, [(one.spec.name, measurement) for one, measurement in both])
             is_time = False
         else:
-            work = self._ask(bind_key, engine, self._specs[bind_key], self._find)
+            work = self._ask(bind_key, engine, specs, self._find)
         # First, so that no worker gets a model that this look saw paused.
         self._paused.saw(bind_key, work)
         names = [one.spec.name for one in work if self._has_work(one)]
@@ -169,8 +170,8 @@ class Probe:
         else:
             self._quiet.add(bind_key)
         if is_time:
-            specs = [spec for spec in self._specs[bind_key] if not self._asking.passed_over(spec)]
-            self._report(bind_key, self._ask(bind_key, engine, specs, self._measure) if specs else [])
+            specs = [spec for spec in specs if not self._asking.passed_over(spec)]
+            self._report(bind_key, self._ask(bind_key, engine, specs, self._measure))
 
     def _ask(
         self,
@@ -183,6 +184,8 @@ class Probe:
             with question(engine, PROBE_LIMITS, in_order=True) as connection:
                 return ask(connection, some)
 
+        if not specs:
+            return []
         return self._asking.together_or_alone(specs, ask_now, partial(self._upkeep.look_again, bind_key))
 
     def _find(self, connection: Connection, specs: Sequence[SignalSpec]) -> list[Work]:

@@ -141,8 +141,17 @@ def _reason(error: BaseException | None, signals: list[Any]) -> str:
 
 def _rehearse(connection: Connection, spec: SignalSpec, keys: list[Key]) -> None:
     deleted = statements.rehearse_delete(connection, spec, keys)
+    if deleted is not None and deleted > len(keys):
+        raise BurstError(_too_many(spec, deleted, len(keys)) + " Nothing was sent.")
     if deleted is not None and deleted != len(keys):
         raise BurstError(_undeletable(spec, len(keys) - deleted) + " Nothing was sent.")
+
+
+def _too_many(spec: SignalSpec, deleted: int, number: int) -> str:
+    return (
+        f"{number} signals of {spec.name} have the keys of {deleted} rows of {spec.table.fullname!r}, so none is "
+        "deleted. Look for tables that inherit from it."
+    )
 
 
 def _undeletable(spec: SignalSpec, number: int) -> str:
@@ -213,6 +222,8 @@ class _Delete:
         # Once the locks are gone, the rows may have gone, and new ones come under their keys.
         writers = self.writers if is_second_try or self.is_unlocked else None
         deleted = statements.delete_signals(connection, spec, self.keys, writers)
+        if deleted > len(self.keys):
+            raise BurstError(_too_many(spec, deleted, len(self.keys)), sent=len(self.keys))
         if deleted != len(self.keys):
             # The send method may have deleted signals itself; rows that are still there are another matter.
             remaining = statements.count_existing(connection, spec, self.keys, writers)

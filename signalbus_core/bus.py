@@ -18,7 +18,7 @@ from sqlalchemy.orm import Mapper, Session
 
 from . import doorbell, inspection, statements
 from .burst import send_burst
-from .contract import SignalSpec, is_signal_model, resolve, unique_names
+from .contract import SignalSpec, is_signal_model, refuse_shared_table, resolve, unique_names
 from .errors import SignalModelError, TransactionStateError, UnreadableSignalError
 from .keys import Key
 from .parked import LeaveOut
@@ -92,7 +92,10 @@ class SignalBus:
             raise SignalModelError(f"Signal models are given as a list, not as {models!r}.")
         chosen = known if models is None else list(dict.fromkeys(models))
         names = unique_names([*known, *(model for model in chosen if isinstance(model, type))])
-        return [resolve(model, names.get(model)) for model in chosen]
+        specs = [resolve(model, names.get(model)) for model in chosen]
+        for spec in specs:
+            refuse_shared_table(spec, known, names)
+        return specs
 
     def flushmany(self, models: Iterable[type[Any]] | None = None) -> int:
         """Send all pending signals of the given models, or of all models; return how many were sent.
@@ -117,7 +120,7 @@ class SignalBus:
         for spec in specs:
             with current_app.app_context(), closing(cast(Session, self.db.session())) as session:
                 try:
-                    count, error = _flush(session, spec)
+                    count, error = _flush(session, spec, specs)
                 except Exception as raised:  # noqa: BLE001 - raised at the end
                     count, error = 0, raised
             sent += count
@@ -182,13 +185,19 @@ def get_models_to_flush(signalbus: SignalBus, model_names: Iterable[str]) -> lis
 
 
 def _within_parent(mapper: Mapper[Any]) -> bool:
-    parent = mapper.inherits
-    return mapper.single and parent is not None and is_signal_model(parent.class_)
+    while mapper.single and mapper.inherits is not None:
+        mapper = mapper.inherits
+        if is_signal_model(mapper.class_):
+            return True
+    return False
 
 
-def _flush(session: Session, spec: SignalSpec) -> tuple[int, BaseException | None]:
-    """Send bursts of one model until nothing is left to try; return the number sent and the first error."""
-    everything = _look_at_tables(session, spec)
+def _flush(session: Session, spec: SignalSpec, specs: Sequence[SignalSpec]) -> tuple[int, BaseException | None]:
+    """Send bursts of one model until nothing is left to try; return the number sent and the first error.
+
+    :param specs: all models that are sent.
+    """
+    everything = _look_at_tables(session, spec, specs)
     sent = errors_in_a_row = 0
     first_error: BaseException | None = None
     tried_in_vain: list[Key] = []
@@ -218,10 +227,12 @@ def _flush(session: Session, spec: SignalSpec) -> tuple[int, BaseException | Non
     return sent, first_error or _unreadable(spec, unreadable)
 
 
-def _look_at_tables(session: Session, spec: SignalSpec) -> Choice:
+def _look_at_tables(session: Session, spec: SignalSpec, specs: Sequence[SignalSpec]) -> Choice:
     """Make sure that the model's table can serve, and find out whether signals may be parked, and forgotten."""
     connection = statements.begin(session, spec, BurstLimits())
+    beside = [one for one in specs if one is not spec and one.bind_key == spec.bind_key]
     problem = inspection.table_problem(connection, spec)
+    problem = problem or inspection.table_conflicts(connection, [*beside, spec]).get(spec.name)
     granted = table_privileges(connection, parked_table_of(spec)) or frozenset()
     session.rollback()
     if problem is not None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from sqlalchemy import ARRAY, Text, bindparam, text
 from sqlalchemy import inspect as sqlalchemy_inspect
-from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
-from .contract import SignalSpec
+from .contract import SignalSpec, shared_table
 from .quoting import quoted
+from .signal_id import SIGNAL_ID, signal_id_sql
 
 
 def has_written(connection: Connection) -> bool:
@@ -21,7 +24,10 @@ def has_written(connection: Connection) -> bool:
 
 
 def table_problem(connection: Connection, spec: SignalSpec) -> str | None:
-    """Why the model's table cannot serve as an outbox: it is missing, no table, or has no key. None when it can."""
+    """Why the model's table cannot serve as an outbox, with the remedy; None when it can.
+
+    It is missing, or no table, it has no key, lacks a column of the model, or other tables inherit from it.
+    """
     if connection.dialect.name == "postgresql":
         return _postgresql_table_problem(connection, spec)
     inspector = sqlalchemy_inspect(connection)
@@ -32,15 +38,54 @@ def table_problem(connection: Connection, spec: SignalSpec) -> str | None:
         return _problem(spec, "does not exist", _CREATE_IT)
     if not inspector.get_pk_constraint(table.name, schema=table.schema)["constrained_columns"]:
         return _problem(spec, "has no primary key", _GIVE_IT_A_KEY)
-    return None
+    there = {column["name"] for column in inspector.get_columns(table.name, schema=table.schema)}
+    return _lacking(spec, [name for name in _columns(spec) if name not in there])
+
+
+def table_conflicts(connection: Connection, specs: Sequence[SignalSpec]) -> dict[str, str]:
+    """What makes rows of a table come twice, or go by chance, by the name of the model: one statement for all models.
+
+    Other tables inherit from it, or two models have it under two names. A relay asks again and again: both may come
+    about while it runs. Tables that do not exist have no conflicts.
+
+    :param specs: models of one database.
+    """
+    if connection.dialect.name != "postgresql" or not specs:
+        return {}
+    rows = connection.execute(_CONFLICTS, {"names": [quoted(spec.table) for spec in specs]}).all()
+    conflicts: dict[str, str] = {}
+    owners: dict[int, str] = {}
+    for spec, (oid, *inheriting) in zip(specs, rows, strict=True):
+        problem = _inheritance_problem(spec, *inheriting)
+        if problem is not None:
+            conflicts[spec.name] = problem
+        if oid is not None and owners.setdefault(oid, spec.name) != spec.name:
+            conflicts[spec.name] = shared_table(spec.table.fullname, owners[oid], spec.name)
+    return conflicts
 
 
 _CREATE_IT = "Create it with a migration or db.create_all()."
 _GIVE_IT_A_KEY = "Without one, a signal cannot be deleted alone. Add a primary key to the table."
 
+# What is below a table: by inheritance, and foreign tables among its partitions.
+_BELOW = """
+    WITH RECURSIVE below AS (
+        SELECT h.oid, h.relkind, h.relispartition
+        FROM pg_inherits i JOIN pg_class h ON h.oid = i.inhrelid WHERE i.inhparent = c.oid
+        UNION ALL
+        SELECT h.oid, h.relkind, h.relispartition
+        FROM below b JOIN pg_inherits i ON i.inhparent = b.oid JOIN pg_class h ON h.oid = i.inhrelid
+    )
+    SELECT string_agg(CAST(CAST(oid AS regclass) AS text), ', ' ORDER BY oid)
+               FILTER (WHERE NOT relispartition) AS children,
+           string_agg(CAST(CAST(oid AS regclass) AS text), ', ' ORDER BY oid)
+               FILTER (WHERE relkind = 'f') AS foreign_tables
+    FROM below
+"""
+
 #: A unique index, not partial, whose columns are all not null and all part of the model's key.
 _TABLE_FACTS = text(
-    """
+    f"""
     SELECT c.relkind::text,
            EXISTS (
                SELECT FROM pg_index i
@@ -49,10 +94,31 @@ _TABLE_FACTS = text(
                       FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, position)
                       LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
                       WHERE k.position <= i.indnkeyatts)
-           )
-    FROM pg_class c WHERE c.oid = to_regclass(:table_name)
+           ),
+           ARRAY(
+               SELECT m.name FROM unnest(:columns) WITH ORDINALITY AS m(name, position)
+               WHERE NOT EXISTS (
+                   SELECT FROM pg_attribute a
+                   WHERE a.attrelid = c.oid AND a.attname = CAST(m.name AS name) AND NOT a.attisdropped
+               )
+               ORDER BY m.position
+           ),
+           below.children, below.foreign_tables
+    FROM pg_class c CROSS JOIN LATERAL ({_BELOW}) AS below
+    WHERE c.oid = to_regclass(:table_name)
     """
-)
+).bindparams(bindparam("columns", type_=ARRAY(Text)))
+
+_CONFLICTS = text(
+    f"""
+    SELECT CAST(c.oid AS bigint), below.children, below.foreign_tables
+    FROM unnest(:names) WITH ORDINALITY AS g(name, position)
+    LEFT JOIN pg_class c ON c.oid = to_regclass(g.name)
+    CROSS JOIN LATERAL ({_BELOW}) AS below
+    ORDER BY g.position
+    """
+).bindparams(bindparam("names", type_=ARRAY(Text)))
+
 _RELATION_KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "S": "a sequence"}
 
 
@@ -62,16 +128,52 @@ def _postgresql_table_problem(connection: Connection, spec: SignalSpec) -> str |
         {
             "table_name": quoted(spec.table),
             "key_columns": [column.name for column in spec.primary_key],
+            "columns": _columns(spec),
         },
     ).one_or_none()
     if facts is None:
         return _problem(spec, "does not exist", _CREATE_IT)
-    kind, has_key = facts
+    kind, has_key, lacking, children, foreign_tables = facts
     if kind not in ("r", "p"):
         return _problem(spec, f"is {_RELATION_KINDS.get(kind, 'no table')}", "Point the model at the table itself.")
     if not has_key:
         return _problem(spec, "has no primary key that matches the model's", _GIVE_IT_A_KEY)
+    return _inheritance_problem(spec, children, foreign_tables) or _lacking(spec, lacking)
+
+
+def _inheritance_problem(spec: SignalSpec, children: str | None, foreign_tables: str | None) -> str | None:
+    name = quoted(spec.table)
+    if children is not None:
+        return _problem(
+            spec,
+            f"has tables that inherit from it, {children}: their rows are read and deleted with its own, and may "
+            "have the same keys",
+            f"Make them partitions, or say ALTER TABLE ... NO INHERIT {name} and give each a signal model of its own.",
+        )
+    if foreign_tables is not None:
+        return _problem(
+            spec,
+            f"has foreign tables among its partitions, {foreign_tables}, whose rows cannot be locked for a burst",
+            f"Detach them (ALTER TABLE {name} DETACH PARTITION ...), and relay them where they are.",
+        )
     return None
+
+
+def _columns(spec: SignalSpec) -> list[str]:
+    """The columns of the table that the model reads."""
+    return [column.name for column in spec.table.columns if column in spec.mapper.columns.values()]
+
+
+def _lacking(spec: SignalSpec, names: Sequence[str]) -> str | None:
+    """Without a column that the model reads, no row can be read."""
+    if not names:
+        return None
+    if list(names) == [SIGNAL_ID]:
+        recipe = "; ".join(signal_id_sql(spec.table))
+        remedy = f"Migrate it before its code: {recipe}. Or have the model opt out by {SIGNAL_ID} = None."
+    else:
+        remedy = "Migrate it before its code."
+    return _problem(spec, f"lacks {', '.join(names)}, which the model reads", remedy)
 
 
 def _problem(spec: SignalSpec, what: str, remedy: str) -> str:

@@ -203,7 +203,7 @@ def _loading(spec: SignalSpec, dialect: Dialect, choice: Choice, *, has_start: b
 
 def lock_keys(connection: Connection, spec: SignalSpec, limit: int, choice: Choice) -> list[Key]:
     """Lock the same signals, and load no more than their keys."""
-    statement = _locking(spec, connection.dialect, choice, limit, select(*spec.primary_key))
+    statement = _locking(spec, connection.dialect, choice, limit, select(*spec.primary_key).select_from(spec.model))
     return [tuple(row) for row in connection.execute(statement)]
 
 
@@ -303,7 +303,7 @@ def count_unloadable_keys(connection: Connection, spec: SignalSpec, limit: int) 
     loadable = has_loadable_key(spec, connection.dialect)
     if not loadable:
         return 0
-    rows = select(*spec.primary_key).where(not_(and_(*loadable))).limit(limit)
+    rows = select(*spec.primary_key).select_from(spec.model).where(not_(and_(*loadable))).limit(limit)
     return connection.scalar(select(func.count()).select_from(rows.subquery())) or 0
 
 
