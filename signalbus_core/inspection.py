@@ -26,7 +26,7 @@ def has_written(connection: Connection) -> bool:
 def table_problem(connection: Connection, spec: SignalSpec) -> str | None:
     """Why the model's table cannot serve as an outbox, with the remedy; None when it can.
 
-    It is missing, or no table, it has no key, lacks a column of the model, or other tables inherit from it.
+    It is missing, or no table, has no key, lacks a column that the model reads, or other tables inherit from it.
     """
     if connection.dialect.name == "postgresql":
         return _postgresql_table_problem(connection, spec)
@@ -55,8 +55,8 @@ def table_conflicts(connection: Connection, specs: Sequence[SignalSpec]) -> dict
     rows = connection.execute(_CONFLICTS, {"names": [quoted(spec.table) for spec in specs]}).all()
     conflicts: dict[str, str] = {}
     owners: dict[int, str] = {}
-    for spec, (oid, *inheriting) in zip(specs, rows, strict=True):
-        problem = _inheritance_problem(spec, *inheriting)
+    for spec, (oid, children) in zip(specs, rows, strict=True):
+        problem = _inheritance_problem(spec, children)
         if problem is not None:
             conflicts[spec.name] = problem
         if oid is not None and owners.setdefault(oid, spec.name) != spec.name:
@@ -67,20 +67,11 @@ def table_conflicts(connection: Connection, specs: Sequence[SignalSpec]) -> dict
 _CREATE_IT = "Create it with a migration or db.create_all()."
 _GIVE_IT_A_KEY = "Without one, a signal cannot be deleted alone. Add a primary key to the table."
 
-# What is below a table: by inheritance, and foreign tables among its partitions.
-_BELOW = """
-    WITH RECURSIVE below AS (
-        SELECT h.oid, h.relkind, h.relispartition
-        FROM pg_inherits i JOIN pg_class h ON h.oid = i.inhrelid WHERE i.inhparent = c.oid
-        UNION ALL
-        SELECT h.oid, h.relkind, h.relispartition
-        FROM below b JOIN pg_inherits i ON i.inhparent = b.oid JOIN pg_class h ON h.oid = i.inhrelid
-    )
-    SELECT string_agg(CAST(CAST(oid AS regclass) AS text), ', ' ORDER BY oid)
-               FILTER (WHERE NOT relispartition) AS children,
-           string_agg(CAST(CAST(oid AS regclass) AS text), ', ' ORDER BY oid)
-               FILTER (WHERE relkind = 'f') AS foreign_tables
-    FROM below
+# Partitions inherit as well, under the key of the whole table. Partitions that are foreign tables allow no such key.
+_CHILDREN = """
+    (SELECT string_agg(CAST(CAST(i.inhrelid AS regclass) AS text), ', ' ORDER BY i.inhrelid)
+     FROM pg_inherits i JOIN pg_class child ON child.oid = i.inhrelid
+     WHERE i.inhparent = c.oid AND NOT child.relispartition)
 """
 
 #: A unique index, not partial, whose columns are all not null and all part of the model's key.
@@ -103,18 +94,16 @@ _TABLE_FACTS = text(
                )
                ORDER BY m.position
            ),
-           below.children, below.foreign_tables
-    FROM pg_class c CROSS JOIN LATERAL ({_BELOW}) AS below
-    WHERE c.oid = to_regclass(:table_name)
+           {_CHILDREN}
+    FROM pg_class c WHERE c.oid = to_regclass(:table_name)
     """
 ).bindparams(bindparam("columns", type_=ARRAY(Text)))
 
 _CONFLICTS = text(
     f"""
-    SELECT CAST(c.oid AS bigint), below.children, below.foreign_tables
+    SELECT CAST(c.oid AS bigint), {_CHILDREN}
     FROM unnest(:names) WITH ORDINALITY AS g(name, position)
     LEFT JOIN pg_class c ON c.oid = to_regclass(g.name)
-    CROSS JOIN LATERAL ({_BELOW}) AS below
     ORDER BY g.position
     """
 ).bindparams(bindparam("names", type_=ARRAY(Text)))
@@ -133,30 +122,24 @@ def _postgresql_table_problem(connection: Connection, spec: SignalSpec) -> str |
     ).one_or_none()
     if facts is None:
         return _problem(spec, "does not exist", _CREATE_IT)
-    kind, has_key, lacking, children, foreign_tables = facts
+    kind, has_key, lacking, children = facts
     if kind not in ("r", "p"):
         return _problem(spec, f"is {_RELATION_KINDS.get(kind, 'no table')}", "Point the model at the table itself.")
     if not has_key:
         return _problem(spec, "has no primary key that matches the model's", _GIVE_IT_A_KEY)
-    return _inheritance_problem(spec, children, foreign_tables) or _lacking(spec, lacking)
+    return _inheritance_problem(spec, children) or _lacking(spec, lacking)
 
 
-def _inheritance_problem(spec: SignalSpec, children: str | None, foreign_tables: str | None) -> str | None:
-    name = quoted(spec.table)
-    if children is not None:
-        return _problem(
-            spec,
-            f"has tables that inherit from it, {children}: their rows are read and deleted with its own, and may "
-            "have the same keys",
-            f"Make them partitions, or say ALTER TABLE ... NO INHERIT {name} and give each a signal model of its own.",
-        )
-    if foreign_tables is not None:
-        return _problem(
-            spec,
-            f"has foreign tables among its partitions, {foreign_tables}, whose rows cannot be locked for a burst",
-            f"Detach them (ALTER TABLE {name} DETACH PARTITION ...), and relay them where they are.",
-        )
-    return None
+def _inheritance_problem(spec: SignalSpec, children: str | None) -> str | None:
+    if children is None:
+        return None
+    return _problem(
+        spec,
+        f"has tables that inherit from it, {children}: their rows are read and deleted with its own, and may have the "
+        "same keys",
+        "Make them partitions, or say ALTER TABLE ... NO INHERIT "
+        f"{quoted(spec.table)} and give each a signal model of its own.",
+    )
 
 
 def _columns(spec: SignalSpec) -> list[str]:
