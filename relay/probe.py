@@ -139,7 +139,7 @@ class Probe:
                 self._announcer.fine(thing, "database_up")
         self._report_database(down)
         self.found = found
-        self.saw_everything = not unsure and not self._asking.has_passed_over
+        self.saw_everything = not unsure and not self._asking.has_passed_over and not self._upkeep.has_unfit
         self.saw_every_key = self.saw_everything and self._scanning.saw_every_key()
         if found:
             self._metrics.wakeups(cause)
@@ -162,7 +162,7 @@ class Probe:
         to count must not keep its signals waiting.
         """
         specs = []
-        for spec in self._specs[bind_key]:
+        for spec in self._upkeep.fit(bind_key):
             if self._scanning.is_blind(spec.name):
                 self._asking.pass_over(spec)
             else:
@@ -200,6 +200,8 @@ class Probe:
             with question(engine, self._limits, in_order=True) as connection:
                 return ask(connection, some)
 
+        if not specs:
+            return []
         return self._asking.together_or_alone(specs, ask_now, partial(self._upkeep.look_again, bind_key))
 
     def _find(self, connection: Connection, specs: Sequence[SignalSpec]) -> list[Work]:

@@ -1,6 +1,6 @@
 """What the probe does once a minute: it looks for the tables of Signalbus, and forgets signals that are gone.
 
-And, before the first look, whether the tables can serve at all.
+And whether the tables can serve at all: before the first look, and, as far as it may change, once a minute.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from signalbus_core import (
     parked_table_of,
     parked_table_problem,
     question,
+    table_conflicts,
     table_problem,
     transaction,
 )
@@ -64,6 +65,7 @@ class Upkeep:
         self._tidied: dict[str | None, float] = {}
         self._has_parked_table: dict[str | None, bool] = {}
         self._told_old: set[str | None] = set()
+        self._conflicts: dict[str | None, dict[str, str]] = {}
 
     def verify(self, bind_key: str | None, engine: Engine) -> None:
         """Make sure, once, that the tables can serve.
@@ -73,13 +75,25 @@ class Upkeep:
         if bind_key in self._verified:
             return
         with transaction(engine, PROBE_LIMITS) as connection:
-            problems = [problem for spec in self._specs[bind_key] if (problem := table_problem(connection, spec))]
+            specs = self._specs[bind_key]
+            problems = {spec.name: problem for spec in specs if (problem := table_problem(connection, spec))}
+            problems = table_conflicts(connection, specs) | problems
         if problems:
-            raise TableError("\n".join(problems))
+            raise TableError("\n".join(problems.values()))
         self._verified.add(bind_key)
 
     def has_parked_table(self, bind_key: str | None) -> bool:
         return self._has_parked_table[bind_key]
+
+    def fit(self, bind_key: str | None) -> list[SignalSpec]:
+        """The models whose tables can serve; the others are not sent meanwhile."""
+        conflicts = self._conflicts.get(bind_key, {})
+        return [spec for spec in self._specs[bind_key] if spec.name not in conflicts]
+
+    @property
+    def has_unfit(self) -> bool:
+        """Whether any table has become unable to serve."""
+        return any(self._conflicts.values())
 
     def look_again(self, bind_key: str | None) -> None:
         """Look for the tables of Signalbus in the next look already: perhaps one of them is what is gone."""
@@ -93,9 +107,11 @@ class Upkeep:
         with question(engine, PROBE_LIMITS) as connection:
             problem = parked_table_problem(connection, table)
             is_old = problem is None and lacks_columns(connection, table)
+            conflicts = table_conflicts(connection, self._specs[bind_key])
             self._paused.look_for_table(connection, spec)
         self._looked[bind_key] = self._clock()
         self._note_parked_table(bind_key, table, problem)
+        self._note_conflicts(bind_key, conflicts)
         if is_old and bind_key not in self._told_old:
             self._told_old.add(bind_key)
             logger.warning(
@@ -104,6 +120,13 @@ class Upkeep:
                 table.fullname,
                 extra={"action": "parked_table_old"},
             )
+
+    def _note_conflicts(self, bind_key: str | None, conflicts: dict[str, str]) -> None:
+        for name, conflict in conflicts.items():
+            self._announcer.trouble(f"{name}, its table", "model_failing", conflict, signal=name)
+        for name in self._conflicts.get(bind_key, {}).keys() - conflicts.keys():
+            self._announcer.fine(f"{name}, its table", "model_recovered", signal=name)
+        self._conflicts[bind_key] = conflicts
 
     def _note_parked_table(self, bind_key: str | None, table: Table, problem: str | None) -> None:
         self._shelves.use_table(bind_key, problem is None)

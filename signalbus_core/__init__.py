@@ -30,7 +30,7 @@ from .errors import (
 )
 from .extension import SignalBusMixin
 from .horizon import HolderKind, HorizonHolder, count_dead_rows, horizon_holders
-from .inspection import table_problem
+from .inspection import table_conflicts, table_problem
 from .keys import FIRST_KEY, Key, has_integer_key
 from .looking import Measurement, Work, find_work, find_work_and_measure, measure
 from .outcome import Outcome, OutcomeKind, Proved
@@ -50,6 +50,7 @@ from .privileges import table_privileges
 from .question import question
 from .quoting import quoted
 from .result import BurstResult, FailedSignal
+from .signal_id import SIGNAL_ID, has_signal_id, signal_id_sql
 from .sizing import BurstSize
 from .statements import BurstLimits, Choice, count_unloadable_keys, transaction
 from .trouble import error_text, outage_errors
@@ -138,6 +139,11 @@ __all__ = [
     "question",
     "quoted",
     "transaction",
+    "table_conflicts",
     "table_privileges",
     "table_problem",
+    # The id of a signal
+    "SIGNAL_ID",
+    "has_signal_id",
+    "signal_id_sql",
 ]

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Mapper, Session
 from . import doorbell, inspection, parked, statements
 from .atomic_mark import in_atomic_block
 from .burst import send_burst
-from .contract import SignalSpec, is_signal_model, resolve, unique_names
+from .contract import SignalSpec, is_signal_model, refuse_shared_table, resolve, unique_names
 from .delete import delete_sent
 from .errors import BurstError, SignalModelError, TransactionStateError, UnreadableSignalError
 from .keys import Key
@@ -96,7 +96,10 @@ class SignalBus:
             raise SignalModelError(f"Signal models are given as a list, not as {models!r}.")
         chosen = known if models is None else list(dict.fromkeys(models))
         names = unique_names([*known, *(model for model in chosen if isinstance(model, type))])
-        return [resolve(model, names.get(model)) for model in chosen]
+        specs = [resolve(model, names.get(model)) for model in chosen]
+        for spec in specs:
+            refuse_shared_table(spec, known, names)
+        return specs
 
     def flushmany(self, models: Iterable[type[Any]] | None = None) -> int:
         """Send all pending signals of the given models, or of all models; return how many were sent.
@@ -124,7 +127,7 @@ class SignalBus:
         for spec in specs:
             with own_session(self.db, self._app()) as session:
                 try:
-                    count, error = _flush(session, self.db.engines[spec.bind_key], spec)
+                    count, error = _flush(session, self.db.engines[spec.bind_key], spec, specs)
                 except Exception as raised:  # noqa: BLE001 - raised at the end
                     count, error = 0, raised
             sent += count
@@ -191,13 +194,21 @@ def get_models_to_flush(signalbus: SignalBus, model_names: Iterable[str]) -> lis
 
 
 def _within_parent(mapper: Mapper[Any]) -> bool:
-    parent = mapper.inherits
-    return mapper.single and parent is not None and is_signal_model(parent.class_)
+    while mapper.single and mapper.inherits is not None:
+        mapper = mapper.inherits
+        if is_signal_model(mapper.class_):
+            return True
+    return False
 
 
-def _flush(session: Session, engine: Engine, spec: SignalSpec) -> tuple[int, BaseException | None]:
-    """Send bursts of one model until nothing is left to try; return the number sent and the first error."""
-    everything = _look_at_tables(session, spec)
+def _flush(
+    session: Session, engine: Engine, spec: SignalSpec, specs: Sequence[SignalSpec]
+) -> tuple[int, BaseException | None]:
+    """Send bursts of one model until nothing is left to try; return the number sent and the first error.
+
+    :param specs: all models that are sent.
+    """
+    everything = _look_at_tables(session, spec, specs)
     undeleted = list(_delete_what_was_sent(engine, spec, everything))
     sent = errors_in_a_row = 0
     first_error: BaseException | None = None
@@ -256,10 +267,12 @@ def _undeleted(spec: SignalSpec, left: Sequence[FailedSignal]) -> BurstError | N
     )
 
 
-def _look_at_tables(session: Session, spec: SignalSpec) -> Choice:
+def _look_at_tables(session: Session, spec: SignalSpec, specs: Sequence[SignalSpec]) -> Choice:
     """Make sure that the model's table can serve, and find out whether signals may be parked, and forgotten."""
     connection = statements.begin(session, spec, BurstLimits())
+    beside = [one for one in specs if one is not spec and one.bind_key == spec.bind_key]
     problem = inspection.table_problem(connection, spec)
+    problem = problem or inspection.table_conflicts(connection, [*beside, spec]).get(spec.name)
     granted = table_privileges(connection, parked_table_of(spec)) or frozenset()
     session.rollback()
     if problem is not None:

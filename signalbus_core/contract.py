@@ -8,8 +8,8 @@ works with a :class:`SignalSpec`.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from inspect import getattr_static
 from typing import Any, Protocol, cast
@@ -79,6 +79,22 @@ class SignalSpec:
         :raises EndedEarlyError: sending one after the other took long; those that were sent are told.
         :raises Exception: whatever the model's method raised, when nothing is known.
         """
+        by_class: dict[type[Any], list[Any]] = {}
+        for signal in signals:
+            by_class.setdefault(type(signal), []).append(signal)
+        if len(by_class) == 1:
+            self._of_class(type(signals[0]))._send_alike(signals)
+        else:
+            send_each([(self._of_class(model)._send_alike, group) for model, group in by_class.items()])
+
+    def _of_class(self, model: type[Any]) -> SignalSpec:
+        """The same, with the send methods of a class that shares the table (single-table inheritance)."""
+        if model is self.model or not issubclass(model, self.model):
+            return self
+        return replace(self, model=model, send_one=_one_sender(model), send_many=_many_sender(model, self.name))
+
+    def _send_alike(self, signals: Sequence[Any]) -> None:
+        """Send signals of one class."""
         if self.send_many is not None and len(signals) > 1:
             self._refuse_unfinished(self.send_many(list(signals)))
         elif len(signals) == 1:
@@ -140,6 +156,53 @@ def _outcome_of(signal: Any, error: PartialDeliveryError) -> Outcome:
     return Outcome(OutcomeKind.UNKNOWN, "its send method does not say what became of it", cause="error")
 
 
+def send_each(groups: Sequence[tuple[Callable[[list[Any]], None], list[Any]]]) -> None:
+    """Send groups of signals, each by its own sender. What one of them raises hides nothing that another proved.
+
+    After an outage the groups that follow are left untouched: each would wait for its own time limit.
+
+    :raises PartialDeliveryError: not everything is known to be sent. A group of several signals whose sender does not
+      tell which of them failed is in neither list.
+    :raises EndedEarlyError: sending took long, and nothing failed; those that were sent are told.
+    """
+    delivered: list[Any] = []
+    failed: list[tuple[Any, Outcome]] = []
+    first_error: BaseException | None = None
+    has_ended_early = False
+    for send, signals in groups:
+        try:
+            send(signals)
+        except EndedEarlyError as error:
+            # There is no time left for the others.
+            delivered += error.delivered
+            has_ended_early = True
+            break
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - chained to what is raised below
+            first_error = first_error or error
+            its_failed = _failed(error, signals)
+            delivered += error.delivered if isinstance(error, PartialDeliveryError) else []
+            failed += its_failed
+            if any(outcome.is_unanswered for _, outcome in its_failed):
+                break
+        else:
+            delivered += signals
+    if first_error is not None:
+        if not delivered and not failed:
+            raise first_error
+        raise PartialDeliveryError(delivered, failed) from first_error
+    if has_ended_early:
+        raise EndedEarlyError(delivered)
+
+
+def _failed(error: BaseException, signals: Sequence[Any]) -> list[tuple[Any, Outcome]]:
+    """Which signals of a group failed, as far as an error tells."""
+    if isinstance(error, PartialDeliveryError):
+        return error.failed
+    outcome = worst(error.outcomes) if isinstance(error, PublishError) else sender_failure(error, signals[0])
+    # An outage concerns them all; anything else perhaps one, and several are sent again in halves.
+    return [(signal, outcome) for signal in signals] if len(signals) == 1 or outcome.is_unanswered else []
+
+
 def is_signal_model(model: object) -> bool:
     """Tell whether ``model`` is a mapped class with a ``send_signalbus_message`` method."""
     if not isinstance(model, type) or not callable(getattr(model, "send_signalbus_message", None)):
@@ -161,18 +224,43 @@ def resolve(model: type[Any], name: str | None = None) -> SignalSpec:
     mapper = cast("Mapper[Any]", sqlalchemy_inspect(model))
     name = name or model.__name__
     _refuse_joined_inheritance(mapper, name)
-    send_many = getattr(model, "send_signalbus_messages", None)
-    if send_many is not None and not callable(send_many):
-        raise SignalModelError(f"{name}.send_signalbus_messages must be a classmethod that takes a list of instances.")
+    _refuse_unknown_classes(mapper, name)
+    _refuse_other_selectables(mapper, name)
     table = cast(Table, mapper.local_table)
     return SignalSpec(
         model=model,
         name=name,
-        burst_count=_burst_count(model, name),
+        burst_count=min(_burst_count(one.class_, name) for one in mapper.self_and_descendants),
         bind_key=table.metadata.info.get("bind_key"),
         send_one=_one_sender(model),
-        send_many=send_many,
+        send_many=_many_sender(model, name),
         written_at=written_at_attribute(mapper, name),
+    )
+
+
+def refuse_shared_table(spec: SignalSpec, models: Iterable[type[Any]], names: Mapping[type[Any], str]) -> None:
+    """Refuse a model whose table another signal model has as well: which of them sends a row would be chance.
+
+    A model and the classes below it, which share its table by single-table inheritance, are one signal model.
+
+    :param models: all signal models.
+    :raises SignalModelError: another model has the same table.
+    """
+    for model in models:
+        other = cast("Mapper[Any]", sqlalchemy_inspect(model))
+        table = other.local_table
+        if other.isa(spec.mapper) or spec.mapper.isa(other) or not isinstance(table, Table):
+            continue
+        if table.fullname == spec.table.fullname and table.metadata.info.get("bind_key") == spec.bind_key:
+            raise SignalModelError(shared_table(spec.table.fullname, spec.name, names.get(model, model.__name__)))
+
+
+def shared_table(table: str, *models: str) -> str:
+    """What is wrong with several signal models on one table, and what to do."""
+    return (
+        f"The table {table!r} belongs to several signal models, {' and '.join(models)}, so which of them sends a row "
+        "is left to chance. Keep one signal model for the table; rows of several kinds are told apart by single-table "
+        "inheritance below that one (polymorphic_on, polymorphic_identity), each with send methods of its own."
     )
 
 
@@ -195,6 +283,22 @@ def _one_sender(model: type[Any]) -> Callable[[Any], object]:
     return lambda signal: signal.send_signalbus_message()
 
 
+def _many_sender(model: type[Any], name: str) -> Callable[[list[Any]], object] | None:
+    """The way to send many at once; None where the model sends one at a time.
+
+    Where a class has both methods, and one below it replaces only ``send_signalbus_message``, many are sent by that
+    one: the other knows nothing of it.
+    """
+    send_many = getattr(model, "send_signalbus_messages", None)
+    if send_many is None:
+        return None
+    if not callable(send_many):
+        raise SignalModelError(f"{name}.send_signalbus_messages must be a classmethod that takes a list of instances.")
+    owner = next((one for one in model.__mro__ if "send_signalbus_messages" in vars(one)), model)
+    its_one = getattr_static(owner, "send_signalbus_message", None)
+    return send_many if its_one in (None, getattr_static(model, "send_signalbus_message")) else None
+
+
 def _burst_count(model: type[Any], name: str) -> int:
     burst_count = getattr(model, "signalbus_burst_count", DEFAULT_BURST_COUNT)
     if type(burst_count) is not int or burst_count < 1:
@@ -203,6 +307,33 @@ def _burst_count(model: type[Any], name: str) -> int:
             "that are sent and deleted in one transaction."
         )
     return burst_count
+
+
+def _refuse_unknown_classes(mapper: Mapper[Any], name: str) -> None:
+    """A row must tell its class, where several share a table: it is sent by the methods of its class."""
+    for one in mapper.self_and_descendants:
+        if not one.single or one.inherits is None:
+            continue
+        if one.polymorphic_on is None:
+            raise SignalModelError(
+                f"{name}: {one.class_.__name__} shares a table with {one.inherits.class_.__name__}, and nothing tells "
+                "their rows apart. Give the parent polymorphic_on, and each class a polymorphic_identity."
+            )
+        if one.polymorphic_identity is None and not one.polymorphic_abstract:
+            raise SignalModelError(
+                f"{name}: {one.class_.__name__} has no polymorphic_identity, so its rows are taken for those of "
+                "another class. Give it one, or polymorphic_abstract=True where it has no rows."
+            )
+
+
+def _refuse_other_selectables(mapper: Mapper[Any], name: str) -> None:
+    """Rows of a join, a query or a union cannot be locked and deleted in one table."""
+    if not isinstance(mapper.local_table, Table) or mapper.selectable is not mapper.local_table:
+        raise SignalModelError(
+            f"{name} is not mapped to one table: it is loaded from a join, a union or a query, as in concrete-table "
+            "inheritance. Give each signal model a table of its own; share columns through a mixin or an abstract base "
+            "(__abstract__ = True)."
+        )
 
 
 def _refuse_joined_inheritance(mapper: Mapper[Any], name: str) -> None:

@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from . import statements
 from .contract import SignalSpec
+from .errors import BurstError
 from .keys import has_exact_key, has_key
 from .outcome import Outcome, OutcomeKind
 from .result import FailedSignal
@@ -67,6 +68,12 @@ def delete_rows(connection: Connection, spec: SignalSpec, rows: Sequence[Row], *
         deleted = statements.delete_signals(connection, spec, keys)
         if deleted == len(rows):
             return []
+        if deleted > len(rows):
+            # To be rolled back: a row that nobody sent is among them.
+            raise BurstError(
+                f"{len(rows)} signals of {spec.name} have the keys of {deleted} rows of {spec.table.fullname!r}. Look "
+                "for tables that inherit from it."
+            )
     conditions = [[has_id(all_ids(rows))]]
     if is_locked:
         # The send method may have changed what only it can change.

@@ -205,10 +205,10 @@ def lock_rows(connection: Connection, spec: SignalSpec, limit: int, choice: Choi
     :returns: the ids, to be given to :func:`load_rows`; where rows have none, the keys.
     """
     if connection.dialect.name != "postgresql":
-        statement = _locking(spec, connection.dialect, choice, limit, select(*spec.primary_key))
+        statement = _locking(spec, connection.dialect, choice, limit, select(*spec.primary_key).select_from(spec.model))
         return [tuple(row) for row in connection.execute(statement)]
     statement = _locking(spec, connection.dialect, choice, limit, select(row_id(connection.dialect)))
-    return list(connection.scalars(statement.select_from(spec.table)))
+    return list(connection.scalars(statement.select_from(spec.model)))
 
 
 def load_rows(session: Session, spec: SignalSpec, taken: Sequence[Any]) -> list[tuple[Any, str | None]]:
@@ -276,7 +276,7 @@ def count_unloadable_keys(connection: Connection, spec: SignalSpec, limit: int) 
     loadable = has_loadable_key(spec, connection.dialect)
     if not loadable:
         return 0
-    rows = select(*spec.primary_key).where(not_(and_(*loadable))).limit(limit)
+    rows = select(*spec.primary_key).select_from(spec.model).where(not_(and_(*loadable))).limit(limit)
     return connection.scalar(select(func.count()).select_from(rows.subquery())) or 0
 
 

@@ -54,13 +54,20 @@ KINDS: dict[str, Kind] = {
     "model-contract": Kind("models", "error", "a model does not keep the signal-model contract"),
     "signals-unknown": Kind("models", "error", "`--signals` names a model that does not exist"),
     "message-undefined": Kind("models", "error", "a `RabbitMQSignal` does not define `signalbus_message`"),
+    "signal-id-missing": Kind(
+        "models", "warning", "a model has no column `signalbus_id`: ids of messages may come again"
+    ),
     "library-unsupported": Kind("versions", "error", "SQLAlchemy or pika has another version than was tested"),
     "python-out-of-support": Kind("versions", "warning", "this Python gets no more fixes"),
     "postgresql-too-old": Kind("versions", "error", "PostgreSQL is older than 14"),
     "postgresql-out-of-support": Kind("versions", "warning", "this PostgreSQL gets no more fixes"),
     "rabbitmq-out-of-support": Kind("versions", "warning", "RabbitMQ is older than 3.13"),
     "table-missing": Kind("tables", "error", "a signal table does not exist"),
-    "table-unfit": Kind("tables", "error", "a signal table is a view, or has no key that matches the model's"),
+    "table-unfit": Kind(
+        "tables",
+        "error",
+        "a signal table cannot serve: it is a view, has another key, lacks a column, or others inherit from it",
+    ),
     "schema-usage-missing": Kind("tables", "error", "the login may not use the schema of a table"),
     "privilege-missing": Kind("tables", "error", "the login lacks SELECT, DELETE or UPDATE on a table"),
     "table-unlogged": Kind("tables", "error", "a signal table is unlogged: a crash of the server empties it"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from signalbus_core import SignalBus, SignalBusError, SignalSpec
+from signalbus_core import SIGNAL_ID, SignalBus, SignalBusError, SignalSpec, has_signal_id, signal_id_sql
 from signalbus_core.rabbitmq import RabbitMQSignal
 
 from .finding import Finding, found
@@ -41,6 +41,24 @@ def choose(
 
 def _listed(names: set[str]) -> str:
     return ", ".join(sorted(names))
+
+
+def check_ids(specs: Sequence[SignalSpec]) -> Iterator[Finding]:
+    """Whether the ids of messages are made of a key that may come again."""
+    for spec in specs:
+        is_ours = issubclass(spec.model, RabbitMQSignal)
+        # A table without an application may have a column for the id of the message.
+        has_id = has_signal_id(spec.mapper) or "message_id" in getattr(spec.model, "signalbus_fields", ())
+        if is_ours and not has_id:
+            parts = "key alone" if spec.written_at is None else "key and time of writing"
+            problem = (
+                f"its messages get ids of database, table, {parts}: a key that comes again, after a failover to a "
+                "standby that lagged, TRUNCATE ... RESTART IDENTITY or a restore, gives a new signal the id of an old "
+                "one, and consumers drop it"
+                + ("" if spec.written_at is None else ", if it was written at the same microsecond")
+            )
+            remedy = f"Add the column {SIGNAL_ID}: {'; '.join(signal_id_sql(spec.table))}."
+            yield found("signal-id-missing", spec.name, problem, remedy)
 
 
 def check_models(models: Models) -> Iterator[Finding]:

@@ -22,7 +22,7 @@ from .connecting import hurry
 from .database import DATABASE_AREAS, DatabaseChecks
 from .deadline import Task, look_side_by_side
 from .finding import AREAS, OFFLINE_AREAS, Finding, found
-from .models import check_models, choose, resolve_models
+from .models import check_ids, check_models, choose, resolve_models
 
 #: What a server is given to answer everything.
 DEADLINE_SECONDS = 10.0
@@ -52,7 +52,7 @@ def find_problems(subject: Subject, areas: Sequence[str], known: Sequence[Findin
         specs, findings = resolve_models(subject.bus, models)
     findings += [*known, *check_configuration(subject.app, engines, subject.config.workers), *check_models(models)]
     wanted, unknown = choose(specs, models, subject.config.signals)
-    findings += unknown
+    findings += [*unknown, *check_ids(wanted)]
     if "versions" in areas:
         findings += _local_versions()
     for engine in engines.values():

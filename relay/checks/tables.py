@@ -15,6 +15,7 @@ from signalbus_core import (
     parked_table_of,
     paused_table_of,
     quoted,
+    table_conflicts,
     table_privileges,
     table_problem,
 )
@@ -98,8 +99,12 @@ def check_order(connection: Connection, spec: SignalSpec, name: str) -> Iterator
 
 
 def check_tables(connection: Connection, specs: Sequence[SignalSpec]) -> Iterator[Finding]:
+    conflicts = table_conflicts(connection, specs)
     for spec in specs:
-        yield from check_table(connection, spec)
+        findings = list(check_table(connection, spec))
+        yield from findings
+        if spec.name in conflicts and not any(finding.code == "table-unfit" for finding in findings):
+            yield told("table-unfit", spec.name, conflicts[spec.name])
     yield from check_own_table(connection, "parked", {parked_table_of(spec) for spec in specs}, _PARKED_NEEDS)
     yield from check_parked_columns(connection, {parked_table_of(spec) for spec in specs})
     yield from check_own_table(connection, "paused", {paused_table_of(spec) for spec in specs}, _PAUSED_NEEDS)

@@ -17,6 +17,7 @@ from signalbus_core import (
     parked_table_of,
     parked_table_sql,
     paused_table_sql,
+    signal_id_sql,
 )
 from signalbus_core.rabbitmq import outbox_table_sql
 
@@ -85,6 +86,17 @@ def ddl_autovacuum(tables: tuple[str, ...], **given: Any) -> None:
     _print(autovacuum_sql(*_named(tables)) if tables else _of_application(given, _autovacuum))
 
 
+@ddl.command("ids", epilog="Example: signalbus-relay ddl ids --app shop:create_app > ids.sql")
+@click.argument("tables", nargs=-1)
+@with_application
+def ddl_ids(tables: tuple[str, ...], **given: Any) -> None:
+    """The column signalbus_id, which names a row for ever: of these TABLES, or of all signal models of the application.
+
+    The statements can be run again. They rewrite no table, and lock it for a moment only.
+    """
+    _print(signal_id_sql(*_named(tables)) if tables else _of_application(given, _ids))
+
+
 def _named(names: Iterable[str]) -> list[Table]:
     try:
         found = [table_name(name) for name in names]
@@ -103,6 +115,10 @@ def _doorbells(specs: Sequence[SignalSpec]) -> list[str]:
 
 def _autovacuum(specs: Sequence[SignalSpec]) -> list[str]:
     return autovacuum_sql(*(spec.model for spec in specs), parked_table_of(specs[0]))
+
+
+def _ids(specs: Sequence[SignalSpec]) -> list[str]:
+    return signal_id_sql(*(spec.table for spec in specs))
 
 
 def _of_application(given: dict[str, Any], sql_of: Callable[[Sequence[SignalSpec]], list[str]]) -> list[str]:

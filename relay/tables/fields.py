@@ -31,6 +31,7 @@ FIELD_TYPES: dict[str, frozenset[str]] = {
     "correlation_id": TEXTUAL,
     "reply_to": TEXTUAL,
     "message_id": TEXTUAL,
+    "signalbus_id": frozenset({"uuid"}),
     "user_id": TEXTUAL,
     "app_id": TEXTUAL,
     "expiration": INTEGERS | STRINGS,

@@ -27,6 +27,7 @@ from sqlalchemy.orm import column_property
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.types import TypeEngine, UserDefinedType
 
+from signalbus_core import SIGNAL_ID
 from signalbus_core.rabbitmq import InvalidMessageError, Message, RabbitMQSignal, message_from_row
 
 from .facts import ColumnFacts
@@ -95,6 +96,7 @@ def make_model(db: Any, plan: Plan) -> type[TableSignal]:
         "signalbus_exchange": plan.rules.exchange,
         "signalbus_routing_key": plan.rules.routing_key,
         "signalbus_fields": {field: to for field, to in fields.items() if header_of(field) is None},
+        "signalbus_created_at": _written_at(plan, fields),
         "signalbus_headers": {header_of(field): to for field, to in fields.items() if header_of(field) is not None},
         **texts,
     }
@@ -106,6 +108,9 @@ def _attributes(plan: Plan, table: Table) -> tuple[dict[str, str], dict[str, Any
     fields: dict[str, str] = {}
     texts: dict[str, Any] = {}
     for field, column in plan.columns.items():
+        if field == SIGNAL_ID:
+            texts[SIGNAL_ID] = column_property(table.c[column.name])
+            continue
         is_text = types_of(field) >= TEXTUAL and column.type_name in TEXTUAL - STRINGS
         if is_text and not (header_of(field) is not None and column.type_name in INTEGERS):
             fields[field] = TEXT_PREFIX + column.name
@@ -113,6 +118,12 @@ def _attributes(plan: Plan, table: Table) -> tuple[dict[str, str], dict[str, Any
         else:
             fields[field] = PREFIX + column.name
     return fields, texts
+
+
+def _written_at(plan: Plan, fields: Mapping[str, str]) -> str | None:
+    """The attribute that holds when a row was written; None where it has no time zone, and so does not tell."""
+    column = plan.columns.get("created_at")
+    return fields["created_at"] if column is not None and column.type_name == "timestamptz" else None
 
 
 def _column(column: ColumnFacts) -> Column[Any]:
@@ -126,9 +137,15 @@ def _type(name: str, is_key: bool) -> TypeEngine[Any]:
         return BigInteger()
     if name in TIMES:
         return DateTime(timezone=name == "timestamptz")
-    kinds: dict[str, TypeEngine[Any]] = {"bytea": LargeBinary(), "bool": Boolean(), "text": Text(), "varchar": Text()}
+    kinds: dict[str, TypeEngine[Any]] = {
+        "bytea": LargeBinary(),
+        "bool": Boolean(),
+        "text": Text(),
+        "uuid": Uuid(as_uuid=False),
+        "varchar": Text(),
+    }
     if is_key:
-        kinds |= {"bpchar": CHAR(), "uuid": Uuid(as_uuid=False), "date": Date(), "numeric": Numeric()}
+        kinds |= {"bpchar": CHAR(), "date": Date(), "numeric": Numeric()}
     return kinds.get(name, AsText())
 
 

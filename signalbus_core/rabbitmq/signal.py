@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
+import math
 import threading
 import time
-from collections.abc import Sequence
-from datetime import datetime, timezone
-from functools import lru_cache
-from typing import Any, cast
-from urllib.parse import quote
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from flask import current_app
 from pika.spec import BasicProperties
-from sqlalchemy import Table
-from sqlalchemy.orm import Mapper
-from sqlalchemy.orm.attributes import instance_state
+from sqlalchemy.orm import Mapped, declared_attr, has_inherited_table
 
+from ..signal_id import signal_id_column
 from .message import PROPERTIES, Message, as_messages
+from .message_id import BurstDatabase, database_of, message_id, written_at
 from .publisher import Publisher
-
-#: AMQP's limit for a short string, in bytes.
-LONGEST_ID = 255
 
 _creating = threading.Lock()
 
@@ -42,8 +37,13 @@ class RabbitMQSignal:
                 return Message(body=json.dumps({"order_id": self.order_id}))
 
     Messages are persistent and mandatory. What the message leaves open is filled in: ``message_id`` (the same on every
-    resend, so that consumers can drop duplicates), ``type`` (the class name), ``timestamp`` (of sending) and
-    ``content_type`` (``text/plain`` for text, else ``application/octet-stream``). What the message sets, wins.
+    resend, so that consumers can drop duplicates), ``type`` (the class name), ``timestamp`` (when the signal was
+    written, where the model tells, else of sending) and ``content_type`` (``text/plain`` for text, else
+    ``application/octet-stream``). What the message sets, wins.
+
+    The mixin brings a column ``signalbus_id``, a UUID made by the database, which is the id of the message. A model may
+    define it itself, as a UUID, or do without it by ``signalbus_id = None``. A model with a ``__table__`` has it when
+    the table does.
     """
 
     #: The exchange of messages that name none.
@@ -54,6 +54,15 @@ class RabbitMQSignal:
 
     #: Signals that are sent and deleted in one transaction.
     signalbus_burst_count: int = 500
+
+    if TYPE_CHECKING:
+        signalbus_id: Mapped[str | None]
+    else:
+
+        @declared_attr
+        def signalbus_id(cls):  # noqa: ANN201 - SQLAlchemy would take the annotation for the type of the column
+            has_table_of_its_own = getattr(cls, "__table__", None) is not None and not has_inherited_table(cls)
+            return None if has_table_of_its_own else signal_id_column()
 
     def signalbus_message(self) -> Message | Sequence[Message]:
         """Return the message of this signal, or its messages. To be defined by the model.
@@ -69,16 +78,19 @@ class RabbitMQSignal:
     @classmethod
     def send_signalbus_messages(cls, instances: Sequence[Any]) -> None:
         """Send many signals at once."""
-        _publisher().publish_signals(instances, prepared_messages)
+        _publisher().publish_signals(instances, partial(prepared_messages, database=BurstDatabase()))
 
 
-def prepared_messages(signal: RabbitMQSignal) -> list[Message]:
-    """The messages of a signal, with everything filled in that they leave open."""
+def prepared_messages(signal: RabbitMQSignal, database: Callable[[Any], str] = database_of) -> list[Message]:
+    """The messages of a signal, with everything filled in that they leave open.
+
+    :param database: tells the database of the signal.
+    """
     messages = as_messages(signal.signalbus_message())
-    return [_prepared(signal, message, number) for number, message in enumerate(messages, start=1)]
+    return [_prepared(signal, message, number, database) for number, message in enumerate(messages, start=1)]
 
 
-def _prepared(signal: RabbitMQSignal, message: Message, number: int) -> Message:
+def _prepared(signal: RabbitMQSignal, message: Message, number: int, database: Callable[[Any], str]) -> Message:
     body, exchange, routing_key = message.body, message.exchange, message.routing_key
     is_text = isinstance(body, str)
     properties = _copy(message.properties)
@@ -87,13 +99,13 @@ def _prepared(signal: RabbitMQSignal, message: Message, number: int) -> Message:
     if properties.type is None:
         properties.type = type(signal).__name__
     if properties.timestamp is None:
-        properties.timestamp = int(time.time())
+        properties.timestamp = _timestamp(signal)
     if properties.content_type is None:
         properties.content_type = "text/plain" if is_text else "application/octet-stream"
     if properties.content_encoding is None and is_text:
         properties.content_encoding = "utf-8"
     if properties.message_id is None:
-        properties.message_id = message_id(signal, number)
+        properties.message_id = message_id(signal, number, database)
     return Message(
         signal.signalbus_exchange if exchange is None else exchange,
         signal.signalbus_routing_key if routing_key is None else routing_key,
@@ -101,6 +113,13 @@ def _prepared(signal: RabbitMQSignal, message: Message, number: int) -> Message:
         properties,
         message.mandatory,
     )
+
+
+def _timestamp(signal: RabbitMQSignal) -> int:
+    """When the signal was written, the same on every resend; now, where nobody knows or AMQP cannot say it."""
+    moment = written_at(signal)
+    seconds = -1 if moment is None else math.floor(moment.timestamp())
+    return seconds if seconds >= 0 else int(time.time())
 
 
 def _copy(given: BasicProperties | None) -> BasicProperties:
@@ -111,48 +130,6 @@ def _copy(given: BasicProperties | None) -> BasicProperties:
     properties = BasicProperties()
     vars(properties).update(vars(given))
     return properties
-
-
-def message_id(signal: Any, number: int = 1) -> str:
-    """The id of a signal's message: its table and primary key, the same on every resend.
-
-    Parts are escaped, so that no two signals share an id; the signal's further messages end in ``#2``, ``#3``. An id
-    that AMQP could not carry is shortened to a digest.
-
-    :param number: which of the signal's messages it is, from 1.
-    """
-    state = instance_state(signal)
-    mapper = state.manager.mapper
-    key = state.key[1] if state.key is not None else mapper.primary_key_from_instance(signal)
-    prefix = _table_part(mapper)
-    # Most keys are one number, and most signals have one message.
-    text = f"{prefix}{key[0]}" if len(key) == 1 and type(key[0]) is int else prefix + ":".join(map(_id_part, key))
-    if number > 1:
-        text += f"#{number}"
-    if len(text) > LONGEST_ID:
-        table = cast(Table, mapper.local_table).fullname
-        return f"{table[:100].encode('ascii', 'replace').decode()}:sha256-{hashlib.sha256(text.encode()).hexdigest()}"
-    return text
-
-
-@lru_cache(maxsize=1024)
-def _table_part(mapper: Mapper[Any]) -> str:
-    return _quote(cast(Table, mapper.local_table).fullname) + ":"
-
-
-def _quote(text: str) -> str:
-    return quote(text, safe="-_.~ @+,=/")
-
-
-def _id_part(part: object) -> str:
-    if type(part) is int:
-        return str(part)
-    if isinstance(part, bytes):
-        return part.hex()
-    if isinstance(part, datetime) and part.tzinfo is not None:
-        # The database gives it in the time zone of the session, which may be another one at the next try.
-        part = part.astimezone(timezone.utc)
-    return _quote(str(part))
 
 
 def _publisher() -> Publisher:

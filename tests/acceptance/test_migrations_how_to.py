@@ -69,16 +69,20 @@ def settings_of(engine: Engine, table: str) -> list[str]:
         return list(found or [])
 
 
+def write_migration(project: Path, database_url: str, name: str, snippet: str) -> None:
+    run(project, database_url, "alembic", "revision", "-m", name)
+    [script] = (project / "migrations" / "versions").glob(f"*_{name}.py")
+    identifiers = re.findall(r"(?m)^(?:down_)?revision.*", script.read_text())
+    script.write_text("\n".join(["from typing import Sequence, Union", *identifiers, snippet]))
+
+
 def test_alembic_makes_and_unmakes_everything(project: Path, database_url: str) -> None:
     engine = create_engine(database_url)
     page = (ROOT / PAGE).read_text()
     for command in ('alembic revision --autogenerate -m "orders and their signals"', "alembic upgrade head"):
         assert f"$ {command}\n" in page
     run(project, database_url, "alembic", "revision", "--autogenerate", "-m", "orders and their signals")
-    run(project, database_url, "alembic", "revision", "-m", "doorbell")
-    [doorbell] = (project / "migrations" / "versions").glob("*_doorbell.py")
-    identifiers = re.findall(r"(?m)^(?:down_)?revision.*", doorbell.read_text())
-    doorbell.write_text("\n".join(["from typing import Sequence, Union", *identifiers, snippets(PAGE)[2]]))
+    write_migration(project, database_url, "doorbell", snippets(PAGE)[3])
 
     run(project, database_url, "alembic", "upgrade", "head")
     made = tables(engine)
@@ -96,6 +100,30 @@ def test_alembic_makes_and_unmakes_everything(project: Path, database_url: str) 
     assert doorbells(engine) == 1
     run(project, database_url, "alembic", "downgrade", "base")
     assert tables(engine) == set()
+    engine.dispose()
+
+
+def test_alembic_adds_the_column_to_a_table_and_rewrites_nothing(project: Path, database_url: str) -> None:
+    engine = create_engine(database_url)
+
+    def ask(*statements: str) -> list[object]:
+        with engine.begin() as connection:
+            results = [connection.execute(text(statement)) for statement in statements]
+            return [tuple(row) for row in results[-1]] if results[-1].returns_rows else []
+
+    run(project, database_url, "alembic", "revision", "--autogenerate", "-m", "tables")
+    run(project, database_url, "alembic", "upgrade", "head")
+    file = "SELECT pg_relation_filenode('order_placed')"
+    ask("ALTER TABLE order_placed DROP COLUMN signalbus_id", "INSERT INTO order_placed (order_id) VALUES (1)")
+    before = ask(file)
+    write_migration(project, database_url, "ids", snippets(PAGE)[2])
+    run(project, database_url, "alembic", "upgrade", "head")
+    assert ask(file) == before
+    ask("INSERT INTO order_placed (order_id) VALUES (1)")
+    assert ask("SELECT signalbus_id IS NULL FROM order_placed ORDER BY 1") == [(False,), (True,)]
+    run(project, database_url, "alembic", "check")
+    run(project, database_url, "alembic", "downgrade", "-1")
+    run(project, database_url, "alembic", "upgrade", "head")
     engine.dispose()
 
 

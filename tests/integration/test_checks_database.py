@@ -46,6 +46,8 @@ def test_a_database_as_it_should_be_is_fine(checked: Checked) -> None:
         ("tables", 'DROP TABLE "order"', "table-missing"),
         ("tables", 'ALTER TABLE "order" RENAME TO o; CREATE VIEW "order" AS SELECT * FROM o', "table-unfit"),
         ("tables", 'ALTER TABLE "order" DROP CONSTRAINT order_pkey', "table-unfit"),
+        ("tables", 'ALTER TABLE "order" DROP COLUMN body', "table-unfit"),
+        ("tables", 'CREATE TABLE eu () INHERITS ("order")', "table-unfit"),
         ("tables", 'ALTER TABLE "order" SET UNLOGGED', "table-unlogged"),
         ("tables", 'CREATE TABLE note (order_id int REFERENCES "order")', "table-referenced"),
         ("tables", "DROP TABLE signalbus_parked", "parked-table"),
@@ -61,6 +63,30 @@ def test_what_is_broken_in_a_table_is_found(checked: Checked, area: str, stateme
     assert checked.codes(area) == {"area-fine"}
     checked.execute(*statement.split("; "))
     assert checked.codes(area) == {code}
+
+
+def test_a_table_without_the_column_of_its_ids_is_found_with_the_recipe(checked: Checked) -> None:
+    checked.execute('ALTER TABLE "order" DROP COLUMN signalbus_id')
+    [finding] = [one for one in checked.find("tables") if one.code == "table-unfit"]
+    recipe = finding.remedy.partition("its code: ")[2].partition(". Or ")[0]
+    checked.execute(*recipe.split("; "))
+    assert checked.codes("tables") == {"area-fine"}
+
+
+def test_models_whose_ids_may_come_again_are_found(database_url: str, away: str) -> None:
+    checked = Checked(database_url, away)
+    members = {"signalbus_id": None, "signalbus_message": lambda _signal: None}
+    timed = {"created_at": checked.db.Column(sa.DateTime(timezone=True))}
+    models = [
+        type(name, (RabbitMQSignal, checked.db.Model), {"id": checked.db.Column(sa.Integer, primary_key=True), **extra})
+        for name, extra in (("Bare", members), ("Timed", members | timed), ("Own", {"signalbus_message": len}))
+    ]
+    checked.create()
+    findings = [one for one in checked.find("models") if one.code == "signal-id-missing"]
+    assert [one.subject for one in findings] == ["Bare", "Timed"]
+    assert "microsecond" in findings[1].problem
+    assert "ADD COLUMN IF NOT EXISTS signalbus_id uuid" in findings[0].remedy
+    assert len(models) == 3
 
 
 def test_an_index_in_another_order_than_the_key_is_found(checked: Checked) -> None:

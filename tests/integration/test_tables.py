@@ -94,10 +94,50 @@ def test_a_table_needs_no_more_than_a_key_and_a_body(place: Place) -> None:
     place.execute("INSERT INTO outbox (body) VALUES ('tea'), (NULL)")
     received, failed = place.send(place.load("outbox"))
     assert [(message.routing_key, message.text) for message in received] == [("k", "tea"), ("k", "")]
-    assert [message.properties.message_id for message in received] == ["outbox:1", "outbox:2"]
+    first, second = [(message.properties.message_id or "").partition(":") for message in received]
+    assert [first[2], second[2]] == ["outbox:1", "outbox:2"]
+    # Before the table stands the database.
+    assert first[0] == second[0] != ""
     assert {message.properties.delivery_mode for message in received} == {2}
     assert not failed
     assert place.count("outbox") == 0
+
+
+WITH_ID = f"{MINIMAL}, signalbus_id uuid DEFAULT gen_random_uuid()"
+
+
+def test_the_column_signalbus_id_names_the_rows(place: Place) -> None:
+    place.execute(f"CREATE TABLE outbox ({WITH_ID}); CREATE TABLE own ({WITH_ID}, message_id text)")
+    key = uuid.uuid4()
+    place.execute(
+        f"INSERT INTO outbox (body, signalbus_id) VALUES ('a', '{key}'), ('b', NULL);"
+        f"INSERT INTO own (body, message_id, signalbus_id) VALUES ('c', 'mine', '{key}'), ('d', NULL, '{key}')",
+    )
+    received, failed = place.send(place.load("outbox", "own"))
+    assert not failed
+    ids = {message.text: message.properties.message_id or "" for message in received}
+    assert ids.pop("b").endswith(":outbox:2")
+    assert ids == {"a": str(key), "c": "mine", "d": str(key)}
+
+
+def test_any_uuid_can_name_the_rows_also_the_key(place: Place) -> None:
+    key = uuid.uuid4()
+    place.execute(f"CREATE TABLE events (event uuid PRIMARY KEY, body text); INSERT INTO events VALUES ('{key}', '')")
+    [message], _ = place.send(place.load(place.rules("events", {"event": "signalbus_id"})))
+    assert message.properties.message_id == str(key)
+
+
+def test_a_column_signalbus_id_of_another_type_is_told(place: Place) -> None:
+    place.execute(f"CREATE TABLE outbox ({MINIMAL}, signalbus_id text)")
+    [problem] = place.problems("outbox")
+    assert "for signalbus_id uuid is expected. --map signalbus_id=- leaves it alone." in problem
+
+
+def test_ids_without_the_column_have_the_time_of_writing(place: Place) -> None:
+    place.execute(f"CREATE TABLE outbox ({MINIMAL}, created_at timestamptz)")
+    place.execute("INSERT INTO outbox (body, created_at) VALUES ('', '2026-01-01 00:00:00.5Z')")
+    [message], _ = place.send(place.load("outbox"))
+    assert (message.properties.message_id or "").endswith(":outbox:1:1767225600500000")
 
 
 #: A name that SQL, the driver and Python might each take for something else.
@@ -175,7 +215,8 @@ def test_columns_of_many_types_become_texts_numbers_and_headers(place: Place) ->
     assert message.body == b"\x00\xff"
     assert properties.headers == {"a": [15, None], "tenant": 7, "is_test": False, "code": "ab"}
     assert (properties.correlation_id, properties.type, properties.app_id) == (str(key), "paid", "shop")
-    assert (properties.expiration, properties.message_id) == ("500", f"outbox:{key}")
+    assert properties.expiration == "500"
+    assert (properties.message_id or "").endswith(f":outbox:{key}")
     assert properties.timestamp == int(datetime(2026, 11, 25, 12, tzinfo=timezone.utc).timestamp())
 
 
@@ -372,12 +413,14 @@ def test_every_row_arrives_equal_or_stays_with_a_reason_and_stops_no_other(place
                     f"INSERT INTO fuzz ({', '.join(names)}) VALUES ({', '.join(['%s'] * len(names))})",
                     (number, *row.values()),
                 )
+        with place.engine.connect() as connection:
+            keys = dict(connection.exec_driver_sql("SELECT signalbus_id::text, id FROM fuzz").all())
         received, failed = place.send(loaded)
         kept = {number for number, (_, is_wrong) in enumerate(given_rows) if is_wrong}
         assert place.count("fuzz") == len(kept)
         assert {outcome.kind for _, outcome in failed} <= {OutcomeKind.INVALID}
         assert all(outcome.reason for _, outcome in failed)
-        arrived = {int((message.properties.message_id or "").removeprefix("fuzz:")): message for message in received}
+        arrived = {keys[message.properties.message_id]: message for message in received}
         assert {*arrived} == {*range(len(given_rows))} - kept
         for number, message in arrived.items():
             assert_equal(message, given_rows[number][0])

@@ -1,0 +1,121 @@
+"""The id of a message: it names one written row, for ever, everywhere, and is the same on every resend.
+
+Consumers drop what they have seen, so two signals with one id are a lost message. The column ``signalbus_id`` is such
+an id. Where a row has none, the id is made of database, table, key and, where the model tells it, the time of writing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from functools import lru_cache
+from typing import Any, NamedTuple, cast
+from urllib.parse import quote
+
+from sqlalchemy import Table
+from sqlalchemy.orm import Mapper, object_session
+from sqlalchemy.orm.attributes import instance_state
+
+from ..signal_id import SIGNAL_ID, database_identity, has_signal_id
+from ..written_at import written_at_attribute
+
+#: AMQP's limit for a short string, in bytes.
+LONGEST_ID = 255
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Identity(NamedTuple):
+    """What names the rows of a model.
+
+    :param has_own: whether it has the column ``signalbus_id``.
+    :param table: the name of its table, escaped.
+    :param written_at: the attribute that holds when a row was written.
+    """
+
+    has_own: bool
+    table: str
+    written_at: str | None
+
+
+@lru_cache(maxsize=1024)
+def identity_of(mapper: Mapper[Any]) -> Identity:
+    """What names the rows of a model. Looked up for each signal, so it is kept."""
+    table = _quote(cast(Table, mapper.local_table).fullname)
+    return Identity(has_signal_id(mapper), table, written_at_attribute(mapper, mapper.class_.__name__))
+
+
+class BurstDatabase:
+    """Which database the signals of one burst are in; asked when the first of them needs it, for its id."""
+
+    def __init__(self) -> None:
+        self._identity: str | None = None
+
+    def __call__(self, signal: Any) -> str:
+        if self._identity is None:
+            self._identity = database_of(signal)
+        return self._identity
+
+
+def database_of(signal: Any) -> str:
+    """Which database a signal is in; empty when it belongs to no session."""
+    session = object_session(signal)
+    if session is None:
+        return ""
+    return database_identity(session.connection(bind_arguments={"mapper": instance_state(signal).manager.mapper}))
+
+
+def message_id(signal: Any, number: int = 1, database: Callable[[Any], str] = database_of) -> str:
+    """The id of a signal's message, the same on every resend; its further messages end in ``#2``, ``#3``.
+
+    It is the signal's ``signalbus_id``. Without one it is made of database, table, key and time of writing, escaped so
+    that no two signals share an id; one that AMQP could not carry is shortened to a digest.
+
+    :param number: which of the signal's messages it is, from 1.
+    :param database: tells the database of the signal.
+    """
+    identity = identity_of(instance_state(signal).manager.mapper)
+    own = getattr(signal, SIGNAL_ID) if identity.has_own else None
+    text = _made_up(signal, identity, database(signal)) if own is None else str(own)
+    if number > 1:
+        text += f"#{number}"
+    if len(text) > LONGEST_ID:
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        return f"{identity.table[:100]}:sha256-{digest}"
+    return text
+
+
+def written_at(signal: Any) -> datetime | None:
+    """When a signal was written, where its model tells."""
+    attribute = identity_of(instance_state(signal).manager.mapper).written_at
+    moment = None if attribute is None else getattr(signal, attribute)
+    # Without a time zone: the application has put something else there meanwhile.
+    return moment if isinstance(moment, datetime) and moment.tzinfo is not None else None
+
+
+def _made_up(signal: Any, identity: Identity, database: str) -> str:
+    state = instance_state(signal)
+    key = state.key[1] if state.key is not None else state.manager.mapper.primary_key_from_instance(signal)
+    # Most keys are one number.
+    shown = str(key[0]) if len(key) == 1 and type(key[0]) is int else ":".join(map(_id_part, key))
+    moment = written_at(signal)
+    # Counted, so that neither the time zone nor the settings of a session show.
+    time = "" if moment is None else f":{(moment - _EPOCH) // _MICROSECOND}"
+    return f"{database}:{identity.table}:{shown}{time}" if database else f"{identity.table}:{shown}{time}"
+
+
+def _quote(text: str) -> str:
+    return quote(text, safe="-_.~ @+,=/")
+
+
+def _id_part(part: object) -> str:
+    if type(part) is int:
+        return str(part)
+    if isinstance(part, bytes):
+        return part.hex()
+    if isinstance(part, datetime) and part.tzinfo is not None:
+        # The database gives it in the time zone of the session, which may be another one at the next try.
+        part = part.astimezone(timezone.utc)
+    return _quote(str(part))

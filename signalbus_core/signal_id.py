@@ -1,0 +1,125 @@
+"""The column ``signalbus_id``: what a written row is called for ever, everywhere.
+
+A primary key is not enough for that. After a failover to a standby that lagged, after ``TRUNCATE ... RESTART IDENTITY``
+or a restore, in another service with a table of the same name, keys come again, and consumers that drop what they have
+seen would drop the new signals.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from sqlalchemy import MetaData, Table, TypeDecorator, Uuid, text
+from sqlalchemy import inspect as sqlalchemy_inspect
+from sqlalchemy.engine import Connection
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import MappedColumn, Mapper, mapped_column
+from sqlalchemy.sql.functions import FunctionElement
+
+from .quoting import quoted
+
+#: The name of the column, and of the attribute.
+SIGNAL_ID = "signalbus_id"
+
+#: Where a connection keeps which database it leads to.
+_DATABASE = "signalbus_database"
+
+
+class _RandomUuid(FunctionElement[str]):
+    """A new UUID, made by the database, so that whoever writes a row gives it one."""
+
+    type = Uuid(as_uuid=False)
+    inherit_cache = True
+
+
+@compiles(_RandomUuid)
+def _no_uuid(*_: Any, **__: Any) -> str:
+    return "NULL"
+
+
+@compiles(_RandomUuid, "postgresql")
+def _postgresql_uuid(*_: Any, **__: Any) -> str:
+    return "gen_random_uuid()"
+
+
+@compiles(_RandomUuid, "sqlite")
+def _sqlite_uuid(*_: Any, **__: Any) -> str:
+    return "lower(hex(randomblob(16)))"
+
+
+def signal_id_column() -> MappedColumn[Any]:
+    """The column as models have it: a UUID that is read as text, the last column, made by the database.
+
+    It may be NULL: rows that were there before the column keep the id that they have without it.
+    """
+    return mapped_column(
+        SIGNAL_ID,
+        Uuid(as_uuid=False),
+        nullable=True,
+        server_default=_RandomUuid(),
+        sort_order=10_000,
+        use_existing_column=True,
+    )
+
+
+def has_signal_id(mapper: Mapper[Any]) -> bool:
+    """Whether a model has the column: under its name, and of type UUID. Anything else is the application's own."""
+    column = mapper.columns.get(SIGNAL_ID)
+    if column is None:
+        return False
+    kind = column.type
+    return isinstance(kind.impl_instance if isinstance(kind, TypeDecorator) else kind, Uuid)
+
+
+def signal_id_sql(*targets: type[Any] | Table | str) -> list[str]:
+    """The statements that add the column to tables, for migrations. They can be run again.
+
+    The table is not rewritten, and locked for a moment only: the rows that are there keep NULL, and with it the id that
+    they have without the column.
+
+    :param targets: signal models, tables, or names of tables (``"orders"``, ``"sales.orders"``).
+    """
+    names = [quoted(_as_table(target)) for target in targets]
+    return [
+        statement
+        for name in names
+        for statement in (
+            f"ALTER TABLE {name} ADD COLUMN IF NOT EXISTS {SIGNAL_ID} uuid",
+            f"ALTER TABLE {name} ALTER COLUMN {SIGNAL_ID} SET DEFAULT gen_random_uuid()",
+        )
+    ]
+
+
+def database_identity(connection: Connection) -> str:
+    """What tells a database from all others, also from those of the same name; the same for all connections to it.
+
+    A database that was created anew, or restored into another server, is another one; a standby that is promoted is
+    not. Empty where the database cannot tell.
+    """
+    if connection.dialect.name != "postgresql":
+        return ""
+    found = connection.info.get(_DATABASE)
+    if found is None:
+        oid, may_ask = connection.execute(_THIS_DATABASE).one()
+        found = f"{connection.scalar(_SYSTEM) if may_ask else 0}.{oid}"
+        connection.info[_DATABASE] = found
+    return cast(str, found)
+
+
+# https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-PG-CONTROL-SYSTEM
+_SYSTEM = text("SELECT system_identifier FROM pg_catalog.pg_control_system()")
+_THIS_DATABASE = text(
+    """
+    SELECT oid, has_function_privilege(to_regprocedure('pg_catalog.pg_control_system()'), 'EXECUTE')
+    FROM pg_catalog.pg_database WHERE datname = current_database()
+    """
+)
+
+
+def _as_table(target: type[Any] | Table | str) -> Table:
+    if isinstance(target, Table):
+        return target
+    if isinstance(target, str):
+        schema, _, name = target.rpartition(".")
+        return Table(name, MetaData(), schema=schema or None)
+    return cast(Table, cast(Any, sqlalchemy_inspect(target)).local_table)
