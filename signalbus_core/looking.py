@@ -192,7 +192,7 @@ class _Measure:
 
     def columns(self, dialect: Dialect, start: BindParameter[int]) -> list[ColumnElement[Any]]:
         spec = self.spec
-        keys = select(*spec.primary_key).select_from(spec.model)
+        keys = select(*spec.primary_key).select_from(spec.model).where(*spec.is_signal)
         if self.has_start:
             # In order, so that PostgreSQL begins there as well, instead of reading what is dead before.
             keys = keys.where(is_from(spec, start)).order_by(*spec.primary_key)

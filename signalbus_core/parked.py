@@ -191,13 +191,15 @@ def forget(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> Non
 def forget_gone(connection: Connection, spec: SignalSpec) -> int:
     """Remove what is noted about signals that are not in their table any more; return how many they were.
 
+    A row that is no signal any more, by the model's condition, is gone too.
+
     Otherwise a new signal with the key of an old one would be left alone with it.
     """
     table = parked_table_of(spec)
     mine = table.c.table_name == spec.table.fullname
     texts = connection.scalars(select(table.c.key).where(mine)).all()
     keys = list(_keys_of(connection, spec, texts).values())
-    there = select(text_of_key(spec)).where(has_key(spec, connection.dialect, keys))
+    there = select(text_of_key(spec)).where(has_key(spec, connection.dialect, keys), *spec.is_signal)
     gone = set(texts) - set(connection.scalars(there) if keys else ())
     if gone:
         listed = bindparam("gone", list(gone), type_=ARRAY(Text))
@@ -250,7 +252,7 @@ def discard(connection: Connection, spec: SignalSpec, text: str) -> dict[str, An
     """
     keys = list(_keys_of(connection, spec, [text]).values())
     # In the order in which a burst takes its locks: the signal first, then the note.
-    here = has_key(spec, connection.dialect, keys)
+    here = and_(has_key(spec, connection.dialect, keys), *spec.is_signal)
     if not keys or connection.execute(select(*spec.primary_key).where(here).with_for_update()).first() is None:
         return None
     table = parked_table_of(spec)

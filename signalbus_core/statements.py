@@ -291,7 +291,7 @@ def rehearse_delete(connection: Connection, spec: SignalSpec, keys: Sequence[Key
 
 def count_pending(session: Session, spec: SignalSpec, limit: int | None) -> int:
     """How many signals are in the table; with a limit, counting stops there."""
-    rows = select(*spec.primary_key).select_from(spec.model)
+    rows = select(*spec.primary_key).select_from(spec.model).where(*spec.is_signal)
     if limit is not None:
         rows = rows.limit(limit)
     counted = select(func.count()).select_from(rows.subquery())
@@ -303,12 +303,13 @@ def count_unloadable_keys(connection: Connection, spec: SignalSpec, limit: int) 
     loadable = has_loadable_key(spec, connection.dialect)
     if not loadable:
         return 0
-    rows = select(*spec.primary_key).where(not_(and_(*loadable))).limit(limit)
+    rows = select(*spec.primary_key).where(not_(and_(*loadable)), *spec.is_signal).limit(limit)
     return connection.scalar(select(func.count()).select_from(rows.subquery())) or 0
 
 
 def pending(spec: SignalSpec, dialect: Dialect, choice: Choice, statement: Select[Any]) -> Select[Any]:
     """Restrict a statement about a model to the chosen signals whose keys can be loaded."""
+    statement = statement.where(*spec.is_signal)
     if choice.only is not None:
         return statement.where(has_key(spec, dialect, choice.only))
     statement = statement.where(*has_loadable_key(spec, dialect))

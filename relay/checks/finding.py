@@ -61,6 +61,12 @@ KINDS: dict[str, Kind] = {
     "rabbitmq-out-of-support": Kind("versions", "warning", "RabbitMQ is older than 3.13"),
     "table-missing": Kind("tables", "error", "a signal table does not exist"),
     "table-unfit": Kind("tables", "error", "a signal table is a view, or has no key that matches the model's"),
+    "rows-unsettled": Kind(
+        "tables", "error", "columns of a table say that not every row is to be sent, and no option says which are"
+    ),
+    "rows-early": Kind(
+        "tables", "warning", "a table has a time before which rows are not to be sent, and `--where` ignores it"
+    ),
     "schema-usage-missing": Kind("tables", "error", "the login may not use the schema of a table"),
     "privilege-missing": Kind("tables", "error", "the login lacks SELECT, DELETE or UPDATE on a table"),
     "table-unlogged": Kind("tables", "error", "a signal table is unlogged: a crash of the server empties it"),
