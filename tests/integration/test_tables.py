@@ -529,7 +529,7 @@ def test_a_condition_is_tried_at_the_start(place: Place, where: str, problem: st
     [told] = place.problems(place.rules("outbox", where=where))
     assert told.startswith("--table outbox: --where: ")
     assert problem in told
-    assert "old" not in told
+    assert '"old"' not in told
 
 
 #: Conditions that would go wrong if they were put into a statement as they are.
