@@ -27,6 +27,7 @@ class BurstPlan:
     :param rehearse: make sure first that signals can be deleted.
     :param retry: try signals again that were set aside and whose time has come.
     :param suspect: try this signal alone, to find out whether an outage was its own.
+    :param most_bytes: of rows in it, to be asked before they are read; None where that need not be asked.
     """
 
     limit: int
@@ -34,6 +35,7 @@ class BurstPlan:
     rehearse: bool
     retry: bool = False
     suspect: Key | None = None
+    most_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,8 @@ class ModelProgress:
                 return BurstPlan(1, (), self._rehearse, suspect=suspect)
             retry, self._retry_is_due = self._retry_is_due, False
             size = self._retry_size if retry else self._size
-            return BurstPlan(size.limit, tuple(self._suspects.keys()), self._rehearse, retry)
+            avoid = tuple(self._suspects.keys())
+            return BurstPlan(size.limit, avoid, self._rehearse, retry, most_bytes=size.bytes_to_ask)
 
     def finished(self, plan: BurstPlan, result: BurstResult, now: float) -> Verdict:
         """Learn from a burst that came to its end, whatever became of its signals."""
@@ -157,12 +160,12 @@ class ModelProgress:
                 # The send method told nothing of its signals: at once they would only be sent once more.
                 return Verdict(False, self._backoff.failed(), _trouble(result))
             is_alone = plan.retry or plan.suspect is not None
-            more = is_alone or result.selected == plan.limit or self._suspects.has_due(now)
+            more = is_alone or result.selected == plan.limit or result.is_cut or self._suspects.has_due(now)
             return Verdict(more, failed=noted, recovered=result.sent > 0 and self._is_well(plan, result))
 
     def _is_well(self, plan: BurstPlan, result: BurstResult) -> bool:
         # While bursts still grow after an outage, the signal to blame may be among those that they have not reached.
-        has_grown = self._size.is_whole or result.selected < plan.limit
+        has_grown = self._size.is_whole or (result.selected < plan.limit and not result.is_cut)
         return has_grown and not self._suspects.keys()
 
     def _learn(self, plan: BurstPlan, result: BurstResult, answered: list[Key]) -> None:

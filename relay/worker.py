@@ -183,6 +183,7 @@ class Worker:
                 limits=self._limits,
                 rehearse=plan.rehearse,
                 on_locked=partial(self._status.worker, self.name, "sending", spec.name),
+                most_bytes=plan.most_bytes,
             )
 
     def _note(

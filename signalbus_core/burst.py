@@ -28,6 +28,7 @@ from .locking import detach, lock
 from .outcome import Outcome, OutcomeKind, worst
 from .parked import forget
 from .result import BurstResult, FailedSignal
+from .row_sizes import lock_fitting
 from .statements import EVERYTHING, BurstLimits, Choice, Writer
 from .trouble import error_text, sender_failure
 from .weighing import weighing
@@ -57,6 +58,7 @@ def send_burst(
     rehearse: bool = False,
     clock: Callable[[], float] = time.perf_counter,
     on_locked: Callable[[int], object] | None = None,
+    most_bytes: int | None = None,
 ) -> BurstResult:
     """Lock some signals of one model, send them, delete what arrived, commit.
 
@@ -70,18 +72,25 @@ def send_burst(
     :param rehearse: try the delete, and take it back, before anything is sent. Then a table that refuses deletes (a
       foreign key, a trigger, a missing privilege) does not lead to messages that are sent over and over again.
     :param on_locked: told the number of signals before they are sent.
+    :param most_bytes: ask how large the rows are before they are read, and take no more than so many bytes of them, but
+      always one.
     :raises sqlalchemy.exc.SQLAlchemyError: the database failed before anything was sent.
     :raises BurstError: a key cannot be loaded, or signals cannot be deleted; those that were sent will be sent again.
     """
     started = clock()
     try:
         reach("begin")
-        said_first = statements.limits_to_say_first(session, spec, limits)
+        said_first = None if most_bytes else statements.limits_to_say_first(session, spec, limits)
         connection = statements.begin(session, spec, None if said_first else limits)
-        locked_signals = lock(session, connection, spec, limit or spec.burst_count, choice, said_first)
+        most, chosen, fitting = limit or spec.burst_count, choice, None
+        if most_bytes:
+            fitting = lock_fitting(connection, spec, most, choice, most_bytes)
+            chosen = choice if fitting is None else Choice(only=fitting.keys)
+        has_large, is_cut = (None, False) if fitting is None else (fitting.has_large, fitting.is_cut)
+        locked_signals = lock(session, connection, spec, most, chosen, said_first)
         if not locked_signals.keys:
             session.rollback()
-            return BurstResult(selected=0, lock_seconds=clock() - started)
+            return BurstResult(selected=0, has_large_rows=has_large, lock_seconds=clock() - started)
         signals = locked_signals.signals
         keys = dict(zip(map(id, signals), locked_signals.signal_keys, strict=True))
         if rehearse:
@@ -123,6 +132,8 @@ def send_burst(
             reason=_reason(report.error, signals),
             written_at=moments(report.delivered, spec.written_at),
             message_bytes=scale.message_bytes,
+            has_large_rows=has_large,
+            is_cut=is_cut,
             lock_seconds=locked - started,
             send_seconds=answered - locked,
             commit_seconds=clock() - answered,

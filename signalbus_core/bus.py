@@ -198,7 +198,9 @@ def _flush(session: Session, spec: SignalSpec) -> tuple[int, BaseException | Non
         limit = size.limit
         choice = replace(everything, exclude=tuple(tried_in_vain))
         try:
-            result = send_burst(session, spec, limit=limit, choice=choice, rehearse=sent == 0)
+            result = send_burst(
+                session, spec, limit=limit, choice=choice, rehearse=sent == 0, most_bytes=size.bytes_to_ask
+            )
         except Exception as error:  # noqa: BLE001 - raised by the caller
             first_error = first_error or error
             break
@@ -213,7 +215,7 @@ def _flush(session: Session, spec: SignalSpec) -> tuple[int, BaseException | Non
         errors_in_a_row = errors_in_a_row + 1 if _failed_alone(result) else 0
         if result.is_outage or errors_in_a_row >= MOST_ERRORS_IN_A_ROW or len(tried_in_vain) >= MOST_SET_ASIDE:
             break
-        if result.selected < limit:
+        if result.selected < limit and not result.is_cut:
             break
     return sent, first_error or _unreadable(spec, unreadable)
 

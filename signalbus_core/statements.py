@@ -198,18 +198,19 @@ def _loading(spec: SignalSpec, dialect: Dialect, choice: Choice, *, has_start: b
     if has_start:
         statement = statement.where(is_from(spec, bindparam("signalbus_start", type_=BigInteger)))
     limit = bindparam("signalbus_limit", type_=Integer)
-    return _locking(spec, dialect, replace(choice, start=None), limit, statement)
+    return locking(spec, dialect, replace(choice, start=None), limit, statement)
 
 
 def lock_keys(connection: Connection, spec: SignalSpec, limit: int, choice: Choice) -> list[Key]:
     """Lock the same signals, and load no more than their keys."""
-    statement = _locking(spec, connection.dialect, choice, limit, select(*spec.primary_key))
+    statement = locking(spec, connection.dialect, choice, limit, select(*spec.primary_key))
     return [tuple(row) for row in connection.execute(statement)]
 
 
-def _locking(
+def locking(
     spec: SignalSpec, dialect: Dialect, choice: Choice, limit: int | ColumnElement[int], statement: Select[Any]
 ) -> Select[Any]:
+    """A statement about a model as one that locks up to ``limit`` of the chosen signals, lowest keys first."""
     chosen = pending(spec, dialect, choice, statement)
     return chosen.order_by(*spec.primary_key).limit(limit).with_for_update(skip_locked=True)
 

@@ -296,3 +296,34 @@ def test_a_row_below_the_mark_is_sent_when_its_time_has_come(outboxes: Outboxes)
     assert 'signalbus_signals_sent_total{signal="outbox"} 4.0' in relay.get("/metrics")[1]
     explained = outboxes.run("explain", "--no-broker", "outbox", "1", *table, "--where", "status = 'NEW'")
     assert explained.stdout.startswith("outbox 1 is in its table, and is not to be sent")
+
+
+#: What the manifests in deploy/ give a relay.
+MEMORY_LIMIT_BYTES = 256 * 1024 * 1024
+
+#: Four MiB that do not compress.
+LARGE = "(SELECT string_agg(md5(s::text), '') FROM generate_series(1, 131072) AS s)"
+
+
+def peak_bytes(outboxes: Outboxes, *arguments: str) -> int:
+    """Send what is pending; the most memory that the relay had."""
+    command = [COMMAND, "run", "--until-empty", "--http", "off", *arguments]
+    process = subprocess.Popen(command, env={**os.environ, **outboxes.environ}, cwd=outboxes.directory)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return usage.ru_maxrss * 1024
+
+
+@pytest.mark.parametrize("kind", ["text", "jsonb", "bytea"])
+def test_large_bodies_are_sent_within_the_memory_that_our_manifests_give(outboxes: Outboxes, kind: str) -> None:
+    body = {"text": LARGE, "jsonb": f"to_jsonb({LARGE})", "bytea": f"convert_to({LARGE}, 'UTF8')"}[kind]
+    outboxes.execute(
+        f"CREATE TABLE outbox (id bigint PRIMARY KEY, body {kind})",
+        f"INSERT INTO outbox SELECT i, {body} FROM generate_series(1001, 1020) AS i",
+    )
+    small = {"text": "'x'", "jsonb": "'1'", "bytea": "'x'"}[kind]
+    outboxes.execute(f"INSERT INTO outbox SELECT i, {small} FROM generate_series(1, 1000) AS i")
+    peak = peak_bytes(outboxes, "--table", "outbox", "--exchange", outboxes.exchange, "--routing-key", "k")
+    assert peak < MEMORY_LIMIT_BYTES
+    assert outboxes.count("outbox") == 0
