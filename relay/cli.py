@@ -88,6 +88,8 @@ def _run_tables(config: RelayConfig) -> int:
         return EXIT_OK
     except SQLAlchemyError as error:
         fail(LoadingError(error_text(error)), EXIT_RUNTIME)
+    for remark in loaded.remarks:
+        logger.warning("%s", remark, extra={"action": "rows_sent_early"})
     find_broker(loaded, config.amqp_url)
     return daemon.run(loaded, config)
 

@@ -19,6 +19,7 @@ from .tables import values as of_tables
 from .tables.names import TableName
 from .tables.rules import PRESETS, Assignment, TableRules, combine
 from .tables.subject import TELLING, subject_problems
+from .tables.where import condition
 
 #: A shorter operator token is refused: it could be guessed.
 SHORTEST_TOKEN = 16
@@ -59,6 +60,9 @@ class RelayConfig:
     preset: str | None
     exchange: str | None
     routing_key: str | None
+    where: str | None
+    not_before: tuple[str, ...]
+    all_rows: bool
     database_url: str | None
     amqp_url: str | None
     workers: int
@@ -90,7 +94,16 @@ class RelayConfig:
 
     @property
     def _of_all_tables(self) -> TableRules:
-        return TableRules(TableName(None, ""), {}, self.preset, self.exchange, self.routing_key)
+        return TableRules(
+            TableName(None, ""),
+            {},
+            self.preset,
+            self.exchange,
+            self.routing_key,
+            self.where,
+            self.not_before,
+            self.all_rows or None,
+        )
 
 
 class _Invalid(Exception):
@@ -269,6 +282,31 @@ OPTIONS: tuple[Option, ...] = (
         None,
         "The routing key of such rows that name none.",
         "KEY",
+    ),
+    Option(
+        "where",
+        "where",
+        _checked(condition),
+        None,
+        "Which rows of such tables are to be sent, as a condition of SQL, for example status = 'NEW'.",
+        "CONDITION",
+    ),
+    Option(
+        "not-before",
+        "not_before",
+        _checked(of_tables.columns),
+        (),
+        "A column of such tables with a time before which a row is not to be sent. May be given again.",
+        "COLUMN",
+        many=True,
+    ),
+    Option(
+        "all-rows",
+        "all_rows",
+        _flag,
+        False,
+        "Every row of such tables is to be sent, whatever its columns say.",
+        is_flag=True,
     ),
     Option(
         "database-url",

@@ -36,10 +36,14 @@ class LoadingError(Exception):
 
 @dataclass(frozen=True)
 class LoadedApp:
-    """An application and its signal bus."""
+    """An application and its signal bus.
+
+    :param remarks: what is worth a warning, and does not keep it from being relayed.
+    """
 
     app: Flask
     bus: SignalBus
+    remarks: tuple[str, ...] = ()
 
 
 def load_app(location: str) -> Flask:

@@ -51,6 +51,7 @@ class BurstPlan:
     :param retry: try signals again that were noted and whose time has come.
     :param suspect: try this signal alone, to find out whether an outage was its own.
     :param proved: delete these signals, which were sent, and send nothing.
+    :param most_bytes: of rows in it, to be asked before they are read; None where that need not be asked.
     """
 
     limit: int
@@ -59,6 +60,7 @@ class BurstPlan:
     retry: bool = False
     suspect: Key | None = None
     proved: tuple[Proved, ...] = ()
+    most_bytes: int | None = None
 
     @property
     def is_scan(self) -> bool:
@@ -179,7 +181,7 @@ class ModelProgress:
                 if plan is not None:
                     return plan
             self._turn = 0
-            return BurstPlan(self._size.limit, avoid, self._rehearse)
+            return BurstPlan(self._size.limit, avoid, self._rehearse, most_bytes=self._size.bytes_to_ask)
 
     def _suspect_turn(self, _avoid: tuple[Key, ...], now: float) -> BurstPlan | None:
         due = self._suspects.due(now)
@@ -194,7 +196,7 @@ class ModelProgress:
         if not self._retry_is_due:
             return None
         self._retry_is_due = False
-        return BurstPlan(self._size.limit, avoid, self._rehearse, retry=True)
+        return BurstPlan(self._size.limit, avoid, self._rehearse, retry=True, most_bytes=self._size.bytes_to_ask)
 
     def finished(self, plan: BurstPlan, result: BurstResult, now: float) -> Verdict:
         """Learn from a burst that came to its end, whatever became of its signals."""
@@ -223,14 +225,14 @@ class ModelProgress:
                 # The send method told nothing of its signals: at once they would only be sent once more.
                 return Verdict(False, self._backoff.failed(), _trouble(result))
             # Sending that ended early left others, which nobody has locked any more.
-            has_left = result.selected == plan.limit or (result.sent > 0 and result.has_unmentioned)
+            has_left = result.selected == plan.limit or result.is_cut or (result.sent > 0 and result.has_unmentioned)
             more = not plan.is_scan or has_left or self._retry_is_due or self._has_due(now)
             recovered = result.sent > 0 and self._is_well(plan, result)
             return Verdict(more, failed=(*noted, *result.undeleted), evidence=evidence, recovered=recovered)
 
     def _is_well(self, plan: BurstPlan, result: BurstResult) -> bool:
         # While bursts still grow after an outage, the signal to blame may be among those that they have not reached.
-        has_grown = self._size.is_whole or result.selected < plan.limit
+        has_grown = self._size.is_whole or (result.selected < plan.limit and not result.is_cut)
         return has_grown and not self._avoided()
 
     def _learn(self, plan: BurstPlan, result: BurstResult, answered: list[Key], now: float) -> None:

@@ -226,6 +226,7 @@ class Worker:
                 rehearse=plan.rehearse,
                 on_locked=partial(self._locked, spec.name),
                 on_progress=partial(self._moved, spec.name),
+                most_bytes=plan.most_bytes,
             )
 
     def _locked(self, name: str, signals: int) -> None:

@@ -20,7 +20,7 @@ def oldest_age_seconds(connection: Connection, spec: SignalSpec, most: int | Non
     moment = written_at_column(connection, spec)
     if moment is None:
         return None
-    first = select(moment.label("moment")).select_from(spec.model)
+    first = select(moment.label("moment")).select_from(spec.model).where(*spec.is_signal)
     looked_at = (first if most is None else first.order_by(*spec.primary_key).limit(most)).subquery()
     age = func.clock_timestamp() - func.min(looked_at.c.moment)
     seconds = connection.scalar(select(sql_cast(extract("epoch", age), Float)))

@@ -56,6 +56,7 @@ def send_burst(
     clock: Callable[[], float] = time.perf_counter,
     on_locked: Callable[[int], object] | None = None,
     on_progress: Callable[[], object] | None = None,
+    most_bytes: int | None = None,
 ) -> BurstResult:
     """Lock some signals of one model, send them, delete what arrived, commit.
 
@@ -73,6 +74,8 @@ def send_burst(
       keeps in their table are not sent then.
     :param on_locked: told the number of signals before they are sent.
     :param on_progress: called while they are sent, whenever some are answered for, as far as their sender tells.
+    :param most_bytes: ask how large the rows are before they are read, and take no more than so many bytes of them, but
+      always one.
     :raises sqlalchemy.exc.SQLAlchemyError: the database failed before anything was sent.
     :raises BurstError: two rows have one key, or a key cannot be loaded, and nothing was sent; or the database was
       away when signals that were sent had to be deleted: these are in :attr:`BurstError.proved`.
@@ -80,10 +83,10 @@ def send_burst(
     started = clock()
     try:
         reach("begin")
-        taken = lock(session, spec, limit or spec.burst_count, choice, limits)
+        taken = lock(session, spec, limit or spec.burst_count, choice, limits, most_bytes)
         if not taken.keys:
             session.rollback()
-            return BurstResult(selected=0, lock_seconds=clock() - started)
+            return BurstResult(selected=0, has_large_rows=taken.has_large, lock_seconds=clock() - started)
         connection, rows = taken.connection, dict(zip(map(id, taken.signals), taken.rows, strict=True))
         engine = connection.engine
         unsent = taken.unreadable
@@ -136,6 +139,8 @@ def send_burst(
             reason=_reason(report.error, signals),
             written_at=moments(sent, spec.written_at),
             message_bytes=scale.message_bytes,
+            has_large_rows=taken.has_large,
+            is_cut=taken.is_cut,
             lock_seconds=locked - started,
             send_seconds=answered - locked,
             commit_seconds=clock() - answered,

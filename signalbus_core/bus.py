@@ -220,7 +220,9 @@ def _flush(
         limit = size.limit
         choice = replace(everything, exclude=tuple(tried_in_vain))
         try:
-            result = send_burst(session, spec, limit=limit, choice=choice, rehearse=rehearse)
+            result = send_burst(
+                session, spec, limit=limit, choice=choice, rehearse=rehearse, most_bytes=size.bytes_to_ask
+            )
         except Exception as error:  # noqa: BLE001 - raised by the caller
             first_error = first_error or error
             break
@@ -241,7 +243,7 @@ def _flush(
         errors_in_a_row = errors_in_a_row + 1 if _failed_alone(result) else 0
         if result.is_outage or errors_in_a_row >= MOST_ERRORS_IN_A_ROW or len(tried_in_vain) >= MOST_SET_ASIDE:
             break
-        if result.selected < limit and not result.has_unmentioned:
+        if result.selected < limit and not result.has_unmentioned and not result.is_cut:
             break
     return sent, first_error or _undeleted(spec, undeleted) or _unreadable(spec, unreadable)
 

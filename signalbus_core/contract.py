@@ -14,10 +14,11 @@ from functools import cached_property
 from inspect import getattr_static
 from typing import Any, Protocol, cast
 
-from sqlalchemy import Column, Table
+from sqlalchemy import Boolean, Column, Table, literal_column
 from sqlalchemy import inspect as sqlalchemy_inspect
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapper
+from sqlalchemy.sql import ColumnElement
 
 from .errors import EndedEarlyError, PartialDeliveryError, PublishError, SignalModelError
 from .heartbeat import LONG_SEND_SECONDS, beat
@@ -49,6 +50,7 @@ class SignalSpec:
     :param burst_count: signals that are locked, sent and deleted in one transaction.
     :param written_at: the attribute that holds when a signal was written; None when the model has none.
     :param bind_key: the key in ``SQLALCHEMY_BINDS`` of the database that the table lives in, None for the default.
+    :param condition: in SQL, which rows of the table are signals; None when all are. The others are never touched.
     """
 
     model: type[Any]
@@ -58,6 +60,7 @@ class SignalSpec:
     send_one: Callable[[Any], object]
     send_many: Callable[[list[Any]], object] | None
     written_at: str | None = None
+    condition: str | None = None
 
     @cached_property
     def mapper(self) -> Mapper[Any]:
@@ -70,6 +73,15 @@ class SignalSpec:
     @cached_property
     def primary_key(self) -> tuple[Column[Any], ...]:
         return cast("tuple[Column[Any], ...]", tuple(self.mapper.primary_key))
+
+    @cached_property
+    def is_signal(self) -> tuple[ColumnElement[bool], ...]:
+        """The conditions that a row of the table is a signal; none where all rows are.
+
+        For statements that read from nothing but the table.
+        """
+        # In parentheses, and not in a text(), in which a colon would begin a parameter.
+        return () if self.condition is None else (literal_column(f"({self.condition})", Boolean),)
 
     def send(self, signals: Sequence[Any]) -> None:
         """Send the signals through the model's own methods: together where the model can, else one after the other.
@@ -235,6 +247,7 @@ def resolve(model: type[Any], name: str | None = None) -> SignalSpec:
         send_one=_one_sender(model),
         send_many=_many_sender(model, name),
         written_at=written_at_attribute(mapper, name),
+        condition=_condition(model),
     )
 
 
@@ -297,6 +310,11 @@ def _many_sender(model: type[Any], name: str) -> Callable[[list[Any]], object] |
     owner = next((one for one in model.__mro__ if "send_signalbus_messages" in vars(one)), model)
     its_one = getattr_static(owner, "send_signalbus_message", None)
     return send_many if its_one in (None, getattr_static(model, "send_signalbus_message")) else None
+
+
+def _condition(model: type[Any]) -> str | None:
+    condition = getattr(model, "signalbus_condition", None)
+    return condition if isinstance(condition, str) else None
 
 
 def _burst_count(model: type[Any], name: str) -> int:

@@ -25,6 +25,7 @@ from .in_order import FOLLOW_THE_INDEX, PLAN_AS_USUAL
 from .keys import Key
 from .outcome import Outcome, OutcomeKind
 from .result import FailedSignal
+from .row_sizes import Fitting, lock_fitting
 from .rows import Row
 from .statements import BurstLimits, Choice
 from .trouble import is_away, is_late, is_of_schema
@@ -48,6 +49,7 @@ class Locked:
     :param signals: those that could be loaded.
     :param rows: the row of each of them, in their order.
     :param unreadable: those whose rows cannot be loaded.
+    :param fitting: what was asked about the sizes of the rows; None when nothing was.
     """
 
     connection: Connection
@@ -55,10 +57,30 @@ class Locked:
     signals: list[Any] = field(default_factory=list)
     rows: tuple[Row, ...] = ()
     unreadable: tuple[FailedSignal, ...] = ()
+    fitting: Fitting | None = None
+
+    @property
+    def has_large(self) -> bool | None:
+        """Whether the table has large rows; None when that was not asked."""
+        return None if self.fitting is None else self.fitting.has_large
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether there were more, which would not have fitted into memory."""
+        return self.fitting is not None and self.fitting.is_cut
 
 
-def lock(session: Session, spec: SignalSpec, limit: int, choice: Choice, limits: BurstLimits) -> Locked:
+def lock(
+    session: Session,
+    spec: SignalSpec,
+    limit: int,
+    choice: Choice,
+    limits: BurstLimits,
+    most_bytes: int | None = None,
+) -> Locked:
     """Begin a transaction; lock and load up to ``limit`` of the chosen signals that nobody else has locked, in order.
+
+    :param most_bytes: ask first how large the rows are, and take no more than so many bytes of them, but always one.
 
     What is set for the scan may hold on: see :func:`~signalbus_core.first_statement.undone_for_others`.
 
@@ -66,25 +88,36 @@ def lock(session: Session, spec: SignalSpec, limit: int, choice: Choice, limits:
     :raises BurstError: two rows have one key, or a key cannot be loaded.
     """
     try:
-        connection, loaded = _lock(session, spec, limit, choice, limits)
+        connection, loaded, fitting = _lock(session, spec, limit, choice, limits, most_bytes)
     except Exception as error:
         if not _may_be_of_a_row(error):
             raise
         session.rollback()
-        return _by_halves(session, spec, limit, choice, limits, error)
+        return _by_halves(session, spec, limit, choice, limits, most_bytes, error)
     rows = _rows(spec, loaded)
-    return Locked(connection, tuple(row.key for row in rows), [signal for signal, _ in loaded], rows)
+    return Locked(connection, tuple(row.key for row in rows), [signal for signal, _ in loaded], rows, fitting=fitting)
 
 
 def _lock(
-    session: Session, spec: SignalSpec, limit: int, choice: Choice, limits: BurstLimits
-) -> tuple[Connection, _Loaded]:
+    session: Session, spec: SignalSpec, limit: int, choice: Choice, limits: BurstLimits, most_bytes: int | None
+) -> tuple[Connection, _Loaded, Fitting | None]:
+    if most_bytes is not None and session.get_bind(spec.mapper).dialect.name == "postgresql":
+        connection = statements.begin(session, spec, limits)
+        fitting = _lock_fitting(connection, spec, limit, choice, most_bytes)
+        loaded = statements.load_rows(session, spec, fitting.ids) if fitting.ids else []
+        _refuse_none(loaded)
+        return connection, loaded, fitting
     said_first = statements.limits_to_say_first(session, spec, limits)
     connection = statements.begin(session, spec, None if said_first else limits)
     with _following_index(connection, choice, is_said=said_first is not None):
         loaded = statements.lock_signals(session, spec, limit, choice, said_first)
     _refuse_none(loaded)
-    return connection, loaded
+    return connection, loaded, None
+
+
+def _lock_fitting(connection: Connection, spec: SignalSpec, limit: int, choice: Choice, most_bytes: int) -> Fitting:
+    with _following_index(connection, choice, is_said=False):
+        return lock_fitting(connection, spec, limit, choice, most_bytes)
 
 
 @contextmanager
@@ -106,13 +139,19 @@ def _may_be_of_a_row(error: Exception) -> bool:
 
 
 def _by_halves(
-    session: Session, spec: SignalSpec, limit: int, choice: Choice, limits: BurstLimits, error: Exception
+    session: Session,
+    spec: SignalSpec,
+    limit: int,
+    choice: Choice,
+    limits: BurstLimits,
+    most_bytes: int | None,
+    error: Exception,
 ) -> Locked:
     connection = statements.begin(session, spec, limits)
-    locked = _lock_by_halves(session, connection, spec, limit, choice)
+    locked = _lock_by_halves(session, connection, spec, limit, choice, most_bytes)
     if locked.lost == limit:
         # Nothing but rows that cannot be told apart, so look behind them.
-        locked = _lock_by_halves(session, connection, spec, limit + MOST_LOST, choice)
+        locked = _lock_by_halves(session, connection, spec, limit + MOST_LOST, choice, most_bytes)
     if not locked.loaded and is_of_schema(error):
         # Most likely it fails for every row: something is missing, or closed to this login.
         raise error
@@ -128,7 +167,8 @@ def _by_halves(
     rows = _rows(spec, loaded)
     keys = (*(row.key for row in rows), *(one.key for one in locked.unreadable))
     in_order = tuple(key for key in locked.keys if key in set(keys))
-    return Locked(connection, in_order, [signal for signal, _ in loaded], rows, tuple(locked.unreadable))
+    signals = [signal for signal, _ in loaded]
+    return Locked(connection, in_order, signals, rows, tuple(locked.unreadable), locked.fitting)
 
 
 @dataclass
@@ -142,12 +182,20 @@ class _Found:
     keys: list[Key] = field(default_factory=list)
     unreadable: list[FailedSignal] = field(default_factory=list)
     lost: int = 0
+    fitting: Fitting | None = None
 
 
-def _lock_by_halves(session: Session, connection: Connection, spec: SignalSpec, limit: int, choice: Choice) -> _Found:
-    with _following_index(connection, choice, is_said=False):
-        taken = statements.lock_rows(connection, spec, limit, choice)
+def _lock_by_halves(
+    session: Session, connection: Connection, spec: SignalSpec, limit: int, choice: Choice, most_bytes: int | None
+) -> _Found:
     result = _Found()
+    taken: Sequence[Any]
+    if most_bytes is not None and connection.dialect.name == "postgresql":
+        result.fitting = _lock_fitting(connection, spec, limit, choice, most_bytes)
+        taken = result.fitting.ids
+    else:
+        with _following_index(connection, choice, is_said=False):
+            taken = statements.lock_rows(connection, spec, limit, choice)
     for part, found, cause in _loadable(session, connection, spec, taken):
         if cause is None:
             result.loaded += found

@@ -375,6 +375,8 @@ def forget(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> Non
 def forget_gone(connection: Connection, spec: SignalSpec) -> int:
     """Remove what is noted about rows that are not in their table any more, or not as they were; return how many.
 
+    A row that is no signal any more, by the model's condition, is gone too.
+
     Otherwise a new signal with the key of an old one would be left alone with it. A note that was written before notes
     had the version of their row gets the one that the row has now.
     """
@@ -384,7 +386,7 @@ def forget_gone(connection: Connection, spec: SignalSpec) -> int:
     version = null() if is_old else table.c.row_version
     noted = {row[0]: row[1] for row in connection.execute(select(table.c.key, version).where(mine))}
     keys = list(_keys_of(connection, spec, list(noted)).values())
-    there = select(text_of_key(spec), row_version(spec)).where(has_key(spec, connection.dialect, keys))
+    there = select(text_of_key(spec), row_version(spec)).where(has_key(spec, connection.dialect, keys), *spec.is_signal)
     found = {row[0]: row[1] for row in connection.execute(there)} if keys else {}
     gone = [text for text, before in noted.items() if found.get(text, "") != (before or found.get(text))]
     if gone:
@@ -455,7 +457,7 @@ def discard(connection: Connection, spec: SignalSpec, text: str) -> dict[str, An
     """
     keys = list(_keys_of(connection, spec, [text]).values())
     # In the order in which a burst takes its locks: the signal first, then the note.
-    here = has_key(spec, connection.dialect, keys)
+    here = and_(has_key(spec, connection.dialect, keys), *spec.is_signal)
     if not keys or connection.execute(select(*spec.primary_key).where(here).with_for_update()).first() is None:
         return None
     table = parked_table_of(spec)

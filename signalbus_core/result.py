@@ -41,6 +41,8 @@ class BurstResult:
     :param reason: the same in one line for people, without the signals' own values; empty when it returned.
     :param written_at: when the signals that were sent had been written, as far as the model has the time.
     :param message_bytes: of the messages that were made of them; None when their sender does not tell.
+    :param has_large_rows: whether the table has large rows; None when it was not asked.
+    :param is_cut: there were more signals, too large to be sent in the same burst.
     :param lock_seconds: from the start until the signals were locked and loaded.
     :param send_seconds: spent in the send method.
     :param commit_seconds: from there to the commit's answer.
@@ -55,6 +57,8 @@ class BurstResult:
     reason: str = ""
     written_at: tuple[datetime, ...] = ()
     message_bytes: int | None = None
+    has_large_rows: bool | None = None
+    is_cut: bool = False
     lock_seconds: float = 0.0
     send_seconds: float = 0.0
     commit_seconds: float = 0.0

@@ -35,6 +35,11 @@ class BurstSize:
         return min(self._steps, self._weight.most_signals(self.largest))
 
     @property
+    def bytes_to_ask(self) -> int | None:
+        """The most bytes of rows that it takes, asked before they are read; None where sizes need not be asked."""
+        return self._weight.bytes_to_ask if self.limit > 1 else None
+
+    @property
     def is_whole(self) -> bool:
         """Whether no trouble of earlier bursts makes it smaller."""
         return self._steps == self.largest

@@ -196,7 +196,7 @@ def _loading(spec: SignalSpec, dialect: Dialect, choice: Choice, *, has_start: b
     if has_start:
         statement = statement.where(is_from(spec, bindparam("signalbus_start", type_=BigInteger)))
     limit = bindparam("signalbus_limit", type_=Integer)
-    return _locking(spec, dialect, replace(choice, start=None), limit, statement)
+    return locking(spec, dialect, replace(choice, start=None), limit, statement)
 
 
 def lock_rows(connection: Connection, spec: SignalSpec, limit: int, choice: Choice) -> list[Any]:
@@ -205,9 +205,9 @@ def lock_rows(connection: Connection, spec: SignalSpec, limit: int, choice: Choi
     :returns: the ids, to be given to :func:`load_rows`; where rows have none, the keys.
     """
     if connection.dialect.name != "postgresql":
-        statement = _locking(spec, connection.dialect, choice, limit, select(*spec.primary_key).select_from(spec.model))
+        statement = locking(spec, connection.dialect, choice, limit, select(*spec.primary_key).select_from(spec.model))
         return [tuple(row) for row in connection.execute(statement)]
-    statement = _locking(spec, connection.dialect, choice, limit, select(row_id(connection.dialect)))
+    statement = locking(spec, connection.dialect, choice, limit, select(row_id(connection.dialect)))
     return list(connection.scalars(statement.select_from(spec.model)))
 
 
@@ -233,9 +233,10 @@ def _whole(spec: SignalSpec, dialect: Dialect) -> Select[Any]:
     return select(spec.model, row_id(dialect)).options(lazyload("*"), undefer("*"))
 
 
-def _locking(
+def locking(
     spec: SignalSpec, dialect: Dialect, choice: Choice, limit: int | ColumnElement[int], statement: Select[Any]
 ) -> Select[Any]:
+    """A statement about a model as one that locks up to ``limit`` of the chosen signals, lowest keys first."""
     chosen = pending(spec, dialect, choice, statement)
     return chosen.order_by(*spec.primary_key).limit(limit).with_for_update(skip_locked=True)
 
@@ -268,7 +269,7 @@ def count_pending(session: Session, spec: SignalSpec, limit: int | None) -> int:
 
 def all_keys(spec: SignalSpec) -> Select[Any]:
     """The keys of all signals of a model. It is for connections: a session may have filters of its own."""
-    return select(*spec.primary_key).select_from(spec.model)
+    return select(*spec.primary_key).select_from(spec.model).where(*spec.is_signal)
 
 
 def count_unloadable_keys(connection: Connection, spec: SignalSpec, limit: int) -> int:
@@ -276,12 +277,13 @@ def count_unloadable_keys(connection: Connection, spec: SignalSpec, limit: int) 
     loadable = has_loadable_key(spec, connection.dialect)
     if not loadable:
         return 0
-    rows = select(*spec.primary_key).select_from(spec.model).where(not_(and_(*loadable))).limit(limit)
+    rows = select(*spec.primary_key).select_from(spec.model).where(not_(and_(*loadable)), *spec.is_signal).limit(limit)
     return connection.scalar(select(func.count()).select_from(rows.subquery())) or 0
 
 
 def pending(spec: SignalSpec, dialect: Dialect, choice: Choice, statement: Select[Any]) -> Select[Any]:
     """Restrict a statement about a model to the chosen signals whose keys can be loaded."""
+    statement = statement.where(*spec.is_signal)
     if choice.only is not None:
         return statement.where(has_key(spec, dialect, choice.only))
     statement = statement.where(*has_loadable_key(spec, dialect))

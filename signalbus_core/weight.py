@@ -21,6 +21,12 @@ FIRST_SIGNALS = 50
 #: A burst has no more signals than so many times those of the largest that was weighed.
 GROWTH = 8
 
+#: Signals whose messages weigh more are large: how large the next ones are is asked before they are read.
+LARGE_BYTES = 64 * 1024
+
+#: After so many bursts of a table without large rows it is asked again whether it has some. Less: more statements.
+ASK_EVERY = 100
+
 #: Of so many bursts the heaviest signals count, so that a light burst in between does not make the next one too heavy.
 REMEMBERED = 4
 
@@ -36,6 +42,15 @@ class BurstWeight:
         self._bytes_of_a_signal: deque[float] = deque(maxlen=REMEMBERED)
         self._most_weighed = 0
         self._is_weighed = True
+        # None as long as nothing is known of the table.
+        self._has_large_rows: bool | None = None
+        self._not_asked = 0
+
+    @property
+    def bytes_to_ask(self) -> int | None:
+        """The most bytes of rows that the next burst takes, asked before it reads them; None where it need not ask."""
+        is_light = self._has_large_rows is False and max(self._bytes_of_a_signal, default=0.0) < LARGE_BYTES
+        return None if is_light and self._not_asked < ASK_EVERY else self._most_bytes
 
     def most_signals(self, largest: int) -> int:
         """The most signals that the next burst may take; never above ``largest``, and at least one."""
@@ -48,6 +63,9 @@ class BurstWeight:
 
     def record(self, result: BurstResult) -> None:
         """Learn from what a burst weighed."""
+        self._not_asked += 1
+        if result.has_large_rows is not None:
+            self._has_large_rows, self._not_asked = result.has_large_rows, 0
         if not result.selected:
             return
         if result.message_bytes is None:

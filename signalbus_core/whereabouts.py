@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Text, func, literal, literal_column, null, select, text, tuple_
+from sqlalchemy import Text, and_, func, literal, literal_column, null, select, text, true, tuple_
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
@@ -29,11 +29,13 @@ class FoundSignal:
     :param written_at: None when nothing tells it.
     :param is_locked: a transaction holds its row; a burst that sends it does. None when this login may not try for it.
     :param last_locker: the transaction that locked or changed the row last, which may be over.
+    :param is_signal: whether the row is a signal at all, by the condition of its model.
     """
 
     written_at: datetime | None
     is_locked: bool | None
     last_locker: str
+    is_signal: bool = True
 
 
 @dataclass(frozen=True)
@@ -78,26 +80,29 @@ def find_signal(connection: Connection, spec: SignalSpec, key: Key) -> FoundSign
     row = _when_and_by_whom(connection, spec, here)
     if row is None:
         return None
+    is_locked: bool | None
     free = select(literal(1)).select_from(spec.table).where(here).with_for_update(skip_locked=True)
     try:
         with connection.begin_nested():
             is_locked = connection.scalar(free) is None
     except DBAPIError:
         # A login that only reads, or a standby.
-        return FoundSignal(row[0], None, row[1])
-    return FoundSignal(row[0], is_locked, row[1])
+        is_locked = None
+    return FoundSignal(row[0], is_locked, row[1], row[2])
 
 
 def _when_and_by_whom(connection: Connection, spec: SignalSpec, here: ColumnElement[bool]) -> Any:
     moment: ColumnElement[Any] | None = written_at_column(connection, spec)
     locker: ColumnElement[Any] = literal_column("xmax::text")
-    finding = select(null() if moment is None else moment, locker).select_from(spec.table).where(here)
+    # A condition that is neither true nor false is not met.
+    is_signal: ColumnElement[bool] = and_(true(), *spec.is_signal).is_(True)
+    finding = select(null() if moment is None else moment, locker, is_signal).select_from(spec.table).where(here)
     try:
         return connection.execute(finding).one_or_none()
     except SQLAlchemyError:
         raise
     except Exception:  # noqa: BLE001 - a time that Python does not know, or the column's type cannot take
-        return connection.execute(finding.with_only_columns(null(), locker)).one_or_none()
+        return connection.execute(finding.with_only_columns(null(), locker, is_signal)).one_or_none()
 
 
 def first_keys(connection: Connection, spec: SignalSpec, choice: Choice, most: int) -> list[Key]:

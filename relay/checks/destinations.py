@@ -75,7 +75,7 @@ def _sampled(app: Flask, bus: SignalBus, specs: Sequence[SignalSpec]) -> tuple[s
 
 def _sample(session: Session, spec: SignalSpec, destinations: set[Destination], findings: list[Finding]) -> None:
     session.connection(bind_arguments={"mapper": spec.mapper}, execution_options={"postgresql_readonly": True})
-    for signal in session.scalars(select(spec.model).limit(MOST_SAMPLED)).all():
+    for signal in session.scalars(select(spec.model).where(*spec.is_signal).limit(MOST_SAMPLED)).all():
         try:
             messages = signal.signalbus_message()
             for message in [messages] if isinstance(messages, Message) else messages:

@@ -68,6 +68,12 @@ KINDS: dict[str, Kind] = {
         "error",
         "a signal table cannot serve: it is a view, has another key, lacks a column, or others inherit from it",
     ),
+    "rows-unsettled": Kind(
+        "tables", "error", "columns of a table say that not every row is to be sent, and no option says which are"
+    ),
+    "rows-early": Kind(
+        "tables", "warning", "a table has a time before which rows are not to be sent, and `--where` ignores it"
+    ),
     "schema-usage-missing": Kind("tables", "error", "the login may not use the schema of a table"),
     "privilege-missing": Kind("tables", "error", "the login lacks SELECT, DELETE or UPDATE on a table"),
     "table-unlogged": Kind("tables", "error", "a signal table is unlogged: a crash of the server empties it"),

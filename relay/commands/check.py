@@ -21,7 +21,7 @@ from ..loading import WRITE_DRIVER, LoadedApp, LoadingError, choose_broker_url, 
 from ..logs import configure_logging, redact
 from ..options import fail, with_options
 from ..output import coloured, plain
-from ..tables.application import load_tables
+from ..tables.application import TablesError, load_tables
 
 MARKS = {"error": ("✗", "red"), "warning": ("!", "yellow"), "ok": ("✓", "green")}
 
@@ -85,13 +85,19 @@ def _look_at_tables(
 ) -> list[Finding]:
     try:
         loaded = load_tables(config.database_url, config.table_rules, config.workers)
-    except LoadingError as error:
-        named = [line.removeprefix("--table ").partition(": ") for line in str(error).splitlines()]
-        return [told("table-unfit", table, problem) for table, _, problem in named]
+    except TablesError as error:
+        return [*_told("table-unfit", error.problems), *_told("rows-unsettled", error.unsettled)]
     except SQLAlchemyError as error:
         remedy = "Check that it runs, and --database-url."
         return [found("database-unreachable", "database", error_text(error).rstrip("."), remedy)]
-    return _look_at(loaded, config, environ, areas, send_probe=send_probe)
+    early = _told("rows-early", loaded.remarks)
+    return [*early, *_look_at(loaded, config, environ, areas, send_probe=send_probe)]
+
+
+def _told(code: str, lines: Sequence[str]) -> list[Finding]:
+    """Findings about tables, which the lines name."""
+    named = [line.removeprefix("--table ").partition(": ") for line in lines]
+    return [told(code, table, problem) for table, _, problem in named]
 
 
 def _look_at(

@@ -16,7 +16,7 @@ from .facts import MOST_BEFORE, Facts
 from .messages import Answer, Messages, Route
 
 #: A signal in each of these states is in its table, but for the first.
-STATES = ("absent", "table-locked", "locked", "parked", "waiting", "paused", "pending")
+STATES = ("absent", "table-locked", "left-out", "locked", "parked", "waiting", "paused", "pending")
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ def state_of(facts: Facts) -> str:
         return "table-locked"
     if facts.found is None:
         return "absent"
+    if not facts.found.is_signal:
+        return "left-out"
     if facts.found.is_locked:
         return "locked"
     if facts.set_aside is not None:
@@ -71,6 +73,12 @@ def _absent(facts: Facts) -> str:
 
 def _table_locked(facts: Facts) -> str:
     return f"The table of {facts.model} is locked, as by ALTER TABLE, so that nobody can read it{_held(facts.holder)}."
+
+
+def _left_out(facts: Facts) -> str:
+    return (
+        f"{_named(facts)} is in its table, and is not to be sent: it does not meet --where, or its time has not come."
+    )
 
 
 def _locked(facts: Facts) -> str:
@@ -103,6 +111,7 @@ def _pending(facts: Facts) -> str:
 _BEGINNINGS = {
     "absent": _absent,
     "table-locked": _table_locked,
+    "left-out": _left_out,
     "locked": _locked,
     "parked": _parked,
     "waiting": _waiting,
@@ -180,6 +189,8 @@ def _to_do(facts: Facts, state: str, messages: Messages | None, answers: Sequenc
         return _when_absent(facts)
     if state == "table-locked":
         return f"Wait until the lock is gone{_or_end(facts.holder)}; signals are sent afterwards."
+    if state == "left-out":
+        return "Compare its columns with --where and --not-before; nothing is to be done if it is as it should be."
     if state == "locked":
         return _when_locked(facts)
     if state == "parked":

@@ -6,15 +6,19 @@ from collections.abc import Sequence
 
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy.engine import Engine
 
 from signalbus_core import BurstLimits, SignalBusMixin, question
 
 from ..database import limit_connections
 from ..loading import LoadedApp, LoadingError
+from .counts import counted
 from .facts import find_tables
 from .model import make_model
-from .plan import plan_all
+from .plan import Plan, plan_all
+from .rows import passed_over_text, unsettled_text
 from .rules import TableRules
+from .trial import where_problem
 
 #: As it is shown in pg_stat_activity.
 APPLICATION_NAME = "signalbus-relay"
@@ -29,6 +33,18 @@ LIMITS = BurstLimits(statement_timeout_seconds=10.0, lock_timeout_seconds=5.0, i
 SPARE_CONNECTIONS = 3
 
 
+class TablesError(LoadingError):
+    """Tables cannot be relayed.
+
+    :param problems: why, by the name of the table, in the order in which they are to be told.
+    :param unsettled: the same, where nothing else is wrong than that nobody said which rows are to be sent.
+    """
+
+    def __init__(self, problems: Sequence[str], unsettled: Sequence[str]) -> None:
+        self.problems, self.unsettled = tuple(problems), tuple(unsettled)
+        super().__init__("\n".join([*problems, *unsettled]))
+
+
 class Database(SignalBusMixin, SQLAlchemy):
     """The tables' database."""
 
@@ -37,7 +53,7 @@ def load_tables(database_url: str | None, rules: Sequence[TableRules], workers: 
     """Find the tables, and make an application whose signal models they are.
 
     :param workers: how many threads send bursts.
-    :raises LoadingError: some of them cannot be relayed; all problems are told.
+    :raises TablesError: some of them cannot be relayed; all problems are told.
     :raises sqlalchemy.exc.SQLAlchemyError: the database cannot be asked.
     """
     app = Flask(APPLICATION_NAME)
@@ -52,14 +68,29 @@ def load_tables(database_url: str | None, rules: Sequence[TableRules], workers: 
         try:
             with question(db.engine, LIMITS) as connection:
                 facts = find_tables(connection, [one.name for one in rules])
+            plans = plan_all(facts, rules)
+            _refuse_problems(db.engine, plans)
         except Exception:
             db.engine.dispose()
             raise
-        plans = plan_all(facts, rules)
-        problems = [problem for plan in plans for problem in plan.problems]
-        if problems:
-            db.engine.dispose()
-            raise LoadingError("\n".join(problems))
         # SQLAlchemy remembers classes weakly; somebody has to hold them.
         app.extensions[MODELS] = [make_model(db, plan) for plan in plans]
-    return LoadedApp(app, db.signalbus)
+    remarks = [f"--table {one.facts.name}: {passed_over_text(column)}" for one in plans for column in one.passed_over]
+    return LoadedApp(app, db.signalbus, tuple(remarks))
+
+
+def _refuse_problems(engine: Engine, plans: Sequence[Plan]) -> None:
+    problems: list[str] = []
+    unsettled: list[str] = []
+    for plan in plans:
+        label = f"--table {plan.facts.name}"
+        problems += plan.problems
+        if plan.rules.where is not None and plan.facts.oid is not None:
+            problem = where_problem(engine, plan.facts, plan.rules.where, LIMITS)
+            problems += [] if problem is None else [f"{label}: --where: {problem}"]
+        if plan.unsettled:
+            with question(engine, LIMITS) as connection:
+                texts = [unsettled_text(one, counted(connection, plan.facts, one)) for one in plan.unsettled]
+            unsettled += [f"{label}: {text}" for text in texts]
+    if problems or unsettled:
+        raise TablesError(problems, unsettled)

@@ -33,12 +33,16 @@ class ColumnFacts:
     :param type_name: of the type, a domain being what it is made of; ``enum`` for all enumerations.
     :param shown_type: as SQL writes it.
     :param key_position: its place in the primary key; None when it is no part of it.
+    :param is_required: it is NOT NULL.
+    :param default: as SQL writes it; None when it has none.
     """
 
     name: str
     type_name: str
     shown_type: str
     key_position: int | None
+    is_required: bool = False
+    default: str | None = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,8 @@ _COLUMNS = text(
            (
                SELECT k.position FROM unnest(CAST(i.indkey AS int2[])) WITH ORDINALITY AS k(number, position)
                WHERE k.number = a.attnum AND k.position <= i.indnkeyatts
-           )
+           ),
+           a.attnotnull, pg_get_expr(d.adbin, d.adrelid)
     FROM pg_attribute a
     CROSS JOIN LATERAL (
         WITH RECURSIVE made_of AS (
@@ -122,6 +127,7 @@ _COLUMNS = text(
         SELECT typname, typtype FROM made_of WHERE typbasetype = 0
     ) AS base
     LEFT JOIN pg_index i ON i.indrelid = a.attrelid AND i.indisprimary
+    LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
     WHERE CAST(a.attrelid AS bigint) = ANY(:oids) AND a.attnum > 0 AND NOT a.attisdropped
     ORDER BY a.attrelid, a.attnum
     """

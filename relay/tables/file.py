@@ -17,9 +17,13 @@ from typing import Any
 
 from .names import table_name
 from .rules import PRESETS, TableRules, field_name
+from .where import condition
 
 #: What may be said of a table.
-KEYS = ("preset", "exchange", "routing_key", "map")
+KEYS = ("preset", "exchange", "routing_key", "map", "where", "not_before", "all_rows")
+
+#: Of these, those that are texts.
+TEXTS = ("preset", "exchange", "routing_key")
 
 
 def read_file(path: str) -> tuple[TableRules, ...]:
@@ -73,7 +77,7 @@ def _rules(text: str, given: object, problems: list[str]) -> TableRules | None:
         problems.append(f"{text}: a table of settings is expected")
         return None
     problems += [f"{text}: {key!r} is not known; known are {', '.join(KEYS)}" for key in given if key not in KEYS]
-    texts = {key: given.get(key) for key in KEYS if key != "map"}
+    texts = {key: given.get(key) for key in TEXTS}
     problems += [
         f"{text}: {key}: a text is expected"
         for key, value in texts.items()
@@ -82,7 +86,26 @@ def _rules(text: str, given: object, problems: list[str]) -> TableRules | None:
     if isinstance(texts["preset"], str) and texts["preset"] not in PRESETS:
         problems.append(f"{text}: preset: one of {', '.join(PRESETS)} is expected, not {texts['preset']!r}")
     fields = _fields(text, given.get("map", {}), problems)
-    return TableRules(name, fields, **texts) if len(problems) == before else None
+    rows: dict[str, Any] = {**texts, **_rows(text, given, problems)}
+    return TableRules(name, fields, **rows) if len(problems) == before else None
+
+
+def _rows(text: str, given: Mapping[Any, object], problems: list[str]) -> dict[str, Any]:
+    """Which rows are meant."""
+    where, all_rows, columns = (given.get(key) for key in ("where", "all_rows", "not_before"))
+    columns = [] if columns is None else [columns] if isinstance(columns, str) else columns
+    if not isinstance(columns, list) or not all(isinstance(column, str) for column in columns):
+        problems.append(f"{text}: not_before: a column, or a list of columns, is expected")
+        columns = []
+    if all_rows is not None and not isinstance(all_rows, bool):
+        problems.append(f"{text}: all_rows: true or false is expected")
+    if all_rows and where is not None:
+        problems.append(f"{text}: where and all_rows exclude each other")
+    try:
+        where = None if where is None else condition(where)
+    except ValueError as error:
+        problems.append(f"{text}: where: {error}")
+    return {"where": where, "not_before": tuple(columns), "all_rows": all_rows}
 
 
 def _fields(text: str, given: object, problems: list[str]) -> dict[str, str]:

@@ -95,6 +95,7 @@ def make_model(db: Any, plan: Plan) -> type[TableSignal]:
         },
         "signalbus_exchange": plan.rules.exchange,
         "signalbus_routing_key": plan.rules.routing_key,
+        "signalbus_condition": plan.condition,
         "signalbus_fields": {field: to for field, to in fields.items() if header_of(field) is None},
         "signalbus_created_at": _written_at(plan, fields),
         "signalbus_headers": {header_of(field): to for field, to in fields.items() if header_of(field) is not None},

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 
 from .facts import KIND_NAMES, TABLE_KINDS, ColumnFacts, TableFacts
 from .fields import BODIES, FIELD_TYPES, HEADER_PREFIX, KEY_TYPES, body_field, shown, types_of
+from .rows import condition_of, not_before_problems, unsettled
 from .rules import NO_FIELD, PRESETS, TableRules
+from .state_columns import StateColumn
 
 
 @dataclass(frozen=True)
@@ -19,12 +21,18 @@ class Plan:
     """A table and the column of each field.
 
     :param problems: why it cannot be relayed, one sentence each; empty when it can.
+    :param condition: in SQL, which rows are to be sent; None for all.
+    :param unsettled: columns that say that not every row is, while nothing else says which: it cannot be relayed.
+    :param passed_over: times before which rows are not to be sent, which the condition that was given does not name.
     """
 
     facts: TableFacts
     rules: TableRules
     columns: Mapping[str, ColumnFacts] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    condition: str | None = None
+    unsettled: tuple[StateColumn, ...] = ()
+    passed_over: tuple[StateColumn, ...] = ()
 
 
 def plan_all(facts: Sequence[TableFacts], rules: Sequence[TableRules]) -> list[Plan]:
@@ -49,8 +57,9 @@ def plan(facts: TableFacts, rules: TableRules) -> Plan:
         words = ", ".join(facts.lacking)
         problems.append(f"{label}: this login lacks {words} on it. GRANT {words} ON {facts.name} gives it.")
     columns, further = _assign(facts, rules)
-    problems += [f"{label}: {text}" for text in further]
-    return Plan(facts, rules, columns, tuple(problems))
+    problems += [f"{label}: {text}" for text in [*further, *not_before_problems(facts, rules)]]
+    used = {column.name for column in columns.values()}
+    return Plan(facts, rules, columns, tuple(problems), condition_of(facts, rules), *unsettled(facts, rules, used))
 
 
 def _table_problem(facts: TableFacts) -> str | None:

@@ -51,6 +51,9 @@ class TableRules:
     :param preset: a layout; what ``fields`` says goes before it.
     :param exchange: of rows that name none.
     :param routing_key: of rows that name none.
+    :param where: in SQL, which rows are to be sent.
+    :param not_before: columns with a time before which a row is not to be sent.
+    :param all_rows: every row is to be sent, whatever its columns say.
     """
 
     name: TableName
@@ -58,15 +61,23 @@ class TableRules:
     preset: str | None = None
     exchange: str | None = None
     routing_key: str | None = None
+    where: str | None = None
+    not_before: tuple[str, ...] = ()
+    all_rows: bool | None = None
 
     def filled_in(self, other: TableRules) -> TableRules:
         """These rules, and where they say nothing, others."""
+        # Which rows are meant is one thing to say, and has two ways.
+        rows = other if self.where is None and self.all_rows is None else self
         return replace(
             self,
             fields={**other.fields, **self.fields},
             preset=other.preset if self.preset is None else self.preset,
             exchange=other.exchange if self.exchange is None else self.exchange,
             routing_key=other.routing_key if self.routing_key is None else self.routing_key,
+            where=rows.where,
+            not_before=self.not_before or other.not_before,
+            all_rows=rows.all_rows,
         )
 
 
@@ -118,6 +129,17 @@ def assignment(text: str) -> Assignment:
     if len(table) > 2:
         raise ValueError(f"{found[1]!r} has too many parts; COLUMN or TABLE.COLUMN is expected")
     return Assignment(tuple(table), column, field_name(found[2].strip()))
+
+
+def column_name(text: str) -> str:
+    """The name of a column of whatever table.
+
+    :raises ValueError: it is none.
+    """
+    parts = split_name(text)
+    if len(parts) != 1:
+        raise ValueError(f"{text!r} has {len(parts)} parts; the name of a column is expected")
+    return parts[0]
 
 
 def field_name(text: str) -> str:

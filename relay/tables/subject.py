@@ -9,13 +9,24 @@ from .names import TableName
 from .rules import TableRules, combine
 
 #: The fields of the configuration that are about tables without an application.
-ABOUT_TABLES = ("table_names", "tables_file", "assignments", "preset", "exchange", "routing_key", "database_url")
+ABOUT_TABLES = (
+    "table_names",
+    "tables_file",
+    "assignments",
+    "preset",
+    "exchange",
+    "routing_key",
+    "where",
+    "not_before",
+    "all_rows",
+    "database_url",
+)
 
 #: Those that name tables.
 NAMING = frozenset({"table_names", "tables_file"})
 
 #: Those whose problems name what is wrong themselves, because several things may be.
-TELLING = NAMING | {"assignments"}
+TELLING = NAMING | {"assignments", "where", "not_before"}
 
 
 def subject_problems(values: dict[str, Any], sources: Mapping[str, str], fallbacks: Collection[str]) -> list[str]:
@@ -48,6 +59,10 @@ def subject_problems(values: dict[str, Any], sources: Mapping[str, str], fallbac
     values["app"] = ""
     if "database_url" in values and "database_url" not in sources:
         problems.append("--database-url: which database? Give a URL that begins with postgresql://.")
+    if values.get("where") is not None and values.get("all_rows"):
+        problems.append(
+            f"{sources['where']}: {sources['all_rows']} says that all rows are meant. Give the one or the other."
+        )
     everywhere = TableRules(TableName(None, ""), {})
     given = (values.get("table_names") or (), values.get("tables_file") or (), values.get("assignments") or ())
     return problems + combine(*given, everywhere)[1]

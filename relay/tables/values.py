@@ -10,7 +10,7 @@ from sqlalchemy.exc import ArgumentError
 
 from .file import read_file
 from .names import TableName, split_list, table_name
-from .rules import Assignment, TableRules, assignment
+from .rules import Assignment, TableRules, assignment, column_name
 
 T = TypeVar("T")
 
@@ -25,6 +25,11 @@ def table_names(value: Any) -> tuple[TableName, ...]:
 def assignments(value: Any) -> tuple[Assignment, ...]:
     """Columns and their fields: several texts, or one list."""
     return _each(value, assignment)
+
+
+def columns(value: Any) -> tuple[str, ...]:
+    """Names of columns: several texts, or one list."""
+    return _each(value, column_name)
 
 
 def tables_file(value: Any) -> tuple[TableRules, ...]:

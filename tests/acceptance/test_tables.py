@@ -258,3 +258,75 @@ def test_tables_are_relayed_through_a_pooler_in_transaction_mode(
         outboxes.wait_until_empty("orders_outbox")
         assert [message.text for message in outboxes.received()] == ["1", "2"]
         outboxes.close()
+
+
+MARKED = (
+    "CREATE TABLE outbox (id bigint PRIMARY KEY, body text, status text, send_after timestamptz)",
+    "INSERT INTO outbox SELECT i, i::text, 'SENT' FROM generate_series(1, 1204) AS i",
+    "INSERT INTO outbox VALUES (2000, 'new', 'NEW')",
+)
+
+
+def test_every_command_refuses_a_table_that_marks_its_rows(outboxes: Outboxes) -> None:
+    outboxes.execute(*MARKED)
+    table = ("--table", "outbox", "--exchange", outboxes.exchange, "--routing-key", "k")
+    for command in (("run", "--until-empty"), ("pending",), ("explain", "outbox", "1"), ("parked", "list")):
+        done = outboxes.run(*command, *table)
+        assert done.returncode == 2, command
+        assert "'status' looks like a state (SENT 1,204, NEW 1)" in done.stderr
+        assert "'send_after' looks like a time not before" in done.stderr
+    checked = outboxes.run("check", "--only", "tables", "--json", *table)
+    assert checked.returncode == 1
+    codes = [json.loads(line)["code"] for line in checked.stdout.splitlines()]
+    assert codes == ["rows-unsettled", "rows-unsettled"]
+    assert outboxes.received() == []
+    assert outboxes.count("outbox") == 1205
+
+
+def test_a_row_below_the_mark_is_sent_when_its_time_has_come(outboxes: Outboxes) -> None:
+    outboxes.execute(*MARKED)
+    table = ("--table", "outbox", "--exchange", outboxes.exchange, "--routing-key", "k")
+    relay = outboxes.relay(*table, "--where", "status = 'NEW'", "--not-before", "send_after")
+    eventually(lambda: outboxes.count("outbox") == 1204, 30, "what is due is sent")
+    outboxes.execute(
+        "INSERT INTO outbox VALUES (0, 'below', 'NEW', now() + interval '3 seconds')",
+        "INSERT INTO outbox VALUES (1500, 'above', 'NEW', now() + interval '2 seconds')",
+        "INSERT INTO outbox VALUES (3000, 'never', 'NEW', now() + interval '1 day')",
+        "INSERT INTO outbox VALUES (2999, 'at once', 'NEW')",
+    )
+    eventually(lambda: outboxes.count("outbox") == 1205, 30, "all that is due is sent")
+    assert [message.text for message in outboxes.received()] == ["new", "at once", "above", "below"]
+    assert 'signalbus_signals_sent_total{signal="outbox"} 4.0' in relay.get("/metrics")[1]
+    explained = outboxes.run("explain", "--no-broker", "outbox", "1", *table, "--where", "status = 'NEW'")
+    assert explained.stdout.startswith("outbox 1 is in its table, and is not to be sent")
+
+
+#: What the manifests in deploy/ give a relay.
+MEMORY_LIMIT_BYTES = 256 * 1024 * 1024
+
+#: Four MiB that do not compress.
+LARGE = "(SELECT string_agg(md5(s::text), '') FROM generate_series(1, 131072) AS s)"
+
+
+def peak_bytes(outboxes: Outboxes, *arguments: str) -> int:
+    """Send what is pending; the most memory that the relay had."""
+    command = [COMMAND, "run", "--until-empty", "--http", "off", *arguments]
+    process = subprocess.Popen(command, env={**os.environ, **outboxes.environ}, cwd=outboxes.directory)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return usage.ru_maxrss * 1024
+
+
+@pytest.mark.parametrize("kind", ["text", "jsonb", "bytea"])
+def test_large_bodies_are_sent_within_the_memory_that_our_manifests_give(outboxes: Outboxes, kind: str) -> None:
+    body = {"text": LARGE, "jsonb": f"to_jsonb({LARGE})", "bytea": f"convert_to({LARGE}, 'UTF8')"}[kind]
+    outboxes.execute(
+        f"CREATE TABLE outbox (id bigint PRIMARY KEY, body {kind})",
+        f"INSERT INTO outbox SELECT i, {body} FROM generate_series(1001, 1020) AS i",
+    )
+    small = {"text": "'x'", "jsonb": "'1'", "bytea": "'x'"}[kind]
+    outboxes.execute(f"INSERT INTO outbox SELECT i, {small} FROM generate_series(1, 1000) AS i")
+    peak = peak_bytes(outboxes, "--table", "outbox", "--exchange", outboxes.exchange, "--routing-key", "k")
+    assert peak < MEMORY_LIMIT_BYTES
+    assert outboxes.count("outbox") == 0

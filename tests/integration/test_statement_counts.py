@@ -133,13 +133,16 @@ def test_a_burst_is_four_messages_whatever_the_number_of_its_signals_and_the_fir
     url: str, log: StatementLog
 ) -> None:
     turns = Turns(url, burst_count=100)
-    # The first burst takes half of the burst count, because nothing is known of what its signals weigh.
+    # The first burst takes half of the burst count, and asks how large its rows are, because nothing is known of them.
     turns.execute("""INSERT INTO "order" SELECT n, '' FROM generate_series(1, 150) n""")
     log.new()
     turns.turn()
     burst = ["BEGIN", "SET LOCAL", "DELETE", "COMMIT"]
     rehearsal = ["SAVEPOINT", "DELETE", "SET CONSTRAINTS", "ROLLBACK TO", "RELEASE"]
-    assert verbs(log.new()) == [*burst[:2], *rehearsal, *burst[2:]]
+    first = verbs(log.new())
+    assert first[0] == "BEGIN"
+    assert first[-7:] == [*rehearsal, *burst[2:]]
+    assert len(first) <= 9 + 7
     turns.turn()
     assert verbs(log.new()) == burst
     with turns.engine.connect() as connection:

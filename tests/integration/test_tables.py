@@ -6,6 +6,7 @@ import json
 import math
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -13,12 +14,28 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy.orm import Session
 
+from relay.backlogs import Backlogs
 from relay.loading import LoadedApp, LoadingError, find_broker
 from relay.tables.application import load_tables
 from relay.tables.names import table_name
 from relay.tables.rules import TableRules
-from signalbus_core import Outcome, OutcomeKind, PartialDeliveryError, UnreadableSignalError
+from signalbus_core import (
+    BurstLimits,
+    Choice,
+    LeaveOut,
+    Outcome,
+    OutcomeKind,
+    PartialDeliveryError,
+    UnreadableSignalError,
+    find_work_and_measure,
+    parked,
+    parked_table_sql,
+    question,
+    send_burst,
+    transaction,
+)
 from signalbus_core.rabbitmq import outbox_table_sql
 from tests.support.broker import Broker, Received
 
@@ -65,6 +82,10 @@ class Place:
                 # Rows that cannot be loaded never become signals that could be in the list.
                 pass
         return self.broker.take_all(self.queue), failed
+
+    def keys(self, table: str) -> list[int]:
+        with self.engine.connect() as connection:
+            return list(connection.exec_driver_sql(f"SELECT id FROM {table} ORDER BY id").scalars())
 
     def count(self, table: str) -> int:
         with self.engine.connect() as connection:
@@ -458,3 +479,184 @@ def assert_equal(message: Received, row: dict[str, Any]) -> None:
     if row["timestamp"] is not None:
         moment = datetime.fromisoformat(row["timestamp"]).replace(tzinfo=timezone.utc)
         assert properties.timestamp == math.floor((moment - EPOCH) / timedelta(seconds=1))
+
+
+#: A table of a library that marks what was sent, and leaves alone what is not due: only the row 4 is to be sent.
+MARKED = (
+    f'CREATE TABLE outbox ({MINIMAL}, status text, sent_at timestamptz, available_at timestamp, "Is Done" bool);'
+    "INSERT INTO outbox (body, status, sent_at, available_at)"
+    " SELECT 'old', 'SENT', now(), NULL FROM generate_series(1, 3);"
+    "INSERT INTO outbox (body, status, available_at) VALUES"
+    " ('due', 'NEW', timezone('UTC', now()) - interval '1 minute'),"
+    " ('early', 'NEW', timezone('UTC', now()) + interval '1 day')"
+)
+
+
+def test_columns_that_mark_rows_are_told_with_their_rows_and_nothing_is_sent(place: Place) -> None:
+    place.execute(MARKED)
+    told = place.problems("outbox")
+    assert [problem.split(", and nothing says")[0] for problem in told] == [
+        "--table outbox: its column 'status' looks like a state (SENT 3, NEW 2)",
+        "--table outbox: its column 'sent_at' looks like a time of sending (set 3, NULL 2)",
+        (
+            "--table outbox: its column 'available_at' looks like a time not before"
+            " (NULL 3, in the future 1, in the past 1)"
+        ),
+        "--table outbox: its column 'Is Done' looks like a state (NULL 5)",
+    ]
+    assert "--where \"status = 'NEW'\"" in told[0]
+    assert "--where 'sent_at IS NULL'" in told[1]
+    assert "--not-before available_at" in told[2]
+    assert "--where 'NOT \"Is Done\"'" in told[3]
+    assert place.broker.take_all(place.queue) == []
+
+
+def test_a_time_not_before_says_nothing_of_what_was_sent(place: Place) -> None:
+    place.execute(MARKED)
+    told = place.problems(place.rules("outbox", not_before=("available_at",)))
+    assert [problem.split("'")[1] for problem in told] == ["status", "sent_at", "Is Done"]
+
+
+def test_only_rows_that_are_meant_and_due_are_sent_and_deleted(place: Place) -> None:
+    place.execute(MARKED)
+    rules = place.rules("outbox", where="status = 'NEW' OR status = 'RETRY'", not_before=("available_at",))
+    received, failed = place.send(place.load(rules))
+    assert ([message.text for message in received], failed) == (["due"], [])
+    assert place.keys("outbox") == [1, 2, 3, 5]
+
+
+def test_all_rows_are_meant_when_it_is_said(place: Place) -> None:
+    place.execute(MARKED)
+    received, _ = place.send(place.load(place.rules("outbox", all_rows=True)))
+    assert [message.text for message in received] == ["old", "old", "old", "due", "early"]
+    assert place.keys("outbox") == []
+
+
+def test_a_condition_that_does_not_name_a_time_is_remarked_on(place: Place) -> None:
+    place.execute(MARKED)
+    [remark] = place.load(place.rules("outbox", where="sent_at IS NULL")).remarks
+    assert remark.startswith("--table outbox: its column 'available_at' looks like a time not before")
+
+
+@pytest.mark.parametrize("kind", ["timestamptz", "timestamp", "date"])
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "Pacific/Pago_Pago"])
+def test_a_time_without_a_zone_is_in_utc_whatever_the_session_says(place: Place, kind: str, zone: str) -> None:
+    place.execute(f"CREATE TABLE outbox ({MINIMAL}, due {kind})")
+    now = "now()" if kind == "timestamptz" else "timezone('UTC', now())"
+    values = ("NULL", f"{now} - interval '1 minute'", f"{now} + interval '1 day'", "'infinity'", "'-infinity'")
+    for number, value in enumerate(values):
+        place.execute(f"INSERT INTO outbox (body, due) VALUES ('{number}', {value})")
+    with place.engine.connect() as connection:
+        name = connection.exec_driver_sql("SELECT current_database()").scalar_one()
+    place.execute(f"ALTER DATABASE {name} SET timezone = '{zone}'")
+    received, failed = place.send(place.load(place.rules("outbox", not_before=("due",))))
+    assert ([message.text for message in received], failed) == (["0", "1", "4"], [])
+
+
+@pytest.mark.parametrize(
+    ("where", "problem"),
+    [
+        ("nope = 1", 'column "nope" does not exist'),
+        ("status", "argument of WHERE must be type boolean"),
+        ("status = ", "syntax error"),
+        ("random() < 0.5", "the function random is volatile"),
+        ("nextval('outbox_id_seq') > 0", "the function nextval is volatile"),
+        ("body::int > 3", "it cannot be told of each row whether it is met"),
+        ("id = 1 LIMIT 1", "syntax error"),
+        ("count(*) > 1", "aggregate functions are not allowed"),
+        ("pg_sleep(99) IS NULL", "the function pg_sleep is volatile"),
+    ],
+)
+def test_a_condition_is_tried_at_the_start(place: Place, where: str, problem: str) -> None:
+    place.execute(MARKED)
+    [told] = place.problems(place.rules("outbox", where=where))
+    assert told.startswith("--table outbox: --where: ")
+    assert problem in told
+    assert '"old"' not in told
+
+
+#: Conditions that would go wrong if they were put into a statement as they are.
+@pytest.mark.parametrize(
+    "where",
+    [
+        "status = 'NEW' OR status = 'NEW'",
+        "body LIKE 'd%' OR body LIKE '%ar%'",
+        "status ~ '^N:?E' AND body <> ':x' AND '%(a)s' <> '%%'",
+        "outbox.status::text = 'NEW'",
+        "NOT EXISTS (SELECT FROM (VALUES ('SENT')) AS v (x) WHERE x = status)",
+        "status = $x$NEW$x$ AND status <> E'\\'('",
+    ],
+)
+def test_a_condition_may_be_written_in_any_way(place: Place, where: str) -> None:
+    place.execute(MARKED)
+    received, _ = place.send(place.load(place.rules("outbox", where=where)))
+    assert [message.text for message in received] == ["due", "early"]
+    assert place.keys("outbox") == [1, 2, 3]
+
+
+def test_rows_that_are_not_meant_are_no_backlog_and_no_lag(place: Place) -> None:
+    place.execute(MARKED)
+    loaded = place.load(place.rules("outbox", where="status = 'NEW'", not_before=("available_at",)))
+    [backlog] = Backlogs(loaded).measure()
+    assert (backlog.signals, backlog.trouble) == (1, None)
+    with loaded.app.app_context():
+        assert list(loaded.bus.pending().values()) == [1]
+        [spec] = loaded.bus.specs()
+        with question(loaded.bus.db.engine, BurstLimits()) as connection:
+            [(work, measured)] = find_work_and_measure(connection, [spec], {}, 100)
+            assert (work.pending, measured.backlog, measured.head) == (True, 1, "4")
+            place.execute("UPDATE outbox SET status = 'SENT'")
+            [(work, measured)] = find_work_and_measure(connection, [spec], {"outbox": Choice(start=1)}, 100)
+            assert (work.pending, work.lowest, measured.backlog, measured.head) == (False, None, 0, None)
+
+
+def test_a_row_that_is_marked_while_it_waits_is_not_tried_again(place: Place) -> None:
+    place.execute(MARKED)
+    place.execute(parked_table_sql())
+    place.execute(
+        "INSERT INTO signalbus_parked (table_name, model, key, attempts, first_failed_at, last_failed_at, next_try_at,"
+        " error_class, error_text) SELECT 'outbox', 'outbox', k, 1, now(), now(), NULL, 'x', 'x'"
+        " FROM unnest(ARRAY['3', '5']) AS k"
+    )
+    loaded = place.load(place.rules("outbox", where="status = 'NEW'"))
+    with loaded.app.app_context():
+        [spec] = loaded.bus.specs()
+        engine = loaded.bus.db.engine
+        with transaction(engine, BurstLimits()) as connection:
+            assert parked.discard(connection, spec, "3") is None
+        with closing(Session(engine)) as session:
+            result = send_burst(session, spec, choice=Choice(LeaveOut.SET_ASIDE, only=((3,), (1,)), forgets=True))
+            assert (result.selected, result.sent) == (0, 0)
+        with transaction(engine, BurstLimits()) as connection:
+            assert parked.forget_gone(connection, spec) == 1
+            assert [one.key for one in parked.list_set_aside(connection, spec)] == ["5"]
+    assert place.keys("outbox") == [1, 2, 3, 4, 5]
+
+
+def test_a_row_that_is_marked_before_it_is_locked_is_passed_over(place: Place) -> None:
+    place.execute(MARKED)
+    loaded = place.load(place.rules("outbox", where="status = 'NEW'"))
+    with loaded.app.app_context():
+        [spec] = loaded.bus.specs()
+        marked: list[object] = []
+
+        def mark_between(*_: Any) -> None:
+            # The statement's snapshot is taken afterwards or before, and both must do.
+            if not marked:
+                marked.append(place.execute("UPDATE outbox SET status = 'SENT' WHERE id = 4"))
+
+        sa.event.listen(loaded.bus.db.engine, "before_cursor_execute", mark_between)
+        with closing(Session(loaded.bus.db.engine)) as session:
+            result = send_burst(session, spec)
+    assert [key for (key,) in result.keys] == [5]
+    assert place.keys("outbox") == [1, 2, 3, 4]
+
+
+def test_the_ready_made_table_has_no_column_that_marks_rows(place: Place) -> None:
+    place.execute(outbox_table_sql("outbox"))
+    assert place.load(place.rules("outbox", exchange=None, routing_key=None)).remarks == ()
+
+
+def test_a_column_that_is_a_field_marks_no_row(place: Place) -> None:
+    place.execute(f"CREATE TABLE outbox ({MINIMAL}, status text)")
+    assert place.load(place.rules("outbox", {"status": "headers.status"})).remarks == ()

@@ -11,6 +11,9 @@ from relay.checks.finding import AREAS, KINDS
 from relay.checks.versions import LIBRARIES, OLDEST_RABBITMQ, POSTGRESQL_ENDS, PYTHON_ENDS, dotted
 from relay.config import OPTIONS, HttpAddress
 from relay.metrics import Metrics
+from relay.tables import state_columns
+from relay.tables.fields import shown
+from relay.tables.state_columns import Meaning
 from relay.web.openapi import document
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
@@ -74,6 +77,21 @@ def support_table() -> list[str]:
     return rows
 
 
+def state_columns_table() -> list[str]:
+    rows = ["| looks like | names | of type |", "| --- | --- | --- |"]
+    again = "next_attempt next_retry next_try next_run"
+    names = {
+        Meaning.STATE: f"status state {state_columns.DONE} {state_columns.STATES}",
+        Meaning.SENT: state_columns.DONE,
+        Meaning.OWNER: f"{state_columns.OWNERS} owner_id",
+        Meaning.NOT_BEFORE: f"{state_columns.NOT_BEFORE} {again}",
+    }
+    for meaning, listed in names.items():
+        shown_names = ", ".join(f"`{name}`" for name in sorted(set(listed.split())))
+        rows.append(f"| {meaning.value} | {shown_names} | {shown(state_columns.TYPES[meaning])} |")
+    return rows
+
+
 def updated(text: str) -> str:
     """A page with its tables as the code has them now."""
     for name, table in TABLES.items():
@@ -98,6 +116,7 @@ TABLES = {
     "metrics": metrics_table,
     "findings": findings_table,
     "support": support_table,
+    "state-columns": state_columns_table,
 }
 
 

@@ -26,6 +26,7 @@ def next_try(seconds: float) -> SetAside:
 EACH = {
     "absent": Facts("Order", "42", NOW),
     "table-locked": Facts("Order", "42", NOW, is_table_locked=True),
+    "left-out": replace(PENDING, found=replace(FOUND, is_signal=False)),
     "locked": replace(PENDING, found=replace(FOUND, is_locked=True)),
     "parked": replace(PENDING, set_aside=NOTED),
     "waiting": replace(PENDING, set_aside=next_try(60)),

@@ -12,6 +12,7 @@ import pytest
 from relay.config import ConfigError, RelayConfig, resolve
 from relay.tables.names import TableName, split_name, table_name
 from relay.tables.rules import TableRules
+from relay.tables.where import condition
 
 URL = {"database_url": "postgresql://u:p@h/d"}
 
@@ -198,6 +199,9 @@ def test_a_file_says_of_each_table_what_the_command_line_says_of_all(tmp_path: P
         ('{"tables": {"a": {"preset": "x"}}}', "a: preset: one of debezium is expected, not 'x'"),
         ('{"tables": {"a": {"map": ["x"]}}}', "a: map: columns and their fields are expected"),
         ('{"tables": {"a": {"map": {"x": "bodi"}}}}', "a: map: there is no field 'bodi'"),
+        ('{"tables": {"a": {"where": 5}}}', "a: where: a condition of SQL is expected"),
+        ('{"tables": {"a": {"where": "x", "all_rows": true}}}', "a: where and all_rows exclude each other"),
+        ('{"tables": {"a": {"not_before": {}, "all_rows": "y"}}}', "a: not_before: a column, or a list of columns"),
     ],
 )
 def test_what_a_file_cannot_say_is_told(tmp_path: Path, content: str, problem: str) -> None:
@@ -212,3 +216,62 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe")
     assert "is not in UTF-8" in problems(**URL, tables_file=str(tmp_path / "binary.json"))[0]
     assert "cannot be read (No such file or directory)" in problems(**URL, tables_file=str(tmp_path / "none"))[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "status = 'NEW'",
+        "(a OR b) AND c IN (SELECT x FROM y)",
+        """note = 'it''s; (a -- b' AND "odd ;)" = E'\\'('""",
+        "body <> $$ ; -- ) $$ AND x::text = $a$ $$ ( $a$",
+        "a - -1 > 2",
+    ],
+)
+def test_a_condition_may_be_any_that_ends_where_it_began(text: str) -> None:
+    assert condition(f" {text}\n") == text
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "a condition of SQL is expected"),
+        ("a; DELETE FROM b", "semicolon"),
+        ("1=1) OR (1=1", "parentheses"),
+        ("(a", "parentheses"),
+        ("a -- b", "comment"),
+        ("a /* b", "comment"),
+        ("a = 'b", "quote"),
+        ('"a = 1', "quote"),
+        ("a = E'\\'", "quote"),
+        ("a\0", "NUL"),
+    ],
+)
+def test_what_would_leave_its_parentheses_is_no_condition(text: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        condition(text)
+
+
+def test_which_rows_are_meant_is_said_for_all_tables_or_for_one(tmp_path: Path) -> None:
+    path = tmp_path / "tables.json"
+    tables = {"a": {"all_rows": True}, "b": {"where": "x"}, "c": {"not_before": "due"}, "d": {"not_before": ["e", "f"]}}
+    path.write_text(json.dumps({"tables": tables}))
+    given = {**URL, "tables_file": str(path), "where": "status = 'NEW'", "not_before": ("send_after",)}
+    assert [(one.where, one.not_before, one.all_rows) for one in resolve(given, {}).table_rules] == [
+        (None, ("send_after",), True),
+        ("x", ("send_after",), None),
+        ("status = 'NEW'", ("due",), None),
+        ("status = 'NEW'", ("e", "f"), None),
+    ]
+
+
+def test_which_rows_are_meant_comes_from_the_environment_too() -> None:
+    environ = {"SIGNALBUS_RELAY_NOT_BEFORE": 'a,"b,c"', "SIGNALBUS_RELAY_ALL_ROWS": "yes"}
+    [rules] = resolve({**URL, "table_names": ("orders",)}, environ).table_rules
+    assert (rules.where, rules.not_before, rules.all_rows) == (None, ("a", "b,c"), True)
+    [problem] = problems(**URL, table_names=("orders",), where="x", all_rows=True)
+    assert problem == "--where: --all-rows says that all rows are meant. Give the one or the other."
+    assert problems(**URL, app="shop", where="x", not_before=("x",), all_rows=True)[:2] == [
+        "--where: it is about tables that --table names, and there is none.",
+        "--not-before: it is about tables that --table names, and there is none.",
+    ]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from signalbus_core import BurstResult, BurstSize
 from signalbus_core.weighing import weigh, weighing
-from signalbus_core.weight import FIRST_SIGNALS, GROWTH, MOST_BYTES, REMEMBERED, BurstWeight
+from signalbus_core.weight import ASK_EVERY, FIRST_SIGNALS, GROWTH, LARGE_BYTES, MOST_BYTES, REMEMBERED, BurstWeight
 
 MOST = 1_000_000
 
@@ -106,3 +106,31 @@ def test_what_is_said_is_heard_by_the_innermost_that_listens_and_by_nobody_outsi
         assert (inner.message_bytes, outer.message_bytes) == (5, None)
         weigh(0)
     assert outer.message_bytes == 0
+
+
+def asked(has_large_rows: bool, count: int = 10, message_bytes: int = 100) -> BurstResult:
+    return BurstResult(selected=count, sent=count, message_bytes=message_bytes, has_large_rows=has_large_rows)
+
+
+def test_sizes_are_asked_first_and_while_rows_are_large() -> None:
+    size = BurstSize(5000, weight=BurstWeight(MOST))
+    assert size.bytes_to_ask == MOST
+    size.record(asked(True))
+    assert size.bytes_to_ask == MOST
+    size.record(asked(False))
+    assert size.bytes_to_ask is None
+    size.record(burst(10, 10 * LARGE_BYTES))
+    assert size.bytes_to_ask == MOST
+
+
+def test_sizes_of_small_rows_are_asked_for_again_now_and_then() -> None:
+    size = BurstSize(5000, weight=BurstWeight(MOST))
+    size.record(asked(False))
+    for _ in range(ASK_EVERY):
+        assert size.bytes_to_ask is None
+        size.record(burst(10, 100))
+    assert size.bytes_to_ask == MOST
+
+
+def test_the_size_of_a_single_row_is_not_asked_for() -> None:
+    assert BurstSize(1).bytes_to_ask is None

@@ -1,0 +1,56 @@
+"""A condition of SQL that says which rows of a table are to be sent. Pure: whether it is good SQL, the database says.
+
+It is put into other statements between parentheses. So it must not leave them: it is one condition, without comments,
+with quotes and parentheses that are closed.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+#: What may hold anything, in the ways of PostgreSQL; else single characters that matter.
+# https://www.postgresql.org/docs/current/sql-syntax-lexical.html
+_TOKEN = re.compile(
+    r"""
+    (?P<quoted> (?<![\w$])[eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | "(?:[^"]|"")+"
+              | (?<![\w$])\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?\$(?P=tag)\$ )
+    | (?P<open> (?<![\w$])[eE]' | ['"] )
+    | (?P<call> [^\W\d][\w$]* (?=\s*\() )
+    | (?P<word> [\w$]+ )
+    | (?P<comment> -- | /\* )
+    | (?P<other> . )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def condition(value: Any) -> str:
+    """A condition, as it was given.
+
+    :raises ValueError: it is no single condition.
+    """
+    text = value.strip() if isinstance(value, str) else ""
+    if not text:
+        raise ValueError("a condition of SQL is expected, for example status = 'NEW'")
+    if "\0" in text or text != text.encode(errors="replace").decode():
+        raise ValueError("the condition must be UTF-8, without NUL")
+    depth = 0
+    for token in _TOKEN.finditer(text):
+        if token["comment"]:
+            raise ValueError("the condition has a comment in it; leave it out")
+        if token["other"] == ";":
+            raise ValueError("one condition is expected, and there is a semicolon in it")
+        if token["open"]:
+            raise ValueError("a quote of the condition is not closed")
+        depth += {"(": 1, ")": -1}.get(token["other"] or "", 0)
+        if depth < 0:
+            break
+    if depth:
+        raise ValueError("the parentheses of the condition do not match")
+    return text
+
+
+def called(text: str) -> list[str]:
+    """The names of functions that a condition may call, in lower case as PostgreSQL takes them."""
+    return sorted({token["call"].lower() for token in _TOKEN.finditer(text) if token["call"]})
