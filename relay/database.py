@@ -39,7 +39,8 @@ def limit_connections(engine: Engine, application_name: str | None = None) -> No
         for name, value in CONNECTION_LIMITS.items():
             parameters.setdefault(name, value)
         # A row that the client's encoding cannot hold fails the statement that reads it. UTF8 holds all.
-        parameters.setdefault("client_encoding", "UTF8")
+        if "client_encoding" not in parameters.get("options", ""):
+            parameters.setdefault("client_encoding", "UTF8")
         if application_name is not None:
             parameters.setdefault("fallback_application_name", application_name)
 

@@ -17,12 +17,12 @@ from sqlalchemy.orm import Session
 
 from .contract import SignalSpec
 from .delete import Delete, abandon
-from .delete import rehearse as rehearse_delete
 from .errors import PartialDeliveryError, PublishError
 from .failpoints import reach
 from .first_statement import can_say_first, undone_for_others
 from .hold import holding
 from .in_order import PLAN_AS_USUAL
+from .isolate import rehearse as rehearse_delete
 from .locking import detach, lock
 from .outcome import Outcome, OutcomeKind, worst
 from .result import BurstResult, FailedSignal

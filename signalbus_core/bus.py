@@ -223,13 +223,16 @@ def _flush(session: Session, engine: Engine, spec: SignalSpec) -> tuple[int, Bas
         unreadable += () if result.error else result.failed
         if result.failed_whole:
             continue
+        if any(one.key in tried_in_vain for one in result.failed):
+            # A key that Python reads as another than it is cannot be left out.
+            break
         tried_in_vain += [one.key for one in result.failed]
         errors_in_a_row = errors_in_a_row + 1 if _failed_alone(result) else 0
         if result.is_outage or errors_in_a_row >= MOST_ERRORS_IN_A_ROW or len(tried_in_vain) >= MOST_SET_ASIDE:
             break
         if result.selected < limit and not result.has_unmentioned:
             break
-    return sent, first_error or _undeleted(spec, everything, undeleted) or _unreadable(spec, unreadable)
+    return sent, first_error or _undeleted(spec, undeleted) or _unreadable(spec, unreadable)
 
 
 def _delete_what_was_sent(engine: Engine, spec: SignalSpec, everything: Choice) -> tuple[FailedSignal, ...]:
@@ -242,17 +245,13 @@ def _delete_what_was_sent(engine: Engine, spec: SignalSpec, everything: Choice) 
     return delete_sent(engine, spec, proved, choice=everything).undeleted if proved else ()
 
 
-def _undeleted(spec: SignalSpec, everything: Choice, left: Sequence[FailedSignal]) -> BurstError | None:
+def _undeleted(spec: SignalSpec, left: Sequence[FailedSignal]) -> BurstError | None:
     if not left:
         return None
-    remedy = (
-        "Without a table signalbus_parked that this login may write they will be sent again"
-        if everything.leave_out is LeaveOut.NOTHING
-        else "They are noted in signalbus_parked, and not sent again"
-    )
     return BurstError(
         f"{len(left)} signals of {spec.name} were sent, and are still in {spec.table.fullname!r}, because they cannot "
-        f"be deleted: {left[0].outcome.reason}. {remedy}.",
+        f"be deleted: {left[0].outcome.reason}. Noted in the table signalbus_parked, they are not sent again; where "
+        "there is no such table that this login may write, they are.",
         proved=[Proved(one.key, one.version) for one in left],
     )
 

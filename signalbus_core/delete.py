@@ -8,13 +8,10 @@ anything. It is noted in ``signalbus_parked``, in the transaction that deletes t
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from sqlalchemy import text
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -23,31 +20,23 @@ from . import parked, statements
 from .contract import SignalSpec
 from .errors import BurstError
 from .failpoints import reach
-from .keys import has_exact_key, has_key
+from .isolate import SUPPRESSED, delete_by_halves, delete_rows
 from .outcome import Outcome, OutcomeKind, Proved
 from .parked import LeaveOut
 from .parked_table import UNDELETED
 from .result import BurstResult, FailedSignal
-from .rows import WRITTEN_SINCE, Row, all_ids, delete_where, find, find_keys, has_id
+from .rows import Row, all_ids, find_keys
 from .statements import EVERYTHING, BurstLimits, Choice
-from .trouble import error_text, is_away, is_late, is_of_schema
+from .trouble import error_text
 
 logger = logging.getLogger("signalbus")
 
 #: The delete of a signal that was sent, and that the database does not let go, is tried again after so long.
 UNDELETED_WAIT_SECONDS = 60.0
 
-#: So many deletes in a row that run into a time limit, and it is not a single row that keeps them. More: longer
-#: halving while a table is locked; less: fewer slow rows at once are told from that.
-MOST_LATE_IN_A_ROW = 4
-
 #: While single rows are looked for, no statement takes longer, and none waits longer for a lock.
 ISOLATING = BurstLimits(statement_timeout_seconds=10.0, lock_timeout_seconds=2.0)
 
-_SUPPRESSED = (
-    "the database reports no error, and keeps it; look for a trigger, a rule or a row-level security policy that "
-    "suppresses the delete"
-)
 _CHANGED = (
     "its row was written anew while it was being sent, so that nobody can tell whether it is still the same signal; "
     "a send method should leave the row of its signal, and its transaction, to the bus"
@@ -121,8 +110,8 @@ class Delete:
             connection = statements.begin(session, spec, self.limits)
         if self.choice.forgets:
             parked.forget(connection, spec, [row.key for row in self.rows])
-        left = _delete(connection, spec, self.rows, is_locked=self.is_locked)
-        deleted = _told(connection, spec, self.choice, [(row, _SUPPRESSED) for row in left], self._changed(connection))
+        left = delete_rows(connection, spec, self.rows, is_locked=self.is_locked)
+        deleted = _told(connection, spec, self.choice, [(row, SUPPRESSED) for row in left], self._changed(connection))
         reach("deleted")
         session.commit()
         reach("committed")
@@ -197,103 +186,10 @@ def delete_alone(
     with statements.transaction(engine, _shortened(limits)) as connection:
         if choice.forgets:
             parked.forget(connection, spec, [row.key for row in rows])
-        kept = _by_halves(connection, rows, partial(_delete, connection, spec), connection.begin_nested)
+        kept = delete_by_halves(connection, spec, rows, partial(delete_rows, connection, spec), connection.begin_nested)
         deleted = _told(connection, spec, choice, [(row, why) for row, why, _ in kept], changed(connection))
     reach("committed")
     return deleted
-
-
-def rehearse(connection: Connection, spec: SignalSpec, rows: Sequence[Row]) -> tuple[FailedSignal, ...]:
-    """Delete rows and take it back, to learn before anything is sent which of them cannot be deleted.
-
-    Foreign keys, triggers and deferred constraints show here.
-
-    :returns: those that cannot; none where the database cannot take a delete back.
-    :raises sqlalchemy.exc.SQLAlchemyError: the delete fails for the sake of no row: a privilege is missing, perhaps.
-    """
-    if connection.dialect.name != "postgresql" or not rows:
-        return ()
-    attempt = partial(_delete, connection, spec, is_locked=True)
-    kept = _by_halves(connection, rows, attempt, lambda: _taken_back(connection))
-    errors = [error for _, _, error in kept if error is not None and is_of_schema(error)]
-    if errors and len(errors) == len(rows):
-        raise errors[0]
-    return tuple(
-        FailedSignal(row.key, Outcome(OutcomeKind.INVALID, f"it is not sent, because it cannot be deleted: {why}"))
-        for row, why, _ in kept
-    )
-
-
-def _delete(connection: Connection, spec: SignalSpec, rows: Sequence[Row], *, is_locked: bool = False) -> list[Row]:
-    """Delete rows; return those of them that the database keeps without an error."""
-    dialect, keys = connection.dialect, [row.key for row in rows]
-    if dialect.name != "postgresql":
-        if statements.delete_signals(connection, spec, keys) == len(rows):
-            return []
-        return find_keys(connection, spec, keys)
-    deleted = 0
-    if is_locked and has_exact_key(spec, dialect, keys):
-        deleted = statements.delete_signals(connection, spec, keys)
-        if deleted == len(rows):
-            return []
-    conditions = [[has_id(all_ids(rows))]]
-    if is_locked:
-        # The send method may have changed what only it can change.
-        conditions.append([has_key(spec, dialect, keys), WRITTEN_SINCE])
-    for condition in conditions:
-        deleted += delete_where(connection, spec, condition)
-        if deleted == len(rows):
-            return []
-    # It may have deleted signals itself; rows that are still there are another matter.
-    return [row for condition in conditions for row in find(connection, spec, condition)]
-
-
-_Kept = tuple[Row, str, SQLAlchemyError | None]
-
-
-def _by_halves(
-    connection: Connection,
-    rows: Sequence[Row],
-    delete: Callable[[Sequence[Row]], list[Row]],
-    savepoint: Callable[[], AbstractContextManager[object]],
-) -> list[_Kept]:
-    """Delete rows, each time half of those that fail together; return those that fail alone, each with the reason.
-
-    :raises sqlalchemy.exc.SQLAlchemyError: the database is away, or busy with something else.
-    """
-    kept: list[_Kept] = []
-    late = 0
-    queue = deque([rows])
-    while queue:
-        part = queue.popleft()
-        try:
-            with savepoint():
-                left = delete(part)
-                if connection.dialect.name == "postgresql":
-                    connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
-        except SQLAlchemyError as error:
-            late = late + 1 if is_late(error) else 0
-            if is_away(error) or late >= MOST_LATE_IN_A_ROW:
-                raise
-            if len(part) > 1:
-                queue += [part[: len(part) // 2], part[len(part) // 2 :]]
-            else:
-                kept.append((part[0], error_text(error), error))
-        else:
-            late = 0
-            kept += [(row, _SUPPRESSED, None) for row in left]
-    return kept
-
-
-@contextmanager
-def _taken_back(connection: Connection) -> Iterator[None]:
-    connection.execute(text("SAVEPOINT signalbus_rehearsal"))
-    try:
-        yield
-    finally:
-        if not connection.invalidated:
-            connection.execute(text("ROLLBACK TO SAVEPOINT signalbus_rehearsal"))
-            connection.execute(text("RELEASE SAVEPOINT signalbus_rehearsal"))
 
 
 def _told(

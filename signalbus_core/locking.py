@@ -7,6 +7,7 @@ halves, until those to blame are alone.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +28,15 @@ from .result import FailedSignal
 from .rows import Row
 from .statements import BurstLimits, Choice
 from .trouble import is_away, is_late, is_of_schema
+
+logger = logging.getLogger("signalbus")
+
+#: Behind rows whose keys cannot be loaded, a burst looks at so many more. More: longer runs of such rows are passed
+#: over; less: fewer rows are locked meanwhile.
+MOST_LOST = 1000
+
+#: Signals, each with the id of its row.
+_Loaded = list[tuple[Any, str | None]]
 
 
 @dataclass(frozen=True)
@@ -68,11 +78,13 @@ def lock(session: Session, spec: SignalSpec, limit: int, choice: Choice, limits:
 
 def _lock(
     session: Session, spec: SignalSpec, limit: int, choice: Choice, limits: BurstLimits
-) -> tuple[Connection, list[tuple[Any, str | None]]]:
+) -> tuple[Connection, _Loaded]:
     said_first = statements.limits_to_say_first(session, spec, limits)
     connection = statements.begin(session, spec, None if said_first else limits)
     with _following_index(connection, choice, is_said=said_first is not None):
-        return connection, statements.lock_signals(session, spec, limit, choice, said_first)
+        loaded = statements.lock_signals(session, spec, limit, choice, said_first)
+    _refuse_none(loaded)
+    return connection, loaded
 
 
 @contextmanager
@@ -89,7 +101,7 @@ def _following_index(connection: Connection, choice: Choice, *, is_said: bool) -
 def _may_be_of_a_row(error: Exception) -> bool:
     """Whether a statement may have failed for the sake of a single row that it read."""
     if isinstance(error, DBAPIError):
-        return not (is_away(error) or is_late(error) or is_of_schema(error))
+        return not (is_away(error) or is_late(error))
     return not isinstance(error, SQLAlchemyError)
 
 
@@ -97,59 +109,94 @@ def _by_halves(
     session: Session, spec: SignalSpec, limit: int, choice: Choice, limits: BurstLimits, error: Exception
 ) -> Locked:
     connection = statements.begin(session, spec, limits)
+    locked = _lock_by_halves(session, connection, spec, limit, choice)
+    if locked.lost == limit:
+        # Nothing but rows that cannot be told apart, so look behind them.
+        locked = _lock_by_halves(session, connection, spec, limit + MOST_LOST, choice)
+    if not locked.loaded and is_of_schema(error):
+        # Most likely it fails for every row: something is missing, or closed to this login.
+        raise error
+    if locked.lost:
+        text = (
+            f"The primary keys of {locked.lost} signals of {spec.name} cannot be loaded ({_name(error)}), so they are "
+            f"not sent. Look in {spec.table.fullname!r} for a key that the model's type cannot take."
+        )
+        if not locked.keys:
+            raise BurstError(text) from None
+        logger.warning("%s", text, extra={"action": "keys_not_loaded", "signal": spec.name})
+    loaded = locked.loaded[:limit]
+    rows = _rows(spec, loaded)
+    keys = (*(row.key for row in rows), *(one.key for one in locked.unreadable))
+    in_order = tuple(key for key in locked.keys if key in set(keys))
+    return Locked(connection, in_order, [signal for signal, _ in loaded], rows, tuple(locked.unreadable))
+
+
+@dataclass
+class _Found:
+    """What could be loaded, in order.
+
+    :param lost: of so many rows not even the keys can be loaded. Nobody can tell which they are.
+    """
+
+    loaded: _Loaded = field(default_factory=list)
+    keys: list[Key] = field(default_factory=list)
+    unreadable: list[FailedSignal] = field(default_factory=list)
+    lost: int = 0
+
+
+def _lock_by_halves(session: Session, connection: Connection, spec: SignalSpec, limit: int, choice: Choice) -> _Found:
     with _following_index(connection, choice, is_said=False):
         taken = statements.lock_rows(connection, spec, limit, choice)
-    loaded: list[tuple[Any, str | None]] = []
-    keys: list[Key] = []
-    unreadable: list[FailedSignal] = []
-    has_lost_key = False
-    for part, cause in _loadable(session, connection, spec, taken):
+    result = _Found()
+    for part, found, cause in _loadable(session, connection, spec, taken):
         if cause is None:
-            found = statements.load_rows(session, spec, part)
-            loaded += found
-            keys += [key_of(signal) for signal, _ in found]
+            result.loaded += found
+            result.keys += [key_of(signal) for signal, _ in found]
             continue
-        try:
-            with connection.begin_nested():
-                [key] = statements.keys_of_rows(connection, spec, part)
-        except Exception as lost:
-            if isinstance(lost, SQLAlchemyError) and not _may_be_of_a_row(lost):
-                raise
-            has_lost_key = True
+        key = _key_alone(connection, spec, part)
+        if key is None:
+            result.lost += 1
             continue
-        keys.append(key)
+        result.keys.append(key)
         # The text of the error may hold what the row holds, and there is no signal to compare it with.
-        reason = f"its row cannot be loaded ({cause})"
-        unreadable.append(FailedSignal(key, Outcome(OutcomeKind.INVALID, reason)))
-    if has_lost_key and not keys:
-        # Without its key, nobody can tell which row it is. Nor is the value told, which the error may hold.
-        raise BurstError(
-            f"The primary key of a signal of {spec.name} cannot be loaded ({_name(error)}), and nothing behind it is "
-            f"sent. Look in {spec.table.fullname!r} for a key that the model's type cannot take."
-        ) from None
-    return Locked(connection, tuple(keys), [signal for signal, _ in loaded], _rows(spec, loaded), tuple(unreadable))
+        reason = f"its row cannot be loaded ({_name(cause)})"
+        result.unreadable.append(FailedSignal(key, Outcome(OutcomeKind.INVALID, reason)))
+    return result
+
+
+def _key_alone(connection: Connection, spec: SignalSpec, taken: Sequence[Any]) -> Key | None:
+    """The key of a row that cannot be loaded; None when it cannot either."""
+    try:
+        with connection.begin_nested():
+            [key] = statements.keys_of_rows(connection, spec, taken)
+    except Exception as error:
+        if not _may_be_of_a_row(error):
+            raise
+        return None
+    return None if None in key else key
 
 
 def _loadable(
     session: Session, connection: Connection, spec: SignalSpec, taken: Sequence[Any]
-) -> Iterator[tuple[Sequence[Any], str | None]]:
+) -> Iterator[tuple[Sequence[Any], _Loaded, Exception | None]]:
     """The rows in parts that can be loaded, in their order; one that cannot is a part of its own, with the cause."""
     if not taken:
         return
     try:
         with connection.begin_nested():
-            statements.load_rows(session, spec, taken)
+            loaded = statements.load_rows(session, spec, taken)
+            _refuse_none(loaded)
     except Exception as error:
         if not _may_be_of_a_row(error):
             raise
         if len(taken) == 1:
-            yield taken, _name(error)
+            yield taken, [], error
             return
         half = len(taken) // 2
         yield from _loadable(session, connection, spec, taken[:half])
         yield from _loadable(session, connection, spec, taken[half:])
     else:
-        yield taken, None
+        yield taken, loaded, None
 
 
 def _name(error: Exception) -> str:
@@ -176,10 +223,13 @@ def _rows(spec: SignalSpec, loaded: Sequence[tuple[Any, str | None]]) -> tuple[R
     return rows
 
 
-def key_of(signal: Any) -> Key:
-    if signal is None:
-        # A key that Python reads as None makes no object.
+def _refuse_none(loaded: _Loaded) -> None:
+    if any(signal is None for signal, _ in loaded):
+        # SQLAlchemy makes no object of such a row.
         raise ValueError("the key of a row is read as None")
+
+
+def key_of(signal: Any) -> Key:
     state: Any = instance_state(signal)
     return cast(Key, state.key[1])
 

@@ -46,9 +46,10 @@ def is_outage_error(error: BaseException | None) -> bool:
     return isinstance(error, tuple(_OUTAGES)) and not isinstance(error, _OF_FILES)
 
 
-#: Classes of SQLSTATE, and single ones, of a database that is away: connections, resources, operator, read-only.
+#: Classes of SQLSTATE, and single ones, of a database that is away: resources, operator, read-only, idle for too long.
+#: A connection that is lost is known without; class 08 on one that is not comes from a trigger.
 #: https://www.postgresql.org/docs/current/errcodes-appendix.html
-_AWAY = ("08", "53", "57P", "58", "25006", "25P03")
+_AWAY = ("53", "57P", "25006", "25P03")
 
 #: Time limits, locks, and races: later, it may go.
 _LATE = ("57014", "55P03", "40")

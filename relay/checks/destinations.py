@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from flask import Flask
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from signalbus_core import SignalBus, SignalSpec, error_text
+from signalbus_core import SignalBus, SignalSpec, error_text, own_session
 from signalbus_core.rabbitmq import Message, RabbitMQSignal
 
 from .finding import Finding, found
@@ -57,8 +56,7 @@ def _sampled(app: Flask, bus: SignalBus, specs: Sequence[SignalSpec]) -> tuple[s
     destinations: set[Destination] = set()
     findings: list[Finding] = []
     away: set[str | None] = set()
-    with app.app_context():
-        session: Any = bus.db.session()
+    with own_session(bus.db, app) as session:
         for spec in specs:
             if spec.bind_key in away:
                 continue
@@ -72,7 +70,6 @@ def _sampled(app: Flask, bus: SignalBus, specs: Sequence[SignalSpec]) -> tuple[s
                 pass
             finally:
                 session.rollback()
-        session.close()
     return destinations, findings
 
 

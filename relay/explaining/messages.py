@@ -16,7 +16,7 @@ from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from signalbus_core import Key, SignalBus, SignalSpec, error_text
+from signalbus_core import Key, SignalBus, SignalSpec, error_text, own_session
 from signalbus_core.rabbitmq import Message, Publisher, RabbitMQSignal
 
 from ..checks.broker import TIMEOUT_SECONDS, judge_connecting
@@ -60,8 +60,7 @@ def messages_of(app: Flask, bus: SignalBus, spec: SignalSpec, key: Key) -> Messa
     """The messages of a signal; None when its model has a send method of its own, or it is gone meanwhile."""
     if not issubclass(spec.model, RabbitMQSignal):
         return None
-    with app.app_context():
-        session: Any = bus.db.session()
+    with own_session(bus.db, app) as session:
         try:
             connection = session.connection(
                 bind_arguments={"mapper": spec.mapper}, execution_options={"postgresql_readonly": True}
@@ -79,7 +78,6 @@ def messages_of(app: Flask, bus: SignalBus, spec: SignalSpec, key: Key) -> Messa
             return Messages(trouble=f"its row cannot be loaded ({type(error).__name__})")
         finally:
             session.rollback()
-            session.close()
 
 
 def _messages(signal: Any) -> Messages:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar, cast, overload
 
 from flask import Flask, current_app, has_app_context
@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session, undefer
 from ..bus import SignalBus
 from ..contract import SignalSpec
 from ..errors import SetupError, SignalBusError, TransactionStateError
+from ..own_session import own_session
 from ..session_state import has_open_changes, in_atomic_block
 
 #: Rounds of sending before it is believed that sending makes new signals without end.
@@ -67,7 +68,7 @@ def pending_signals(app: Flask, *models: type[Any]) -> list[Any]:
     """
     bus = _bus(app)
     found: list[Any] = []
-    with app.app_context(), closing(cast(Session, bus.db.session())) as session:
+    with own_session(bus.db, app) as session:
         for spec in bus.specs(models or None):
             signals = session.scalars(select(spec.model).options(undefer("*")).order_by(*spec.primary_key))
             # A relationship that is loaded by a join has a signal come once for each row.

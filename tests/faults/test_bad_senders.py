@@ -41,6 +41,9 @@ def misbehave(signal):
     match signal.routing_key.removeprefix("do."):
         case "commit":
             session.commit()
+        case "update-and-commit":
+            signal.line_id = None
+            session.commit()
         case "rollback":
             session.rollback()
         case "close":
@@ -96,7 +99,17 @@ class Unprintable(Exception):
 """
 
 HARMLESS = [
-    *("commit", "rollback", "close", "remove", "broken-transaction", "modify", "add", "delete-itself"),
+    *(
+        "commit",
+        "update-and-commit",
+        "rollback",
+        "close",
+        "remove",
+        "broken-transaction",
+        "modify",
+        "add",
+        "delete-itself",
+    ),
     *("nested", "nested-rolled-back", "lazy-load", "expire"),
 ]
 FAILING = {

@@ -18,6 +18,7 @@ from signalbus_core import (
     Outcome,
     OutcomeKind,
     PartialDeliveryError,
+    PublishError,
     SignalBus,
     SignalModelError,
     TransactionStateError,
@@ -270,6 +271,71 @@ def test_without_an_answer_from_the_broker_a_model_is_tried_once(
     with pytest.raises(PartialDeliveryError):
         shop.bus.flushmany()
     assert tries == [0]
+
+
+def send_with(kind: str, sent: list[int]) -> dict[str, Any]:
+    """Send methods that fail for the signal with key 0, each in its own way."""
+
+    def error(signals: list[Any]) -> Exception:
+        invalid = Outcome(OutcomeKind.INVALID, "bad")
+        match kind.removesuffix(" many"):
+            case "raise":
+                return ValueError("bad")
+            case "publish":
+                return PublishError([invalid if signal.id == 0 else Outcome(OutcomeKind.ACKED) for signal in signals])
+            case "silent about it":
+                return PartialDeliveryError([], [])
+            case _:
+                good = [signal for signal in signals if signal.id]
+                sent.extend(signal.id for signal in good)
+                return PartialDeliveryError(good, [(signal, invalid) for signal in signals if not signal.id])
+
+    def send(signals: list[Any]) -> None:
+        if any(signal.id == 0 for signal in signals):
+            raise error(signals)
+        sent.extend(signal.id for signal in signals)
+
+    one = {"send_signalbus_message": lambda signal: send([signal])}
+    many = {"send_signalbus_messages": classmethod(lambda _model, signals: send(signals))}
+    return one | many if kind.endswith(" many") else one
+
+
+@pytest.mark.parametrize("burst_count", [1, 3, 10, 50])
+@pytest.mark.parametrize(
+    "kind", [f"{kind}{many}" for kind in ("raise", "publish", "partial", "silent about it") for many in ("", " many")]
+)
+def test_one_bad_signal_of_ten_keeps_no_other_one(
+    shop: Any, session: Any, monkeypatch: pytest.MonkeyPatch, kind: str, many: str, burst_count: int
+) -> None:
+    sent: list[int] = []
+    monkeypatch.setattr(shop.models.apple, "signalbus_burst_count", burst_count, raising=False)
+    for name, method in send_with(kind + many, sent).items():
+        monkeypatch.setattr(shop.models.apple, name, method, raising=False)
+    session.add_all([shop.models.apple(id=number) for number in range(10)])
+    session.commit()
+    with pytest.raises((ValueError, PublishError, PartialDeliveryError)):
+        shop.bus.flushmany([shop.models.apple])
+    assert sorted(sent) == list(range(1, 10))
+    assert shop.bus.pending([shop.models.apple]) == {shop.models.apple: 1}
+
+
+def test_an_outage_ends_the_sending_of_one_after_the_other(
+    shop: Any, session: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[int] = []
+
+    def send(signal: Any) -> None:
+        tries.append(signal.id)
+        if signal.id == 3:
+            raise ConnectionRefusedError
+
+    monkeypatch.setattr(shop.models.apple, "signalbus_burst_count", 10, raising=False)
+    monkeypatch.setattr(shop.models.apple, "send_signalbus_message", send)
+    session.add_all([shop.models.apple(id=number) for number in range(10)])
+    session.commit()
+    with pytest.raises(PartialDeliveryError):
+        shop.bus.flushmany([shop.models.apple])
+    assert tries == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("as_classmethod", [False, True])
