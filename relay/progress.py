@@ -40,6 +40,9 @@ LONGEST_SUSPICION_SECONDS = 30.0
 #: So many suspects are remembered; they are parameters of the model's statements.
 MOST_SUSPECTS = 100
 
+#: The cause of a note that says no more than that a signal was alone in an outage.
+SUSPECT = "suspect"
+
 
 @dataclass(frozen=True)
 class BurstPlan:
@@ -273,7 +276,7 @@ class ModelProgress:
     def _suspect(self, key: Key, now: float) -> None:
         before = self._suspects.get(key)
         times = before.attempts + 1 if before else 1
-        self._suspects.write(key, Note(now + self._suspicion.wait_seconds(times), "outage", times))
+        self._suspects.write(key, Note(now + self._suspicion.wait_seconds(times), SUSPECT, times))
 
     def interrupted(self, error: Exception) -> Verdict:
         """Learn from a burst that the database, or the burst's own rules, did not let come to its end."""

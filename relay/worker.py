@@ -39,7 +39,7 @@ from .health import Health
 from .metrics import Metrics
 from .notes import Due
 from .pacing import Backoff
-from .progress import BurstPlan, ModelProgress, Verdict
+from .progress import SUSPECT, BurstPlan, ModelProgress, Verdict
 from .shelf import Shelves
 from .status import Status
 from .unreached import EmptyBursts
@@ -186,7 +186,7 @@ class Worker:
         if plan.proved:
             return Due(tuple(DueSignal(one.key, "", UNDELETED, version=one.version) for one in plan.proved), True)
         if plan.suspect is not None:
-            return Due((DueSignal(plan.suspect, "", "outage"),))
+            return Due((DueSignal(plan.suspect, "", SUSPECT),))
         return self._shelves[name].take_due(plan.limit, plan.avoid) if plan.retry else None
 
     def _scan(self, progress: ModelProgress, plan: BurstPlan) -> BurstResult:
