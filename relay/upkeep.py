@@ -107,11 +107,10 @@ class Upkeep:
         with question(engine, PROBE_LIMITS) as connection:
             problem = parked_table_problem(connection, table)
             is_old = problem is None and lacks_columns(connection, table)
-            conflicts = table_conflicts(connection, self._specs[bind_key])
             self._paused.look_for_table(connection, spec)
         self._looked[bind_key] = self._clock()
         self._note_parked_table(bind_key, table, problem)
-        self._note_conflicts(bind_key, conflicts)
+        self._look_for_conflicts(bind_key, engine)
         if is_old and bind_key not in self._told_old:
             self._told_old.add(bind_key)
             logger.warning(
@@ -121,7 +120,13 @@ class Upkeep:
                 extra={"action": "parked_table_old"},
             )
 
-    def _note_conflicts(self, bind_key: str | None, conflicts: dict[str, str]) -> None:
+    def _look_for_conflicts(self, bind_key: str | None, engine: Engine) -> None:
+        def ask(specs: Sequence[SignalSpec]) -> list[tuple[str, str]]:
+            with question(engine, PROBE_LIMITS) as connection:
+                return list(table_conflicts(connection, specs).items())
+
+        # A table that cannot be asked about hides no other.
+        conflicts = dict(self._asking.together_or_alone(self._specs[bind_key], ask, lambda: None))
         for name, conflict in conflicts.items():
             self._announcer.trouble(f"{name}, its table", "model_failing", conflict, signal=name)
         for name in self._conflicts.get(bind_key, {}).keys() - conflicts.keys():

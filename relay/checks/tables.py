@@ -99,12 +99,14 @@ def check_order(connection: Connection, spec: SignalSpec, name: str) -> Iterator
 
 
 def check_tables(connection: Connection, specs: Sequence[SignalSpec]) -> Iterator[Finding]:
-    conflicts = table_conflicts(connection, specs)
+    fit: list[SignalSpec] = []
     for spec in specs:
         findings = list(check_table(connection, spec))
         yield from findings
-        if spec.name in conflicts and not any(finding.code == "table-unfit" for finding in findings):
-            yield told("table-unfit", spec.name, conflicts[spec.name])
+        if not {"schema-usage-missing", "table-unfit"} & {finding.code for finding in findings}:
+            fit.append(spec)
+    for name, conflict in table_conflicts(connection, fit).items():
+        yield told("table-unfit", name, conflict)
     yield from check_own_table(connection, "parked", {parked_table_of(spec) for spec in specs}, _PARKED_NEEDS)
     yield from check_parked_columns(connection, {parked_table_of(spec) for spec in specs})
     yield from check_own_table(connection, "paused", {paused_table_of(spec) for spec in specs}, _PAUSED_NEEDS)

@@ -94,7 +94,7 @@ def test_an_index_in_another_order_than_the_key_is_found(checked: Checked) -> No
         shop = sa.Column(sa.Integer, primary_key=True)
         number = sa.Column(sa.Integer, primary_key=True)
 
-    checked.execute("CREATE TABLE visit (shop int, number int, PRIMARY KEY (number, shop))")
+    checked.execute("CREATE TABLE visit (shop int, number int, signalbus_id uuid, PRIMARY KEY (number, shop))")
     assert checked.codes("tables") == {"index-order"}
     checked.execute("CREATE INDEX ON visit (shop, number)")
     assert checked.codes("tables") == {"area-fine"}
@@ -122,7 +122,10 @@ def test_keys_that_python_cannot_hold_are_told(checked: Checked) -> None:
     class Moment(RabbitMQSignal, checked.db.Model):  # type: ignore[name-defined]
         at = sa.Column(sa.DateTime(timezone=True), primary_key=True)
 
-    checked.execute("CREATE TABLE moment (at timestamptz PRIMARY KEY)", "INSERT INTO moment VALUES ('9999-12-31')")
+    checked.execute(
+        "CREATE TABLE moment (at timestamptz PRIMARY KEY, signalbus_id uuid)",
+        "INSERT INTO moment VALUES ('9999-12-31')",
+    )
     assert checked.codes("signals") == {"area-fine"}
     checked.execute("INSERT INTO moment VALUES ('infinity')")
     assert checked.codes("signals") == {"key-unloadable"}

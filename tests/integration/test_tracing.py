@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,6 +29,11 @@ from tests.support.spans import Tracing
 
 class Database(SignalBusMixin, SQLAlchemy):
     pass
+
+
+def id_of(number: int) -> str:
+    """The id of a signal with this key."""
+    return str(uuid.UUID(int=number))
 
 
 class Shop:
@@ -67,7 +73,7 @@ class Shop:
             db.create_all()
 
     def write(self, *ids: int) -> None:
-        self.db.session.add_all([self.model(id=number) for number in ids])
+        self.db.session.add_all([self.model(id=number, signalbus_id=id_of(number)) for number in ids])
         self.db.session.commit()
 
     def stored(self) -> list[dict[str, Any] | None]:
@@ -120,9 +126,9 @@ def test_the_spans_of_a_burst_belong_to_the_traces_of_their_signals(shop: Shop, 
     shop.write(6)
     headers = shop.send()
     spans = {span.attributes["messaging.message.id"]: span for span in traces.sent()}  # type: ignore[index]
-    assert sorted(spans) == [f"order:{number}" for number in range(1, 6)]
+    assert sorted(spans) == [id_of(number) for number in range(1, 6)]
     for number, request in requests.items():
-        span = spans[f"order:{number}"]
+        span = spans[id_of(number)]
         assert span.parent is not None
         assert span.parent.span_id == request.span_id
         assert headers[number - 1] == {"traceparent": traceparent(span.context)}
@@ -183,7 +189,7 @@ def test_the_attributes_are_those_of_the_semantic_conventions(shop: Shop, traces
         "messaging.operation.type": "send",
         "messaging.destination.name": f"{shop.exchange}:order.placed",
         "messaging.rabbitmq.destination.routing_key": "order.placed",
-        "messaging.message.id": "order:7",
+        "messaging.message.id": id_of(7),
         "messaging.message.conversation_id": "c-1",
         "server.address": server.host,
         "server.port": server.port,
@@ -285,11 +291,11 @@ def test_of_a_burst_only_the_spans_of_what_was_not_taken_are_errors(shop: Shop, 
         for key, span in spans.items()
     }
     assert told == {
-        "order:1": (StatusCode.UNSET, None, "acked"),
-        "order:2": (StatusCode.ERROR, "returned", "returned"),
-        "order:3": (StatusCode.ERROR, "invalid", "invalid"),
+        id_of(1): (StatusCode.UNSET, None, "acked"),
+        id_of(2): (StatusCode.ERROR, "returned", "returned"),
+        id_of(3): (StatusCode.ERROR, "invalid", "invalid"),
     }
-    assert "NO_ROUTE" in str(spans["order:2"].status.description)
+    assert "NO_ROUTE" in str(spans[id_of(2)].status.description)
 
 
 def test_a_span_tells_that_the_broker_was_away(shop: Shop, traces: Tracing) -> None:
