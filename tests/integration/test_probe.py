@@ -502,7 +502,7 @@ class Slow:
         sa.event.listen(watched.engine, "before_cursor_execute", self._slow, retval=True)
 
     def _slow(self, _connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> tuple[str, Any]:
-        starts = [value for value in parameters.values() if isinstance(value, int)]
+        starts = [value for name, value in parameters.items() if name.startswith("signalbus_start")]
         from_start = not starts or FIRST_KEY in starts
         if (
             from_start
