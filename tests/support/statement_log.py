@@ -17,7 +17,7 @@ class StatementLog:
     """What the sessions of one application name have sent since the last time that this was asked."""
 
     def __init__(self, server: PrivatePostgres, application_name: str) -> None:
-        self._path = server.directory / "log"
+        self._path = server.directory / "output"
         self._begins = re.compile(rf"^<{application_name}>LOG:  (?:statement|execute [^:]*): ", re.MULTILINE)
         self._read = self._path.stat().st_size
 
