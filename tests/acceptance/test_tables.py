@@ -279,6 +279,11 @@ def test_every_command_refuses_a_table_that_marks_its_rows(outboxes: Outboxes) -
     assert checked.returncode == 1
     codes = [json.loads(line)["code"] for line in checked.stdout.splitlines()]
     assert codes == ["rows-unsettled", "rows-unsettled"]
+    early = outboxes.run("check", "--only", "tables", "--json", *table, "--where", "status = 'NEW'")
+    assert early.returncode == 0
+    assert [code for line in early.stdout.splitlines() if (code := json.loads(line)["code"]) != "area-fine"][:1] == [
+        "rows-early"
+    ]
     assert outboxes.received() == []
     assert outboxes.count("outbox") == 1205
 

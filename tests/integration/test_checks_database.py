@@ -51,6 +51,7 @@ def test_a_database_as_it_should_be_is_fine(checked: Checked) -> None:
         ("tables", 'ALTER TABLE "order" SET UNLOGGED', "table-unlogged"),
         ("tables", 'CREATE TABLE note (order_id int REFERENCES "order")', "table-referenced"),
         ("tables", "DROP TABLE signalbus_parked", "parked-table"),
+        ("tables", "ALTER TABLE signalbus_parked DROP COLUMN row_version", "parked-table-old"),
         ("tables", "DROP TABLE signalbus_paused", "paused-table"),
         ("bloat", 'ALTER TABLE "order" RESET (autovacuum_vacuum_scale_factor)', "autovacuum-unfit"),
         ("bloat", 'ALTER TABLE "order" SET (autovacuum_enabled = false)', "autovacuum-unfit"),
