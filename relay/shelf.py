@@ -28,6 +28,7 @@ from signalbus_core import (
     LeaveOut,
     SignalSpec,
     parked,
+    retries,
     transaction,
 )
 
@@ -112,14 +113,14 @@ class TableShelf:
 
     def take_due(self, limit: int, avoid: Sequence[Key] = ()) -> Due:
         with transaction(self._engine, self._limits) as connection:
-            due = Due.of(parked.due_signals(connection, self._spec, limit, avoid), limit)
+            due = Due.of(retries.due_signals(connection, self._spec, limit, avoid), limit)
             if due.signals:
-                parked.postpone(connection, self._spec, due.signals, TAKEN_SECONDS)
+                retries.postpone(connection, self._spec, due.signals, TAKEN_SECONDS)
         return due
 
     def due_keys(self, limit: int) -> list[Key]:
         with transaction(self._engine, self._limits) as connection:
-            return [one.key for one in parked.due_signals(connection, self._spec, limit, ())]
+            return [one.key for one in retries.due_signals(connection, self._spec, limit)]
 
     def retry(self, keys: tuple[Key, ...]) -> Choice:
         return Choice(LeaveOut.SET_ASIDE, only=keys, forgets=True)
@@ -141,7 +142,7 @@ class TableShelf:
             if is_retry:
                 for failure in {one.destination: one for one in failures if one.wait_seconds is not None}.values():
                     if failure.destination is not None:
-                        parked.postpone_destination(
+                        retries.postpone_destination(
                             connection, spec, failure.destination, failure.attempts, failure.wait_seconds or 0.0
                         )
         return [failure.key for failure in failures if failure.wait_seconds is None]
@@ -150,13 +151,13 @@ class TableShelf:
         with transaction(self._engine, self._limits) as connection:
             if due.is_delete:
                 kept = {one.key for one in result.undeleted}
-                parked.forget_noted(connection, self._spec, [one for one in due.signals if one.key not in kept])
+                retries.forget_noted(connection, self._spec, [one for one in due.signals if one.key not in kept])
                 return
             # The burst itself has removed the notes of what was sent.
             if unanswered := _unanswered(due, result, noted):
-                parked.postpone(connection, self._spec, unanswered, 0.0)
+                retries.postpone(connection, self._spec, unanswered, 0.0)
             for destination in _arrived_at(due, result):
-                parked.release_destination(connection, self._spec, destination)
+                retries.release_destination(connection, self._spec, destination)
 
     def count(self) -> tuple[int, int]:
         with transaction(self._engine, self._limits) as connection:

@@ -7,7 +7,7 @@ sender for RabbitMQ.
 
 from __future__ import annotations
 
-from . import doorbell, parked, paused, whereabouts
+from . import doorbell, parked, paused, retries, whereabouts
 from .ages import oldest_age_seconds
 from .atomic import AtomicProceduresMixin
 from .autovacuum import autovacuum_problem, autovacuum_sql
@@ -35,7 +35,7 @@ from .keys import FIRST_KEY, Key, has_integer_key
 from .looking import Measurement, Work, find_work, find_work_and_measure, measure
 from .outcome import Outcome, OutcomeKind, Proved
 from .own_session import own_session
-from .parked import DueSignal, Failure, LeaveOut
+from .parked import Failure, LeaveOut
 from .parked_table import (
     LATER_COLUMNS,
     UNDELETED,
@@ -50,6 +50,7 @@ from .privileges import table_privileges
 from .question import question
 from .quoting import quoted
 from .result import BurstResult, FailedSignal
+from .retries import DueSignal
 from .signal_id import SIGNAL_ID, has_signal_id, signal_id_sql
 from .sizing import BurstSize
 from .statements import BurstLimits, Choice, count_unloadable_keys, transaction
@@ -105,6 +106,7 @@ __all__ = [
     "parked_table_of",
     "parked_table_problem",
     "parked_table_sql",
+    "retries",
     # For relays: models that are paused
     "Pause",
     "paused",

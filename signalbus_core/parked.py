@@ -18,12 +18,10 @@ from sqlalchemy import (
     ColumnClause,
     CursorResult,
     Interval,
-    Table,
     Text,
     and_,
     any_,
     bindparam,
-    case,
     column,
     exists,
     func,
@@ -45,7 +43,7 @@ from sqlalchemy.sql import ColumnElement, Select
 from .contract import SignalSpec
 from .keys import Key, has_key, key_from_text, text_of_key
 from .outcome import Proved
-from .parked_table import LATER_COLUMNS, UNDELETED, SetAside, lacks_columns, parked_table_of
+from .parked_table import UNDELETED, SetAside, lacks_columns, parked_table_of
 from .trouble import is_away
 
 logger = logging.getLogger("signalbus")
@@ -80,23 +78,6 @@ class Failure:
     error_class: str
     error_text: str
     destination: str | None = None
-
-
-@dataclass(frozen=True)
-class DueSignal:
-    """A signal whose next try has come.
-
-    :param text: its key as it is noted.
-    :param error_class: of its last failure.
-    :param destination: who refused it; None when nobody did, and when it waits for no other of its destination.
-    :param version: which version of its row is meant; None for whatever row has the key.
-    """
-
-    key: Key
-    text: str
-    error_class: str
-    destination: str | None = None
-    version: str | None = None
 
 
 def row_version(spec: SignalSpec) -> ColumnElement[str]:
@@ -136,85 +117,6 @@ def is_due(spec: SignalSpec) -> ColumnElement[bool]:
     return exists().where(table.c.table_name == spec.table.fullname, table.c.next_try_at <= func.now())
 
 
-#: Of so many signals of a destination one is taken whose note nobody has locked.
-_TRIALS = 3
-
-
-def due_signals(connection: Connection, spec: SignalSpec, limit: int, besides: Sequence[Key] = ()) -> list[DueSignal]:
-    """Signals whose next try has come, longest overdue first, and none whose note somebody else has locked.
-
-    Of those that one destination refused only few are among them.
-
-    :param besides: signals that are left out.
-    """
-    table = parked_table_of(spec)
-    is_old = lacks_columns(connection, table)
-    version, destination = (null() if is_old else table.c[name] for name in LATER_COLUMNS)
-    due = [table.c.table_name == spec.table.fullname, table.c.next_try_at <= func.now()]
-    chosen = (
-        select(table.c.key, table.c.error_class, _grouped(table, is_old), version)
-        .where(*due)
-        .order_by(table.c.next_try_at)
-        .limit(limit + len(besides))
-        .with_for_update(skip_locked=True)
-    )
-    if not is_old:
-        turn = func.row_number().over(partition_by=destination, order_by=table.c.last_failed_at)
-        grouped = select(table.c.key, turn.label("turn")).where(*due, _grouped(table).is_not(None)).subquery()
-        trials = select(grouped.c.key).where(grouped.c.turn <= _TRIALS + len(besides))
-        chosen = chosen.where(or_(_grouped(table).is_(None), table.c.key.in_(trials)))
-    rows = connection.execute(chosen).all()
-    keys = _keys_of(connection, spec, [row[0] for row in rows])
-    found = [DueSignal(keys[row[0]], *row) for row in rows if row[0] in keys]
-    return [one for one in found if one.key not in besides]
-
-
-def _grouped(table: Table, is_old: bool = False) -> ColumnElement[Any]:
-    """The destination by which a signal is grouped; NULL when it is tried by itself."""
-    return null() if is_old else case((table.c.attempts != 0, table.c.destination))
-
-
-def postpone(connection: Connection, spec: SignalSpec, signals: Sequence[DueSignal], wait_seconds: float) -> None:
-    """Have signals tried later, without an attempt: somebody is trying them, or keeps them from being tried."""
-    table = parked_table_of(spec)
-    texts = bindparam("texts", [signal.text for signal in signals], type_=ARRAY(Text))
-    connection.execute(
-        sql_update(table)
-        .where(table.c.table_name == spec.table.fullname, table.c.key == any_(texts), table.c.next_try_at.is_not(None))
-        .values(next_try_at=func.now() + timedelta(seconds=wait_seconds))
-    )
-
-
-def postpone_destination(
-    connection: Connection, spec: SignalSpec, destination: str, attempts: int, wait_seconds: float
-) -> None:
-    """Have all signals that a destination refused wait for it as long as the one that tried it."""
-    table = parked_table_of(spec)
-    until = func.now() + timedelta(seconds=wait_seconds)
-    connection.execute(
-        sql_update(table)
-        .where(*_refused_by(table, spec, destination), table.c.next_try_at < until)
-        .values(next_try_at=until, attempts=func.greatest(table.c.attempts, attempts))
-    )
-
-
-def release_destination(connection: Connection, spec: SignalSpec, destination: str) -> int:
-    """Have all signals that a destination refused tried at once, and together; return how many."""
-    table = parked_table_of(spec)
-    updated = connection.execute(
-        sql_update(table).where(*_refused_by(table, spec, destination)).values(next_try_at=func.now(), attempts=0)
-    )
-    return cast("CursorResult[Any]", updated).rowcount
-
-
-def _refused_by(table: Table, spec: SignalSpec, destination: str) -> list[ColumnElement[bool]]:
-    return [
-        table.c.table_name == spec.table.fullname,
-        table.c.destination == destination,
-        table.c.next_try_at.is_not(None),
-    ]
-
-
 def undeleted_signals(connection: Connection, spec: SignalSpec, limit: int) -> list[Proved]:
     """Signals that were sent and could not be deleted so far, as they are noted."""
     table = parked_table_of(spec)
@@ -225,11 +127,11 @@ def undeleted_signals(connection: Connection, spec: SignalSpec, limit: int) -> l
         .order_by(table.c.key)
         .limit(limit)
     ).all()
-    keys = _keys_of(connection, spec, [row[0] for row in rows])
+    keys = keys_of(connection, spec, [row[0] for row in rows])
     return [Proved(keys[row[0]], row[1]) for row in rows if row[0] in keys]
 
 
-def _keys_of(connection: Connection, spec: SignalSpec, texts: Sequence[str]) -> dict[str, Key]:
+def keys_of(connection: Connection, spec: SignalSpec, texts: Sequence[str]) -> dict[str, Key]:
     """The keys that these texts stand for. A text that is none, since the table has another key now, is left out."""
     if not texts:
         return {}
@@ -242,7 +144,7 @@ def _keys_of(connection: Connection, spec: SignalSpec, texts: Sequence[str]) -> 
         if len(texts) == 1:
             return {}
     half = len(texts) // 2
-    return _keys_of(connection, spec, texts[:half]) | _keys_of(connection, spec, texts[half:])
+    return keys_of(connection, spec, texts[:half]) | keys_of(connection, spec, texts[half:])
 
 
 @dataclass(frozen=True)
@@ -346,13 +248,6 @@ def _text_or_none(text: str | None) -> str | None:
     return None if text is None else _storable(text)
 
 
-def forget_noted(connection: Connection, spec: SignalSpec, signals: Sequence[DueSignal]) -> None:
-    """Remove what is noted about signals that are gone."""
-    table = parked_table_of(spec)
-    texts = bindparam("texts", [signal.text for signal in signals], type_=ARRAY(Text))
-    connection.execute(sql_delete(table).where(table.c.table_name == spec.table.fullname, table.c.key == any_(texts)))
-
-
 def forget(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> None:
     """Remove what is noted about these signals; to be called while they are still in their table.
 
@@ -385,7 +280,7 @@ def forget_gone(connection: Connection, spec: SignalSpec) -> int:
     mine = table.c.table_name == spec.table.fullname
     version = null() if is_old else table.c.row_version
     noted = {row[0]: row[1] for row in connection.execute(select(table.c.key, version).where(mine))}
-    keys = list(_keys_of(connection, spec, list(noted)).values())
+    keys = list(keys_of(connection, spec, list(noted)).values())
     there = select(text_of_key(spec), row_version(spec)).where(has_key(spec, connection.dialect, keys), *spec.is_signal)
     found = {row[0]: row[1] for row in connection.execute(there)} if keys else {}
     gone = [text for text, before in noted.items() if found.get(text, "") != (before or found.get(text))]
@@ -455,7 +350,7 @@ def discard(connection: Connection, spec: SignalSpec, text: str) -> dict[str, An
     :param text: the key, as it is noted.
     :returns: the columns of the deleted row; None when the signal is not set aside, or not in its table any more.
     """
-    keys = list(_keys_of(connection, spec, [text]).values())
+    keys = list(keys_of(connection, spec, [text]).values())
     # In the order in which a burst takes its locks: the signal first, then the note.
     here = and_(has_key(spec, connection.dialect, keys), *spec.is_signal)
     if not keys or connection.execute(select(*spec.primary_key).where(here).with_for_update()).first() is None:

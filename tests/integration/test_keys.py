@@ -16,9 +16,20 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.dialects import postgresql
 
-from signalbus_core import BurstResult, Choice, LeaveOut, SignalBus, SignalBusMixin, parked, send_burst, statements
+from signalbus_core import (
+    BurstResult,
+    Choice,
+    LeaveOut,
+    SignalBus,
+    SignalBusMixin,
+    parked,
+    retries,
+    send_burst,
+    statements,
+)
 from signalbus_core.first_statement import can_say_first
 from signalbus_core.parked import Failure
+from signalbus_core.rows import find_keys
 from tests.support.servers import Postgres
 
 #: A table that is large enough for PostgreSQL to prefer reading it as a whole, where it may.
@@ -217,13 +228,13 @@ def test_signals_are_chosen_noted_and_deleted_whatever_their_keys(
         parked.set_aside(connection, outbox.spec, [Failure(first, 1, 0.0, "error", "bad")], noted)
     assert outbox.burst(choice=Choice(LeaveOut.SET_ASIDE)).selected == 0
     with outbox.engine.begin() as connection:
-        due = parked.due_signals(connection, outbox.spec, 10)[0].key
-        assert statements.count_existing(connection, outbox.spec, [due, second]) == 1
+        due = retries.due_signals(connection, outbox.spec, 10)[0].key
+        assert len(find_keys(connection, outbox.spec, [due, second])) == 1
         assert parked.forget_gone(connection, outbox.spec) == 0
     assert outbox.burst(choice=Choice(only=(due,), forgets=True)).keys == (first,)
     with outbox.engine.begin() as connection:
         assert parked.count_set_aside(connection, outbox.spec) == (0, 0)
-        assert statements.count_existing(connection, outbox.spec, [first, second, *more]) == 0
+        assert len(find_keys(connection, outbox.spec, [first, second, *more])) == 0
     assert sorted(map(repr, outbox.sent)) == sorted(map(repr, (first, second, *more)))
 
 

@@ -71,7 +71,7 @@ def test_a_single_light_signal_does_not_make_the_next_burst_smaller_than_the_fir
 
 def test_signals_of_a_sender_that_does_not_tell_have_no_weight_once_some_were_sent() -> None:
     size = BurstSize(1000)
-    refused = tuple(FailedSignal((number,), Outcome(OutcomeKind.REFUSED)) for number in range(FIRST_SIGNALS))
+    refused = tuple(FailedSignal((number,), Outcome(OutcomeKind.INVALID)) for number in range(FIRST_SIGNALS))
     size.record(BurstResult(selected=FIRST_SIGNALS, sent=0, failed=refused))
     assert size.limit == FIRST_SIGNALS
     size.record(burst(FIRST_SIGNALS, None))
