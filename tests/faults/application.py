@@ -14,6 +14,8 @@ from pathlib import Path
 
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import case
+from sqlalchemy.orm import column_property, declared_attr
 
 from signalbus_core import SignalBusMixin, failpoints
 from signalbus_core.rabbitmq import Message, RabbitMQSignal
@@ -28,7 +30,9 @@ class Database(SignalBusMixin, SQLAlchemy):
 db = Database()
 
 
-class Signal(RabbitMQSignal, db.Model):
+class Numbered(RabbitMQSignal):
+    """What the signal models have in common. What is special about a signal is its ``kind``."""
+
     signalbus_exchange = "faults"
     signalbus_burst_count = BURST_COUNT
 
@@ -36,6 +40,11 @@ class Signal(RabbitMQSignal, db.Model):
     number = db.Column(db.BigInteger, nullable=False)
     routing_key = db.Column(db.Text, nullable=False)
     kind = db.Column(db.Text, nullable=False, server_default="good")
+
+    @declared_attr
+    def computed(cls):
+        """A column that the database computes, and cannot compute of an unreadable row."""
+        return column_property(1 / case((cls.kind == "unreadable", 0), else_=1))
 
     def signalbus_message(self):
         padding = "." * 100_000 if self.kind == "oversized" else ""
@@ -48,7 +57,17 @@ class Signal(RabbitMQSignal, db.Model):
     def send_signalbus_messages(cls, instances):
         if any(one.kind == "poison" for one in instances):
             raise RuntimeError("this signal cannot be sent")
+        if any(one.kind == "hangs" for one in instances):
+            act_at("sender")
         super().send_signalbus_messages(instances)
+
+
+class Signal(Numbered, db.Model):
+    """The signals that are written all the while."""
+
+
+class Neighbour(Numbered, db.Model):
+    """Signals beside them, of which faults make what they need."""
 
 
 def act_at(place):

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
-from . import faults_broker, faults_database, faults_network, faults_relay
+from . import faults_broker, faults_database, faults_network, faults_relay, faults_signals
 
-FAULTS = [*faults_relay.FAULTS, *faults_broker.FAULTS, *faults_network.FAULTS, *faults_database.FAULTS]
+FAULTS = [
+    *faults_relay.FAULTS,
+    *faults_broker.FAULTS,
+    *faults_network.FAULTS,
+    *faults_database.FAULTS,
+    *faults_signals.FAULTS,
+]

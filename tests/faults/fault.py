@@ -31,6 +31,7 @@ class Fault:
     :param lasts: for how long, once readiness has told of it, in seconds from and to.
     :param relays: how many relays it may interrupt in their bursts.
     :param interruptions: how often it may do so, however long it lasts.
+    :param most_often: at most so often one message may come; None where that follows from the interruptions.
     :param errors: log actions that may be errors.
     :param weight: how often the long form picks it.
     :param recovery_seconds: at most so long from its end to the arrival of a signal that is written then.
@@ -43,6 +44,7 @@ class Fault:
     lasts: tuple[float, float] = (0.3, 1.0)
     relays: int = RELAYS
     interruptions: int = 1
+    most_often: int | None = None
     errors: frozenset[str] = frozenset()
     weight: float = 1.0
     recovery_seconds: float = 60.0
@@ -51,6 +53,11 @@ class Fault:
     def duplicates_bound(self) -> int:
         """The bursts in flight: burst count x messages of a signal (one) x workers."""
         return BURST_COUNT * WORKERS * self.relays * self.interruptions
+
+    @property
+    def most_often_bound(self) -> int:
+        """Once, and once more for each time that a relay may be interrupted with it."""
+        return 1 + self.relays * self.interruptions if self.most_often is None else self.most_often
 
     def lasting(self, world: World, chance: random.Random) -> contextlib.AbstractContextManager[None]:
         return contextlib.contextmanager(self.act)(world, chance)

@@ -17,6 +17,7 @@ class Figures:
     :param lost: signals that were committed, not withdrawn by the application, and never arrived.
     :param phantom: messages about signals that were never committed.
     :param duplicates: messages beyond the first of a signal.
+    :param most_often: so often the message came that came most often.
     """
 
     committed: int
@@ -26,8 +27,9 @@ class Figures:
     lost: int
     phantom: int
     duplicates: int
+    most_often: int
 
-    def problems(self, duplicates_bound: int) -> list[str]:
+    def problems(self, duplicates_bound: int, most_often_bound: int) -> list[str]:
         """What of this breaks the promise."""
         found = []
         if not self.committed:
@@ -38,6 +40,8 @@ class Figures:
             found.append(f"{self.phantom} messages are about signals that were never committed")
         if self.duplicates > duplicates_bound:
             found.append(f"{self.duplicates} duplicates, where {duplicates_bound} are the bound")
+        if self.most_often > most_often_bound:
+            found.append(f"one message came {self.most_often} times, where {most_often_bound} is the bound")
         return found
 
 
@@ -70,4 +74,5 @@ class Ledger:
             duplicates=sum(
                 count - (number in committed) for number, count in self._received.items() if number in known
             ),
+            most_often=max((count for number, count in self._received.items() if number in known), default=0),
         )

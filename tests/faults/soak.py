@@ -25,7 +25,7 @@ from .fault import Fault
 from .trial import Report
 from .world import World
 
-HEADINGS = ("fault", "times", "signals", "lost", "phantom", "duplicates", "recovery, median", "longest")
+HEADINGS = ("fault", "times", "signals", "lost", "phantom", "duplicates", "most often", "recovery, median", "longest")
 
 
 def order(faults: Sequence[Fault], seed: int) -> Iterator[Fault]:
@@ -50,14 +50,26 @@ class Row:
     lost: int
     phantom: int
     duplicates: int
+    most_often: int
     recovered_seconds: float | None
     is_good: bool
 
 
 def row_of(report: Report) -> Row:
     figures = report.figures
-    counts = (figures.committed, figures.lost, figures.phantom, figures.duplicates) if figures else (0, 0, 0, 0)
-    return Row(report.fault.name, *counts, report.recovered_seconds, not report.problems)
+    is_good = not report.problems
+    if figures is None:
+        return Row(report.fault.name, 0, 0, 0, 0, 0, report.recovered_seconds, is_good)
+    return Row(
+        report.fault.name,
+        figures.committed,
+        figures.lost,
+        figures.phantom,
+        figures.duplicates,
+        figures.most_often,
+        report.recovered_seconds,
+        is_good,
+    )
 
 
 def table(rows: Sequence[Row]) -> list[str]:
@@ -79,6 +91,7 @@ def _line(name: str, rows: Sequence[Row]) -> str:
         str(sum(row.lost for row in rows)),
         str(sum(row.phantom for row in rows)),
         str(sum(row.duplicates for row in rows)),
+        str(max(row.most_often for row in rows)),
         f"{median(seconds):.1f} s" if seconds else "never",
         f"{max(seconds):.1f} s" if seconds else "never",
     ]

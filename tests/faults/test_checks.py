@@ -26,14 +26,14 @@ def test_a_committed_signal_that_did_not_arrive_is_lost() -> None:
     ledger.arrived([1, 2])
     figures = ledger.figures({1, 2, 3}, set())
     assert (figures.lost, figures.phantom, figures.duplicates) == (1, 0, 0)
-    assert figures.problems(0) == ["1 of 3 signals are lost"]
+    assert figures.problems(0, 1) == ["1 of 3 signals are lost"]
 
 
 def test_a_signal_that_the_application_withdrew_is_not_lost_and_may_have_arrived() -> None:
     ledger = Ledger()
     ledger.withdrawn = {2, 3}
     ledger.arrived([1, 2])
-    assert ledger.figures({1, 2, 3}, set()).problems(0) == []
+    assert ledger.figures({1, 2, 3}, set()).problems(0, 1) == []
 
 
 def test_a_message_about_a_signal_that_was_never_committed_is_a_phantom() -> None:
@@ -47,12 +47,21 @@ def test_every_message_beyond_the_first_is_a_duplicate_also_of_an_earlier_fault(
     ledger.arrived([5, 5, 5, 1])
     figures = ledger.figures({5}, {1})
     assert (figures.duplicates, figures.phantom) == (3, 0)
-    assert figures.problems(2) == ["3 duplicates, where 2 are the bound"]
-    assert figures.problems(3) == []
+    assert figures.problems(2, 3) == ["3 duplicates, where 2 are the bound"]
+    assert figures.problems(3, 3) == []
+
+
+def test_a_message_that_comes_more_often_than_its_bound_is_found() -> None:
+    ledger = Ledger()
+    ledger.arrived([1, 1, 1, 2, 2])
+    figures = ledger.figures({1, 2}, set())
+    assert figures.most_often == 3
+    assert figures.problems(3, 3) == []
+    assert figures.problems(3, 2) == ["one message came 3 times, where 2 is the bound"]
 
 
 def test_a_fault_without_signals_proves_nothing() -> None:
-    assert Ledger().figures(set(), set()).problems(0)
+    assert Ledger().figures(set(), set()).problems(0, 1)
 
 
 def test_one_warning_for_each_change_of_state_is_right() -> None:
@@ -105,9 +114,11 @@ def test_names_of_faults_are_unique() -> None:
 
 def test_the_table_adds_up_and_takes_its_place_in_a_page() -> None:
     fault: Fault = FAULTS[0]
-    figures = Figures(committed=100, rolled_back=0, withdrawn=0, received=103, lost=0, phantom=0, duplicates=3)
+    figures = Figures(
+        committed=100, rolled_back=0, withdrawn=0, received=103, lost=0, phantom=0, duplicates=3, most_often=2
+    )
     lines = table([row_of(Report(fault, figures, 0.5)), row_of(Report(fault, figures, 1.5))])
-    assert lines[-1] == "| all | 2 | 200 | 0 | 0 | 6 | 1.0 s | 1.5 s |"
+    assert lines[-1] == "| all | 2 | 200 | 0 | 0 | 6 | 2 | 1.0 s | 1.5 s |"
     page = with_table("before\n<!-- faults -->\nold\n<!-- /faults -->\nafter", lines)
     assert "old" not in page
     assert page.startswith("before\n<!-- faults -->\n| fault |")

@@ -83,7 +83,7 @@ def _do(world: World, report: Report, chance: random.Random) -> None:
     world.wait_until_sent()
     report.problems += _says(world, "ready")
     report.figures = world.end_fault()
-    report.problems += report.figures.problems(fault.duplicates_bound)
+    report.problems += report.figures.problems(fault.duplicates_bound, fault.most_often_bound)
     for relay in relays:
         report.problems += [f"{relay.name}: {problem}" for problem in _check(relay, fault)]
     report.problems += _too_many_sessions(world)

@@ -148,18 +148,26 @@ class World:
             cursor.execute(statement, parameters or None)
             return cursor.fetchall() if cursor.description else []
 
-    def write(self, number: int, keys: Sequence[str] = KEYS, kind: str = "good") -> list[int]:
-        """Write signals; return their numbers."""
+    def write(
+        self, number: int, keys: Sequence[str] = KEYS, kind: str = "good", table: str = "signal", also: str = ""
+    ) -> list[int]:
+        """Write signals; return their numbers.
+
+        :param also: a statement about the signals in ``%s``, in the same transaction.
+        """
         numbers = list(itertools.islice(self._numbers, number))
         with self.transaction() as cursor:
-            insert_signals(cursor, numbers, keys, kind)
+            insert_signals(cursor, numbers, keys, kind, table)
+            if also:
+                cursor.execute(also, (numbers,))
         return numbers
 
     def left(self, numbers: Sequence[int] | None = None) -> int:
-        """How many signals are in the table, of all or of these."""
+        """How many signals are in their tables, of all or of these."""
+        both = "SELECT count(*) FROM (SELECT number FROM signal UNION ALL SELECT number FROM neighbour) AS pending"
         if numbers is None:
-            return int(self.sql("SELECT count(*) FROM signal")[0][0])
-        return int(self.sql("SELECT count(*) FROM signal WHERE number = ANY(%s)", list(numbers))[0][0])
+            return int(self.sql(both)[0][0])
+        return int(self.sql(f"{both} WHERE number = ANY(%s)", list(numbers))[0][0])
 
     def wait_until_sent(self, numbers: Sequence[int] | None = None, timeout_seconds: float = 60) -> None:
         eventually(lambda: self.left(numbers) == 0, timeout_seconds, "the signals are sent", every_seconds=0.05)
@@ -300,7 +308,8 @@ class World:
             proxy.limit(None)
         for relay in self.relays:
             relay.close()
-        self.sql("TRUNCATE signal, signalbus_parked")
+        self.sql("DROP TABLE IF EXISTS holder; DROP FUNCTION IF EXISTS keep() CASCADE")
+        self.sql("TRUNCATE signal, neighbour, signalbus_parked")
         self.end_fault()
         self.prepare()
 

@@ -27,11 +27,13 @@ ROLLED_BACK_PART = 0.2
 KEYS = ("classic", "quorum")
 
 
-def insert_signals(cursor: Any, numbers: Sequence[int], keys: Sequence[str] = KEYS, kind: str = "good") -> None:
+def insert_signals(
+    cursor: Any, numbers: Sequence[int], keys: Sequence[str] = KEYS, kind: str = "good", table: str = "signal"
+) -> None:
     """Insert signals with their business rows; the keys take turns."""
     cursor.execute("INSERT INTO business SELECT unnest(%s::bigint[])", (list(numbers),))
     cursor.execute(
-        "INSERT INTO signal (number, routing_key, kind) "
+        f"INSERT INTO {table} (number, routing_key, kind) "
         "SELECT n, (%s::text[])[1 + n %% %s], %s FROM unnest(%s::bigint[]) n",
         (list(keys), len(keys), kind, list(numbers)),
     )
