@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from signalbus_core import (
     BurstError,
@@ -40,6 +40,10 @@ LONGEST_SUSPICION_SECONDS = 30.0
 #: So many suspects are remembered; they are parameters of the model's statements.
 MOST_SUSPECTS = 100
 
+#: So often it is made sure again that signals can be deleted. Longer: a foreign key or a trigger that is made meanwhile
+#: is known later; until then a signal that it keeps may be sent by several workers.
+REHEARSE_EVERY_SECONDS = 60.0
+
 #: The cause of a note that says no more than that a signal was alone in an outage.
 SUSPECT = "suspect"
 
@@ -54,6 +58,7 @@ class BurstPlan:
     :param retry: try signals again that were noted and whose time has come.
     :param suspect: try this signal alone, to find out whether an outage was its own.
     :param proved: delete these signals, which were sent, and send nothing.
+    :param can_keep_rows: the database may refuse the delete of single signals.
     :param most_bytes: of rows in it, to be asked before they are read; None where that need not be asked.
     """
 
@@ -63,6 +68,7 @@ class BurstPlan:
     retry: bool = False
     suspect: Key | None = None
     proved: tuple[Proved, ...] = ()
+    can_keep_rows: bool = False
     most_bytes: int | None = None
 
     @property
@@ -114,8 +120,9 @@ class ModelProgress:
         self._proved: dict[Key, Proved] = {}
         self._breaker = Breaker()
         self._size = BurstSize(spec.burst_count)
-        # The first burst, and the first one after a failed delete, makes sure that signals can be deleted.
-        self._rehearse = True
+        # The first burst, the first one after a failed delete, and one a minute make sure that signals can be deleted.
+        self._rehearse_from = float("-inf")
+        self._can_keep_rows = False
         self._retry_is_due = False
         self._is_full = False
         self._turn = 0
@@ -175,7 +182,7 @@ class ModelProgress:
         with self._lock:
             avoid = tuple(self._avoided())
             if self._proved:
-                return BurstPlan(len(self._proved), avoid, self._rehearse, proved=tuple(self._proved.values()))
+                return BurstPlan(len(self._proved), avoid, rehearse=False, proved=tuple(self._proved.values()))
             # In turns: tries that take long must keep neither each other nor new signals waiting.
             turns = (self._suspect_turn, self._retry_turn)
             while self._turn < len(turns):
@@ -184,7 +191,10 @@ class ModelProgress:
                 if plan is not None:
                     return plan
             self._turn = 0
-            return BurstPlan(self._size.limit, avoid, self._rehearse, most_bytes=self._size.bytes_to_ask)
+            return replace(self._ordinary(now), avoid=avoid, most_bytes=self._size.bytes_to_ask)
+
+    def _ordinary(self, now: float) -> BurstPlan:
+        return BurstPlan(self._size.limit, (), now >= self._rehearse_from, can_keep_rows=self._can_keep_rows)
 
     def _suspect_turn(self, _avoid: tuple[Key, ...], now: float) -> BurstPlan | None:
         due = self._suspects.due(now)
@@ -193,13 +203,13 @@ class ModelProgress:
         key, note = due[0]
         # Put off at once: no second worker must take it meanwhile.
         self._suspects.postpone([key], now + self._suspicion.wait_seconds(note.attempts))
-        return BurstPlan(1, (), self._rehearse, suspect=key)
+        return replace(self._ordinary(now), limit=1, suspect=key)
 
-    def _retry_turn(self, avoid: tuple[Key, ...], _now: float) -> BurstPlan | None:
+    def _retry_turn(self, avoid: tuple[Key, ...], now: float) -> BurstPlan | None:
         if not self._retry_is_due:
             return None
         self._retry_is_due = False
-        return BurstPlan(self._size.limit, avoid, self._rehearse, retry=True, most_bytes=self._size.bytes_to_ask)
+        return replace(self._ordinary(now), avoid=avoid, retry=True, most_bytes=self._size.bytes_to_ask)
 
     def finished(self, plan: BurstPlan, result: BurstResult, now: float) -> Verdict:
         """Learn from a burst that came to its end, whatever became of its signals."""
@@ -247,10 +257,15 @@ class ModelProgress:
         for proved in plan.proved:
             self._proved.pop(proved.key, None)
         if result.sent or result.undeleted:
-            self._rehearse = bool(result.undeleted)
+            if plan.rehearse:
+                self._rehearse_from = now + REHEARSE_EVERY_SECONDS
             self._backoff.succeeded()
             if plan.suspect is not None:
                 self._suspects.forget([plan.suspect])
+        if result.undeleted:
+            self._rehearse_from = float("-inf")
+        if result.can_keep_rows is not None:
+            self._can_keep_rows = result.can_keep_rows
         # Until it is noted elsewhere: nobody else may send it.
         self._prove(Proved(one.key, one.version) for one in result.undeleted)
         if answered:
@@ -285,7 +300,7 @@ class ModelProgress:
             if isinstance(error, BurstError):
                 self._prove(error.proved)
             self._size.shrink()
-            self._rehearse = True
+            self._rehearse_from = float("-inf")
             return Verdict(more=False, wait_seconds=self._backoff.failed(), trouble=text)
 
 

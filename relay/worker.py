@@ -224,6 +224,7 @@ class Worker:
                 choice=choice,
                 limits=self._limits,
                 rehearse=plan.rehearse,
+                can_keep_rows=plan.can_keep_rows,
                 on_locked=partial(self._locked, spec.name),
                 on_progress=partial(self._moved, spec.name),
                 most_bytes=plan.most_bytes,

@@ -215,13 +215,19 @@ def _flush(
     tried_in_vain: list[Key] = [one.key for one in undeleted]
     unreadable: list[FailedSignal] = []
     size = BurstSize(spec.burst_count)
-    rehearse = True
+    rehearse, can_keep_rows = True, False
     while True:
         limit = size.limit
         choice = replace(everything, exclude=tuple(tried_in_vain))
         try:
             result = send_burst(
-                session, spec, limit=limit, choice=choice, rehearse=rehearse, most_bytes=size.bytes_to_ask
+                session,
+                spec,
+                limit=limit,
+                choice=choice,
+                rehearse=rehearse,
+                can_keep_rows=can_keep_rows,
+                most_bytes=size.bytes_to_ask,
             )
         except Exception as error:  # noqa: BLE001 - raised by the caller
             first_error = first_error or error
@@ -231,6 +237,8 @@ def _flush(
         undeleted += result.undeleted
         tried_in_vain += [one.key for one in result.undeleted]
         rehearse = bool(result.undeleted) or not sent
+        if result.can_keep_rows is not None:
+            can_keep_rows = result.can_keep_rows
         first_error = first_error or result.error
         # They failed although no send method did: they never came so far.
         unreadable += () if result.error else result.failed

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from sqlalchemy import text
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -62,6 +63,8 @@ class Delete:
     :param engine: of the model's database.
     :param rows: of the signals.
     :param is_locked: the present transaction of the session has locked the rows.
+    :param can_keep_rows: single rows may be refused; then the rows stay locked while these are looked for, so that
+      nobody else can send what was sent.
     """
 
     session: Session
@@ -71,6 +74,7 @@ class Delete:
     choice: Choice
     rows: Sequence[Row]
     is_locked: bool
+    can_keep_rows: bool = False
 
     def run(self) -> Deleted:
         """Delete them together with what the send method wrote; without that where it is in the way.
@@ -110,12 +114,23 @@ class Delete:
             connection = statements.begin(session, spec, self.limits)
         if self.choice.forgets:
             parked.forget(connection, spec, [row.key for row in self.rows])
-        left = delete_rows(connection, spec, self.rows, is_locked=self.is_locked)
-        deleted = _told(connection, spec, self.choice, [(row, SUPPRESSED) for row in left], self._changed(connection))
+        deleted = _told(connection, spec, self.choice, self._kept(connection), self._changed(connection))
         reach("deleted")
         session.commit()
         reach("committed")
         return deleted
+
+    def _kept(self, connection: Connection) -> list[tuple[Row, str]]:
+        """Delete the rows; return those that the database keeps, and why."""
+        attempt = partial(delete_rows, connection, self.spec, is_locked=self.is_locked)
+        if not (self.can_keep_rows and self.is_locked):
+            # No savepoint: what is deleted under one, and was locked before it, costs the database more.
+            return [(row, SUPPRESSED) for row in attempt(self.rows)]
+        # What the send method wrote is checked first, so that no signal is blamed for it.
+        self.session.flush()
+        connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+        kept = delete_by_halves(connection, self.spec, self.rows, attempt, connection.begin_nested)
+        return [(row, why) for row, why, _ in kept]
 
     def _alone(self) -> Deleted:
         """In a transaction that is nobody else's, without the application's session and its listeners."""

@@ -21,6 +21,7 @@ from .contract import SignalSpec
 from .errors import BurstError
 from .keys import has_exact_key, has_key
 from .outcome import Outcome, OutcomeKind
+from .quoting import quoted
 from .result import FailedSignal
 from .rows import WRITTEN_SINCE, Row, all_ids, delete_where, find, find_keys, has_id
 from .trouble import error_text, is_away, is_late, is_of_schema
@@ -29,10 +30,26 @@ from .trouble import error_text, is_away, is_late, is_of_schema
 #: halving while a table is locked; less: fewer slow rows at once are told from that.
 MOST_LATE_IN_A_ROW = 4
 
+# Foreign keys that refer to the table are triggers too. The rows of a partitioned table are those of its partitions.
+_CAN_KEEP_ROWS = text(
+    """
+    WITH tables AS (SELECT to_regclass(:name) AS oid UNION SELECT relid FROM pg_partition_tree(to_regclass(:name)))
+    SELECT EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid IN (SELECT oid FROM tables) AND tgtype & 8 <> 0)
+        OR EXISTS (SELECT FROM pg_catalog.pg_rewrite WHERE ev_class IN (SELECT oid FROM tables) AND ev_type = '4')
+    """
+)
+
 SUPPRESSED = (
     "the database reports no error, and keeps it; look for a trigger, a rule or a row-level security policy that "
     "suppresses the delete"
 )
+
+
+def table_can_keep_rows(connection: Connection, spec: SignalSpec) -> bool:
+    """Whether the table has anything that may refuse the delete of single rows: a foreign key, a trigger, a rule."""
+    if connection.dialect.name != "postgresql":
+        return False
+    return bool(connection.scalar(_CAN_KEEP_ROWS, {"name": quoted(spec.table)}))
 
 
 def rehearse(connection: Connection, spec: SignalSpec, rows: Sequence[Row]) -> tuple[FailedSignal, ...]:

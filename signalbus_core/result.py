@@ -42,6 +42,8 @@ class BurstResult:
     :param written_at: when the signals that were sent had been written, as far as the model has the time.
     :param message_bytes: of the messages that were made of them; None when their sender does not tell.
     :param has_large_rows: whether the table has large rows; None when it was not asked.
+    :param can_keep_rows: whether something may refuse the delete of single rows of the table: a foreign key, a trigger
+      or a rule; None when it was not asked.
     :param is_cut: there were more signals, too large to be sent in the same burst.
     :param lock_seconds: from the start until the signals were locked and loaded.
     :param send_seconds: spent in the send method.
@@ -58,6 +60,7 @@ class BurstResult:
     written_at: tuple[datetime, ...] = ()
     message_bytes: int | None = None
     has_large_rows: bool | None = None
+    can_keep_rows: bool | None = None
     is_cut: bool = False
     lock_seconds: float = 0.0
     send_seconds: float = 0.0

@@ -47,6 +47,10 @@ QUEUES = {"classic": {}, "quorum": {"x-queue-type": "quorum"}}
 
 MIGRATION = """
     CREATE TABLE business (number bigint PRIMARY KEY);
+    CREATE TABLE holder (signal_id bigint REFERENCES neighbour);
+    CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN IF OLD.kind = ''kept'' THEN RETURN NULL; END IF; RETURN OLD; END';
+    CREATE TRIGGER keep BEFORE DELETE ON neighbour FOR EACH ROW EXECUTE FUNCTION keep();
 """
 
 
@@ -308,8 +312,7 @@ class World:
             proxy.limit(None)
         for relay in self.relays:
             relay.close()
-        self.sql("DROP TABLE IF EXISTS holder; DROP FUNCTION IF EXISTS keep() CASCADE")
-        self.sql("TRUNCATE signal, neighbour, signalbus_parked")
+        self.sql("TRUNCATE signal, neighbour, holder, signalbus_parked")
         self.end_fault()
         self.prepare()
 

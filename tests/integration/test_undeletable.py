@@ -168,6 +168,34 @@ def test_a_sent_signal_that_the_database_keeps_is_isolated(outbox: Outbox, cause
     assert outbox.sent == Counter([*range(40), 100])
 
 
+@pytest.mark.parametrize("cause", ["foreign key", "deferred foreign key", "trigger that raises"])
+def test_nobody_gets_what_was_sent_while_the_kept_row_is_looked_for(outbox: Outbox, cause: str) -> None:
+    outbox.write(*range(1, 11))
+    outbox.execute(CAUSES[cause])
+    others: list[list[int]] = []
+
+    def look(_context: Any) -> None:
+        with sa.create_engine(outbox.engine.url).connect() as other:
+            others.append(list(other.scalars(sa.text('SELECT id FROM "order" FOR UPDATE SKIP LOCKED'))))
+
+    sa.event.listen(outbox.engine, "handle_error", look)
+    try:
+        result = outbox.burst(can_keep_rows=True)
+    finally:
+        sa.event.remove(outbox.engine, "handle_error", look)
+    assert others
+    assert not any(others)
+    assert (result.sent, [one.key for one in result.undeleted]) == (9, [(7,)])
+
+
+def test_a_rehearsal_tells_whether_rows_can_be_kept(outbox: Outbox) -> None:
+    outbox.write(1, 2, 3)
+    assert outbox.burst(limit=1).can_keep_rows is None
+    assert outbox.burst(limit=1, rehearse=True).can_keep_rows is False
+    outbox.execute('CREATE TABLE child (order_id int REFERENCES "order" (id))')
+    assert outbox.burst(limit=1, rehearse=True).can_keep_rows is True
+
+
 def test_the_reason_shows_no_value_of_the_signal(outbox: Outbox) -> None:
     outbox.write(7)
     outbox.execute("UPDATE \"order\" SET note = 'hunter2'")
