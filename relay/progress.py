@@ -182,7 +182,7 @@ class ModelProgress:
         with self._lock:
             avoid = tuple(self._avoided())
             if self._proved:
-                return BurstPlan(len(self._proved), avoid, rehearse=False, proved=tuple(self._proved.values()))
+                return replace(self._ordinary(now), avoid=avoid, proved=tuple(self._proved.values()))
             # In turns: tries that take long must keep neither each other nor new signals waiting.
             turns = (self._suspect_turn, self._retry_turn)
             while self._turn < len(turns):
@@ -257,7 +257,7 @@ class ModelProgress:
         for proved in plan.proved:
             self._proved.pop(proved.key, None)
         if result.sent or result.undeleted:
-            if plan.rehearse:
+            if plan.rehearse and not plan.proved:
                 self._rehearse_from = now + REHEARSE_EVERY_SECONDS
             self._backoff.succeeded()
             if plan.suspect is not None:

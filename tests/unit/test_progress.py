@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -405,5 +406,15 @@ def test_a_database_error_waits_and_goes_on_with_one_rehearsed_signal(progress: 
     assert progress.plan(0.0).rehearse
 
 
-def test_the_first_burst_is_rehearsed(progress: ModelProgress) -> None:
+def test_the_first_burst_is_rehearsed_and_one_a_minute(progress: ModelProgress) -> None:
     assert progress.plan(0.0).rehearse
+    progress.finished(progress.plan(0.0), result(8, 8), now=0.0)
+    assert not progress.plan(59.0).rehearse
+    assert progress.plan(60.0).rehearse
+
+
+def test_what_the_last_rehearsal_found_of_the_table_is_remembered(progress: ModelProgress) -> None:
+    assert not progress.plan(0.0).can_keep_rows
+    for told, remembered in ((True, True), (None, True), (False, False)):
+        progress.finished(progress.plan(0.0), replace(result(8, 8), can_keep_rows=told), now=0.0)
+        assert progress.plan(0.0).can_keep_rows is remembered
