@@ -17,6 +17,8 @@ from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.sql import ColumnElement
 
 from .contract import SignalSpec
+from .first_statement import SAID_FIRST, can_say_first
+from .in_order import LOOK_UP_PLACES
 from .keys import Key, has_key, parts
 from .outcome import Proved
 
@@ -82,7 +84,11 @@ def find_keys(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> 
 
 def delete_where(connection: Connection, spec: SignalSpec, conditions: Collection[ColumnElement[bool]]) -> int:
     """Delete the rows with all of these conditions; return how many they were."""
-    return cast("CursorResult[Any]", connection.execute(delete(spec.table).where(*conditions))).rowcount
+    statement = delete(spec.table).where(*conditions)
+    options = {}
+    if can_say_first(connection.engine):
+        options[SAID_FIRST] = "; ".join([*LOOK_UP_PLACES, ""])
+    return cast("CursorResult[Any]", connection.execute(statement, execution_options=options)).rowcount
 
 
 def all_ids(rows: Iterable[Row]) -> list[str]:
