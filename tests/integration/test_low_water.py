@@ -379,7 +379,8 @@ def test_with_dead_rows_below_neither_bursts_nor_looks_nor_gauges_read_them(rela
 def test_a_full_table_that_counts_as_empty_is_not_read_as_a_whole(relay: Relay, is_kept: bool) -> None:
     many = 100_000
     relay.execute('ALTER TABLE "order" SET (autovacuum_enabled = false)')
-    relay.write(*range(1, 1000))
+    # Their keys are not those of the rows that follow: dead rows between these would be read as well.
+    relay.write(*range(-1000, -1))
     relay.execute('ANALYZE "order"', 'DELETE FROM "order"')
     with relay.session() as writer:
         writer.execute(f'INSERT INTO "order" SELECT n FROM generate_series(1, {many}) n')
@@ -393,4 +394,4 @@ def test_a_full_table_that_counts_as_empty_is_not_read_as_a_whole(relay: Relay, 
     relay.look()
     read = {name: buffers(relay, *one) for name, one in looking_and_sending(relay).items()}
     assert read.pop("gauges") < 150, "of the backlog, ten thousand are counted"
-    assert all(pages < 50 for pages in read.values()), read
+    assert all(pages < 90 for pages in read.values()), read
