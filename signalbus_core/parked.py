@@ -70,6 +70,7 @@ class Failure:
     """What is to be noted about a signal that was tried in vain.
 
     :param wait_seconds: until its next try; None parks it.
+    :param is_of_row: the row that has the key now is the one that is meant; False when nobody can tell.
     """
 
     key: Key
@@ -78,6 +79,7 @@ class Failure:
     error_class: str
     error_text: str
     destination: str | None = None
+    is_of_row: bool = True
 
 
 def row_version(spec: SignalSpec) -> ColumnElement[str]:
@@ -238,7 +240,14 @@ def set_aside(
                 "class_": failure.error_class,
                 "reason": _storable(failure.error_text),
             }
-            | ({} if is_old else {"version": noted[failure.key].version, "of": _text_or_none(failure.destination)})
+            | (
+                {}
+                if is_old
+                else {
+                    "version": noted[failure.key].version if failure.is_of_row else None,
+                    "of": _text_or_none(failure.destination),
+                }
+            )
             for failure in failures
         ],
     )
@@ -273,7 +282,8 @@ def forget_gone(connection: Connection, spec: SignalSpec) -> int:
     A row that is no signal any more, by the model's condition, is gone too.
 
     Otherwise a new signal with the key of an old one would be left alone with it. A note that was written before notes
-    had the version of their row gets the one that the row has now.
+    had the version of their row gets the one that the row has now, unless it says that the row was sent: the row may be
+    a signal that was not.
     """
     table = parked_table_of(spec)
     is_old = lacks_columns(connection, table)
@@ -289,7 +299,12 @@ def forget_gone(connection: Connection, spec: SignalSpec) -> int:
         connection.execute(sql_delete(table).where(mine, table.c.key == any_(listed)))
     unknown = [] if is_old else [text for text, before in noted.items() if before is None and text in found]
     if unknown:
-        filling = sql_update(table).where(mine, table.c.key == bindparam("text"), table.c.row_version.is_(None))
+        filling = sql_update(table).where(
+            mine,
+            table.c.key == bindparam("text"),
+            table.c.row_version.is_(None),
+            table.c.error_class != UNDELETED,
+        )
         connection.execute(
             filling.values(row_version=bindparam("found")), [{"text": text, "found": found[text]} for text in unknown]
         )
@@ -348,16 +363,19 @@ def discard(connection: Connection, spec: SignalSpec, text: str) -> dict[str, An
     It waits for a burst that is just trying the signal; what that has sent is not discarded.
 
     :param text: the key, as it is noted.
-    :returns: the columns of the deleted row; None when the signal is not set aside, or not in its table any more.
+    :returns: the columns of the deleted row; None when the signal is not set aside, or not in its table any more. A row
+      that was written anew since is another signal, and stays.
     """
     keys = list(keys_of(connection, spec, [text]).values())
     # In the order in which a burst takes its locks: the signal first, then the note.
     here = and_(has_key(spec, connection.dialect, keys), *spec.is_signal)
-    if not keys or connection.execute(select(*spec.primary_key).where(here).with_for_update()).first() is None:
+    found = connection.execute(select(row_version(spec)).where(here).with_for_update()).first() if keys else None
+    if found is None:
         return None
     table = parked_table_of(spec)
-    noted = connection.execute(sql_delete(table).where(*_matching(spec, text)).returning(table.c.key)).first()
-    if noted is None:
+    version = null() if lacks_columns(connection, table) else table.c.row_version
+    noted = connection.execute(sql_delete(table).where(*_matching(spec, text)).returning(version)).first()
+    if noted is None or noted[0] not in (None, found[0]):
         return None
     return _delete(connection, spec, here)
 

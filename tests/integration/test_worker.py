@@ -336,6 +336,18 @@ def test_what_was_sent_and_cannot_be_deleted_is_sent_once_and_parked(
         assert kept.tried == [1, 2]
 
 
+def test_what_was_sent_before_there_was_a_table_is_not_sent_again(kept: Turns) -> None:
+    kept.shelves.use_table(None, False)
+    kept.turn()
+    assert kept.shelves["Order"].count() == (1, 0)
+    kept.shelves.use_table(None, True)
+    for _ in range(3):
+        kept.progress._rehearse = False
+        kept.turn()
+    assert kept.tried == [1]
+    assert kept.shelves["Order"].count() == (1, 0)
+
+
 def test_what_was_sent_while_the_database_went_away_is_deleted_and_not_sent_again(turns: Turns) -> None:
     turns.execute("""INSERT INTO "order" VALUES (1, 'good'), (2, 'good')""")
     with turns.engine.connect() as connection:
