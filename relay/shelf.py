@@ -132,7 +132,8 @@ class TableShelf:
     ) -> list[Key]:
         spec = self._spec
         with transaction(self._engine, self._limits) as connection:
-            noted = parked.noted_so_far(connection, spec, [one.key for one in failed])
+            rows = [one.row for one in failed if one.row is not None]
+            noted = parked.noted_so_far(connection, spec, [one.key for one in failed], rows)
             failures = [
                 _failure(one, self._rules.after(_history(noted[one.key], is_retry), one.outcome, evidence))
                 for one in failed
@@ -150,7 +151,7 @@ class TableShelf:
                         retries.postpone_destination(
                             connection, spec, failure.destination, failure.attempts, failure.wait_seconds or 0.0
                         )
-        return [failure.key for failure in failures if failure.wait_seconds is None]
+        return [one.key for one in failures if one.wait_seconds is None or not noted[one.key].has_key]
 
     def tried(self, due: Due, result: BurstResult, noted: Collection[Key] = ()) -> None:
         with transaction(self._engine, self._limits) as connection:

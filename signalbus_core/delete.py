@@ -206,7 +206,7 @@ def _told(
 ) -> Deleted:
     """What became of the signals, noted in the table of parked signals where there is one."""
     undeleted = tuple(
-        FailedSignal(row.key, Outcome(OutcomeKind.ACKED, why, cause=UNDELETED), row.version) for row, why in kept
+        replace(row.failed(Outcome(OutcomeKind.ACKED, why, cause=UNDELETED)), version=row.version) for row, why in kept
     )
     if undeleted and choice.leave_out is not LeaveOut.NOTHING:
         _note(connection, spec, undeleted)
@@ -219,7 +219,8 @@ def _told(
 def _note(connection: Connection, spec: SignalSpec, undeleted: Sequence[FailedSignal]) -> None:
     try:
         with connection.begin_nested():
-            noted = parked.noted_so_far(connection, spec, [one.key for one in undeleted])
+            rows = [one.row for one in undeleted if one.row is not None]
+            noted = parked.noted_so_far(connection, spec, [one.key for one in undeleted], rows)
             failures = [
                 parked.Failure(one.key, 1, UNDELETED_WAIT_SECONDS, UNDELETED, one.outcome.reason)
                 for one in undeleted

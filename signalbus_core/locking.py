@@ -209,7 +209,8 @@ def _lock_by_halves(
         result.keys.append(key)
         # The text of the error may hold what the row holds, and there is no signal to compare it with.
         reason = f"its row cannot be loaded ({_name(cause)})"
-        result.unreadable.append(FailedSignal(key, Outcome(OutcomeKind.INVALID, reason)))
+        row = part[0] if isinstance(part[0], str) else None
+        result.unreadable.append(FailedSignal(key, Outcome(OutcomeKind.INVALID, reason), row=row))
     return result
 
 

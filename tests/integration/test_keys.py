@@ -271,9 +271,9 @@ def test_a_statement_about_keys_has_as_many_parameters_as_they_have_columns(
         keys = [(n,) * columns for n in range(number)]
         outbox.statements.clear()
         with outbox.engine.begin() as connection:
-            statements.lock_keys(connection, outbox.spec, 10, Choice(exclude=tuple(keys)))
-            statements.lock_keys(connection, outbox.spec, 10, Choice(only=tuple(keys)))
-            statements.delete_signals(connection, outbox.spec, keys, frozenset({"1"}))
+            statements.lock_rows(connection, outbox.spec, 10, Choice(exclude=tuple(keys)))
+            statements.lock_rows(connection, outbox.spec, 10, Choice(only=tuple(keys)))
+            statements.delete_signals(connection, outbox.spec, keys)
             parked.noted_so_far(connection, outbox.spec, keys)
             parked.forget(connection, outbox.spec, keys)
         asked = [parameters for text, parameters in outbox.statements if "unnest" in text]
