@@ -145,7 +145,7 @@ class Lookout:
         """What was not sent although no worker will get more, for people."""
         left = []
         if waiting := self._probe.count_set_aside():
-            left.append(f"{waiting} signals could not be sent")
+            left.append(f"{waiting} failed {'signal is' if waiting == 1 else 'signals are'} left")
         if unloadable := self._probe.count_unloadable():
             left.append(f"{unloadable} signals have keys that Python cannot hold")
         if held := self._probe.held:

@@ -4,7 +4,8 @@
   with a single signal. One that was alone in an outage is a suspect: bursts of others leave it out, in case it is to
   blame, and it is tried again alone until there is an answer for it.
 - A signal that *failed for its own sake*, or its destination's, is noted on the model's shelf, and the others go on.
-- A signal that was *proved sent* and is still in its table is deleted before anything else, and never sent again.
+- A signal that was *proved sent* and is still in its table is deleted before anything else, and never sent again. Where
+  that does not go at once, it is tried between the bursts of others.
 
 ``docs/explanation/failures.md`` has it as a table. Pure: the time is passed in. Workers and the probe share it.
 """
@@ -118,6 +119,8 @@ class ModelProgress:
         self._suspects = Notes(MOST_SUSPECTS)
         # Signals that were sent, and of which no table says so yet.
         self._proved: dict[Key, Proved] = {}
+        # When their delete is tried, and how often it was tried in vain.
+        self._proved_from, self._proved_tries = float("-inf"), 0
         self._breaker = Breaker()
         self._size = BurstSize(spec.burst_count)
         # The first burst, the first one after a failed delete, and one a minute make sure that signals can be deleted.
@@ -142,7 +145,7 @@ class ModelProgress:
             return self._has_due(now)
 
     def _has_due(self, now: float) -> bool:
-        return bool(self._proved or self._suspects.due(now))
+        return bool((self._proved and now >= self._proved_from) or self._suspects.due(now))
 
     def is_gone(self, key: Key) -> None:
         """A signal is not in its table any more."""
@@ -181,7 +184,10 @@ class ModelProgress:
     def plan(self, now: float) -> BurstPlan:
         with self._lock:
             avoid = tuple(self._avoided())
-            if self._proved:
+            if self._proved and now >= self._proved_from:
+                # Put off at once: rows that somebody else has locked must not keep the model's others waiting.
+                self._proved_tries += 1
+                self._proved_from = now + self._suspicion.wait_seconds(self._proved_tries)
                 return replace(self._ordinary(now), avoid=avoid, proved=tuple(self._proved.values()))
             # In turns: tries that take long must keep neither each other nor new signals waiting.
             turns = (self._suspect_turn, self._retry_turn)
@@ -276,6 +282,8 @@ class ModelProgress:
     def _prove(self, proved: Iterable[Proved]) -> None:
         for one in proved:
             self._suspects.forget([one.key])
+            if one.key not in self._proved:
+                self._proved_from, self._proved_tries = float("-inf"), 0
             self._proved[one.key] = one
 
     def _outage(self, plan: BurstPlan, result: BurstResult, noted: tuple[FailedSignal, ...], now: float) -> Verdict:

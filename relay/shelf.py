@@ -26,6 +26,8 @@ from signalbus_core import (
     Failure,
     Key,
     LeaveOut,
+    Outcome,
+    OutcomeKind,
     SignalSpec,
     parked,
     retries,
@@ -130,12 +132,16 @@ class TableShelf:
     ) -> list[Key]:
         spec = self._spec
         with transaction(self._engine, self._limits) as connection:
-            noted = parked.noted_so_far(connection, spec, [one.key for one in failed])
+            rows = [one.row for one in failed if one.row is not None]
+            noted = parked.noted_so_far(connection, spec, [one.key for one in failed], rows)
             failures = [
                 _failure(one, self._rules.after(_history(noted[one.key], is_retry), one.outcome, evidence))
                 for one in failed
                 # The burst itself has noted what it could not delete.
-                if one.key in noted and (is_retry or noted[one.key].error_class != UNDELETED)
+                if one.key in noted
+                and (is_retry or noted[one.key].error_class != UNDELETED)
+                # Written anew since it was sent, it is another signal.
+                and one.version in (None, noted[one.key].version)
             ]
             if failures:
                 parked.set_aside(connection, spec, failures, noted)
@@ -145,7 +151,7 @@ class TableShelf:
                         retries.postpone_destination(
                             connection, spec, failure.destination, failure.attempts, failure.wait_seconds or 0.0
                         )
-        return [failure.key for failure in failures if failure.wait_seconds is None]
+        return [one.key for one in failures if one.wait_seconds is None or not noted[one.key].has_key]
 
     def tried(self, due: Due, result: BurstResult, noted: Collection[Key] = ()) -> None:
         with transaction(self._engine, self._limits) as connection:
@@ -225,7 +231,7 @@ class MemoryShelf:
                 step = self._rules.after(history, one.outcome, evidence)
                 next_try = None if step.wait_seconds is None else now + step.wait_seconds
                 first_failed = now if before is None else before.first_failed
-                version, destination = versions.get(one.key), one.outcome.destination
+                version, destination = one.version or versions.get(one.key), one.outcome.destination
                 note = Note(next_try, one.outcome.cause, step.attempts, first_failed, now, version, destination)
                 self._notes.write(one.key, note)
                 if next_try is None:
@@ -251,6 +257,14 @@ class MemoryShelf:
                 for key, note in self._notes.of_destination(destination):
                     self._notes.write(key, replace(note, next_try=now, destination=None))
 
+    def sent(self) -> list[FailedSignal]:
+        """Signals that were sent, and are still in their table because they cannot be deleted."""
+        kept = Outcome(OutcomeKind.ACKED, "noted before there was the table signalbus_parked", cause=UNDELETED)
+        with self._lock:
+            return [
+                FailedSignal(key, kept, note.version) for key, note in self._notes.items() if note.cause == UNDELETED
+            ]
+
     def count(self) -> tuple[int, int]:
         with self._lock:
             parked_signals = sum(note.next_try is None for _, note in self._notes.items())
@@ -269,7 +283,10 @@ class MemoryShelf:
 
 def _failure(failed: FailedSignal, step: Step) -> Failure:
     outcome = failed.outcome
-    return Failure(failed.key, step.attempts, step.wait_seconds, outcome.cause, outcome.reason, outcome.destination)
+    is_of_row = outcome.cause != UNDELETED or failed.version is not None
+    return Failure(
+        failed.key, step.attempts, step.wait_seconds, outcome.cause, outcome.reason, outcome.destination, is_of_row
+    )
 
 
 def _history(noted: parked.Noted, is_retry: bool) -> History:
@@ -319,9 +336,7 @@ class Shelves:
         self._specs = {spec.name: spec for spec in specs}
         self._engines = engines
         self._limits = limits
-        self._memory: dict[str, Shelf] = {
-            name: MemoryShelf(rules, partial(self.versions, name), clock) for name in self._specs
-        }
+        self._memory = {name: MemoryShelf(rules, partial(self.versions, name), clock) for name in self._specs}
         self._tables: dict[str, Shelf] = {
             spec.name: TableShelf(spec, engines[spec.bind_key], rules, limits) for spec in specs
         }
@@ -331,7 +346,16 @@ class Shelves:
         return (self._tables if self._specs[name].bind_key in self._with_table else self._memory)[name]
 
     def use_table(self, bind_key: str | None, is_there: bool) -> None:
-        """Note whether a database has the table."""
+        """Note whether a database has the table.
+
+        What this process remembers of signals that were sent is noted there once it has: they must not be sent again.
+
+        :raises sqlalchemy.exc.SQLAlchemyError: that cannot be noted.
+        """
+        if is_there and bind_key not in self._with_table:
+            for name, shelf in self._memory.items():
+                if self._specs[name].bind_key == bind_key and (sent := shelf.sent()):
+                    self._tables[name].put(sent)
         self._with_table = self._with_table | {bind_key} if is_there else self._with_table - {bind_key}
 
     def engine(self, name: str) -> Engine:

@@ -262,7 +262,7 @@ class Worker:
         self._announcer.trouble(
             single_signals(name),
             "signals_set_aside",
-            f"{len(failed)} cannot be sent and wait for their next try; first: {_shown(first.key)}, {_why(first)}",
+            f"{len(failed)} failed and wait for their next try; first: {_shown(first.key)}, {_why(first)}",
             signal=name,
         )
         for one in failed:

@@ -38,6 +38,12 @@ UNDELETED_WAIT_SECONDS = 60.0
 #: While single rows are looked for, no statement takes longer, and none waits longer for a lock.
 ISOLATING = BurstLimits(statement_timeout_seconds=10.0, lock_timeout_seconds=2.0)
 
+_UNKNOWN_VERSION = (
+    "when it was sent, the table signalbus_parked had no column row_version (run what `signalbus-relay ddl parked` "
+    "prints), so that it may be a new signal under the key of one that was sent; if it is not, `signalbus-relay parked "
+    "discard` deletes it"
+)
+
 _CHANGED = (
     "its row was written anew while it was being sent, so that nobody can tell whether it is still the same signal; "
     "a send method should leave the row of its signal, and its transaction, to the bus"
@@ -158,6 +164,7 @@ def delete_sent(
     1. A row that was written anew meanwhile is another signal, and stays.
     2. A signal that still cannot be deleted keeps no other one, and is told in :attr:`BurstResult.undeleted`.
     3. What is gone already needs no delete, and is neither sent nor undeleted.
+    4. A row of which it is not known whether it is the one that was sent is not deleted either, and told as undeleted.
 
     :param proved: the signals.
     :param choice: whether there is a table of parked signals: then what is noted of the signals is brought up to date.
@@ -168,22 +175,20 @@ def delete_sent(
     for one in proved:
         versions.setdefault(one.key, set()).add(one.version)
     with statements.transaction(engine, limits) as connection:
-        there = [row for row in find_keys(connection, spec, list(versions)) if _is_wanted(row, versions)]
-    if not there:
-        return BurstResult(selected=0)
+        found = find_keys(connection, spec, list(versions))
+    there = [row for row in found if row.version in versions.get(row.key, ())]
+    unsure = [row for row in found if row.version is not None and versions.get(row.key) == {None}]
     choice = replace(choice, forgets=choice.leave_out is not LeaveOut.NOTHING)
-    undeleted = delete_alone(engine, spec, there, choice, limits).undeleted
+    undeleted = delete_alone(engine, spec, there, choice, limits).undeleted if there else ()
     return BurstResult(
-        selected=len(there),
+        selected=len(there) + len(unsure),
         sent=len(there) - len(undeleted),
-        undeleted=undeleted,
-        keys=tuple(row.key for row in there),
+        undeleted=(
+            *undeleted,
+            *(FailedSignal(row.key, Outcome(OutcomeKind.ACKED, _UNKNOWN_VERSION, cause=UNDELETED)) for row in unsure),
+        ),
+        keys=tuple(row.key for row in (*there, *unsure)),
     )
-
-
-def _is_wanted(row: Row, versions: dict[tuple[object, ...], set[str | None]]) -> bool:
-    wanted = versions.get(row.key, set())
-    return None in wanted or row.version in wanted
 
 
 def delete_alone(
@@ -216,7 +221,7 @@ def _told(
 ) -> Deleted:
     """What became of the signals, noted in the table of parked signals where there is one."""
     undeleted = tuple(
-        FailedSignal(row.key, Outcome(OutcomeKind.ACKED, why, cause=UNDELETED), row.version) for row, why in kept
+        replace(row.failed(Outcome(OutcomeKind.ACKED, why, cause=UNDELETED)), version=row.version) for row, why in kept
     )
     if undeleted and choice.leave_out is not LeaveOut.NOTHING:
         _note(connection, spec, undeleted)
@@ -229,7 +234,8 @@ def _told(
 def _note(connection: Connection, spec: SignalSpec, undeleted: Sequence[FailedSignal]) -> None:
     try:
         with connection.begin_nested():
-            noted = parked.noted_so_far(connection, spec, [one.key for one in undeleted])
+            rows = [one.row for one in undeleted if one.row is not None]
+            noted = parked.noted_so_far(connection, spec, [one.key for one in undeleted], rows)
             failures = [
                 parked.Failure(one.key, 1, UNDELETED_WAIT_SECONDS, UNDELETED, one.outcome.reason)
                 for one in undeleted

@@ -18,5 +18,8 @@ FOLLOW_THE_INDEX = tuple(f"SET LOCAL {name} = off" for name in _SETTINGS)
 #: table is not read instead. For a table that counts as small, or is full of dead rows, reading it looks cheaper.
 LOOK_UP_KEYS = ("SET LOCAL enable_hashjoin = off", "SET LOCAL enable_mergejoin = off", "SET LOCAL jit = off")
 
+#: Statements that hold for the rest of the transaction: rows are looked up by their places, however many they are.
+LOOK_UP_PLACES = ("SET LOCAL enable_seqscan = off", "SET LOCAL jit = off")
+
 #: Statements that end it before the transaction does.
 PLAN_AS_USUAL = tuple(f"SET LOCAL {name} TO DEFAULT" for name in _SETTINGS)

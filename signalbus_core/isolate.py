@@ -68,7 +68,7 @@ def rehearse(connection: Connection, spec: SignalSpec, rows: Sequence[Row]) -> t
     if errors and len(errors) == len(rows):
         raise errors[0]
     return tuple(
-        FailedSignal(row.key, Outcome(OutcomeKind.INVALID, f"it is not sent, because it cannot be deleted: {why}"))
+        row.failed(Outcome(OutcomeKind.INVALID, f"it is not sent, because it cannot be deleted: {why}"))
         for row, why, _ in kept
     )
 

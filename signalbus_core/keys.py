@@ -150,15 +150,20 @@ def text_of_key(spec: SignalSpec) -> ColumnElement[str]:
 
 
 def key_from_text(spec: SignalSpec, text: ColumnElement[str]) -> list[ColumnElement[Any]]:
-    """The parts of a key that was written by :func:`text_of_key`, each in the type of its column."""
+    """The parts of a key that was written by :func:`text_of_key`, each in the type of its column, as rows have them."""
     columns = spec.primary_key
     if len(columns) == 1:
-        return [type_coerce(sql_cast(text, _wide(columns[0].type)), columns[0].type)]
+        return [_from_text(columns[0], text)]
     array = cast(Any, sql_cast(text, JSONB))
-    return [
-        type_coerce(sql_cast(array[number].astext, _wide(column.type)), column.type)
-        for number, column in enumerate(columns)
-    ]
+    return [_from_text(column, array[number].astext) for number, column in enumerate(columns)]
+
+
+def _from_text(column: Column[Any], text: ColumnElement[str]) -> ColumnElement[Any]:
+    kind = _plain(column.type)
+    if isinstance(kind, CHAR) and kind.length:
+        # The text of a padded column is without its blanks.
+        text = func.rpad(text, func.greatest(func.char_length(text), kind.length))
+    return type_coerce(sql_cast(text, _wide(kind)), column.type)
 
 
 def _key(spec: SignalSpec) -> ColumnElement[Any]:

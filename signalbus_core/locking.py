@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InvalidRequestError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
 
@@ -133,9 +133,10 @@ def _following_index(connection: Connection, choice: Choice, *, is_said: bool) -
 
 def _may_be_of_a_row(error: Exception) -> bool:
     """Whether a statement may have failed for the sake of a single row that it read."""
-    if isinstance(error, DBAPIError):
-        return not (is_away(error) or is_late(error))
-    return not isinstance(error, SQLAlchemyError)
+    if is_away(error) or is_late(error):
+        return False
+    # SQLAlchemy calls it an invalid request when a row does not tell its class.
+    return isinstance(error, (DBAPIError, InvalidRequestError)) or not isinstance(error, SQLAlchemyError)
 
 
 def _by_halves(
@@ -208,7 +209,8 @@ def _lock_by_halves(
         result.keys.append(key)
         # The text of the error may hold what the row holds, and there is no signal to compare it with.
         reason = f"its row cannot be loaded ({_name(cause)})"
-        result.unreadable.append(FailedSignal(key, Outcome(OutcomeKind.INVALID, reason)))
+        row = part[0] if isinstance(part[0], str) else None
+        result.unreadable.append(FailedSignal(key, Outcome(OutcomeKind.INVALID, reason), row=row))
     return result
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from enum import Enum
 from typing import Any, cast
@@ -41,15 +41,19 @@ from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
 from sqlalchemy.sql import ColumnElement, Select
 
 from .contract import SignalSpec
-from .keys import Key, has_key, key_from_text, text_of_key
+from .keys import Key, has_integer_key, has_key, key_from_text, text_of_key
 from .outcome import Proved
 from .parked_table import UNDELETED, SetAside, lacks_columns, parked_table_of
+from .rows import has_id
 from .trouble import is_away
 
 logger = logging.getLogger("signalbus")
 
 #: What remains of a longer reason.
 LONGEST_REASON = 1000
+
+
+_LOSSY = "parked at once, because the model reads its key as another than it is, and it could not be found again: "
 
 
 class LeaveOut(Enum):
@@ -70,6 +74,7 @@ class Failure:
     """What is to be noted about a signal that was tried in vain.
 
     :param wait_seconds: until its next try; None parks it.
+    :param is_of_row: the row that has the key now is the one that is meant; False when nobody can tell.
     """
 
     key: Key
@@ -78,6 +83,7 @@ class Failure:
     error_class: str
     error_text: str
     destination: str | None = None
+    is_of_row: bool = True
 
 
 def row_version(spec: SignalSpec) -> ColumnElement[str]:
@@ -157,6 +163,7 @@ class Noted:
     :param error_class: of the last failure; empty when there was none.
     :param failing_seconds: since the first failure.
     :param waited_seconds: since the last one; None when there was none.
+    :param has_key: its row is found by its key as Python reads it. Else it cannot be tried again, and is parked.
     """
 
     text: str
@@ -165,10 +172,24 @@ class Noted:
     error_class: str
     failing_seconds: float
     waited_seconds: float | None
+    has_key: bool = True
 
 
-def noted_so_far(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> dict[Key, Noted]:
-    """What is noted of those of the signals that are still in their table."""
+def noted_so_far(
+    connection: Connection, spec: SignalSpec, keys: Sequence[Key], rows: Sequence[str] = ()
+) -> dict[Key, Noted]:
+    """What is noted of those of the signals that are still in their table.
+
+    :param rows: the ids of their rows, for those that are not found by their keys.
+    """
+    noted = _noted_so_far(connection, spec, has_key(spec, connection.dialect, keys))
+    if rows and not noted.keys() >= set(keys):
+        by_row = _noted_so_far(connection, spec, has_id(rows, spec.table))
+        noted = {key: replace(one, has_key=False) for key, one in by_row.items()} | noted
+    return noted
+
+
+def _noted_so_far(connection: Connection, spec: SignalSpec, condition: ColumnElement[bool]) -> dict[Key, Noted]:
     table = parked_table_of(spec)
     key_text = text_of_key(spec)
     same = and_(table.c.table_name == spec.table.fullname, table.c.key == key_text)
@@ -186,7 +207,7 @@ def noted_so_far(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) 
             *spec.primary_key,
         )
         .select_from(spec.table.outerjoin(table, same))
-        .where(has_key(spec, connection.dialect, keys))
+        .where(condition)
     )
     return {tuple(row[6:]): Noted(*row[:6]) for row in rows}
 
@@ -234,14 +255,26 @@ def set_aside(
             {
                 "key_text": noted[failure.key].text,
                 "number": failure.attempts,
-                "wait": None if failure.wait_seconds is None else timedelta(seconds=failure.wait_seconds),
+                "wait": _wait(failure, noted[failure.key]),
                 "class_": failure.error_class,
-                "reason": _storable(failure.error_text),
+                "reason": _storable(failure.error_text if noted[failure.key].has_key else _LOSSY + failure.error_text),
             }
-            | ({} if is_old else {"version": noted[failure.key].version, "of": _text_or_none(failure.destination)})
+            | (
+                {}
+                if is_old
+                else {
+                    "version": noted[failure.key].version if failure.is_of_row else None,
+                    "of": _text_or_none(failure.destination),
+                }
+            )
             for failure in failures
         ],
     )
+
+
+def _wait(failure: Failure, noted: Noted) -> timedelta | None:
+    is_parked = failure.wait_seconds is None or not noted.has_key
+    return None if is_parked else timedelta(seconds=failure.wait_seconds or 0.0)
 
 
 def _text_or_none(text: str | None) -> str | None:
@@ -273,23 +306,35 @@ def forget_gone(connection: Connection, spec: SignalSpec) -> int:
     A row that is no signal any more, by the model's condition, is gone too.
 
     Otherwise a new signal with the key of an old one would be left alone with it. A note that was written before notes
-    had the version of their row gets the one that the row has now.
+    had the version of their row gets the one that the row has now, unless it says that the row was sent: the row may be
+    a signal that was not.
     """
     table = parked_table_of(spec)
     is_old = lacks_columns(connection, table)
     mine = table.c.table_name == spec.table.fullname
     version = null() if is_old else table.c.row_version
-    noted = {row[0]: row[1] for row in connection.execute(select(table.c.key, version).where(mine))}
+    notes = connection.execute(select(table.c.key, version, table.c.next_try_at.is_(None)).where(mine)).all()
+    noted = {row[0]: row[1] for row in notes}
     keys = list(keys_of(connection, spec, list(noted)).values())
-    there = select(text_of_key(spec), row_version(spec)).where(has_key(spec, connection.dialect, keys), *spec.is_signal)
-    found = {row[0]: row[1] for row in connection.execute(there)} if keys else {}
+    there = select(text_of_key(spec), row_version(spec)).where(*spec.is_signal)
+    by_key = there.where(has_key(spec, connection.dialect, keys))
+    found = {row[0]: row[1] for row in connection.execute(by_key)} if keys else {}
+    if not has_integer_key(spec) and (rest := [row[0] for row in notes if row[2] and row[0] not in found]):
+        # Of parked ones the model may read the key as another than it is.
+        by_text = there.where(text_of_key(spec) == any_(bindparam("rest", rest, type_=ARRAY(Text))))
+        found |= {row[0]: row[1] for row in connection.execute(by_text)}
     gone = [text for text, before in noted.items() if found.get(text, "") != (before or found.get(text))]
     if gone:
         listed = bindparam("gone", gone, type_=ARRAY(Text))
         connection.execute(sql_delete(table).where(mine, table.c.key == any_(listed)))
     unknown = [] if is_old else [text for text, before in noted.items() if before is None and text in found]
     if unknown:
-        filling = sql_update(table).where(mine, table.c.key == bindparam("text"), table.c.row_version.is_(None))
+        filling = sql_update(table).where(
+            mine,
+            table.c.key == bindparam("text"),
+            table.c.row_version.is_(None),
+            table.c.error_class != UNDELETED,
+        )
         connection.execute(
             filling.values(row_version=bindparam("found")), [{"text": text, "found": found[text]} for text in unknown]
         )
@@ -348,16 +393,19 @@ def discard(connection: Connection, spec: SignalSpec, text: str) -> dict[str, An
     It waits for a burst that is just trying the signal; what that has sent is not discarded.
 
     :param text: the key, as it is noted.
-    :returns: the columns of the deleted row; None when the signal is not set aside, or not in its table any more.
+    :returns: the columns of the deleted row; None when the signal is not set aside, or not in its table any more. A row
+      that was written anew since is another signal, and stays.
     """
     keys = list(keys_of(connection, spec, [text]).values())
     # In the order in which a burst takes its locks: the signal first, then the note.
     here = and_(has_key(spec, connection.dialect, keys), *spec.is_signal)
-    if not keys or connection.execute(select(*spec.primary_key).where(here).with_for_update()).first() is None:
+    found = connection.execute(select(row_version(spec)).where(here).with_for_update()).first() if keys else None
+    if found is None:
         return None
     table = parked_table_of(spec)
-    noted = connection.execute(sql_delete(table).where(*_matching(spec, text)).returning(table.c.key)).first()
-    if noted is None:
+    version = null() if lacks_columns(connection, table) else table.c.row_version
+    noted = connection.execute(sql_delete(table).where(*_matching(spec, text)).returning(version)).first()
+    if noted is None or noted[0] not in (None, found[0]):
         return None
     return _delete(connection, spec, here)
 

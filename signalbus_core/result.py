@@ -18,11 +18,13 @@ class FailedSignal:
     :param key: its primary key, as a tuple.
     :param outcome: what kept it.
     :param version: for one that was sent and cannot be deleted, the version of its row, as :class:`Proved` has it.
+    :param row: the id of its row, by which it is found where Python reads its key as another; None when not known.
     """
 
     key: Key
     outcome: Outcome
     version: str | None = None
+    row: str | None = None
 
 
 @dataclass(frozen=True)

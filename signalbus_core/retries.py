@@ -88,12 +88,17 @@ def postpone(connection: Connection, spec: SignalSpec, signals: Sequence[DueSign
 def postpone_destination(
     connection: Connection, spec: SignalSpec, destination: str, attempts: int, wait_seconds: float
 ) -> None:
-    """Have all signals that a destination refused wait for it as long as the one that tried it."""
+    """Have all signals that a destination refused wait for it as long as the one that tried it.
+
+    In a table that does not tell destinations each waits for itself.
+    """
     table = parked_table_of(spec)
+    if lacks_columns(connection, table):
+        return
     until = func.now() + timedelta(seconds=wait_seconds)
     connection.execute(
         sql_update(table)
-        .where(*_refused_by(table, spec, destination), table.c.next_try_at < until)
+        .where(*_refused_by(table, spec, destination, table.c.next_try_at < until))
         .values(next_try_at=until, attempts=func.greatest(table.c.attempts, attempts))
     )
 
@@ -107,12 +112,14 @@ def release_destination(connection: Connection, spec: SignalSpec, destination: s
     return cast("CursorResult[Any]", updated).rowcount
 
 
-def _refused_by(table: Table, spec: SignalSpec, destination: str) -> list[ColumnElement[bool]]:
-    return [
-        table.c.table_name == spec.table.fullname,
-        table.c.destination == destination,
-        table.c.next_try_at.is_not(None),
-    ]
+def _refused_by(
+    table: Table, spec: SignalSpec, destination: str, *conditions: ColumnElement[bool]
+) -> list[ColumnElement[bool]]:
+    """The conditions of notes that wait for a destination; none of those that somebody has locked."""
+    mine = table.c.table_name == spec.table.fullname
+    waiting = [mine, table.c.destination == destination, table.c.next_try_at.is_not(None), *conditions]
+    free = select(table.c.key).where(*waiting).with_for_update(skip_locked=True)
+    return [mine, table.c.key == any_(func.array(free.scalar_subquery()))]
 
 
 def forget_noted(connection: Connection, spec: SignalSpec, signals: Sequence[DueSignal]) -> None:

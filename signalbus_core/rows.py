@@ -12,13 +12,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import CursorResult, Text, bindparam, delete, literal_column, null, select, text
+from sqlalchemy import CursorResult, Table, Text, bindparam, delete, literal_column, null, select, text
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.sql import ColumnElement
 
 from .contract import SignalSpec
+from .first_statement import SAID_FIRST, can_say_first
+from .in_order import LOOK_UP_PLACES
 from .keys import Key, has_key, parts
-from .outcome import Proved
+from .outcome import Outcome, Proved
+from .quoting import quoted
+from .result import FailedSignal
 
 RowId = str | None
 
@@ -42,20 +46,27 @@ class Row(NamedTuple):
     def proved(self) -> Proved:
         return Proved(self.key, self.version)
 
+    def failed(self, outcome: Outcome) -> FailedSignal:
+        return FailedSignal(self.key, outcome, row=self.ids[-1] if self.ids else None)
+
 
 def row_id(dialect: Dialect) -> ColumnElement[Any]:
     """The id of a row as a column, ``16384(0,1)742``; NULL where there is none."""
     return literal_column("concat(tableoid, ctid, xmin)", Text) if dialect.name == "postgresql" else null()
 
 
-def has_id(ids: Iterable[str]) -> ColumnElement[bool]:
-    """The condition that a row is one of these. They are looked up by their places."""
+def has_id(ids: Iterable[str], table: Table | None = None) -> ColumnElement[bool]:
+    """The condition that a row is one of these. They are looked up by their places.
+
+    :param table: which table is meant, in statements that read from several.
+    """
+    of = "" if table is None else f"{quoted(table)}.".replace(":", "\\:")
     listed = list(ids)
     places = ",".join('"' + one[one.index("(") : one.index(")") + 1] + '"' for one in listed)
     whole = ",".join(f'"{one}"' for one in listed)
     condition = text(
-        "ctid = ANY (CAST(:signalbus_places AS tid[]))"
-        " AND concat(tableoid, ctid, xmin) = ANY (CAST(:signalbus_rows AS text[]))"
+        f"{of}ctid = ANY (CAST(:signalbus_places AS tid[]))"
+        f" AND concat({of}tableoid, {of}ctid, {of}xmin) = ANY (CAST(:signalbus_rows AS text[]))"
     ).bindparams(
         bindparam("signalbus_places", f"{{{places}}}", Text), bindparam("signalbus_rows", f"{{{whole}}}", Text)
     )
@@ -82,7 +93,11 @@ def find_keys(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> 
 
 def delete_where(connection: Connection, spec: SignalSpec, conditions: Collection[ColumnElement[bool]]) -> int:
     """Delete the rows with all of these conditions; return how many they were."""
-    return cast("CursorResult[Any]", connection.execute(delete(spec.table).where(*conditions))).rowcount
+    statement = delete(spec.table).where(*conditions)
+    options = {}
+    if can_say_first(connection.engine):
+        options[SAID_FIRST] = "; ".join([*LOOK_UP_PLACES, ""])
+    return cast("CursorResult[Any]", connection.execute(statement, execution_options=options)).rowcount
 
 
 def all_ids(rows: Iterable[Row]) -> list[str]:

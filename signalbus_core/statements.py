@@ -143,9 +143,8 @@ def limits_to_say_first(session: Session, spec: SignalSpec, limits: BurstLimits)
 
 
 def run_all(connection: Connection, settings: Iterable[str]) -> None:
-    """Run statements that return nothing, one after the other."""
-    for setting in settings:
-        connection.execute(text(setting))
+    """Run statements that return nothing, in one message."""
+    connection.exec_driver_sql("; ".join(settings))
 
 
 def milliseconds(seconds: float) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from relay.log_queue import QueuedHandler
 from tests.support.broker import Broker
@@ -23,6 +24,10 @@ from tests.support.servers import Postgres, RabbitMQ, acquire_postgres, acquire_
 # A shell that starts the tests in the background has them ignore SIGINT, and what they start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("signalbus", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("signalbus")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -78,7 +78,7 @@ def make_exceptions(operated: Operated) -> None:
     operated.status.measured("Order", 3, 841.0)
     operated.status.measured("PaymentReceived", 10_000, 3720.0)
     operated.status.set_paused("PaymentReceived", "the consumer is being moved")
-    trouble = "3 cannot be sent and wait for their next try; first: 1042, ValueError: amount of *** has no currency"
+    trouble = "3 failed and wait for their next try; first: 1042, ValueError: amount of *** has no currency"
     operated.announcer.trouble(single_signals("Order"), "signals_set_aside", trouble, signal="Order")
 
 

@@ -93,13 +93,13 @@ class Inside:
 
 #: Functions that are called a few times in a burst, not for each signal: what measuring them costs does not show.
 PHASES: tuple[tuple[Any, str, str], ...] = (
-    (burst.statements, "begin", "begin"),
+    (locking.statements, "begin", "begin"),
     (locking.statements, "lock_signals", "load"),
     (publisher.Publisher, "publish_signals", "build messages"),
     (delivery.Delivery, "_encode_all", "check and encode"),
     (connection.BrokerConnection, "send", "write and confirms"),
     (delivery.Delivery, "run", "outcomes"),
-    (burst._Delete, "run", "delete and commit"),
+    (burst.Delete, "run", "delete and commit"),
 )
 
 

@@ -413,7 +413,8 @@ class Shop(OutboxApp):
         self.write(self.order, *range(1, COUNT + 1))
 
     def send(self, timeout_seconds: float = GENEROUS_SECONDS, limit: int = COUNT) -> BurstResult:
-        self.publisher._timeout_seconds = timeout_seconds
+        self.app.config["SIGNALBUS_RABBITMQ_TIMEOUT_SECONDS"] = timeout_seconds
+        self.publisher._brokers.add(self.app)
         return self.burst(self.order, limit=limit)
 
     def numbers_left(self) -> list[int]:

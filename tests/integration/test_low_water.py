@@ -217,11 +217,8 @@ def test_keys_that_the_application_sets_back_are_sent_within_the_stated_time(rel
     assert relay.sent[14:] == [4, 2000]
 
 
-@pytest.mark.parametrize("what_fails", ["sending", "deleting"])
+@pytest.mark.parametrize("what_fails", ["sending", "locking"])
 def test_after_a_burst_that_failed_the_next_one_begins_at_the_first_key(relay: Relay, what_fails: str) -> None:
-    relay.execute(
-        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'kept'; END $$"
-    )
     relay.write(*range(1, 31))
     with relay.session() as other:
         other.execute('SELECT FROM "order" WHERE id <= 10 FOR UPDATE')
@@ -231,10 +228,11 @@ def test_after_a_burst_that_failed_the_next_one_begins_at_the_first_key(relay: R
     if what_fails == "sending":
         relay.is_away = True
     else:
-        relay.execute('CREATE TRIGGER refuse BEFORE DELETE ON "order" EXECUTE FUNCTION refuse()')
+        relay.execute('ALTER TABLE "order" RENAME TO away')
     relay.burst()
     relay.is_away = False
-    relay.execute('DROP TRIGGER IF EXISTS refuse ON "order"')
+    if what_fails == "locking":
+        relay.execute('ALTER TABLE away RENAME TO "order"')
     before = len(relay.sent)
     relay.clock.now += 1
     relay.burst()
@@ -351,8 +349,12 @@ def looking_and_sending(relay: Relay) -> dict[str, tuple[str, Any]]:
     relay.look()
     relay.burst()
     [look, gauges] = [one for one in relay.statements if "AS model" in one[0]]
-    [burst] = [one for one in relay.statements if "FOR UPDATE SKIP LOCKED" in one[0]]
-    return {"look": look, "gauges": gauges, "burst": burst}
+    [(number, (burst, values))] = [
+        (number, one) for number, one in enumerate(relay.statements) if "FOR UPDATE SKIP LOCKED" in one[0]
+    ]
+    # A burst that asks for sizes first says its settings by themselves.
+    said = "".join(f"{text}; " for text, _ in relay.statements[:number] if re.match(r"SET LOCAL \w+ = off", text))
+    return {"look": look, "gauges": gauges, "burst": (said + burst, values)}
 
 
 def test_with_dead_rows_below_neither_bursts_nor_looks_nor_gauges_read_them(relay: Relay) -> None:
@@ -377,7 +379,8 @@ def test_with_dead_rows_below_neither_bursts_nor_looks_nor_gauges_read_them(rela
 def test_a_full_table_that_counts_as_empty_is_not_read_as_a_whole(relay: Relay, is_kept: bool) -> None:
     many = 100_000
     relay.execute('ALTER TABLE "order" SET (autovacuum_enabled = false)')
-    relay.write(*range(1, 1000))
+    # Their keys are not those of the rows that follow: dead rows between these would be read as well.
+    relay.write(*range(-1000, -1))
     relay.execute('ANALYZE "order"', 'DELETE FROM "order"')
     with relay.session() as writer:
         writer.execute(f'INSERT INTO "order" SELECT n FROM generate_series(1, {many}) n')
@@ -391,4 +394,4 @@ def test_a_full_table_that_counts_as_empty_is_not_read_as_a_whole(relay: Relay, 
     relay.look()
     read = {name: buffers(relay, *one) for name, one in looking_and_sending(relay).items()}
     assert read.pop("gauges") < 150, "of the backlog, ten thousand are counted"
-    assert all(pages < 50 for pages in read.values()), read
+    assert all(pages < 90 for pages in read.values()), read

@@ -16,6 +16,7 @@ from flask_sqlalchemy import SQLAlchemy
 from relay.parking import ParkingRules
 from relay.shelf import TableShelf
 from signalbus_core import (
+    BurstError,
     BurstLimits,
     BurstResult,
     Choice,
@@ -23,13 +24,16 @@ from signalbus_core import (
     LeaveOut,
     Outcome,
     OutcomeKind,
+    Proved,
     SignalBusMixin,
     SignalSpec,
+    delete_sent,
     lacks_columns,
     parked,
     parked_table_of,
     parked_table_problem,
     parked_table_sql,
+    retries,
     send_burst,
 )
 from signalbus_core.looking import find_work
@@ -185,11 +189,31 @@ def test_whatever_the_kind_of_key_a_signal_is_left_out_tried_again_and_forgotten
     assert outbox.burst(shelf.choice([])) == 2
     assert bad not in outbox.sent
     due = shelf.take_due(10).keys
-    assert len(due) == 1
+    assert due == (bad,)
     assert outbox.burst(shelf.retry(due)) == 1
     assert outbox.sent[-1] == bad
     assert outbox.noted() == []
     assert outbox.left() == 0
+    outbox.engine.dispose()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whatever_the_kind_of_key_what_was_sent_is_found_again_by_it(database_url: str, kind: str) -> None:
+    columns, keys = KINDS[kind]
+    outbox = Outbox(database_url, columns)
+    outbox.write(*keys)
+    outbox.execute(
+        "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'kept'; END $$",
+        'CREATE TRIGGER keep BEFORE DELETE ON "order" FOR EACH ROW EXECUTE FUNCTION keep()',
+    )
+    shelf = outbox.shelf()
+    assert outbox.burst(shelf.choice([])) == 0
+    outbox.execute("UPDATE signalbus_parked SET next_try_at = now()")
+    due = shelf.take_due(10)
+    proved = [Proved(one.key, one.version) for one in due.signals]
+    assert len(delete_sent(outbox.engine, outbox.spec, proved).undeleted) == 3
+    outbox.execute('DROP TRIGGER keep ON "order"')
+    assert delete_sent(outbox.engine, outbox.spec, proved).sent == 3
     outbox.engine.dispose()
 
 
@@ -408,7 +432,8 @@ def test_one_signal_tries_for_all_of_its_destination(outbox: Outbox) -> None:
 def test_of_what_was_sent_only_the_delete_is_tried(outbox: Outbox) -> None:
     outbox.write(1, 2)
     shelf = outbox.shelf(park_after=2)
-    shelf.put([failed(1, KEPT), failed(2, KEPT)])
+    version = outbox.execute_one('SELECT DISTINCT xmin::text FROM "order"')
+    shelf.put([FailedSignal((key,), KEPT, version) for key in (1, 2)])
     due = shelf.take_due(10)
     assert due.is_delete
     assert [(one.key, one.version) for one in due.signals] == [
@@ -436,3 +461,62 @@ def test_without_privileges_on_the_table_it_is_said_which(outbox: Outbox) -> Non
         connection.execute(sa.text("DROP TABLE signalbus_parked"))
         assert parked_table_problem(connection, table) == "does not exist"
     assert problem == "is closed to this login, which lacks UPDATE, DELETE"
+
+
+def test_in_an_earlier_table_a_row_is_not_taken_for_one_that_was_sent(outbox: Outbox) -> None:
+    outbox.execute("ALTER TABLE signalbus_parked DROP COLUMN row_version, DROP COLUMN destination")
+    outbox.write(1)
+    outbox.execute('CREATE TABLE child (of bigint REFERENCES "order")', "INSERT INTO child VALUES (1)")
+    assert outbox.burst(Choice(LeaveOut.SET_ASIDE)) == 0
+    assert outbox.noted()[0].was_sent
+    outbox.execute("DELETE FROM child", 'DELETE FROM "order"', 'INSERT INTO "order" VALUES (1)')
+    for is_migrated in (False, True):
+        if is_migrated:
+            outbox.execute(*parked_table_sql().removesuffix(";").split(";"))
+        with outbox.app.app_context(), pytest.raises(BurstError, match=r"may be a new signal.*parked discard"):
+            outbox.db.signalbus.flushmany()
+        outbox.execute("UPDATE signalbus_parked SET next_try_at = now()")
+        due = outbox.shelf().take_due(10)
+        result = delete_sent(outbox.engine, outbox.spec, [Proved(due.keys[0], due.signals[0].version)])
+        outbox.shelf().put(result.undeleted, is_retry=True)
+        outbox.shelf().tried(due, result)
+        outbox.shelf().tidy()
+        assert outbox.left() == 1
+        assert outbox.noted()[0].was_sent
+
+
+def test_a_discarded_key_takes_no_signal_that_was_written_anew(outbox: Outbox) -> None:
+    outbox.write(1)
+    outbox.shelf(park_after=1).put([failed(1, INVALID)])
+    outbox.execute("UPDATE \"order\" SET note = 'mended'")
+    with outbox.engine.begin() as connection:
+        assert parked.discard(connection, outbox.spec, "1") is None
+    assert outbox.left() == 1
+
+
+def test_a_row_that_was_written_anew_since_it_was_sent_is_not_noted_as_sent(outbox: Outbox) -> None:
+    outbox.write(1)
+    outbox.shelf().put([FailedSignal((1,), KEPT, version="1")])
+    assert outbox.noted() == []
+
+
+def test_in_an_earlier_table_each_signal_waits_for_its_destination_by_itself(outbox: Outbox) -> None:
+    outbox.execute("ALTER TABLE signalbus_parked DROP COLUMN row_version, DROP COLUMN destination")
+    outbox.write(1, 2)
+    shelf = outbox.shelf()
+    shelf.put([refused(1, "dead"), refused(2, "dead")])
+    shelf.put([refused(1, "dead")], is_retry=True)
+    assert sorted((one.key, one.attempts) for one in outbox.noted()) == [("1", 2), ("2", 1)]
+
+
+def test_a_note_that_is_locked_keeps_no_other_of_its_destination(outbox: Outbox) -> None:
+    outbox.write(1, 2, 3)
+    shelf = outbox.shelf(wait=100.0)
+    shelf.put([refused(key, "dead") for key in (1, 2, 3)])
+    outbox.execute("UPDATE signalbus_parked SET next_try_at = now()")
+    with outbox.engine.begin() as other:
+        other.execute(sa.text("SELECT FROM signalbus_parked WHERE key = '2' FOR UPDATE"))
+        shelf.put([refused(1, "dead")], is_retry=True)
+        assert shelf.due_keys(10) == []
+        with outbox.engine.begin() as connection:
+            assert retries.release_destination(connection, outbox.spec, "dead") == 2

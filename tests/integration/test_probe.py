@@ -419,7 +419,7 @@ def test_the_reason_of_a_database_error_is_one_line_without_values(watched: Watc
         "CREATE FUNCTION away() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION "
         "'no more' USING ERRCODE = '53100', DETAIL = 'card 4111'; END $$"
     )
-    watched.execute("ALTER TABLE m00 RENAME TO old", "CREATE VIEW m00 AS SELECT * FROM old WHERE away()")
+    watched.execute("ALTER TABLE m00 RENAME TO old", "CREATE VIEW m00 AS SELECT xmin, * FROM old WHERE away()")
     watched.execute("INSERT INTO old VALUES (1, '')")
     watched.probe.run_once()
     database = watched.health.readiness()["database"]

@@ -11,18 +11,23 @@ import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
+from relay.parking import ParkingRules
+from relay.shelf import TableShelf
 from signalbus_core import (
     BurstError,
     BurstLimits,
     BurstResult,
     Choice,
     LeaveOut,
+    Outcome,
     OutcomeKind,
+    PartialDeliveryError,
     Proved,
     SignalBusMixin,
     SignalSpec,
     delete_sent,
     own_session,
+    parked,
     send_burst,
 )
 
@@ -323,6 +328,44 @@ def test_a_key_that_python_reads_lossily_is_sent_once(
     assert (result.sent, result.failed, result.undeleted) == (2, (), ())
     assert outbox.burst(model).selected == 0
     assert sum(outbox.sent.values()) == 2
+
+
+@pytest.mark.parametrize("kind", ["numeric", "folded"])
+@pytest.mark.parametrize("is_sent", [True, False])
+def test_a_failed_signal_with_a_key_read_lossily_is_parked_and_tried_once(
+    outbox: Outbox, kind: str, is_sent: bool
+) -> None:
+    model: Any = outbox.lossy[kind]
+    table = model.__table__.name
+    bad, good = {"numeric": ("0.1234567890123456789", "7"), "folded": ("' Tea'", "'milk'")}[kind]
+    outbox.execute(f"INSERT INTO {table} VALUES ({bad}), ({good})")
+    if is_sent:
+        outbox.execute(f"CREATE TABLE child AS SELECT id FROM {table} WHERE id = {bad}")
+        outbox.execute(f"ALTER TABLE child ADD FOREIGN KEY (id) REFERENCES {table}")
+    shelf = TableShelf(outbox.spec(model), outbox.engine, ParkingRules(), BurstLimits())
+
+    def sender(signals: list[Any]) -> None:
+        if not is_sent:
+            one = next(signal for signal in signals if signal.id in ("tea", 0.12345678901234568))
+            delivered = [signal for signal in signals if signal is not one]
+            raise PartialDeliveryError(delivered, [(one, Outcome(OutcomeKind.REFUSED, "no route", cause="returned"))])
+
+    outbox.sender = sender
+    result = outbox.burst(model, choice=shelf.choice([]))
+    assert result.sent == 1
+    shelf.put((*result.failed, *result.undeleted))
+    shelf.tidy()
+    assert shelf.count() == (0, 1)
+    assert outbox.burst(model, choice=shelf.choice([])).selected == 0
+    with outbox.app.app_context():
+        assert outbox.bus.flushmany([model]) == 0
+    assert sum(outbox.sent.values()) == 2
+    with outbox.engine.connect() as connection:
+        [note] = parked.list_set_aside(connection, outbox.spec(model))
+    assert "reads its key as another" in note.error_text
+    outbox.execute(f"DELETE FROM {'child' if is_sent else table}; DELETE FROM {table}")
+    shelf.tidy()
+    assert shelf.count() == (0, 0)
 
 
 def test_a_row_whose_key_only_looks_like_that_of_another_is_not_deleted(outbox: Outbox) -> None:

@@ -200,3 +200,37 @@ def test_a_relay_reads_in_utf8_whatever_the_database_prefers(database_url: str) 
         assert connection.scalar(sa.text("SHOW client_encoding")) == "UTF8"
         assert connection.scalar(sa.text("SELECT chr(8364)")) == "\N{EURO SIGN}"
     engine.dispose()
+
+
+def test_a_row_that_does_not_tell_its_class_holds_up_no_other(database_url: str) -> None:
+    class Database(SignalBusMixin, SQLAlchemy):
+        pass
+
+    app = Flask(__name__)
+    app.config["SQLALCHEMY_DATABASE_URI"] = database_url
+    db = Database(app)
+    sent = []
+
+    class Order(db.Model):  # type: ignore[name-defined,misc]
+        signalbus_burst_count = 20
+        id = db.Column(db.Integer, primary_key=True)
+        kind = db.Column(db.Text)
+        __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "order"}
+
+        def send_signalbus_message(self) -> None:
+            sent.append(self.id)
+
+    class Renewal(Order):
+        __mapper_args__ = {"polymorphic_identity": "renewal"}
+
+    with app.app_context():
+        db.create_all()
+        db.session.execute(
+            sa.text("INSERT INTO \"order\" VALUES (1, 'order'), (2, NULL), (3, 'no class'), (4, 'renewal')")
+        )
+        db.session.commit()
+        with pytest.raises(UnreadableSignalError, match="2 signals of Order"):
+            db.signalbus.flushmany()
+        assert db.signalbus.pending() == {Order: 2}
+        db.engine.dispose()
+    assert sorted(sent) == [1, 4]

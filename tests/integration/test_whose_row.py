@@ -214,8 +214,11 @@ def test_rows_of_a_table_that_begins_to_inherit_are_never_deleted_unsent(post: P
     post.execute(INHERITING, "INSERT INTO letter_eu VALUES (1, 'letter')")
     [spec] = post.db.signalbus.specs([letter])
     with pytest.raises(BurstError, match="inherit"):
-        send_burst(post.db.session(), spec, limit=1)
+        send_burst(post.db.session(), spec, limit=1, rehearse=True)
     assert post.left() == [1, 1]
+    # What was sent is deleted by its place, and the other row stays.
+    assert send_burst(post.db.session(), spec, limit=1).sent == 1
+    assert post.left() == [1]
 
 
 def test_check_tells_of_tables_that_inherit(database_url: str) -> None:

@@ -336,6 +336,18 @@ def test_what_was_sent_and_cannot_be_deleted_is_sent_once_and_parked(
         assert kept.tried == [1, 2]
 
 
+def test_what_was_sent_before_there_was_a_table_is_not_sent_again(kept: Turns) -> None:
+    kept.shelves.use_table(None, False)
+    kept.turn()
+    assert kept.shelves["Order"].count() == (1, 0)
+    kept.shelves.use_table(None, True)
+    for _ in range(3):
+        kept.progress._rehearse = False
+        kept.turn()
+    assert kept.tried == [1]
+    assert kept.shelves["Order"].count() == (1, 0)
+
+
 def test_what_was_sent_while_the_database_went_away_is_deleted_and_not_sent_again(turns: Turns) -> None:
     turns.execute("""INSERT INTO "order" VALUES (1, 'good'), (2, 'good')""")
     with turns.engine.connect() as connection:
@@ -345,6 +357,21 @@ def test_what_was_sent_while_the_database_went_away_is_deleted_and_not_sent_agai
     turns.turn()
     assert left(turns) == []
     assert turns.tried == [2]
+
+
+def test_sent_rows_that_are_locked_keep_no_others_waiting(turns: Turns) -> None:
+    turns.execute("""INSERT INTO "order" SELECT n, 'good' FROM generate_series(1, 12) n""")
+    with turns.engine.connect() as connection:
+        version = connection.scalar(sa.text('SELECT DISTINCT xmin::text FROM "order"'))
+    turns.progress.interrupted(BurstError("away", proved=[Proved((key,), version) for key in range(1, 11)]))
+    turns.shelves._limits = turns.worker._limits = BurstLimits(lock_timeout_seconds=0.1)
+    with turns.engine.begin() as other:
+        other.execute(sa.text('SELECT FROM "order" WHERE id <= 10 FOR UPDATE'))
+        turns.turns_until(lambda: turns.tried == [11, 12])
+    turns.turn()
+    turns.turn()
+    assert left(turns) == []
+    assert turns.tried == [11, 12]
 
 
 def left(turns: Turns) -> list[Any]:

@@ -96,7 +96,8 @@ class Shop:
         self.engine = sa.create_engine(database_url)
         for table in ("order", "invoice"):
             self.execute(
-                f'CREATE TABLE "{table}" (id serial PRIMARY KEY, routing_key text NOT NULL, body text NOT NULL)'
+                f'CREATE TABLE "{table}" (id serial PRIMARY KEY, routing_key text NOT NULL, body text NOT NULL,'
+                " signalbus_id uuid DEFAULT gen_random_uuid())"
             )
         exchange = broker.exchange()
         self.queue = broker.queue(exchange, "wanted")

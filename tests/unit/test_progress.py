@@ -328,11 +328,15 @@ def test_what_was_sent_and_not_deleted_is_deleted_first_and_left_out_until_then(
     assert progress.has_due_suspect(0.0)
     assert not progress.nothing_is_left()
     progress.retry_is_due()
-    for _ in range(2):
-        plan = progress.plan(0.0)
+    for now in (0.0, 100.0):
+        plan = progress.plan(now)
         assert (plan.proved, plan.retry, plan.suspect) == (proved, False, None)
-        progress.interrupted(OperationalError("DELETE", {}, Exception("away")))
-    assert progress.finished(progress.plan(0.0), result(2, 2), now=0.0).more
+        progress.interrupted(OperationalError("DELETE", {}, Exception("locked")))
+        # Rows that another session has locked keep no others waiting.
+        assert not progress.has_due_suspect(now)
+        between = progress.plan(now)
+        assert (between.proved, between.avoid) == ((), ((1,), (2,)))
+    assert progress.finished(progress.plan(200.0), result(2, 2), now=200.0).more
     assert progress.avoided() == []
     assert progress.plan(0.0).proved == ()
 
