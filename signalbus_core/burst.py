@@ -28,7 +28,7 @@ from .isolate import rehearse as rehearse_delete
 from .isolate import table_can_keep_rows
 from .locking import detach, lock
 from .outcome import Outcome, OutcomeKind, worst
-from .result import BurstResult
+from .result import BurstResult, failed_row
 from .statements import DEFAULT_LIMITS, EVERYTHING, BurstLimits, Choice
 from .trouble import error_text, sender_failure
 from .weighing import weighing
@@ -135,7 +135,7 @@ def send_burst(
             selected=len(taken.keys),
             sent=len(sent),
             failed=(
-                *(rows[id(signal)].failed(outcome) for signal, outcome in report.failed),
+                *(failed_row(rows[id(signal)], outcome) for signal, outcome in report.failed),
                 *deleted.changed,
                 *unsent,
             ),

@@ -25,7 +25,7 @@ from .isolate import SUPPRESSED, delete_by_halves, delete_rows
 from .outcome import Outcome, OutcomeKind, Proved
 from .parked import LeaveOut
 from .parked_table import UNDELETED
-from .result import BurstResult, FailedSignal
+from .result import BurstResult, FailedSignal, failed_row
 from .rows import Row, all_ids, find_keys
 from .statements import EVERYTHING, BurstLimits, Choice
 from .trouble import error_text
@@ -221,7 +221,8 @@ def _told(
 ) -> Deleted:
     """What became of the signals, noted in the table of parked signals where there is one."""
     undeleted = tuple(
-        replace(row.failed(Outcome(OutcomeKind.ACKED, why, cause=UNDELETED)), version=row.version) for row, why in kept
+        replace(failed_row(row, Outcome(OutcomeKind.ACKED, why, cause=UNDELETED)), version=row.version)
+        for row, why in kept
     )
     if undeleted and choice.leave_out is not LeaveOut.NOTHING:
         _note(connection, spec, undeleted)

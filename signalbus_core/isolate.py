@@ -22,7 +22,7 @@ from .errors import BurstError
 from .keys import has_exact_key, has_key
 from .outcome import Outcome, OutcomeKind
 from .quoting import quoted
-from .result import FailedSignal
+from .result import FailedSignal, failed_row
 from .rows import WRITTEN_SINCE, Row, all_ids, delete_where, find, find_keys, has_id
 from .trouble import error_text, is_away, is_late, is_of_schema
 
@@ -68,7 +68,7 @@ def rehearse(connection: Connection, spec: SignalSpec, rows: Sequence[Row]) -> t
     if errors and len(errors) == len(rows):
         raise errors[0]
     return tuple(
-        row.failed(Outcome(OutcomeKind.INVALID, f"it is not sent, because it cannot be deleted: {why}"))
+        failed_row(row, Outcome(OutcomeKind.INVALID, f"it is not sent, because it cannot be deleted: {why}"))
         for row, why, _ in kept
     )
 

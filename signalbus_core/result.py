@@ -8,6 +8,7 @@ from datetime import datetime
 from .errors import PublishError
 from .keys import Key
 from .outcome import Outcome
+from .rows import Row
 from .trouble import is_outage_error
 
 
@@ -25,6 +26,11 @@ class FailedSignal:
     outcome: Outcome
     version: str | None = None
     row: str | None = None
+
+
+def failed_row(row: Row, outcome: Outcome) -> FailedSignal:
+    """The signal of a row that a burst has taken, as one that failed."""
+    return FailedSignal(row.key, outcome, row=row.ids[-1] if row.ids else None)
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,8 @@ from .contract import SignalSpec
 from .first_statement import SAID_FIRST, can_say_first
 from .in_order import LOOK_UP_PLACES
 from .keys import Key, has_key, parts
-from .outcome import Outcome, Proved
+from .outcome import Proved
 from .quoting import quoted
-from .result import FailedSignal
 
 RowId = str | None
 
@@ -45,9 +44,6 @@ class Row(NamedTuple):
     @property
     def proved(self) -> Proved:
         return Proved(self.key, self.version)
-
-    def failed(self, outcome: Outcome) -> FailedSignal:
-        return FailedSignal(self.key, outcome, row=self.ids[-1] if self.ids else None)
 
 
 def row_id(dialect: Dialect) -> ColumnElement[Any]:
