@@ -42,6 +42,8 @@ def create_app() -> Flask:
         signalbus_exchange = name
         signalbus_routing_key = "drill"
         signalbus_burst_count = BURST_COUNT
+        # The numbers tell the signals of a drill apart.
+        signalbus_id = None
 
         id: Mapped[int] = mapped_column(primary_key=True)
         number: Mapped[int]
