@@ -10,23 +10,24 @@ from typing import Any
 import click
 from sqlalchemy.exc import SQLAlchemyError
 
-from signalbus_core import SignalBusError, error_text
+from signalbus_core import SignalBusError
+from signalbus_core.lowlevel import error_text
 
 from . import __version__, daemon
+from .application.load import AMQP_FALLBACKS, LoadingError, choose_broker_url, find_broker, find_bus, load_app
+from .application.outbox_tables.build import load_tables
+from .application.outbox_tables.wait import StoppedWaitingError, when_there
 from .commands.check import check
 from .commands.ddl import ddl
 from .commands.drill import drill
 from .commands.explain import explain
 from .commands.parked import parked
-from .commands.pauses import pause, resume
+from .commands.pause import pause, resume
 from .commands.pending import pending
-from .config import ConfigError, RelayConfig, resolve
-from .exits import EXIT_DRAIN_TIMED_OUT, EXIT_OK, EXIT_RUNTIME
-from .loading import AMQP_FALLBACKS, LoadingError, choose_broker_url, find_broker, find_bus, load_app
-from .logs import configure_logging
-from .options import fail, with_options
-from .tables.application import load_tables
-from .tables.patience import StoppedWaitingError, when_there
+from .config.click_options import fail, with_options
+from .config.resolve import ConfigError, RelayConfig, resolve
+from .exit_codes import EXIT_DRAIN_TIMED_OUT, EXIT_OK, EXIT_RUNTIME
+from .telemetry.log_format import configure_logging
 
 logger = logging.getLogger("signalbus.relay")
 

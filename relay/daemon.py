@@ -15,34 +15,33 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from signalbus_core import SignalSpec, has_integer_key
+from signalbus_core.lowlevel import SignalSpec, has_integer_key
 
-from .announce import Announcer
-from .broker import BrokerLink
-from .config import ConfigError, RelayConfig
-from .database import APPLICATION_NAME, DRIVERS, limit_connections
-from .dispatch import Dispatcher
-from .doorkeeper import Doorkeeper
-from .exits import EXIT_DRAIN_TIMED_OUT, EXIT_OK, EXIT_RUNTIME, StopRequest
-from .hanging import HangingBursts
-from .health import FLOW_WITHIN_SECONDS, Health
-from .loading import LoadedApp
-from .lookout import Lookout
-from .looks import Looks
-from .low_water import LowWater
-from .metrics import Metrics
-from .pacing import PollInterval
-from .parking import ParkingRules
-from .paused_models import PausedModels
-from .probe import Probe
-from .progress import ModelProgress
-from .schedule import Schedule
-from .server import HttpServer
-from .shelf import Shelves
-from .status import Status
-from .unreached import EmptyBursts, Unreached
+from .application.databases import APPLICATION_NAME, DRIVERS, limit_connections
+from .application.load import LoadedApp
+from .config.resolve import ConfigError, RelayConfig
+from .exit_codes import EXIT_DRAIN_TIMED_OUT, EXIT_OK, EXIT_RUNTIME, StopRequest
+from .notifier.thread import Doorkeeper
+from .poller.pauses import PausedModels
+from .poller.poller import Probe
+from .poller.requests import Looks
+from .poller.thread import Lookout
+from .poller.unreached import Unreached
+from .scheduler import Dispatcher, Schedule
+from .telemetry.health import FLOW_WITHIN_SECONDS, Health
+from .telemetry.incidents import Announcer
+from .telemetry.metrics import Metrics
+from .telemetry.status import Status
+from .web.server import HttpServer
 from .web.site import build_site
-from .worker import Worker
+from .worker.backoff import PollInterval
+from .worker.broker_connections import BrokerLink
+from .worker.hanging import EmptyBursts, HangingBursts
+from .worker.low_water import LowWater
+from .worker.model_state import ModelProgress
+from .worker.retry_policy import ParkingRules
+from .worker.retry_store import Shelves
+from .worker.worker import Worker
 
 logger = logging.getLogger("signalbus.relay")
 

@@ -16,23 +16,21 @@ from sqlalchemy import Table, event
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Mapper, Session
 
-from . import doorbell, inspection, parked, statements
-from .atomic_mark import in_atomic_block
-from .burst import send_burst
-from .contract import SignalSpec, is_signal_model, refuse_shared_table, resolve, unique_names
-from .delete import delete_sent
-from .errors import BurstError, SignalModelError, TransactionStateError, UnreadableSignalError
-from .keys import Key
-from .outcome import Proved
-from .own_session import own_session
-from .parked import LeaveOut
-from .parked_table import parked_table, parked_table_of
-from .paused_table import paused_table
-from .privileges import table_privileges
-from .result import BurstResult, FailedSignal
-from .session_state import has_open_changes
-from .sizing import BurstSize
-from .statements import BurstLimits, Choice
+from .burst.delete import delete_sent
+from .burst.result import BurstResult, FailedSignal
+from .burst.send import send_burst
+from .burst.size import BurstSize
+from .errors import BurstError, Proved, SignalModelError, TransactionStateError, UnreadableSignalError
+from .model.contract import SignalSpec, is_signal_model, refuse_shared_table, resolve, unique_names
+from .schema import catalog, doorbell
+from .schema.catalog import table_privileges
+from .schema.own_tables import parked_table, parked_table_of, paused_table
+from .sessions import has_open_changes, in_atomic_block, own_session
+from .sql import parked
+from .sql.keys import Key
+from .sql.parked import LeaveOut
+from .sql.selection import Choice, count_pending
+from .sql.transaction import BurstLimits, begin, transaction
 
 if TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
@@ -155,7 +153,7 @@ class SignalBus:
         counts: dict[type[Any], int] = {}
         with own_session(self.db, self._app()) as session:
             for spec in self.specs(models):
-                counts[spec.model] = statements.count_pending(session, spec, limit)
+                counts[spec.model] = count_pending(session, spec, limit)
         return counts
 
     def _app(self) -> Flask:
@@ -261,7 +259,7 @@ def _delete_what_was_sent(engine: Engine, spec: SignalSpec, everything: Choice) 
     if everything.leave_out is LeaveOut.NOTHING:
         return ()
     proved: list[Proved] = []
-    with statements.transaction(engine, BurstLimits()) as connection:
+    with transaction(engine, BurstLimits()) as connection:
         proved = parked.undeleted_signals(connection, spec, MOST_SET_ASIDE)
     return delete_sent(engine, spec, proved, choice=everything).undeleted if proved else ()
 
@@ -279,10 +277,10 @@ def _undeleted(spec: SignalSpec, left: Sequence[FailedSignal]) -> BurstError | N
 
 def _look_at_tables(session: Session, spec: SignalSpec, specs: Sequence[SignalSpec]) -> Choice:
     """Make sure that the model's table can serve, and find out whether signals may be parked, and forgotten."""
-    connection = statements.begin(session, spec, BurstLimits())
+    connection = begin(session, spec, BurstLimits())
     beside = [one for one in specs if one is not spec and one.bind_key == spec.bind_key]
-    problem = inspection.table_problem(connection, spec)
-    problem = problem or inspection.table_conflicts(connection, [*beside, spec]).get(spec.name)
+    problem = catalog.table_problem(connection, spec)
+    problem = problem or catalog.table_conflicts(connection, [*beside, spec]).get(spec.name)
     granted = table_privileges(connection, parked_table_of(spec)) or frozenset()
     session.rollback()
     if problem is not None:

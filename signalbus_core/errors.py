@@ -1,24 +1,97 @@
-"""Every error that Signalbus raises. Those that say that the library is used wrongly are ``RuntimeError`` as well.
-
-::
-
-    SignalBusError
-    ├── SetupError                  the extension is wired wrongly, or used before init_app
-    ├── SignalModelError            a model does not keep the signal-model contract
-    ├── TransactionStateError       called in a transaction state that forbids it
-    ├── DBSerializationError        the transaction is rolled back due to a race condition
-    ├── BurstError                  a burst could not be finished as the rules demand
-    ├── UnreadableSignalError       signals cannot be loaded, and were not sent
-    ├── PartialDeliveryError        some signals of a burst are proved to have arrived, others are not
-    └── PublishError                not every message was confirmed
-"""
+"""What became of one message: the four answers a publish can have, and nothing in between."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
-from .outcome import Outcome, OutcomeKind, Proved
+
+class OutcomeKind(Enum):
+    """The four things that can be known about a message after an attempt to publish it.
+
+    - ``ACKED``: the broker confirmed the message and did not return it. It is stored.
+    - ``REFUSED``: the broker answered, and did not take it: it was returned as unroutable, nacked, or its
+      exchange is missing or closed to this user. The *destination* is at fault.
+    - ``INVALID``: the message cannot be sent as it is: it was never sent, or the broker refused it as malformed.
+    - ``UNKNOWN``: no answer. The broker may or may not have the message.
+    """
+
+    ACKED = "acked"
+    REFUSED = "refused"
+    INVALID = "invalid"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The outcome of one message.
+
+    :param kind: what is known about the message.
+    :param reason: for people: what the broker or the encoder said. Never contains the body. Empty when acked.
+    :param cause: for metrics: refines ``kind`` where the field's terms are finer, ``"returned"`` or ``"nacked"``
+      for a ``REFUSED`` message, ``"closed"`` or ``"silent"`` for an ``UNKNOWN`` one; otherwise the same word as the
+      kind. Closed means that the broker ended the connection because of something that was sent, and this message is
+      one of several that may be to blame: sent again in halves, they lead to the one that is. Silent means that its
+      destination does not answer while others do.
+    :param was_sent: whether any of it may have left; when not, the broker cannot have it.
+    :param destination: who refused it, for people. When the destination of several failed signals is the same, a relay
+      tries one of them, and the others when that has arrived. None: each is tried.
+    """
+
+    kind: OutcomeKind
+    reason: str = ""
+    cause: str = ""
+    was_sent: bool = True
+    destination: str | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.cause:
+            object.__setattr__(self, "cause", self.kind.value)
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether it tells of an outage, and nothing about the message."""
+        return self.kind is OutcomeKind.UNKNOWN and self.cause == OutcomeKind.UNKNOWN.value
+
+    @property
+    def may_be_stored(self) -> bool:
+        """Whether the broker has the message, or may have it: sent again, it may arrive twice."""
+        return self.kind is OutcomeKind.ACKED or (self.kind is OutcomeKind.UNKNOWN and self.was_sent)
+
+    @property
+    def is_of_destination(self) -> bool:
+        """Whether it tells of the destination, and nothing about the message."""
+        return self.kind is OutcomeKind.REFUSED or self.cause == "silent"
+
+    def __str__(self) -> str:
+        return f"{self.cause}: {self.reason}" if self.reason else self.cause
+
+
+#: The one outcome that allows a signal to be deleted.
+ACKED = Outcome(OutcomeKind.ACKED)
+
+
+_WORST_FIRST = (OutcomeKind.UNKNOWN, OutcomeKind.INVALID, OutcomeKind.REFUSED, OutcomeKind.ACKED)
+
+
+def worst(outcomes: Iterable[Outcome]) -> Outcome:
+    """What is to be said of a signal whose messages fared differently: unknown, then invalid, then refused."""
+    return min(outcomes, key=lambda outcome: _WORST_FIRST.index(outcome.kind), default=ACKED)
+
+
+@dataclass(frozen=True)
+class Proved:
+    """A signal that was proved sent, and is still in its table: what is left to do is its delete, never its send.
+
+    :param key: its primary key, as a tuple.
+    :param version: the transaction that wrote its row (``xmin``, as text). A row with another one is another signal,
+      which the application wrote under the same key. None where the database tells no such thing.
+    """
+
+    key: tuple[Any, ...]
+    version: str | None
 
 
 class SignalBusError(Exception):

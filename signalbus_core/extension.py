@@ -9,7 +9,7 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
 from .bus import SignalBus
-from .commands import signalbus_commands
+from .cli import signalbus_commands
 from .errors import SetupError
 
 #: The key in ``app.extensions``.

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from relay.log_queue import QueuedHandler
+from relay.telemetry.log_queue import QueuedHandler
 from tests.support.broker import Broker
 from tests.support.distribution import SlowestFirst, by_slowness
 from tests.support.guardian import guardian

@@ -19,7 +19,7 @@ from types import FrameType
 
 import sqlalchemy as sa
 
-from relay.drill.consumer import Consumer
+from relay.drill.load import Consumer
 from tests.support.guardian import guardian
 from tests.support.servers import acquire_postgres, acquire_rabbitmq
 

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
-from relay.drill.consumer import Consumer
-from relay.drill.relays import RelayProcess
+from relay.drill.load import Consumer
+from relay.drill.relay_process import RelayProcess
 from tests.support.guardian import guardian
 
 from .ledger import Ledger

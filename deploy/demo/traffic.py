@@ -15,8 +15,8 @@ import threading
 import time
 from urllib.parse import urlsplit
 
-from relay.drill.consumer import Consumer
-from relay.drill.ledger import Ledger
+from relay.drill.load import Consumer
+from relay.drill.oracle import Ledger
 
 from .opening import QUEUE
 from .shop import setting

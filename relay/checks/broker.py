@@ -14,9 +14,8 @@ from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
 from signalbus_core.rabbitmq import Publisher
 
-from .destinations import Destination
 from .finding import Finding, found
-from .routes import check_destination, closes
+from .routes import Destination, check_destination, closes
 from .versions import check_rabbitmq
 
 BROKER_AREAS = ("versions", "broker")

@@ -9,8 +9,8 @@ from flask import Flask
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import QueuePool
 
-from ..database import DRIVERS
-from ..loading import WRITE_DRIVER
+from ..application.databases import DRIVERS
+from ..application.load import WRITE_DRIVER
 from .finding import Finding, found
 
 BARE_SCHEMES = ("postgresql://", "postgres://")

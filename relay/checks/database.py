@@ -9,19 +9,19 @@ from datetime import datetime, timezone
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from signalbus_core import BurstLimits, SignalSpec, error_text, transaction
+from signalbus_core.lowlevel import BurstLimits, SignalSpec, error_text, transaction
 
-from ..config import RelayConfig
+from ..config.resolve import RelayConfig
 from . import versions
-from .bloat import check_bloat
 from .configuration import place_of
-from .connecting import CONNECT_WITHIN_SECONDS
+from .connect import CONNECT_WITHIN_SECONDS
 from .doorbell import check_doorbells
 from .finding import Finding, found
 from .pooler import check_pooler, statement_mode, takes_no_transactions
 from .session import check_session
 from .signals import check_signals
 from .tables import check_tables
+from .vacuum import check_bloat
 
 #: In this order, the areas that ask a database.
 DATABASE_AREAS = ("versions", "tables", "signals", "session", "bloat", "doorbell")

@@ -8,12 +8,12 @@ from contextlib import closing
 
 from sqlalchemy.engine import Connection, Engine
 
-from signalbus_core import SignalSpec, find_doorbells
+from signalbus_core.lowlevel import SignalSpec, find_doorbells
 
-from ..database import DRIVERS
-from ..hearing import HeardNothing, test_hearing
-from ..loading import WRITE_DRIVER
-from ..session import Session, Waker, run
+from ..application.databases import DRIVERS
+from ..application.load import WRITE_DRIVER
+from ..notifier.connection import Session, Waker, run
+from ..notifier.self_test import HeardNothing, test_hearing
 from .finding import Finding, found, told
 
 

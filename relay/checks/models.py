@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from signalbus_core import SIGNAL_ID, SignalBus, SignalBusError, SignalSpec, has_signal_id, signal_id_sql
+from signalbus_core import SignalBus, SignalBusError, signal_id_sql
+from signalbus_core.lowlevel import SIGNAL_ID, SignalSpec, has_signal_id
 from signalbus_core.rabbitmq import RabbitMQSignal
 
 from .finding import Finding, found

@@ -11,7 +11,7 @@ from contextlib import closing
 from sqlalchemy import text
 from sqlalchemy.engine import Engine
 
-from .connecting import CONNECT_WITHIN_SECONDS
+from .connect import CONNECT_WITHIN_SECONDS
 from .finding import Finding, found
 
 #: A pooler gives a client the same server connection by chance, and by habit when it is idle.

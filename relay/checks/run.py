@@ -1,9 +1,11 @@
-"""All areas together: which are looked at, and by whom; and that of each area something is told."""
+"""Servers are asked side by side, each for a bounded time: one that falls silent hides nothing of the others."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -12,17 +14,64 @@ from importlib.metadata import version
 from flask import Flask
 from sqlalchemy.engine import Engine
 
-from signalbus_core import SignalBus, SignalSpec
+from signalbus_core import SignalBus
+from signalbus_core.lowlevel import SignalSpec, error_text
 
-from ..config import RelayConfig
-from . import destinations, versions
+from ..config.resolve import RelayConfig
+from . import routes, versions
 from .broker import BROKER_AREAS, check_broker
 from .configuration import check_configuration
-from .connecting import hurry
+from .connect import hurry
 from .database import DATABASE_AREAS, DatabaseChecks
-from .deadline import Task, look_side_by_side
 from .finding import AREAS, OFFLINE_AREAS, Finding, found
 from .models import check_ids, check_models, choose, resolve_models
+
+
+@dataclass(frozen=True)
+class Task:
+    """Something to look at.
+
+    :param areas: those that it tells of.
+    """
+
+    areas: Sequence[str]
+    look: Callable[[], Iterator[Finding]]
+
+
+def look_side_by_side(tasks: Sequence[Task], seconds: float) -> list[Finding]:
+    """Look at all within the time, each in a thread of its own.
+
+    Of what is not done in time, that is told; its thread is left alone, and keeps no process from ending.
+    """
+    results: list[list[Finding] | None] = [None] * len(tasks)
+
+    def look(number: int, task: Task) -> None:
+        try:
+            results[number] = list(task.look())
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told
+            results[number] = [_failed(area, error) for area in task.areas]
+
+    threads = [threading.Thread(target=look, args=numbered, daemon=True) for numbered in enumerate(tasks)]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + seconds
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    findings: list[Finding] = []
+    for task, result in zip(tasks, list(results), strict=True):
+        findings += [_late(area, seconds) for area in task.areas] if result is None else result
+    return findings
+
+
+def _failed(area: str, error: Exception) -> Finding:
+    problem = f"it could not be looked at: {error_text(error)}"
+    return found("area-failed", area, problem, "Mend what the text names, and run the check again.", area=area)
+
+
+def _late(area: str, seconds: float) -> Finding:
+    problem = f"there was no full answer within {seconds:g} s"
+    return found("area-timeout", area, problem, "Check the load of the server, and the network to it.", area=area)
+
 
 #: What a server is given to answer everything.
 DEADLINE_SECONDS = 10.0
@@ -99,9 +148,9 @@ def _tasks(
 
 
 def _look_at_brokers(subject: Subject, specs: Sequence[SignalSpec], areas: Sequence[str]) -> Iterator[Finding]:
-    places: set[destinations.Destination] = set()
+    places: set[routes.Destination] = set()
     if "broker" in areas:
-        places, findings = destinations.of(subject.app, subject.bus, specs)
+        places, findings = routes.of(subject.app, subject.bus, specs)
         yield from findings
     for publisher in subject.app.extensions["signalbus_publishers"]:
         is_default = publisher is subject.app.extensions.get("signalbus_rabbitmq")

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.engine import Connection, Engine
 
-from signalbus_core import BurstLimits
+from signalbus_core.lowlevel import BurstLimits
 
 from .finding import Finding, found
 

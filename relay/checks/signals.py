@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from sqlalchemy.engine import Connection
 
-from signalbus_core import (
+from signalbus_core.lowlevel import (
     Measurement,
     Pause,
     SignalSpec,
@@ -20,7 +20,7 @@ from signalbus_core import (
     table_problem,
 )
 
-from ..output import time_text
+from ..text import time_text
 from .finding import Finding, found
 
 #: Counting stops there, and it is told of. A relay that keeps up has far fewer.

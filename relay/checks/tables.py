@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Table, text
 from sqlalchemy.engine import Connection
 
-from signalbus_core import (
+from signalbus_core.lowlevel import (
     LATER_COLUMNS,
     SignalSpec,
     lacks_columns,

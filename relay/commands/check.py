@@ -11,17 +11,26 @@ from typing import Any
 import click
 from sqlalchemy.exc import SQLAlchemyError
 
-from signalbus_core import SignalBusError, error_text
+from signalbus_core import SignalBusError
+from signalbus_core.lowlevel import error_text
 
+from ..application.load import (
+    WRITE_DRIVER,
+    LoadedApp,
+    LoadingError,
+    choose_broker_url,
+    find_broker,
+    find_bus,
+    load_app,
+)
+from ..application.outbox_tables.build import TablesError, load_tables
 from ..checks.finding import AREAS, Finding, found, told
 from ..checks.run import Subject, find_problems
-from ..config import ConfigError, RelayConfig, resolve
-from ..exits import EXIT_OK, EXIT_RUNTIME
-from ..loading import WRITE_DRIVER, LoadedApp, LoadingError, choose_broker_url, find_broker, find_bus, load_app
-from ..logs import configure_logging, redact
-from ..options import fail, with_options
-from ..output import coloured, plain
-from ..tables.application import TablesError, load_tables
+from ..config.click_options import fail, with_options
+from ..config.resolve import ConfigError, RelayConfig, resolve
+from ..exit_codes import EXIT_OK, EXIT_RUNTIME
+from ..telemetry.log_format import configure_logging, redact
+from ..text import coloured, plain
 
 MARKS = {"error": ("✗", "red"), "warning": ("!", "yellow"), "ok": ("✓", "green")}
 

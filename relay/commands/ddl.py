@@ -11,19 +11,18 @@ from sqlalchemy import MetaData, Table
 
 from signalbus_core import (
     SignalBusError,
-    SignalSpec,
     autovacuum_sql,
     doorbell_sql,
-    parked_table_of,
     parked_table_sql,
     paused_table_sql,
     signal_id_sql,
 )
+from signalbus_core.lowlevel import SignalSpec, parked_table_of
 from signalbus_core.rabbitmq import outbox_table_sql
 
-from ..options import fail, with_application
-from ..tables.names import table_name
-from .application import load
+from ..application.outbox_tables.names import table_name
+from ..config.click_options import fail, with_application
+from .shared import load
 
 #: What else an outbox table may have, and why.
 OUTBOX_COMPANIONS = (

@@ -9,12 +9,11 @@ from typing import Any
 
 import click
 
-from ..drill.errors import DrillFailedError, DrillInterrupted, DrillUsageError
+from ..config.click_options import fail
 from ..drill.run import run
-from ..drill.settings import resolve
-from ..exits import EXIT_OK, EXIT_RUNTIME
-from ..logs import configure_logging, redact
-from ..options import fail
+from ..drill.settings import DrillFailedError, DrillInterrupted, DrillUsageError, resolve
+from ..exit_codes import EXIT_OK, EXIT_RUNTIME
+from ..telemetry.log_format import configure_logging, redact
 
 
 @click.command(

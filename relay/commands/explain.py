@@ -13,17 +13,17 @@ import click
 from signalbus_core import SignalBusError
 from signalbus_core.rabbitmq import Publisher
 
-from ..config import ConfigError, resolve
-from ..databases import Databases
-from ..exits import EXIT_OK, EXIT_RUNTIME
-from ..explaining.facts import LIMITS, Facts, NoSuchKey, gather
-from ..explaining.messages import Answer, Messages, Route, ask_broker, messages_of
-from ..explaining.story import Story, tell
-from ..loading import LoadedApp, LoadingError, choose_broker_url, find_broker
-from ..logs import redact
-from ..options import with_application
-from ..output import coloured, one_line, time_text
-from .application import failing_with_1, load, readable_key
+from ..application.databases import Databases
+from ..application.load import LoadedApp, LoadingError, choose_broker_url, find_broker
+from ..config.click_options import with_application
+from ..config.resolve import ConfigError, resolve
+from ..exit_codes import EXIT_OK, EXIT_RUNTIME
+from ..explain.gather import LIMITS, Facts, NoSuchKey, gather
+from ..explain.render import Story, tell
+from ..explain.routes import Answer, Messages, Route, ask_broker, messages_of
+from ..telemetry.log_format import redact
+from ..text import coloured, one_line, time_text
+from .shared import failing_with_1, load, readable_key
 
 COLOURS = {"absent": "red", "table-locked": "red", "parked": "red", "waiting": "yellow", "paused": "yellow"}
 

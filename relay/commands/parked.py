@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
-from signalbus_core import SetAside
+from signalbus_core.lowlevel import SetAside
 
-from ..exits import CommandError
-from ..logs import redact
-from ..options import with_application
-from ..output import coloured, one_line, table, time_text
-from ..parked_signals import ParkedSignals, RecordFile, as_json
-from .application import failing_with_1, load, readable_key
+from ..config.click_options import with_application
+from ..exit_codes import CommandError
+from ..operations.parked import ParkedSignals, RecordFile, as_json
+from ..telemetry.log_format import redact
+from ..text import coloured, one_line, table, time_text
+from .shared import failing_with_1, load, readable_key
 
 COLUMNS = ("MODEL", "KEY", "STATE", "ATTEMPTS", "FIRST FAILED", "NEXT TRY", "WHY")
 

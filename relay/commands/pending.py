@@ -10,12 +10,12 @@ from typing import Any
 
 import click
 
-from ..backlogs import Backlog, Backlogs
-from ..exits import EXIT_OK, EXIT_RUNTIME
-from ..logs import redact
-from ..options import with_application
-from ..output import coloured, duration_text, one_line, table, time_text
-from .application import failing_with_1, load
+from ..config.click_options import with_application
+from ..exit_codes import EXIT_OK, EXIT_RUNTIME
+from ..operations.backlog import Backlog, Backlogs
+from ..telemetry.log_format import redact
+from ..text import coloured, duration_text, one_line, table, time_text
+from .shared import failing_with_1, load
 
 COLUMNS = ("MODEL", "SIGNALS", "OLDEST", "WAITING", "PARKED", "STATE")
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from signalbus_core import SignalBusMixin
 from signalbus_core.rabbitmq import Message, RabbitMQSignal
 
-from .tether import tie_to_drill
+from .relay_process import tie_to_drill
 
 #: In front of each configuration key in the environment.
 PREFIX = "SIGNALBUS_DRILL"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .ledger import Recovery, Tally
+from .oracle import Recovery, Tally
 
 #: So many numbers are named; the others are counted.
 NAMED = 10

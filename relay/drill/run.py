@@ -1,12 +1,15 @@
-"""The drill from beginning to end: set up, write and break, settle, compare; and remove everything in any case."""
+"""Stop requests by POSIX signals, heard wherever the drill waits."""
 
 from __future__ import annotations
 
 import itertools
+import queue
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from types import FrameType
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
@@ -16,19 +19,47 @@ from signalbus_core import SignalBusError
 from signalbus_core.rabbitmq import Publisher
 
 from .app import BURST_COUNT, PREFIX, environment
-from .breaker import ENDING_SECONDS, RELAY_PART, Breaker
-from .consumer import Consumer
-from .detours import Upstream, broker_detour, broker_upstream, database_detour, database_upstream
-from .errors import DrillFailedError
-from .faults import plan
-from .ledger import Ledger
-from .proxy import Proxy
-from .relays import RelayProcess
+from .injector import ENDING_SECONDS, RELAY_PART, Breaker, plan
+from .load import Consumer, Quota, Writer
+from .oracle import Ledger
+from .proxy import Proxy, Upstream, broker_detour, broker_upstream, database_detour, database_upstream
+from .relay_process import RelayProcess
 from .report import Report
-from .settings import DrillSettings
-from .stage import Stage, first_line
-from .stops import StopRequests
-from .writer import Quota, Writer
+from .resources import Stage, first_line
+from .settings import DrillFailedError, DrillInterrupted, DrillSettings
+
+
+class StopRequests:
+    """While entered, SIGINT, SIGTERM and SIGHUP end the next wait. Only for the main thread."""
+
+    def __init__(self) -> None:
+        # A signal handler may interrupt the main thread at any point; putting into this queue is safe even there.
+        self._requests: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._handlers: dict[int, object] = {}
+
+    def __enter__(self) -> StopRequests:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            self._handlers[number] = signal.signal(number, self._request)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _request(self, number: int, _frame: FrameType | None) -> None:
+        self._requests.put(number)
+
+    def pause(self, seconds: float) -> None:
+        """Wait.
+
+        :raises DrillInterrupted: a stop request came.
+        """
+        try:
+            number = self._requests.get(timeout=max(0.0, seconds))
+        except queue.Empty:
+            return
+        raise DrillInterrupted(signal.Signals(number).name)
+
 
 #: Threads that send, in each relay.
 WORKERS = 2

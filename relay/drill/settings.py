@@ -1,9 +1,17 @@
-"""The settings of a drill: one frozen object, checked once, all problems together. The environment is passed in."""
+"""Why a drill has no verdict.
+
+::
+
+    Exception
+    ├── DrillUsageError      it could not begin
+    ├── DrillFailedError     it began, and could not be carried through
+    └── DrillInterrupted     it was asked to stop
+"""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,7 +19,25 @@ from urllib.parse import urlsplit
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from .errors import DrillUsageError
+
+class DrillUsageError(Exception):
+    """The drill cannot begin.
+
+    :param problems: what is wrong, one line each, all of them, without passwords.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class DrillFailedError(Exception):
+    """The drill could not be carried through; the text says which part failed."""
+
+
+class DrillInterrupted(Exception):
+    """The drill was asked to stop by a POSIX signal."""
+
 
 #: Read where the option is not given, in this order.
 FALLBACKS = {"database_url": ("DATABASE_URL",), "amqp_url": ("AMQP_URL", "RABBITMQ_URL")}

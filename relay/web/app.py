@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from .guard import Guard
+from .auth import Guard
 from .http import TEXT, Answer, HttpError, Request, json_answer
 
 if TYPE_CHECKING:

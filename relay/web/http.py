@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from ..logs import redacted
+from ..telemetry.log_format import redacted
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

@@ -8,26 +8,25 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.engine import Engine
 
-from ..announce import Announcer
-from ..config import RelayConfig
-from ..database import limit_connections
-from ..databases import Databases
-from ..health import Health
-from ..loading import LoadedApp
-from ..metrics import Metrics
-from ..parked_signals import ParkedSignals
-from ..pauses import Pauses
-from ..status import Status
-from .api import api_routes
+from ..application.databases import Databases, limit_connections
+from ..application.load import LoadedApp
+from ..config.resolve import RelayConfig
+from ..operations.parked import ParkedSignals
+from ..operations.pauses import Pauses
+from ..telemetry.health import Health
+from ..telemetry.incidents import Announcer
+from ..telemetry.metrics import Metrics
+from ..telemetry.status import Status
+from .actions import Operations
+from .api_routes import api_routes
 from .app import create_app
-from .desk import LIMITS, Desk, engine_of_its_own
-from .guard import Guard
-from .monitoring import monitoring_routes
+from .auth import Guard
+from .database_bulkhead import LIMITS, Desk, engine_of_its_own
+from .health_routes import monitoring_routes
 from .openapi import openapi_routes
-from .operations import Operations
-from .pages import page_routes
-from .report import Database, Report
-from .set_aside import SetAsideView
+from .page_routes import page_routes
+from .parked_view import SetAsideView
+from .status_report import Database, Report
 
 if TYPE_CHECKING:
     from .app import Wsgi

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pika.exceptions
 
-from ..trouble import outage_errors
-from .link import BrokerConnectionError
-from .message import InvalidMessageError, Message, as_messages
-from .outbox import OutboxMessage, outbox_model
+from ..failures import outage_errors
+from .amqp.message import InvalidMessageError, Message, as_messages
+from .amqp.protocol import BrokerConnectionError
+from .outbox import OutboxMessage, outbox_model, outbox_table_sql
 from .outbox_row import message_from_row
-from .outbox_table import outbox_table_sql
 from .publisher import Publisher, PublisherStatus
 from .signal import RabbitMQSignal
 

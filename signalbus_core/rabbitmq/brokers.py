@@ -9,8 +9,8 @@ from typing import Any
 from flask import Flask, current_app, has_app_context
 
 from ..errors import SetupError
-from .location import BrokerLocation
-from .silence import SilentDestinations
+from .amqp.url import BrokerLocation
+from .destination_breaker import SilentDestinations
 from .thread_connections import ThreadConnections
 
 #: Where an application says which broker it uses, unless a publisher is told otherwise.

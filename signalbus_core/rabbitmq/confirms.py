@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from ..outcome import ACKED, Outcome, OutcomeKind
+from ..errors import ACKED, Outcome, OutcomeKind
 
 NACKED = Outcome(OutcomeKind.REFUSED, "the broker could not take the message (basic.nack)", cause="nacked")
 AMBIGUOUS = Outcome(OutcomeKind.UNKNOWN, "a message like this one was returned, and it cannot be told which")

@@ -17,8 +17,8 @@ from sqlalchemy import Table
 from sqlalchemy.orm import Mapper, object_session
 from sqlalchemy.orm.attributes import instance_state
 
-from ..signal_id import SIGNAL_ID, database_identity, has_signal_id
-from ..written_at import written_at_attribute
+from ..model.written_at import written_at_attribute
+from ..schema.signal_id import SIGNAL_ID, database_identity, has_signal_id
 
 #: AMQP's limit for a short string, in bytes.
 LONGEST_ID = 255

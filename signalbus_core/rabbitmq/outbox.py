@@ -23,14 +23,17 @@ from sqlalchemy import (
 )
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import Mapped, Mapper, column_property, mapped_column
+from sqlalchemy.orm import Mapped, Mapper, column_property, mapped_column, registry
+from sqlalchemy.schema import CreateTable
 
-from .message import Message
+from ..schema.quoting import PLAIN
+from .amqp.message import Message
 from .outbox_row import BODIES, FIELDS, message_from_row
 from .signal import RabbitMQSignal
 
 if TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
+
 
 #: The name of the constraint that a row has one body.
 ONE_BODY = "one_body"
@@ -166,3 +169,13 @@ def _complete(mapper: Mapper[Any], _model: type[Any]) -> None:
     # As the database writes it: read into Python and written again, numbers would be rounded.
     if "body_json" in mapper.columns and not mapper.has_property(JSON_TEXT):
         mapper.add_property(JSON_TEXT, column_property(sql_cast(mapper.columns["body_json"], Text)))
+
+
+def outbox_table_sql(table_name: str, schema: str | None = None) -> str:
+    """The statement that creates in PostgreSQL the table of an ``OutboxMessage``, for migrations written by hand."""
+    members = {"__tablename__": table_name, "__table_args__": {"schema": schema}}
+    model = type("Outbox", (OutboxMessage, registry().generate_base()), members)
+    table = model.__table__  # type: ignore[attr-defined]
+    assert isinstance(table, Table)
+    statement = CreateTable(table).compile(dialect=PLAIN)
+    return f"{str(statement).strip()};".replace("\t", "    ").replace(" \n", "\n")

@@ -14,15 +14,14 @@ from typing import TypeVar
 
 from flask import Flask
 
-from ..errors import PartialDeliveryError, PublishError
-from ..outcome import Outcome, OutcomeKind, worst
-from ..trouble import error_text
+from ..errors import Outcome, OutcomeKind, PartialDeliveryError, PublishError, worst
+from ..failures import error_text
+from .amqp.channel import BrokerConnection
+from .amqp.message import Message, as_messages
+from .amqp.protocol import BrokerConnectionError, Link
+from .amqp.url import BrokerLocation
+from .batch import Delivery
 from .brokers import URL_CONFIG_KEY, Brokers, Settings, positive_seconds
-from .connection import BrokerConnection
-from .delivery import Delivery
-from .link import BrokerConnectionError, Link
-from .location import BrokerLocation
-from .message import Message, as_messages
 from .tracing import PublishTrace
 
 #: How long a publish may take in all, when neither the call nor the application says.

@@ -13,8 +13,8 @@ from flask import current_app
 from pika.spec import BasicProperties
 from sqlalchemy.orm import Mapped, declared_attr, has_inherited_table
 
-from ..signal_id import signal_id_column
-from .message import PROPERTIES, Message, as_messages
+from ..schema.signal_id import signal_id_column
+from .amqp.message import PROPERTIES, Message, as_messages
 from .message_id import BurstDatabase, database_of, message_id, written_at
 from .publisher import Publisher
 

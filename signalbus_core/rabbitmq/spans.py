@@ -17,10 +17,10 @@ from opentelemetry.context import Context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from pika.spec import BasicProperties
 
-from ..outcome import Outcome, OutcomeKind
+from ..errors import Outcome, OutcomeKind
 from ..tracing import FIELDS, StoredContext
-from .location import BrokerLocation
-from .message import PROPERTIES, Message
+from .amqp.message import PROPERTIES, Message
+from .amqp.url import BrokerLocation
 
 _propagator = TraceContextTextMapPropagator()
 

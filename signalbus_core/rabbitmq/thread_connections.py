@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 
-from .link import BrokerConnectionError, Link
+from .amqp.protocol import BrokerConnectionError, Link
 
 
 class ThreadConnections:

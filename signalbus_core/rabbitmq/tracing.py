@@ -11,10 +11,10 @@ from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from ..outcome import Outcome
+from ..errors import Outcome
 from ..tracing import StoredContext, stored_context
-from .location import BrokerLocation
-from .message import Message
+from .amqp.message import Message
+from .amqp.url import BrokerLocation
 
 if TYPE_CHECKING:
     from .spans import Span, Spans

@@ -6,9 +6,9 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 
+from ..rabbitmq.amqp.protocol import BrokerConnectionError, ConnectionClosedError, NoAnswerError, Problem
+from ..rabbitmq.amqp.url import BrokerLocation
 from ..rabbitmq.confirms import Confirms, Content
-from ..rabbitmq.link import BrokerConnectionError, ConnectionClosedError, NoAnswerError, Problem
-from ..rabbitmq.location import BrokerLocation
 from .fake_broker import Answer, FakeBroker, ReceivedMessage, decoded, longest_frame
 
 #: RabbitMQ's, where the URL says nothing.

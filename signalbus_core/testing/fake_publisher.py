@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from flask import Flask
 
 from ..rabbitmq import Publisher
-from ..rabbitmq.link import Link
+from ..rabbitmq.amqp.protocol import Link
 from .fake_broker import FakeBroker
 from .fake_link import FakeLink
 

@@ -11,12 +11,10 @@ from sqlalchemy import inspect as sqlalchemy_inspect
 from sqlalchemy import select
 from sqlalchemy.orm import Session, undefer
 
-from ..atomic_mark import in_atomic_block
 from ..bus import SignalBus
-from ..contract import SignalSpec
 from ..errors import SetupError, SignalBusError, TransactionStateError
-from ..own_session import own_session
-from ..session_state import has_open_changes
+from ..model.contract import SignalSpec
+from ..sessions import has_open_changes, in_atomic_block, own_session
 
 #: Rounds of sending before it is believed that sending makes new signals without end.
 MOST_ROUNDS = 100

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from signalbus_core.trouble import is_outage_error
+from signalbus_core.failures import is_outage_error
 from tests.support.broker import Broker
 
 PAGE = (Path(__file__).parents[2] / "docs/how-to/adopt.md").read_text()

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 import sqlalchemy as sa
 
-from relay.vigil import TRY_EVERY_SECONDS
-from signalbus_core import doorbell, doorbell_sql
+from relay.notifier.protocol import TRY_EVERY_SECONDS
+from signalbus_core import doorbell_sql
+from signalbus_core.lowlevel import doorbell
 from tests.support.broker import Broker
 from tests.support.pgbouncer import PrivatePgBouncer
 from tests.support.postgres import PrivatePostgres

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.server import HttpServer
+from relay.web.server import HttpServer
 from tests.integration.operated import TOKEN, Operated
 from tests.integration.test_parked import Outbox
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import click
 import pytest
 
+from relay.application.load import AMQP_FALLBACKS
 from relay.cli import cli
-from relay.config import RelayConfig, resolve
-from relay.loading import AMQP_FALLBACKS
+from relay.config.resolve import RelayConfig, resolve
 from tests.support.broker import Broker
 from tests.support.node import node_environment
 from tests.support.postgres import PLACES

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from relay.announce import single_signals
-from relay.server import HttpServer
-from relay.status import Status
-from relay.web.set_aside import MOST_SHOWN
+from relay.telemetry.incidents import single_signals
+from relay.telemetry.status import Status
+from relay.web.parked_view import MOST_SHOWN
+from relay.web.server import HttpServer
 from signalbus_core import Outcome, OutcomeKind
 from tests.integration.operated import BROKER, Operated
 from tests.integration.test_parked import Outbox, failed

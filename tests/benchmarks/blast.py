@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from pika import spec
 
-from signalbus_core.rabbitmq.encoder import Encoder
+from signalbus_core.rabbitmq.amqp.encoder import Encoder
 
 from .amqp import ACK, CHANNEL, METHOD, Client, is_method
 from .messages import message

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
-from signalbus_core import burst, locking, send_burst
-from signalbus_core.rabbitmq import Publisher, connection, delivery, publisher
+from signalbus_core.burst import lock, send
+from signalbus_core.lowlevel import send_burst
+from signalbus_core.rabbitmq import Publisher, batch, publisher
+from signalbus_core.rabbitmq.amqp import channel
 from signalbus_core.rabbitmq.confirms import Confirms
 from tests.support.statement_log import StatementLog
 
@@ -93,13 +95,13 @@ class Inside:
 
 #: Functions that are called a few times in a burst, not for each signal: what measuring them costs does not show.
 PHASES: tuple[tuple[Any, str, str], ...] = (
-    (locking.statements, "begin", "begin"),
-    (locking.statements, "lock_signals", "load"),
+    (lock.statements, "begin", "begin"),
+    (lock.statements, "lock_signals", "load"),
     (publisher.Publisher, "publish_signals", "build messages"),
-    (delivery.Delivery, "_encode_all", "check and encode"),
-    (connection.BrokerConnection, "send", "write and confirms"),
-    (delivery.Delivery, "run", "outcomes"),
-    (burst.Delete, "run", "delete and commit"),
+    (batch.Delivery, "_encode_all", "check and encode"),
+    (channel.BrokerConnection, "send", "write and confirms"),
+    (batch.Delivery, "run", "outcomes"),
+    (send.Delete, "run", "delete and commit"),
 )
 
 

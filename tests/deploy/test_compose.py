@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from relay import __version__
-from relay.config import OPTIONS
+from relay.config.options import OPTIONS
 
 from .tools import ROOT, compose_program, output_of
 

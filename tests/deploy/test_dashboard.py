@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from relay.metrics import Metrics
+from relay.telemetry.metrics import Metrics
 from signalbus_core import parked_table_sql, paused_table_sql
 from tests.support.broker import Broker
 from tests.support.prometheus import PrivatePrometheus

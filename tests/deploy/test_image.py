@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.config import OPTIONS
+from relay.config.options import OPTIONS
 from tests.support.broker import Broker
 from tests.support.processes import RelayProcess
 from tests.support.shop import Shop

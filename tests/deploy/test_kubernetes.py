@@ -9,9 +9,9 @@ import kubernetes_validate
 import pytest
 from prometheus_client import CollectorRegistry
 
-from relay.config import OPTIONS
-from relay.gauging import BACKLOG_COUNTED_TO
-from relay.metrics import Metrics
+from relay.config.options import OPTIONS
+from relay.poller.gauges import BACKLOG_COUNTED_TO
+from relay.telemetry.metrics import Metrics
 
 from . import operators
 from .manifests import WAYS, Object, containers_of, of_kind, pod_of, relay_of, rendered

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from prometheus_client import CollectorRegistry
 
-from relay.metrics import Metrics
+from relay.telemetry.metrics import Metrics
 
 from .tools import ROOT, output_of, program
 

@@ -17,7 +17,8 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import case
 from sqlalchemy.orm import column_property, declared_attr
 
-from signalbus_core import SignalBusMixin, failpoints
+from signalbus_core import SignalBusMixin
+from signalbus_core.burst import failpoints
 from signalbus_core.rabbitmq import Message, RabbitMQSignal
 
 BURST_COUNT = 50

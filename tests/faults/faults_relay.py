@@ -7,7 +7,7 @@ import random
 import threading
 from collections.abc import Iterator
 
-from signalbus_core.failpoints import PLACES
+from signalbus_core.burst.failpoints import PLACES
 from tests.support.waiting import eventually
 
 from .fault import Act, Fault

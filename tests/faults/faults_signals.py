@@ -9,7 +9,7 @@ import contextlib
 import random
 from collections.abc import Iterator, Sequence
 
-from relay.parking import LONGEST_REFUSED_WAIT_SECONDS
+from relay.worker.retry_policy import LONGEST_REFUSED_WAIT_SECONDS
 from tests.support.waiting import eventually
 
 from .fault import RELAYS, Act, Fault

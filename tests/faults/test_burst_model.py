@@ -26,7 +26,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from signalbus_core import BurstError, failpoints
+from signalbus_core import BurstError
+from signalbus_core.burst import failpoints
 from signalbus_core.rabbitmq import Message, Publisher
 from tests.support.amqp_peer import AmqpPeer, Published, Session
 from tests.support.outbox_app import OutboxApp

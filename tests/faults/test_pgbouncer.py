@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
-from signalbus_core import BurstError, BurstLimits, BurstResult, SignalBus, send_burst
+from signalbus_core import BurstError, SignalBus
+from signalbus_core.lowlevel import BurstLimits, BurstResult, send_burst
 from tests.support.broker import Broker
 from tests.support.pgbouncer import PrivatePgBouncer
 from tests.support.postgres import PrivatePostgres

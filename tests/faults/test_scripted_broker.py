@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from pika import BasicProperties
 
-from signalbus_core import BurstResult, Outcome, OutcomeKind, PublishError
+from signalbus_core import Outcome, OutcomeKind, PublishError
+from signalbus_core.lowlevel import BurstResult
 from signalbus_core.rabbitmq import BrokerConnectionError, Message, Publisher
 from tests.support.amqp_peer import AmqpPeer, Published, Session, ack_each
 from tests.support.outbox_app import OutboxApp

@@ -9,7 +9,7 @@ import pytest
 
 from signalbus_core import Outcome, OutcomeKind, PublishError
 from signalbus_core.rabbitmq import Message, Publisher
-from signalbus_core.rabbitmq.silence import FIRST_WAIT_SECONDS, SilentDestinations
+from signalbus_core.rabbitmq.destination_breaker import FIRST_WAIT_SECONDS, SilentDestinations
 from tests.support.amqp_peer import AmqpPeer, Published, Session
 from tests.support.clock import Clock
 

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from relay.database import CONNECTION_LIMITS, limit_connections
+from relay.application.databases import CONNECTION_LIMITS, limit_connections
 from signalbus_core import OutcomeKind, PublishError
-from signalbus_core.rabbitmq import Message, Publisher, location
+from signalbus_core.rabbitmq import Message, Publisher
+from signalbus_core.rabbitmq.amqp import url
 from tests.support.broker import Broker
 from tests.support.far_host import FarHost, NamespacesMissingError
 from tests.support.shop import Shop
@@ -80,7 +81,7 @@ def test_an_answer_of_a_database_host_that_vanished_is_not_waited_for(
 def test_a_broker_host_that_vanished_is_given_up_in_time(
     far_host: FarHost, amqp_url: str, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(location.TCP_OPTIONS, "TCP_USER_TIMEOUT", 2000)
+    monkeypatch.setitem(url.TCP_OPTIONS, "TCP_USER_TIMEOUT", 2000)
     queue = broker.queue()
     # Neither heartbeats nor the deadline shall be what ends it.
     with Publisher(url=far_host.having(amqp_url) + "?heartbeat=0", timeout_seconds=60) as publisher:
@@ -139,7 +140,7 @@ def test_a_broker_connection_may_be_silent_for_as_long_as_is_stated(amqp_url: st
     with Publisher(url=amqp_url) as publisher:
         publisher.connect()
         timeouts = [user_timeout(descriptor) for descriptor in open_sockets() - before]
-    assert max(timeouts) == location.TCP_USER_TIMEOUT_MILLISECONDS == 30_000
+    assert max(timeouts) == url.TCP_USER_TIMEOUT_MILLISECONDS == 30_000
 
 
 def open_sockets() -> set[int]:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from relay.announce import Announcer
-from relay.config import resolve
-from relay.health import Health
-from relay.loading import LoadedApp
-from relay.metrics import Metrics
-from relay.status import Status
+from relay.application.load import LoadedApp
+from relay.config.resolve import resolve
+from relay.telemetry.health import Health
+from relay.telemetry.incidents import Announcer
+from relay.telemetry.metrics import Metrics
+from relay.telemetry.status import Status
 from relay.web.site import build_site
 from signalbus_core import Outcome, OutcomeKind
 from tests.support.web import Reply, call

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from relay.backlogs import Backlogs
-from relay.loading import LoadedApp
+from relay.application.load import LoadedApp
+from relay.operations.backlog import Backlogs
 from tests.support.outbox_app import OutboxApp
 from tests.support.postgres import PrivatePostgres
 

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
-from signalbus_core import SignalBusMixin, SignalSpec, autovacuum_problem, autovacuum_sql
+from signalbus_core import SignalBusMixin, autovacuum_sql
+from signalbus_core.lowlevel import SignalSpec, autovacuum_problem
 from tests.support.postgres import PrivatePostgres
 
 

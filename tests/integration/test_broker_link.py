@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 import pytest
 from flask import Flask
 
-from relay.announce import Announcer
-from relay.broker import LEFT_ALONE_SECONDS, BrokerLink
-from relay.health import Health
-from relay.metrics import Metrics
+from relay.telemetry.health import Health
+from relay.telemetry.incidents import Announcer
+from relay.telemetry.metrics import Metrics
+from relay.worker.broker_connections import LEFT_ALONE_SECONDS, BrokerLink
 from signalbus_core.rabbitmq import Publisher, PublisherStatus
 from tests.support.proxy import FaultProxy
 from tests.support.waiting import eventually

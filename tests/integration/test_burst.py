@@ -15,17 +15,9 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import Session
 
-from signalbus_core import (
-    BurstLimits,
-    BurstResult,
-    Choice,
-    Outcome,
-    OutcomeKind,
-    PartialDeliveryError,
-    SignalBus,
-    send_burst,
-)
-from signalbus_core.heartbeat import beat
+from signalbus_core import Outcome, OutcomeKind, PartialDeliveryError, SignalBus
+from signalbus_core.lowlevel import BurstLimits, BurstResult, Choice, send_burst
+from signalbus_core.model.heartbeat import beat
 from tests.support.clock import Clock
 
 REFUSED = Outcome(OutcomeKind.REFUSED, "no route", cause="returned")
@@ -493,7 +485,7 @@ def test_a_send_method_that_is_a_generator_or_a_coroutine_sends_nothing_and_keep
 def one_by_one(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> Outbox:
     """Without a method for many, and with no time for more than one."""
     monkeypatch.setattr(outbox.model, "send_signalbus_messages", None)
-    monkeypatch.setattr("signalbus_core.contract.LONG_SEND_SECONDS", 0.0)
+    monkeypatch.setattr("signalbus_core.model.contract.LONG_SEND_SECONDS", 0.0)
     return outbox
 
 

@@ -9,10 +9,10 @@ import pytest
 import sqlalchemy as sa
 
 from relay.checks import versions
-from relay.checks.bloat import check_bloat
 from relay.checks.signals import check_signals
+from relay.checks.vacuum import check_bloat
 from relay.commands.check import as_json
-from signalbus_core import paused
+from signalbus_core.lowlevel import paused
 from signalbus_core.rabbitmq import RabbitMQSignal
 from tests.support.checked import Checked
 from tests.support.pgbouncer import PrivatePgBouncer

@@ -13,22 +13,11 @@ import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
-from relay.parking import ParkingRules
-from relay.shelf import TableShelf
-from signalbus_core import (
-    BurstLimits,
-    Choice,
-    FailedSignal,
-    LeaveOut,
-    Outcome,
-    OutcomeKind,
-    PartialDeliveryError,
-    SignalBusMixin,
-    failpoints,
-    parked,
-    send_burst,
-    transaction,
-)
+from relay.worker.retry_policy import ParkingRules
+from relay.worker.retry_store import TableShelf
+from signalbus_core import Outcome, OutcomeKind, PartialDeliveryError, SignalBusMixin
+from signalbus_core.burst import failpoints
+from signalbus_core.lowlevel import BurstLimits, Choice, FailedSignal, LeaveOut, parked, send_burst, transaction
 
 RAISED = Outcome(OutcomeKind.UNKNOWN, "ValueError: bad", cause="error")
 REFUSED = Outcome(OutcomeKind.REFUSED, "312 NO_ROUTE", cause="returned")

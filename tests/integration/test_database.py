@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from relay.database import CONNECTION_LIMITS, limit_connections
+from relay.application.databases import CONNECTION_LIMITS, limit_connections
 
 
 def parameters(engine: sa.Engine) -> dict[str, str]:

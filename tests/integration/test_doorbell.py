@@ -15,7 +15,8 @@ from alembic.migration import MigrationContext
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
-from signalbus_core import SignalBusMixin, doorbell, doorbell_problem, doorbell_sql, find_doorbells
+from signalbus_core import SignalBusMixin, doorbell_sql
+from signalbus_core.lowlevel import doorbell, doorbell_problem, find_doorbells
 from tests.support.waiting import eventually
 
 

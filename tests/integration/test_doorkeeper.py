@@ -16,13 +16,14 @@ import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
-from relay import doorkeeper as doorkeeper_module
-from relay.announce import Announcer
-from relay.database import limit_connections
-from relay.doorkeeper import Doorkeeper
-from relay.health import Health
-from relay.looks import Looks
-from signalbus_core import FIRST_KEY, SignalBusMixin, SignalSpec, doorbell
+from relay.application.databases import limit_connections
+from relay.notifier import thread as doorkeeper_module
+from relay.notifier.thread import Doorkeeper
+from relay.poller.requests import Looks
+from relay.telemetry.health import Health
+from relay.telemetry.incidents import Announcer
+from signalbus_core import SignalBusMixin
+from signalbus_core.lowlevel import FIRST_KEY, SignalSpec, doorbell
 from tests.support.pgbouncer import PrivatePgBouncer
 from tests.support.postgres import PrivatePostgres
 from tests.support.waiting import eventually
@@ -149,7 +150,7 @@ class Watch:
 
 @pytest.fixture(autouse=True)
 def _no_poll(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.looks.LONGEST_AWAKE_PAUSE_SECONDS", 3600.0)
+    monkeypatch.setattr("relay.poller.requests.LONGEST_AWAKE_PAUSE_SECONDS", 3600.0)
 
 
 @pytest.fixture
@@ -314,7 +315,7 @@ def test_pausing_and_resuming_while_writers_race_loses_no_wake_up(outbox: Outbox
 
 
 def test_of_two_relays_one_answers_and_the_other_takes_over(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.vigil.TRY_EVERY_SECONDS", 0.3)
+    monkeypatch.setattr("relay.notifier.protocol.TRY_EVERY_SECONDS", 0.3)
     with Watch(outbox) as second:
         with Watch(outbox) as first:
             eventually(lambda: first.is_asleep(2), 20)
@@ -421,7 +422,7 @@ def test_behind_a_pooler_in_transaction_mode_nothing_is_held_and_it_is_said_once
     private_postgres: PrivatePostgres, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doorkeeper_module, "CHECK_EVERY_SECONDS", 0.2)
-    monkeypatch.setattr("relay.hearing.HEARD_WITHIN_SECONDS", 0.5)
+    monkeypatch.setattr("relay.notifier.self_test.HEARD_WITHIN_SECONDS", 0.5)
     with PrivatePgBouncer(private_postgres) as bouncer:
         bouncer.start()
         outbox = Outbox(bouncer.in_front_of(private_postgres.create_database()))

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from relay.server import HttpServer
 from relay.web.openapi import document
+from relay.web.server import HttpServer
 from tests.support.servers import Postgres
 from tests.support.web import Reply, ask
 

@@ -12,12 +12,11 @@ import psycopg2
 import pytest
 import sqlalchemy as sa
 
-from relay.checks import bloat
-from relay.horizon import ACTIVE_SECONDS, DEAD_ROWS_THAT_HURT, IDLE_SECONDS, Horizon
-from relay.metrics import Metrics
-from relay.sightings import HELD_FOR_SECONDS
-from relay.status import Status
-from signalbus_core import HolderKind, HorizonHolder, count_dead_rows, horizon_holders
+from relay.checks import vacuum
+from relay.poller.vacuum_horizon import ACTIVE_SECONDS, DEAD_ROWS_THAT_HURT, HELD_FOR_SECONDS, IDLE_SECONDS, Horizon
+from relay.telemetry.metrics import Metrics
+from relay.telemetry.status import Status
+from signalbus_core.lowlevel import HolderKind, HorizonHolder, count_dead_rows, horizon_holders
 from tests.support.postgres import PrivatePostgres
 from tests.support.standby import PrivateStandby
 from tests.support.waiting import eventually
@@ -243,12 +242,12 @@ def test_who_keeps_many_dead_rows_alive_is_told_once_and_its_end_too(
 def test_a_check_tells_who_keeps_many_dead_rows_alive_as_soon_as_a_relay_does(
     watched: Watched, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bloat, "HELD_FOR_SECONDS", 0.0)
+    monkeypatch.setattr(vacuum, "HELD_FOR_SECONDS", 0.0)
     specs = [progress.spec for progress in watched.progress.values()]
 
     def found() -> list[str]:
         with watched.engine.connect() as connection:
-            return [one.problem for one in bloat.check_bloat(connection, specs) if one.code == "horizon-held"]
+            return [one.problem for one in vacuum.check_bloat(connection, specs) if one.code == "horizon-held"]
 
     with session(url) as snapshot:
         hold_a_snapshot(snapshot)

@@ -16,20 +16,12 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.dialects import postgresql
 
-from signalbus_core import (
-    BurstResult,
-    Choice,
-    LeaveOut,
-    SignalBus,
-    SignalBusMixin,
-    parked,
-    retries,
-    send_burst,
-    statements,
-)
-from signalbus_core.first_statement import can_say_first
-from signalbus_core.parked import Failure
-from signalbus_core.rows import find_keys
+from signalbus_core import SignalBus, SignalBusMixin
+from signalbus_core.lowlevel import BurstResult, Choice, LeaveOut, parked, retries, send_burst
+from signalbus_core.sql.parked import Failure
+from signalbus_core.sql.rows import find_keys
+from signalbus_core.sql.selection import delete_signals, lock_rows
+from signalbus_core.sql.transaction import can_say_first
 from tests.support.servers import Postgres
 
 #: A table that is large enough for PostgreSQL to prefer reading it as a whole, where it may.
@@ -272,9 +264,9 @@ def test_a_statement_about_keys_has_as_many_parameters_as_they_have_columns(
         keys = [(n,) * columns for n in range(number)]
         outbox.statements.clear()
         with outbox.engine.begin() as connection:
-            statements.lock_rows(connection, outbox.spec, 10, Choice(exclude=tuple(keys)))
-            statements.lock_rows(connection, outbox.spec, 10, Choice(only=tuple(keys)))
-            statements.delete_signals(connection, outbox.spec, keys)
+            lock_rows(connection, outbox.spec, 10, Choice(exclude=tuple(keys)))
+            lock_rows(connection, outbox.spec, 10, Choice(only=tuple(keys)))
+            delete_signals(connection, outbox.spec, keys)
             parked.noted_so_far(connection, outbox.spec, keys)
             parked.forget(connection, outbox.spec, keys)
         asked = [parameters for text, parameters in outbox.statements if "unnest" in text]

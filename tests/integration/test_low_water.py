@@ -16,23 +16,23 @@ import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
-from relay.announce import Announcer
-from relay.broker import BrokerLink
-from relay.dispatch import Dispatcher
-from relay.gauging import MEASURE_EVERY_SECONDS
-from relay.health import Health
-from relay.low_water import COSTS_AT_MOST_ONE_IN, LowWater, Scan
-from relay.metrics import Metrics
-from relay.pacing import Backoff
-from relay.parking import ParkingRules
-from relay.paused_models import PausedModels
-from relay.probe import Probe
-from relay.progress import ModelProgress
-from relay.schedule import Schedule
-from relay.shelf import Shelves
-from relay.worker import Worker
-from signalbus_core import FIRST_KEY, BurstLimits, SignalBusMixin, has_integer_key
-from signalbus_core.first_statement import can_say_first
+from relay.poller.gauges import MEASURE_EVERY_SECONDS
+from relay.poller.pauses import PausedModels
+from relay.poller.poller import Probe
+from relay.scheduler import Dispatcher, Schedule
+from relay.telemetry.health import Health
+from relay.telemetry.incidents import Announcer
+from relay.telemetry.metrics import Metrics
+from relay.worker.backoff import Backoff
+from relay.worker.broker_connections import BrokerLink
+from relay.worker.low_water import COSTS_AT_MOST_ONE_IN, LowWater, Scan
+from relay.worker.model_state import ModelProgress
+from relay.worker.retry_policy import ParkingRules
+from relay.worker.retry_store import Shelves
+from relay.worker.worker import Worker
+from signalbus_core import SignalBusMixin
+from signalbus_core.lowlevel import FIRST_KEY, BurstLimits, has_integer_key
+from signalbus_core.sql.transaction import can_say_first
 from tests.support.clock import Clock
 
 #: What a scan from the start takes here, by the clock of the tests, whatever it takes in truth.

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import pytest
 import sqlalchemy as sa
 
-from relay.web.set_aside import LAST_PAGE, MOST_SHOWN
+from relay.web.parked_view import LAST_PAGE, MOST_SHOWN
 from tests.support.servers import Postgres
 from tests.support.waiting import eventually
 

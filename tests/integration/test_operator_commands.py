@@ -17,8 +17,8 @@ from flask_sqlalchemy import SQLAlchemy
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from relay.application.load import LoadedApp
 from relay.cli import cli
-from relay.loading import LoadedApp
 from signalbus_core import SignalBusMixin
 
 KEYS: dict[str, dict[str, Any]] = {

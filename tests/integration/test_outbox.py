@@ -15,7 +15,8 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, deferred, mapped_column
 
-from signalbus_core import PartialDeliveryError, SignalBusMixin, doorbell_problem
+from signalbus_core import PartialDeliveryError, SignalBusMixin
+from signalbus_core.lowlevel import doorbell_problem
 from signalbus_core.rabbitmq import OutboxMessage, outbox_model, outbox_table_sql
 from tests.support.broker import Broker, Received
 

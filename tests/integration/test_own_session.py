@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
-from signalbus_core import SignalBusMixin, own_session
+from signalbus_core import SignalBusMixin
+from signalbus_core.lowlevel import own_session
 from signalbus_core.testing import pending_signals
 
 #: What applications give as the scope of a session.

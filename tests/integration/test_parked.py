@@ -13,30 +13,26 @@ import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
-from relay.parking import ParkingRules
-from relay.shelf import TableShelf
-from signalbus_core import (
-    BurstError,
+from relay.worker.retry_policy import ParkingRules
+from relay.worker.retry_store import TableShelf
+from signalbus_core import BurstError, Outcome, OutcomeKind, SignalBusMixin, parked_table_sql
+from signalbus_core.lowlevel import (
     BurstLimits,
     BurstResult,
     Choice,
     FailedSignal,
     LeaveOut,
-    Outcome,
-    OutcomeKind,
     Proved,
-    SignalBusMixin,
     SignalSpec,
     delete_sent,
     lacks_columns,
     parked,
     parked_table_of,
     parked_table_problem,
-    parked_table_sql,
     retries,
     send_burst,
 )
-from signalbus_core.looking import find_work
+from signalbus_core.sql.backlog import find_work
 
 RAISED = Outcome(OutcomeKind.UNKNOWN, "ValueError: bad", cause="error")
 REFUSED = Outcome(OutcomeKind.REFUSED, "312 NO_ROUTE", cause="returned")

@@ -9,21 +9,14 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from relay.exits import CommandError
-from relay.gauging import MEASURE_EVERY_SECONDS
-from relay.loading import LoadedApp
-from relay.pauses import Pauses
-from relay.upkeep import TIDY_EVERY_SECONDS
-from signalbus_core import (
-    BurstResult,
-    FailedSignal,
-    Outcome,
-    OutcomeKind,
-    paused_table_of,
-    paused_table_problem,
-    paused_table_sql,
-)
-from signalbus_core.paused_table import paused_table
+from relay.application.load import LoadedApp
+from relay.exit_codes import CommandError
+from relay.operations.pauses import Pauses
+from relay.poller.gauges import MEASURE_EVERY_SECONDS
+from relay.poller.maintenance import TIDY_EVERY_SECONDS
+from signalbus_core import Outcome, OutcomeKind, paused_table_sql
+from signalbus_core.lowlevel import BurstResult, FailedSignal, paused_table_of, paused_table_problem
+from signalbus_core.schema.own_tables import paused_table
 
 from .test_probe import Watched
 

@@ -12,29 +12,20 @@ import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
-from relay.announce import Announcer, single_signals
-from relay.asking import MOST_SLOW, PROBE_LIMITS
-from relay.dispatch import Dispatcher
-from relay.health import Health
-from relay.low_water import LowWater
-from relay.metrics import Metrics
-from relay.parking import ParkingRules
-from relay.paused_models import PausedModels
-from relay.probe import MEASURE_EVERY_SECONDS, TIDY_EVERY_SECONDS, Probe, TableError
-from relay.progress import LONGEST_SUSPICION_SECONDS, ModelProgress
-from relay.schedule import Schedule
-from relay.shelf import Shelves
-from signalbus_core import (
-    FIRST_KEY,
-    BurstLimits,
-    BurstResult,
-    FailedSignal,
-    Outcome,
-    OutcomeKind,
-    SignalBusMixin,
-    has_integer_key,
-    looking,
-)
+from relay.poller.isolation import MOST_SLOW, PROBE_LIMITS
+from relay.poller.pauses import PausedModels
+from relay.poller.poller import MEASURE_EVERY_SECONDS, TIDY_EVERY_SECONDS, Probe, TableError
+from relay.scheduler import Dispatcher, Schedule
+from relay.telemetry.health import Health
+from relay.telemetry.incidents import Announcer, single_signals
+from relay.telemetry.metrics import Metrics
+from relay.worker.low_water import LowWater
+from relay.worker.model_state import LONGEST_SUSPICION_SECONDS, ModelProgress
+from relay.worker.retry_policy import ParkingRules
+from relay.worker.retry_store import Shelves
+from signalbus_core import Outcome, OutcomeKind, SignalBusMixin
+from signalbus_core.lowlevel import FIRST_KEY, BurstLimits, BurstResult, FailedSignal, has_integer_key
+from signalbus_core.sql import backlog
 from tests.support.clock import Clock
 from tests.support.servers import Postgres
 
@@ -470,9 +461,9 @@ def test_the_statements_about_hundreds_of_models_are_made_once(crowd: Watched) -
             crowd.probe.run_once()
 
     look()
-    made = looking._statement.cache_info().misses
+    made = backlog._statement.cache_info().misses
     look()
-    assert looking._statement.cache_info().misses == made
+    assert backlog._statement.cache_info().misses == made
 
 
 def test_a_table_that_is_gone_has_its_neighbours_alone_asked_one_by_one(crowd: Watched) -> None:

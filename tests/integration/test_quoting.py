@@ -10,19 +10,17 @@ import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
+from relay.application.outbox_tables.catalog import find_tables
+from relay.application.outbox_tables.names import TableName
 from relay.checks.tables import check_tables
-from relay.tables.facts import find_tables
-from relay.tables.names import TableName
-from signalbus_core import (
-    SignalBusMixin,
+from signalbus_core import SignalBusMixin, autovacuum_sql, doorbell_sql
+from signalbus_core.lowlevel import (
     autovacuum_problem,
-    autovacuum_sql,
     count_dead_rows,
-    doorbell_sql,
     find_doorbells,
+    locate,
     quoted,
     table_privileges,
-    whereabouts,
 )
 from signalbus_core.rabbitmq import outbox_table_sql
 from tests.support.waiting import eventually
@@ -85,7 +83,7 @@ def test_what_is_asked_about_such_a_table_is_asked_of_it(outbox: Outbox) -> None
         assert autovacuum_problem(connection, outbox.spec) is None
         assert "DELETE" in (table_privileges(connection, outbox.spec.table) or ())
         assert list(check_tables(connection, [outbox.spec])) == []
-        assert whereabouts.was_given_out(connection, outbox.spec, (1,)) is True
+        assert locate.was_given_out(connection, outbox.spec, (1,)) is True
         [facts] = find_tables(connection, [TableName('50%% "off"', "a%b")])
         assert facts.oid is not None
 
@@ -102,7 +100,7 @@ def test_the_dead_rows_and_the_holder_of_such_a_table_are_found(outbox: Outbox) 
     with outbox.engine.connect() as holding, outbox.engine.connect() as connection:
         holding.execute(sa.text(f"LOCK TABLE {quoted(table)}"))
         pid = holding.scalar(sa.text("SELECT pg_backend_pid()"))
-        holder = whereabouts.table_holder(connection, outbox.spec)
+        holder = locate.table_holder(connection, outbox.spec)
         assert holder is not None
         assert holder.pid == pid
 

@@ -13,7 +13,8 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
 
-from signalbus_core import SignalBusMixin, SignalModelError, failpoints, signal_id_sql
+from signalbus_core import SignalBusMixin, SignalModelError, signal_id_sql
+from signalbus_core.burst import failpoints
 from signalbus_core.rabbitmq import Message, OutboxMessage, RabbitMQSignal
 from signalbus_core.rabbitmq.message_id import identity_of, message_id
 from signalbus_core.testing import FakePublisher

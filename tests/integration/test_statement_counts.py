@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
-from relay.pacing import PollInterval
-from signalbus_core import BurstLimits, looking, question
+from relay.worker.backoff import PollInterval
+from signalbus_core.lowlevel import BurstLimits, question
+from signalbus_core.sql import backlog
 from tests.support.postgres import PrivatePostgres
 from tests.support.statement_log import SETTINGS, StatementLog
 
@@ -73,9 +74,9 @@ def test_an_idle_look_makes_no_statement_anew(watched: Watched) -> None:
             watched.probe.run_once()
 
     look()
-    made = looking._statement.cache_info().misses
+    made = backlog._statement.cache_info().misses
     look()
-    assert looking._statement.cache_info().misses == made
+    assert backlog._statement.cache_info().misses == made
 
 
 def test_the_limits_of_a_question_hold_for_it_and_end_with_it(url: str) -> None:

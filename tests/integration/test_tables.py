@@ -16,22 +16,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.orm import Session
 
-from relay.backlogs import Backlogs
-from relay.loading import LoadedApp, LoadingError, find_broker
-from relay.tables.application import load_tables
-from relay.tables.names import table_name
-from relay.tables.rules import TableRules
-from signalbus_core import (
+from relay.application.load import LoadedApp, LoadingError, find_broker
+from relay.application.outbox_tables.build import load_tables
+from relay.application.outbox_tables.names import table_name
+from relay.application.outbox_tables.rules import TableRules
+from relay.operations.backlog import Backlogs
+from signalbus_core import Outcome, OutcomeKind, PartialDeliveryError, UnreadableSignalError, parked_table_sql
+from signalbus_core.lowlevel import (
     BurstLimits,
     Choice,
     LeaveOut,
-    Outcome,
-    OutcomeKind,
-    PartialDeliveryError,
-    UnreadableSignalError,
     find_work_and_measure,
     parked,
-    parked_table_sql,
     question,
     send_burst,
     transaction,

@@ -11,19 +11,15 @@ import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
-from relay.parking import ParkingRules
-from relay.shelf import TableShelf
-from signalbus_core import (
-    BurstError,
+from relay.worker.retry_policy import ParkingRules
+from relay.worker.retry_store import TableShelf
+from signalbus_core import BurstError, Outcome, OutcomeKind, PartialDeliveryError, SignalBusMixin
+from signalbus_core.lowlevel import (
     BurstLimits,
     BurstResult,
     Choice,
     LeaveOut,
-    Outcome,
-    OutcomeKind,
-    PartialDeliveryError,
     Proved,
-    SignalBusMixin,
     SignalSpec,
     delete_sent,
     own_session,

@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
+from relay.application.load import LoadedApp
 from relay.cli import cli
-from relay.loading import LoadedApp
 from signalbus_core import SignalBusMixin
 from signalbus_core.rabbitmq import Message, RabbitMQSignal
 

@@ -12,16 +12,9 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.dialects.postgresql import JSONB, REGCONFIG
 from sqlalchemy.orm import column_property
 
-from relay.database import limit_connections
-from signalbus_core import (
-    BurstError,
-    BurstLimits,
-    BurstResult,
-    SignalBusMixin,
-    UnreadableSignalError,
-    own_session,
-    send_burst,
-)
+from relay.application.databases import limit_connections
+from signalbus_core import BurstError, SignalBusMixin, UnreadableSignalError
+from signalbus_core.lowlevel import BurstLimits, BurstResult, own_session, send_burst
 
 DIGITS = "9" * 5000
 

@@ -12,8 +12,8 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.ext.declarative import AbstractConcreteBase
 
-from relay.dispatch import Dispatcher
-from relay.probe import TIDY_EVERY_SECONDS, TableError
+from relay.poller.poller import TIDY_EVERY_SECONDS, TableError
+from relay.scheduler import Dispatcher
 from signalbus_core import (
     BurstError,
     Outcome,
@@ -22,8 +22,8 @@ from signalbus_core import (
     PublishError,
     SignalBusMixin,
     SignalModelError,
-    send_burst,
 )
+from signalbus_core.lowlevel import send_burst
 from signalbus_core.rabbitmq import RabbitMQSignal
 from tests.integration.test_probe import Watched
 from tests.support.checked import Checked

@@ -14,28 +14,21 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.exc import OperationalError
 
-from relay.announce import Announcer
-from relay.broker import BrokerLink
-from relay.dispatch import Dispatcher
-from relay.health import Health
-from relay.metrics import Metrics
-from relay.pacing import Backoff
-from relay.parking import ParkingRules
-from relay.progress import ModelProgress
-from relay.schedule import Schedule
-from relay.shelf import Shelves
-from relay.status import Status
-from relay.unreached import DIAGNOSE_EVERY_SECONDS, UNREACHED_AFTER_SECONDS, EmptyBursts, Unreached
-from relay.worker import Worker
-from signalbus_core import (
-    BurstError,
-    BurstLimits,
-    Outcome,
-    OutcomeKind,
-    PartialDeliveryError,
-    Proved,
-    SignalBusMixin,
-)
+from relay.poller.unreached import DIAGNOSE_EVERY_SECONDS, UNREACHED_AFTER_SECONDS, Unreached
+from relay.scheduler import Dispatcher, Schedule
+from relay.telemetry.health import Health
+from relay.telemetry.incidents import Announcer
+from relay.telemetry.metrics import Metrics
+from relay.telemetry.status import Status
+from relay.worker.backoff import Backoff
+from relay.worker.broker_connections import BrokerLink
+from relay.worker.hanging import EmptyBursts
+from relay.worker.model_state import ModelProgress
+from relay.worker.retry_policy import ParkingRules
+from relay.worker.retry_store import Shelves
+from relay.worker.worker import Worker
+from signalbus_core import BurstError, Outcome, OutcomeKind, PartialDeliveryError, SignalBusMixin
+from signalbus_core.lowlevel import BurstLimits, Proved
 from tests.support.clock import Clock
 
 

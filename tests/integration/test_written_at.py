@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
-from signalbus_core import PartialDeliveryError, SignalBusMixin, SignalModelError, send_burst
+from signalbus_core import PartialDeliveryError, SignalBusMixin, SignalModelError
+from signalbus_core.lowlevel import send_burst
 
 
 class Database(SignalBusMixin, SQLAlchemy):

@@ -6,10 +6,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from relay.application.load import find_broker, find_bus
 from relay.checks.finding import KINDS, Finding
 from relay.checks.run import Subject, find_problems
-from relay.config import resolve
-from relay.loading import find_broker, find_bus
+from relay.config.resolve import resolve
 from signalbus_core.rabbitmq import Message, RabbitMQSignal
 
 from .outbox_app import make_app

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
-from signalbus_core import BurstResult, SignalBusMixin, SignalSpec, send_burst
+from signalbus_core import SignalBusMixin
+from signalbus_core.lowlevel import BurstResult, SignalSpec, send_burst
 from signalbus_core.rabbitmq import Message, RabbitMQSignal
 
 

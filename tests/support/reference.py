@@ -7,13 +7,14 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from relay.application.outbox_tables.field_types import shown
+from relay.application.outbox_tables.row_choice import state_columns
+from relay.application.outbox_tables.row_choice.state_columns import Meaning
 from relay.checks.finding import AREAS, KINDS
 from relay.checks.versions import LIBRARIES, OLDEST_RABBITMQ, POSTGRESQL_ENDS, PYTHON_ENDS, dotted
-from relay.config import OPTIONS, HttpAddress
-from relay.metrics import Metrics
-from relay.tables import state_columns
-from relay.tables.fields import shown
-from relay.tables.state_columns import Meaning
+from relay.config.options import OPTIONS
+from relay.config.values import HttpAddress
+from relay.telemetry.metrics import Metrics
 from relay.web.openapi import document
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"

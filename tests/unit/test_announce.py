@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from relay.announce import Announcer
+from relay.telemetry.incidents import Announcer
 from tests.support.clock import Clock
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from relay.breaker import MANY_FAILURES, Breaker
-from signalbus_core import BurstResult, FailedSignal, Outcome, OutcomeKind
+from relay.worker.circuit_breaker import MANY_FAILURES, Breaker
+from signalbus_core import Outcome, OutcomeKind
+from signalbus_core.lowlevel import BurstResult, FailedSignal
 
 INVALID = Outcome(OutcomeKind.INVALID, "no body")
 REFUSED = Outcome(OutcomeKind.REFUSED, "312 NO_ROUTE", cause="returned")

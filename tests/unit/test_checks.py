@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from relay.checks.bloat import HELD_TRANSACTIONS, is_held
 from relay.checks.configuration import uri_drivers
-from relay.checks.deadline import Task, look_side_by_side
 from relay.checks.finding import AREAS, KINDS, Finding, found, told
 from relay.checks.pooler import are_shared
+from relay.checks.run import Task, look_side_by_side
 from relay.checks.session import judge_clock, judge_server, judge_timeouts
+from relay.checks.vacuum import HELD_TRANSACTIONS, is_held
 from relay.checks.versions import check_library, check_postgresql, check_python, check_rabbitmq, numbers
 from relay.commands.check import as_line
-from signalbus_core import BurstLimits, HolderKind, HorizonHolder
+from signalbus_core.lowlevel import BurstLimits, HolderKind, HorizonHolder
 
 TESTS = Path(__file__).parents[1]
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from signalbus_core import Outcome, OutcomeKind
-from signalbus_core.outcome import ACKED
+from signalbus_core.errors import ACKED
 from signalbus_core.rabbitmq.confirms import NACKED, Confirms, Content, UnexpectedConfirmError
 
 UNANSWERED = Outcome(OutcomeKind.UNKNOWN, "no answer")

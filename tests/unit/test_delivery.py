@@ -6,9 +6,9 @@ import time
 from typing import Any, ClassVar
 
 from signalbus_core.rabbitmq import Message
+from signalbus_core.rabbitmq.batch import Delivery
 from signalbus_core.rabbitmq.confirms import Confirms
-from signalbus_core.rabbitmq.delivery import Delivery
-from signalbus_core.rabbitmq.silence import SilentDestinations
+from signalbus_core.rabbitmq.destination_breaker import SilentDestinations
 
 
 class LostConnection:

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from relay.web.desk import Desk
+from relay.web.database_bulkhead import Desk
 from relay.web.http import HttpError
 
 

@@ -6,8 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from relay.dispatch import Dispatcher
-from relay.schedule import Schedule
+from relay.scheduler import Dispatcher, Schedule
 
 
 def waiting(dispatcher: Dispatcher, timeout_seconds: float = 20) -> tuple[threading.Thread, list[str | None]]:

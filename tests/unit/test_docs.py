@@ -12,14 +12,14 @@ import click
 import pytest
 
 import signalbus_core
-from relay import exits
+from relay import exit_codes
 from relay.cli import cli
-from relay.config import OPTIONS
-from relay.tables.subject import ABOUT_TABLES
-from relay.web.api import api_routes
-from relay.web.monitoring import monitoring_routes
+from relay.config.options import OPTIONS
+from relay.config.resolve import ABOUT_TABLES
+from relay.web.api_routes import api_routes
+from relay.web.health_routes import monitoring_routes
 from relay.web.openapi import document, openapi_routes
-from relay.web.pages import page_routes
+from relay.web.page_routes import page_routes
 from signalbus_core import rabbitmq, testing
 from tests.support.reference import REFERENCE, TABLES, updated
 
@@ -68,7 +68,7 @@ def test_the_openapi_document_has_the_paths_and_methods_that_the_relay_serves() 
 
 
 def test_every_exit_code_is_in_the_reference() -> None:
-    codes = {value for name, value in vars(exits).items() if name.startswith("EXIT_")}
+    codes = {value for name, value in vars(exit_codes).items() if name.startswith("EXIT_")}
     documented = {
         int(number) for number in re.findall(r"^\| (\d) \|", (REFERENCE / "exit-codes.md").read_text(), re.MULTILINE)
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 
-from relay.drill.faults import CALM_SECONDS, LASTING_SECONDS, FaultKind, plan
+from relay.drill.injector import CALM_SECONDS, LASTING_SECONDS, FaultKind, plan
 
 KINDS = list(FaultKind)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.drill.ledger import Fault, Ledger, Recovery
+from relay.drill.oracle import Fault, Ledger, Recovery
 from relay.drill.report import Report
 
 

@@ -8,9 +8,8 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from relay.drill.app import environment
-from relay.drill.detours import Upstream, broker_detour, broker_upstream, database_detour, database_upstream
-from relay.drill.errors import DrillUsageError
-from relay.drill.settings import resolve
+from relay.drill.proxy import Upstream, broker_detour, broker_upstream, database_detour, database_upstream
+from relay.drill.settings import DrillUsageError, resolve
 from tests.unit.test_structure import PUBLIC, imports_of
 
 DATABASE_URL = "postgresql://user:secret@db.example/shop"

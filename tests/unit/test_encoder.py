@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from pika import BasicProperties, DeliveryMode, frame, spec
 
 from signalbus_core.rabbitmq import InvalidMessageError, Message
-from signalbus_core.rabbitmq import encoder as encoder_module
-from signalbus_core.rabbitmq.encoder import MOST_KEPT, Encoder
-from signalbus_core.rabbitmq.message import PROPERTIES, EncodedMessage, encode
+from signalbus_core.rabbitmq.amqp import encoder as encoder_module
+from signalbus_core.rabbitmq.amqp.encoder import MOST_KEPT, Encoder
+from signalbus_core.rabbitmq.amqp.frames import EncodedMessage, encode
+from signalbus_core.rabbitmq.amqp.message import PROPERTIES
 
 CHANNEL, FRAME_MAX, LOGIN = 3, 4096, "guest"
 

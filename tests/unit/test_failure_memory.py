@@ -9,23 +9,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from relay.notes import Due
-from relay.pacing import Backoff
-from relay.parking import ParkingRules
-from relay.progress import BurstPlan, ModelProgress
-from relay.shelf import MemoryShelf
-from signalbus_core import (
-    UNDELETED,
-    BurstError,
-    BurstResult,
-    DueSignal,
-    FailedSignal,
-    Key,
-    Outcome,
-    OutcomeKind,
-    Proved,
-    SignalSpec,
-)
+from relay.worker.backoff import Backoff
+from relay.worker.model_state import BurstPlan, ModelProgress
+from relay.worker.notes import Due
+from relay.worker.retry_policy import ParkingRules
+from relay.worker.retry_store import MemoryShelf
+from signalbus_core import BurstError, Outcome, OutcomeKind
+from signalbus_core.lowlevel import UNDELETED, BurstResult, DueSignal, FailedSignal, Key, Proved, SignalSpec
 from tests.support.clock import Clock
 
 UNKNOWN = Outcome(OutcomeKind.UNKNOWN, "no answer")

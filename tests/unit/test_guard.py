@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.web.guard import Guard
+from relay.web.auth import Guard
 from relay.web.http import HttpError, Request
 from relay.web.site import is_loopback
 

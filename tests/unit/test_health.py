@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relay.health import Health
+from relay.telemetry.health import Health
 from tests.support.clock import Clock
 
 

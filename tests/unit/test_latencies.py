@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
-from relay.latencies import BUCKETS, NAME, TEXT, Latencies
-from relay.metrics import Metrics
-from signalbus_core import BurstResult
+from relay.telemetry.histogram import BUCKETS, NAME, TEXT, Latencies
+from relay.telemetry.metrics import Metrics
+from signalbus_core.lowlevel import BurstResult
 
 
 def rendered(registry: CollectorRegistry) -> str:

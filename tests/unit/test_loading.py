@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
-from relay.loading import LoadingError, find_bus, load_app
+from relay.application.load import LoadingError, find_bus, load_app
 
 Write = Callable[[str], str]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from signalbus_core import SetupError
-from signalbus_core.rabbitmq.location import HEARTBEAT_SECONDS, TCP_OPTIONS, BrokerLocation
+from signalbus_core.rabbitmq.amqp.url import HEARTBEAT_SECONDS, TCP_OPTIONS, BrokerLocation
 
 
 def test_limits_of_the_connection_are_set_and_those_of_the_url_win() -> None:

@@ -19,9 +19,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay import log_queue
-from relay.log_queue import QueuedHandler
-from relay.logs import JsonFormatter, TextFormatter, configure_logging, redact
+from relay.telemetry import log_queue
+from relay.telemetry.log_format import JsonFormatter, TextFormatter, configure_logging, redact
+from relay.telemetry.log_queue import QueuedHandler
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -247,7 +247,7 @@ def test_lines_of_a_closed_handler_are_still_written(pipe: Pipe, queued: QueuedH
 
 FORK = """
 import logging, os, sys
-from relay.log_queue import QueuedHandler
+from relay.telemetry.log_queue import QueuedHandler
 handler = QueuedHandler(open(sys.argv[1], "w"))
 logging.getLogger().addHandler(handler)
 logging.warning("parent")
@@ -269,7 +269,7 @@ def test_a_forked_process_writes_its_own_lines_and_no_others(tmp_path: Path) -> 
 
 CONVERSATION = """
 import logging, os, select, socket, sys
-from relay.logs import configure_logging
+from relay.telemetry.log_format import configure_logging
 configure_logging("text", "INFO")
 if sys.argv[1] == "closed later":
     os.close(2)
@@ -316,7 +316,7 @@ def test_an_output_that_is_set_not_to_block_loses_nothing() -> None:
 def test_a_line_after_a_torn_one_begins_anew(tmp_path: Path) -> None:
     code = (
         "import os, resource, signal, sys\n"
-        "from relay.log_queue import DescriptorOutput\n"
+        "from relay.telemetry.log_queue import DescriptorOutput\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "output = DescriptorOutput(os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT), 'utf-8')\n"
         "hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]\n"

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from relay.exits import EXIT_RUNTIME, StopRequest
-from relay.health import Health
-from relay.lookout import STUCK_AFTER_SECONDS, Lookout
-from relay.looks import LONGEST_AWAKE_PAUSE_SECONDS, SENT_PAUSE_SECONDS, Looks
-from relay.pacing import PollInterval
+from relay.exit_codes import EXIT_RUNTIME, StopRequest
+from relay.poller.requests import LONGEST_AWAKE_PAUSE_SECONDS, SENT_PAUSE_SECONDS, Looks
+from relay.poller.thread import STUCK_AFTER_SECONDS, Lookout
+from relay.telemetry.health import Health
+from relay.worker.backoff import PollInterval
 from tests.support.clock import Clock
 
 #: Longer than any test.

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.low_water import COSTS_AT_MOST_ONE_IN, LowWater, Scan
-from signalbus_core import FIRST_KEY
+from relay.worker.low_water import COSTS_AT_MOST_ONE_IN, LowWater, Scan
+from signalbus_core.lowlevel import FIRST_KEY
 
 #: What a scan from the start takes here.
 LONG = 1.0

@@ -13,7 +13,7 @@ import pytest
 from pika import BasicProperties, DeliveryMode
 
 from signalbus_core.rabbitmq import InvalidMessageError, Message
-from signalbus_core.rabbitmq.message import EncodedMessage, encode
+from signalbus_core.rabbitmq.amqp.frames import EncodedMessage, encode
 
 
 class Colour(enum.Enum):

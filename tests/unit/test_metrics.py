@@ -6,8 +6,9 @@ import re
 
 import pytest
 
-from relay.metrics import Metrics
-from signalbus_core import BurstResult, FailedSignal, Outcome, OutcomeKind, PublishError
+from relay.telemetry.metrics import Metrics
+from signalbus_core import Outcome, OutcomeKind, PublishError
+from signalbus_core.lowlevel import BurstResult, FailedSignal
 
 
 @pytest.fixture

@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 
-from relay.announce import Announcer, single_signals
-from relay.config import OPTIONS
-from relay.gauging import MEASURE_EVERY_SECONDS
-from relay.health import Health
-from relay.horizon import ACTIVE_SECONDS
-from relay.metrics import Metrics
-from relay.pacing import PollInterval
-from relay.status import HeldHorizon, Status
+from relay.config.options import OPTIONS
+from relay.poller.gauges import MEASURE_EVERY_SECONDS
+from relay.poller.vacuum_horizon import ACTIVE_SECONDS
+from relay.telemetry.health import Health
+from relay.telemetry.incidents import Announcer, single_signals
+from relay.telemetry.metrics import Metrics
+from relay.telemetry.status import HeldHorizon, Status
 from relay.web.app import create_app
-from relay.web.guard import Guard
+from relay.web.auth import Guard
+from relay.web.health_routes import monitoring_routes
 from relay.web.http import Request
-from relay.web.monitoring import monitoring_routes
-from relay.web.report import Database, Report
+from relay.web.status_report import Database, Report
+from relay.worker.backoff import PollInterval
 from tests.support.clock import Clock
 from tests.support.web import call
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from relay.output import coloured, duration_text, one_line, table, time_text
+from relay.text import coloured, duration_text, one_line, table, time_text
 
 
 class Terminal(io.StringIO):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.pacing import Backoff, PollInterval
+from relay.worker.backoff import Backoff, PollInterval
 
 
 def highest(_low: float, high: float) -> float:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from relay.parking import (
+from relay.worker.retry_policy import (
     ALONE_SECONDS,
     ITS_OWN_FAULT,
     LONGEST_FAULT_WAIT_SECONDS,

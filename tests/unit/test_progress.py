@@ -8,19 +8,11 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from relay.pacing import Backoff
-from relay.parking import History
-from relay.progress import MOST_SUSPECTS, ModelProgress
-from signalbus_core import (
-    BurstError,
-    BurstResult,
-    FailedSignal,
-    Outcome,
-    OutcomeKind,
-    PartialDeliveryError,
-    Proved,
-    SignalSpec,
-)
+from relay.worker.backoff import Backoff
+from relay.worker.model_state import MOST_SUSPECTS, ModelProgress
+from relay.worker.retry_policy import History
+from signalbus_core import BurstError, Outcome, OutcomeKind, PartialDeliveryError
+from signalbus_core.lowlevel import BurstResult, FailedSignal, Proved, SignalSpec
 
 UNKNOWN = Outcome(OutcomeKind.UNKNOWN, "no answer")
 REFUSED = Outcome(OutcomeKind.REFUSED, "312 NO_ROUTE", cause="returned")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.rates import BUCKET_SECONDS, BUCKETS, RATE_BUCKETS, Rates
+from relay.telemetry.throughput import BUCKET_SECONDS, BUCKETS, RATE_BUCKETS, Rates
 
 
 def test_a_rate_is_that_of_the_last_whole_buckets() -> None:

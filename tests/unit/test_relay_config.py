@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from relay.config import OPTIONS, ConfigError, HttpAddress, RelayConfig, resolve
+from relay.config.options import OPTIONS
+from relay.config.resolve import ConfigError, RelayConfig, resolve
+from relay.config.values import HttpAddress
 
 APP = {"app": "shop:create_app"}
 

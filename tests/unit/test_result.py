@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from signalbus_core import BurstResult, FailedSignal, Outcome, OutcomeKind, PartialDeliveryError, PublishError
+from signalbus_core import Outcome, OutcomeKind, PartialDeliveryError, PublishError
+from signalbus_core.lowlevel import BurstResult, FailedSignal
 
 ACKED = Outcome(OutcomeKind.ACKED)
 UNKNOWN = Outcome(OutcomeKind.UNKNOWN, "no answer")

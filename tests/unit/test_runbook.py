@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from relay.checks.finding import KINDS
 from relay.cli import cli
-from relay.metrics import Metrics
+from relay.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "runbook.md").read_text()

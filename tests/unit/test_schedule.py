@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.schedule import MOST_SPARE_WORKERS, SLOW_TURN_SECONDS, Schedule
+from relay.scheduler import MOST_SPARE_WORKERS, SLOW_TURN_SECONDS, Schedule
 
 
 def test_nothing_is_taken_before_something_was_found() -> None:

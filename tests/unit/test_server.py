@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
-from relay.config import ConfigError
-from relay.server import MOST_CONNECTIONS, HttpServer, most_connections
+from relay.config.resolve import ConfigError
+from relay.web.server import MOST_CONNECTIONS, HttpServer, most_connections
 from tests.support.waiting import eventually
 from tests.support.web import ask
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from relay.parking import Evidence, ParkingRules
-from relay.shelf import TAKEN_SECONDS, MemoryShelf
-from signalbus_core import BurstResult, FailedSignal, Key, LeaveOut, Outcome, OutcomeKind
+from relay.worker.retry_policy import Evidence, ParkingRules
+from relay.worker.retry_store import TAKEN_SECONDS, MemoryShelf
+from signalbus_core import Outcome, OutcomeKind
+from signalbus_core.lowlevel import BurstResult, FailedSignal, Key, LeaveOut
 from tests.support.clock import Clock
 
 REFUSED = Outcome(OutcomeKind.REFUSED, "312 NO_ROUTE", cause="returned")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from relay.sightings import HELD_FOR_SECONDS, Sightings
-from signalbus_core import HolderKind, HorizonHolder
+from relay.poller.vacuum_horizon import HELD_FOR_SECONDS, Sightings
+from signalbus_core.lowlevel import HolderKind, HorizonHolder
 
 REPORT = HorizonHolder(HolderKind.SESSION, 7, "report", "active", 300.0, 1000, "41")
 SLOT = HorizonHolder(HolderKind.SLOT, None, "standby", None, None, 900, "42")

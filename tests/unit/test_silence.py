@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from signalbus_core.rabbitmq.silence import (
+from signalbus_core.rabbitmq.destination_breaker import (
     FIRST_WAIT_SECONDS,
     LONGEST_WAIT_SECONDS,
     MOST_REMEMBERED,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from relay.tables.facts import ColumnFacts, TableFacts
-from relay.tables.names import TableName
-from relay.tables.rows import unsettled
-from relay.tables.rules import TableRules
-from relay.tables.state_columns import state_columns
+from relay.application.outbox_tables.catalog import ColumnFacts, TableFacts
+from relay.application.outbox_tables.names import TableName
+from relay.application.outbox_tables.row_choice.choice import unsettled
+from relay.application.outbox_tables.row_choice.state_columns import state_columns
+from relay.application.outbox_tables.rules import TableRules
 
 #: Columns as ``name type``; what is NOT NULL has an exclamation mark. What is found of them comes second.
 LAYOUTS = {

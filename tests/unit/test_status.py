@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from relay.status import Status
+from relay.telemetry.status import Status
 from tests.support.clock import Clock
 
 

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from relay.explaining.facts import MOST_BEFORE, Facts
-from relay.explaining.messages import Answer, Messages, Route
-from relay.explaining.story import STATES, Story, tell
-from signalbus_core import FoundSignal, Holder, Pause, SetAside
+from relay.explain.gather import MOST_BEFORE, Facts
+from relay.explain.render import STATES, Story, tell
+from relay.explain.routes import Answer, Messages, Route
+from signalbus_core.lowlevel import FoundSignal, Holder, Pause, SetAside
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 FOUND = FoundSignal(NOW - timedelta(seconds=90), False, "0")

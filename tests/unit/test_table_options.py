@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from relay.config import ConfigError, RelayConfig, resolve
-from relay.tables.names import TableName, split_name, table_name
-from relay.tables.rules import TableRules
-from relay.tables.where import condition
+from relay.application.outbox_tables.names import TableName, split_name, table_name
+from relay.application.outbox_tables.rules import TableRules
+from relay.application.outbox_tables.where import condition
+from relay.config.resolve import ConfigError, RelayConfig, resolve
 
 URL = {"database_url": "postgresql://u:p@h/d"}
 

@@ -8,9 +8,10 @@ import pytest
 import sqlalchemy as sa
 from pika.exceptions import AMQPConnectionError, ChannelClosedByBroker
 
-from signalbus_core import error_text, outage_errors
+from signalbus_core import outage_errors
+from signalbus_core.failures import MOST_COMPARED, is_outage_error
+from signalbus_core.lowlevel import error_text
 from signalbus_core.rabbitmq import BrokerConnectionError
-from signalbus_core.trouble import MOST_COMPARED, is_outage_error
 
 
 class Row:

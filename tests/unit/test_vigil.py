@@ -12,9 +12,9 @@ from typing import cast
 import pytest
 from psycopg2.errors import LockNotAvailable
 
-from relay.looks import Looks
-from relay.session import Session, Waker
-from relay.vigil import TRY_EVERY_SECONDS, State, Vigil
+from relay.notifier.connection import Session, Waker
+from relay.notifier.protocol import TRY_EVERY_SECONDS, State, Vigil
+from relay.poller.requests import Looks
 from tests.support.clock import Clock
 
 OID, OTHER_OID = 16384, 16385

@@ -5,9 +5,19 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from signalbus_core import BurstResult, BurstSize, FailedSignal, Outcome, OutcomeKind
-from signalbus_core.weighing import weigh, weighing
-from signalbus_core.weight import ASK_EVERY, FIRST_SIGNALS, GROWTH, LARGE_BYTES, MOST_BYTES, REMEMBERED, BurstWeight
+from signalbus_core import Outcome, OutcomeKind
+from signalbus_core.burst.size import (
+    ASK_EVERY,
+    FIRST_SIGNALS,
+    GROWTH,
+    LARGE_BYTES,
+    MOST_BYTES,
+    REMEMBERED,
+    BurstWeight,
+    weigh,
+    weighing,
+)
+from signalbus_core.lowlevel import BurstResult, BurstSize, FailedSignal
 
 MOST = 1_000_000
 

@@ -1,0 +1,1 @@
+"""What is relayed: the signal models of an application, or tables without one."""

@@ -1,0 +1,125 @@
+"""Limits of the relay's database connections below SQL: a database that falls silent is noticed.
+
+Without them a connection to a host that vanished waits for hours, and a relay with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine
+
+from signalbus_core.lowlevel import BurstLimits, SignalSpec, transaction
+
+from ..exit_codes import CommandError
+from .load import LoadedApp
+
+#: Both use libpq, and take its parameters.
+DRIVERS = ("psycopg2", "psycopg")
+
+#: libpq's own parameters. What the application sets itself, wins.
+#: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
+CONNECTION_LIMITS = {
+    "connect_timeout": 10,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    # In milliseconds: how long sent data may stay unacknowledged.
+    "tcp_user_timeout": 30_000,
+}
+
+
+#: As the sessions of a relay are shown in pg_stat_activity, where the application gives them no name of its own.
+APPLICATION_NAME = "signalbus-relay"
+
+
+def limit_connections(engine: Engine, application_name: str | None = None) -> None:
+    """Open the engine's connections with limits from now on, and in UTF8, unless the application says otherwise.
+
+    :param application_name: a name for the sessions that the application gives none.
+    """
+    if engine.dialect.driver not in DRIVERS:
+        return
+
+    @event.listens_for(engine, "do_connect")
+    def set_limits(_dialect: Any, _record: Any, _arguments: list[Any], parameters: dict[str, Any]) -> None:
+        for name, value in CONNECTION_LIMITS.items():
+            parameters.setdefault(name, value)
+        # A row that the client's encoding cannot hold fails the statement that reads it. UTF8 holds all.
+        if "client_encoding" not in parameters.get("options", ""):
+            parameters.setdefault("client_encoding", "UTF8")
+        if application_name is not None:
+            parameters.setdefault("fallback_application_name", application_name)
+
+    if engine.dialect.driver == "psycopg":
+        event.listen(engine, "connect", _prepare_no_statements)
+
+    # The application may have connected while it was loaded.
+    engine.dispose()
+
+
+def _prepare_no_statements(connection: Any, _record: Any) -> None:
+    # By itself the driver prepares what it executes often. A pooler in transaction mode gives the next transaction
+    # another connection of the server, where a statement of that name is missing, or is another one.
+    # https://www.psycopg.org/psycopg3/docs/advanced/prepare.html
+    connection.prepare_threshold = None
+
+
+#: Limits of a command that only reads, or changes a single row.
+LIMITS = BurstLimits(statement_timeout_seconds=60.0, lock_timeout_seconds=10.0, idle_timeout_seconds=60.0)
+
+
+class Databases:
+    """All databases of an application's signal models.
+
+    :param limits: of the transactions that are begun here.
+    :param engines: of each bind key that the models use; the application's own when not given.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedApp,
+        limits: BurstLimits = LIMITS,
+        engines: Mapping[str | None, Engine] | None = None,
+    ) -> None:
+        with loaded.app.app_context():
+            self.specs = loaded.bus.specs()
+            ours: dict[str | None, Engine] = {s.bind_key: loaded.bus.db.engines[s.bind_key] for s in self.specs}
+        self._engines = ours if engines is None else engines
+        self._limits = limits
+        if engines is None:
+            for engine in ours.values():
+                limit_connections(engine)
+
+    def spec(self, model: str) -> SignalSpec:
+        """The model of this name.
+
+        :raises CommandError: there is none.
+        """
+        known = {spec.name: spec for spec in self.specs}
+        if model not in known:
+            raise CommandError(f"There is no signal model {model!r}. Known are: {', '.join(known)}.")
+        return known[model]
+
+    def by_bind(self, specs: Sequence[SignalSpec] | None = None) -> dict[str | None, list[SignalSpec]]:
+        """These models, or all, by their databases."""
+        found: dict[str | None, list[SignalSpec]] = {}
+        for spec in self.specs if specs is None else specs:
+            found.setdefault(spec.bind_key, []).append(spec)
+        return found
+
+    @contextmanager
+    def transaction(self, bind_key: str | None) -> Iterator[Connection]:
+        """A transaction of its own, committed at the end."""
+        with transaction(self._engines[bind_key], self._limits) as connection:
+            yield connection
+
+    @contextmanager
+    def rolled_back(self, bind_key: str | None) -> Iterator[Connection]:
+        """A transaction that leaves nothing behind, and lets go of its locks at the end."""
+        with transaction(self._engines[bind_key], self._limits) as connection:
+            yield connection
+            connection.rollback()

@@ -1,0 +1,97 @@
+"""An application for outbox tables that have none: made here, from the tables as they are in the database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy.engine import Engine
+
+from signalbus_core import SignalBusMixin
+from signalbus_core.lowlevel import BurstLimits, question
+
+from ..databases import limit_connections
+from ..load import LoadedApp, LoadingError
+from .catalog import find_tables
+from .mapping import Plan, plan_all
+from .model import make_model
+from .row_choice.choice import passed_over_text, unsettled_text
+from .row_choice.counts import counted
+from .row_choice.trial import where_problem
+from .rules import TableRules
+
+#: As it is shown in pg_stat_activity.
+APPLICATION_NAME = "signalbus-relay"
+
+#: The key of the models in ``app.extensions``.
+MODELS = "signalbus_tables"
+
+#: Time limits of the look at the tables.
+LIMITS = BurstLimits(statement_timeout_seconds=10.0, lock_timeout_seconds=5.0, idle_timeout_seconds=10.0)
+
+#: Connections to the database beside those of the workers.
+SPARE_CONNECTIONS = 3
+
+
+class TablesError(LoadingError):
+    """Tables cannot be relayed.
+
+    :param problems: why, by the name of the table, in the order in which they are to be told.
+    :param unsettled: the same, where nothing else is wrong than that nobody said which rows are to be sent.
+    """
+
+    def __init__(self, problems: Sequence[str], unsettled: Sequence[str]) -> None:
+        self.problems, self.unsettled = tuple(problems), tuple(unsettled)
+        super().__init__("\n".join([*problems, *unsettled]))
+
+
+class Database(SignalBusMixin, SQLAlchemy):
+    """The tables' database."""
+
+
+def load_tables(database_url: str | None, rules: Sequence[TableRules], workers: int) -> LoadedApp:
+    """Find the tables, and make an application whose signal models they are.
+
+    :param workers: how many threads send bursts.
+    :raises TablesError: some of them cannot be relayed; all problems are told.
+    :raises sqlalchemy.exc.SQLAlchemyError: the database cannot be asked.
+    """
+    app = Flask(APPLICATION_NAME)
+    app.config["SQLALCHEMY_DATABASE_URI"] = database_url
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
+        "pool_size": workers + SPARE_CONNECTIONS,
+        "connect_args": {"fallback_application_name": APPLICATION_NAME},
+    }
+    db = Database(app)
+    with app.app_context():
+        limit_connections(db.engine)
+        try:
+            with question(db.engine, LIMITS) as connection:
+                facts = find_tables(connection, [one.name for one in rules])
+            plans = plan_all(facts, rules)
+            _refuse_problems(db.engine, plans)
+        except Exception:
+            db.engine.dispose()
+            raise
+        # SQLAlchemy remembers classes weakly; somebody has to hold them.
+        app.extensions[MODELS] = [make_model(db, plan) for plan in plans]
+    remarks = [f"--table {one.facts.name}: {passed_over_text(column)}" for one in plans for column in one.passed_over]
+    return LoadedApp(app, db.signalbus, tuple(remarks))
+
+
+def _refuse_problems(engine: Engine, plans: Sequence[Plan]) -> None:
+    problems: list[str] = []
+    unsettled: list[str] = []
+    for plan in plans:
+        label = f"--table {plan.facts.name}"
+        problems += plan.problems
+        if plan.rules.where is not None and plan.facts.oid is not None:
+            problem = where_problem(engine, plan.facts, plan.rules.where, LIMITS)
+            problems += [] if problem is None else [f"{label}: --where: {problem}"]
+        if plan.unsettled:
+            with question(engine, LIMITS) as connection:
+                texts = [unsettled_text(one, counted(connection, plan.facts, one)) for one in plan.unsettled]
+            unsettled += [f"{label}: {text}" for text in texts]
+    if problems or unsettled:
+        raise TablesError(problems, unsettled)

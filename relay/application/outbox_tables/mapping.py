@@ -1,0 +1,137 @@
+"""What the columns of a table mean: each field has one column at the most, of a type that it can be read from.
+
+Pure: it takes what the database knows and what was said, and tells what is wrong instead of raising, so that all
+problems of all tables are told together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from .catalog import KIND_NAMES, TABLE_KINDS, ColumnFacts, TableFacts
+from .field_types import BODIES, FIELD_TYPES, HEADER_PREFIX, KEY_TYPES, body_field, shown, types_of
+from .row_choice.choice import condition_of, not_before_problems, unsettled
+from .row_choice.state_columns import StateColumn
+from .rules import NO_FIELD, PRESETS, TableRules
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A table and the column of each field.
+
+    :param problems: why it cannot be relayed, one sentence each; empty when it can.
+    :param condition: in SQL, which rows are to be sent; None for all.
+    :param unsettled: columns that say that not every row is, while nothing else says which: it cannot be relayed.
+    :param passed_over: times before which rows are not to be sent, which the condition that was given does not name.
+    """
+
+    facts: TableFacts
+    rules: TableRules
+    columns: Mapping[str, ColumnFacts] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+    condition: str | None = None
+    unsettled: tuple[StateColumn, ...] = ()
+    passed_over: tuple[StateColumn, ...] = ()
+
+
+def plan_all(facts: Sequence[TableFacts], rules: Sequence[TableRules]) -> list[Plan]:
+    """Plan tables; those that are the same table under two names have a problem."""
+    plans = [plan(one, of_it) for one, of_it in zip(facts, rules, strict=True)]
+    first: dict[int, TableFacts] = {}
+    for number, one in enumerate(facts):
+        if one.oid is not None and first.setdefault(one.oid, one) is not one:
+            text = f"--table {one.name}: it is the same table as {first[one.oid].name}."
+            plans[number] = Plan(one, plans[number].rules, {}, (text,))
+    return plans
+
+
+def plan(facts: TableFacts, rules: TableRules) -> Plan:
+    """Find the column of each field of a table."""
+    label = f"--table {facts.name}"
+    problem = _table_problem(facts)
+    if problem is not None:
+        return Plan(facts, rules, {}, (f"{label}: {problem}",))
+    problems = [f"{label}: {text}" for text in _key_problems(facts)]
+    if facts.lacking:
+        words = ", ".join(facts.lacking)
+        problems.append(f"{label}: this login lacks {words} on it. GRANT {words} ON {facts.name} gives it.")
+    columns, further = _assign(facts, rules)
+    problems += [f"{label}: {text}" for text in [*further, *not_before_problems(facts, rules)]]
+    used = {column.name for column in columns.values()}
+    return Plan(facts, rules, columns, tuple(problems), condition_of(facts, rules), *unsettled(facts, rules, used))
+
+
+def _table_problem(facts: TableFacts) -> str | None:
+    if facts.oid is None:
+        others = f" There is {' and '.join(facts.like_named)}." if facts.like_named else ""
+        return f"there is no such table.{others} `signalbus-relay ddl outbox {facts.name}` prints one."
+    if facts.kind not in TABLE_KINDS:
+        return f"it is {KIND_NAMES.get(facts.kind, 'no table')}. Name the table itself."
+    return None
+
+
+def _key_problems(facts: TableFacts) -> list[str]:
+    if not facts.key:
+        return ["it has no primary key. Without one, a signal cannot be deleted alone."]
+    return [
+        f"its primary key column {column.name!r} is of type {column.shown_type}; {shown(KEY_TYPES)} is expected."
+        for column in facts.key
+        if column.type_name not in KEY_TYPES
+    ]
+
+
+def _assign(facts: TableFacts, rules: TableRules) -> tuple[dict[str, ColumnFacts], list[str]]:
+    """The column of each field: first what was said, then the preset, then columns that are named like a field."""
+    known = {column.name: column for column in facts.columns}
+    preset = {
+        column: name for column, name in PRESETS.get(rules.preset or "", {}).items() if column not in rules.fields
+    }
+    problems = [
+        f"there is no column {name!r}. There are {', '.join(known)}." for name in rules.fields if name not in known
+    ]
+    problems += [
+        f"the preset {rules.preset} needs a column {name!r}. There are {', '.join(known)}."
+        for name in preset
+        if name not in known
+    ]
+    said = {name: to for name, to in {**rules.fields, **preset}.items() if name in known}
+    taken = {"body" if to in BODIES else to for to in said.values()}
+    named_alike = {
+        name: name
+        for name in FIELD_TYPES
+        if name in known and name not in said and ("body" if name in BODIES else name) not in taken
+    }
+    meant = {name: to for name, to in {**said, **named_alike}.items() if to != NO_FIELD}
+    columns: dict[str, ColumnFacts] = {}
+    for name, to in meant.items():
+        problems += _add(columns, known[name], to)
+    return columns, [*problems, *_gaps(set(meant.values()), rules)]
+
+
+def _add(columns: dict[str, ColumnFacts], column: ColumnFacts, to: str) -> list[str]:
+    if column.type_name not in types_of(to):
+        expected = f"for {to} {shown(types_of(to))} is expected. --map {column.name}={NO_FIELD} leaves it alone."
+        return [f"its column {column.name!r} is of type {column.shown_type}; {expected}"]
+    place = body_field(column.type_name) if to == "body" else to
+    if place in columns:
+        return [f"its columns {columns[place].name!r} and {column.name!r} are both meant to be {to}."]
+    columns[place] = column
+    return []
+
+
+def _gaps(meant: set[str], rules: TableRules) -> list[str]:
+    """What no column is meant to be, and rows need."""
+    gaps = []
+    if "exchange" not in meant and rules.exchange is None:
+        gaps.append("it has no column for the exchange. --exchange NAME, or --map COLUMN=exchange, says which.")
+    if "routing_key" not in meant and rules.routing_key is None:
+        gaps.append("it has no column for the routing key. --routing-key KEY, or --map COLUMN=routing_key, says which.")
+    if not meant.intersection(BODIES):
+        gaps.append(f"it has no column for the body ({', '.join(BODIES)}). --map COLUMN=body says which.")
+    return gaps
+
+
+def header_of(name: str) -> str | None:
+    """The header that a field stands for; None for other fields."""
+    return name.removeprefix(HEADER_PREFIX) if name.startswith(HEADER_PREFIX) else None

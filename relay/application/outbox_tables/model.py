@@ -1,0 +1,162 @@
+"""From a planned table to a signal model. Nothing in a row can fail the statement that reads it: what may be of any
+type is read as text, as the database writes it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar, cast
+
+from sqlalchemy import (
+    CHAR,
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    Table,
+    Text,
+    Uuid,
+)
+from sqlalchemy import cast as sql_cast
+from sqlalchemy.orm import column_property
+from sqlalchemy.sql import ColumnElement
+from sqlalchemy.types import TypeEngine, UserDefinedType
+
+from signalbus_core.lowlevel import SIGNAL_ID
+from signalbus_core.rabbitmq import InvalidMessageError, Message, RabbitMQSignal, message_from_row
+
+from .catalog import ColumnFacts
+from .field_types import INTEGERS, STRINGS, TEXTUAL, TIMES, types_of
+from .mapping import Plan, header_of
+
+#: In front of a column's name, so that its attribute has no other meaning.
+PREFIX = "column_"
+
+#: The same, for a column that is read as text beside what it is.
+TEXT_PREFIX = "text_"
+
+
+class AsText(UserDefinedType[str]):
+    """A column of any type, as text."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "text"
+
+    def column_expression(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
+        return sql_cast(column, Text)
+
+
+class TableSignal(RabbitMQSignal):
+    """A row of an outbox table that no application has a model for."""
+
+    #: The attribute that each field is read from.
+    signalbus_fields: ClassVar[Mapping[str, str]] = {}
+
+    #: The same for headers that have a column of their own.
+    signalbus_headers: ClassVar[Mapping[str, str]] = {}
+
+    def signalbus_message(self) -> Message:
+        """Return the message that the row holds."""
+        row = {name: getattr(self, attribute) for name, attribute in self.signalbus_fields.items()}
+        if row.get("headers") is not None:
+            row["headers"] = _parsed(row["headers"])
+        own = {name: getattr(self, attribute) for name, attribute in self.signalbus_headers.items()}
+        own = {name: value for name, value in own.items() if value is not None}
+        headers = row.get("headers")
+        if own and (headers is None or isinstance(headers, dict)):
+            row["headers"] = {**(headers or {}), **own}
+        return message_from_row(row)
+
+
+def make_model(db: Any, plan: Plan) -> type[TableSignal]:
+    """Make the signal model of a table that has no problems. Its class is named like the table."""
+    name = plan.facts.name
+    table = Table(
+        name.name,
+        cast(MetaData, db.metadata),
+        *(_column(column) for column in plan.facts.columns),
+        schema=name.schema,
+    )
+    fields, texts = _attributes(plan, table)
+    used = {column.name for column in plan.columns.values()}
+    members: dict[str, Any] = {
+        "__module__": __name__,
+        "__table__": table,
+        "__mapper_args__": {
+            "column_prefix": PREFIX,
+            "exclude_properties": [one for one in table.c if not one.primary_key and one.name not in used],
+        },
+        "signalbus_exchange": plan.rules.exchange,
+        "signalbus_routing_key": plan.rules.routing_key,
+        "signalbus_condition": plan.condition,
+        "signalbus_fields": {field: to for field, to in fields.items() if header_of(field) is None},
+        "signalbus_created_at": _written_at(plan, fields),
+        "signalbus_headers": {header_of(field): to for field, to in fields.items() if header_of(field) is not None},
+        **texts,
+    }
+    return type(str(name), (TableSignal, db.Model), members)
+
+
+def _attributes(plan: Plan, table: Table) -> tuple[dict[str, str], dict[str, Any]]:
+    """The attribute of each field; and the attributes that are to be made, because their columns are read as text."""
+    fields: dict[str, str] = {}
+    texts: dict[str, Any] = {}
+    for field, column in plan.columns.items():
+        if field == SIGNAL_ID:
+            texts[SIGNAL_ID] = column_property(table.c[column.name])
+            continue
+        is_text = types_of(field) >= TEXTUAL and column.type_name in TEXTUAL - STRINGS
+        if is_text and not (header_of(field) is not None and column.type_name in INTEGERS):
+            fields[field] = TEXT_PREFIX + column.name
+            texts[fields[field]] = column_property(sql_cast(table.c[column.name], Text))
+        else:
+            fields[field] = PREFIX + column.name
+    return fields, texts
+
+
+def _written_at(plan: Plan, fields: Mapping[str, str]) -> str | None:
+    """The attribute that holds when a row was written; None where it has no time zone, and so does not tell."""
+    column = plan.columns.get("created_at")
+    return fields["created_at"] if column is not None and column.type_name == "timestamptz" else None
+
+
+def _column(column: ColumnFacts) -> Column[Any]:
+    is_key = column.key_position is not None
+    return Column(column.name, _type(column.type_name, is_key), primary_key=is_key, autoincrement=False)
+
+
+def _type(name: str, is_key: bool) -> TypeEngine[Any]:
+    """The type as which a column is read, and, in a key, compared."""
+    if name in INTEGERS:
+        return BigInteger()
+    if name in TIMES:
+        return DateTime(timezone=name == "timestamptz")
+    kinds: dict[str, TypeEngine[Any]] = {
+        "bytea": LargeBinary(),
+        "bool": Boolean(),
+        "text": Text(),
+        "uuid": Uuid(as_uuid=False),
+        "varchar": Text(),
+    }
+    if is_key:
+        kinds |= {"bpchar": CHAR(), "date": Date(), "numeric": Numeric()}
+    return kinds.get(name, AsText())
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except ValueError:
+        raise InvalidMessageError("headers: text that is no JSON") from None
+
+
+def _refuse(_: str) -> Any:
+    # What Python reads beside JSON: NaN and the like.
+    raise ValueError

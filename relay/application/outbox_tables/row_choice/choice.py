@@ -1,0 +1,107 @@
+"""Which rows of a table are to be sent: what was said of it, and what its columns say as long as nobody did. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from shlex import quote
+
+from sqlalchemy.dialects import postgresql
+
+from ..catalog import ColumnFacts, TableFacts
+from ..field_types import INTEGERS, shown
+from ..rules import TableRules
+from .state_columns import MOMENTS, Meaning, StateColumn, state_columns
+
+#: What is now, for each type of column with a time: by the clock of the database. What has no time zone is in UTC.
+_NOW = {
+    "timestamptz": "statement_timestamp()",
+    "timestamp": "timezone('UTC', statement_timestamp())",
+    "date": "CAST(timezone('UTC', statement_timestamp()) AS date)",
+}
+
+
+def condition_of(facts: TableFacts, rules: TableRules) -> str | None:
+    """The condition, in SQL, that a row is to be sent; None when all rows are."""
+    parts = [] if rules.where is None else [f"({rules.where})"]
+    for column in facts.columns:
+        if column.name in rules.not_before and column.type_name in MOMENTS:
+            name = quoted_column(column)
+            parts.append(f"({name} IS NULL OR {name} <= {_NOW[column.type_name]})")
+    return " AND ".join(parts) or None
+
+
+def not_before_problems(facts: TableFacts, rules: TableRules) -> Iterator[str]:
+    """What is wrong with the columns that are to hold a time."""
+    known = {column.name: column for column in facts.columns}
+    for name in rules.not_before:
+        if name not in known:
+            yield f"--not-before {name}: there is no such column. There are {', '.join(known)}."
+        elif known[name].type_name not in MOMENTS:
+            example = _example(StateColumn(known[name], Meaning.NOT_BEFORE))
+            kinds = f"it is of type {known[name].shown_type}; {shown(MOMENTS)} is expected"
+            yield f"--not-before {name}: {kinds}. --where says it for other types, for example --where {example}."
+
+
+def unsettled(
+    facts: TableFacts, rules: TableRules, used: Collection[str]
+) -> tuple[tuple[StateColumn, ...], tuple[StateColumn, ...]]:
+    """The columns of which nobody said what they mean; and the times that the condition which was given passes over.
+
+    A time not before tells nothing of what was sent already, so that it settles no more than itself.
+
+    :param used: the names of the columns that are fields of the message.
+    """
+    if rules.all_rows:
+        return (), ()
+    found = tuple(one for one in state_columns(facts.columns, used) if one.column.name not in rules.not_before)
+    if rules.where is None:
+        return found, ()
+    times = (one for one in found if one.meaning is Meaning.NOT_BEFORE)
+    return (), tuple(one for one in times if one.column.name.lower() not in rules.where.lower())
+
+
+def unsettled_text(one: StateColumn, counted: str) -> str:
+    """Why a table cannot be relayed before it is said what a column means, and how to say it.
+
+    :param counted: the rows that it concerns.
+    """
+    name = one.column.name
+    text = (
+        f"its column {name!r} looks like {one.meaning.value} ({counted}), and nothing says which rows are to be sent. "
+    )
+    if one.meaning is Meaning.NOT_BEFORE and one.column.type_name in MOMENTS:
+        return f"{text}--not-before {name} sends each when its time has come, --all-rows sends all at once."
+    return (
+        f"{text}--where CONDITION says it, for example --where {_example(one)}; --all-rows sends all, and deletes them."
+    )
+
+
+def passed_over_text(one: StateColumn) -> str:
+    """What a condition overlooks, and what to do."""
+    name = one.column.name
+    remedy = f"--not-before {name} has each row wait for its time" if one.column.type_name in MOMENTS else ""
+    remedy = remedy or f"Add it to the condition: {_example(one)}"
+    looks = f"its column {name!r} looks like {one.meaning.value}"
+    return f"{looks}, which --where does not name: rows go at once. {remedy}."
+
+
+def _example(one: StateColumn) -> str:
+    """A condition, quoted for a shell, that such a column may be meant for."""
+    name, kind = quoted_column(one.column), one.column.type_name
+    if one.meaning is Meaning.NOT_BEFORE:
+        return quote(f"{name} <= now()" if kind in MOMENTS else f"to_timestamp({name}) <= now()")
+    if one.meaning is not Meaning.STATE:
+        return quote(f"{name} IS NULL")
+    if kind == "bool":
+        return quote(f"NOT {name}")
+    # Readable in double quotes, as nearly all names are.
+    text = f"{name} = 0" if kind in INTEGERS else f"{name} = 'NEW'"
+    return quote(text) if '"' in text else f'"{text}"'
+
+
+def quoted_column(column: ColumnFacts) -> str:
+    """A column in SQL."""
+    return _PREPARER.quote(column.name)
+
+
+_PREPARER = postgresql.dialect().identifier_preparer  # type: ignore[no-untyped-call]

@@ -1,0 +1,155 @@
+"""What is said of tables on the command line or in a file: which column is which field, and what rows leave open."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .field_types import FIELD_TYPES, HEADER_PREFIX, is_field
+from .names import TableName, join_name, split_name
+
+#: Stands for no field: the column is left alone.
+NO_FIELD = "-"
+
+#: Layouts of outbox tables that are known by name: the field of each column.
+PRESETS: Mapping[str, Mapping[str, str]] = {
+    # https://debezium.io/documentation/reference/stable/transformations/outbox-event-router.html
+    "debezium": {
+        "id": "message_id",
+        "aggregatetype": "routing_key",
+        "aggregateid": "headers.aggregateid",
+        "type": "message_type",
+        "payload": "body",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A column and the field that it is.
+
+    :param table: the only table that is meant, as the parts of its name; () for all tables.
+    """
+
+    table: tuple[str, ...]
+    column: str
+    field: str
+
+    def is_about(self, name: TableName) -> bool:
+        parts = (name.name,) if name.schema is None else (name.schema, name.name)
+        return self.table in ((), parts)
+
+
+@dataclass(frozen=True)
+class TableRules:
+    """A table, and what was said of it.
+
+    :param fields: the field of each column that one was given for; :data:`NO_FIELD` for those to be left alone.
+    :param preset: a layout; what ``fields`` says goes before it.
+    :param exchange: of rows that name none.
+    :param routing_key: of rows that name none.
+    :param where: in SQL, which rows are to be sent.
+    :param not_before: columns with a time before which a row is not to be sent.
+    :param all_rows: every row is to be sent, whatever its columns say.
+    """
+
+    name: TableName
+    fields: Mapping[str, str]
+    preset: str | None = None
+    exchange: str | None = None
+    routing_key: str | None = None
+    where: str | None = None
+    not_before: tuple[str, ...] = ()
+    all_rows: bool | None = None
+
+    def filled_in(self, other: TableRules) -> TableRules:
+        """These rules, and where they say nothing, others."""
+        # Which rows are meant is one thing to say, and has two ways.
+        rows = other if self.where is None and self.all_rows is None else self
+        return replace(
+            self,
+            fields={**other.fields, **self.fields},
+            preset=other.preset if self.preset is None else self.preset,
+            exchange=other.exchange if self.exchange is None else self.exchange,
+            routing_key=other.routing_key if self.routing_key is None else self.routing_key,
+            where=rows.where,
+            not_before=self.not_before or other.not_before,
+            all_rows=rows.all_rows,
+        )
+
+
+def combine(
+    names: Sequence[TableName],
+    of_file: Sequence[TableRules],
+    assignments: Sequence[Assignment],
+    everywhere: TableRules,
+) -> tuple[list[TableRules], list[str]]:
+    """The tables with all that was said of them, and what is wrong with that.
+
+    :param names: tables that were given by name only.
+    :param of_file: tables that were given in a file; what it says of one goes before the rest.
+    :param everywhere: what holds for all tables.
+    """
+    given = [*(TableRules(name, {}) for name in names), *of_file]
+    problems = [
+        f"--table {name}: it is given twice." for name, count in _count(one.name.fullname for one in given) if count > 1
+    ]
+    rules: list[TableRules] = []
+    for one in given:
+        own = [rule for rule in assignments if rule.is_about(one.name)]
+        # What is said of one table goes before what is said of all.
+        fields = {rule.column: rule.field for rule in sorted(own, key=lambda rule: bool(rule.table))}
+        rules.append(one.filled_in(replace(everywhere, fields=fields)))
+    problems += [
+        f"--map {join_name(*rule.table, rule.column)}={rule.field}: there is no --table {join_name(*rule.table)}."
+        for rule in assignments
+        if rule.table and not any(rule.is_about(one.name) for one in given)
+    ]
+    twice = _count((rule.table, rule.column) for rule in assignments)
+    problems += [f"--map {join_name(*table, column)}: it is given twice." for (table, column), n in twice if n > 1]
+    return rules, problems
+
+
+def _count(things: Iterable[Any]) -> list[tuple[Any, int]]:
+    return list(Counter(things).items())
+
+
+def assignment(text: str) -> Assignment:
+    """Read ``COLUMN=FIELD`` or ``TABLE.COLUMN=FIELD``.
+
+    :raises ValueError: it is none, or there is no such field.
+    """
+    found = re.fullmatch(r'((?:"(?:[^"]|"")*"|[^"=])+)=(.+)', text.strip())
+    if found is None:
+        raise ValueError(f"COLUMN=FIELD is expected, for example payload=body, not {text!r}")
+    *table, column = split_name(found[1].strip())
+    if len(table) > 2:
+        raise ValueError(f"{found[1]!r} has too many parts; COLUMN or TABLE.COLUMN is expected")
+    return Assignment(tuple(table), column, field_name(found[2].strip()))
+
+
+def column_name(text: str) -> str:
+    """The name of a column of whatever table.
+
+    :raises ValueError: it is none.
+    """
+    parts = split_name(text)
+    if len(parts) != 1:
+        raise ValueError(f"{text!r} has {len(parts)} parts; the name of a column is expected")
+    return parts[0]
+
+
+def field_name(text: str) -> str:
+    """The name of a field.
+
+    :raises ValueError: there is no such field.
+    """
+    if text != NO_FIELD and not is_field(text):
+        raise ValueError(
+            f"there is no field {text!r}; there are {', '.join(FIELD_TYPES)}, {HEADER_PREFIX}NAME for a header of its "
+            f"own, and {NO_FIELD} for none"
+        )
+    return text

@@ -1,0 +1,79 @@
+"""A database that is away when the relay starts is waited for, as it is later on. A stop request ends the wait."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TypeVar
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from signalbus_core.lowlevel import error_text
+
+from ...telemetry.incidents import Announcer
+from ...worker.backoff import Backoff
+
+logger = logging.getLogger("signalbus.relay")
+
+T = TypeVar("T")
+
+#: The thing that is away, as it is named later on.
+DATABASE = "Database"
+
+
+class StoppedWaitingError(Exception):
+    """There was a stop request."""
+
+
+def when_there(ask: Callable[[], T], patience_seconds: float | None, backoff: Backoff | None = None) -> T:
+    """What the database answers, once it does.
+
+    :param ask: raises ``SQLAlchemyError`` while the database is away.
+    :param patience_seconds: for how long to try; None for as long as it takes.
+    :raises sqlalchemy.exc.SQLAlchemyError: it did not answer in time.
+    :raises StoppedWaitingError: there was a stop request.
+    """
+    backoff = backoff or Backoff()
+    announcer = Announcer(logger)
+    started = time.monotonic()
+    with _stop_requests() as requests:
+        while True:
+            try:
+                answer = ask()
+            except SQLAlchemyError as error:
+                if patience_seconds is not None and time.monotonic() - started >= patience_seconds:
+                    raise
+                announcer.trouble(DATABASE, "database_down", error_text(error))
+                _wait(requests, backoff.failed())
+            else:
+                announcer.fine(DATABASE, "database_up")
+                return answer
+
+
+def _wait(requests: queue.SimpleQueue[int], seconds: float) -> None:
+    try:
+        number = requests.get(timeout=seconds)
+    except queue.Empty:
+        return
+    raise StoppedWaitingError(signal.Signals(number).name)
+
+
+@contextmanager
+def _stop_requests() -> Iterator[queue.SimpleQueue[int]]:
+    # A signal handler may interrupt at any point; putting into this queue is safe even there.
+    requests: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def request(number: int, _frame: FrameType | None) -> None:
+        requests.put(number)
+
+    handlers = {number: signal.signal(number, request) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield requests
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

@@ -1,0 +1,42 @@
+"""Dead rows: whether they are removed from the tables, and what keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy.engine import Connection
+
+from signalbus_core.lowlevel import HorizonHolder, SignalSpec, autovacuum_problem, count_dead_rows, horizon_holders
+
+from ..poller.vacuum_horizon import DEAD_ROWS_THAT_HURT, HELD_FOR_SECONDS
+from .finding import Finding, found, told
+
+#: Something that holds the horizon for so long is told of, though it hurts nobody yet. Less: every report and dump is.
+HELD_SECONDS = 300.0
+
+#: The same for what does not know its age: so many transactions have begun since.
+HELD_TRANSACTIONS = 100_000
+
+
+def check_bloat(
+    connection: Connection, specs: Sequence[SignalSpec], held_seconds: float = HELD_SECONDS
+) -> Iterator[Finding]:
+    for spec in specs:
+        problem = autovacuum_problem(connection, spec)
+        if problem is not None:
+            yield told("autovacuum-unfit", spec.name, problem)
+    counted = zip((spec.name for spec in specs), count_dead_rows(connection, specs), strict=True)
+    hurting = [f"{number:,} of {name}" for name, number in counted if number >= DEAD_ROWS_THAT_HURT]
+    kept = f" ({', '.join(hurting)})" if hurting else ""
+    for holder in horizon_holders(connection):
+        # What hurts is told as soon as a relay tells it.
+        if is_held(holder, min(held_seconds, HELD_FOR_SECONDS) if hurting else held_seconds):
+            problem = f"it has held the horizon while {holder.transactions} transactions began: dead rows stay{kept}"
+            yield found("horizon-held", str(holder), problem, holder.remedy)
+
+
+def is_held(holder: HorizonHolder, held_seconds: float) -> bool:
+    """Whether it lasts: any transaction holds the horizon for a moment."""
+    if holder.age_seconds is None:
+        return holder.transactions >= HELD_TRANSACTIONS
+    return holder.age_seconds >= held_seconds

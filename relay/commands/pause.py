@@ -1,0 +1,61 @@
+"""``signalbus-relay pause`` and ``resume``: have all relays leave a signal model alone, for as long as it takes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from ..config.click_options import with_application
+from ..operations.pauses import Pauses
+from .shared import failing_with_1, load
+
+
+@click.command(
+    epilog='Example: signalbus-relay pause --app shop:create_app OrderPlaced --reason "billing is being moved"\n\n'
+    "Exit codes: 0 it is paused, 1 there is no such model or no table, 2 wrong usage."
+)
+@click.argument("model")
+@click.option("--reason", metavar="TEXT", help="Why, for whoever finds it paused; shown in logs and by `pending`.")
+@click.option("--json", "is_json", is_flag=True, help="As a JSON object.")
+@with_application
+def pause(model: str, reason: str | None, is_json: bool, **given: Any) -> None:
+    """Have all relays leave the signals of MODEL in their table.
+
+    It takes one poll interval to be heeded, holds for all relays, and survives restarts, until `resume`. Bursts in
+    flight end. Backlog and lag are measured as before; signals that wait for another try wait on. `pending` shows what
+    is paused. `flask signalbus flushmany` does not heed it.
+    """
+    pauses = Pauses(load(given))
+    with failing_with_1():
+        changed = pauses.pause(model, reason)
+    if is_json:
+        click.echo(json.dumps({"model": model, "paused": True, "changed": changed}))
+    else:
+        click.echo(f"{model} is paused." if changed else f"{model} was paused already; its first reason stands.")
+
+
+@click.command(
+    epilog="Example: signalbus-relay resume --app shop:create_app OrderPlaced\n\n"
+    "Exit codes: 0 it is not paused any more, 1 there is no such model or no table, 2 wrong usage."
+)
+@click.argument("model", required=False)
+@click.option("--all", "is_all", is_flag=True, help="All models that are paused.")
+@click.option("--json", "is_json", is_flag=True, help="One JSON object a line.")
+@with_application
+def resume(model: str | None, is_all: bool, is_json: bool, **given: Any) -> None:
+    """Have relays send the signals of MODEL again."""
+    if (model is None) != is_all:
+        raise click.UsageError("Give a MODEL, or --all.")
+    pauses = Pauses(load(given))
+    with failing_with_1():
+        models = [one.model for one in pauses.list()] if model is None else [model]
+        changed = {name: pauses.resume(name) for name in models}
+    for name, was_paused in changed.items():
+        if is_json:
+            click.echo(json.dumps({"model": name, "paused": False, "changed": was_paused}))
+        else:
+            click.echo(f"{name} is resumed." if was_paused else f"{name} was not paused.")
+    if not changed and not is_json:
+        click.echo("No model is paused.")

@@ -1,0 +1,58 @@
+"""What all commands share: they load the application that is meant, and they fail with a sentence, not a traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from sqlalchemy.exc import SQLAlchemyError
+
+from signalbus_core import SignalBusError
+from signalbus_core.lowlevel import error_text
+
+from ..application.load import LoadedApp, LoadingError, find_bus, load_app
+from ..application.outbox_tables.build import load_tables
+from ..config.click_options import fail
+from ..config.resolve import ConfigError, resolve
+from ..exit_codes import EXIT_RUNTIME, CommandError
+from ..telemetry.log_format import configure_logging, redact
+
+
+def readable_key(_context: click.Context, _parameter: click.Parameter, given: str | None) -> str | None:
+    """The primary key of a signal as it was given; no database takes what cannot be encoded, or a NUL."""
+    if given is not None and ("\0" in given or given != given.encode(errors="replace").decode()):
+        raise click.BadParameter("it must be UTF-8, without NUL.")
+    return given
+
+
+def load(given: Mapping[str, Any]) -> LoadedApp:
+    """The application that the options of a command name, or one made of the tables that they name.
+
+    Ends the process with 2 when there is none.
+
+    :param given: from the command line, by field, as :func:`relay.config.click_options.with_application` gives them.
+    """
+    environ: Mapping[str, str] = click.get_current_context().obj
+    try:
+        config = resolve(given, environ)
+        configure_logging(config.log_format, "WARNING")
+        if config.table_rules:
+            with failing_with_1():
+                return load_tables(config.database_url, config.table_rules, config.workers)
+        return find_bus(load_app(config.app), config.imports)
+    except (ConfigError, LoadingError, SignalBusError) as error:
+        fail(error)
+
+
+@contextmanager
+def failing_with_1() -> Iterator[None]:
+    """What the command cannot do, or the database does not let it do, ends the process with 1 and the reason."""
+    try:
+        yield
+    except (CommandError, SQLAlchemyError, OSError) as error:
+        text = error_text(error) if isinstance(error, SQLAlchemyError) else str(error)
+        click.echo(f"signalbus-relay: {redact(text)}", err=True)
+        sys.exit(EXIT_RUNTIME)

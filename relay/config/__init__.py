@@ -1,0 +1,1 @@
+"""The options of the relay, their values, and where each comes from."""

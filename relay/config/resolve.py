@@ -1,0 +1,211 @@
+"""The value of each option: from the command line, the environment, the application's configuration, or its default."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from signalbus_core.lowlevel import BurstLimits
+
+from ..application.outbox_tables.names import TableName
+from ..application.outbox_tables.rules import Assignment, TableRules, combine
+from .options import OPTIONS, Option
+from .values import HttpAddress, InvalidValue
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used.
+
+    :param problems: what is wrong, one sentence each, all of them.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+@dataclass(frozen=True)
+class RelayConfig:
+    """The configuration of ``signalbus-relay run``; see :data:`OPTIONS` for what each field means."""
+
+    app: str
+    imports: tuple[str, ...]
+    signals: tuple[str, ...]
+    table_names: tuple[TableName, ...]
+    tables_file: tuple[TableRules, ...]
+    assignments: tuple[Assignment, ...]
+    preset: str | None
+    exchange: str | None
+    routing_key: str | None
+    where: str | None
+    not_before: tuple[str, ...]
+    all_rows: bool
+    database_url: str | None
+    amqp_url: str | None
+    workers: int
+    poll_interval_seconds: float
+    doorbell: str
+    statement_timeout_seconds: float
+    lock_timeout_seconds: float
+    idle_timeout_seconds: float
+    park_after: int
+    drain_timeout_seconds: float
+    stall_after_seconds: float
+    http: HttpAddress | None
+    http_hosts: tuple[str, ...]
+    operator_token: str | None
+    discard_record: str | None
+    log_format: str
+    log_level: str
+    until_empty: bool
+
+    @property
+    def burst_limits(self) -> BurstLimits:
+        """The time limits of a burst's transaction."""
+        return BurstLimits(self.statement_timeout_seconds, self.lock_timeout_seconds, self.idle_timeout_seconds)
+
+    @property
+    def table_rules(self) -> list[TableRules]:
+        """The tables to relay without an application, and what was said of each; empty when there is one."""
+        return combine(self.table_names, self.tables_file, self.assignments, self._of_all_tables)[0]
+
+    @property
+    def _of_all_tables(self) -> TableRules:
+        return TableRules(
+            TableName(None, ""),
+            {},
+            self.preset,
+            self.exchange,
+            self.routing_key,
+            self.where,
+            self.not_before,
+            self.all_rows or None,
+        )
+
+
+def resolve(
+    given: Mapping[str, Any],
+    environ: Mapping[str, str],
+    app_config: Mapping[str, Any] | None = None,
+    read_file: Callable[[str], str] = lambda path: Path(path).read_text(),
+    broker_variables: Sequence[str] | None = None,
+) -> RelayConfig:
+    """Find the value of each option, and check all of them.
+
+    :param given: from the command line, by field; None and () for what was not given.
+    :param app_config: the application's configuration, once it is loaded.
+    :param broker_variables: where the environment may name a broker for tables without an application; None when no
+      broker is needed.
+    :raises ConfigError: with all problems.
+    """
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    problems: list[str] = []
+    for option in OPTIONS:
+        try:
+            source, raw = _find(option, given, environ, app_config or {}, read_file)
+        except OSError as error:
+            problems.append(f"{option.variable}_FILE: the file cannot be read ({error.strerror}).")
+            continue
+        if source is None:
+            values[option.field] = option.default
+            continue
+        sources[option.field] = source
+        try:
+            values[option.field] = option.parse(raw)
+        except InvalidValue as invalid:
+            shown = "" if option.is_secret or option.field in TELLING else f", not {raw!r}"
+            problems.append(f"{source}: {invalid}{shown}.")
+    problems += subject_problems(values, sources, {name for option in OPTIONS for name in option.fallbacks})
+    if broker_variables is not None and "app" in values and not values["app"] and values.get("amqp_url", "") is None:
+        values["amqp_url"] = next((environ[name] for name in broker_variables if environ.get(name)), None)
+        if values["amqp_url"] is None:
+            problems.append("--amqp-url: which broker? Give a URL that begins with amqp:// or amqps://.")
+    if problems:
+        raise ConfigError(problems)
+    return RelayConfig(**{field.name: values[field.name] for field in fields(RelayConfig)})
+
+
+def _find(
+    option: Option,
+    given: Mapping[str, Any],
+    environ: Mapping[str, str],
+    app_config: Mapping[str, Any],
+    read_file: Callable[[str], str],
+) -> tuple[str | None, Any]:
+    """The value of an option as it was given, and where it was."""
+    value = given.get(option.field)
+    if value is not None and value != () and value is not False:
+        return f"--{option.name}", value
+    if environ.get(option.variable):
+        return option.variable, environ[option.variable]
+    if option.is_secret and (path := environ.get(f"{option.variable}_FILE")):
+        return f"{option.variable}_FILE", read_file(path).strip()
+    if app_config.get(option.variable) is not None:
+        return f"{option.variable} (of the application)", app_config[option.variable]
+    for name in option.fallbacks:
+        if environ.get(name):
+            return name, environ[name]
+    return None, None
+
+
+#: The fields of the configuration that are about tables without an application.
+ABOUT_TABLES = (
+    "table_names",
+    "tables_file",
+    "assignments",
+    "preset",
+    "exchange",
+    "routing_key",
+    "where",
+    "not_before",
+    "all_rows",
+    "database_url",
+)
+
+#: Those that name tables.
+NAMING = frozenset({"table_names", "tables_file"})
+
+#: Those whose problems name what is wrong themselves, because several things may be.
+TELLING = NAMING | {"assignments", "where", "not_before"}
+
+
+def subject_problems(values: dict[str, Any], sources: Mapping[str, str], fallbacks: Collection[str]) -> list[str]:
+    """Say what does not go together, and leave in ``values`` what does.
+
+    :param values: of the options, by field; those that cannot be used are missing.
+    :param sources: where each value was given; what was not given is missing.
+    :param fallbacks: sources that others use too, so that what they say may be meant for others.
+    """
+    meant = {field: source for field, source in sources.items() if source not in fallbacks}
+    if not NAMING & {*sources}:
+        values["database_url"] = None
+        problems = [
+            f"{meant[field]}: it is about tables that --table names, and there is none."
+            for field in ABOUT_TABLES
+            if field in meant
+        ]
+        if "app" not in sources:
+            problems.append(
+                "--app: which application? Give MODULE:ATTRIBUTE, for example --app shop:create_app. Without an "
+                "application, name tables: --table orders_outbox."
+            )
+        return problems
+    naming = next(sources[field] for field in ABOUT_TABLES if field in sources)
+    problems = [
+        f"{meant[field]}: with {naming} there is no application. Give the one or the other."
+        for field in ("app", "imports")
+        if field in meant
+    ]
+    values["app"] = ""
+    if "database_url" in values and "database_url" not in sources:
+        problems.append("--database-url: which database? Give a URL that begins with postgresql://.")
+    if values.get("where") is not None and values.get("all_rows"):
+        problems.append(
+            f"{sources['where']}: {sources['all_rows']} says that all rows are meant. Give the one or the other."
+        )
+    everywhere = TableRules(TableName(None, ""), {})
+    given = (values.get("table_names") or (), values.get("tables_file") or (), values.get("assignments") or ())
+    return problems + combine(*given, everywhere)[1]

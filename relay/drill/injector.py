@@ -1,0 +1,185 @@
+"""What is broken, and when: drawn by a seed, so that a drill can be repeated. Pure.
+
+The kinds are dealt like cards: each comes once before any comes again.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from .oracle import Fault, Ledger
+from .proxy import Proxy
+from .relay_process import RelayProcess
+from .resources import Stage
+
+#: Between two faults, at least and at most.
+CALM_SECONDS = (0.1, 1.0)
+
+#: How long a pause or a stall lasts, at least and at most.
+LASTING_SECONDS = (0.3, 2.5)
+
+
+class FaultKind(str, Enum):
+    """A way to break something that belongs to the drill; the value is what the report calls it."""
+
+    KILL_RELAY = "relay killed"
+    PAUSE_RELAY = "relay paused"
+    RESTART_RELAY = "relay restarted"
+    END_SESSIONS = "database sessions ended"
+    CUT_DATABASE = "database connections cut"
+    STALL_DATABASE = "database stalled"
+    CUT_BROKER = "broker connections cut"
+    STALL_BROKER = "broker stalled"
+    KILL_IN_DATABASE_STALL = "relay killed in database stall"
+    KILL_IN_BROKER_STALL = "relay killed in broker stall"
+
+
+#: What a relay does without being asked; never planned, only seen.
+ENDED_BY_ITSELF = "relay ended by itself"
+
+
+@dataclass(frozen=True)
+class PlannedFault:
+    """A fault to come.
+
+    :param relay: index of the relay that it is for, where it is for one.
+    :param after_seconds: the calm before it.
+    :param lasting_seconds: until it is made good, where it lasts.
+    """
+
+    kind: FaultKind
+    relay: int
+    after_seconds: float
+    lasting_seconds: float
+
+
+def plan(seed: int, kinds: Sequence[FaultKind], relays: int) -> Iterator[PlannedFault]:
+    """Faults without end."""
+    chance = random.Random(seed)
+    while True:
+        deck = list(kinds)
+        chance.shuffle(deck)
+        for kind in deck:
+            yield PlannedFault(
+                kind, chance.randrange(relays), chance.uniform(*CALM_SECONDS), chance.uniform(*LASTING_SECONDS)
+            )
+
+
+#: A relay that was asked to stop and does not end within so many seconds is killed.
+ENDING_SECONDS = 40.0
+
+#: The part of the drill whose sessions are ended.
+RELAY_PART = "relay"
+
+
+class Breaker:
+    """Applies faults.
+
+    :param database: the proxy between the relays and the database, where there is one.
+    :param broker: the same for the broker.
+    :param pause: waits; raises when the drill is asked to stop.
+    """
+
+    def __init__(
+        self,
+        relays: Sequence[RelayProcess],
+        stage: Stage,
+        database: Proxy | None,
+        broker: Proxy | None,
+        ledger: Ledger,
+        pause: Callable[[float], None],
+    ) -> None:
+        self._relays = relays
+        self._stage = stage
+        self._ledger = ledger
+        self._pause = pause
+        # Each gives how many relays' bursts in flight it may have cut off.
+        self._actions: dict[FaultKind, Callable[[RelayProcess, float], int]] = {
+            FaultKind.KILL_RELAY: self._kill,
+            FaultKind.PAUSE_RELAY: self._pause_relay,
+            FaultKind.RESTART_RELAY: self._restart,
+            FaultKind.END_SESSIONS: self._end_sessions,
+        }
+        if database is not None:
+            self._actions[FaultKind.CUT_DATABASE] = lambda _relay, _seconds: self._cut(database)
+            self._actions[FaultKind.STALL_DATABASE] = lambda _relay, seconds: self._stall(database, seconds)
+            self._actions[FaultKind.KILL_IN_DATABASE_STALL] = lambda *fault: self._kill_in_stall(database, *fault)
+        if broker is not None:
+            self._actions[FaultKind.CUT_BROKER] = lambda _relay, _seconds: self._cut(broker)
+            self._actions[FaultKind.STALL_BROKER] = lambda _relay, seconds: self._stall(broker, seconds)
+            self._actions[FaultKind.KILL_IN_BROKER_STALL] = lambda *fault: self._kill_in_stall(broker, *fault)
+
+    @property
+    def kinds(self) -> list[FaultKind]:
+        """What can be broken."""
+        return list(self._actions)
+
+    def apply(self, fault: PlannedFault, lasting_seconds: float) -> Fault:
+        """Break something, and make it good after ``lasting_seconds`` where it lasts."""
+        hit = self._actions[fault.kind](self._relays[fault.relay], lasting_seconds)
+        return self._note(fault.kind.value, hit)
+
+    def revive(self) -> list[RelayProcess]:
+        """Start the relays again that ended by themselves; return them."""
+        ended = [relay for relay in self._relays if relay.has_ended()]
+        for relay in ended:
+            relay.start()
+            self._note(ENDED_BY_ITSELF, 1)
+        return ended
+
+    def _note(self, kind: str, hit: int) -> Fault:
+        noted = Fault(kind, time.time(), hit)
+        self._ledger.note_fault(noted)
+        return noted
+
+    def _kill(self, relay: RelayProcess, _seconds: float) -> int:
+        relay.kill()
+        relay.start()
+        return 1
+
+    def _pause_relay(self, relay: RelayProcess, seconds: float) -> int:
+        relay.pause()
+        try:
+            self._pause(seconds)
+        finally:
+            relay.resume()
+        return 1
+
+    def _restart(self, relay: RelayProcess, _seconds: float) -> int:
+        relay.ask_to_stop()
+        deadline = time.monotonic() + ENDING_SECONDS
+        while not relay.has_ended() and time.monotonic() < deadline:
+            self._pause(0.05)
+        exit_code = relay.wait(0)
+        relay.start()
+        return 0 if exit_code == 0 else 1
+
+    def _end_sessions(self, _relay: RelayProcess, _seconds: float) -> int:
+        return len(self._relays) if self._stage.end_sessions(RELAY_PART) else 0
+
+    def _cut(self, proxy: Proxy) -> int:
+        proxy.cut()
+        return len(self._relays)
+
+    def _stall(self, proxy: Proxy, seconds: float) -> int:
+        proxy.stall()
+        try:
+            self._pause(seconds)
+        finally:
+            proxy.resume()
+        return len(self._relays)
+
+    def _kill_in_stall(self, proxy: Proxy, relay: RelayProcess, seconds: float) -> int:
+        """Kill a relay that waits for an answer: what it asked for still reaches the server."""
+        proxy.stall()
+        try:
+            self._pause(seconds)
+            relay.kill()
+        finally:
+            proxy.resume()
+        relay.start()
+        return len(self._relays)

@@ -1,0 +1,177 @@
+"""A thread that writes signals in transactions of many sizes, and takes a part of them back."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from pika.adapters.blocking_connection import BlockingChannel
+from pika.spec import Basic, BasicProperties
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from .oracle import Ledger
+from .resources import BROKER_ERRORS, open_connection
+
+#: Signals in one transaction, at the most.
+LARGEST_TRANSACTION = 40
+
+#: The part of the transactions that is rolled back after its signals were written.
+ROLLED_BACK_PART = 0.2
+
+#: The last signal is written when so much of the time has passed, for the breaking to go on after it.
+WRITING_PART = 0.95
+
+#: How long a transaction stays open after its signals were written, at the most.
+LINGER_SECONDS = 0.02
+
+RETRY_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Quota:
+    """How much one writer writes.
+
+    :param signals: how many it commits.
+    :param seconds: evenly over so many; what is not written by then stays unwritten.
+    """
+
+    signals: int
+    seconds: float
+
+
+class Writer:
+    """Writes numbers that come from one source for all writers, and notes in the ledger what became of each."""
+
+    def __init__(
+        self, engine: Engine, table: sa.Table, numbers: Iterator[int], quota: Quota, ledger: Ledger, seed: str
+    ) -> None:
+        self._engine = engine
+        self._table = table
+        self._numbers = numbers
+        self._quota = quota
+        self._ledger = ledger
+        self._chance = random.Random(seed)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"writer-{seed}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        started = time.monotonic()
+        written = 0
+        while written < self._quota.signals and time.monotonic() - started < self._quota.seconds:
+            if self._stop.is_set():
+                return
+            try:
+                with self._engine.connect() as connection:
+                    written = self._write(connection, written, started)
+            except SQLAlchemyError:
+                # The server went away between two transactions: nothing was in doubt.
+                self._stop.wait(RETRY_SECONDS)
+
+    def _write(self, connection: Connection, written: int, started: float) -> int:
+        """Write until the quota is reached or the connection fails; return how many are committed by now."""
+        while written < self._quota.signals and not self._stop.is_set():
+            elapsed = time.monotonic() - started
+            if elapsed >= self._quota.seconds:
+                break
+            ahead = written / self._quota.signals * self._quota.seconds * WRITING_PART - elapsed
+            if ahead > 0 and self._stop.wait(min(ahead, self._quota.seconds - elapsed)):
+                break
+            size = min(self._chance.randint(1, LARGEST_TRANSACTION), self._quota.signals - written)
+            numbers = [next(self._numbers) for _ in range(size)]
+            outcome = self._transact(connection, numbers, keep=self._chance.random() >= ROLLED_BACK_PART)
+            if outcome is None:
+                break
+            written += outcome
+        return written
+
+    def _transact(self, connection: Connection, numbers: list[int], *, keep: bool) -> int | None:
+        """Write some signals; return how many are committed, or None when the connection failed."""
+        try:
+            connection.execute(sa.insert(self._table), [{"number": number} for number in numbers])
+            self._stop.wait(self._chance.uniform(0, LINGER_SECONDS))
+            if not keep:
+                connection.rollback()
+        except SQLAlchemyError:
+            # No commit was asked for, so there is none.
+            self._ledger.note_rolled_back(len(numbers))
+            return None
+        if not keep:
+            self._ledger.note_rolled_back(len(numbers))
+            return 0
+        try:
+            connection.commit()
+        except SQLAlchemyError:
+            self._ledger.note_in_doubt(numbers)
+            return None
+        self._ledger.note_committed(numbers, time.time())
+        return len(numbers)
+
+
+PREFETCH_COUNT = 500
+
+RECONNECT_SECONDS = 0.5
+
+
+class Consumer:
+    """Begins when it is made.
+
+    :param receive: called with each body, and with whether the broker says that it delivers it again.
+    """
+
+    def __init__(self, amqp_url: str, queue: str, receive: Callable[[bytes, bool], None]) -> None:
+        self._amqp_url = amqp_url
+        self._queue = queue
+        self._note = receive
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="consumer", daemon=True)
+        self._thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._consume()
+            except BROKER_ERRORS:
+                self._stop.wait(RECONNECT_SECONDS)
+
+    def _consume(self) -> None:
+        connection = open_connection(self._amqp_url)
+        try:
+            channel = connection.channel()
+            channel.basic_qos(prefetch_count=PREFETCH_COUNT)
+            channel.basic_consume(self._queue, self._receive)
+            # A consumer whose queue was deleted is cancelled by the broker, and waits in vain.
+            while not self._stop.is_set() and channel.consumer_tags:
+                connection.process_data_events(time_limit=0.2)
+        finally:
+            if connection.is_open:
+                connection.close()
+
+    def _receive(
+        self, channel: BlockingChannel, delivery: Basic.Deliver, _properties: BasicProperties, body: bytes
+    ) -> None:
+        self._note(body, bool(delivery.redelivered))
+        channel.basic_ack(delivery.delivery_tag)

@@ -1,0 +1,194 @@
+"""The drill's own connections to the broker: direct, with deadlines, and with all of pika's errors in one name."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from typing import Any
+
+import pika
+import sqlalchemy as sa
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
+from pika.exceptions import AMQPError
+from sqlalchemy.engine import URL, Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from signalbus_core import SignalBusError
+from signalbus_core.rabbitmq import Publisher
+
+from ..telemetry.log_format import redact
+from .settings import DrillFailedError, DrillUsageError
+
+#: How long opening a connection may take.
+BROKER_CONNECT_SECONDS = 10.0
+
+#: Some errors of connecting have a root of their own.
+BROKER_ERRORS = (AMQPError, AMQPConnectorException, OSError)
+
+
+def open_connection(url: str) -> pika.BlockingConnection:
+    parameters = pika.URLParameters(url)
+    parameters.connection_attempts = 1
+    parameters.socket_timeout = parameters.stack_timeout = BROKER_CONNECT_SECONDS
+    parameters.blocked_connection_timeout = BROKER_CONNECT_SECONDS
+    parameters.client_properties = {"connection_name": "signalbus drill"}
+    return pika.BlockingConnection(parameters)
+
+
+NAME_PREFIX = "signalbus_drill_"
+
+#: A queue that nobody uses any more deletes itself after so long, and its exchange with it: a drill that was killed
+#: cannot.
+EXPIRES_MILLISECONDS = 3_600_000
+
+CONNECT_SECONDS = "10"
+
+#: Sessions of a drill bear its name. A table whose drill has no session is left over.
+LEFT_OVER = sa.text(
+    "SELECT c.relname FROM pg_class c WHERE c.relkind = 'r' AND c.relname ~ :pattern AND pg_table_is_visible(c.oid) "
+    "AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE left(a.application_name, length(c.relname)) = c.relname) "
+    "ORDER BY c.relname"
+)
+
+END_SESSIONS = sa.text(
+    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+    "WHERE starts_with(application_name, :start) AND pid <> pg_backend_pid()"
+)
+
+
+class Stage:
+    """The drill's table, exchange and queue.
+
+    :param queue_type: ``classic`` or ``quorum``.
+    """
+
+    def __init__(self, database_url: URL, amqp_url: str, queue_type: str) -> None:
+        self.name = NAME_PREFIX + secrets.token_hex(4)
+        self._database_url = database_url
+        self._amqp_url = amqp_url
+        self._queue_type = queue_type
+        self._engine = self.engine("drill")
+        self._has_table = self._has_exchange = False
+        columns = (sa.Column("id", sa.BigInteger, primary_key=True), sa.Column("number", sa.BigInteger, nullable=False))
+        self.table = sa.Table(self.name, sa.MetaData(), *columns)
+
+    def engine(self, part: str) -> Engine:
+        """An engine whose sessions bear the drill's name and that of a part of it; it keeps no connections."""
+        return sa.create_engine(self.named(self._database_url, part), poolclass=sa.NullPool)
+
+    def named(self, url: URL, part: str) -> URL:
+        timeout = url.query.get("connect_timeout", CONNECT_SECONDS)
+        return url.update_query_dict({"application_name": f"{self.name} {part}", "connect_timeout": timeout})
+
+    def check(self) -> list[str]:
+        """Try both servers.
+
+        :returns: what earlier drills left over, one sentence each.
+        :raises DrillUsageError: a server cannot be reached, or refuses the login.
+        """
+        problems, left_over = [], []
+        try:
+            with self._engine.connect() as connection:
+                left_over = list(connection.scalars(LEFT_OVER, {"pattern": f"^{NAME_PREFIX}[0-9a-f]{{8}}$"}))
+        except SQLAlchemyError as error:
+            problems.append(f"The database cannot be used: {first_line(error)}")
+        try:
+            with contextlib.closing(Publisher(url=self._amqp_url)) as publisher:
+                publisher.connect()
+        except SignalBusError as error:
+            problems.append(f"The broker cannot be used: {first_line(error)}")
+        if problems:
+            raise DrillUsageError(problems)
+        return [
+            f'Left over from an earlier drill: table {name} (drop it with: DROP TABLE "{name}";)' for name in left_over
+        ]
+
+    def open(self) -> None:
+        """Make the table, the exchange and the queue.
+
+        :raises DrillUsageError: the login may not.
+        """
+        self._has_table = True
+        try:
+            self.table.create(self._engine)
+        except SQLAlchemyError as error:
+            raise DrillUsageError([f"The table {self.name} cannot be made: {first_line(error)}"]) from None
+        arguments: dict[str, Any] = {"x-queue-type": self._queue_type, "x-expires": EXPIRES_MILLISECONDS}
+        try:
+            with contextlib.closing(open_connection(self._amqp_url)) as connection:
+                channel = connection.channel()
+                channel.exchange_declare(self.name, exchange_type="fanout", durable=True, auto_delete=True)
+                self._has_exchange = True
+                channel.queue_declare(self.name, durable=True, arguments=arguments)
+                channel.queue_bind(self.name, self.name)
+        except BROKER_ERRORS as error:
+            raise DrillUsageError(
+                [f"The exchange and the queue {self.name} cannot be made: {first_line(error)}"]
+            ) from None
+
+    def waiting(self) -> frozenset[int] | None:
+        """The numbers in the table; None when the database does not tell."""
+        try:
+            with self._engine.connect() as connection:
+                return frozenset(connection.scalars(sa.select(self.table.c.number)))
+        except SQLAlchemyError:
+            return None
+
+    def queued(self) -> int | None:
+        """How many messages wait in the queue; None when the broker does not tell."""
+        try:
+            with contextlib.closing(open_connection(self._amqp_url)) as connection:
+                return int(connection.channel().queue_declare(self.name, passive=True).method.message_count)
+        except BROKER_ERRORS:
+            return None
+
+    def end_sessions(self, part: str = "") -> int:
+        """End the database sessions of a part of this drill; return how many there were."""
+        try:
+            with self._engine.connect() as connection:
+                return int(connection.scalar(END_SESSIONS, {"start": f"{self.name} {part}"}) or 0)
+        except SQLAlchemyError:
+            return 0
+
+    def close(self) -> None:
+        """Remove everything.
+
+        :raises DrillFailedError: something is still there; the text says how to remove it.
+        """
+        left = [problem for problem in (self._remove_table(), self._remove_queue()) if problem]
+        if left:
+            raise DrillFailedError("\n".join(left))
+
+    def _remove_table(self) -> str | None:
+        if not self._has_table:
+            return None
+        # What a killed relay has locked stays locked until the server notices.
+        self.end_sessions()
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(sa.text("SET LOCAL lock_timeout = '10s'"))
+                self.table.drop(connection, checkfirst=True)
+        except SQLAlchemyError as error:
+            return (
+                f'The table {self.name} is still there (drop it with: DROP TABLE "{self.name}";): {first_line(error)}'
+            )
+        return None
+
+    def _remove_queue(self) -> str | None:
+        if not self._has_exchange:
+            return None
+        try:
+            with contextlib.closing(open_connection(self._amqp_url)) as connection:
+                channel = connection.channel()
+                channel.queue_delete(self.name)
+                channel.exchange_delete(self.name)
+        except BROKER_ERRORS as error:
+            return f"The exchange and the queue {self.name} are still there for an hour: {first_line(error)}"
+        return None
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line, without a password."""
+    cause = getattr(error, "orig", None) or error
+    lines = str(cause).strip().splitlines() or [repr(cause)]
+    return redact(lines[0].strip())

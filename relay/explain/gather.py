@@ -1,0 +1,125 @@
+"""What the database knows of one signal. The transaction that asks is rolled back, and waits for no lock for long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import OperationalError
+
+from signalbus_core.lowlevel import (
+    BurstLimits,
+    Choice,
+    FoundSignal,
+    Holder,
+    Key,
+    LeaveOut,
+    Pause,
+    SetAside,
+    SignalSpec,
+    locate,
+    parked,
+    parked_table_of,
+    parked_table_problem,
+    paused,
+    paused_table_of,
+    paused_table_problem,
+)
+
+from ..application.databases import APPLICATION_NAME, Databases
+from ..exit_codes import CommandError
+from ..poller.isolation import is_lock_timeout
+
+#: Counting the signals that come before stops here.
+MOST_BEFORE = 10_000
+
+#: A table that is locked is told of soon.
+LIMITS = BurstLimits(statement_timeout_seconds=20.0, lock_timeout_seconds=2.0, idle_timeout_seconds=60.0)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of one signal.
+
+    :param key: as the database writes it.
+    :param found: None when it is not in its table, and while the table is locked.
+    :param set_aside: what is noted of it.
+    :param pause: of its model.
+    :param before: how many signals a relay takes before it.
+    :param holder: the session that holds its row, or its whole table; None when nobody can be named.
+    :param is_table_locked: everybody is kept from the table, so nothing else is known.
+    :param was_given_out: whether the key's sequence has come so far; None when nothing tells.
+    :param relay_sessions: how many sessions of relays the database has.
+    """
+
+    model: str
+    key: str
+    now: datetime
+    found: FoundSignal | None = None
+    set_aside: SetAside | None = None
+    pause: Pause | None = None
+    before: int = 0
+    holder: Holder | None = None
+    is_table_locked: bool = False
+    was_given_out: bool | None = None
+    relay_sessions: int = 0
+
+
+class NoSuchKey(Exception):
+    """The text is no key of the model; the error's text says what one looks like."""
+
+
+def gather(databases: Databases, spec: SignalSpec, text: str) -> tuple[Facts, Key | None]:
+    """What is known of the signal with this key; and the key, when the signal is in its table.
+
+    :raises NoSuchKey: the text is no key of the model.
+    """
+    with databases.rolled_back(spec.bind_key) as connection:
+        try:
+            return _gather(connection, spec, text)
+        except OperationalError as error:
+            # Unlike a lock on its row, a lock on the table cannot be passed over.
+            if not is_lock_timeout(error):
+                raise
+    with databases.rolled_back(spec.bind_key) as connection:
+        holder = locate.table_holder(connection, spec)
+        return Facts(spec.name, text, _now(), holder=holder, is_table_locked=True), None
+
+
+def _gather(connection: Connection, spec: SignalSpec, text: str) -> tuple[Facts, Key | None]:
+    if connection.dialect.name != "postgresql":
+        raise CommandError(f"The signals of {spec.name} are not in PostgreSQL; of others nothing can be told.")
+    found_key = locate.key_of_text(connection, spec, text)
+    if found_key is None:
+        raise NoSuchKey(_what_a_key_is(spec, text))
+    key, key_text = found_key
+    found = locate.find_signal(connection, spec, key)
+    is_locked = found is not None and bool(found.is_locked)
+    has_parked = parked_table_problem(connection, parked_table_of(spec)) is None
+    has_paused = paused_table_problem(connection, paused_table_of(spec)) is None
+    noted = parked.notes_of_row(connection, spec, key, key_text) if has_parked else []
+    pauses = paused.list_pauses(connection, [spec]) if has_paused else []
+    choice = Choice(LeaveOut.SET_ASIDE if has_parked else LeaveOut.NOTHING)
+    return Facts(
+        spec.name,
+        key_text,
+        _now(),
+        found,
+        next(iter(noted), None),
+        next(iter(pauses), None),
+        locate.count_before(connection, spec, key, choice, MOST_BEFORE) if found else 0,
+        locate.row_holder(connection, found.last_locker) if found and is_locked else None,
+        was_given_out=None if found else locate.was_given_out(connection, spec, key),
+        relay_sessions=locate.count_sessions(connection, APPLICATION_NAME),
+    ), (key if found else None)
+
+
+def _what_a_key_is(spec: SignalSpec, text: str) -> str:
+    columns = ", ".join(f"{column.name} ({column.type})" for column in spec.primary_key)
+    form = "" if len(spec.primary_key) == 1 else " A key of several columns is a JSON array of texts."
+    return f"{text!r} is no key of {spec.name}, whose key is {columns}.{form}"
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)

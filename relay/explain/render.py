@@ -1,0 +1,255 @@
+"""What the facts about a signal mean, in sentences, and what to do. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from shlex import quote
+
+from signalbus_core.lowlevel import Holder, SetAside
+
+from ..application.databases import APPLICATION_NAME
+from ..poller.unreached import session_text
+from ..text import duration_text, time_text
+from .gather import MOST_BEFORE, Facts
+from .routes import Answer, Messages, Route
+
+#: A signal in each of these states is in its table, but for the first.
+STATES = ("absent", "table-locked", "left-out", "locked", "parked", "waiting", "paused", "pending")
+
+
+@dataclass(frozen=True)
+class Story:
+    """Where a signal is and why.
+
+    :param state: one of :data:`STATES`; the one that keeps it from being sent first.
+    :param sentences: the story, the state first.
+    :param to_do: what to do, in one sentence.
+    """
+
+    state: str
+    sentences: tuple[str, ...]
+    to_do: str
+
+
+def tell(facts: Facts, messages: Messages | None = None, answers: Sequence[Answer] = ()) -> Story:
+    """The story of a signal.
+
+    :param messages: that it makes; None when that is not known.
+    :param answers: of the broker, when it was asked.
+    """
+    state = state_of(facts)
+    sentences = [_BEGINNINGS[state](facts), *_further(facts, state), *_of_messages(messages)]
+    return Story(state, (*sentences, *(answer.text for answer in answers)), _to_do(facts, state, messages, answers))
+
+
+def state_of(facts: Facts) -> str:
+    if facts.is_table_locked:
+        return "table-locked"
+    if facts.found is None:
+        return "absent"
+    if not facts.found.is_signal:
+        return "left-out"
+    if facts.found.is_locked:
+        return "locked"
+    if facts.set_aside is not None:
+        return "parked" if facts.set_aside.is_parked else "waiting"
+    return "paused" if facts.pause is not None else "pending"
+
+
+def _named(facts: Facts) -> str:
+    return f"{facts.model} {facts.key}"
+
+
+def _absent(facts: Facts) -> str:
+    if facts.was_given_out is False:
+        return f"{_named(facts)} is not in its table: no signal has been given this key yet."
+    return (
+        f"{_named(facts)} is not in its table: it was sent and deleted, or discarded, or its transaction was rolled "
+        "back or has not committed yet, or it was never written."
+    )
+
+
+def _table_locked(facts: Facts) -> str:
+    return f"The table of {facts.model} is locked, as by ALTER TABLE, so that nobody can read it{_held(facts.holder)}."
+
+
+def _left_out(facts: Facts) -> str:
+    return (
+        f"{_named(facts)} is in its table, and is not to be sent: it does not meet --where, or its time has not come."
+    )
+
+
+def _locked(facts: Facts) -> str:
+    return f"{_named(facts)} is locked just now{_held(facts.holder)}."
+
+
+def _parked(facts: Facts) -> str:
+    if facts.set_aside is not None and facts.set_aside.was_sent:
+        return f"{_named(facts)} is parked: it was sent; it cannot be deleted, and waits for a person."
+    return f"{_named(facts)} is parked: it failed too often, and waits for a person."
+
+
+def _waiting(facts: Facts) -> str:
+    assert facts.set_aside is not None
+    until = facts.set_aside.next_try_at
+    assert until is not None
+    if until <= facts.now:
+        return f"{_named(facts)} is waiting for its next try, which is due."
+    return f"{_named(facts)} is waiting for its next try at {time_text(until)}, {_until(facts, until)} from now."
+
+
+def _paused(facts: Facts) -> str:
+    return f"{_named(facts)} is pending, and its model is paused."
+
+
+def _pending(facts: Facts) -> str:
+    return f"{_named(facts)} is pending."
+
+
+_BEGINNINGS = {
+    "absent": _absent,
+    "table-locked": _table_locked,
+    "left-out": _left_out,
+    "locked": _locked,
+    "parked": _parked,
+    "waiting": _waiting,
+    "paused": _paused,
+    "pending": _pending,
+}
+
+
+def _held(holder: Holder | None) -> str:
+    if holder is None:
+        return ""
+    return f": by {session_text(holder)}"
+
+
+def _until(facts: Facts, moment: datetime) -> str:
+    return duration_text(abs((moment - facts.now).total_seconds()))
+
+
+def _further(facts: Facts, state: str) -> Iterator[str]:
+    if facts.found is not None and facts.found.written_at is not None:
+        yield f"It was written {_until(facts, facts.found.written_at)} ago, at {time_text(facts.found.written_at)}."
+    if facts.set_aside is not None:
+        yield _of_failures(facts, facts.set_aside)
+    if facts.pause is not None:
+        reason = f": {facts.pause.reason}" if facts.pause.reason else "."
+        yield f"Its model is paused since {time_text(facts.pause.paused_at)}{reason}"
+    if state in ("pending", "paused"):
+        yield _of_those_before(facts.before)
+    if facts.found is not None and not facts.relay_sessions:
+        yield (
+            "No session of a relay is connected to the database: none runs, or the application gives its sessions "
+            "another name."
+        )
+
+
+def _of_those_before(number: int) -> str:
+    if number == 0:
+        return "It comes next of its model."
+    if number == 1:
+        return "One signal of its model comes before it."
+    return f"{'More than ' if number >= MOST_BEFORE else ''}{number} signals of its model come before it."
+
+
+def _of_failures(facts: Facts, set_aside: SetAside) -> str:
+    if facts.found is None:
+        return f"It is noted as set aside since {time_text(set_aside.first_failed_at)}."
+    tries = "once" if set_aside.attempts == 1 else f"{set_aside.attempts} times in a row"
+    if set_aside.was_sent:
+        return (
+            f"It was sent, at {time_text(set_aside.first_failed_at)} at the latest, and is never sent again; its row "
+            f"cannot be deleted, which was tried {tries}, last at {time_text(set_aside.last_failed_at)}: "
+            f"{set_aside.error_text}"
+        )
+    return (
+        f"It failed {tries}, first at {time_text(set_aside.first_failed_at)}, last at "
+        f"{time_text(set_aside.last_failed_at)}: {set_aside.error_class}: {set_aside.error_text}"
+    )
+
+
+def _of_messages(messages: Messages | None) -> Iterator[str]:
+    if messages is None:
+        return
+    if messages.trouble is not None:
+        yield f"Its messages cannot be made: {messages.trouble}"
+    elif not messages.routes:
+        yield "It makes no message."
+    for number, route in enumerate(messages.routes, start=1):
+        which = "Its message" if len(messages.routes) == 1 else f"Its message {number}"
+        yield f"{which} goes to exchange {route.exchange!r} with routing key {route.routing_key!r}."
+
+
+def _to_do(facts: Facts, state: str, messages: Messages | None, answers: Sequence[Answer]) -> str:
+    model, signal = quote(facts.model), f"{quote(facts.model)} {quote(facts.key)}"
+    if state == "absent":
+        return _when_absent(facts)
+    if state == "table-locked":
+        return f"Wait until the lock is gone{_or_end(facts.holder)}; signals are sent afterwards."
+    if state == "left-out":
+        return "Compare its columns with --where and --not-before; nothing is to be done if it is as it should be."
+    if state == "locked":
+        return _when_locked(facts)
+    if state == "parked":
+        retry = f"`signalbus-relay parked retry {signal}` after its cause is mended"
+        if facts.set_aside is not None and facts.set_aside.was_sent:
+            retry += " tries its delete, not its send"
+        what = f"{retry}, or `parked discard {signal}`"
+        resume = f", and `signalbus-relay resume {model}`" if facts.pause else ""
+        return f"{what}{resume}."
+    remedies = list(_remedies(facts, messages, answers))
+    if state == "waiting":
+        mended = remedies[0] if remedies else "Mend the cause"
+        resume = f", then `signalbus-relay resume {model}`" if facts.pause else ""
+        return f"{mended}; `signalbus-relay parked retry {signal}` has it tried at once{resume}."
+    if state == "paused":
+        return f"`signalbus-relay resume {model}` when it may be sent."
+    if remedies:
+        return f"{remedies[0]}."
+    if not facts.relay_sessions:
+        return "Make sure that a relay runs: `signalbus-relay run`."
+    return "Wait; if it stays, see the relay's log for `model_failing`, and `signalbus-relay check`."
+
+
+def _remedies(facts: Facts, messages: Messages | None, answers: Sequence[Answer]) -> Iterator[str]:
+    """What to mend, the surest first."""
+    yield from (answer.remedy.rstrip(".") for answer in answers if answer.remedy is not None)
+    if messages is None:
+        return
+    if messages.trouble is not None:
+        yield "Mend signalbus_message, or the signal"
+    if facts.set_aside is not None and facts.set_aside.error_class == "returned" and messages.routes:
+        yield _binding(list(dict.fromkeys(messages.routes)))
+
+
+def _binding(routes: Sequence[Route]) -> str:
+    """What makes the broker take messages that it has returned: a queue for each."""
+    queues = [
+        f"declare the queue {route.routing_key!r}"
+        if route.exchange == ""
+        else f"bind a queue to exchange {route.exchange!r} with routing key {route.routing_key!r}"
+        for route in routes
+    ]
+    first = queues[0][0].upper() + queues[0][1:]
+    return ", ".join([first, *(f"or {queue}" for queue in queues[1:])]) + (
+        ", whichever is missing" if len(queues) > 1 else ""
+    )
+
+
+def _when_absent(facts: Facts) -> str:
+    if facts.was_given_out is False:
+        return "Check the key."
+    return "Look for its message where it should have arrived, and for its transaction in the application's log."
+
+
+def _when_locked(facts: Facts) -> str:
+    if facts.holder is None or facts.holder.application_name.startswith(APPLICATION_NAME):
+        return "Wait, and ask again: a relay is sending it; if it stays so, the send method hangs, see the relay's log."
+    return f"Wait until that transaction ends{_or_end(facts.holder)}; relays pass over the signal until then."
+
+
+def _or_end(holder: Holder | None) -> str:
+    return "" if holder is None else f", or end it: SELECT pg_terminate_backend({holder.pid})"

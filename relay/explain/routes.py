@@ -1,0 +1,128 @@
+"""Which messages a signal makes, and what the broker says of where they go. Payloads are not looked at.
+
+The application's code runs in a read-only transaction that is rolled back. The broker is asked and sent nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pika
+from flask import Flask
+from pika import exceptions
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from signalbus_core import SignalBus
+from signalbus_core.lowlevel import Key, SignalSpec, error_text, own_session
+from signalbus_core.rabbitmq import Message, Publisher, RabbitMQSignal, as_messages
+
+from ..checks.broker import TIMEOUT_SECONDS, judge_connecting
+from ..checks.routes import closes
+
+_LIMITS = text("SELECT set_config('statement_timeout', '20s', true), set_config('lock_timeout', '2s', true)")
+
+
+@dataclass(frozen=True)
+class Route:
+    """Where a message goes; None is what neither the message nor its model says."""
+
+    exchange: str | None
+    routing_key: str | None
+
+
+@dataclass(frozen=True)
+class Messages:
+    """The messages of a signal.
+
+    :param routes: one for each message.
+    :param trouble: why the application's code makes none; None when it does.
+    """
+
+    routes: tuple[Route, ...] = ()
+    trouble: str | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the broker says.
+
+    :param remedy: what to do about it; None when nothing is wrong.
+    """
+
+    text: str
+    remedy: str | None = None
+
+
+def messages_of(app: Flask, bus: SignalBus, spec: SignalSpec, key: Key) -> Messages | None:
+    """The messages of a signal; None when its model has a send method of its own, or it is gone meanwhile."""
+    if not issubclass(spec.model, RabbitMQSignal):
+        return None
+    with own_session(bus.db, app) as session:
+        try:
+            connection = session.connection(
+                bind_arguments={"mapper": spec.mapper}, execution_options={"postgresql_readonly": True}
+            )
+            connection.execute(_LIMITS)
+            signal = session.get(spec.model, key if len(key) > 1 else key[0])
+            if signal is None:
+                return None
+            with session.no_autoflush:
+                return _messages(signal)
+        except SQLAlchemyError as error:
+            return Messages(trouble=error_text(error))
+        except Exception as error:  # noqa: BLE001 - the types of the application's columns may raise anything
+            # The text of the error may hold what the column holds, and there is no signal to compare it with.
+            return Messages(trouble=f"its row cannot be loaded ({type(error).__name__})")
+        finally:
+            session.rollback()
+
+
+def _messages(signal: Any) -> Messages:
+    try:
+        return Messages(tuple(_route(signal, message) for message in as_messages(signal.signalbus_message())))
+    except Exception as error:  # noqa: BLE001 - the application's code raises what it likes
+        return Messages(trouble=error_text(error, [signal]))
+
+
+def _route(signal: Any, message: Message) -> Route:
+    exchange, routing_key = message.exchange, message.routing_key
+    return Route(
+        signal.signalbus_exchange if exchange is None else exchange,
+        signal.signalbus_routing_key if routing_key is None else routing_key,
+    )
+
+
+def ask_broker(publisher: Publisher, routes: Sequence[Route]) -> Iterator[Answer]:
+    """Whether the exchanges are there, and the queues that the default exchange leads to."""
+    broker = f"The broker {publisher.location}"
+    try:
+        connection = pika.BlockingConnection(publisher.location.parameters(TIMEOUT_SECONDS))
+    except (exceptions.AMQPError, AMQPConnectorException, OSError) as error:
+        finding = judge_connecting(error, "")
+        yield Answer(f"{broker} cannot be asked: {finding.problem}.", finding.remedy)
+        return
+    try:
+        for route in dict.fromkeys(routes):
+            yield _ask(connection, route)
+    except (exceptions.AMQPError, OSError) as error:
+        yield Answer(f"{broker} was lost while it was asked ({type(error).__name__}).", "See the broker's log.")
+    finally:
+        if connection.is_open:
+            connection.close()
+
+
+def _ask(connection: pika.BlockingConnection, route: Route) -> Answer:
+    exchange, key = route.exchange, route.routing_key
+    if exchange is None or key is None:
+        return Answer("A message names no exchange, or no routing key.", "Have the message, or its model, name both.")
+    if exchange == "":
+        if closes(connection, lambda channel: channel.queue_declare(key, passive=True)) == 404:
+            return Answer(f"The queue {key!r} does not exist.", f"Declare the queue {key!r}, or name an exchange.")
+        return Answer(f"The queue {key!r} exists.")
+    if closes(connection, lambda channel: channel.exchange_declare(exchange, passive=True)) == 404:
+        return Answer(f"The exchange {exchange!r} does not exist.", f"Declare the exchange {exchange!r}.")
+    return Answer(f"The exchange {exchange!r} exists; whether {key!r} reaches a queue is known only by sending.")

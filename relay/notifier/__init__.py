@@ -1,0 +1,1 @@
+"""Wakes the poller: LISTEN and NOTIFY, and which replica answers."""

@@ -1,0 +1,55 @@
+"""Whether a session hears notifications, found by trying.
+
+A pooler in transaction mode takes a LISTEN, and delivers nothing. A session that does not hear must hold no lock
+either: the pooler would leave the lock behind, on a connection of anybody.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+
+from sqlalchemy import text
+from sqlalchemy.engine import Engine
+
+from signalbus_core.lowlevel import transaction
+
+from ..poller.isolation import PROBE_LIMITS
+from .connection import Session, Waker, run, wait
+
+#: The longest that a notification may take. Longer: a slow server is not taken for a pooler.
+HEARD_WITHIN_SECONDS = 3.0
+
+#: Always the same: behind a pooler, each name would stay on some connection.
+CHANNEL = "signalbus_self_test"
+
+
+class HeardNothing(Exception):
+    """Notifications do not reach a session; the text says what to do."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "notifications do not reach this relay, as behind PgBouncer in transaction mode. Signals are found by "
+            "polling, up to --poll-interval after they are written. Connect the relay to PostgreSQL directly, or to a "
+            "pool in session mode; or say --doorbell off."
+        )
+
+
+def test_hearing(ear: Session, engine: Engine, waker: Waker, stop: threading.Event) -> None:
+    """Notify the session from another connection.
+
+    :raises HeardNothing: it did not arrive.
+    """
+    payload = secrets.token_hex(8)
+    run(ear, f"LISTEN {CHANNEL}", waker, stop)
+    with transaction(engine, PROBE_LIMITS) as connection:
+        connection.execute(text("SELECT pg_notify(:channel, :payload)"), {"channel": CHANNEL, "payload": payload})
+    deadline = time.monotonic() + HEARD_WITHIN_SECONDS
+    while (CHANNEL, payload) not in ear.take_notifications():
+        remaining = deadline - time.monotonic()
+        if remaining <= 0 or stop.is_set():
+            raise HeardNothing
+        wait([ear], waker, min(remaining, 0.5))
+        ear.advance()
+    run(ear, f"UNLISTEN {CHANNEL}", waker, stop)

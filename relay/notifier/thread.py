@@ -1,0 +1,187 @@
+"""The doorkeeper's thread: one for each database whose signal tables have doorbells.
+
+It makes a relay quick and is never needed: without bells, without a session that hears them, or while another relay
+answers them, signals are found by polling, and one log line says why.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection, Container, Sequence
+from contextlib import closing
+from functools import partial
+
+import psycopg2
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from signalbus_core.lowlevel import SignalSpec, error_text, find_doorbells, question
+
+from ..poller.isolation import PROBE_LIMITS
+from ..poller.requests import Looks
+from ..telemetry.health import Health
+from ..telemetry.incidents import Announcer
+from ..worker.backoff import Backoff
+from .connection import Session, SessionError, Stopped, Waker, run
+from .protocol import LONGEST_WAIT_SECONDS, Vigil
+from .self_test import HeardNothing, test_hearing
+
+logger = logging.getLogger("signalbus.relay")
+
+#: So often it is looked whether the bells are as they were, and whether the sessions answer. After so long, too, it is
+#: tried again whether a session hears notifications.
+CHECK_EVERY_SECONDS = 60.0
+
+#: Sessions that lasted so long are back. Shorter: a flapping network is told of more often.
+STEADY_AFTER_SECONDS = 5.0
+
+#: While a database is away its sessions are opened again after at most so many seconds.
+LONGEST_RETRY_SECONDS = 5.0
+
+
+class Doorkeeper:
+    """Answers the bells of one database, or waits to take over from the relay that does.
+
+    :param bind_key: of the database.
+    :param specs: the models of that database.
+    :param paused: the names of models that are paused; their producers need not ring.
+    :param clock: a monotonic clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        bind_key: str | None,
+        engine: Engine,
+        specs: Sequence[SignalSpec],
+        looks: Looks,
+        health: Health,
+        announcer: Announcer,
+        stop: threading.Event,
+        paused: Container[str] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = "doorkeeper" if bind_key is None else f"doorkeeper-{bind_key}"
+        self._thing = "Doorbell" if bind_key is None else f"Doorbell (bind {bind_key!r})"
+        self._engine = engine
+        self._specs = specs
+        self._looks = looks
+        self._health = health
+        self._announcer = announcer
+        self._stop = stop
+        self._paused = paused
+        self._clock = clock
+        self._backoff = Backoff(longest_seconds=LONGEST_RETRY_SECONDS)
+        self._waker = Waker()
+        # What was said last, so that it is said once.
+        self._missing: tuple[str, ...] = ()
+        self._is_deaf = False
+        #: The present one, while the sessions are open.
+        self.vigil: Vigil | None = None
+        looks.on_end(self._waker.wake)
+
+    def run(self) -> None:
+        """The thread's main function."""
+        while not self._stop.is_set():
+            try:
+                pause_seconds = self._keep_watch()
+            except Stopped:
+                return
+            except (psycopg2.Error, SQLAlchemyError, SessionError, OSError) as error:
+                self._announcer.trouble(self._thing, "doorbell_lost", f"{error_text(error)}. Polling goes on.")
+                pause_seconds = self._backoff.failed()
+            except Exception:
+                logger.exception(
+                    "%s: unexpected error; polling goes on.", self.name, extra={"action": "doorbell_error"}
+                )
+                pause_seconds = self._backoff.failed()
+            self._rest(pause_seconds)
+
+    def _rest(self, seconds: float) -> None:
+        until = self._clock() + seconds
+        while not self._stop.is_set() and (remaining := until - self._clock()) > 0:
+            self._health.beat(self.name)
+            self._stop.wait(min(remaining, LONGEST_WAIT_SECONDS))
+
+    def _keep_watch(self) -> float:
+        """Answer bells until something changes; return how many seconds to wait before the next try."""
+        self._health.beat(self.name)
+        names = self._find_bells()
+        if not names:
+            return CHECK_EVERY_SECONDS
+        with closing(self._open_session()) as ear:
+            run(ear, None, self._waker, self._stop)
+            if not self._can_hear(ear):
+                return CHECK_EVERY_SECONDS
+            steady_at = self._clock() + STEADY_AFTER_SECONDS
+            with closing(self._begin_vigil(ear, names)) as vigil:
+                while self._find_bells() == names:
+                    vigil.is_alive()
+                    until = self._clock() + CHECK_EVERY_SECONDS
+                    while self._clock() < until:
+                        self._health.beat(self.name)
+                        vigil.run_once()
+                        if self._stop.is_set():
+                            raise Stopped
+                        if self._clock() >= steady_at:
+                            self._announcer.fine(self._thing, "doorbell_back")
+        return 0.0
+
+    def _begin_vigil(self, ear: Session, names: dict[int, str]) -> Vigil:
+        vigil = Vigil(
+            self.name,
+            ear,
+            self._open_session,
+            names,
+            self._looks,
+            self._waker,
+            self._stop,
+            partial(self._tell_elected, names),
+            lambda: {oid for oid, name in names.items() if name in self._paused},
+        )
+        self.vigil = vigil
+        vigil.begin()
+        self._backoff.succeeded()
+        return vigil
+
+    def _open_session(self) -> Session:
+        return Session.open(self._engine)
+
+    def _find_bells(self) -> dict[int, str]:
+        """The models whose tables have a bell that rings, by the OIDs of the tables."""
+        with question(self._engine, PROBE_LIMITS) as connection:
+            bells = find_doorbells(connection, self._specs)
+        missing = tuple(bell.problem for bell in bells if bell.is_wanted and bell.problem is not None)
+        if missing and missing != self._missing:
+            logger.info(
+                "%s: signals of these models are found by polling, up to --poll-interval after they are written: %s",
+                self._thing,
+                " ".join(missing),
+                extra={
+                    "action": "doorbell_missing",
+                    "signals": [bell.spec.name for bell in bells if bell.is_wanted and not bell.rings],
+                },
+            )
+        self._missing = missing
+        return {bell.table_oid: bell.spec.name for bell in bells if bell.rings and bell.table_oid is not None}
+
+    def _can_hear(self, ear: Session) -> bool:
+        try:
+            test_hearing(ear, self._engine, self._waker, self._stop)
+        except HeardNothing as error:
+            if not self._is_deaf:
+                logger.warning("%s: %s", self._thing, error, extra={"action": "doorbell_deaf"})
+            self._is_deaf = True
+            return False
+        self._is_deaf = False
+        return True
+
+    def _tell_elected(self, names: dict[int, str], won: Collection[int]) -> None:
+        answered = sorted(names[oid] for oid in won)
+        logger.info(
+            "%s: this relay answers for %s.",
+            self._thing,
+            ", ".join(answered),
+            extra={"action": "doorbell_answered", "signals": answered},
+        )

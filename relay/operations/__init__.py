@@ -1,0 +1,1 @@
+"""What a person can do while relays run; commands and the HTTP site use it."""

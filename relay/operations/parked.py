@@ -1,0 +1,157 @@
+"""What a person can do about signals that are set aside: see them, have them tried again, discard them.
+
+It works on the tables alone, while relays run. What is shown never holds the payload; what is discarded is written out
+first, so that nothing goes without a trace.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from datetime import datetime, timezone
+from typing import Any
+
+import click
+from sqlalchemy.engine import Engine
+
+from signalbus_core.lowlevel import (
+    BurstLimits,
+    SetAside,
+    SignalSpec,
+    parked,
+    parked_table_of,
+    parked_table_problem,
+    transaction,
+)
+
+from ..application.databases import limit_connections
+from ..application.load import LoadedApp
+from ..exit_codes import CommandError
+from ..telemetry.log_format import redact
+from ..text import time_text
+
+#: Limits of a command. A discard waits for a burst that is just trying the signal.
+LIMITS = BurstLimits(statement_timeout_seconds=60.0, lock_timeout_seconds=40.0, idle_timeout_seconds=60.0)
+
+
+class ParkedSignals:
+    """The signals that are set aside, in all databases of an application.
+
+    :param engines: of each bind key that the models use; the application's own when not given.
+    :param limits: of each transaction.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedApp,
+        engines: Mapping[str | None, Engine] | None = None,
+        limits: BurstLimits = LIMITS,
+    ) -> None:
+        with loaded.app.app_context():
+            self._specs = loaded.bus.specs()
+            ours: dict[str | None, Engine] = {s.bind_key: loaded.bus.db.engines[s.bind_key] for s in self._specs}
+        self._engines = ours if engines is None else engines
+        self._limits = limits
+        if engines is None:
+            for engine in ours.values():
+                limit_connections(engine)
+
+    def find(self, model: str | None, key: str | None, limit: int | None = None) -> list[SetAside]:
+        """Those of a model, or one of them, or all; parked ones first.
+
+        :raises CommandError: there is no such model, or a table cannot be used.
+        """
+        found: list[SetAside] = []
+        for spec in self._chosen(model):
+            with transaction(self._engines[spec.bind_key], self._limits) as connection:
+                listed = parked.list_set_aside(connection, spec, key, limit)
+            # The name may have changed since the signal failed.
+            found += [replace(one, model=spec.name) for one in listed]
+        return sorted(found, key=lambda one: not one.is_parked)[:limit]
+
+    def try_again(self, model: str | None, key: str | None) -> int:
+        """Have them tried at once; return how many."""
+        number = 0
+        for spec in self._chosen(model):
+            with transaction(self._engines[spec.bind_key], self._limits) as connection:
+                number += parked.try_again(connection, spec, key)
+        return number
+
+    def discard(self, signals: Sequence[SetAside], record: RecordFile) -> int:
+        """Delete signals, each in a transaction of its own, and write down what was deleted; return how many."""
+        number = 0
+        for one in signals:
+            [spec] = self._chosen(one.model)
+            with transaction(self._engines[spec.bind_key], self._limits) as connection:
+                row = parked.discard(connection, spec, one.key)
+                if row is not None:
+                    # Before the commit: what cannot be written down is not deleted.
+                    record.write(one, row)
+                    number += 1
+        return number
+
+    def _chosen(self, model: str | None) -> list[SignalSpec]:
+        """The models that are meant; their databases have the table."""
+        known = {spec.name: spec for spec in self._specs}
+        if model is not None and model not in known:
+            raise CommandError(f"There is no signal model {model!r}. Known are: {', '.join(known)}.")
+        chosen = self._specs if model is None else [known[model]]
+        for bind_key, spec in {spec.bind_key: spec for spec in chosen}.items():
+            table = parked_table_of(spec)
+            with transaction(self._engines[bind_key], self._limits) as connection:
+                problem = parked_table_problem(connection, table)
+            if problem is not None:
+                raise CommandError(
+                    f"The table {table.fullname} {problem}. Without it each relay notes failed signals in its own "
+                    "memory. Create it: `signalbus-relay ddl parked` prints it, db.create_all() and Alembic know it."
+                )
+        return chosen
+
+
+class RecordFile:
+    """Where discarded signals are written to, one JSON object a line.
+
+    :param path: of a file that is added to; standard output when not given.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+
+    def write(self, signal: SetAside, row: dict[str, Any]) -> None:
+        line = json.dumps({"discarded_at": _now(), **as_json(signal), "row": row}, default=_plain)
+        if self._path is None:
+            click.echo(line)
+            return
+        with open(self._path, "a", encoding="utf-8", opener=_open_for_its_owner) as file:
+            file.write(line + "\n")
+            file.flush()
+            # What is no file of a disk, such as /dev/stdout, cannot be made to last.
+            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                os.fsync(file.fileno())
+
+
+def _open_for_its_owner(path: str, flags: int) -> int:
+    """The rows are payloads: a record that is made is nobody else's to read."""
+    return os.open(path, flags, 0o600)
+
+
+def as_json(signal: SetAside) -> dict[str, Any]:
+    """A signal that is set aside, as JSON shows it."""
+    times = {name: time_text(getattr(signal, name)) for name in ("first_failed_at", "last_failed_at", "next_try_at")}
+    first = {"model": signal.model, "key": signal.key, "state": "parked" if signal.is_parked else "waiting"}
+    return {**first, **asdict(signal), **times, "error_text": redact(signal.error_text)}
+
+
+def _now() -> str:
+    return time_text(datetime.now(timezone.utc)) or ""
+
+
+def _plain(value: object) -> object:
+    """A column's value for JSON; bytes so that they can be had back."""
+    if isinstance(value, (bytes, memoryview)):
+        return {"base64": base64.b64encode(bytes(value)).decode()}
+    return str(value)

@@ -1,0 +1,66 @@
+"""Pausing signal models, and resuming them. It works on the table alone, whether relays run or not.
+
+Every relay has heeded it after one poll interval. Bursts in flight end as they would.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy.engine import Connection
+
+from signalbus_core.lowlevel import Pause, SignalSpec, paused, paused_table_of, paused_table_problem, table_privileges
+
+from ..application.databases import Databases
+from ..application.load import LoadedApp
+from ..exit_codes import CommandError
+
+_CREATE = "Create it: `signalbus-relay ddl paused` prints it, db.create_all() and Alembic know it."
+_GRANT = "Its owner can let this login change it: GRANT SELECT, INSERT, DELETE ON {}."
+
+
+class Pauses:
+    """The pauses of an application's signal models.
+
+    :param databases: of the application; made of it when not given.
+    """
+
+    def __init__(self, loaded: LoadedApp, databases: Databases | None = None) -> None:
+        self._databases = databases or Databases(loaded)
+
+    def pause(self, model: str, reason: str | None = None) -> bool:
+        """Pause a model; return False when it is paused already. Then its first reason stands.
+
+        :raises CommandError: there is no such model, or the table cannot be used.
+        """
+        spec = self._databases.spec(model)
+        with self._databases.transaction(spec.bind_key) as connection:
+            _require_table(connection, spec)
+            return paused.pause(connection, spec, reason)
+
+    def resume(self, model: str) -> bool:
+        """Resume a model; return False when it is not paused.
+
+        :raises CommandError: there is no such model, or the table cannot be used.
+        """
+        spec = self._databases.spec(model)
+        with self._databases.transaction(spec.bind_key) as connection:
+            _require_table(connection, spec)
+            return paused.resume(connection, spec)
+
+    def list(self) -> list[Pause]:
+        """All pauses, longest first. None where the table is not there, or closed to this login."""
+        found: list[Pause] = []
+        for bind_key, specs in self._databases.by_bind().items():
+            with self._databases.transaction(bind_key) as connection:
+                if paused_table_problem(connection, paused_table_of(specs[0])) is None:
+                    found += paused.list_pauses(connection, specs)
+        return sorted(found, key=lambda pause: pause.paused_at)
+
+
+def _require_table(connection: Connection, spec: SignalSpec) -> None:
+    table = paused_table_of(spec)
+    problem = paused_table_problem(connection, table, for_change=True)
+    if problem is not None:
+        raise CommandError(
+            f"The table {table.fullname} {problem}. It says which models are paused, to all relays. "
+            + (_GRANT.format(table.fullname) if table_privileges(connection, table) is not None else _CREATE)
+        )

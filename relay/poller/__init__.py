@@ -1,0 +1,1 @@
+"""Finds work: polls the databases and measures what is pending."""

@@ -1,0 +1,118 @@
+"""Backlog, lag, and what is set aside: what the probe has measured, as gauges and as news."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from signalbus_core.lowlevel import FIRST_KEY, Measurement, SignalSpec
+
+from ..telemetry.incidents import Announcer, single_signals
+from ..telemetry.metrics import Metrics
+from ..telemetry.status import Status
+from ..worker.model_state import ModelProgress
+from ..worker.retry_store import Shelves
+
+#: Backlog and lag are measured so often. More often: fresher gauges, more to read.
+MEASURE_EVERY_SECONDS = 3.0
+
+#: Measuring takes at most one of so many seconds: while it takes long, gauges are refreshed less often.
+COSTS_AT_MOST_ONE_IN = 10
+
+#: Counting a backlog stops here. Larger: bigger backlogs are shown exactly, and cost more to count.
+BACKLOG_COUNTED_TO = 10_000
+
+
+class Gauging:
+    """Says when to measure, and reports what was measured.
+
+    :param progress: the models by name.
+    :param clock: a monotonic clock, in seconds.
+    :param status: the board that it writes on.
+    """
+
+    def __init__(
+        self,
+        progress: Mapping[str, ModelProgress],
+        shelves: Shelves,
+        metrics: Metrics,
+        announcer: Announcer,
+        clock: Callable[[], float] = time.monotonic,
+        status: Status | None = None,
+    ) -> None:
+        self._progress = progress
+        self._shelves = shelves
+        self._metrics = metrics
+        self._announcer = announcer
+        self._clock = clock
+        self._status = status or Status(progress)
+        self._begun: dict[str | None, float] = {}
+        self._due: dict[str | None, float] = {}
+        self._set_aside: dict[str, int] = {}
+        self._heads: dict[str, tuple[str, float]] = {}
+
+    def begin(self, bind_key: str | None) -> bool:
+        """Whether it is time to measure the models of a database; what is begun so is not asked for again soon."""
+        now = self._clock()
+        if now < self._due.get(bind_key, float("-inf")):
+            return False
+        self._begun[bind_key] = now
+        self._due[bind_key] = now + MEASURE_EVERY_SECONDS
+        return True
+
+    def starts(self, specs: Sequence[SignalSpec]) -> dict[str, int | None]:
+        """From which key on each of the models is measured, by name; None where there is no low-water mark."""
+        return {spec.name: self._start(spec.name) for spec in specs}
+
+    def _start(self, name: str) -> int | None:
+        progress = self._progress[name]
+        if not progress.low_water.is_kept:
+            return None
+        mark = progress.low_water.mark
+        # What bursts leave out may be below the mark, and is in the backlog all the same.
+        leaves_out = self.has_set_aside(name) or progress.avoided()
+        return FIRST_KEY if mark is None or leaves_out else mark
+
+    def has_set_aside(self, name: str) -> bool:
+        """Whether signals of the model were set aside when it was measured."""
+        return bool(self._set_aside.get(name))
+
+    def report(self, bind_key: str | None, measured: Iterable[tuple[str, Measurement]], *, has_table: bool) -> None:
+        """Show what was measured of the models of a database.
+
+        :param has_table: whether the table of signals that are set aside was there to be read.
+        """
+        now = self._clock()
+        begun = self._begun[bind_key]
+        self._due[bind_key] = begun + max(MEASURE_EVERY_SECONDS, COSTS_AT_MOST_ONE_IN * (now - begun))
+        for name, measurement in measured:
+            lag_seconds = self._lag_seconds(name, measurement, now)
+            self._metrics.set_backlog(name, measurement.backlog, lag_seconds)
+            self._status.measured(name, measurement.backlog, lag_seconds)
+            noted = (measurement.waiting, measurement.parked)
+            self._report_set_aside(name, *(noted if has_table else self._shelves[name].count()))
+
+    def _report_set_aside(self, name: str, waiting: int, parked_signals: int) -> None:
+        self._metrics.set_set_aside(name, waiting, parked_signals)
+        self._status.set_aside(name, waiting, parked_signals)
+        if waiting + parked_signals and not self.has_set_aside(name):
+            # They may be below the mark from which on the backlog was counted.
+            self._due.clear()
+        self._set_aside[name] = waiting + parked_signals
+        self._progress[name].can_set_aside(waiting + parked_signals < self._shelves[name].most)
+        # None waits either when the last was parked, and that is no flow.
+        if not waiting and (not parked_signals or self._progress[name].flows_again()):
+            self._announcer.fine(single_signals(name), "signals_flow_again", signal=name)
+
+    def _lag_seconds(self, name: str, measurement: Measurement, now: float) -> float:
+        """For how long the oldest signal waits: since it was written, or else since it was first seen as the oldest."""
+        head = measurement.head
+        if head is None:
+            self._heads.pop(name, None)
+            return 0.0
+        seen, since = self._heads.get(name, (None, now))
+        if seen != head:
+            since = now
+            self._heads[name] = (head, since)
+        # Below zero when the clock of whoever wrote it is ahead.
+        return now - since if measurement.age_seconds is None else max(0.0, measurement.age_seconds)

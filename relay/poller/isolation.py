@@ -1,0 +1,154 @@
+"""Asking the database about several models at once, so that the trouble of one table hides no other model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+from sqlalchemy.exc import DataError, DBAPIError, ProgrammingError
+
+from signalbus_core.lowlevel import BurstLimits, SignalSpec, error_text
+
+from ..telemetry.incidents import Announcer
+
+T = TypeVar("T")
+
+#: Time limits of a probe. It reads little; when it waits, something is wrong, and other models should not wait too.
+PROBE_LIMITS = BurstLimits(statement_timeout_seconds=10.0, lock_timeout_seconds=2.0, idle_timeout_seconds=10.0)
+
+#: So many models are asked about together. More: fewer statements; less: fewer are asked about alone when a table of
+#: theirs is no good.
+ASKED_TOGETHER = 100
+
+#: After so many models that took too long the others wait for the next look, which leaves these out. More: a look takes
+#: longer, and its thread shows no sign of life meanwhile.
+MOST_SLOW = 3
+
+#: What PostgreSQL calls a lock that was not to be had in time, and a statement that took too long.
+#: https://www.postgresql.org/docs/current/errcodes-appendix.html
+LOCK_NOT_AVAILABLE = "55P03"
+QUERY_CANCELED = "57014"
+
+
+class Asking:
+    """Asks about all models together; when a table is no good, about each alone."""
+
+    def __init__(self, announcer: Announcer) -> None:
+        self._announcer = announcer
+        # What waits for a lock once in a look need not wait again.
+        self._passed_over: set[str] = set()
+        self._slow = 0
+
+    def begin_look(self) -> None:
+        self._passed_over.clear()
+        self._slow = 0
+
+    def passed_over(self, spec: SignalSpec) -> bool:
+        """Whether the model's table was no good in this look."""
+        return spec.name in self._passed_over
+
+    @property
+    def has_passed_over(self) -> bool:
+        """Whether any table was no good in this look."""
+        return bool(self._passed_over)
+
+    def together_or_alone(
+        self,
+        specs: Sequence[SignalSpec],
+        ask: Callable[[Sequence[SignalSpec]], list[T]],
+        on_trouble: Callable[[], None],
+    ) -> list[T]:
+        """The answers about the models whose tables answer.
+
+        :param on_trouble: called when a table is no good.
+        """
+        answers: list[T] = []
+        for first in range(0, len(specs), ASKED_TOGETHER):
+            answers += self._together_or_alone(specs[first : first + ASKED_TOGETHER], ask, on_trouble)
+        return answers
+
+    def _together_or_alone(
+        self,
+        specs: Sequence[SignalSpec],
+        ask: Callable[[Sequence[SignalSpec]], list[T]],
+        on_trouble: Callable[[], None],
+    ) -> list[T]:
+        if self._slow >= MOST_SLOW:
+            self._passed_over |= {spec.name for spec in specs}
+            return []
+        try:
+            return ask(specs)
+        except DBAPIError as error:
+            if not _concerns_one_table(error):
+                raise
+            if not is_statement_timeout(error):
+                on_trouble()
+            if len(specs) == 1:
+                self._pass_over(specs[0], specs[0].name, error)
+                return []
+            answers = self._alone(specs, ask)
+            if not answers and self._slow >= MOST_SLOW:
+                # No table answers in time: that is the database.
+                raise
+            return answers
+
+    def _alone(self, specs: Sequence[SignalSpec], ask: Callable[[Sequence[SignalSpec]], list[T]]) -> list[T]:
+        answers: list[T] = []
+        for spec in specs:
+            if self._slow >= MOST_SLOW:
+                self.pass_over(spec)
+                continue
+            with self.hiding_no_other(spec):
+                answers += ask([spec])
+        return answers
+
+    @contextmanager
+    def hiding_no_other(self, spec: SignalSpec, thing: str | None = None) -> Iterator[None]:
+        """A table that was dropped, altered or locked is told of; the others are looked at all the same.
+
+        :param thing: what the trouble is with; the model when not given.
+        """
+        try:
+            yield
+        except DBAPIError as error:
+            if not _concerns_one_table(error):
+                raise
+            self._pass_over(spec, thing or spec.name, error)
+
+    def pass_over(self, spec: SignalSpec) -> None:
+        """Leave the model out of this look."""
+        self._passed_over.add(spec.name)
+
+    def _pass_over(self, spec: SignalSpec, thing: str, error: DBAPIError) -> None:
+        self._passed_over.add(spec.name)
+        reason = error_text(error)
+        if is_statement_timeout(error):
+            self._slow += 1
+            reason = (
+                f"looking for signals in {spec.table.fullname!r} takes too long, as it does where dead rows gather that"
+                f" VACUUM cannot remove; other models are looked at without it. Look for old transactions: {reason}"
+            )
+        self._announcer.trouble(thing, "model_failing", reason, signal=spec.name)
+
+
+def _concerns_one_table(error: DBAPIError) -> bool:
+    """Whether a table or a row is to blame, because it is gone, altered, locked, slow or no good, not the database."""
+    if isinstance(error, (ProgrammingError, DataError)):
+        return True
+    return is_lock_timeout(error) or is_statement_timeout(error)
+
+
+def is_lock_timeout(error: DBAPIError) -> bool:
+    """Whether a lock was not to be had in time."""
+    return _code(error) == LOCK_NOT_AVAILABLE
+
+
+def is_statement_timeout(error: DBAPIError) -> bool:
+    """Whether a statement was given up, because it took longer than its limit."""
+    return _code(error) == QUERY_CANCELED
+
+
+def _code(error: DBAPIError) -> str | None:
+    # psycopg2 and psycopg name it differently.
+    return getattr(error.orig, "pgcode", None) or getattr(error.orig, "sqlstate", None)

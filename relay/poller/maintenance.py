@@ -1,0 +1,170 @@
+"""What the probe does once a minute: it looks for the tables of Signalbus, and forgets signals that are gone.
+
+And whether the tables can serve at all: before the first look, and, as far as it may change, once a minute.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from sqlalchemy import Table
+from sqlalchemy.engine import Engine
+
+from signalbus_core.lowlevel import (
+    SignalSpec,
+    lacks_columns,
+    parked_table_of,
+    parked_table_problem,
+    question,
+    table_conflicts,
+    table_problem,
+    transaction,
+)
+
+from ..telemetry.incidents import Announcer
+from ..worker.retry_store import Shelves
+from .isolation import PROBE_LIMITS, Asking
+from .pauses import PausedModels
+
+logger = logging.getLogger("signalbus.relay")
+
+#: So often it is looked whether the tables of Signalbus are there, and signals that are gone are forgotten.
+TIDY_EVERY_SECONDS = 60.0
+
+
+class TableError(Exception):
+    """The tables of some signal models cannot serve as outboxes; the message has one problem a line."""
+
+
+class Upkeep:
+    """Looks after the tables of each database.
+
+    :param specs: the models of each bind key.
+    :param clock: a monotonic clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        specs: Mapping[str | None, Sequence[SignalSpec]],
+        shelves: Shelves,
+        paused: PausedModels,
+        asking: Asking,
+        announcer: Announcer,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._specs = specs
+        self._shelves = shelves
+        self._paused = paused
+        self._asking = asking
+        self._announcer = announcer
+        self._clock = clock
+        self._verified: set[str | None] = set()
+        self._looked: dict[str | None, float] = {}
+        self._tidied: dict[str | None, float] = {}
+        self._has_parked_table: dict[str | None, bool] = {}
+        self._told_old: set[str | None] = set()
+        self._conflicts: dict[str | None, dict[str, str]] = {}
+
+    def verify(self, bind_key: str | None, engine: Engine) -> None:
+        """Make sure, once, that the tables can serve.
+
+        :raises TableError: they cannot.
+        """
+        if bind_key in self._verified:
+            return
+        with transaction(engine, PROBE_LIMITS) as connection:
+            specs = self._specs[bind_key]
+            problems = {spec.name: problem for spec in specs if (problem := table_problem(connection, spec))}
+            problems = table_conflicts(connection, specs) | problems
+        if problems:
+            raise TableError("\n".join(problems.values()))
+        self._verified.add(bind_key)
+
+    def has_parked_table(self, bind_key: str | None) -> bool:
+        return self._has_parked_table[bind_key]
+
+    def fit(self, bind_key: str | None) -> list[SignalSpec]:
+        """The models whose tables can serve; the others are not sent meanwhile."""
+        conflicts = self._conflicts.get(bind_key, {})
+        return [spec for spec in self._specs[bind_key] if spec.name not in conflicts]
+
+    @property
+    def has_unfit(self) -> bool:
+        """Whether any table has become unable to serve."""
+        return any(self._conflicts.values())
+
+    def look_again(self, bind_key: str | None) -> None:
+        """Look for the tables of Signalbus in the next look already: perhaps one of them is what is gone."""
+        self._looked.pop(bind_key, None)
+
+    def look_for_tables(self, bind_key: str | None, engine: Engine) -> None:
+        if not self._is_time(self._looked, bind_key):
+            return
+        spec = self._specs[bind_key][0]
+        table = parked_table_of(spec)
+        with question(engine, PROBE_LIMITS) as connection:
+            problem = parked_table_problem(connection, table)
+            is_old = problem is None and lacks_columns(connection, table)
+            self._paused.look_for_table(connection, spec)
+        self._looked[bind_key] = self._clock()
+        self._note_parked_table(bind_key, table, problem)
+        self._look_for_conflicts(bind_key, engine)
+        if is_old and bind_key not in self._told_old:
+            self._told_old.add(bind_key)
+            logger.warning(
+                "The table %s was made by an earlier version, and is used as that one did: a new signal under the key "
+                "of a failed one is left alone with it. Run what `signalbus-relay ddl parked` prints.",
+                table.fullname,
+                extra={"action": "parked_table_old"},
+            )
+
+    def _look_for_conflicts(self, bind_key: str | None, engine: Engine) -> None:
+        def ask(specs: Sequence[SignalSpec]) -> list[tuple[str, str]]:
+            with question(engine, PROBE_LIMITS) as connection:
+                return list(table_conflicts(connection, specs).items())
+
+        # A table that cannot be asked about hides no other.
+        conflicts = dict(self._asking.together_or_alone(self._specs[bind_key], ask, lambda: None))
+        for name, conflict in conflicts.items():
+            self._announcer.trouble(f"{name}, its table", "model_failing", conflict, signal=name)
+        for name in self._conflicts.get(bind_key, {}).keys() - conflicts.keys():
+            self._announcer.fine(f"{name}, its table", "model_recovered", signal=name)
+        self._conflicts[bind_key] = conflicts
+
+    def _note_parked_table(self, bind_key: str | None, table: Table, problem: str | None) -> None:
+        self._shelves.use_table(bind_key, problem is None)
+        if self._has_parked_table.get(bind_key, True) != (problem is None):
+            if problem is None:
+                logger.info("The table %s is there now.", table.fullname, extra={"action": "parked_table_found"})
+            else:
+                logger.warning(
+                    "The table %s %s. Signals that fail are noted in the memory of each relay, and lose their attempts "
+                    "when it ends. Create the table: `signalbus-relay ddl parked` prints it, "
+                    "db.create_all() and Alembic know it.",
+                    table.fullname,
+                    problem,
+                    extra={"action": "parked_table_missing"},
+                )
+        self._has_parked_table[bind_key] = problem is None
+
+    def tidy(self, bind_key: str | None, has_set_aside: Callable[[str], bool]) -> None:
+        """Forget signals that are gone.
+
+        Last in a look, and one model at a time: a note that cannot be read must not keep signals from being found.
+
+        :param has_set_aside: tells of a model's name whether any of its signals are set aside.
+        """
+        if not self._is_time(self._tidied, bind_key):
+            return
+        self._tidied[bind_key] = self._clock()
+        for spec in self._specs[bind_key]:
+            if has_set_aside(spec.name) and not self._asking.passed_over(spec):
+                thing = f"{spec.name}, what is noted of its signals"
+                with self._asking.hiding_no_other(spec, thing):
+                    self._shelves[spec.name].tidy()
+                    self._announcer.fine(thing, "model_recovered", signal=spec.name)
+
+    def _is_time(self, last: Mapping[str | None, float], bind_key: str | None) -> bool:
+        return self._clock() - last.get(bind_key, float("-inf")) >= TIDY_EVERY_SECONDS

@@ -1,0 +1,94 @@
+"""Which models are paused, as the last look saw it.
+
+What was seen last holds while a database is away, and while its table is closed to this login. Where there is no table,
+nothing is paused. Only the probe's thread writes here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from sqlalchemy.engine import Connection
+
+from signalbus_core.lowlevel import SignalSpec, Work, paused_table_of, paused_table_problem, table_privileges
+
+from ..scheduler import Dispatcher
+from ..telemetry.metrics import Metrics
+from ..telemetry.status import Status
+from ..text import one_line
+
+logger = logging.getLogger("signalbus.relay")
+
+_WHEN_CLOSED = "What was last seen paused stays so. Grant SELECT on it to the login of the relay."
+_WHEN_MISSING = (
+    "No signal model is paused, and none can be. Create it: `signalbus-relay ddl paused` prints it, "
+    "db.create_all() and Alembic know it."
+)
+
+
+class PausedModels:
+    """Keeps paused models from the workers, and tells when a model is paused or resumed."""
+
+    def __init__(self, dispatcher: Dispatcher, metrics: Metrics, status: Status | None = None) -> None:
+        self._dispatcher = dispatcher
+        self._metrics = metrics
+        self._status = status or Status(())
+        self._names: frozenset[str] = frozenset()
+        # Of databases whose table was looked for: why it cannot be read; None when it can.
+        self._problems: dict[str | None, str | None] = {}
+        self._closed: set[str | None] = set()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def has_table(self, bind_key: str | None) -> bool:
+        """Whether a database has the table, open to this login."""
+        return self._problems.get(bind_key, "") is None
+
+    def look_for_table(self, connection: Connection, spec: SignalSpec) -> None:
+        """Look whether the table can be read beside a model, and say so when that has changed."""
+        table, bind_key = paused_table_of(spec), spec.bind_key
+        problem = paused_table_problem(connection, table)
+        is_closed = problem is not None and table_privileges(connection, table) is not None
+        self._closed = self._closed | {bind_key} if is_closed else self._closed - {bind_key}
+        is_first = bind_key not in self._problems
+        before = self._problems.get(bind_key)
+        self._problems[bind_key] = problem
+        if problem == before:
+            return
+        if problem is None:
+            logger.info("The table %s is there now.", table.fullname, extra={"action": "paused_table_found"})
+            return
+        logger.log(
+            # Whoever pauses nothing needs no table; but one that is gone may have paused something.
+            logging.INFO if is_first and not is_closed else logging.WARNING,
+            "The table %s %s. %s",
+            table.fullname,
+            problem,
+            _WHEN_CLOSED if is_closed else _WHEN_MISSING,
+            extra={"action": "paused_table_missing"},
+        )
+
+    def saw(self, bind_key: str | None, work: Iterable[Work]) -> None:
+        """Note what a look has seen of the models of a database, before their work is handed on."""
+        if bind_key in self._closed:
+            return
+        for one in work:
+            name = one.spec.name
+            if (one.paused is not None) == (name in self._names):
+                continue
+            if one.paused is None:
+                self._names -= {name}
+                logger.info("%s: resumed.", name, extra={"action": "model_resumed", "signal": name})
+            else:
+                self._names |= {name}
+                logger.warning(
+                    "%s: paused%s. Its signals stay in their table until it is resumed.",
+                    name,
+                    f" ({one_line(one.paused)})" if one.paused else "",
+                    extra={"action": "model_paused", "signal": name, "reason": one.paused or None},
+                )
+            self._metrics.set_paused(name, name in self._names)
+            self._status.set_paused(name, one.paused)
+            self._dispatcher.set_paused(self._names)

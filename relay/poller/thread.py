@@ -1,0 +1,153 @@
+"""The probe's thread: how often it looks, and what ends the relay from within.
+
+A table that cannot serve ends it, and with ``--until-empty`` the end of the work.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from ..exit_codes import EXIT_CONFIGURATION, EXIT_OK, EXIT_RUNTIME, StopRequest
+from ..scheduler import Dispatcher
+from ..telemetry.health import Health
+from ..worker.backoff import Backoff, PollInterval
+from .poller import Probe, TableError
+from .requests import Looks
+from .unreached import Unreached
+
+logger = logging.getLogger("signalbus.relay")
+
+#: While a database is away it is asked again after at most so many seconds.
+LONGEST_DATABASE_RETRY_SECONDS = 5.0
+
+#: When nothing was sent for so long, what is found is stuck, and a doorkeeper may sleep in spite of it: the workers
+#: know of it, and whatever is written after that rings.
+STUCK_AFTER_SECONDS = 1.0
+
+
+class Lookout:
+    """Runs the probe, again and again.
+
+    :param looks: who else wants a look, and wants to know what it came to.
+    :param unreached: tells of signals that looks find and no burst gets.
+    :param until_empty: end the relay when nothing is left to send.
+    :param patience_seconds: with ``until_empty``, how long nothing may be sent while something is left.
+    :param stall_after_seconds: a burst in flight is waited for unless it has made no progress for so long.
+    :param request_stop: called, from the probe's thread, to end the relay.
+    :param clock: a monotonic clock, in seconds.
+    """
+
+    name = "probe"
+
+    def __init__(
+        self,
+        probe: Probe,
+        dispatcher: Dispatcher,
+        health: Health,
+        poll: PollInterval,
+        looks: Looks,
+        stop: threading.Event,
+        request_stop: Callable[[StopRequest], None],
+        unreached: Unreached,
+        *,
+        until_empty: bool,
+        patience_seconds: float,
+        stall_after_seconds: float = 180.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._probe = probe
+        self._dispatcher = dispatcher
+        self._health = health
+        self._poll = poll
+        self._looks = looks
+        self._stop = stop
+        self._request_stop = request_stop
+        self._unreached = unreached
+        self._until_empty = until_empty
+        self._patience_seconds = patience_seconds
+        self._stall_after_seconds = stall_after_seconds
+        self._clock = clock
+        self._backoff = Backoff(longest_seconds=LONGEST_DATABASE_RETRY_SECONDS)
+        self._last_activity = clock()
+        self._last_sent = float("-inf")
+
+    def run(self) -> None:
+        """The thread's main function."""
+        while not self._stop.is_set():
+            try:
+                pause_seconds = self.run_once()
+            except TableError as error:
+                self._request_stop(StopRequest(str(error), EXIT_CONFIGURATION))
+                return
+            except Exception:
+                # Nothing known ends up here. Without the probe nothing would be sent, so it goes on.
+                logger.exception("The probe failed; it goes on.", extra={"action": "probe_error"})
+                pause_seconds = self._backoff.failed()
+            if self._probe.database_is_up:
+                self._looks.wait(pause_seconds)
+            else:
+                # Bells of other databases must not cut the backoff short.
+                self._stop.wait(pause_seconds)
+
+    def run_once(self) -> float:
+        """Look once; return how many seconds to wait before the next look."""
+        self._health.beat(self.name)
+        cause, thorough = self._looks.begin()
+        calm = False
+        try:
+            found = self._probe.run_once(cause, thorough=thorough)
+            active = self._dispatcher.was_active()
+            if active:
+                self._last_sent = self._clock()
+            is_stuck = self._clock() - self._last_sent > STUCK_AFTER_SECONDS
+            calm = self._probe.saw_everything and (not found or is_stuck)
+        finally:
+            self._looks.end(calm=calm)
+        if active:
+            self._last_activity = self._clock()
+        if self._probe.saw_everything:
+            self._unreached.polled(self._probe.found)
+        if self._until_empty:
+            self._end_when_empty(found)
+        if self._probe.database_is_up:
+            self._backoff.succeeded()
+            return self._poll.next_seconds(active=active)
+        return self._backoff.failed()
+
+    def _end_when_empty(self, found: bool) -> None:
+        if not found and self._probe.saw_everything and self._dispatcher.is_idle() and not self._probe.has_suspects():
+            if not self._probe.saw_every_key:
+                # Something may have been committed late, below a low-water mark.
+                self._looks.ask(thorough=True)
+                return
+            left = self._what_is_left()
+            if left:
+                self._request_stop(StopRequest(", and ".join(left), EXIT_RUNTIME))
+            else:
+                self._request_stop(StopRequest("nothing is left to send", EXIT_OK))
+        elif self._has_lost_patience(found):
+            reason = f"nothing could be sent for {self._patience_seconds:g} s, and signals are left"
+            if self._probe.saw_everything and self._probe.found:
+                reason += f": {self._unreached.describe(self._probe.found)}"
+            self._request_stop(StopRequest(reason, EXIT_RUNTIME))
+
+    def _has_lost_patience(self, found: bool) -> bool:
+        """Whether nothing was sent for too long. A burst that locks nothing, or fails, is no progress."""
+        if self._clock() - self._last_activity <= self._patience_seconds:
+            return False
+        # A suspect that is being tried is no progress either, however long its try takes.
+        return not (found and self._dispatcher.is_sending(self._stall_after_seconds))
+
+    def _what_is_left(self) -> list[str]:
+        """What was not sent although no worker will get more, for people."""
+        left = []
+        if waiting := self._probe.count_set_aside():
+            left.append(f"{waiting} failed {'signal is' if waiting == 1 else 'signals are'} left")
+        if unloadable := self._probe.count_unloadable():
+            left.append(f"{unloadable} signals have keys that Python cannot hold")
+        if held := self._probe.held:
+            left.append(f"signals are left of {', '.join(held)}, which {'is' if len(held) == 1 else 'are'} paused")
+        return left

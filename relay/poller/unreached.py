@@ -1,0 +1,149 @@
+"""Signals that the poll sees and no burst gets: locked by another session, hidden from the application's own one.
+
+Each burst finds nothing to lock, which is no failure, and would go on for ever. After a while it is told of, by model,
+with the likely cause.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping
+
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from signalbus_core.lowlevel import Holder, Key, SignalSpec, error_text, locate, transaction
+
+from ..application.databases import APPLICATION_NAME
+from ..telemetry.health import Health
+from ..telemetry.incidents import Announcer
+from ..text import duration_text, one_line
+from ..worker.hanging import EmptyBursts
+from ..worker.model_state import ModelProgress
+from ..worker.retry_store import Shelves
+from .gauges import BACKLOG_COUNTED_TO
+from .isolation import PROBE_LIMITS
+
+#: When bursts of a model have found nothing for so long although signals are pending, it is told of. Longer: it is
+#: noticed later; shorter: another relay's burst that takes long is taken for it.
+UNREACHED_AFTER_SECONDS = 30.0
+
+#: The cause is looked for so often while it lasts.
+DIAGNOSE_EVERY_SECONDS = 10.0
+
+_HIDDEN = (
+    "it is not locked, so the application's session hides it: look for a do_orm_execute listener, or for "
+    "with_loader_criteria, that filters the model"
+)
+_POLICY = "row-level security hides it from SELECT ... FOR UPDATE: look at the table's policies for UPDATE"
+_UNKNOWN_LOCK = "it is locked by a session that this login cannot see, or by a prepared transaction (pg_prepared_xacts)"
+
+
+class Unreached:
+    """Tells of models whose pending signals no burst gets, and when they do again.
+
+    :param engines: the engine of each bind key that the models use.
+    :param progress: the models by name.
+    :param clock: a monotonic clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        engines: Mapping[str | None, Engine],
+        progress: Mapping[str, ModelProgress],
+        shelves: Shelves,
+        bursts: EmptyBursts,
+        health: Health,
+        announcer: Announcer,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._engines = engines
+        self._progress = progress
+        self._shelves = shelves
+        self._bursts = bursts
+        self._health = health
+        self._announcer = announcer
+        self._clock = clock
+        self._diagnosed: dict[str, float] = {}
+        #: The first key of those pending at the last diagnosis: where it has changed, signals flow.
+        self._heads: dict[str, Key | None] = {}
+
+    def polled(self, pending: Collection[str]) -> None:
+        """Learn from a poll of all models.
+
+        :param pending: those of which it saw signals that a burst would take.
+        """
+        self._bursts.keep(pending)
+        # Two diagnoses with the same first signal: other relays that send all that there is are no trouble.
+        lasting = self._bursts.lasting(UNREACHED_AFTER_SECONDS - DIAGNOSE_EVERY_SECONDS)
+        for name in self._diagnosed.keys() - set(lasting):
+            del self._diagnosed[name], self._heads[name]
+            self._health.set_stuck(name, "unreached", None)
+            self._announcer.fine(_thing(name), "signals_reached", signal=name)
+        for name in lasting:
+            if self._clock() - self._diagnosed.get(name, float("-inf")) >= DIAGNOSE_EVERY_SECONDS:
+                self._diagnosed[name] = self._clock()
+                before = self._heads.get(name)
+                self._heads[name], reason = self._diagnose(name)
+                if before is not None and before == self._heads[name]:
+                    self._health.set_stuck(name, "unreached", reason)
+                    self._announcer.trouble(_thing(name), "signals_unreached", reason, signal=name)
+
+    def describe(self, pending: Collection[str]) -> str:
+        """What is left of these models, and what keeps it, in one line for people."""
+        return "; ".join(f"{name}: {'; '.join(self._reasons(name))}" for name in pending)
+
+    def _reasons(self, name: str) -> list[str]:
+        things = self._announcer.lasting().values()
+        told = [one.reason for one in things if one.signal == name and one.thing != _thing(name)]
+        is_empty = name in self._bursts.lasting(0.0)
+        return [*told, self._diagnose(name)[1]] if is_empty or not told else told
+
+    def _diagnose(self, name: str) -> tuple[Key | None, str]:
+        """The first pending signal of a model; how many are pending that no burst gets, and the likely cause."""
+        spec = self._progress[name].spec
+        try:
+            with transaction(self._engines[spec.bind_key], PROBE_LIMITS) as connection:
+                return self._look(connection, spec)
+        except SQLAlchemyError as error:
+            return None, f"signals are pending that no burst gets; the cause cannot be told ({error_text(error)})"
+
+    def _look(self, connection: Connection, spec: SignalSpec) -> tuple[Key | None, str]:
+        choice = self._shelves[spec.name].choice(self._progress[spec.name].avoided())
+        keys = locate.first_keys(connection, spec, choice, BACKLOG_COUNTED_TO)
+        keys = keys or self._shelves[spec.name].due_keys(BACKLOG_COUNTED_TO)
+        if not keys:
+            return None, "no signal is pending any more"
+        count = f"{len(keys):,}{' or more' if len(keys) >= BACKLOG_COUNTED_TO else ''}"
+        signals = "1 signal is" if len(keys) == 1 else f"{count} signals are"
+        shown = one_line(", ".join(map(str, keys[0])))
+        cause = _cause(connection, spec, keys[0])
+        return keys[0], f"{signals} pending that no burst gets; of the first ({shown}): {cause}"
+
+
+def _cause(connection: Connection, spec: SignalSpec, key: Key) -> str:
+    if connection.dialect.name != "postgresql":
+        return _HIDDEN
+    found = locate.find_signal(connection, spec, key)
+    if found is None:
+        return "it is gone by now"
+    if not found.is_locked:
+        return _HIDDEN
+    holder = locate.row_holder(connection, found.last_locker)
+    if holder is not None:
+        is_relay = holder.application_name.startswith(APPLICATION_NAME)
+        remedy = "a relay is sending it" if is_relay else f"to end it: SELECT pg_terminate_backend({holder.pid})"
+        return f"it is locked by {session_text(holder)}; {remedy}"
+    return _POLICY if locate.has_row_security(connection, spec) else _UNKNOWN_LOCK
+
+
+def session_text(holder: Holder) -> str:
+    """A session that holds a lock, for people."""
+    name = f" ({holder.application_name})" if holder.application_name else ""
+    state = f", {holder.state}" if holder.state else ""
+    since = "" if holder.seconds is None else f", in a transaction since {duration_text(holder.seconds)}"
+    return f"the session with pid {holder.pid}{name}{state}{since}"
+
+
+def _thing(name: str) -> str:
+    return f"{name}, pending signals"

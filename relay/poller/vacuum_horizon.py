@@ -1,0 +1,196 @@
+"""Which of those who hold the horizon back does so for long. Pure: the time is passed in.
+
+Every transaction holds it for a moment, and one that runs many statements moves on with each. So whoever is seen must
+be seen again, at the same place; except for one that does nothing, and has begun long ago, and for one whose statement
+runs for long.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import DBAPIError
+
+from signalbus_core.lowlevel import (
+    HolderKind,
+    HorizonHolder,
+    SignalSpec,
+    count_dead_rows,
+    error_text,
+    horizon_holders,
+    question,
+)
+
+from ..telemetry.incidents import REMIND_AFTER_SECONDS
+from ..telemetry.metrics import Metrics
+from ..telemetry.status import HeldHorizon, Status
+from .isolation import PROBE_LIMITS
+
+#: Who holds the horizon back for so long matters. Longer: fewer words about reports that end soon.
+HELD_FOR_SECONDS = 3.0
+
+Identity = tuple[HolderKind, int | str | None]
+
+
+@dataclass(frozen=True)
+class Held:
+    """The horizon is held back.
+
+    :param holder: by whom; of several, the one that holds it back furthest.
+    :param seconds: for how long, as far as that is known.
+    """
+
+    holder: HorizonHolder
+    seconds: float
+
+
+def identity(holder: HorizonHolder) -> Identity:
+    """What tells a holder from others."""
+    is_named = holder.kind in (HolderKind.SLOT, HolderKind.PREPARED)
+    return holder.kind, holder.name if is_named else holder.pid
+
+
+class Sightings:
+    """The holders of one database, as they were seen."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Identity, tuple[str, float]] = {}
+
+    def saw(self, holders: Sequence[HorizonHolder], now: float) -> Held | None:
+        """Note who holds the horizon back now, oldest first; return the first of them who does so for long."""
+        before, self._seen = self._seen, {}
+        held = [Held(holder, self._seconds(holder, before, now)) for holder in holders]
+        return next((one for one in held if one.seconds >= HELD_FOR_SECONDS), None)
+
+    def _seconds(self, holder: HorizonHolder, before: dict[Identity, tuple[str, float]], now: float) -> float:
+        horizon, since = before.get(identity(holder), (None, now))
+        if horizon != holder.horizon:
+            since = now
+        self._seen[identity(holder)] = (holder.horizon, since)
+        seen, age = now - since, holder.age_seconds or 0.0
+        is_still = _does_nothing(holder) or (holder.still_seconds or 0.0) >= HELD_FOR_SECONDS
+        return max(seen, age) if seen >= HELD_FOR_SECONDS or is_still else seen
+
+
+def _does_nothing(holder: HorizonHolder) -> bool:
+    return holder.kind is HolderKind.PREPARED or (holder.state or "").startswith("idle in transaction")
+
+
+logger = logging.getLogger("signalbus.relay")
+
+#: So many dead rows of a model hurt when they cannot be removed. Fewer: more words about what is hardly felt.
+DEAD_ROWS_THAT_HURT = 10_000
+
+#: So often it is asked while signals flow, and otherwise.
+ACTIVE_SECONDS = 2.0
+IDLE_SECONDS = 60.0
+
+#: After signals flowed it is asked often for so long: what was seen then must be seen again to be told.
+AFTERWARDS_SECONDS = 8.0
+
+
+class Horizon:
+    """Shows dead rows, and tells who keeps them alive, when that begins and when it ends.
+
+    :param specs: the models of each bind key.
+    :param clock: a monotonic clock, in seconds.
+    :param status: the board that it writes on.
+    """
+
+    def __init__(
+        self,
+        specs: Mapping[str | None, Sequence[SignalSpec]],
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+        status: Status | None = None,
+    ) -> None:
+        self._specs = specs
+        self._metrics = metrics
+        self._clock = clock
+        self._status = status or Status(())
+        self._asked: dict[str | None, float] = {}
+        self._active: dict[str | None, float] = {}
+        self._sightings = {bind_key: Sightings() for bind_key in specs}
+        self._held: dict[str | None, Held] = {}
+        # Who was told of last, since when, and when that was said.
+        self._told: dict[str | None, tuple[Identity, float, float]] = {}
+
+    def look(self, bind_key: str | None, engine: Engine, *, is_active: bool) -> None:
+        """Ask a database when it is time.
+
+        :param is_active: signals flow.
+        """
+        now = self._clock()
+        if is_active:
+            self._active[bind_key] = now
+        if now - self._asked.get(bind_key, float("-inf")) < self._pause_seconds(bind_key, now):
+            return
+        self._asked[bind_key] = now
+        try:
+            hurting, holders = self._ask(bind_key, engine)
+        except DBAPIError as error:
+            # Nothing depends on it, and a database that is away is told of by whoever looks for signals.
+            logger.debug("Dead rows are not known: %s", error_text(error), extra={"action": "horizon_unknown"})
+            return
+        self._tell(bind_key, hurting, self._sightings[bind_key].saw(holders, now), now)
+
+    def _pause_seconds(self, bind_key: str | None, now: float) -> float:
+        is_busy = now - self._active.get(bind_key, float("-inf")) <= AFTERWARDS_SECONDS
+        return ACTIVE_SECONDS if is_busy else IDLE_SECONDS
+
+    def _ask(self, bind_key: str | None, engine: Engine) -> tuple[dict[str, int], list[HorizonHolder]]:
+        """The models whose dead rows hurt, with how many they are; and if there are any, who holds the horizon back."""
+        specs = self._specs[bind_key]
+        with question(engine, PROBE_LIMITS) as connection:
+            counted = dict(zip((spec.name for spec in specs), count_dead_rows(connection, specs), strict=True))
+            hurting = {name: number for name, number in counted.items() if number >= DEAD_ROWS_THAT_HURT}
+            holders = horizon_holders(connection) if hurting else []
+        for name, number in counted.items():
+            self._metrics.set_dead_rows(name, number)
+        return hurting, holders
+
+    def _tell(self, bind_key: str | None, hurting: Mapping[str, int], held: Held | None, now: float) -> None:
+        told = self._told.pop(bind_key, None)
+        self._held.pop(bind_key, None)
+        if held is not None:
+            self._held[bind_key] = held
+            since = told[1] if told else now
+            said_at = told[2] if told and told[0] == identity(held.holder) else float("-inf")
+            if now - said_at >= REMIND_AFTER_SECONDS:
+                self._warn(hurting, held)
+                said_at = now
+            self._told[bind_key] = (identity(held.holder), since, said_at)
+        elif told:
+            seconds = round(now - told[1], 1)
+            logger.info(
+                "Dead rows of signals can be removed again, after %s s.",
+                seconds,
+                extra={"action": "horizon_free", "after_seconds": seconds},
+            )
+        self._status.set_horizon(bind_key, None if held is None else _shown(hurting, held))
+        self._metrics.set_horizon_held(max((one.seconds for one in self._held.values()), default=0.0))
+
+    def _warn(self, hurting: Mapping[str, int], held: Held) -> None:
+        holder = held.holder
+        logger.warning(
+            "Dead rows of %s cannot be removed. They are kept alive by: %s. %s",
+            ", ".join(f"{name} ({number})" for name, number in hurting.items()),
+            holder,
+            holder.remedy,
+            extra={
+                "action": "horizon_held",
+                "signals": list(hurting),
+                "holder": holder.kind.value,
+                "holder_name": holder.name,
+                "holder_pid": holder.pid,
+                "held_seconds": round(held.seconds, 1),
+            },
+        )
+
+
+def _shown(hurting: Mapping[str, int], held: Held) -> HeldHorizon:
+    return HeldHorizon(tuple(hurting), str(held.holder), held.holder.remedy, held.seconds)

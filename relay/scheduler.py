@@ -1,0 +1,316 @@
+"""Which signal model a free worker takes next. Pure: the time is passed in, locking is the caller's.
+
+A model with work is never passed over for ever: the one whose last turn is the longest ago comes first. A model that
+failed waits for its time and holds up no other. A paused model gets no turn; what is known of its work is kept.
+
+A model whose turns are slow holds up no other either: it leaves a worker to those whose turns are not, and where all
+workers are busy with slow turns all the same, the schedule asks for a spare one.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field, replace
+
+#: A worker that is busy with a model for so long does not keep others from it, and its model counts as slow. Longer: a
+#: send method that hangs holds up its model for longer; shorter: workers take locks side by side where one would do.
+SLOW_TURN_SECONDS = 5.0
+
+#: So many workers are started beside the usual ones while some are slow, or hang. Each has a connection to the database
+#: and one to the broker. More: more models may hang at once and hold up no other.
+MOST_SPARE_WORKERS = 4
+
+
+@dataclass
+class Turn:
+    """A worker's turn with a model.
+
+    :param moved_at: when it began, or made progress last.
+    :param is_sending: it has locked signals.
+    """
+
+    worker: str
+    began_at: float
+    moved_at: float
+    is_sending: bool = False
+
+    def is_slow(self, now: float) -> bool:
+        return now - self.began_at >= SLOW_TURN_SECONDS
+
+
+@dataclass
+class _Entry:
+    #: Something was found that no worker has looked at yet.
+    found: bool = False
+    #: The last burst was full, so there is more: several workers may take the model at once.
+    more: bool = False
+    turns: list[Turn] = field(default_factory=list)
+    #: The turn that ended last had been slow.
+    was_slow: bool = False
+    not_before: float = 0.0
+    last_turn: int = 0
+    taken_at: float = 0.0
+    paused: bool = False
+
+    @property
+    def ready_at(self) -> float | None:
+        """When the next worker may take the model; None while nothing is known of work, and while it is paused."""
+        if self.paused:
+            return None
+        if self.more or (self.found and not self.turns):
+            return self.not_before
+        return max(self.not_before, self.taken_at + SLOW_TURN_SECONDS) if self.found else None
+
+    def is_ready(self, now: float) -> bool:
+        return self.ready_at is not None and self.ready_at <= now
+
+    def is_slow(self, now: float) -> bool:
+        return self.was_slow or any(turn.is_slow(now) for turn in self.turns)
+
+
+class Schedule:
+    """The turns of the signal models.
+
+    :param names: the names of all models.
+    :param workers: how many workers take turns.
+    """
+
+    def __init__(self, names: Iterable[str], workers: int = 2) -> None:
+        self._entries = {name: _Entry() for name in names}
+        self._usual = workers
+        self._workers = workers
+        self._turn = 0
+
+    def found(self, names: Iterable[str]) -> None:
+        """Note that these models have something to send."""
+        for name in names:
+            self._entries[name].found = True
+
+    def set_paused(self, names: Collection[str]) -> None:
+        """Give nobody these models, and any other again."""
+        for name, entry in self._entries.items():
+            entry.paused = name in names
+
+    def take(self, now: float, worker: str = "") -> str | None:
+        """Give a model to a worker: of those with work whose time has come, the one that waited longest for its turn.
+
+        The worker must :meth:`give_back` it.
+        """
+        ready = [(entry.last_turn, name) for name, entry in self._entries.items() if self._may_be_taken(entry, now)]
+        if not ready:
+            return None
+        name = min(ready)[1]
+        entry = self._entries[name]
+        self._turn += 1
+        entry.last_turn = self._turn
+        entry.turns.append(Turn(worker, now, now))
+        entry.taken_at = now
+        entry.found = False
+        return name
+
+    def _may_be_taken(self, entry: _Entry, now: float) -> bool:
+        return entry.is_ready(now) and (not entry.is_slow(now) or self._can_bear(entry, now))
+
+    def _can_bear(self, entry: _Entry, now: float) -> bool:
+        """Whether a worker can be had for a slow model."""
+        if len(entry.turns) >= self._usual:
+            return False
+        turns = self._turns()
+        leaves_one = self._workers - len(turns) > 1
+        # Whoever has to wait then gets a spare worker at once.
+        leaves_spare = self._can_have_spare and any(turn.is_slow(now) for turn in turns)
+        # Without spares left, models that are slow and come to their end must not starve behind those that hang.
+        shares_last = not entry.turns and not self._can_have_spare
+        is_needed = not turns or all(one.is_slow(now) for one in self._entries.values())
+        return leaves_one or leaves_spare or shares_last or is_needed
+
+    def _turns(self) -> list[Turn]:
+        return [turn for entry in self._entries.values() for turn in entry.turns]
+
+    @property
+    def _can_have_spare(self) -> bool:
+        return self._workers < self._usual + MOST_SPARE_WORKERS
+
+    def moved(self, name: str, now: float, worker: str = "") -> None:
+        """Note that a worker's turn makes progress: it has locked signals, or some were answered for."""
+        for turn in self._entries[name].turns:
+            if turn.worker == worker:
+                turn.moved_at, turn.is_sending = now, True
+
+    def give_back(self, name: str, *, more: bool, now: float | None = None, worker: str = "") -> None:
+        """End a worker's turn.
+
+        :param more: the burst was full; the next follows at once.
+        :param now: when; a turn of which it is not known was not slow.
+        """
+        entry = self._entries[name]
+        turn = next(turn for turn in entry.turns if turn.worker == worker)
+        entry.turns.remove(turn)
+        entry.was_slow = now is not None and now - turn.began_at >= SLOW_TURN_SECONDS
+        entry.more = more
+
+    def hold(self, name: str, until: float) -> None:
+        """Give the model to nobody before ``until``. What it has to send is not forgotten."""
+        entry = self._entries[name]
+        entry.not_before = until
+        entry.more = False
+        entry.found = True
+
+    def next_time(self, now: float) -> float | None:
+        """When the first of the models that have work may be taken; None when none may before something changes."""
+        times = [entry.ready_at for entry in self._entries.values() if entry.ready_at is not None]
+        if any(self._may_be_taken(entry, now) for entry in self._entries.values()):
+            return min(times)
+        # A model that leaves the last worker to others may get it once another turn is slow.
+        times += [turn.began_at + SLOW_TURN_SECONDS for turn in self._turns()] if times else []
+        return min((at for at in times if at > now), default=None)
+
+    def turns(self) -> dict[str, list[Turn]]:
+        """The turns of each model that workers are busy with."""
+        return {name: list(entry.turns) for name, entry in self._entries.items() if entry.turns}
+
+    def add_spare(self, now: float) -> bool:
+        """Count one more worker, if a model waits while all are busy and one is slow; return whether it is so."""
+        turns = self._turns()
+        is_slow = len(turns) >= self._workers and any(turn.is_slow(now) for turn in turns)
+        waits = any(entry.is_ready(now) and len(entry.turns) < self._usual for entry in self._entries.values())
+        is_wanted = is_slow and waits and self._can_have_spare
+        self._workers += is_wanted
+        return is_wanted
+
+    def remove_spare(self, now: float) -> bool:
+        """Count one worker less, if the usual number are left beside those that are slow; return whether it is so."""
+        is_spare = self._workers - sum(turn.is_slow(now) for turn in self._turns()) > self._usual
+        self._workers -= is_spare
+        return is_spare
+
+    @property
+    def is_idle(self) -> bool:
+        """No model that may be taken has work that is known, and no worker is at work."""
+        return not any(
+            entry.turns or (not entry.paused and (entry.found or entry.more)) for entry in self._entries.values()
+        )
+
+
+class Dispatcher:
+    """Hands models to workers, and lets workers without work sleep.
+
+    :param clock: a monotonic clock, in seconds.
+    :param on_sent: called when signals of a model were sent, and nothing more of it is known.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        clock: Callable[[], float] = time.monotonic,
+        on_sent: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._schedule = schedule
+        self._clock = clock
+        self._on_sent = on_sent
+        self._changed = threading.Condition()
+        self._closed = False
+        self._active = False
+        #: The models of which signals were sent since nothing more was known of them.
+        self._sent: set[str] = set()
+
+    def found(self, names: Iterable[str]) -> None:
+        with self._changed:
+            self._schedule.found(names)
+            self._changed.notify_all()
+
+    def set_paused(self, names: Collection[str]) -> None:
+        """Hand out none of these models, and any other again. Bursts in flight end as they would."""
+        with self._changed:
+            self._schedule.set_paused(names)
+            self._changed.notify_all()
+
+    def take(self, timeout_seconds: float, worker: str = "") -> str | None:
+        """Wait for a model with work; None when there was none in time, or when the relay is stopping."""
+        deadline = self._clock() + timeout_seconds
+        with self._changed:
+            while not self._closed:
+                now = self._clock()
+                name = self._schedule.take(now, worker)
+                if name is not None or now >= deadline:
+                    return name
+                next_time = self._schedule.next_time(now)
+                until = deadline if next_time is None else min(deadline, next_time)
+                self._changed.wait(max(0.0, until - now))
+        return None
+
+    def moved(self, name: str, worker: str = "") -> None:
+        """Note that a worker's turn makes progress: it has locked signals, or some were answered for."""
+        with self._changed:
+            self._schedule.moved(name, self._clock(), worker)
+
+    def give_back(
+        self, name: str, *, more: bool, wait_seconds: float = 0.0, sent: bool = False, worker: str = ""
+    ) -> None:
+        """End a turn.
+
+        :param more: there is more to send at once.
+        :param wait_seconds: how long the model is to be left alone, because something failed.
+        :param sent: signals were sent in this turn.
+        """
+        with self._changed:
+            if sent:
+                self._active = True
+                self._sent.add(name)
+            # After full bursts the last one may find nothing: it ends what they began all the same.
+            has_sent_all = name in self._sent and not more
+            if has_sent_all:
+                self._sent.discard(name)
+            if wait_seconds > 0:
+                self._schedule.hold(name, self._clock() + wait_seconds)
+            self._schedule.give_back(name, more=more and wait_seconds <= 0, now=self._clock(), worker=worker)
+            self._changed.notify_all()
+        if has_sent_all:
+            self._on_sent()
+
+    def was_active(self) -> bool:
+        """Whether signals were sent since the last time that this was asked."""
+        with self._changed:
+            active, self._active = self._active, False
+        return active
+
+    def is_sending(self, within_seconds: float) -> bool:
+        """Whether a worker sends signals, and has made progress for the last time no longer ago than that."""
+        earliest = self._clock() - within_seconds
+        return any(turn.is_sending and turn.moved_at >= earliest for turns in self.turns().values() for turn in turns)
+
+    def unmoved(self, seconds: float) -> dict[str, dict[str, float]]:
+        """The models whose turns have made no progress for so long: for how long, by worker."""
+        now = self._clock()
+        late = {
+            name: {turn.worker: now - turn.moved_at for turn in turns if now - turn.moved_at >= seconds}
+            for name, turns in self.turns().items()
+        }
+        return {name: workers for name, workers in late.items() if workers}
+
+    def turns(self) -> dict[str, list[Turn]]:
+        """What workers are busy with, by model."""
+        with self._changed:
+            return {name: [replace(turn) for turn in turns] for name, turns in self._schedule.turns().items()}
+
+    def add_spare(self) -> bool:
+        """Expect one more worker, if one is wanted; return whether it is so."""
+        with self._changed:
+            return self._schedule.add_spare(self._clock())
+
+    def remove_spare(self) -> bool:
+        """Expect one worker less, if one is not wanted any more; return whether it is so."""
+        with self._changed:
+            return self._schedule.remove_spare(self._clock())
+
+    def is_idle(self) -> bool:
+        with self._changed:
+            return self._schedule.is_idle
+
+    def close(self) -> None:
+        """Hand out nothing any more, and wake all who wait."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()

@@ -1,0 +1,1 @@
+"""What is told: metrics, status, health, incidents and logs."""

@@ -1,0 +1,215 @@
+"""What each part of the relay is doing now: noted by its threads, once per burst or look, and read by the HTTP server.
+
+A note is one short step under a lock; a reader takes copies, and keeps nobody waiting.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from .throughput import Rates
+
+Doing = Literal["starting", "idle", "locking", "sending", "waiting for the broker", "backing off", "stopped"]
+
+
+@dataclass(frozen=True)
+class WorkerStatus:
+    """What a worker does.
+
+    :param signals: how many signals it sends at the moment.
+    :param seconds: for how long it has been doing that.
+    """
+
+    name: str
+    doing: Doing
+    model: str | None = None
+    signals: int | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """What was measured of a model, at a time of the wall clock."""
+
+    backlog: int
+    lag_seconds: float
+    at: float
+    waiting: int = 0
+    parked: int = 0
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """What is known of a signal model.
+
+    :param gauge: None before the first measurement.
+    :param counts: signals sent in each bucket of the last minutes, oldest first.
+    :param sent: since the relay started.
+    :param sent_at: when signals were sent last, by the wall clock.
+    """
+
+    name: str
+    gauge: Gauge | None
+    counts: tuple[int, ...]
+    per_second: float
+    sent: int
+    sent_at: float | None
+    paused: Paused | None = None
+
+
+@dataclass(frozen=True)
+class Paused:
+    """A pause, as the relay saw it.
+
+    :param seen_at: since when the relay has known of it, by the wall clock.
+    :param reason: empty when none was given.
+    """
+
+    seen_at: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class HeldHorizon:
+    """Something keeps dead rows from being removed, and they are many.
+
+    :param models: whose.
+    :param holder: who keeps them, for people.
+    :param remedy: what ends it.
+    :param seconds: for how long so far.
+    """
+
+    models: tuple[str, ...]
+    holder: str
+    remedy: str
+    seconds: float
+
+
+class _Model:
+    def __init__(self, now: float) -> None:
+        self.rates = Rates(now)
+        self.gauge: Gauge | None = None
+        self.sent = 0
+        self.sent_at: float | None = None
+
+
+class Status:
+    """The board that the relay's threads write on.
+
+    :param names: the names of the signal models.
+    :param clock: a monotonic clock, in seconds.
+    :param now: the wall clock, in seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        names: Iterable[str],
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._clock = clock
+        self._now = now
+        self._lock = threading.Lock()
+        self._models = {name: _Model(clock()) for name in names}
+        self._paused: dict[str, Paused] = {}
+        self._horizons: dict[str | None, HeldHorizon] = {}
+        self._workers: dict[str, tuple[WorkerStatus, float]] = {}
+        self._started = clock()
+        #: When the relay was started, by the wall clock.
+        self.started_at = now()
+
+    def worker(self, name: str, doing: Doing, model: str | None = None, signals: int | None = None) -> None:
+        """Note what a worker does now. To say it again does not make it begin anew."""
+        status = WorkerStatus(name, doing, model, signals)
+        with self._lock:
+            known = self._workers.get(name)
+            if known is None or known[0] != status:
+                self._workers[name] = (status, self._clock())
+
+    def forget_worker(self, name: str) -> None:
+        """Note that a worker has ended, as it should."""
+        with self._lock:
+            self._workers.pop(name, None)
+
+    def sent(self, name: str, number: int) -> None:
+        """Note signals that were sent, and deleted."""
+        if not number:
+            return
+        with self._lock:
+            model = self._models[name]
+            model.rates.add(number, self._clock())
+            model.sent += number
+            model.sent_at = self._now()
+
+    def measured(self, name: str, backlog: int, lag_seconds: float) -> None:
+        with self._lock:
+            model = self._models[name]
+            before = model.gauge or Gauge(0, 0.0, 0.0)
+            model.gauge = replace(before, backlog=backlog, lag_seconds=lag_seconds, at=self._now())
+
+    def set_aside(self, name: str, waiting: int, parked: int) -> None:
+        with self._lock:
+            model = self._models[name]
+            before = model.gauge or Gauge(0, 0.0, self._now())
+            model.gauge = replace(before, waiting=waiting, parked=parked)
+
+    def set_paused(self, name: str, reason: str | None) -> None:
+        """Note that a model is paused; that it is not when the reason is None."""
+        with self._lock:
+            self._paused.pop(name, None)
+            if reason is not None:
+                self._paused[name] = Paused(self._now(), reason)
+
+    def set_horizon(self, bind_key: str | None, held: HeldHorizon | None) -> None:
+        """Note what keeps the dead rows of a database; None when nothing does."""
+        with self._lock:
+            self._horizons.pop(bind_key, None)
+            if held is not None:
+                self._horizons[bind_key] = held
+
+    def horizons(self) -> dict[str | None, HeldHorizon]:
+        """What keeps the dead rows of each database where something does."""
+        with self._lock:
+            return dict(self._horizons)
+
+    def set_aside_signals(self) -> int:
+        """How many signals wait for their next try or are parked, of all models, as far as was measured."""
+        with self._lock:
+            gauges = [model.gauge for model in self._models.values() if model.gauge is not None]
+        return sum(gauge.waiting + gauge.parked for gauge in gauges)
+
+    @property
+    def uptime_seconds(self) -> float:
+        return self._clock() - self._started
+
+    def workers(self) -> list[WorkerStatus]:
+        """What each worker does, by name."""
+        now = self._clock()
+        with self._lock:
+            found = list(self._workers.values())
+        statuses = [replace(status, seconds=max(0.0, now - since)) for status, since in found]
+        return sorted(statuses, key=lambda status: (len(status.name), status.name))
+
+    def models(self) -> list[ModelStatus]:
+        """What is known of each model, in the order of the relay."""
+        now = self._clock()
+        return [self._model(name, now) for name in self._models]
+
+    def _model(self, name: str, now: float) -> ModelStatus:
+        # The lock is taken for each model anew: workers come in between.
+        with self._lock:
+            model = self._models[name]
+            rates = model.rates
+            return ModelStatus(
+                name,
+                model.gauge,
+                tuple(rates.counts(now)),
+                rates.per_second(now),
+                model.sent,
+                model.sent_at,
+                self._paused.get(name),
+            )

@@ -1,0 +1,125 @@
+"""What an operator can do: see what is set aside, have it tried again, discard it, pause models, resume them.
+
+Each change is logged with the address that it came from. Payloads reach neither the log nor an answer: a row that is
+discarded goes to the record file, before the deletion is committed, and without such a file nothing is discarded here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+from http import HTTPStatus
+
+from signalbus_core.lowlevel import SetAside
+
+from ..operations.parked import ParkedSignals, RecordFile
+from ..operations.pauses import Pauses
+from .database_bulkhead import ANSWER_WITHIN_SECONDS, Desk
+from .http import HttpError
+
+logger = logging.getLogger("signalbus.relay.http")
+
+NO_RECORD = (
+    "The relay has no file to record discarded signals in: give it one with --discard-record, or use the command "
+    "signalbus-relay parked discard."
+)
+
+
+class Operations:
+    """Does what the operator asks for.
+
+    :param models: the names of the signal models.
+    :param record: of the file for discarded signals.
+    """
+
+    def __init__(
+        self, models: Collection[str], parked: ParkedSignals, pauses: Pauses, desk: Desk, record: str | None
+    ) -> None:
+        self.models = models
+        self._parked = parked
+        self._pauses = pauses
+        self._desk = desk
+        self._record = record
+
+    @property
+    def can_discard(self) -> bool:
+        """Whether there is a file to record discarded signals in."""
+        return self._record is not None
+
+    def set_aside(
+        self, model: str | None, key: str | None, limit: int, patience_seconds: float = ANSWER_WITHIN_SECONDS
+    ) -> list[SetAside]:
+        """Signals that are set aside, parked ones first."""
+        self._check(model)
+        return self._desk.ask(lambda: self._parked.find(model, key, limit), patience_seconds)
+
+    def retry(self, model: str | None, key: str | None, address: str) -> int:
+        """Have signals tried at once: one, those of a model, or all; return how many."""
+        self._check(model)
+        number = self._desk.ask(lambda: self._parked.try_again(model, key))
+        if not number and key is not None:
+            raise _not_set_aside(model, key)
+        logger.warning(
+            "An operator had %d signals of %s tried again.",
+            number,
+            model or "all models",
+            extra={"action": "signals_retried", "signal": model, "key": key, "number": number, "address": address},
+        )
+        return number
+
+    def discard(self, model: str, key: str, address: str) -> None:
+        """Delete a signal that is set aside, unsent."""
+        self._check(model)
+        if self._record is None:
+            raise HttpError(HTTPStatus.FORBIDDEN, NO_RECORD)
+        record = RecordFile(self._record)
+
+        def find_and_discard() -> str | None:
+            found = self._parked.find(model, key)
+            return found[0].error_class if found and self._parked.discard(found, record) else None
+
+        try:
+            reason = self._desk.ask(find_and_discard)
+        except OSError as error:
+            text = f"The record cannot be written ({error.strerror}), so nothing was discarded."
+            raise HttpError(HTTPStatus.SERVICE_UNAVAILABLE, text) from None
+        if reason is None:
+            raise _not_set_aside(model, key)
+        logger.warning(
+            "An operator discarded signal %s of %s; its row is in the record.",
+            key,
+            model,
+            extra={"action": "signal_discarded", "signal": model, "key": key, "reason": reason, "address": address},
+        )
+
+    def pause(self, model: str, reason: str | None, address: str) -> bool:
+        """Pause a model; return whether it was not paused before."""
+        return self._change(model, lambda: self._pauses.pause(model, reason), "paused", address)
+
+    def resume(self, model: str, address: str) -> bool:
+        """Resume a model; return whether it was paused."""
+        return self._change(model, lambda: self._pauses.resume(model), "resumed", address)
+
+    def _change(self, model: str, change: Callable[[], bool], what: str, address: str) -> bool:
+        self._check(model)
+        is_changed = self._desk.ask(change)
+        if is_changed:
+            logger.warning(
+                "An operator %s %s.",
+                what,
+                model,
+                extra={"action": "operator_acted", "signal": model, "change": what, "address": address},
+            )
+        return is_changed
+
+    def _check(self, model: str | None) -> None:
+        if model is not None and model not in self.models:
+            raise HttpError(HTTPStatus.NOT_FOUND, f"There is no signal model of this name. Known are: {self._known}.")
+
+    @property
+    def _known(self) -> str:
+        return ", ".join(self.models)
+
+
+def _not_set_aside(model: str | None, key: str) -> HttpError:
+    return HttpError(HTTPStatus.NOT_FOUND, f"{model} {key} is not set aside.")

@@ -1,0 +1,108 @@
+"""Who may ask, and who may act. There are no cookies: whoever acts, shows the operator's token in each request.
+
+A page of somebody else, open in an operator's browser, can neither read here (the host's name is checked) nor act (it
+does not know the token, and its origin is another one).
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import logging
+from collections.abc import Sequence
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from ..telemetry.incidents import Announcer
+from .http import HttpError, Request
+
+logger = logging.getLogger("signalbus.relay.http")
+
+NO_TOKEN = (
+    "Nothing can be done here, because the relay has no operator token. Give it one with the variable "
+    "SIGNALBUS_RELAY_OPERATOR_TOKEN or SIGNALBUS_RELAY_OPERATOR_TOKEN_FILE, or use the command signalbus-relay."
+)
+
+_TOKEN = "Operator token"
+
+WRONG_TOKEN = "The operator token is missing or wrong."
+
+
+class Guard:
+    """Checks requests.
+
+    :param token: the operator's token; without one nobody may act.
+    :param hosts: the names under which the relay may be asked, beside ``localhost`` and addresses; none: where it
+      listens for others too, all.
+    :param is_local: it listens on the loopback interface only.
+    """
+
+    def __init__(self, token: str | None, hosts: Sequence[str] = (), *, is_local: bool = True) -> None:
+        self._token = token
+        self._hosts = frozenset(_host_name(host) or host.lower() for host in hosts)
+        self._accepts_any = not is_local and not hosts
+        self._announcer = Announcer(logger)
+
+    @property
+    def has_token(self) -> bool:
+        """Whether anybody may act."""
+        return self._token is not None
+
+    def check_host(self, request: Request) -> None:
+        """Refuse names that somebody else may have made point here."""
+        host = request.header("Host")
+        if host is None:
+            # Load balancers may ask without one; browsers never do.
+            return
+        name = _host_name(host)
+        if name is None:
+            raise HttpError(HTTPStatus.BAD_REQUEST, "The Host header cannot be read.")
+        if self._accepts_any or name in self._hosts or name == "localhost" or _is_address(name):
+            return
+        raise HttpError(
+            HTTPStatus.MISDIRECTED_REQUEST, "The relay is not known under this name. Name it with --http-hosts."
+        )
+
+    def check_origin(self, request: Request) -> None:
+        """Refuse what a page of somebody else sends."""
+        origin = request.header("Origin")
+        if origin is None:
+            # Browsers that send no Origin say at least whether the page is from here.
+            is_ours = request.header("Sec-Fetch-Site") in (None, "same-origin", "none")
+        else:
+            is_ours = origin.lower().partition("://")[2] == (request.header("Host") or "").lower() != ""
+        if not is_ours:
+            raise HttpError(HTTPStatus.FORBIDDEN, "This was sent by a page of another site.")
+
+    def check_bearer(self, request: Request) -> None:
+        """The token is expected in the Authorization header."""
+        scheme, _, token = (request.header("Authorization") or "").partition(" ")
+        self.check_token(token.strip() if scheme.lower() == "bearer" else "", request)
+
+    def check_token(self, given: str, request: Request) -> None:
+        """Refuse all but the operator's token; that somebody tried is logged, at most once a minute."""
+        if self._token is None:
+            raise HttpError(HTTPStatus.FORBIDDEN, NO_TOKEN)
+        # As bytes, and in a time that does not depend on where they differ.
+        if not hmac.compare_digest(given.encode(errors="replace"), self._token.encode()):
+            tried = f"{request.address} gave no or a wrong one"
+            self._announcer.trouble(_TOKEN, "operator_refused", tried, path=request.path)
+            raise HttpError(HTTPStatus.UNAUTHORIZED, WRONG_TOKEN, WWW_Authenticate='Bearer realm="signalbus"')
+
+
+def _host_name(header: str) -> str | None:
+    """The name in a Host header, without the port."""
+    try:
+        parts = urlsplit(f"//{header}")
+        name, _ = parts.hostname, parts.port
+    except ValueError:
+        return None
+    return name if name and parts.netloc == header and "@" not in header else None
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

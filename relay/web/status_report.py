@@ -1,0 +1,218 @@
+"""What is told about the relay: one object, for ``/api/status`` and for the page alike.
+
+It is put together from what the relay's threads have noted; nothing is asked for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from .. import __version__
+from ..poller.gauges import BACKLOG_COUNTED_TO
+from ..telemetry.health import FLOW_WITHIN_SECONDS, Health
+from ..telemetry.incidents import Announcer, Trouble, single_signals
+from ..telemetry.status import Gauge, HeldHorizon, ModelStatus, Paused, Status
+from ..telemetry.throughput import BUCKET_SECONDS
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database of the application.
+
+    :param bind_key: by which the application knows it.
+    :param thing: how its troubles are announced.
+    :param location: without password.
+    """
+
+    bind_key: str | None
+    thing: str
+    location: str
+
+
+class Report:
+    """Tells how the relay is."""
+
+    def __init__(
+        self,
+        status: Status,
+        health: Health,
+        announcer: Announcer,
+        databases: Sequence[Database] = (),
+    ) -> None:
+        self._status = status
+        self._health = health
+        self._announcer = announcer
+        self._databases = databases
+
+    def as_object(self) -> dict[str, Any]:
+        """All of it, made of what JSON knows."""
+        readiness = self._health.readiness()
+        troubles = self._announcer.lasting()
+        models = self._models(troubles)
+        databases = [self._database(one, readiness["database"], troubles) for one in self._databases]
+        stalled = self._health.stalled()
+        notes = [*stalled, *_notes_of_models(models), *_notes_of_databases(databases)]
+        return {
+            "verdict": _verdict(readiness, notes),
+            "relay": {
+                "state": readiness["state"],
+                "ready": readiness["ready"],
+                "version": __version__,
+                "started_at": moment(self._status.started_at),
+                "uptime_seconds": round(self._status.uptime_seconds, 1),
+                "last_success_at": max((model["last_sent_at"] or "" for model in models), default="") or None,
+                "reasons": [*readiness["reasons"], *stalled],
+            },
+            "databases": databases,
+            "brokers": self._brokers(),
+            "models": models,
+            "workers": [
+                {
+                    "name": worker.name,
+                    "doing": worker.doing,
+                    "model": worker.model,
+                    "signals": worker.signals,
+                    "seconds": round(worker.seconds, 1),
+                }
+                for worker in self._status.workers()
+            ],
+        }
+
+    def _database(self, one: Database, together: dict[str, Any], troubles: Mapping[str, Trouble]) -> dict[str, Any]:
+        trouble = troubles.get(one.thing)
+        condition = "down" if trouble else "unknown" if together["condition"] == "unknown" else "up"
+        return {
+            "name": one.bind_key or "default",
+            "location": one.location,
+            "condition": condition,
+            "since": moment(trouble.since) if trouble else None,
+            "reason": trouble.reason if trouble else None,
+            "horizon": _horizon(self._status.horizons().get(one.bind_key)),
+        }
+
+    def _brokers(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "location": location or None,
+                "condition": known.condition,
+                "since": None if known.is_usable else moment(known.since),
+                "reason": known.reason,
+            }
+            for location, known in self._health.brokers().items()
+        ]
+
+    def _models(self, troubles: Mapping[str, Trouble]) -> list[dict[str, Any]]:
+        last = self._announcer.last_of_signals()
+        return [
+            {
+                **_model(model, [one for one in troubles.values() if one.signal == model.name]),
+                "last_error": _error(last.get(model.name)),
+            }
+            for model in self._status.models()
+        ]
+
+
+def _model(model: ModelStatus, troubles: Sequence[Trouble]) -> dict[str, Any]:
+    gauge = model.gauge or Gauge(0, 0.0, 0.0)
+    # The trouble of single signals is told by how many wait or are parked, once they are counted.
+    told = {single_signals(model.name)} if gauge.waiting or gauge.parked else ()
+    return {
+        "name": model.name,
+        "measured_at": moment(gauge.at) if gauge.at else None,
+        "backlog": gauge.backlog,
+        "backlog_counted_to": BACKLOG_COUNTED_TO,
+        "lag_seconds": round(gauge.lag_seconds, 1),
+        "paused": _paused(model.paused),
+        "waiting": gauge.waiting,
+        "parked": gauge.parked,
+        "sent": model.sent,
+        "last_sent_at": moment(model.sent_at) if model.sent_at else None,
+        "per_second": round(model.per_second, 1),
+        "chart": {"bucket_seconds": BUCKET_SECONDS, "counts": list(model.counts)},
+        "failing": any(one.thing not in told for one in troubles),
+        "troubles": [{"since": moment(one.since), "reason": one.reason} for one in troubles],
+    }
+
+
+def _paused(paused: Paused | None) -> dict[str, Any] | None:
+    return None if paused is None else {"seen_at": moment(paused.seen_at), "reason": paused.reason or None}
+
+
+def _error(trouble: Trouble | None) -> dict[str, Any] | None:
+    return None if trouble is None else {"at": moment(trouble.at), "reason": trouble.reason}
+
+
+def _verdict(readiness: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+    """What comes first: whether signals flow, in a sentence; and what a person should look at."""
+    if stuck := _stuck(readiness):
+        level, text = "stopped", f"Signals of {stuck} do not flow."
+    elif not readiness["ready"]:
+        level, text = "stopped", f"Signals cannot flow: {_cause(readiness)}."
+    elif notes:
+        level, text = "attention", "Signals flow, with exceptions."
+    else:
+        level, text = "flowing", "Signals flow."
+    return {"level": level, "text": text, "notes": notes}
+
+
+def _cause(readiness: Mapping[str, Any]) -> str:
+    if readiness["state"] != "running":
+        return f"the relay is {readiness['state']}"
+    for thing in ("database", "broker"):
+        condition, since = readiness[thing]["condition"], readiness[thing]["since"]
+        clock = f"{since[11:16]} UTC"
+        if condition == "down":
+            return f"the {thing} is away since {clock}"
+        if condition == "blocked":
+            return f"the {thing} takes no messages since {clock}"
+        if condition == "unknown":
+            return f"of the {thing} nothing is known yet"
+    return str(readiness["reasons"][0])
+
+
+def _stuck(readiness: Mapping[str, Any]) -> str | None:
+    """The models whose signals do not flow, while database and broker are there."""
+    there = all(readiness[thing]["condition"] in ("up", "unused") for thing in ("database", "broker"))
+    return ", ".join(readiness["stuck_models"]) if readiness["state"] == "running" and there else None
+
+
+def _notes_of_models(models: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What a person should look at."""
+    for model in models:
+        name = model["name"]
+        if model["paused"]:
+            yield f"{name} is paused."
+        if model["parked"]:
+            yield f"{name}: {_signals(model['parked'])} parked, waiting for a person."
+        if model["waiting"]:
+            yield f"{name}: {_signals(model['waiting'])} waiting for the next try."
+        if model["failing"]:
+            yield f"{name} has trouble."
+        if model["lag_seconds"] > FLOW_WITHIN_SECONDS and not (model["paused"] or model["waiting"] or model["failing"]):
+            yield f"{name}: the oldest signal has been waiting for {model['lag_seconds']:.0f} s."
+        if model["backlog"] >= model["backlog_counted_to"] and not model["paused"]:
+            yield f"{name}: {model['backlog_counted_to']:,} signals or more are pending."
+
+
+def _notes_of_databases(databases: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for horizon in filter(None, (database["horizon"] for database in databases)):
+        yield (
+            f"Dead rows of {', '.join(horizon['models'])} cannot be removed. They are kept alive by: "
+            f"{horizon['holder']}. {horizon['remedy']}"
+        )
+
+
+def _horizon(held: HeldHorizon | None) -> dict[str, Any] | None:
+    return None if held is None else {**asdict(held), "models": list(held.models), "seconds": round(held.seconds, 1)}
+
+
+def _signals(number: int) -> str:
+    return f"{number:,} {'signal is' if number == 1 else 'signals are'}"
+
+
+def moment(seconds: float) -> str:
+    """A moment of the wall clock, in UTC, to the second."""
+    return datetime.fromtimestamp(seconds, tz=timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,1 @@
+"""Sends bursts, and decides what follows from them."""

@@ -1,0 +1,129 @@
+"""A worker's own connections to the broker: opened before signals are locked, kept alive while the worker waits.
+
+With the broker away or blocked, a worker finds out here, and locks no rows.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from signalbus_core.rabbitmq import BrokerConnectionError, Publisher
+
+from ..telemetry.health import Condition, Health
+from ..telemetry.incidents import Announcer
+from ..telemetry.metrics import Metrics
+from .backoff import Backoff
+
+logger = logging.getLogger("signalbus.relay.broker")
+
+#: The longest pause between two tries to reach the broker.
+LONGEST_RECONNECT_SECONDS = 30.0
+
+#: Connections that are up are left alone for so long: each publish serves its own before it sends. Longer: a block is
+#: noticed by a burst, whose rows are locked then; shorter: small bursts cost more.
+LEFT_ALONE_SECONDS = 0.05
+
+
+class BrokerLink:
+    """The calling thread's connection of each publisher that the application has.
+
+    An application without publishers sends in its own way; of its broker nothing is known, and nothing is waited for.
+
+    :param name: of the thread.
+    :param clock: a monotonic clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        publishers: Sequence[Publisher],
+        metrics: Metrics,
+        health: Health,
+        announcer: Announcer,
+        backoff: Backoff | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._name = name
+        self._publishers = publishers
+        self._metrics = metrics
+        self._health = health
+        self._announcer = announcer
+        self._backoff = backoff or Backoff(longest_seconds=LONGEST_RECONNECT_SECONDS)
+        self._clock = clock
+        self._retry_at = 0.0
+        self._served_at = float("-inf")
+
+    @property
+    def pump_every_seconds(self) -> float:
+        """How often :meth:`is_ready` must be called, so that no heartbeat is missed."""
+        heartbeats = [publisher.heartbeat_seconds for publisher in self._publishers]
+        return min((seconds for seconds in heartbeats if seconds), default=20.0) / 2
+
+    def retry_in_seconds(self) -> float:
+        """How long until the next try to reach the broker."""
+        return max(0.0, self._retry_at - self._clock())
+
+    def is_ready(self) -> bool:
+        """Serve the connections, reconnect those that are due, and tell whether there is one to send through.
+
+        Of several brokers one is enough: only models that need another one have to wait then.
+        """
+        if not self._publishers:
+            self._health.set_broker(self._name, "unused")
+            return True
+        if self._clock() - self._served_at < LEFT_ALONE_SECONDS and all(map(_is_up, self._publishers)):
+            return True
+        due = self._clock() >= self._retry_at
+        problems = [problem for publisher in self._publishers if (problem := self._serve(publisher, due))]
+        if problems and due:
+            self._retry_at = self._clock() + self._backoff.failed()
+        if not problems:
+            self._backoff.succeeded()
+            self._retry_at = 0.0
+            self._served_at = self._clock()
+        return len(problems) < len(self._publishers)
+
+    def _serve(self, publisher: Publisher, due: bool) -> str | None:
+        """Keep one connection alive, or open it; return what keeps it from being used."""
+        publisher.keep_alive()
+        if due and not publisher.status().connected:
+            # A broker that is silent takes all its time to refuse; readiness has to tell the truth meanwhile.
+            self._health.set_broker(self._name, "down", publisher.status().reason, str(publisher.location))
+            try:
+                publisher.connect()
+            except BrokerConnectionError:
+                logger.debug("%s cannot be reached.", publisher.location, exc_info=True)
+        status = publisher.status()
+        if not status.connected:
+            self._note(publisher, "down", "broker_down", status.reason or "not connected")
+        elif status.blocked:
+            self._note(publisher, "blocked", "broker_blocked", f"takes no messages ({status.reason})", status.reason)
+        else:
+            self._note(publisher, "up", "broker_up")
+            return None
+        return status.reason or "not connected"
+
+    def _note(
+        self, publisher: Publisher, condition: Condition, action: str, text: str = "", reason: str | None = None
+    ) -> None:
+        location = str(publisher.location)
+        together = self._health.set_broker(self._name, condition, reason or text or None, location)
+        all_brokers = self._health.broker()
+        self._metrics.set_broker(up=all_brokers in ("up", "blocked"), blocked=all_brokers == "blocked")
+        if condition == "up":
+            self._announcer.fine(f"Broker {location}", action)
+        elif together != "up":
+            # While another worker is connected, two lines would alternate for as long as this one waits for its turn.
+            self._announcer.trouble(f"Broker {location}", action, text)
+
+    def close(self) -> None:
+        """Close this thread's connections."""
+        for publisher in self._publishers:
+            publisher.disconnect()
+
+
+def _is_up(publisher: Publisher) -> bool:
+    status = publisher.status()
+    return status.connected and not status.blocked

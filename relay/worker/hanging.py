@@ -1,0 +1,98 @@
+"""Bursts that make no progress: told of by model for as long as it lasts, while the relay's other models flow."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection
+
+from ..scheduler import Dispatcher
+from ..telemetry.health import Health
+from ..telemetry.incidents import Announcer
+from ..telemetry.status import Status
+
+#: A burst without progress for so long is told of. Longer: a send method that hangs is noticed later; shorter: bursts
+#: whose send methods tell of no progress are called hanging while they are well.
+HANGS_AFTER_SECONDS = 10.0
+
+#: What lasts is told anew so often, with the seconds that have passed.
+TELL_EVERY_SECONDS = 2.0
+
+
+class HangingBursts:
+    """Tells of models whose bursts hang, and when they do not any more.
+
+    :param clock: a monotonic clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        health: Health,
+        announcer: Announcer,
+        status: Status,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._health = health
+        self._announcer = announcer
+        self._status = status
+        self._clock = clock
+        self._told: dict[str, float] = {}
+
+    def run_once(self) -> None:
+        hanging = self._dispatcher.unmoved(HANGS_AFTER_SECONDS)
+        for name in self._told.keys() - hanging.keys():
+            del self._told[name]
+            self._health.set_stuck(name, "hangs", None)
+            self._announcer.fine(_thing(name), "burst_goes_on", signal=name)
+        for name, workers in hanging.items():
+            if self._clock() - self._told.get(name, float("-inf")) >= TELL_EVERY_SECONDS:
+                self._told[name] = self._clock()
+                reason = self.reason(workers)
+                self._health.set_stuck(name, "hangs", reason)
+                self._announcer.trouble(_thing(name), "burst_hangs", reason, signal=name)
+
+    def reason(self, workers: dict[str, float]) -> str:
+        """What is to be said of workers whose bursts of one model hang."""
+        doing = {worker.name: worker.doing for worker in self._status.workers()}
+        return "; ".join(
+            f"{name} has made no progress for {seconds:.0f} s: "
+            + ("its send method has not returned" if doing.get(name) == "sending" else "the database does not answer")
+            for name, seconds in sorted(workers.items())
+        )
+
+
+def _thing(name: str) -> str:
+    return f"{name}, a burst"
+
+
+class EmptyBursts:
+    """Since when the bursts of each model have found nothing. Workers and the poll's thread share it.
+
+    :param clock: a monotonic clock, in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._since: dict[str, float] = {}
+
+    def ended(self, name: str, selected: int) -> None:
+        """Note how many signals a burst got."""
+        with self._lock:
+            if selected:
+                self._since.pop(name, None)
+            else:
+                self._since.setdefault(name, self._clock())
+
+    def keep(self, pending: Collection[str]) -> None:
+        """Forget the models of which nothing is pending."""
+        with self._lock:
+            self._since = {name: since for name, since in self._since.items() if name in pending}
+
+    def lasting(self, seconds: float) -> list[str]:
+        """The models whose bursts have found nothing for so long."""
+        earliest = self._clock() - seconds
+        with self._lock:
+            return [name for name, since in self._since.items() if since <= earliest]

@@ -1,0 +1,316 @@
+"""What the bursts of one model have shown so far, and what follows from it: the memory of its failures.
+
+- An *outage* (no answer from the broker, a database error) costs no signal an attempt: the model waits, and goes on
+  with a single signal. One that was alone in an outage is a suspect: bursts of others leave it out, in case it is to
+  blame, and it is tried again alone until there is an answer for it.
+- A signal that *failed for its own sake*, or its destination's, is noted on the model's shelf, and the others go on.
+- A signal that was *proved sent* and is still in its table is deleted before anything else, and never sent again. Where
+  that does not go at once, it is tried between the bursts of others.
+
+``docs/explanation/failures.md`` has it as a table. Pure: the time is passed in. Workers and the probe share it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from signalbus_core import BurstError, Outcome, OutcomeKind
+from signalbus_core.lowlevel import BurstResult, BurstSize, FailedSignal, Key, Proved, SignalSpec, error_text
+
+from .backoff import Backoff
+from .circuit_breaker import Breaker
+from .low_water import LowWater
+from .notes import Note, Notes
+from .retry_policy import ITS_OWN_FAULT, Evidence
+
+#: A suspect waits at most so many seconds for its next try. Longer: a signal that was only unlucky comes later.
+LONGEST_SUSPICION_SECONDS = 30.0
+
+#: So many suspects are remembered; they are parameters of the model's statements.
+MOST_SUSPECTS = 100
+
+#: So often it is made sure again that signals can be deleted. Longer: a foreign key or a trigger that is made meanwhile
+#: is known later; until then a signal that it keeps may be sent by several workers.
+REHEARSE_EVERY_SECONDS = 60.0
+
+#: The cause of a note that says no more than that a signal was alone in an outage.
+SUSPECT = "suspect"
+
+
+@dataclass(frozen=True)
+class BurstPlan:
+    """What the next burst of a model is to be like.
+
+    :param limit: the largest number of signals in it.
+    :param avoid: signals to leave out.
+    :param rehearse: make sure first that signals can be deleted.
+    :param retry: try signals again that were noted and whose time has come.
+    :param suspect: try this signal alone, to find out whether an outage was its own.
+    :param proved: delete these signals, which were sent, and send nothing.
+    :param can_keep_rows: the database may refuse the delete of single signals.
+    :param most_bytes: of rows in it, to be asked before they are read; None where that need not be asked.
+    """
+
+    limit: int
+    avoid: tuple[Key, ...]
+    rehearse: bool
+    retry: bool = False
+    suspect: Key | None = None
+    proved: tuple[Proved, ...] = ()
+    can_keep_rows: bool = False
+    most_bytes: int | None = None
+
+    @property
+    def is_scan(self) -> bool:
+        """Whether it takes the lowest keys, whichever they are."""
+        return not self.retry and self.suspect is None and not self.proved
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What follows from a burst.
+
+    :param more: the next burst may follow at once.
+    :param wait_seconds: how long to leave the model alone.
+    :param trouble: what is wrong with the model as a whole, for people; None when nothing is.
+    :param failed: signals to note, those that were sent and cannot be deleted among them.
+    :param evidence: whether their attempts count.
+    :param recovered: signals were sent, and no trouble of the model is left, as far as can be known.
+    """
+
+    more: bool
+    wait_seconds: float = 0.0
+    trouble: str | None = None
+    failed: tuple[FailedSignal, ...] = ()
+    evidence: Evidence = field(default=ITS_OWN_FAULT)
+    recovered: bool = False
+
+
+class ModelProgress:
+    """The memory of one model's bursts.
+
+    :param low_water: the model's low-water mark; without one, every scan begins at the first key.
+    """
+
+    def __init__(
+        self,
+        spec: SignalSpec,
+        backoff: Backoff | None = None,
+        suspicion: Backoff | None = None,
+        low_water: LowWater | None = None,
+    ) -> None:
+        self.spec = spec
+        self.low_water = low_water or LowWater(is_kept=False)
+        self._lock = threading.Lock()
+        self._backoff = backoff or Backoff()
+        self._suspicion = suspicion or Backoff(1.0, LONGEST_SUSPICION_SECONDS)
+        self._suspects = Notes(MOST_SUSPECTS)
+        # Signals that were sent, and of which no table says so yet.
+        self._proved: dict[Key, Proved] = {}
+        # When their delete is tried, and how often it was tried in vain.
+        self._proved_from, self._proved_tries = float("-inf"), 0
+        self._breaker = Breaker()
+        self._size = BurstSize(spec.burst_count)
+        # The first burst, the first one after a failed delete, and one a minute make sure that signals can be deleted.
+        self._rehearse_from = float("-inf")
+        self._can_keep_rows = False
+        self._retry_is_due = False
+        self._is_full = False
+        self._turn = 0
+        self._flows_again = False
+
+    def avoided(self) -> list[Key]:
+        """What is remembered of signals; the bursts of other signals leave them out."""
+        with self._lock:
+            return self._avoided()
+
+    def _avoided(self) -> list[Key]:
+        return [*self._suspects.keys(), *self._proved]
+
+    def has_due_suspect(self, now: float) -> bool:
+        """Whether one of these signals can be tried again."""
+        with self._lock:
+            return self._has_due(now)
+
+    def _has_due(self, now: float) -> bool:
+        return bool((self._proved and now >= self._proved_from) or self._suspects.due(now))
+
+    def is_gone(self, key: Key) -> None:
+        """A signal is not in its table any more."""
+        with self._lock:
+            self._suspects.forget([key])
+
+    def is_noted(self, keys: Sequence[Key]) -> None:
+        """That these signals were sent is noted where bursts heed it."""
+        with self._lock:
+            for key in keys:
+                self._proved.pop(key, None)
+
+    def nothing_is_left(self) -> bool:
+        """The model has nothing to send; return whether that ends what was wrong with it."""
+        with self._lock:
+            is_over = not self._breaker.is_open and not self._avoided()
+            if is_over:
+                self._backoff.succeeded()
+            return is_over
+
+    def flows_again(self) -> bool:
+        """Whether the last that is known of noted signals is that some were sent."""
+        with self._lock:
+            return self._flows_again
+
+    def retry_is_due(self) -> None:
+        """Signals that were noted can be tried again."""
+        with self._lock:
+            self._retry_is_due = True
+
+    def can_set_aside(self, possible: bool) -> None:
+        """Whether there is room for more notes."""
+        with self._lock:
+            self._is_full = not possible
+
+    def plan(self, now: float) -> BurstPlan:
+        with self._lock:
+            avoid = tuple(self._avoided())
+            if self._proved and now >= self._proved_from:
+                # Put off at once: rows that somebody else has locked must not keep the model's others waiting.
+                self._proved_tries += 1
+                self._proved_from = now + self._suspicion.wait_seconds(self._proved_tries)
+                return replace(self._ordinary(now), avoid=avoid, proved=tuple(self._proved.values()))
+            # In turns: tries that take long must keep neither each other nor new signals waiting.
+            turns = (self._suspect_turn, self._retry_turn)
+            while self._turn < len(turns):
+                plan = turns[self._turn](avoid, now)
+                self._turn += 1
+                if plan is not None:
+                    return plan
+            self._turn = 0
+            return replace(self._ordinary(now), avoid=avoid, most_bytes=self._size.bytes_to_ask)
+
+    def _ordinary(self, now: float) -> BurstPlan:
+        return BurstPlan(self._size.limit, (), now >= self._rehearse_from, can_keep_rows=self._can_keep_rows)
+
+    def _suspect_turn(self, _avoid: tuple[Key, ...], now: float) -> BurstPlan | None:
+        due = self._suspects.due(now)
+        if not due:
+            return None
+        key, note = due[0]
+        # Put off at once: no second worker must take it meanwhile.
+        self._suspects.postpone([key], now + self._suspicion.wait_seconds(note.attempts))
+        return replace(self._ordinary(now), limit=1, suspect=key)
+
+    def _retry_turn(self, avoid: tuple[Key, ...], now: float) -> BurstPlan | None:
+        if not self._retry_is_due:
+            return None
+        self._retry_is_due = False
+        return replace(self._ordinary(now), avoid=avoid, retry=True, most_bytes=self._size.bytes_to_ask)
+
+    def finished(self, plan: BurstPlan, result: BurstResult, now: float) -> Verdict:
+        """Learn from a burst that came to its end, whatever became of its signals."""
+        with self._lock:
+            answered = tuple(one for one in result.failed if not one.outcome.is_unanswered)
+            self._learn(plan, result, [one.key for one in answered], now)
+            if plan.proved:
+                return Verdict(more=True, failed=result.undeleted)
+            if result.failed_whole:
+                # Halved, the next burst is one step nearer to the signal that is to blame. Of a retry, each is alone
+                # with its next try; what failed together is held against none.
+                failed = _each_alone(result) if plan.retry else result.undeleted
+                return Verdict(more=True, failed=failed, evidence=Evidence(too_much_fails=True))
+            # Those that are tried again have their place; a new next try lets others have their turn.
+            noted = answered if not plan.is_scan or not self._is_full else ()
+            evidence = self._breaker.evidence(now)
+            if result.is_outage:
+                return self._outage(plan, result, (*noted, *result.undeleted), now)
+            if self._breaker.is_open:
+                text = f"too much fails at once; nothing is parked until signals are sent again: {_trouble(result)}"
+                return Verdict(False, self._backoff.failed(), text, (*noted, *result.undeleted), evidence)
+            if len(noted) < len(answered):
+                text = f"so many signals are set aside that no more can be: {_trouble(result)}"
+                return Verdict(False, self._backoff.failed(), text, result.undeleted, evidence)
+            if result.selected and not result.sent and not result.failed and not result.undeleted:
+                # The send method told nothing of its signals: at once they would only be sent once more.
+                return Verdict(False, self._backoff.failed(), _trouble(result))
+            # Sending that ended early left others, which nobody has locked any more.
+            has_left = result.selected == plan.limit or result.is_cut or (result.sent > 0 and result.has_unmentioned)
+            more = not plan.is_scan or has_left or self._retry_is_due or self._has_due(now)
+            recovered = result.sent > 0 and self._is_well(plan, result)
+            return Verdict(more, failed=(*noted, *result.undeleted), evidence=evidence, recovered=recovered)
+
+    def _is_well(self, plan: BurstPlan, result: BurstResult) -> bool:
+        # While bursts still grow after an outage, the signal to blame may be among those that they have not reached.
+        has_grown = self._size.is_whole or (result.selected < plan.limit and not result.is_cut)
+        return has_grown and not self._avoided()
+
+    def _learn(self, plan: BurstPlan, result: BurstResult, answered: list[Key], now: float) -> None:
+        self._suspects.forget(answered)
+        self._breaker.record(result, now, is_retry=not plan.is_scan)
+        if plan.is_scan:
+            # Others would make it large again before it is halved down to the one to blame.
+            self._size.record(result)
+        for proved in plan.proved:
+            self._proved.pop(proved.key, None)
+        if result.sent or result.undeleted:
+            if plan.rehearse and not plan.proved:
+                self._rehearse_from = now + REHEARSE_EVERY_SECONDS
+            self._backoff.succeeded()
+            if plan.suspect is not None:
+                self._suspects.forget([plan.suspect])
+        if result.undeleted:
+            self._rehearse_from = float("-inf")
+        if result.can_keep_rows is not None:
+            self._can_keep_rows = result.can_keep_rows
+        # Until it is noted elsewhere: nobody else may send it.
+        self._prove(Proved(one.key, one.version) for one in result.undeleted)
+        if answered:
+            self._flows_again = False
+        elif result.sent and plan.retry:
+            self._flows_again = True
+
+    def _prove(self, proved: Iterable[Proved]) -> None:
+        for one in proved:
+            self._suspects.forget([one.key])
+            if one.key not in self._proved:
+                self._proved_from, self._proved_tries = float("-inf"), 0
+            self._proved[one.key] = one
+
+    def _outage(self, plan: BurstPlan, result: BurstResult, noted: tuple[FailedSignal, ...], now: float) -> Verdict:
+        evidence = self._breaker.evidence(now)
+        if result.selected == 1 and result.failed:
+            self._suspect(result.failed[0].key, now)
+        if plan.suspect is not None and not self._backoff.failures:
+            # Others are sent meanwhile: the outage is the suspect's own, and holds up nobody.
+            return Verdict(True, 0.0, _trouble(result), noted, evidence)
+        self._size.shrink()
+        return Verdict(False, self._backoff.failed(), _trouble(result), noted, evidence)
+
+    def _suspect(self, key: Key, now: float) -> None:
+        before = self._suspects.get(key)
+        times = before.attempts + 1 if before else 1
+        self._suspects.write(key, Note(now + self._suspicion.wait_seconds(times), SUSPECT, times))
+
+    def interrupted(self, error: Exception) -> Verdict:
+        """Learn from a burst that the database, or the burst's own rules, did not let come to its end."""
+        text = str(error) if isinstance(error, BurstError) else error_text(error)
+        with self._lock:
+            if isinstance(error, BurstError):
+                self._prove(error.proved)
+            self._size.shrink()
+            self._rehearse_from = float("-inf")
+            return Verdict(more=False, wait_seconds=self._backoff.failed(), trouble=text)
+
+
+def _each_alone(result: BurstResult) -> tuple[FailedSignal, ...]:
+    """Signals that failed together, as if each had raised by itself: so each is tried alone."""
+    told = {one.key for one in result.failed if one.outcome.cause != "unknown"}
+    together = Outcome(OutcomeKind.UNKNOWN, result.reason, cause="error")
+    rest = (FailedSignal(key, together) for key in result.keys if key not in told and not result.sent)
+    return (*(one for one in result.failed if one.key in told), *rest, *result.undeleted)
+
+
+def _trouble(result: BurstResult) -> str:
+    if result.failed:
+        return f"{len(result.failed)} of {result.selected} signals not sent; first: {result.failed[0].outcome}"
+    return result.reason

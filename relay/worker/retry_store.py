@@ -1,0 +1,367 @@
+"""Where failed signals are noted: in the table ``signalbus_parked``, or in memory where that is not there.
+
+Either way they stay in their own table, bursts leave them alone, and they are tried again when their time has come:
+those whose outcome the broker tells together, those whose send method raised alone, one for each destination that
+refused several. Of those that were sent, only the delete is tried.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Protocol
+
+from sqlalchemy.engine import Engine
+
+from signalbus_core import Outcome, OutcomeKind
+from signalbus_core.lowlevel import (
+    UNDELETED,
+    BurstLimits,
+    BurstResult,
+    Choice,
+    DueSignal,
+    FailedSignal,
+    Failure,
+    Key,
+    LeaveOut,
+    SignalSpec,
+    parked,
+    retries,
+    transaction,
+)
+
+from .notes import Due, Note, Notes
+from .retry_policy import ITS_OWN_FAULT, Evidence, History, ParkingRules, Step
+
+#: So many signals of a model are noted in the table; then the model as a whole waits. Larger: more rows to pass over in
+#: each burst.
+MOST_IN_TABLE = 50_000
+
+#: The same in memory, where their keys are a parameter of each of the model's statements.
+MOST_IN_MEMORY = 10_000
+
+#: Who takes signals to try them again has them for so long. Shorter: a signal whose row another session holds is tried
+#: for more often; longer: one whose relay died waits longer.
+TAKEN_SECONDS = 5.0
+
+
+class Shelf(Protocol):
+    """The failed signals of one model."""
+
+    def choice(self, avoid: Sequence[Key]) -> Choice:
+        """What an ordinary burst takes: not these keys, and nothing that is noted."""
+
+    def has_due(self) -> bool:
+        """Whether a signal's next try has come, as far as this process knows by itself."""
+
+    def take_due(self, limit: int, avoid: Sequence[Key] = ()) -> Due:
+        """Signals whose next try has come, and that may be tried in one burst; none of those to avoid.
+
+        Nobody else gets them for a while. One that cannot be locked so holds up no other that is due.
+        """
+
+    def due_keys(self, limit: int) -> list[Key]:
+        """Signals whose next try has come, for whoever asks about them; they are left to others."""
+
+    def retry(self, keys: tuple[Key, ...]) -> Choice:
+        """What a burst takes that tries such signals again."""
+
+    def put(
+        self, failed: Sequence[FailedSignal], evidence: Evidence = ITS_OWN_FAULT, *, is_retry: bool = False
+    ) -> list[Key]:
+        """Note failed attempts; return the keys of the signals that are parked now.
+
+        :param is_retry: they were noted before. Of others, an older note is one of another row.
+        """
+
+    def tried(self, due: Due, result: BurstResult, noted: Collection[Key] = ()) -> None:
+        """Signals were tried again; note what follows for those that were not put before, which are ``noted``."""
+
+    def count(self) -> tuple[int, int]:
+        """How many signals wait for their next try, and how many are parked."""
+
+    def tidy(self) -> None:
+        """Forget signals that are not in their table any more, or not as they were."""
+
+    @property
+    def most(self) -> int:
+        """So many signals can be noted."""
+
+
+class TableShelf:
+    """Notes in the table, shared by all replicas.
+
+    :param engine: of the model's database.
+    """
+
+    most = MOST_IN_TABLE
+
+    def __init__(self, spec: SignalSpec, engine: Engine, rules: ParkingRules, limits: BurstLimits) -> None:
+        self._spec = spec
+        self._engine = engine
+        self._rules = rules
+        self._limits = limits
+
+    def choice(self, avoid: Sequence[Key]) -> Choice:
+        return Choice(LeaveOut.SET_ASIDE, exclude=tuple(avoid))
+
+    def has_due(self) -> bool:
+        # The probe asks the database, which knows for all replicas.
+        return False
+
+    def take_due(self, limit: int, avoid: Sequence[Key] = ()) -> Due:
+        with transaction(self._engine, self._limits) as connection:
+            due = Due.of(retries.due_signals(connection, self._spec, limit, avoid), limit)
+            if due.signals:
+                retries.postpone(connection, self._spec, due.signals, TAKEN_SECONDS)
+        return due
+
+    def due_keys(self, limit: int) -> list[Key]:
+        with transaction(self._engine, self._limits) as connection:
+            return [one.key for one in retries.due_signals(connection, self._spec, limit)]
+
+    def retry(self, keys: tuple[Key, ...]) -> Choice:
+        return Choice(LeaveOut.SET_ASIDE, only=keys, forgets=True)
+
+    def put(
+        self, failed: Sequence[FailedSignal], evidence: Evidence = ITS_OWN_FAULT, *, is_retry: bool = False
+    ) -> list[Key]:
+        spec = self._spec
+        with transaction(self._engine, self._limits) as connection:
+            rows = [one.row for one in failed if one.row is not None]
+            noted = parked.noted_so_far(connection, spec, [one.key for one in failed], rows)
+            failures = [
+                _failure(one, self._rules.after(_history(noted[one.key], is_retry), one.outcome, evidence))
+                for one in failed
+                # The burst itself has noted what it could not delete.
+                if one.key in noted
+                and (is_retry or noted[one.key].error_class != UNDELETED)
+                # Written anew since it was sent, it is another signal.
+                and one.version in (None, noted[one.key].version)
+            ]
+            if failures:
+                parked.set_aside(connection, spec, failures, noted)
+            if is_retry:
+                for failure in {one.destination: one for one in failures if one.wait_seconds is not None}.values():
+                    if failure.destination is not None:
+                        retries.postpone_destination(
+                            connection, spec, failure.destination, failure.attempts, failure.wait_seconds or 0.0
+                        )
+        return [one.key for one in failures if one.wait_seconds is None or not noted[one.key].has_key]
+
+    def tried(self, due: Due, result: BurstResult, noted: Collection[Key] = ()) -> None:
+        with transaction(self._engine, self._limits) as connection:
+            if due.is_delete:
+                kept = {one.key for one in result.undeleted}
+                retries.forget_noted(connection, self._spec, [one for one in due.signals if one.key not in kept])
+                return
+            # The burst itself has removed the notes of what was sent.
+            if unanswered := _unanswered(due, result, noted):
+                retries.postpone(connection, self._spec, unanswered, 0.0)
+            for destination in _arrived_at(due, result):
+                retries.release_destination(connection, self._spec, destination)
+
+    def count(self) -> tuple[int, int]:
+        with transaction(self._engine, self._limits) as connection:
+            return parked.count_set_aside(connection, self._spec)
+
+    def tidy(self) -> None:
+        with transaction(self._engine, self._limits) as connection:
+            parked.forget_gone(connection, self._spec)
+
+
+class MemoryShelf:
+    """Notes in this process alone, gone when it ends: every signal is tried again then.
+
+    :param versions: tells the version of the row of each of some signals that is in its table, locked or not.
+    :param clock: a monotonic clock, in seconds.
+    """
+
+    most = MOST_IN_MEMORY
+
+    def __init__(
+        self,
+        rules: ParkingRules,
+        versions: Callable[[Sequence[Key]], Mapping[Key, str | None]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._rules = rules
+        self._versions = versions
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._notes = Notes()
+
+    def choice(self, avoid: Sequence[Key]) -> Choice:
+        with self._lock:
+            return Choice(exclude=tuple(dict.fromkeys([*self._notes.keys(), *avoid])))
+
+    def has_due(self) -> bool:
+        with self._lock:
+            return bool(self._notes.due(self._clock()))
+
+    def take_due(self, limit: int, avoid: Sequence[Key] = ()) -> Due:
+        now = self._clock()
+        with self._lock:
+            due = [_due(key, note) for key, note in self._notes.due(now) if key not in avoid]
+            taken = Due.of(due, limit)
+            self._notes.postpone(taken.keys, now + TAKEN_SECONDS)
+        return taken
+
+    def due_keys(self, limit: int) -> list[Key]:
+        with self._lock:
+            return [key for key, _ in self._notes.due(self._clock())][:limit]
+
+    def retry(self, keys: tuple[Key, ...]) -> Choice:
+        return Choice(only=keys)
+
+    def put(
+        self, failed: Sequence[FailedSignal], evidence: Evidence = ITS_OWN_FAULT, *, is_retry: bool = False
+    ) -> list[Key]:
+        versions = self._versions([one.key for one in failed])
+        now = self._clock()
+        parked_now: list[Key] = []
+        with self._lock:
+            for one in failed:
+                before = self._notes.get(one.key) if is_retry else None
+                history = History() if before is None else _history_of(before, now)
+                step = self._rules.after(history, one.outcome, evidence)
+                next_try = None if step.wait_seconds is None else now + step.wait_seconds
+                first_failed = now if before is None else before.first_failed
+                version, destination = one.version or versions.get(one.key), one.outcome.destination
+                note = Note(next_try, one.outcome.cause, step.attempts, first_failed, now, version, destination)
+                self._notes.write(one.key, note)
+                if next_try is None:
+                    parked_now.append(one.key)
+                elif is_retry and destination is not None:
+                    self._notes.postpone([key for key, _ in self._notes.of_destination(destination)], next_try)
+        return parked_now
+
+    def tried(self, due: Due, result: BurstResult, noted: Collection[Key] = ()) -> None:
+        failed = {one.key for one in (*result.failed, *result.undeleted)} | set(noted)
+        left = self._versions(due.keys) if result.selected < len(due.keys) else {}
+        now = self._clock()
+        with self._lock:
+            unanswered = {one.key for one in _unanswered(due, result, noted)}
+            for signal in due.signals:
+                key, note = signal.key, self._notes.get(signal.key)
+                if key in unanswered and note is not None:
+                    self._notes.write(key, replace(note, next_try=now))
+                elif key not in failed and (key in result.keys or key not in left):
+                    # Sent, or gone. Another worker may be trying one that is left.
+                    self._notes.forget([key])
+            for destination in _arrived_at(due, result):
+                for key, note in self._notes.of_destination(destination):
+                    self._notes.write(key, replace(note, next_try=now, destination=None))
+
+    def sent(self) -> list[FailedSignal]:
+        """Signals that were sent, and are still in their table because they cannot be deleted."""
+        kept = Outcome(OutcomeKind.ACKED, "noted before there was the table signalbus_parked", cause=UNDELETED)
+        with self._lock:
+            return [
+                FailedSignal(key, kept, note.version) for key, note in self._notes.items() if note.cause == UNDELETED
+            ]
+
+    def count(self) -> tuple[int, int]:
+        with self._lock:
+            parked_signals = sum(note.next_try is None for _, note in self._notes.items())
+            return len(self._notes) - parked_signals, parked_signals
+
+    def tidy(self) -> None:
+        with self._lock:
+            noted = self._notes.items()
+        versions = self._versions([key for key, _ in noted]) if noted else {}
+        with self._lock:
+            for key, note in noted:
+                is_same = key in versions and (note.version is None or versions[key] == note.version)
+                if not is_same and self._notes.get(key) is note:
+                    self._notes.forget([key])
+
+
+def _failure(failed: FailedSignal, step: Step) -> Failure:
+    outcome = failed.outcome
+    is_of_row = outcome.cause != UNDELETED or failed.version is not None
+    return Failure(
+        failed.key, step.attempts, step.wait_seconds, outcome.cause, outcome.reason, outcome.destination, is_of_row
+    )
+
+
+def _history(noted: parked.Noted, is_retry: bool) -> History:
+    if noted.waited_seconds is None or not is_retry:
+        return History()
+    return History(noted.attempts, noted.error_class, noted.failing_seconds, noted.waited_seconds)
+
+
+def _history_of(note: Note, now: float) -> History:
+    return History(note.attempts, note.cause, now - note.first_failed, now - note.last_failed)
+
+
+def _due(key: Key, note: Note) -> DueSignal:
+    return DueSignal(key, "", note.cause, note.destination, note.version)
+
+
+def _unanswered(due: Due, result: BurstResult, noted: Collection[Key]) -> list[DueSignal]:
+    """Signals that were tried, and of which nothing is known: their turn comes again."""
+    if not (result.has_unmentioned or result.is_outage):
+        return []
+    return [one for one in due.signals if one.key in result.keys and one.key not in noted]
+
+
+def _arrived_at(due: Due, result: BurstResult) -> list[str]:
+    """Destinations that have taken the signal that tried for all of theirs."""
+    if result.has_unmentioned or result.is_outage:
+        return []
+    failed = {one.key for one in result.failed}
+    arrived = [one for one in due.signals if one.key in result.keys and one.key not in failed]
+    return [one.destination for one in arrived if one.destination is not None]
+
+
+class Shelves:
+    """The shelf of each model: in the table where the model's database has it, else in memory.
+
+    :param engines: the engine of each bind key that the models use.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[SignalSpec],
+        engines: Mapping[str | None, Engine],
+        rules: ParkingRules,
+        limits: BurstLimits,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._specs = {spec.name: spec for spec in specs}
+        self._engines = engines
+        self._limits = limits
+        self._memory = {name: MemoryShelf(rules, partial(self.versions, name), clock) for name in self._specs}
+        self._tables: dict[str, Shelf] = {
+            spec.name: TableShelf(spec, engines[spec.bind_key], rules, limits) for spec in specs
+        }
+        self._with_table: set[str | None] = set()
+
+    def __getitem__(self, name: str) -> Shelf:
+        return (self._tables if self._specs[name].bind_key in self._with_table else self._memory)[name]
+
+    def use_table(self, bind_key: str | None, is_there: bool) -> None:
+        """Note whether a database has the table.
+
+        What this process remembers of signals that were sent is noted there once it has: they must not be sent again.
+
+        :raises sqlalchemy.exc.SQLAlchemyError: that cannot be noted.
+        """
+        if is_there and bind_key not in self._with_table:
+            for name, shelf in self._memory.items():
+                if self._specs[name].bind_key == bind_key and (sent := shelf.sent()):
+                    self._tables[name].put(sent)
+        self._with_table = self._with_table | {bind_key} if is_there else self._with_table - {bind_key}
+
+    def engine(self, name: str) -> Engine:
+        """The engine of a model's database."""
+        return self._engines[self._specs[name].bind_key]
+
+    def versions(self, name: str, keys: Sequence[Key]) -> dict[Key, str]:
+        """The version of the row of each of these signals of a model that is in its table, locked or not."""
+        with transaction(self.engine(name), self._limits) as connection:
+            return parked.row_versions(connection, self._specs[name], keys)

@@ -1,0 +1,1 @@
+"""The burst, the critical section: lock, send, delete, commit."""

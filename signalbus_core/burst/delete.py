@@ -1,0 +1,272 @@
+"""The last step of a burst: what was sent is deleted, and what the database does not let go is found and told.
+
+A signal that was proved sent is never sent again because its delete failed. What can be deleted is deleted, whatever
+keeps the others: a row that a foreign key or a trigger holds is found by halves, under savepoints, without sending
+anything. It is noted in ``signalbus_parked``, in the transaction that deletes the others.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from sqlalchemy import text
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from ..errors import BurstError, Outcome, OutcomeKind, Proved
+from ..failures import error_text
+from ..model.contract import SignalSpec
+from ..schema.own_tables import UNDELETED
+from ..sql import parked
+from ..sql.parked import LeaveOut
+from ..sql.rows import Row, all_ids, find_keys
+from ..sql.selection import EVERYTHING, Choice
+from ..sql.transaction import DEFAULT_LIMITS, BurstLimits, begin, transaction
+from .failpoints import reach
+from .isolate import SUPPRESSED, delete_by_halves, delete_rows
+from .result import BurstResult, FailedSignal, failed_row
+
+logger = logging.getLogger("signalbus")
+
+#: The delete of a signal that was sent, and that the database does not let go, is tried again after so long.
+UNDELETED_WAIT_SECONDS = 60.0
+
+#: While single rows are looked for, no statement takes longer, and none waits longer for a lock.
+ISOLATING = BurstLimits(statement_timeout_seconds=10.0, lock_timeout_seconds=2.0)
+
+_UNKNOWN_VERSION = (
+    "when it was sent, the table signalbus_parked had no column row_version (run what `signalbus-relay ddl parked` "
+    "prints), so that it may be a new signal under the key of one that was sent; if it is not, `signalbus-relay parked "
+    "discard` deletes it"
+)
+
+_CHANGED = (
+    "its row was written anew while it was being sent, so that nobody can tell whether it is still the same signal; "
+    "a send method should leave the row of its signal, and its transaction, to the bus"
+)
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """What became of signals that were sent.
+
+    :param undeleted: those that the database keeps.
+    :param changed: those of which a row is left that may be another signal.
+    """
+
+    undeleted: tuple[FailedSignal, ...] = ()
+    changed: tuple[FailedSignal, ...] = ()
+
+
+@dataclass(frozen=True)
+class Delete:
+    """The deletion of the signals of a burst that were sent.
+
+    :param engine: of the model's database.
+    :param rows: of the signals.
+    :param is_locked: the present transaction of the session has locked the rows.
+    :param can_keep_rows: single rows may be refused; then the rows stay locked while these are looked for, so that
+      nobody else can send what was sent.
+    """
+
+    session: Session
+    engine: Engine
+    spec: SignalSpec
+    limits: BurstLimits
+    choice: Choice
+    rows: Sequence[Row]
+    is_locked: bool
+    can_keep_rows: bool = False
+
+    def run(self) -> Deleted:
+        """Delete them together with what the send method wrote; without that where it is in the way.
+
+        :raises BurstError: the database is away.
+        """
+        if not self.rows:
+            self.session.rollback()
+            return Deleted()
+        try:
+            return self._in_session()
+        except Exception as error:  # noqa: BLE001 - the application's code may raise anything on a flush
+            # The send method may have left the transaction in ruins; a listener of the application may refuse it; the
+            # connection may be gone, or COMMIT's answer. The messages have arrived all the same.
+            logger.warning(
+                "Deleting %d sent signals of %s failed (%s); trying once more in a transaction of its own.",
+                len(self.rows),
+                self.spec.name,
+                type(error).__name__,
+                extra={"action": "delete_retried", "signal": self.spec.name},
+            )
+            abandon(self.session)
+            try:
+                return self._alone()
+            except SQLAlchemyError as again:
+                raise BurstError(
+                    f"{len(self.rows)} signals of {self.spec.name} were sent, and could not be deleted. "
+                    f"{error_text(again)}",
+                    proved=[row.proved for row in self.rows],
+                ) from error
+
+    def _in_session(self) -> Deleted:
+        session, spec = self.session, self.spec
+        if session.in_transaction():
+            connection = session.connection(bind_arguments={"mapper": spec.mapper})
+        else:
+            connection = begin(session, spec, self.limits)
+        if self.choice.forgets:
+            parked.forget(connection, spec, [row.key for row in self.rows])
+        deleted = _told(connection, spec, self.choice, self._kept(connection), self._changed(connection))
+        reach("deleted")
+        session.commit()
+        reach("committed")
+        return deleted
+
+    def _kept(self, connection: Connection) -> list[tuple[Row, str]]:
+        """Delete the rows; return those that the database keeps, and why."""
+        attempt = partial(delete_rows, connection, self.spec, is_locked=self.is_locked)
+        if not (self.can_keep_rows and self.is_locked):
+            # No savepoint: what is deleted under one, and was locked before it, costs the database more.
+            return [(row, SUPPRESSED) for row in attempt(self.rows)]
+        # What the send method wrote is checked first, so that no signal is blamed for it.
+        self.session.flush()
+        connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+        kept = delete_by_halves(connection, self.spec, self.rows, attempt, connection.begin_nested)
+        return [(row, why) for row, why, _ in kept]
+
+    def _alone(self) -> Deleted:
+        """In a transaction that is nobody else's, without the application's session and its listeners."""
+        return delete_alone(self.engine, self.spec, self.rows, self.choice, self.limits, self._changed)
+
+    def _changed(self, connection: Connection) -> list[Row]:
+        """Rows under the keys of the signals that are not known to be theirs."""
+        if self.is_locked or connection.dialect.name != "postgresql":
+            return []
+        known = set(all_ids(self.rows))
+        there = find_keys(connection, self.spec, [row.key for row in self.rows])
+        return [row for row in there if known.isdisjoint(row.ids)]
+
+
+def delete_sent(
+    engine: Engine,
+    spec: SignalSpec,
+    proved: Sequence[Proved],
+    *,
+    choice: Choice = EVERYTHING,
+    limits: BurstLimits = DEFAULT_LIMITS,
+) -> BurstResult:
+    """Delete signals that were sent, and send nothing.
+
+    1. A row that was written anew meanwhile is another signal, and stays.
+    2. A signal that still cannot be deleted keeps no other one, and is told in :attr:`BurstResult.undeleted`.
+    3. What is gone already needs no delete, and is neither sent nor undeleted.
+    4. A row of which it is not known whether it is the one that was sent is not deleted either, and told as undeleted.
+
+    :param proved: the signals.
+    :param choice: whether there is a table of parked signals: then what is noted of the signals is brought up to date.
+    :returns: ``sent`` is how many were deleted.
+    :raises sqlalchemy.exc.SQLAlchemyError: the database is away.
+    """
+    versions: dict[tuple[object, ...], set[str | None]] = {}
+    for one in proved:
+        versions.setdefault(one.key, set()).add(one.version)
+    with transaction(engine, limits) as connection:
+        found = find_keys(connection, spec, list(versions))
+    there = [row for row in found if row.version in versions.get(row.key, ())]
+    unsure = [row for row in found if row.version is not None and versions.get(row.key) == {None}]
+    choice = replace(choice, forgets=choice.leave_out is not LeaveOut.NOTHING)
+    undeleted = delete_alone(engine, spec, there, choice, limits).undeleted if there else ()
+    return BurstResult(
+        selected=len(there) + len(unsure),
+        sent=len(there) - len(undeleted),
+        undeleted=(
+            *undeleted,
+            *(FailedSignal(row.key, Outcome(OutcomeKind.ACKED, _UNKNOWN_VERSION, cause=UNDELETED)) for row in unsure),
+        ),
+        keys=tuple(row.key for row in (*there, *unsure)),
+    )
+
+
+def delete_alone(
+    engine: Engine,
+    spec: SignalSpec,
+    rows: Sequence[Row],
+    choice: Choice,
+    limits: BurstLimits,
+    changed: Callable[[Connection], Sequence[Row]] = lambda _: (),
+) -> Deleted:
+    """Delete what can be deleted of these rows, and commit; the rest is noted, as the choice demands.
+
+    :raises sqlalchemy.exc.SQLAlchemyError: the database is away.
+    """
+    with transaction(engine, _shortened(limits)) as connection:
+        if choice.forgets:
+            parked.forget(connection, spec, [row.key for row in rows])
+        kept = delete_by_halves(connection, spec, rows, partial(delete_rows, connection, spec), connection.begin_nested)
+        deleted = _told(connection, spec, choice, [(row, why) for row, why, _ in kept], changed(connection))
+    reach("committed")
+    return deleted
+
+
+def _told(
+    connection: Connection,
+    spec: SignalSpec,
+    choice: Choice,
+    kept: Sequence[tuple[Row, str]],
+    changed: Sequence[Row],
+) -> Deleted:
+    """What became of the signals, noted in the table of parked signals where there is one."""
+    undeleted = tuple(
+        replace(failed_row(row, Outcome(OutcomeKind.ACKED, why, cause=UNDELETED)), version=row.version)
+        for row, why in kept
+    )
+    if undeleted and choice.leave_out is not LeaveOut.NOTHING:
+        _note(connection, spec, undeleted)
+    return Deleted(
+        undeleted,
+        tuple(FailedSignal(row.key, Outcome(OutcomeKind.INVALID, _CHANGED), row.version) for row in changed),
+    )
+
+
+def _note(connection: Connection, spec: SignalSpec, undeleted: Sequence[FailedSignal]) -> None:
+    try:
+        with connection.begin_nested():
+            rows = [one.row for one in undeleted if one.row is not None]
+            noted = parked.noted_so_far(connection, spec, [one.key for one in undeleted], rows)
+            failures = [
+                parked.Failure(one.key, 1, UNDELETED_WAIT_SECONDS, UNDELETED, one.outcome.reason)
+                for one in undeleted
+                if one.key in noted
+            ]
+            if failures:
+                parked.set_aside(connection, spec, failures, noted)
+    except SQLAlchemyError as error:
+        # The others are deleted all the same.
+        logger.warning(
+            "%d signals of %s were sent and cannot be deleted, which cannot be noted (%s).",
+            len(undeleted),
+            spec.name,
+            error_text(error),
+            extra={"action": "undeleted_not_noted", "signal": spec.name},
+        )
+
+
+def _shortened(limits: BurstLimits) -> BurstLimits:
+    return replace(
+        limits,
+        statement_timeout_seconds=min(limits.statement_timeout_seconds, ISOLATING.statement_timeout_seconds),
+        lock_timeout_seconds=min(limits.lock_timeout_seconds, ISOLATING.lock_timeout_seconds),
+    )
+
+
+def abandon(session: Session) -> None:
+    """Roll back, whatever state the session and its connection are in."""
+    try:
+        session.rollback()
+    except SQLAlchemyError:
+        logger.debug("The rollback failed; the connection is given up.", exc_info=True)
+        session.invalidate()

@@ -1,0 +1,130 @@
+"""The rows of a burst while its send method has the session: whatever it commits, they are known again.
+
+A send method should leave the transaction to the bus. One that commits lets go of the locks, and may have written its
+rows anew: their versions are noted just before the commit, while nobody else can have changed them. When it begins its
+next transaction, those that are still the same are locked again in it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from sqlalchemy import event, select
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from ..model.contract import SignalSpec
+from ..sql.rows import Row, find_keys, has_id, row_id
+
+logger = logging.getLogger("signalbus")
+
+
+class Hold:
+    """What is known of the rows of a burst.
+
+    :param session: whose transaction holds the locks.
+    :param connection: of that transaction.
+    """
+
+    def __init__(self, session: Session, connection: Connection, spec: SignalSpec, rows: Sequence[Row]) -> None:
+        self._spec = spec
+        self._engine = connection.engine
+        self._rows = {row.key: row for row in rows}
+        self._locked = set(self._rows)
+        self._transaction = session.get_transaction()
+        self._holder: tuple[Session, Connection] | None = (session, connection)
+
+    def rows(self, rows: Sequence[Row]) -> list[Row]:
+        """The same rows, as they are known now."""
+        return [self._rows[row.key] for row in rows]
+
+    def is_held(self, session: Session, rows: Sequence[Row]) -> bool:
+        """Whether the present transaction of the session has locked these rows."""
+        return self._is_held_by(session) and all(row.key in self._locked for row in rows)
+
+    def was_left_alone(self, session: Session) -> bool:
+        """Whether the session is in the transaction in which the rows were locked first."""
+        return session.get_transaction() is self._transaction
+
+    def begins(self, session: Session, connection: Connection) -> None:
+        """A session has begun a transaction."""
+        if connection.engine is not self._engine or connection.dialect.name != "postgresql":
+            return
+        if self._holder is not None and self._is_held_by(self._holder[0]):
+            # Beside the transaction that has the locks.
+            return
+        self._holder = (session, connection)
+        self._locked = set()
+        self._try("lock again", connection, self._lock_again)
+
+    def commits(self, session: Session) -> None:
+        """A session is about to commit."""
+        if self._engine.dialect.name != "postgresql":
+            return
+        # What the commit would write. It may begin the transaction, too.
+        session.flush()
+        if self._holder is None or not self._is_held_by(session):
+            return
+        self._try("note", self._holder[1], self._note_versions)
+        self._locked = set()
+        self._holder = None
+
+    def _is_held_by(self, session: Session) -> bool:
+        if self._holder is None or self._holder[0] is not session:
+            return False
+        connection = self._holder[1]
+        return not connection.closed and connection.in_transaction()
+
+    def _lock_again(self, connection: Connection) -> None:
+        known = {one: row.key for row in self._rows.values() for one in row.ids}
+        locking = select(row_id(connection.dialect)).select_from(self._spec.table)
+        locking = locking.where(has_id(known)).with_for_update(skip_locked=True)
+        self._locked = {known[one] for one in connection.scalars(locking)}
+
+    def _note_versions(self, connection: Connection) -> None:
+        for found in find_keys(connection, self._spec, [key for key in self._rows if key in self._locked]):
+            before = self._rows.get(found.key)
+            if before is not None and found.ids[0] not in before.ids:
+                # Both, because the commit may fail.
+                self._rows[found.key] = Row(before.key, before.ids + found.ids)
+
+    def _try(self, what: str, connection: Connection, do: Callable[[Connection], None]) -> None:
+        """Do it, in a way that leaves the transaction of the send method whole."""
+        try:
+            with connection.begin_nested():
+                do(connection)
+        except SQLAlchemyError:
+            logger.debug("%s: cannot %s the signals of the burst.", self._spec.name, what, exc_info=True)
+
+
+_holding: ContextVar[Hold | None] = ContextVar("signalbus_holding", default=None)
+
+
+@contextmanager
+def holding(session: Session, connection: Connection, spec: SignalSpec, rows: Sequence[Row]) -> Iterator[Hold]:
+    """Follow in the block what becomes of these rows, in whatever session of this context."""
+    hold = Hold(session, connection, spec, rows)
+    token = _holding.set(hold)
+    try:
+        yield hold
+    finally:
+        _holding.reset(token)
+
+
+@event.listens_for(Session, "after_begin")
+def _after_begin(session: Session, transaction: Any, connection: Connection) -> None:
+    hold = _holding.get()
+    if hold is not None and not transaction.nested:
+        hold.begins(session, connection)
+
+
+@event.listens_for(Session, "before_commit")
+def _before_commit(session: Session) -> None:
+    hold = _holding.get()
+    if hold is not None and not session.in_nested_transaction():
+        hold.commits(session)

@@ -1,0 +1,163 @@
+"""Which rows the database does not let be deleted: found by halves, under savepoints.
+
+A foreign key, a trigger, a deferred constraint may keep a single row, and fails the statement that deletes a thousand.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from types import SimpleNamespace
+
+from sqlalchemy import Text, select, text
+from sqlalchemy import cast as sql_cast
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from ..errors import BurstError, Outcome, OutcomeKind
+from ..failures import error_text, is_away, is_late, is_of_schema
+from ..model.contract import SignalSpec
+from ..schema.quoting import quoted
+from ..sql.keys import has_exact_key, has_key
+from ..sql.rows import WRITTEN_SINCE, Row, all_ids, delete_where, find, find_keys, has_id
+from ..sql.selection import delete_signals
+from .result import FailedSignal, failed_row
+
+#: So many deletes in a row that run into a time limit, and it is not a single row that keeps them. More: longer
+#: halving while a table is locked; less: fewer slow rows at once are told from that.
+MOST_LATE_IN_A_ROW = 4
+
+# Foreign keys that refer to the table are triggers too. The rows of a partitioned table are those of its partitions.
+_CAN_KEEP_ROWS = text(
+    """
+    WITH tables AS (SELECT to_regclass(:name) AS oid UNION SELECT relid FROM pg_partition_tree(to_regclass(:name)))
+    SELECT EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid IN (SELECT oid FROM tables) AND tgtype & 8 <> 0)
+        OR EXISTS (SELECT FROM pg_catalog.pg_rewrite WHERE ev_class IN (SELECT oid FROM tables) AND ev_type = '4')
+    """
+)
+
+SUPPRESSED = (
+    "the database reports no error, and keeps it; look for a trigger, a rule or a row-level security policy that "
+    "suppresses the delete"
+)
+
+
+def table_can_keep_rows(connection: Connection, spec: SignalSpec) -> bool:
+    """Whether the table has anything that may refuse the delete of single rows: a foreign key, a trigger, a rule."""
+    if connection.dialect.name != "postgresql":
+        return False
+    return bool(connection.scalar(_CAN_KEEP_ROWS, {"name": quoted(spec.table)}))
+
+
+def rehearse(connection: Connection, spec: SignalSpec, rows: Sequence[Row]) -> tuple[FailedSignal, ...]:
+    """Delete rows and take it back, to learn before anything is sent which of them cannot be deleted.
+
+    Foreign keys, triggers and deferred constraints show here.
+
+    :returns: those that cannot; none where the database cannot take a delete back.
+    :raises sqlalchemy.exc.SQLAlchemyError: the delete fails for the sake of no row: a privilege is missing, perhaps.
+    """
+    if connection.dialect.name != "postgresql" or not rows:
+        return ()
+    attempt = partial(delete_rows, connection, spec, is_locked=True)
+    kept = delete_by_halves(connection, spec, rows, attempt, lambda: _taken_back(connection))
+    errors = [error for _, _, error in kept if error is not None and is_of_schema(error)]
+    if errors and len(errors) == len(rows):
+        raise errors[0]
+    return tuple(
+        failed_row(row, Outcome(OutcomeKind.INVALID, f"it is not sent, because it cannot be deleted: {why}"))
+        for row, why, _ in kept
+    )
+
+
+def delete_rows(connection: Connection, spec: SignalSpec, rows: Sequence[Row], *, is_locked: bool = False) -> list[Row]:
+    """Delete rows; return those of them that the database keeps without an error."""
+    dialect, keys = connection.dialect, [row.key for row in rows]
+    if dialect.name != "postgresql":
+        if delete_signals(connection, spec, keys) == len(rows):
+            return []
+        return find_keys(connection, spec, keys)
+    deleted = 0
+    if is_locked and has_exact_key(spec, dialect, keys):
+        deleted = delete_signals(connection, spec, keys)
+        if deleted == len(rows):
+            return []
+        if deleted > len(rows):
+            # To be rolled back: a row that nobody sent is among them.
+            raise BurstError(
+                f"{len(rows)} signals of {spec.name} have the keys of {deleted} rows of {spec.table.fullname!r}. Look "
+                "for tables that inherit from it."
+            )
+    conditions = [[has_id(all_ids(rows))]]
+    if is_locked:
+        # The send method may have changed what only it can change.
+        conditions.append([has_key(spec, dialect, keys), WRITTEN_SINCE])
+    for condition in conditions:
+        deleted += delete_where(connection, spec, condition)
+        if deleted == len(rows):
+            return []
+    # It may have deleted signals itself; rows that are still there are another matter.
+    return [row for condition in conditions for row in find(connection, spec, condition)]
+
+
+_Kept = tuple[Row, str, SQLAlchemyError | None]
+
+
+def delete_by_halves(
+    connection: Connection,
+    spec: SignalSpec,
+    rows: Sequence[Row],
+    delete: Callable[[Sequence[Row]], list[Row]],
+    savepoint: Callable[[], AbstractContextManager[object]],
+) -> list[_Kept]:
+    """Delete rows, each time half of those that fail together; return those that fail alone, each with the reason.
+
+    :raises sqlalchemy.exc.SQLAlchemyError: the database is away, or busy with something else.
+    """
+    kept: list[_Kept] = []
+    late = 0
+    queue = deque([rows])
+    while queue:
+        part = queue.popleft()
+        try:
+            with savepoint():
+                left = delete(part)
+                if connection.dialect.name == "postgresql":
+                    connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+        except SQLAlchemyError as error:
+            late = late + 1 if is_late(error) else 0
+            if is_away(error) or late >= MOST_LATE_IN_A_ROW:
+                raise
+            if len(part) > 1:
+                queue += [part[: len(part) // 2], part[len(part) // 2 :]]
+            else:
+                kept.append((part[0], _reason(connection, spec, part[0], error), error))
+        else:
+            late = 0
+            kept += [(row, SUPPRESSED, None) for row in left]
+    return kept
+
+
+def _reason(connection: Connection, spec: SignalSpec, row: Row, error: SQLAlchemyError) -> str:
+    """What the database says, without what the row holds: a trigger may say anything."""
+    columns = [sql_cast(column, Text).label(f"column_{number}") for number, column in enumerate(spec.table.columns)]
+    here = has_id(row.ids) if row.ids else has_key(spec, connection.dialect, [row.key])
+    try:
+        with connection.begin_nested():
+            held = connection.execute(select(*columns).where(here)).first()
+    except SQLAlchemyError:
+        return type(error).__name__
+    return error_text(error, [SimpleNamespace(**({} if held is None else held._asdict()))])
+
+
+@contextmanager
+def _taken_back(connection: Connection) -> Iterator[None]:
+    connection.execute(text("SAVEPOINT signalbus_rehearsal"))
+    try:
+        yield
+    finally:
+        if not connection.invalidated:
+            connection.execute(text("ROLLBACK TO SAVEPOINT signalbus_rehearsal"))
+            connection.execute(text("RELEASE SAVEPOINT signalbus_rehearsal"))

@@ -1,0 +1,296 @@
+"""The first step of a burst: its signals are locked and loaded. One that cannot be loaded holds up no other.
+
+A row can fail the statement that loads it: in the server, where a column of the model is computed from it, and in
+Python, where a type cannot take what a column holds. Then the rows are locked by nothing but their ids, and loaded by
+halves, until those to blame are alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError, InvalidRequestError, SQLAlchemyError
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import instance_state
+
+from ..errors import BurstError, Outcome, OutcomeKind
+from ..failures import is_away, is_late, is_of_schema
+from ..model.contract import SignalSpec
+from ..sql.keys import Key
+from ..sql.rows import Row
+from ..sql.selection import Choice, follows_index, keys_of_rows, load_rows, lock_rows, lock_signals
+from ..sql.transaction import FOLLOW_THE_INDEX, PLAN_AS_USUAL, BurstLimits, begin, limits_to_say_first, run_all
+from .result import FailedSignal
+from .row_sizes import Fitting, lock_fitting
+
+logger = logging.getLogger("signalbus")
+
+#: Behind rows whose keys cannot be loaded, a burst looks at so many more. More: longer runs of such rows are passed
+#: over; less: fewer rows are locked meanwhile.
+MOST_LOST = 1000
+
+#: Signals, each with the id of its row.
+_Loaded = list[tuple[Any, str | None]]
+
+
+@dataclass(frozen=True)
+class Locked:
+    """What a burst has locked.
+
+    :param connection: of the transaction that has the locks.
+    :param keys: of all signals, in order.
+    :param signals: those that could be loaded.
+    :param rows: the row of each of them, in their order.
+    :param unreadable: those whose rows cannot be loaded.
+    :param fitting: what was asked about the sizes of the rows; None when nothing was.
+    """
+
+    connection: Connection
+    keys: tuple[Key, ...] = ()
+    signals: list[Any] = field(default_factory=list)
+    rows: tuple[Row, ...] = ()
+    unreadable: tuple[FailedSignal, ...] = ()
+    fitting: Fitting | None = None
+
+    @property
+    def has_large(self) -> bool | None:
+        """Whether the table has large rows; None when that was not asked."""
+        return None if self.fitting is None else self.fitting.has_large
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether there were more, which would not have fitted into memory."""
+        return self.fitting is not None and self.fitting.is_cut
+
+
+def lock(
+    session: Session,
+    spec: SignalSpec,
+    limit: int,
+    choice: Choice,
+    limits: BurstLimits,
+    most_bytes: int | None = None,
+) -> Locked:
+    """Begin a transaction; lock and load up to ``limit`` of the chosen signals that nobody else has locked, in order.
+
+    :param most_bytes: ask first how large the rows are, and take no more than so many bytes of them, but always one.
+
+    What is set for the scan may hold on: see :func:`~signalbus_core.sql.transaction.undone_for_others`.
+
+    :raises sqlalchemy.exc.SQLAlchemyError: the database failed, and not for the sake of a row.
+    :raises BurstError: two rows have one key, or a key cannot be loaded.
+    """
+    try:
+        connection, loaded, fitting = _lock(session, spec, limit, choice, limits, most_bytes)
+    except Exception as error:
+        if not _may_be_of_a_row(error):
+            raise
+        session.rollback()
+        return _by_halves(session, spec, limit, choice, limits, most_bytes, error)
+    rows = _rows(spec, loaded)
+    return Locked(connection, tuple(row.key for row in rows), [signal for signal, _ in loaded], rows, fitting=fitting)
+
+
+def _lock(
+    session: Session, spec: SignalSpec, limit: int, choice: Choice, limits: BurstLimits, most_bytes: int | None
+) -> tuple[Connection, _Loaded, Fitting | None]:
+    if most_bytes is not None and session.get_bind(spec.mapper).dialect.name == "postgresql":
+        connection = begin(session, spec, limits)
+        fitting = _lock_fitting(connection, spec, limit, choice, most_bytes)
+        loaded = load_rows(session, spec, fitting.ids) if fitting.ids else []
+        _refuse_none(loaded)
+        return connection, loaded, fitting
+    said_first = limits_to_say_first(session, spec, limits)
+    connection = begin(session, spec, None if said_first else limits)
+    with _following_index(connection, choice, is_said=said_first is not None):
+        loaded = lock_signals(session, spec, limit, choice, said_first)
+    _refuse_none(loaded)
+    return connection, loaded, None
+
+
+def _lock_fitting(connection: Connection, spec: SignalSpec, limit: int, choice: Choice, most_bytes: int) -> Fitting:
+    with _following_index(connection, choice, is_said=False):
+        return lock_fitting(connection, spec, limit, choice, most_bytes)
+
+
+@contextmanager
+def _following_index(connection: Connection, choice: Choice, *, is_said: bool) -> Iterator[None]:
+    """Have the scan follow the index of the key, unless that is said with its statement."""
+    is_needed = not is_said and follows_index(connection.dialect, choice)
+    if is_needed:
+        run_all(connection, FOLLOW_THE_INDEX)
+    yield
+    if is_needed:
+        run_all(connection, PLAN_AS_USUAL)
+
+
+def _may_be_of_a_row(error: Exception) -> bool:
+    """Whether a statement may have failed for the sake of a single row that it read."""
+    if is_away(error) or is_late(error):
+        return False
+    # SQLAlchemy calls it an invalid request when a row does not tell its class.
+    return isinstance(error, (DBAPIError, InvalidRequestError)) or not isinstance(error, SQLAlchemyError)
+
+
+def _by_halves(
+    session: Session,
+    spec: SignalSpec,
+    limit: int,
+    choice: Choice,
+    limits: BurstLimits,
+    most_bytes: int | None,
+    error: Exception,
+) -> Locked:
+    connection = begin(session, spec, limits)
+    locked = _lock_by_halves(session, connection, spec, limit, choice, most_bytes)
+    if locked.lost == limit:
+        # Nothing but rows that cannot be told apart, so look behind them.
+        locked = _lock_by_halves(session, connection, spec, limit + MOST_LOST, choice, most_bytes)
+    if not locked.loaded and is_of_schema(error):
+        # Most likely it fails for every row: something is missing, or closed to this login.
+        raise error
+    if locked.lost:
+        text = (
+            f"The primary keys of {locked.lost} signals of {spec.name} cannot be loaded ({_name(error)}), so they are "
+            f"not sent. Look in {spec.table.fullname!r} for a key that the model's type cannot take."
+        )
+        if not locked.keys:
+            raise BurstError(text) from None
+        logger.warning("%s", text, extra={"action": "keys_not_loaded", "signal": spec.name})
+    loaded = locked.loaded[:limit]
+    rows = _rows(spec, loaded)
+    keys = (*(row.key for row in rows), *(one.key for one in locked.unreadable))
+    in_order = tuple(key for key in locked.keys if key in set(keys))
+    signals = [signal for signal, _ in loaded]
+    return Locked(connection, in_order, signals, rows, tuple(locked.unreadable), locked.fitting)
+
+
+@dataclass
+class _Found:
+    """What could be loaded, in order.
+
+    :param lost: of so many rows not even the keys can be loaded. Nobody can tell which they are.
+    """
+
+    loaded: _Loaded = field(default_factory=list)
+    keys: list[Key] = field(default_factory=list)
+    unreadable: list[FailedSignal] = field(default_factory=list)
+    lost: int = 0
+    fitting: Fitting | None = None
+
+
+def _lock_by_halves(
+    session: Session, connection: Connection, spec: SignalSpec, limit: int, choice: Choice, most_bytes: int | None
+) -> _Found:
+    result = _Found()
+    taken: Sequence[Any]
+    if most_bytes is not None and connection.dialect.name == "postgresql":
+        result.fitting = _lock_fitting(connection, spec, limit, choice, most_bytes)
+        taken = result.fitting.ids
+    else:
+        with _following_index(connection, choice, is_said=False):
+            taken = lock_rows(connection, spec, limit, choice)
+    for part, found, cause in _loadable(session, connection, spec, taken):
+        if cause is None:
+            result.loaded += found
+            result.keys += [key_of(signal) for signal, _ in found]
+            continue
+        key = _key_alone(connection, spec, part)
+        if key is None:
+            result.lost += 1
+            continue
+        result.keys.append(key)
+        # The text of the error may hold what the row holds, and there is no signal to compare it with.
+        reason = f"its row cannot be loaded ({_name(cause)})"
+        row = part[0] if isinstance(part[0], str) else None
+        result.unreadable.append(FailedSignal(key, Outcome(OutcomeKind.INVALID, reason), row=row))
+    return result
+
+
+def _key_alone(connection: Connection, spec: SignalSpec, taken: Sequence[Any]) -> Key | None:
+    """The key of a row that cannot be loaded; None when it cannot either."""
+    try:
+        with connection.begin_nested():
+            [key] = keys_of_rows(connection, spec, taken)
+    except Exception as error:
+        if not _may_be_of_a_row(error):
+            raise
+        return None
+    return None if None in key else key
+
+
+def _loadable(
+    session: Session, connection: Connection, spec: SignalSpec, taken: Sequence[Any]
+) -> Iterator[tuple[Sequence[Any], _Loaded, Exception | None]]:
+    """The rows in parts that can be loaded, in their order; one that cannot is a part of its own, with the cause."""
+    if not taken:
+        return
+    try:
+        with connection.begin_nested():
+            loaded = load_rows(session, spec, taken)
+            _refuse_none(loaded)
+    except Exception as error:
+        if not _may_be_of_a_row(error):
+            raise
+        if len(taken) == 1:
+            yield taken, [], error
+            return
+        half = len(taken) // 2
+        yield from _loadable(session, connection, spec, taken[:half])
+        yield from _loadable(session, connection, spec, taken[half:])
+    else:
+        yield taken, loaded, None
+
+
+def _name(error: Exception) -> str:
+    """What kind of error it is: the driver tells more than its wrapper."""
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    return type(cause).__name__
+
+
+def _rows(spec: SignalSpec, loaded: Sequence[tuple[Any, str | None]]) -> tuple[Row, ...]:
+    """The rows of signals, no two of which have one key.
+
+    :raises BurstError: two have. They are one object to SQLAlchemy: one of them would be sent twice, the other never.
+    """
+    rows = tuple(Row(key_of(signal), () if found is None else (found,)) for signal, found in loaded)
+    if len({row.key for row in rows}) < len(rows):
+        seen: set[Key] = set()
+        twice = next(row.key for row in rows if row.key in seen or seen.add(row.key))  # type: ignore[func-returns-value]
+        shown = ", ".join(map(str, twice))
+        raise BurstError(
+            f"Two rows of {spec.table.fullname!r} have the same key ({shown}) as {spec.name} reads it, so that nothing "
+            "of this burst was sent. Each row needs a key of its own: look for a table that inherits from this one, "
+            "for a missing primary key, and for a type in the model that reads different keys as one."
+        )
+    return rows
+
+
+def _refuse_none(loaded: _Loaded) -> None:
+    if any(signal is None for signal, _ in loaded):
+        # SQLAlchemy makes no object of such a row.
+        raise ValueError("the key of a row is read as None")
+
+
+def key_of(signal: Any) -> Key:
+    state: Any = instance_state(signal)
+    return cast(Key, state.key[1])
+
+
+def detach(session: Session, signals: list[Any]) -> None:
+    """Take the signals out of the session.
+
+    Detached, an instance keeps its loaded columns after the transaction, and changes to it are not written.
+    """
+    if not session.deleted and set(map(id, session)) == set(map(id, signals)):
+        # Nothing else is in the session: all at once costs a tenth of one by one.
+        session.expunge_all()
+        return
+    for signal in signals:
+        if signal in session:
+            session.expunge(signal)

@@ -1,0 +1,111 @@
+"""What became of one burst. Frozen: everything in it has happened, and is committed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from ..errors import Outcome, PublishError
+from ..failures import is_outage_error
+from ..sql.keys import Key
+from ..sql.rows import Row
+
+
+@dataclass(frozen=True)
+class FailedSignal:
+    """A signal that was tried and not sent; it is still in its table.
+
+    :param key: its primary key, as a tuple.
+    :param outcome: what kept it.
+    :param version: for one that was sent and cannot be deleted, the version of its row, as :class:`Proved` has it.
+    :param row: the id of its row, by which it is found where Python reads its key as another; None when not known.
+    """
+
+    key: Key
+    outcome: Outcome
+    version: str | None = None
+    row: str | None = None
+
+
+def failed_row(row: Row, outcome: Outcome) -> FailedSignal:
+    """The signal of a row that a burst has taken, as one that failed."""
+    return FailedSignal(row.key, outcome, row=row.ids[-1] if row.ids else None)
+
+
+@dataclass(frozen=True)
+class BurstResult:
+    """What one burst did. Everything in it is committed.
+
+    :param selected: signals that were locked.
+    :param sent: signals that were sent and deleted.
+    :param keys: of the signals that were locked.
+    :param failed: signals that are known to have failed, each with its outcome. Signals that are neither sent nor
+      failed were not tried, or nothing is known about them.
+    :param undeleted: signals that were proved sent, and are still in their table because the database does not let
+      them be deleted; the outcome of each says why, with the cause ``undeleted``. They are neither sent nor failed.
+      What is left to do about them is their delete, by :func:`signalbus_core.delete_sent`, never their send.
+    :param error: what the send method raised, None when it returned.
+    :param reason: the same in one line for people, without the signals' own values; empty when it returned.
+    :param written_at: when the signals that were sent had been written, as far as the model has the time.
+    :param message_bytes: of the messages that were made of them; None when their sender does not tell.
+    :param has_large_rows: whether the table has large rows; None when it was not asked.
+    :param can_keep_rows: whether something may refuse the delete of single rows of the table: a foreign key, a trigger
+      or a rule; None when it was not asked.
+    :param is_cut: there were more signals, too large to be sent in the same burst.
+    :param lock_seconds: from the start until the signals were locked and loaded.
+    :param send_seconds: spent in the send method.
+    :param commit_seconds: from there to the commit's answer.
+    """
+
+    selected: int
+    sent: int = 0
+    failed: tuple[FailedSignal, ...] = ()
+    undeleted: tuple[FailedSignal, ...] = ()
+    keys: tuple[Key, ...] = ()
+    error: BaseException | None = None
+    reason: str = ""
+    written_at: tuple[datetime, ...] = ()
+    message_bytes: int | None = None
+    has_large_rows: bool | None = None
+    can_keep_rows: bool | None = None
+    is_cut: bool = False
+    lock_seconds: float = 0.0
+    send_seconds: float = 0.0
+    commit_seconds: float = 0.0
+
+    @property
+    def is_outage(self) -> bool:
+        """Whether something that sending needs is away: the broker left a message without an answer, for example."""
+        if any(failed.outcome.is_unanswered for failed in self.failed):
+            return True
+        if isinstance(self.error, PublishError):
+            return any(outcome.is_unanswered for outcome in self.error.outcomes)
+        return not self.failed and is_outage_error(self.error)
+
+    @property
+    def possible_duplicates(self) -> int:
+        """How many signals are still in their table although the broker may have a message of theirs."""
+        found = sum(failed.outcome.may_be_stored for failed in self.failed)
+        if isinstance(self.error, PublishError) and not self.failed:
+            # Which message is whose is not known; each may be of another signal.
+            found = sum(outcome.may_be_stored for outcome in self.error.outcomes)
+        return min(found, self.selected - self.sent - len(self.undeleted))
+
+    @property
+    def has_unmentioned(self) -> bool:
+        """Whether it was left open what became of some of the signals. Without an error there was no time for them."""
+        return self._told < self.selected
+
+    @property
+    def failed_whole(self) -> bool:
+        """Whether sending failed for several signals together, so that it cannot be told which of them is to blame."""
+        if self.selected < 2 or self.is_outage:
+            return False
+        if any(failed.outcome.cause == "closed" for failed in self.failed):
+            return True
+        return self.error is not None and not self._told
+
+    @property
+    def _told(self) -> int:
+        """Of how many signals it is known what became of them."""
+        return self.sent + len(self.failed) + len(self.undeleted)

@@ -1,0 +1,196 @@
+"""The burst: the one critical section, in which signals become messages.
+
+A signal is deleted only after its send method proved that the broker has every message of it, in the same
+transaction that holds its row lock. Whatever goes wrong in between leaves the row in its table.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from ..errors import EndedEarlyError, Outcome, OutcomeKind, PartialDeliveryError, PublishError, worst
+from ..failures import error_text, sender_failure
+from ..model.contract import SignalSpec
+from ..model.heartbeat import Heartbeat, hearing
+from ..model.written_at import moments
+from ..sessions import atomic_mark
+from ..sql.selection import EVERYTHING, Choice
+from ..sql.transaction import DEFAULT_LIMITS, PLAN_AS_USUAL, BurstLimits, can_say_first, undone_for_others
+from .delete import Delete, abandon
+from .failpoints import reach
+from .hold import holding
+from .isolate import rehearse as rehearse_delete
+from .isolate import table_can_keep_rows
+from .lock import detach, lock
+from .result import BurstResult, failed_row
+from .size import weighing
+
+logger = logging.getLogger("signalbus")
+
+
+@dataclass
+class _Report:
+    """What the send method has told about the signals of a burst."""
+
+    delivered: list[Any]
+    failed: list[tuple[Any, Outcome]] = field(default_factory=list)
+    error: BaseException | None = None
+
+
+def send_burst(
+    session: Session,
+    spec: SignalSpec,
+    *,
+    limit: int | None = None,
+    choice: Choice = EVERYTHING,
+    limits: BurstLimits = DEFAULT_LIMITS,
+    rehearse: bool = False,
+    can_keep_rows: bool = False,
+    clock: Callable[[], float] = time.perf_counter,
+    on_locked: Callable[[int], object] | None = None,
+    on_progress: Callable[[], object] | None = None,
+    most_bytes: int | None = None,
+) -> BurstResult:
+    """Lock some signals of one model, send them, delete what arrived, commit.
+
+    1. Only committed rows that no other relay has locked are taken, lowest keys first.
+    2. A signal is deleted only when its send method proved that it arrived.
+    3. Whatever the send method raises ends up in the result; the signals that it proved are still deleted.
+    4. A signal that cannot be loaded, or, once sent, cannot be deleted, holds up no other; the result tells which and
+       why. Its note in ``signalbus_parked``, where the choice says that there is such a table, is written in the
+       transaction that deletes the others.
+
+    :param session: a session without a transaction. The send methods see it as ``db.session``.
+    :param limit: the largest number of signals to take; the model's burst count when not given.
+    :param choice: which signals may be taken. What is noted of those that were set aside is removed when they are sent.
+    :param rehearse: try the delete, and take it back, before anything is sent. Signals that a foreign key or a trigger
+      keeps in their table are not sent then. It is also asked whether there may be such signals.
+    :param can_keep_rows: there may be, as :attr:`BurstResult.can_keep_rows` of an earlier burst told: rows stay locked
+      while those that cannot be deleted are looked for. That takes four statements more.
+    :param on_locked: told the number of signals before they are sent.
+    :param on_progress: called while they are sent, whenever some are answered for, as far as their sender tells.
+    :param most_bytes: ask how large the rows are before they are read, and take no more than so many bytes of them, but
+      always one.
+    :raises sqlalchemy.exc.SQLAlchemyError: the database failed before anything was sent.
+    :raises BurstError: two rows have one key, or a key cannot be loaded, and nothing was sent; or the database was
+      away when signals that were sent had to be deleted: these are in :attr:`BurstError.proved`.
+    """
+    started = clock()
+    try:
+        reach("begin")
+        taken = lock(session, spec, limit or spec.burst_count, choice, limits, most_bytes)
+        if not taken.keys:
+            session.rollback()
+            return BurstResult(selected=0, has_large_rows=taken.has_large, lock_seconds=clock() - started)
+        connection, rows = taken.connection, dict(zip(map(id, taken.signals), taken.rows, strict=True))
+        engine = connection.engine
+        asked: bool | None = None
+        unsent = taken.unreadable
+        signals = taken.signals
+        if rehearse:
+            asked = table_can_keep_rows(connection, spec)
+            undeletable = rehearse_delete(connection, spec, taken.rows)
+            kept = {one.key for one in undeletable}
+            signals = [signal for signal in signals if rows[id(signal)].key not in kept]
+            unsent += undeletable
+        locked = clock()
+        if on_locked is not None:
+            on_locked(len(signals))
+        reach("locked")
+
+        # The application's own statements are to be planned as they always are.
+        with (
+            atomic_mark(session),
+            weighing() as scale,
+            hearing(Heartbeat(session, connection, limits.idle_timeout_seconds, clock, locked, on_progress)),
+            holding(session, connection, spec, taken.rows) as hold,
+            undone_for_others(connection, "; ".join(PLAN_AS_USUAL)) if can_say_first(engine) else nullcontext(),
+        ):
+            report = _send(spec, signals) if signals else _Report(delivered=[])
+        answered = clock()
+        reach("confirmed")
+
+        sent_rows = hold.rows([rows[id(signal)] for signal in report.delivered])
+        is_held = hold.is_held(session, sent_rows)
+        if not hold.was_left_alone(session):
+            logger.warning(
+                "The send method of %s committed, rolled back or closed the session; it should leave that to the bus.",
+                spec.name,
+                extra={"action": "sender_ended_transaction", "signal": spec.name},
+            )
+        detach(session, taken.signals)
+        deleted = Delete(session, engine, spec, limits, choice, sent_rows, is_held, asked or can_keep_rows).run()
+        left = {one.key for one in (*deleted.undeleted, *deleted.changed)}
+        sent = [signal for signal in report.delivered if rows[id(signal)].key not in left]
+        return BurstResult(
+            selected=len(taken.keys),
+            sent=len(sent),
+            failed=(
+                *(failed_row(rows[id(signal)], outcome) for signal, outcome in report.failed),
+                *deleted.changed,
+                *unsent,
+            ),
+            undeleted=deleted.undeleted,
+            keys=taken.keys,
+            error=report.error,
+            reason=_reason(report.error, signals),
+            written_at=moments(sent, spec.written_at),
+            message_bytes=scale.message_bytes,
+            has_large_rows=taken.has_large,
+            can_keep_rows=asked,
+            is_cut=taken.is_cut,
+            lock_seconds=locked - started,
+            send_seconds=answered - locked,
+            commit_seconds=clock() - answered,
+        )
+    except BaseException:
+        abandon(session)
+        raise
+
+
+def _reason(error: BaseException | None, signals: list[Any]) -> str:
+    if error is None:
+        return ""
+    # The reasons in reports are made for people; what else is raised may hold anything.
+    return str(error) if isinstance(error, (PartialDeliveryError, PublishError)) else error_text(error, signals)
+
+
+def _send(spec: SignalSpec, signals: list[Any]) -> _Report:
+    """Call the model's send method, and turn whatever happens into a report about signals of this burst."""
+    try:
+        spec.send(signals)
+    except EndedEarlyError as error:
+        return _Report(delivered=error.delivered)
+    except PartialDeliveryError as error:
+        failed = [*error.failed, *_unmentioned(signals, error)]
+        failed_ids = {id(signal) for signal, _ in failed}
+        delivered_ids = {id(signal) for signal in error.delivered} - failed_ids
+        ours = {id(signal) for signal in signals}
+        return _Report(
+            delivered=[signal for signal in signals if id(signal) in delivered_ids],
+            failed=[(signal, outcome) for signal, outcome in failed if id(signal) in ours],
+            error=error,
+        )
+    except PublishError as error:
+        # Of a single signal the messages' outcomes are its own; of several it cannot be told which is whose.
+        failed = [(signals[0], worst(error.outcomes))] if len(signals) == 1 else []
+        return _Report(delivered=[], failed=failed, error=error)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - it ends up in the result
+        # Of many signals nothing is known; of a single one, that it failed.
+        failed = [(signals[0], sender_failure(error, signals[0]))] if len(signals) == 1 else []
+        return _Report(delivered=[], failed=failed, error=error)
+    return _Report(delivered=signals)
+
+
+def _unmentioned(signals: list[Any], error: PartialDeliveryError) -> list[tuple[Any, Outcome]]:
+    """A signal that was sent alone, and is in neither list, has failed; of several, the next burst takes fewer."""
+    if len(signals) > 1 or error.delivered or error.failed:
+        return []
+    return [(signals[0], Outcome(OutcomeKind.UNKNOWN, "its send method does not say what became of it", cause="error"))]

@@ -1,0 +1,122 @@
+"""What a relay needs of the library, and no application does. These names may change between releases."""
+
+from __future__ import annotations
+
+from .burst.delete import delete_sent
+from .burst.result import BurstResult, FailedSignal
+from .burst.send import send_burst
+from .burst.size import BurstSize
+from .errors import Proved
+from .failures import error_text
+from .model.contract import SignalSpec
+from .schema import doorbell
+from .schema.autovacuum import autovacuum_problem
+from .schema.catalog import table_conflicts, table_privileges, table_problem
+from .schema.doorbell import Doorbell, doorbell_problem, find_doorbells
+from .schema.own_tables import (
+    LATER_COLUMNS,
+    UNDELETED,
+    Pause,
+    SetAside,
+    lacks_columns,
+    parked_table_of,
+    parked_table_problem,
+    paused_table_of,
+    paused_table_problem,
+)
+from .schema.quoting import quoted
+from .schema.signal_id import SIGNAL_ID, has_signal_id
+from .sessions import own_session
+from .sql import (
+    locate,
+    parked,
+    paused,
+    retries,
+)
+from .sql.backlog import (
+    Measurement,
+    Work,
+    find_work,
+    find_work_and_measure,
+    measure,
+    oldest_age_seconds,
+)
+from .sql.keys import FIRST_KEY, Key, has_integer_key
+from .sql.locate import FoundSignal, Holder
+from .sql.parked import Failure, LeaveOut
+from .sql.retries import DueSignal
+from .sql.selection import Choice, count_unloadable_keys
+from .sql.transaction import BurstLimits, question, transaction
+from .sql.vacuum_horizon import (
+    HolderKind,
+    HorizonHolder,
+    count_dead_rows,
+    horizon_holders,
+)
+
+__all__ = [
+    # single bursts
+    "SignalSpec",
+    "send_burst",
+    "own_session",
+    "delete_sent",
+    "BurstResult",
+    "FailedSignal",
+    "Proved",
+    "BurstLimits",
+    "BurstSize",
+    "Choice",
+    "FIRST_KEY",
+    "Key",
+    "has_integer_key",
+    "error_text",
+    # signals that are set aside
+    "DueSignal",
+    "Failure",
+    "LeaveOut",
+    "LATER_COLUMNS",
+    "SetAside",
+    "UNDELETED",
+    "lacks_columns",
+    "parked",
+    "parked_table_of",
+    "parked_table_problem",
+    "retries",
+    # models that are paused
+    "Pause",
+    "paused",
+    "paused_table_of",
+    "paused_table_problem",
+    # Where a single signal is
+    "FoundSignal",
+    "Holder",
+    "locate",
+    # Waking relays
+    "Doorbell",
+    "doorbell",
+    "doorbell_problem",
+    "find_doorbells",
+    # Dead rows
+    "HolderKind",
+    "HorizonHolder",
+    "autovacuum_problem",
+    "count_dead_rows",
+    "horizon_holders",
+    # looking at the tables
+    "Measurement",
+    "Work",
+    "count_unloadable_keys",
+    "find_work",
+    "find_work_and_measure",
+    "measure",
+    "oldest_age_seconds",
+    "question",
+    "quoted",
+    "transaction",
+    "table_conflicts",
+    "table_privileges",
+    "table_problem",
+    # The id of a signal
+    "SIGNAL_ID",
+    "has_signal_id",
+]

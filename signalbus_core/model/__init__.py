@@ -1,0 +1,1 @@
+"""The signal-model contract: what a model offers to be sent, resolved once."""

@@ -1,0 +1,255 @@
+"""The signal-model contract: what a model must offer to be sent, and its optional parts resolved once.
+
+A signal model is a mapped class with a ``send_signalbus_message`` method. Everything optional (sending many at once,
+the burst count, how the send method wants to be called) is looked at here and nowhere else: the rest of the library
+works with a :class:`SignalSpec`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Protocol, cast
+
+from sqlalchemy import Boolean, Column, Table, literal_column
+from sqlalchemy import inspect as sqlalchemy_inspect
+from sqlalchemy.orm import Mapper
+from sqlalchemy.sql import ColumnElement
+
+from ..errors import (
+    ACKED,
+    EndedEarlyError,
+    Outcome,
+    OutcomeKind,
+    PartialDeliveryError,
+    PublishError,
+    SignalModelError,
+    worst,
+)
+from ..failures import sender_failure
+from .heartbeat import LONG_SEND_SECONDS, beat
+from .refusals import refuse_joined_inheritance, refuse_other_selectables, refuse_unknown_classes
+from .senders import many_sender, one_sender, outcome_of, send_each
+from .written_at import written_at_attribute
+
+#: How many signals make a burst when the model does not say. One is always safe, and slow.
+DEFAULT_BURST_COUNT = 1
+
+
+class SignalModel(Protocol):
+    """What a signal model looks like to the bus.
+
+    Optional, and therefore not part of the protocol: the classmethod ``send_signalbus_messages(cls, instances)``,
+    and the class attribute ``signalbus_burst_count: int``.
+    """
+
+    def send_signalbus_message(self) -> None:
+        """Send this signal. Returns only when the broker has stored the message; raises otherwise."""
+
+
+@dataclass(frozen=True)
+class SignalSpec:
+    """A signal model, with everything that the bus needs to know about it.
+
+    :param model: the mapped class.
+    :param name: the class name; qualified with the module where two signal models share a class name.
+    :param burst_count: signals that are locked, sent and deleted in one transaction.
+    :param written_at: the attribute that holds when a signal was written; None when the model has none.
+    :param bind_key: the key in ``SQLALCHEMY_BINDS`` of the database that the table lives in, None for the default.
+    :param condition: in SQL, which rows of the table are signals; None when all are. The others are never touched.
+    """
+
+    model: type[Any]
+    name: str
+    burst_count: int
+    bind_key: str | None
+    send_one: Callable[[Any], object]
+    send_many: Callable[[list[Any]], object] | None
+    written_at: str | None = None
+    condition: str | None = None
+
+    @cached_property
+    def mapper(self) -> Mapper[Any]:
+        return cast("Mapper[Any]", sqlalchemy_inspect(self.model))
+
+    @cached_property
+    def table(self) -> Table:
+        return cast(Table, self.mapper.local_table)
+
+    @cached_property
+    def primary_key(self) -> tuple[Column[Any], ...]:
+        return cast("tuple[Column[Any], ...]", tuple(self.mapper.primary_key))
+
+    @cached_property
+    def is_signal(self) -> tuple[ColumnElement[bool], ...]:
+        """The conditions that a row of the table is a signal; none where all rows are.
+
+        For statements that read from nothing but the table.
+        """
+        # In parentheses, and not in a text(), in which a colon would begin a parameter.
+        return () if self.condition is None else (literal_column(f"({self.condition})", Boolean),)
+
+    def send(self, signals: Sequence[Any]) -> None:
+        """Send the signals through the model's own methods: together where the model can, else one after the other.
+
+        :raises PartialDeliveryError: when it is known which of the signals were sent and which were not. Sent one
+            after the other, the signals behind one that failed are sent as well, unless it has failed in an outage.
+        :raises EndedEarlyError: sending one after the other took long; those that were sent are told.
+        :raises Exception: whatever the model's method raised, when nothing is known.
+        """
+        by_class: dict[type[Any], list[Any]] = {}
+        for signal in signals:
+            by_class.setdefault(type(signal), []).append(signal)
+        if len(by_class) == 1:
+            self._of_class(type(signals[0]))._send_alike(signals)
+        else:
+            send_each([(self._of_class(model)._send_alike, group) for model, group in by_class.items()])
+
+    def _of_class(self, model: type[Any]) -> SignalSpec:
+        """The same, with the send methods of a class that shares the table (single-table inheritance)."""
+        if model is self.model or not issubclass(model, self.model):
+            return self
+        return replace(self, model=model, send_one=one_sender(model), send_many=many_sender(model, self.name))
+
+    def _send_alike(self, signals: Sequence[Any]) -> None:
+        """Send signals of one class."""
+        if self.send_many is not None and len(signals) > 1:
+            self._refuse_unfinished(self.send_many(list(signals)))
+        elif len(signals) == 1:
+            self._refuse_unfinished(self.send_one(signals[0]))
+        else:
+            self._send_one_by_one(signals)
+
+    def _refuse_unfinished(self, returned: object) -> None:
+        """A generator or a coroutine has not run when it is returned: nothing was sent."""
+        if isinstance(returned, (Generator, Coroutine)):
+            returned.close()
+        if isinstance(returned, (Generator, Awaitable, AsyncGenerator)):
+            raise SignalModelError(
+                f"The send method of {self.name} returned a {type(returned).__name__}, so its code has not run. "
+                "It must be a plain method that returns when the broker has stored the message."
+            )
+
+    def _send_one_by_one(self, signals: Sequence[Any]) -> None:
+        delivered: list[Any] = []
+        failed: list[tuple[Any, Outcome]] = []
+        first_error: BaseException | None = None
+        started = time.monotonic()
+        for signal in signals:
+            if (delivered or failed) and time.monotonic() - started > LONG_SEND_SECONDS:
+                # What was sent so far is deleted before the transaction, or a restart, can undo it.
+                break
+            beat()
+            try:
+                self._refuse_unfinished(self.send_one(signal))
+            except PartialDeliveryError as error:
+                outcome = outcome_of(signal, error)
+            except PublishError as error:
+                outcome = worst(error.outcomes)
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - chained to what is raised below
+                outcome = sender_failure(error, signal)
+                first_error = first_error or error
+            else:
+                outcome = ACKED
+            if outcome.kind is OutcomeKind.ACKED:
+                delivered.append(signal)
+                continue
+            failed.append((signal, outcome))
+            if outcome.is_unanswered or outcome.cause == "silent":
+                # In an outage each further signal would wait for its own time limit.
+                break
+        if failed:
+            raise PartialDeliveryError(delivered, failed) from first_error
+        if len(delivered) < len(signals):
+            raise EndedEarlyError(delivered)
+
+
+def is_signal_model(model: object) -> bool:
+    """Tell whether ``model`` is a mapped class with a ``send_signalbus_message`` method."""
+    if not isinstance(model, type) or not callable(getattr(model, "send_signalbus_message", None)):
+        return False
+    return isinstance(sqlalchemy_inspect(model, raiseerr=False), Mapper)
+
+
+def resolve(model: type[Any], name: str | None = None) -> SignalSpec:
+    """Resolve the optional parts of a signal model.
+
+    :param name: the name to use in logs, metrics and commands; the class name when not given.
+    :raises SignalModelError: the model does not keep the contract.
+    """
+    if not is_signal_model(model):
+        raise SignalModelError(
+            f"{model!r} is not a signal model. A signal model is a db.Model class with a table and a method "
+            "send_signalbus_message(self); RabbitMQSignal supplies one."
+        )
+    mapper = cast("Mapper[Any]", sqlalchemy_inspect(model))
+    name = name or model.__name__
+    refuse_joined_inheritance(mapper, name)
+    refuse_unknown_classes(mapper, name)
+    refuse_other_selectables(mapper, name)
+    table = cast(Table, mapper.local_table)
+    return SignalSpec(
+        model=model,
+        name=name,
+        burst_count=min(_burst_count(one.class_, name) for one in mapper.self_and_descendants),
+        bind_key=table.metadata.info.get("bind_key"),
+        send_one=one_sender(model),
+        send_many=many_sender(model, name),
+        written_at=written_at_attribute(mapper, name),
+        condition=_condition(model),
+    )
+
+
+def refuse_shared_table(spec: SignalSpec, models: Iterable[type[Any]], names: Mapping[type[Any], str]) -> None:
+    """Refuse a model whose table another signal model has as well: which of them sends a row would be chance.
+
+    A model and the classes below it, which share its table by single-table inheritance, are one signal model.
+
+    :param models: all signal models.
+    :raises SignalModelError: another model has the same table.
+    """
+    for model in models:
+        other = cast("Mapper[Any]", sqlalchemy_inspect(model))
+        table = other.local_table
+        if other.isa(spec.mapper) or spec.mapper.isa(other) or not isinstance(table, Table):
+            continue
+        if table.fullname == spec.table.fullname and table.metadata.info.get("bind_key") == spec.bind_key:
+            raise SignalModelError(shared_table(spec.table.fullname, spec.name, names.get(model, model.__name__)))
+
+
+def shared_table(table: str, *models: str) -> str:
+    """What is wrong with several signal models on one table, and what to do."""
+    return (
+        f"The table {table!r} belongs to several signal models, {' and '.join(models)}, so which of them sends a row "
+        "is left to chance. Keep one signal model for the table; rows of several kinds are told apart by single-table "
+        "inheritance below that one (polymorphic_on, polymorphic_identity), each with send methods of its own."
+    )
+
+
+def unique_names(models: Iterable[type[Any]]) -> dict[type[Any], str]:
+    """Name each model by its class, and by module and class where a class name alone would be ambiguous."""
+    listed = list(dict.fromkeys(models))
+    count: dict[str, int] = {}
+    for model in listed:
+        count[model.__name__] = count.get(model.__name__, 0) + 1
+    return {
+        model: model.__name__ if count[model.__name__] == 1 else f"{model.__module__}.{model.__qualname__}"
+        for model in listed
+    }
+
+
+def _condition(model: type[Any]) -> str | None:
+    condition = getattr(model, "signalbus_condition", None)
+    return condition if isinstance(condition, str) else None
+
+
+def _burst_count(model: type[Any], name: str) -> int:
+    burst_count = getattr(model, "signalbus_burst_count", DEFAULT_BURST_COUNT)
+    if type(burst_count) is not int or burst_count < 1:
+        raise SignalModelError(
+            f"{name}.signalbus_burst_count is {burst_count!r}. It must be an int above zero: the number of signals "
+            "that are sent and deleted in one transaction."
+        )
+    return burst_count

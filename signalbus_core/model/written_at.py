@@ -1,0 +1,50 @@
+"""When a signal was written: the column of a model that tells, so that lag and delivery latency are true.
+
+Only a moment with a time zone tells: without one it depends on the session that wrote it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Column, DateTime
+from sqlalchemy.orm import Mapper
+
+from ..errors import SignalModelError
+
+#: Attributes that tell it where the model does not say which, if they are moments with a time zone.
+USUAL_NAMES = ("created_at", "inserted_at")
+
+
+def written_at_attribute(mapper: Mapper[Any], name: str) -> str | None:
+    """The attribute of a model that holds when a signal was written; None when there is none.
+
+    The model may name it by ``signalbus_created_at = "placed_at"``, or say by None that it has none.
+
+    :param name: of the model, for messages.
+    :raises SignalModelError: what the model names is no moment with a time zone.
+    """
+    given = getattr(mapper.class_, "signalbus_created_at", USUAL_NAMES)
+    if given is USUAL_NAMES:
+        return next((key for key in USUAL_NAMES if _is_moment(mapper.columns.get(key))), None)
+    if given is not None and not (isinstance(given, str) and _is_moment(mapper.columns.get(given))):
+        raise SignalModelError(
+            f"{name}.signalbus_created_at is {given!r}. It must be the name of a column of the model that is a "
+            "DateTime(timezone=True) and holds when the signal was written, or None."
+        )
+    return given
+
+
+def _is_moment(column: Column[Any] | None) -> bool:
+    return column is not None and isinstance(column.type, DateTime) and bool(column.type.timezone)
+
+
+def moments(signals: Iterable[Any], attribute: str | None) -> tuple[datetime, ...]:
+    """When signals that are loaded were written, as far as it is known."""
+    if attribute is None:
+        return ()
+    found = (vars(signal).get(attribute) for signal in signals)
+    # Without a time zone: the application has put something else there meanwhile.
+    return tuple(moment for moment in found if isinstance(moment, datetime) and moment.tzinfo is not None)

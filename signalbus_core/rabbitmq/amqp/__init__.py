@@ -1,0 +1,1 @@
+"""Below the publisher: AMQP messages, frames, channels and connections, on pika."""

@@ -1,0 +1,113 @@
+"""What a delivery and a publisher need of a connection to the broker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from ...errors import SignalBusError
+from ..confirms import Confirms, Content
+from .url import BrokerLocation
+
+
+class BrokerConnectionError(SignalBusError):
+    """The broker cannot be reached, or the connection was lost. The text has no password."""
+
+
+class ChannelClosedError(Exception):
+    """The broker closed the channel.
+
+    :param code: the AMQP reply code, for example 404.
+    :param text: what the broker said.
+    """
+
+    def __init__(self, code: int, text: str) -> None:
+        self.code = code
+        self.text = text
+        super().__init__(f"{code} {text}")
+
+
+class NoAnswerError(Exception):
+    """The broker, which took what was sent, did not answer for all of it in time."""
+
+
+class ConnectionClosedError(Exception):
+    """The broker closed the connection with a code, as it does when it cannot make sense of what was sent.
+
+    :param code: the AMQP reply code, for example 501.
+    :param is_about_this_call: nothing was on its way to the broker but the messages of this call.
+    """
+
+    def __init__(self, code: int, reason: str, *, is_about_this_call: bool) -> None:
+        self.code = code
+        self.is_about_this_call = is_about_this_call
+        super().__init__(reason)
+
+
+#: Why there are no more answers; None when every message is answered for.
+Problem = str | ChannelClosedError | ConnectionClosedError | NoAnswerError | None
+
+
+class Link(Protocol):
+    """An open connection with a channel in confirm mode. Its owner holds :attr:`lock` while it uses it."""
+
+    #: The process that opened it; no other may use it.
+    pid: int
+    location: BrokerLocation
+    #: Why the broker takes no messages at the moment; None when it does.
+    blocked_reason: str | None
+    #: Exchanges that are known to exist.
+    verified_exchanges: set[str]
+    #: Exchanges that made the broker close a channel; their messages are sent alone until one gets through.
+    suspect_exchanges: set[str]
+    #: Hashes of messages that made the broker close a channel; they are sent alone until they get through.
+    suspect_messages: set[int]
+
+    @property
+    def lock(self) -> AbstractContextManager[Any]: ...
+
+    @property
+    def is_open(self) -> bool: ...
+
+    @property
+    def closed_reason(self) -> str | None:
+        """Why it is closed; None while it is open."""
+
+    @property
+    def heartbeat_seconds(self) -> float:
+        """The heartbeat that was agreed on with the broker; 0 when there is none."""
+
+    @property
+    def frame_max(self) -> int: ...
+
+    def pump(self) -> None:
+        """Do what is due, and wait for nothing: heartbeats, a close, a block."""
+
+    def channel_number(self, deadline: float) -> int:
+        """The number of the open channel; opens one when there is none.
+
+        :raises BrokerConnectionError: the connection was lost, or the broker did not answer in time.
+        """
+
+    def send(
+        self, chunks: Sequence[tuple[bytes, int]], content_of: Callable[[int], Content], deadline: float
+    ) -> tuple[Confirms, Problem]:
+        """Send encoded messages and wait for the broker's answers.
+
+        :param chunks: the data of each message, with its number of frames.
+        :returns: the answers, and why there are no more of them.
+        """
+
+    def exchange_exists(self, name: str, deadline: float) -> bool:
+        """Ask the broker whether it has an exchange.
+
+        :raises BrokerConnectionError: the connection was lost, or the broker did not answer in time.
+        :raises ChannelClosedError: the broker refused to tell.
+        """
+
+    def abort(self, reason: str) -> None:
+        """Drop the connection without a word."""
+
+    def close(self) -> None:
+        """Close in good order."""

@@ -1,0 +1,300 @@
+"""What an end without an answer says about the messages that were in flight."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from pika.exceptions import AMQPError
+
+from ..burst.size import weigh
+from ..errors import ACKED, Outcome, OutcomeKind
+from .amqp.encoder import Encoder, encoder_for
+from .amqp.errors import describe
+from .amqp.frames import EncodedMessage
+from .amqp.message import InvalidMessageError, Message
+from .amqp.protocol import BrokerConnectionError, ChannelClosedError, ConnectionClosedError, Link, NoAnswerError
+from .confirms import Content
+from .destination_breaker import Address, SilentDestinations
+
+#: Reply codes that tell of the destination: no such exchange, no permission, exchange locked.
+DESTINATION_CODES = frozenset({403, 404, 405})
+
+#: Reply codes with which a broker closes the connection because of what was sent: malformed frame, malformed value,
+#: wrong command, unexpected frame, something that it has not got. Sent again, the same would end the same way. The
+#: others tell of an administrator (320), the login (403), the virtual host (402, 530), the state of channels (504) or
+#: the broker's own trouble (506, 541), which passes without a change to any message: a message is not blamed for it.
+#: https://www.rabbitmq.com/amqp-0-9-1-reference#constants
+CONTENT_CODES = frozenset({501, 502, 503, 505, 540})
+
+#: Stands for "nothing is known yet" while the answers are gone through.
+UNANSWERED = Outcome(OutcomeKind.UNKNOWN)
+
+
+def no_answer(problem: object, in_flight: int) -> Outcome:
+    """The outcome of messages that the broker has not answered for, when so many of them were in flight."""
+    if not isinstance(problem, ConnectionClosedError) or problem.code not in CONTENT_CODES:
+        return Outcome(OutcomeKind.UNKNOWN, str(problem))
+    if in_flight == 1 and problem.is_about_this_call:
+        return Outcome(OutcomeKind.INVALID, str(problem))
+    return Outcome(OutcomeKind.UNKNOWN, str(problem), cause="closed")
+
+
+#: A message that tries whether a silent destination answers again is waited for no longer than so many seconds.
+TRIAL_SECONDS = 3.0
+
+
+class Delivery:
+    """The messages of one call.
+
+    :param groups: messages that belong together: when one of a group cannot be sent, none of the group is.
+    :param deadline: on the monotonic clock.
+    :param silences: which destinations are known not to answer.
+    """
+
+    def __init__(
+        self, groups: Sequence[Sequence[Message]], deadline: float, silences: SilentDestinations | None = None
+    ) -> None:
+        self._messages = [message for group in groups for message in group]
+        self._groups = _indexes_of(groups)
+        self._deadline = deadline
+        self._silences = silences or SilentDestinations()
+        self._outcomes: list[Outcome | None] = [None] * len(self._messages)
+        self._encoded: dict[int, EncodedMessage] = {}
+
+    def run(self, connection: Link) -> None:
+        """Send everything over an open connection."""
+        try:
+            self._encode_all(connection)
+            self._refuse_missing_exchanges(connection)
+            trials = self._hold_back_silent()
+            held_back = {index for trial in trials for index in trial}
+            ordinary = [index for index in self._open() if index not in held_back]
+            # What closed a channel before goes last, when nothing else is at stake.
+            suspects = self._suspects(connection, ordinary)
+            together = [index for index in ordinary if index not in suspects]
+            for index in [*self._send_together(connection, together), *sorted(suspects)]:
+                self._send_alone(connection, index, self._deadline)
+            for trial in trials:
+                self._send_trial(connection, trial)
+        except BrokerConnectionError as error:
+            self.give_up(str(error))
+        except AMQPError as error:
+            # The connection went between two steps; what it was in the middle of cannot be told.
+            connection.abort(describe(error))
+            self.give_up(describe(error))
+
+    def give_up(self, reason: str, *, was_sent: bool = True) -> None:
+        """Call all messages without an outcome unknown."""
+        for index in self._open():
+            self._outcomes[index] = Outcome(OutcomeKind.UNKNOWN, reason, was_sent=was_sent)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every message is confirmed."""
+        return all(outcome is ACKED for outcome in self._outcomes)
+
+    def outcomes(self) -> list[list[Outcome]]:
+        """The outcome of each message, by group."""
+        return [[self._outcome(index) for index in group] for group in self._groups]
+
+    def _outcome(self, index: int) -> Outcome:
+        outcome = self._outcomes[index] or Outcome(OutcomeKind.UNKNOWN, "no answer from the broker")
+        if not outcome.is_of_destination or outcome.destination is not None:
+            return outcome
+        return replace(outcome, destination=_named(self._address(index)))
+
+    def _open(self) -> list[int]:
+        return [index for index, outcome in enumerate(self._outcomes) if outcome is None]
+
+    def _encode_all(self, connection: Link) -> None:
+        encoder = self._encoder(connection)
+        for group in self._groups:
+            for index in group:
+                try:
+                    self._encoded[index] = encoder.encode(self._messages[index])
+                except InvalidMessageError as error:
+                    self._withhold(group, index, Outcome(OutcomeKind.INVALID, str(error)))
+                    break
+        weigh(sum(len(encoded.data) for encoded in self._encoded.values()))
+
+    def _encoder(self, connection: Link) -> Encoder:
+        return encoder_for(connection.channel_number(self._deadline), connection.frame_max, connection.location.login)
+
+    def _refuse_missing_exchanges(self, connection: Link) -> None:
+        """A publish to a missing exchange would close the channel, with other messages in flight."""
+        problems: dict[str, Outcome] = {}
+        for exchange in dict.fromkeys(self._messages[index].exchange or "" for index in self._open()):
+            problem = self._problem_with(connection, exchange)
+            if problem is not None:
+                problems[exchange] = problem
+        if not problems:
+            return
+        for group in self._groups:
+            for index in group:
+                problem = problems.get(self._messages[index].exchange or "")
+                if problem is not None and self._outcomes[index] is None:
+                    self._withhold(group, index, problem)
+                    break
+
+    def _problem_with(self, connection: Link, exchange: str) -> Outcome | None:
+        try:
+            if connection.exchange_exists(exchange, self._deadline):
+                return None
+        except ChannelClosedError as error:
+            reason = str(error)
+        else:
+            reason = f"404 NOT_FOUND - no exchange {exchange!r} in the virtual host"
+        # Whatever the routing key.
+        return Outcome(OutcomeKind.REFUSED, reason, destination=f"exchange {exchange!r}")
+
+    def _withhold(self, group: Iterable[int], culprit: int, outcome: Outcome) -> None:
+        """One message of the group cannot be sent, so none is."""
+        if outcome.is_of_destination and outcome.destination is None:
+            outcome = replace(outcome, destination=_named(self._address(culprit)))
+        for index in group:
+            reason = outcome.reason
+            if index != culprit:
+                reason = f"not sent, as another message of its signal: {reason}"
+            self._outcomes[index] = Outcome(outcome.kind, reason, destination=outcome.destination)
+
+    def _hold_back_silent(self) -> list[range]:
+        """Keep back what is meant for silent destinations; return the groups that are to try whether they still are."""
+        trials: list[range] = []
+        if not self._silences.any_remembered:
+            return trials
+        for group in self._groups:
+            for index in group:
+                address = self._address(index)
+                seconds = self._silences.silent_seconds(address)
+                if seconds is None or self._outcomes[index] is not None:
+                    continue
+                if self._silences.may_try(address):
+                    trials.append(group)
+                else:
+                    reason = (
+                        f"not sent: nothing was confirmed for {_named(address)} for {seconds:.0f} s, "
+                        "while other messages were"
+                    )
+                    self._withhold(group, index, Outcome(OutcomeKind.REFUSED, reason))
+                break
+        return trials
+
+    def _send_trial(self, connection: Link, group: range) -> None:
+        """Send a group to a destination that was silent, and do not wait long for it."""
+        for index in group:
+            if connection.is_open:
+                self._send_alone(connection, index, min(self._deadline, time.monotonic() + TRIAL_SECONDS))
+            else:
+                # What was sent before it was not answered.
+                self._outcomes[index] = Outcome(OutcomeKind.REFUSED, "not sent: its destination is silent")
+
+    def _learn(self, indexes: Sequence[int], waiting: Sequence[int], problem: object, sent_at: float) -> set[Address]:
+        """Note which destinations answered; return those that were silent, time having run out, while others did."""
+        if not waiting and not self._silences.any_remembered:
+            # Whichever was answered, it tells a later silence from an outage.
+            indexes = indexes[:1]
+        answered = {self._address(index) for index in set(indexes) - set(waiting)}
+        self._silences.answered(answered)
+        silent: set[Address] = set()
+        if isinstance(problem, NoAnswerError):
+            silent = {self._address(index) for index in waiting} - answered
+            self._silences.was_silent(silent, sent_at)
+        return {address for address in silent if self._silences.silent_seconds(address) is not None}
+
+    def _address(self, index: int) -> Address:
+        message = self._messages[index]
+        return message.exchange or "", message.routing_key or ""
+
+    def _suspects(self, connection: Link, indexes: list[int]) -> set[int]:
+        exchanges, hashes = connection.suspect_exchanges, connection.suspect_messages
+        if not exchanges and not hashes:
+            return set()
+        return {
+            index
+            for index in indexes
+            if self._messages[index].exchange in exchanges or (hashes and self._hash(index) in hashes)
+        }
+
+    def _send_together(self, connection: Link, indexes: list[int]) -> list[int]:
+        """Send messages in one go; return those that have to be sent again, each alone."""
+        if not indexes:
+            return []
+        chunks = [(self._encoded[index].data, self._encoded[index].frames) for index in indexes]
+        sent_at = self._silences.now()
+        confirms, problem = connection.send(chunks, lambda number: self._content(indexes[number]), self._deadline)
+        outcomes = confirms.outcomes(UNANSWERED)
+        waiting: list[int] = []
+        for index, outcome in zip(indexes, outcomes, strict=True):
+            if outcome is UNANSWERED:
+                waiting.append(index)
+            else:
+                self._outcomes[index] = outcome
+        silent = self._learn(indexes, waiting, problem, sent_at)
+        if isinstance(problem, ChannelClosedError):
+            # Something changed since the exchanges were verified.
+            connection.verified_exchanges.clear()
+            return waiting
+        for index in waiting:
+            is_silent = self._address(index) in silent
+            outcome = no_answer(problem, in_flight=len(waiting))
+            self._outcomes[index] = replace(outcome, cause="silent") if is_silent else outcome
+        return []
+
+    def _send_alone(self, connection: Link, index: int, deadline: float) -> None:
+        """Send one message with nothing else in flight, so that whatever the broker does is its answer to this one."""
+        message = self._messages[index]
+        exchange = message.exchange or ""
+        if time.monotonic() >= deadline:
+            self._outcomes[index] = Outcome(OutcomeKind.UNKNOWN, "not sent: no time was left", was_sent=False)
+            return
+        problem = self._problem_with(connection, exchange)
+        if problem is not None:
+            self._outcomes[index] = problem
+            return
+        encoded = self._encoded[index] = self._encoder(connection).encode(message)
+        sent_at = self._silences.now()
+        confirms, closed = connection.send([(encoded.data, encoded.frames)], lambda _: self._content(index), deadline)
+        [outcome] = confirms.outcomes(no_answer(closed, in_flight=1))
+        is_answered = confirms.is_done or isinstance(closed, ChannelClosedError)
+        if self._learn([index], [] if is_answered else [index], closed, sent_at):
+            outcome = replace(outcome, cause="silent")
+        if isinstance(closed, ChannelClosedError) and closed.code in DESTINATION_CODES:
+            connection.suspect_exchanges.add(exchange)
+            outcome = Outcome(OutcomeKind.REFUSED, str(closed))
+        elif isinstance(closed, ChannelClosedError):
+            connection.suspect_messages.add(self._hash(index))
+            outcome = Outcome(OutcomeKind.INVALID, str(closed))
+        elif outcome is ACKED:
+            connection.suspect_exchanges.discard(exchange)
+            connection.suspect_messages.discard(self._hash(index))
+        self._outcomes[index] = outcome
+
+    def _hash(self, index: int) -> int:
+        return hash(self._content(index).identity)
+
+    def _content(self, index: int) -> Content:
+        message = self._messages[index]
+        properties = message.properties
+        return Content(
+            exchange=message.exchange or "",
+            routing_key=message.routing_key or "",
+            message_id=properties.message_id if properties else None,
+            body=self._encoded[index].body,
+            headers=properties.headers if properties else None,
+            mandatory=bool(message.mandatory),
+        )
+
+
+def _named(address: Address) -> str:
+    return f"exchange {address[0]!r}, routing key {address[1]!r}"
+
+
+def _indexes_of(groups: Sequence[Sequence[Message]]) -> list[range]:
+    ranges: list[range] = []
+    start = 0
+    for group in groups:
+        ranges.append(range(start, start + len(group)))
+        start += len(group)
+    return ranges

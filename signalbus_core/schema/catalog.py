@@ -1,0 +1,187 @@
+"""The SQL that looks at transactions and at what tables are like, and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import ARRAY, Table, Text, bindparam, text
+from sqlalchemy import inspect as sqlalchemy_inspect
+from sqlalchemy.engine import Connection
+
+from ..model.contract import SignalSpec, shared_table
+from .quoting import quoted
+from .signal_id import SIGNAL_ID, signal_id_sql
+
+
+def has_written(connection: Connection) -> bool:
+    """Whether the transaction of this connection has changed anything so far, as far as the database can tell."""
+    if connection.dialect.name == "postgresql":
+        # An id is assigned with the first change (or row lock), and not to a transaction that only reads.
+        return bool(connection.scalar(text("SELECT pg_current_xact_id_if_assigned() IS NOT NULL")))
+    if connection.dialect.name == "sqlite":
+        return bool(getattr(connection.connection.dbapi_connection, "in_transaction", False))
+    return False
+
+
+def table_problem(connection: Connection, spec: SignalSpec) -> str | None:
+    """Why the model's table cannot serve as an outbox, with the remedy; None when it can.
+
+    It is missing, or no table, has no key, lacks a column that the model reads, or other tables inherit from it.
+    """
+    if connection.dialect.name == "postgresql":
+        return _postgresql_table_problem(connection, spec)
+    inspector = sqlalchemy_inspect(connection)
+    table = spec.table
+    if table.name in inspector.get_view_names(schema=table.schema):
+        return _problem(spec, "is a view", "Point the model at the table itself.")
+    if not inspector.has_table(table.name, schema=table.schema):
+        return _problem(spec, "does not exist", _CREATE_IT)
+    if not inspector.get_pk_constraint(table.name, schema=table.schema)["constrained_columns"]:
+        return _problem(spec, "has no primary key", _GIVE_IT_A_KEY)
+    there = {column["name"] for column in inspector.get_columns(table.name, schema=table.schema)}
+    return _lacking(spec, [name for name in _columns(spec) if name not in there])
+
+
+def table_conflicts(connection: Connection, specs: Sequence[SignalSpec]) -> dict[str, str]:
+    """What makes rows of a table come twice, or go by chance, by the name of the model: one statement for all models.
+
+    Other tables inherit from it, or two models have it under two names. A relay asks again and again: both may come
+    about while it runs. Tables that do not exist have no conflicts.
+
+    :param specs: models of one database.
+    """
+    if connection.dialect.name != "postgresql" or not specs:
+        return {}
+    rows = connection.execute(_CONFLICTS, {"names": [quoted(spec.table) for spec in specs]}).all()
+    conflicts: dict[str, str] = {}
+    owners: dict[int, str] = {}
+    for spec, (oid, children) in zip(specs, rows, strict=True):
+        problem = _inheritance_problem(spec, children)
+        if problem is not None:
+            conflicts[spec.name] = problem
+        if oid is not None and owners.setdefault(oid, spec.name) != spec.name:
+            conflicts[spec.name] = shared_table(spec.table.fullname, owners[oid], spec.name)
+    return conflicts
+
+
+_CREATE_IT = "Create it with a migration or db.create_all()."
+_GIVE_IT_A_KEY = "Without one, a signal cannot be deleted alone. Add a primary key to the table."
+
+# Partitions inherit as well, under the key of the whole table. Partitions that are foreign tables allow no such key.
+_CHILDREN = """
+    (SELECT string_agg(CAST(CAST(i.inhrelid AS regclass) AS text), ', ' ORDER BY i.inhrelid)
+     FROM pg_inherits i JOIN pg_class child ON child.oid = i.inhrelid
+     WHERE i.inhparent = c.oid AND NOT child.relispartition)
+"""
+
+#: A unique index, not partial, whose columns are all not null and all part of the model's key.
+_TABLE_FACTS = text(
+    f"""
+    SELECT c.relkind::text,
+           EXISTS (
+               SELECT FROM pg_index i
+               WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
+                 AND (SELECT bool_and(coalesce(a.attnotnull AND a.attname = ANY(:key_columns), false))
+                      FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, position)
+                      LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
+                      WHERE k.position <= i.indnkeyatts)
+           ),
+           ARRAY(
+               SELECT m.name FROM unnest(:columns) WITH ORDINALITY AS m(name, position)
+               WHERE NOT EXISTS (
+                   SELECT FROM pg_attribute a
+                   WHERE a.attrelid = c.oid AND a.attname = CAST(m.name AS name) AND NOT a.attisdropped
+               )
+               ORDER BY m.position
+           ),
+           {_CHILDREN}
+    FROM pg_class c WHERE c.oid = to_regclass(:table_name)
+    """
+).bindparams(bindparam("columns", type_=ARRAY(Text)))
+
+_CONFLICTS = text(
+    f"""
+    SELECT CAST(c.oid AS bigint), {_CHILDREN}
+    FROM unnest(:names) WITH ORDINALITY AS g(name, position)
+    LEFT JOIN pg_class c ON c.oid = to_regclass(g.name)
+    ORDER BY g.position
+    """
+).bindparams(bindparam("names", type_=ARRAY(Text)))
+
+_RELATION_KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "S": "a sequence"}
+
+
+def _postgresql_table_problem(connection: Connection, spec: SignalSpec) -> str | None:
+    facts = connection.execute(
+        _TABLE_FACTS,
+        {
+            "table_name": quoted(spec.table),
+            "key_columns": [column.name for column in spec.primary_key],
+            "columns": _columns(spec),
+        },
+    ).one_or_none()
+    if facts is None:
+        return _problem(spec, "does not exist", _CREATE_IT)
+    kind, has_key, lacking, children = facts
+    if kind not in ("r", "p"):
+        return _problem(spec, f"is {_RELATION_KINDS.get(kind, 'no table')}", "Point the model at the table itself.")
+    if not has_key:
+        return _problem(spec, "has no primary key that matches the model's", _GIVE_IT_A_KEY)
+    return _inheritance_problem(spec, children) or _lacking(spec, lacking)
+
+
+def _inheritance_problem(spec: SignalSpec, children: str | None) -> str | None:
+    if children is None:
+        return None
+    return _problem(
+        spec,
+        f"has tables that inherit from it, {children}: their rows are read and deleted with its own, and may have the "
+        "same keys",
+        "Make them partitions, or say ALTER TABLE ... NO INHERIT "
+        f"{quoted(spec.table)} and give each a signal model of its own.",
+    )
+
+
+def _columns(spec: SignalSpec) -> list[str]:
+    """The columns of the table that the model reads."""
+    return [column.name for column in spec.table.columns if column in spec.mapper.columns.values()]
+
+
+def _lacking(spec: SignalSpec, names: Sequence[str]) -> str | None:
+    """Without a column that the model reads, no row can be read."""
+    if not names:
+        return None
+    if list(names) == [SIGNAL_ID]:
+        recipe = "; ".join(signal_id_sql(spec.table))
+        remedy = f"Migrate it before its code: {recipe}. Or have the model opt out by {SIGNAL_ID} = None."
+    else:
+        remedy = "Migrate it before its code."
+    return _problem(spec, f"lacks {', '.join(names)}, which the model reads", remedy)
+
+
+def _problem(spec: SignalSpec, what: str, remedy: str) -> str:
+    return f"The table {spec.table.fullname!r} of signal model {spec.name} {what}. {remedy}"
+
+
+def table_privileges(connection: Connection, table: Table) -> frozenset[str] | None:
+    """Which of SELECT, INSERT, UPDATE and DELETE this login has on the table; None when there is no table."""
+    if connection.dialect.name != "postgresql":
+        return None
+    row = connection.execute(_PRIVILEGES, {"name": quoted(table)}).one_or_none()
+    return None if row is None else frozenset(word for word, granted in row._mapping.items() if granted)
+
+
+def privileges_problem(connection: Connection, table: Table, needed: Sequence[str]) -> str | None:
+    """Why the table cannot be used: it is missing, or closed to this login. None when it can."""
+    granted = table_privileges(connection, table)
+    if granted is None:
+        return "does not exist"
+    missing = [word for word in needed if word not in granted]
+    return f"is closed to this login, which lacks {', '.join(missing)}" if missing else None
+
+
+_PRIVILEGES = text(
+    "SELECT has_table_privilege(oid, 'SELECT') AS \"SELECT\", has_table_privilege(oid, 'INSERT') AS \"INSERT\","
+    " has_table_privilege(oid, 'UPDATE') AS \"UPDATE\", has_table_privilege(oid, 'DELETE') AS \"DELETE\""
+    " FROM (SELECT to_regclass(:name)::oid AS oid) AS found WHERE oid IS NOT NULL"
+)

@@ -1,0 +1,203 @@
+"""The doorbell: an insert trigger that wakes a relay, and rings only while one sleeps.
+
+A NOTIFY in each transaction would make all commits of a database wait for each other. So a producer first tries for the
+shared lock :data:`SLEEP_LOCK` of its table. It gets it while no relay sleeps, and stays silent: a relay that falls
+asleep has to wait until the producer's transaction has ended, and looks once more. It does not get it while a relay
+sleeps, or is falling asleep, and rings. Locks and channel belong to a table, by its OID: relays of other tables, and of
+other applications in the same database, never touch them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from sqlalchemy import ARRAY, MetaData, Table, Text, bindparam, event, text
+from sqlalchemy import inspect as sqlalchemy_inspect
+from sqlalchemy.engine import Connection
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.schema import DDLElement, ExecutableDDLElement
+
+from ..model.contract import SignalSpec
+from .quoting import PLAIN, quoted
+
+#: The first half of an advisory lock, the table's OID being the other: who holds it answers the bell of the table.
+DOORKEEPER_LOCK = 1396853553
+
+#: The same: who holds it exclusively sleeps; producers try for it, shared.
+SLEEP_LOCK = 1396853554
+
+#: The bell of a table rings on the channel of this name, followed by the table's OID.
+CHANNEL_PREFIX = "signalbus_"
+
+TRIGGER_NAME = "signalbus_doorbell"
+FUNCTION_NAME = "signalbus_ring"
+
+# Nothing here may fail the producer: with a lock table that is full it rings, and where it may not ring, relays poll.
+# Names are qualified, whatever the search path.
+FUNCTION_SOURCE = f"""
+BEGIN
+    BEGIN
+        IF pg_catalog.pg_try_advisory_xact_lock_shared({SLEEP_LOCK}, CAST(TG_RELID AS pg_catalog.int4)) THEN
+            RETURN NULL;
+        END IF;
+    EXCEPTION WHEN OTHERS THEN NULL;
+    END;
+    BEGIN
+        PERFORM pg_catalog.pg_notify(pg_catalog.concat('{CHANNEL_PREFIX}', TG_RELID), '');
+    EXCEPTION WHEN OTHERS THEN NULL;
+    END;
+    RETURN NULL;
+END
+"""
+
+
+def channel_of(table_oid: int) -> str:
+    """The channel on which the bell of a table rings."""
+    return f"{CHANNEL_PREFIX}{table_oid}"
+
+
+class CreateDoorbellFunction(ExecutableDDLElement):
+    """Creates the trigger function in the schema of a table, or replaces an older one."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+
+
+class CreateDoorbell(ExecutableDDLElement):
+    """Creates the trigger of a table, or replaces an older one. Waits for its writers, not for its readers."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+
+
+def doorbell_sql(*targets: type[Any] | Table | str) -> list[str]:
+    """The statements that give signal tables a doorbell, for migrations. They can be run again.
+
+    :param targets: signal models, tables, or names of tables (``"orders"``, ``"sales.orders"``). Models that opt out by
+      ``signalbus_doorbell = False`` are left out.
+    """
+    tables = [table for target in targets if (table := _as_table(target)) is not None]
+    functions = {table.schema: CreateDoorbellFunction(table) for table in tables}
+    elements: list[DDLElement] = [*functions.values(), *(CreateDoorbell(table) for table in tables)]
+    return [str(element.compile(dialect=PLAIN)) for element in elements]
+
+
+def has_doorbell(model: type[Any], table: Table) -> bool:
+    """Whether a model is to have a doorbell: unless it, or its metadata, says ``signalbus_doorbell = False``."""
+    return bool(getattr(model, "signalbus_doorbell", table.metadata.info.get("signalbus_doorbell", True)))
+
+
+def create_with_table(model: type[Any], table: Table) -> None:
+    """Have the doorbell of a model made when its table is: by ``create_all()``, on PostgreSQL."""
+    if has_doorbell(model, table) and not event.contains(table, "after_create", _create_doorbell):
+        event.listen(table, "after_create", _create_doorbell)
+
+
+def _create_doorbell(table: Table, connection: Connection, **_: Any) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(CreateDoorbellFunction(table))
+        connection.execute(CreateDoorbell(table))
+
+
+def _as_table(target: type[Any] | Table | str) -> Table | None:
+    if isinstance(target, Table):
+        return target
+    if isinstance(target, str):
+        schema, _, name = target.rpartition(".")
+        return Table(name, MetaData(), schema=schema or None)
+    table = cast(Table, cast(Any, sqlalchemy_inspect(target)).local_table)
+    return table if has_doorbell(target, table) else None
+
+
+def _function_of(table: Table, compiler: Any) -> str:
+    # Formatted as a table would be, so that a schema is translated and quoted in the same way.
+    return str(compiler.preparer.format_table(Table(FUNCTION_NAME, MetaData(), schema=table.schema)))
+
+
+@compiles(CreateDoorbellFunction)
+def _compile_function(element: CreateDoorbellFunction, compiler: Any, **_: Any) -> str:
+    return (
+        f"CREATE OR REPLACE FUNCTION {_function_of(element.table, compiler)}() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$signalbus${FUNCTION_SOURCE}$signalbus$"
+    )
+
+
+@compiles(CreateDoorbell)
+def _compile_trigger(element: CreateDoorbell, compiler: Any, **_: Any) -> str:
+    return (
+        f"CREATE OR REPLACE TRIGGER {TRIGGER_NAME} AFTER INSERT ON {compiler.preparer.format_table(element.table)} "
+        f"FOR EACH STATEMENT EXECUTE FUNCTION {_function_of(element.table, compiler)}()"
+    )
+
+
+@dataclass(frozen=True)
+class Doorbell:
+    """The doorbell of a signal model as it is in the database.
+
+    :param table_oid: of the model's table; None when there is no table.
+    :param problem: why it does not ring, and what to do; None when it does.
+    :param is_wanted: the model does not opt out.
+    """
+
+    spec: SignalSpec
+    table_oid: int | None
+    problem: str | None
+    is_wanted: bool = True
+
+    @property
+    def rings(self) -> bool:
+        return self.table_oid is not None and self.problem is None
+
+
+def find_doorbells(connection: Connection, specs: Sequence[SignalSpec]) -> list[Doorbell]:
+    """Tell by one statement what is the matter with the doorbells of the models, which share a database."""
+    if connection.dialect.name != "postgresql":
+        return [Doorbell(spec, None, "There are doorbells on PostgreSQL only.", _is_wanted(spec)) for spec in specs]
+    names = [quoted(spec.table) for spec in specs]
+    rows = connection.execute(_FACTS, {"names": names, "trigger_name": TRIGGER_NAME})
+    return [
+        Doorbell(spec, row.table_oid, _problem(spec, row), _is_wanted(spec))
+        for spec, row in zip(specs, rows, strict=True)
+    ]
+
+
+def doorbell_problem(connection: Connection, spec: SignalSpec) -> str | None:
+    """Why inserts into the table of a model do not ring, and what to do; None when they do, or need not."""
+    [doorbell] = find_doorbells(connection, [spec])
+    return doorbell.problem if doorbell.is_wanted else None
+
+
+def _is_wanted(spec: SignalSpec) -> bool:
+    return has_doorbell(spec.model, spec.table)
+
+
+def _problem(spec: SignalSpec, row: Any) -> str | None:
+    remedy = f"`signalbus-relay ddl doorbell {spec.table.fullname}` prints what creates it."
+    if row.table_oid is None:
+        return f"The table {spec.table.fullname} does not exist."
+    if row.source is None:
+        return f"The table {spec.table.fullname} has no trigger {TRIGGER_NAME}. {remedy}"
+    if row.enabled not in ("O", "A"):
+        return (
+            f"The trigger {TRIGGER_NAME} of the table {spec.table.fullname} is disabled. "
+            f"ALTER TABLE {spec.table.fullname} ENABLE TRIGGER {TRIGGER_NAME} enables it."
+        )
+    if row.source.strip() != FUNCTION_SOURCE.strip() or not row.on_insert:
+        return f"The trigger {TRIGGER_NAME} of the table {spec.table.fullname} is outdated. {remedy}"
+    return None
+
+
+#: Bit 4 of the type of a trigger: it fires on INSERT.
+_FACTS = text(
+    """
+    SELECT CAST(c.oid AS bigint) AS table_oid, CAST(t.tgenabled AS text) AS enabled, p.prosrc AS source,
+           coalesce(t.tgtype & 4 <> 0, false) AS on_insert
+    FROM unnest(:names) WITH ORDINALITY AS n(name, position)
+    LEFT JOIN pg_catalog.pg_class c ON c.oid = pg_catalog.to_regclass(n.name)
+    LEFT JOIN pg_catalog.pg_trigger t ON t.tgrelid = c.oid AND t.tgname = :trigger_name AND NOT t.tgisinternal
+    LEFT JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
+    ORDER BY n.position
+    """
+).bindparams(bindparam("names", type_=ARRAY(Text)))

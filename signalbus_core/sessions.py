@@ -1,0 +1,213 @@
+"""Which session the code runs in: one of its own, or the caller's, and what that one is in the middle of.
+
+Bursts run on a session of their own, which ``db.session`` is while their send methods run. The caller's session may be
+in an atomic block, or have changes that are not committed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, cast
+
+from flask import Flask
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session, scoped_session
+from sqlalchemy.util import ScopedRegistry
+
+from .errors import TransactionStateError
+from .schema import catalog
+
+if TYPE_CHECKING:
+    from flask_sqlalchemy import SQLAlchemy
+
+
+_MARK = "signalbus_atomic"
+
+
+def in_atomic_block(session: Session) -> bool:
+    """Whether an atomic block is open on the session."""
+    return bool(session.info.get(_MARK))
+
+
+@contextmanager
+def atomic_mark(session: Session) -> Iterator[None]:
+    """Mark the session. Atomic blocks that are entered in this context do nothing of their own."""
+    before = in_atomic_block(session)
+    session.info[_MARK] = True
+    try:
+        yield
+    finally:
+        session.info[_MARK] = before
+
+
+_CONNECTIONS = "signalbus_connections"
+_COMMITTED_MARK = "signalbus_committed"
+
+
+@event.listens_for(Session, "after_begin")
+def _note_connection(session: Session, _transaction: Any, connection: Connection) -> None:
+    # A session names no connection without making one. Those that it has are asked; a database that is away is not.
+    connections = session.info.setdefault(_CONNECTIONS, [])
+    if connection not in connections:
+        connections.append(connection)
+
+
+@event.listens_for(Session, "after_transaction_end")
+def _forget_connections(session: Session, transaction: Any) -> None:
+    if transaction.parent is None:
+        session.info.pop(_CONNECTIONS, None)
+
+
+@event.listens_for(Session, "after_commit")
+def _note_commit(session: Session) -> None:
+    if in_atomic_block(session) and not session.in_nested_transaction():
+        session.info[_COMMITTED_MARK] = True
+
+
+def forget_commits(session: Session) -> None:
+    """Call it when an atomic block is entered."""
+    session.info[_COMMITTED_MARK] = False
+
+
+def has_committed_in_block(session: Session) -> bool:
+    """Whether the session has committed since the open atomic block was entered, or may have done so in part."""
+    return bool(session.info.get(_COMMITTED_MARK))
+
+
+def note_commit_in_parts(session: Session) -> None:
+    """Call it before a commit: of several databases, one may have committed when another one fails."""
+    if len(engines_in_use(session)) > 1:
+        session.info[_COMMITTED_MARK] = True
+
+
+def engines_in_use(session: Session) -> set[Engine]:
+    """The databases that the session's transaction has used so far."""
+    return {connection.engine for connection in _connections(session)}
+
+
+def _connections(session: Session) -> Iterable[Connection]:
+    return cast("Iterable[Connection]", session.info.get(_CONNECTIONS, ()))
+
+
+def has_open_changes(session: Session) -> bool:
+    """Whether the session has changes that are not committed, flushed or not, also by bulk statements.
+
+    Only databases that the session's transaction has used are asked. On PostgreSQL a row lock counts as a change. An
+    object that was given the value that it had does not.
+
+    :raises TransactionStateError: the transaction failed, and waits for a rollback.
+    """
+    if session.new or session.deleted or any(session.is_modified(instance) for instance in session.dirty):
+        return True
+    if not session.in_transaction():
+        return False
+    if not session.is_active:
+        raise TransactionStateError(_BROKEN)
+    try:
+        return any(catalog.has_written(connection) for connection in _connections(session))
+    except SQLAlchemyError as error:
+        raise TransactionStateError(_BROKEN) from error
+
+
+_BROKEN = "The transaction of db.session is broken. Roll back first."
+
+
+@contextmanager
+def own_session(db: SQLAlchemy, app: Flask) -> Iterator[Session]:
+    """An application context in which ``db.session`` is a new session, which is closed at the end.
+
+    What the caller's session holds stays as it is, and ``db.session`` is that session again at the end.
+    """
+    with _registry_of(db.session).set_apart() as apart, app.app_context():
+        yield apart.enter()
+
+
+class _Apart:
+    """A session that is set apart: for one scope of its thread."""
+
+    def __init__(self, registry: _Registry) -> None:
+        self._registry = registry
+        self._scope: object = None
+        self._is_entered = False
+        self.session: Session | None = None
+
+    def enter(self) -> Session:
+        """Set the session apart for the present scope."""
+        self._scope, self._is_entered = self._registry.scopefunc(), True
+        self.session = cast(Session, self._registry.createfunc())
+        return self.session
+
+    def is_in_scope(self) -> bool:
+        # A send method may enter an application context of its own, which may be another scope.
+        return self._is_entered and self._registry.scopefunc() == self._scope
+
+
+class _Registry(ScopedRegistry[Any]):
+    """The registry of a ``scoped_session``, with sessions that are set apart before those of the application."""
+
+    __slots__ = ("_apart", "_usual")
+
+    def __init__(self, usual: ScopedRegistry[Any]) -> None:
+        self._usual = usual
+        self.createfunc = usual.createfunc
+        self.scopefunc = getattr(usual, "scopefunc", threading.get_ident)
+        self.registry = usual.registry
+        self._apart: ContextVar[_Apart | None] = ContextVar("signalbus_session", default=None)
+
+    @contextmanager
+    def set_apart(self) -> Iterator[_Apart]:
+        apart = _Apart(self)
+        token = self._apart.set(apart)
+        try:
+            yield apart
+        finally:
+            # Only now: what the application does at the end of its context is done to this session as well.
+            self._apart.reset(token)
+            if apart.session is not None:
+                apart.session.close()
+
+    def _here(self) -> _Apart | None:
+        apart = self._apart.get()
+        return apart if apart is not None and apart.is_in_scope() else None
+
+    def __call__(self) -> Any:
+        apart = self._here()
+        if apart is None:
+            return self._usual()
+        if apart.session is None:
+            # It was removed.
+            apart.session = self.createfunc()
+        return apart.session
+
+    def has(self) -> bool:
+        apart = self._here()
+        return self._usual.has() if apart is None else apart.session is not None
+
+    def set(self, obj: Any) -> None:
+        apart = self._here()
+        if apart is None:
+            self._usual.set(obj)
+        else:
+            apart.session = obj
+
+    def clear(self) -> None:
+        apart = self._here()
+        if apart is None:
+            self._usual.clear()
+        else:
+            apart.session = None
+
+
+_installing = threading.Lock()
+
+
+def _registry_of(session: scoped_session[Any]) -> _Registry:
+    with _installing:
+        if not isinstance(session.registry, _Registry):
+            session.registry = _Registry(session.registry)
+        return session.registry

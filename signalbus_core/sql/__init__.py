@@ -1,0 +1,1 @@
+"""The statements of Signalbus; none of them decides anything."""

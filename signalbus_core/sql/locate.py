@@ -1,0 +1,195 @@
+"""Where a single signal is: the SQL that finds it, counts what comes before it, and names who holds it.
+
+It changes nothing. The row lock that it tries for ends with the caller's transaction, and is never waited for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Text, and_, func, literal, literal_column, null, select, text, true, tuple_
+from sqlalchemy import cast as sql_cast
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
+from sqlalchemy.sql import ColumnElement
+
+from ..model.contract import SignalSpec
+from ..schema.quoting import quoted
+from .backlog import written_at_column
+from .keys import Key, has_key, key_from_text, text_of_key
+from .selection import Choice, pending
+
+
+@dataclass(frozen=True)
+class FoundSignal:
+    """A signal in its table.
+
+    :param written_at: None when nothing tells it.
+    :param is_locked: a transaction holds its row; a burst that sends it does. None when this login may not try for it.
+    :param last_locker: the transaction that locked or changed the row last, which may be over.
+    :param is_signal: whether the row is a signal at all, by the condition of its model.
+    """
+
+    written_at: datetime | None
+    is_locked: bool | None
+    last_locker: str
+    is_signal: bool = True
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A session that holds a lock. Its query is never shown.
+
+    :param application_name: empty when it gives itself none.
+    :param state: such as ``idle in transaction``; None when this login may not know.
+    :param seconds: since its transaction began; None when this login may not know.
+    """
+
+    pid: int
+    application_name: str
+    state: str | None
+    seconds: float | None
+
+
+def key_of_text(connection: Connection, spec: SignalSpec, given: str) -> tuple[Key, str] | None:
+    """The key that a text stands for, and the text as the database writes it; None when it is no key of the model."""
+    columns = key_from_text(spec, sql_cast(literal(given), Text))
+    try:
+        with connection.begin_nested():
+            key = tuple(connection.execute(select(*columns)).one())
+    except DataError:
+        return None
+    except SQLAlchemyError:
+        raise
+    except Exception:  # noqa: BLE001 - PostgreSQL takes it for a key, and the column's type cannot
+        return None
+    if any(part is None for part in key):
+        return None
+    found = select(text_of_key(spec)).select_from(spec.table).where(has_key(spec, connection.dialect, [key]))
+    return key, connection.scalar(found) or given
+
+
+def find_signal(connection: Connection, spec: SignalSpec, key: Key) -> FoundSignal | None:
+    """The signal with this key, as far as it is committed; None when it is not in its table.
+
+    :raises sqlalchemy.exc.OperationalError: the table is locked, for longer than the limit of the transaction.
+    """
+    here = has_key(spec, connection.dialect, [key])
+    row = _when_and_by_whom(connection, spec, here)
+    if row is None:
+        return None
+    is_locked: bool | None
+    free = select(literal(1)).select_from(spec.table).where(here).with_for_update(skip_locked=True)
+    try:
+        with connection.begin_nested():
+            is_locked = connection.scalar(free) is None
+    except DBAPIError:
+        # A login that only reads, or a standby.
+        is_locked = None
+    return FoundSignal(row[0], is_locked, row[1], row[2])
+
+
+def _when_and_by_whom(connection: Connection, spec: SignalSpec, here: ColumnElement[bool]) -> Any:
+    moment: ColumnElement[Any] | None = written_at_column(connection, spec)
+    locker: ColumnElement[Any] = literal_column("xmax::text")
+    # A condition that is neither true nor false is not met.
+    is_signal: ColumnElement[bool] = and_(true(), *spec.is_signal).is_(True)
+    finding = select(null() if moment is None else moment, locker, is_signal).select_from(spec.table).where(here)
+    try:
+        return connection.execute(finding).one_or_none()
+    except SQLAlchemyError:
+        raise
+    except Exception:  # noqa: BLE001 - a time that Python does not know, or the column's type cannot take
+        return connection.execute(finding.with_only_columns(null(), locker, is_signal)).one_or_none()
+
+
+def first_keys(connection: Connection, spec: SignalSpec, choice: Choice, most: int) -> list[Key]:
+    """The lowest keys of the chosen signals as the poll sees them: whoever has locked them, and past the session."""
+    statement = pending(spec, connection.dialect, choice, select(*spec.primary_key).select_from(spec.model))
+    return [tuple(row) for row in connection.execute(statement.order_by(*spec.primary_key).limit(most))]
+
+
+def has_row_security(connection: Connection, spec: SignalSpec) -> bool:
+    """Whether policies of the table say which rows a login may see, and lock."""
+    return bool(connection.scalar(_ROW_SECURITY, {"name": quoted(spec.table)}))
+
+
+def count_before(connection: Connection, spec: SignalSpec, key: Key, choice: Choice, most: int) -> int:
+    """How many of the chosen signals a relay takes before this one; counting stops at ``most``."""
+    parts = [literal(part, column.type) for part, column in zip(key, spec.primary_key, strict=True)]
+    lower = tuple_(*spec.primary_key) < tuple_(*parts)
+    statement = pending(spec, connection.dialect, choice, select(literal(1)).select_from(spec.model))
+    counted = statement.where(lower).limit(most).subquery()
+    return connection.scalar(select(func.count()).select_from(counted)) or 0
+
+
+def row_holder(connection: Connection, transaction: str) -> Holder | None:
+    """Who runs a transaction, or one of several that stand together in its place; None when all are over."""
+    holder = _holder(connection, _RUNS_TRANSACTION, transaction=transaction)
+    if holder is not None:
+        return holder
+    # A burst that has tried its delete in a savepoint stands there together with that savepoint.
+    try:
+        with connection.begin_nested():
+            return _holder(connection, _RUNS_MEMBER, transaction=transaction)
+    except DBAPIError:
+        return None
+
+
+def table_holder(connection: Connection, spec: SignalSpec) -> Holder | None:
+    """Who keeps everybody from the model's table, as ALTER TABLE does, or queues to; None when nobody."""
+    return _holder(connection, _HOLDS_TABLE, name=quoted(spec.table))
+
+
+def was_given_out(connection: Connection, spec: SignalSpec, key: Key) -> bool | None:
+    """Whether the sequence of the key's column has given out this key; None when there is none, or nothing tells."""
+    [column, *others] = spec.primary_key
+    if others or not isinstance(key[0], int):
+        return None
+    last = connection.scalar(_LAST_VALUE, {"name": quoted(spec.table), "column": column.name})
+    return None if last is None else key[0] <= last
+
+
+def count_sessions(connection: Connection, start: str) -> int:
+    """How many other sessions of this database have an ``application_name`` that starts so."""
+    return connection.scalar(_SESSIONS, {"start": start}) or 0
+
+
+def _holder(connection: Connection, statement: Any, **parameters: str) -> Holder | None:
+    row = connection.execute(statement, parameters).first()
+    return None if row is None else Holder(row.pid, row.application_name or "", row.state, row.seconds)
+
+
+_HOLDER = (
+    "SELECT l.pid, CAST(a.application_name AS text) AS application_name, a.state,"
+    " CAST(extract(epoch FROM clock_timestamp() - a.xact_start) AS float8) AS seconds"
+    " FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid"
+    " WHERE l.pid IS NOT NULL AND l.pid <> pg_backend_pid() AND "
+)
+_RUNS_TRANSACTION = text(
+    _HOLDER + "l.granted AND l.locktype = 'transactionid' AND CAST(l.transactionid AS text) = :transaction"
+)
+_RUNS_MEMBER = text(
+    _HOLDER + "l.granted AND l.locktype = 'transactionid' AND CAST(l.transactionid AS text) IN"
+    " (SELECT CAST(xid AS text) FROM pg_get_multixact_members(CAST(CAST(:transaction AS text) AS xid)))"
+)
+# One that waits for the lock keeps everybody from the table too: they queue behind it.
+_HOLDS_TABLE = text(
+    _HOLDER + "l.locktype = 'relation' AND l.relation = to_regclass(:name) AND l.mode = 'AccessExclusiveLock'"
+    " AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())"
+    " ORDER BY l.granted DESC"
+)
+# https://www.postgresql.org/docs/current/functions-info.html
+_LAST_VALUE = text(
+    "SELECT pg_sequence_last_value(to_regclass(found.name)) FROM"
+    " (SELECT pg_get_serial_sequence(:name, :column) AS name) AS found"
+    " WHERE found.name IS NOT NULL AND has_sequence_privilege(found.name, 'USAGE, SELECT')"
+)
+_ROW_SECURITY = text("SELECT relrowsecurity FROM pg_catalog.pg_class WHERE oid = to_regclass(:name)")
+_SESSIONS = text(
+    "SELECT count(*) FROM pg_catalog.pg_stat_activity"
+    " WHERE datname = current_database() AND starts_with(CAST(application_name AS text), :start)"
+    " AND pid <> pg_backend_pid()"
+)

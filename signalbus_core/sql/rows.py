@@ -1,0 +1,99 @@
+"""Rows as PostgreSQL itself tells them apart, whatever their keys are and however Python reads these.
+
+A version of a row has an id of its own: its table (a partition, perhaps), its place there, and the transaction that
+wrote it. Whoever deletes by this id deletes that version or nothing: not another row whose key looks the same, and not
+a new signal that the application wrote under the key of one that is gone.
+
+https://www.postgresql.org/docs/current/ddl-system-columns.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, NamedTuple, cast
+
+from sqlalchemy import CursorResult, Table, Text, bindparam, delete, literal_column, null, select, text
+from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.sql import ColumnElement
+
+from ..errors import Proved
+from ..model.contract import SignalSpec
+from ..schema.quoting import quoted
+from .keys import Key, has_key, parts
+from .transaction import LOOK_UP_PLACES, SAID_FIRST, can_say_first
+
+RowId = str | None
+
+
+class Row(NamedTuple):
+    """A row that a burst has taken.
+
+    :param ids: of its version; of several, where it is not certain which of them was committed. Of other databases
+      than PostgreSQL, none.
+    """
+
+    key: Key
+    ids: tuple[str, ...]
+
+    @property
+    def version(self) -> str | None:
+        """The transaction that wrote it."""
+        return self.ids[-1].rpartition(")")[2] if self.ids else None
+
+    @property
+    def proved(self) -> Proved:
+        return Proved(self.key, self.version)
+
+
+def row_id(dialect: Dialect) -> ColumnElement[Any]:
+    """The id of a row as a column, ``16384(0,1)742``; NULL where there is none."""
+    return literal_column("concat(tableoid, ctid, xmin)", Text) if dialect.name == "postgresql" else null()
+
+
+def has_id(ids: Iterable[str], table: Table | None = None) -> ColumnElement[bool]:
+    """The condition that a row is one of these. They are looked up by their places.
+
+    :param table: which table is meant, in statements that read from several.
+    """
+    of = "" if table is None else f"{quoted(table)}.".replace(":", "\\:")
+    listed = list(ids)
+    places = ",".join('"' + one[one.index("(") : one.index(")") + 1] + '"' for one in listed)
+    whole = ",".join(f'"{one}"' for one in listed)
+    condition = text(
+        f"{of}ctid = ANY (CAST(:signalbus_places AS tid[]))"
+        f" AND concat({of}tableoid, {of}ctid, {of}xmin) = ANY (CAST(:signalbus_rows AS text[]))"
+    ).bindparams(
+        bindparam("signalbus_places", f"{{{places}}}", Text), bindparam("signalbus_rows", f"{{{whole}}}", Text)
+    )
+    return cast("ColumnElement[bool]", condition)
+
+
+#: The condition that a row was written by the present transaction, which has locked a row, or begun later.
+WRITTEN_SINCE = cast("ColumnElement[bool]", text("age(xmin) <= age(CAST(pg_current_xact_id() AS xid))"))
+
+
+def find(connection: Connection, spec: SignalSpec, conditions: Sequence[ColumnElement[bool]]) -> list[Row]:
+    """The rows with all of these conditions."""
+    statement = select(row_id(connection.dialect), *spec.primary_key).where(*conditions)
+    return [Row(tuple(key), () if found is None else (found,)) for found, *key in connection.execute(statement)]
+
+
+def find_keys(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> list[Row]:
+    """The rows that have these keys now."""
+    found: list[Row] = []
+    for part in parts(connection.dialect, keys):
+        found += find(connection, spec, [has_key(spec, connection.dialect, part)])
+    return found
+
+
+def delete_where(connection: Connection, spec: SignalSpec, conditions: Collection[ColumnElement[bool]]) -> int:
+    """Delete the rows with all of these conditions; return how many they were."""
+    statement = delete(spec.table).where(*conditions)
+    options = {}
+    if can_say_first(connection.engine):
+        options[SAID_FIRST] = "; ".join([*LOOK_UP_PLACES, ""])
+    return cast("CursorResult[Any]", connection.execute(statement, execution_options=options)).rowcount
+
+
+def all_ids(rows: Iterable[Row]) -> list[str]:
+    return [one for row in rows for one in row.ids]

@@ -1,0 +1,198 @@
+"""Statements that are the same for every burst of a model, made once: making one takes longer than the driver needs.
+
+They differ from burst to burst in nothing but the values of their parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar, cast
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import BigInteger, CursorResult, Integer, and_, bindparam, func, not_, select
+from sqlalchemy import delete as sql_delete
+from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.orm import Session, lazyload, undefer
+from sqlalchemy.sql import ColumnElement, Select
+
+from ..model.contract import SignalSpec
+from .keys import Key, given_keys, has_key, has_loadable_key, has_other_key, is_from, joins_given_keys, parts
+from .parked import LeaveOut, leaving_out
+from .rows import has_id, row_id
+from .transaction import FOLLOW_THE_INDEX, LOOK_UP_KEYS, SAID_FIRST, can_say_first, run_all
+
+S = TypeVar("S")
+
+#: By model and by what else tells statements apart. They are forgotten with their model.
+_kept: WeakKeyDictionary[SignalSpec, dict[Hashable, Any]] = WeakKeyDictionary()
+
+
+def prepared(spec: SignalSpec, shape: Hashable, make: Callable[[], S]) -> S:
+    """The statement of a model with this shape; made when it is asked for first.
+
+    :param shape: everything that the text of the statement depends on, but the model.
+    """
+    kept = _kept.setdefault(spec, {})
+    if shape not in kept:
+        kept[shape] = make()
+    statement: S = kept[shape]
+    return statement
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which of a model's signals a burst may take.
+
+    :param leave_out: which of those that are set aside it leaves alone.
+    :param exclude: keys that it leaves alone.
+    :param only: when given, it takes none but these.
+    :param forgets: whether to remove what is noted of the signals that it sends, because some may be set aside.
+    :param start: for models with a single integer key: no lower key is looked at, unless ``only`` names it.
+    """
+
+    leave_out: LeaveOut = LeaveOut.NOTHING
+    exclude: tuple[Key, ...] = ()
+    only: tuple[Key, ...] | None = None
+    forgets: bool = False
+    start: int | None = None
+
+
+#: All signals.
+EVERYTHING = Choice()
+
+
+def lock_signals(
+    session: Session, spec: SignalSpec, limit: int, choice: Choice, limits: str | None = None
+) -> list[tuple[Any, str | None]]:
+    """Lock and load up to ``limit`` of the chosen signals that nobody else has locked, lowest keys first.
+
+    All columns are loaded, also deferred ones; relationships are left to be loaded when they are read, because an
+    outer join cannot be locked.
+
+    :param limits: time limits, said first.
+    :returns: each signal, with the id of its row.
+    """
+    dialect = session.get_bind(spec.mapper).dialect
+    has_start = choice.only is None and choice.start is not None
+    if choice.only is None and not choice.exclude:
+        shape = ("lock", dialect.name, choice.leave_out, has_start)
+        statement = prepared(spec, shape, lambda: _loading(spec, dialect, choice, has_start=has_start))
+    else:
+        statement = _loading(spec, dialect, choice, has_start=has_start)
+    # What the session has of a signal from before must not hide what is in its row now.
+    options: dict[str, Any] = {"populate_existing": True} if session.identity_map or session.new else {}
+    if limits is not None:
+        settings = FOLLOW_THE_INDEX if follows_index(dialect, choice) else ()
+        options[SAID_FIRST] = "; ".join([limits, *settings, ""])
+    values = {"signalbus_limit": limit} | ({"signalbus_start": choice.start} if has_start else {})
+    return [(signal, row) for signal, row in session.execute(statement, values, execution_options=options)]
+
+
+def follows_index(dialect: Dialect, choice: Choice) -> bool:
+    """Whether a scan for these signals is to follow the index of the key. Chosen keys are looked up in any order."""
+    return dialect.name == "postgresql" and choice.only is None
+
+
+def _loading(spec: SignalSpec, dialect: Dialect, choice: Choice, *, has_start: bool) -> Select[Any]:
+    """The statement of bursts that choose alike; limit and start are its parameters."""
+    statement = _whole(spec, dialect)
+    if has_start:
+        statement = statement.where(is_from(spec, bindparam("signalbus_start", type_=BigInteger)))
+    limit = bindparam("signalbus_limit", type_=Integer)
+    return locking(spec, dialect, replace(choice, start=None), limit, statement)
+
+
+def lock_rows(connection: Connection, spec: SignalSpec, limit: int, choice: Choice) -> list[Any]:
+    """Lock the same signals, and read nothing of their rows but the ids.
+
+    :returns: the ids, to be given to :func:`load_rows`; where rows have none, the keys.
+    """
+    if connection.dialect.name != "postgresql":
+        statement = locking(spec, connection.dialect, choice, limit, select(*spec.primary_key).select_from(spec.model))
+        return [tuple(row) for row in connection.execute(statement)]
+    statement = locking(spec, connection.dialect, choice, limit, select(row_id(connection.dialect)))
+    return list(connection.scalars(statement.select_from(spec.model)))
+
+
+def load_rows(session: Session, spec: SignalSpec, taken: Sequence[Any]) -> list[tuple[Any, str | None]]:
+    """Load signals that :func:`lock_rows` has locked, in the order of their keys, as :func:`lock_signals` does."""
+    dialect = session.get_bind(spec.mapper).dialect
+    statement = _whole(spec, dialect).where(_taken(spec, dialect, taken)).order_by(*spec.primary_key)
+    found = session.execute(statement, execution_options={"populate_existing": True})
+    return [(signal, row) for signal, row in found]
+
+
+def keys_of_rows(connection: Connection, spec: SignalSpec, taken: Sequence[Any]) -> list[Key]:
+    """The keys of signals that :func:`lock_rows` has locked."""
+    statement = select(*spec.primary_key).where(_taken(spec, connection.dialect, taken))
+    return [tuple(row) for row in connection.execute(statement)]
+
+
+def _taken(spec: SignalSpec, dialect: Dialect, taken: Sequence[Any]) -> ColumnElement[bool]:
+    return has_id(taken) if dialect.name == "postgresql" else has_key(spec, dialect, taken)
+
+
+def _whole(spec: SignalSpec, dialect: Dialect) -> Select[Any]:
+    return select(spec.model, row_id(dialect)).options(lazyload("*"), undefer("*"))
+
+
+def locking(
+    spec: SignalSpec, dialect: Dialect, choice: Choice, limit: int | ColumnElement[int], statement: Select[Any]
+) -> Select[Any]:
+    """A statement about a model as one that locks up to ``limit`` of the chosen signals, lowest keys first."""
+    chosen = pending(spec, dialect, choice, statement)
+    return chosen.order_by(*spec.primary_key).limit(limit).with_for_update(skip_locked=True)
+
+
+def delete_signals(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> int:
+    """Delete the signals with these keys; return how many rows were deleted."""
+    if connection.dialect.name != "postgresql":
+        pieces = parts(connection.dialect, keys)
+        deletes = [sql_delete(spec.table).where(has_key(spec, connection.dialect, piece)) for piece in pieces]
+        return sum(cast("CursorResult[Any]", connection.execute(delete)).rowcount for delete in deletes)
+    statement = prepared(spec, "delete", lambda: sql_delete(spec.table).where(joins_given_keys(spec)))
+    options = {}
+    if can_say_first(connection.engine):
+        options[SAID_FIRST] = "; ".join([*LOOK_UP_KEYS, ""])
+    else:
+        run_all(connection, LOOK_UP_KEYS)
+    result = connection.execute(statement, {**given_keys(spec, keys)}, execution_options=options)
+    return cast("CursorResult[Any]", result).rowcount
+
+
+def count_pending(session: Session, spec: SignalSpec, limit: int | None) -> int:
+    """How many signals are in the table; with a limit, counting stops there.
+
+    Signals count as a relay counts them: whatever keeps them, and also those that filters of the session hide.
+    """
+    connection = session.connection(bind_arguments={"mapper": spec.mapper})
+    counted = all_keys(spec).limit(limit).subquery()
+    return connection.scalar(select(func.count()).select_from(counted)) or 0
+
+
+def all_keys(spec: SignalSpec) -> Select[Any]:
+    """The keys of all signals of a model. It is for connections: a session may have filters of its own."""
+    return select(*spec.primary_key).select_from(spec.model).where(*spec.is_signal)
+
+
+def count_unloadable_keys(connection: Connection, spec: SignalSpec, limit: int) -> int:
+    """How many signals no burst takes, because Python cannot hold their keys; counting stops at the limit."""
+    loadable = has_loadable_key(spec, connection.dialect)
+    if not loadable:
+        return 0
+    rows = select(*spec.primary_key).select_from(spec.model).where(not_(and_(*loadable)), *spec.is_signal).limit(limit)
+    return connection.scalar(select(func.count()).select_from(rows.subquery())) or 0
+
+
+def pending(spec: SignalSpec, dialect: Dialect, choice: Choice, statement: Select[Any]) -> Select[Any]:
+    """Restrict a statement about a model to the chosen signals whose keys can be loaded."""
+    statement = statement.where(*spec.is_signal)
+    if choice.only is not None:
+        return statement.where(has_key(spec, dialect, choice.only))
+    statement = statement.where(*has_loadable_key(spec, dialect))
+    if choice.start is not None:
+        statement = statement.where(is_from(spec, choice.start))
+    for part in parts(dialect, choice.exclude):
+        statement = statement.where(has_other_key(spec, dialect, part))
+    return leaving_out(spec, choice.leave_out, statement)

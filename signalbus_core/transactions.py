@@ -1,0 +1,278 @@
+"""Run one transaction again when it lost a race: a serialization failure or a deadlock is nobody's fault.
+
+Pure of any session: what is run, and how long to wait, is passed in.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+
+from sqlalchemy import inspect
+from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError
+from sqlalchemy.orm import Session
+
+from .errors import DBSerializationError, TransactionStateError
+from .extension import DatabaseMixin
+from .sessions import (
+    atomic_mark,
+    engines_in_use,
+    forget_commits,
+    has_committed_in_block,
+    has_open_changes,
+    in_atomic_block,
+    note_commit_in_parts,
+)
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+
+T = TypeVar("T")
+
+#: SQLSTATE of a serialization failure and of a deadlock.
+#: https://www.postgresql.org/docs/current/mvcc-serialization-failure-handling.html
+RACE_CODES = frozenset({"40001", "40P01"})
+
+#: How often a transaction is tried in all. More: hot rows succeed later instead of failing.
+MOST_TRIES = 16
+
+#: The longest wait before the second try; it doubles with each further try.
+FIRST_WAIT_SECONDS = 0.01
+
+#: The longest wait before any try.
+LONGEST_WAIT_SECONDS = 1.0
+
+
+def is_race(error: BaseException) -> bool:
+    """Tell whether a transaction failed only because another one was faster."""
+    if isinstance(error, DBSerializationError):
+        return True
+    if not isinstance(error, DBAPIError):
+        return False
+    # psycopg2 calls it pgcode, other drivers sqlstate.
+    code = getattr(error.orig, "pgcode", None) or getattr(error.orig, "sqlstate", None)
+    return code in RACE_CODES
+
+
+def retry_on_race(
+    transaction: Callable[[], T],
+    *,
+    tries: int = MOST_TRIES,
+    may_repeat: Callable[[], bool] = lambda: True,
+    wait: Callable[[float], object] | None = None,
+    uniform: Callable[[float, float], float] = random.uniform,
+) -> T:
+    """Run ``transaction`` until it does not lose a race; return what it returns.
+
+    Between tries it waits, longer each time and for a random part of it, so that those who raced do not race again.
+
+    :param transaction: must leave nothing behind when it raises.
+    :param tries: how often to try in all.
+    :param may_repeat: asked after a race was lost, whether to try again.
+    :param wait: waits for a number of seconds.
+    :raises DBSerializationError: a race was lost, and there may be no further try.
+    :raises Exception: what the last try raised, or the first that is not a race.
+    """
+    wait = wait or threading.Event().wait
+    for number in range(1, tries):
+        try:
+            return transaction()
+        except Exception as error:
+            if not is_race(error):
+                raise
+            if not may_repeat():
+                raise DBSerializationError(
+                    "The transaction lost a race. Executing it again would leave out what was changed or locked before "
+                    "it began, or repeat what it committed itself."
+                ) from error
+        wait(uniform(0.0, min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0**number)))
+    return transaction()
+
+
+P = ParamSpec("P")
+
+#: The isolation level of connections, unless the application configures one. A block sees one state of the database,
+#: and two blocks that change the same rows cannot both succeed on what they have read.
+DEFAULT_ISOLATION_LEVEL = "REPEATABLE READ"
+
+
+class AtomicProceduresMixin(DatabaseMixin):
+    """Adds atomic blocks to Flask-SQLAlchemy; put it before ``SQLAlchemy``.
+
+    ::
+
+        class Database(AtomicProceduresMixin, SignalBusMixin, SQLAlchemy):
+            pass
+
+        db = Database()
+
+        @db.atomic
+        def place_order(item): ...
+
+    Connections work at isolation level REPEATABLE READ, unless the application configures another one: for all
+    databases by the argument ``engine_options``, for the default one by ``SQLALCHEMY_ENGINE_OPTIONS``, for a bind in
+    ``SQLALCHEMY_BINDS``. Databases that lack it (SQLite) are left alone.
+
+    :param engine_options: as for ``SQLAlchemy``.
+    :raises SetupError: the mixin is behind ``SQLAlchemy``, or without it.
+    """
+
+    def __init__(self, *args: Any, engine_options: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        self.__engine_options = engine_options or {}
+        super().__init__(*args, engine_options=engine_options, **kwargs)
+
+    def init_app(self, app: Flask) -> None:
+        """Initialize the application, as ``SQLAlchemy.init_app`` does."""
+        super().init_app(app)  # type: ignore[misc]
+        with app.app_context():
+            engines = cast("Mapping[str | None, Any]", cast(Any, self).engines)
+            for bind_key, engine in engines.items():
+                if engine.dialect.name != "sqlite" and not self.__has_isolation_level(app, bind_key):
+                    engine.update_execution_options(isolation_level=DEFAULT_ISOLATION_LEVEL)
+
+    def __has_isolation_level(self, app: Flask, bind_key: str | None) -> bool:
+        """Whether the application says which isolation level it wants for this engine."""
+        own = (app.config.get("SQLALCHEMY_BINDS") or {}).get(bind_key)
+        sources = [
+            self.__engine_options,
+            (app.config.get("SQLALCHEMY_ENGINE_OPTIONS") or {}) if bind_key is None else {},
+            own if isinstance(own, Mapping) else {},
+        ]
+        return any(
+            "isolation_level" in options or "isolation_level" in (options.get("execution_options") or {})
+            for options in sources
+        )
+
+    def atomic(self, func: Callable[P, T]) -> Callable[P, T]:
+        """Make a function an atomic block, each time that it is called.
+
+        1. It goes on in the open transaction of ``db.session``: row locks taken before are kept.
+        2. When it returns, everything that was done through ``db.session`` is committed, what was done before the block
+           too.
+        3. When it raises, whatever it raises, everything is rolled back.
+        4. When it lost a race with another transaction, it is executed again in a new transaction, up to a bound; then
+           the error is raised.
+        5. All objects are expunged from the session when it is committed, so that they can be read after it, those
+           that were read before the block too.
+        6. Inside another atomic block it does nothing of this: it is part of that block. Inside a send method it is
+           part of the burst's transaction.
+
+        :raises DBSerializationError: it lost a race and cannot be executed again, because changes or row locks were
+          made before it, or committed in it: they would be left out, or repeated. The race is the cause.
+        """
+
+        @wraps(func)
+        def execute(*args: P.args, **kwargs: P.kwargs) -> T:
+            return self.execute_atomic(lambda: func(*args, **kwargs))
+
+        return execute
+
+    def execute_atomic(self, func: Callable[[], T]) -> T:
+        """Execute a function without arguments as an atomic block, once, and return what it returns.
+
+        As a decorator it runs the function on the spot and binds its result to the name::
+
+            @db.execute_atomic
+            def order_id():
+                ...
+                return order.id
+        """
+        session = self.__session()
+        if in_atomic_block(session):
+            return func()
+        with atomic_mark(session):
+            return self.__execute(session, func)
+
+    def __execute(self, session: Session, func: Callable[[], T]) -> T:
+        forget_commits(session)
+        try:
+            had_changes = has_open_changes(session)
+        except BaseException:
+            session.rollback()
+            raise
+        loaded = _what_is_loaded(session)
+        return retry_on_race(
+            lambda: self.__execute_once(func, loaded),
+            may_repeat=lambda: not (had_changes or has_committed_in_block(session)),
+        )
+
+    def __execute_once(self, func: Callable[[], T], loaded: Mapping[Any, Collection[str]]) -> T:
+        try:
+            result = func()
+            # The function may have removed the session that it began with.
+            session = self.__session()
+            session.flush()
+            _commit_and_expunge(session, keep=_load_again(session, loaded))
+        except BaseException:
+            self.__session().rollback()
+            raise
+        return result
+
+    @contextmanager
+    def retry_on_integrity_error(self) -> Iterator[None]:
+        """Execute the atomic block again when the changes in this context violate a constraint.
+
+        For "insert it, if nobody has": when another transaction was faster, the second execution finds its row. The
+        session is flushed when the context is entered and when it is left, so that only changes made inside count.
+
+        :raises TransactionStateError: not inside an atomic block.
+        """
+        session = self.__session()
+        if not in_atomic_block(session):
+            raise TransactionStateError("retry_on_integrity_error() works only inside an atomic block.")
+        session.flush()
+        try:
+            yield
+            session.flush()
+        except IntegrityError as error:
+            raise DBSerializationError("A constraint was violated; the atomic block is executed again.") from error
+
+    def __session(self) -> Session:
+        return cast(Session, cast(Any, self).session())
+
+
+def _what_is_loaded(session: Session) -> dict[Any, frozenset[str]]:
+    """The objects in the session, and which of their attributes can be read without asking the database."""
+    return {inspect(instance): frozenset(inspect(instance).dict) for instance in session}
+
+
+def _load_again(session: Session, loaded: Mapping[Any, Collection[str]]) -> list[Any]:
+    """Load what was read before the block and has expired since, by a rollback or a commit.
+
+    :returns: the objects of databases that the transaction has not used, and shall not connect to for this.
+    """
+    kept: list[Any] = []
+    for state, names in loaded.items():
+        wanted = state.expired_attributes.union(names).intersection(state.mapper.attrs.keys())
+        missing = wanted.difference(state.dict)
+        if not missing or not state.persistent or state.session is not session:
+            continue
+        if session.get_bind(mapper=state.mapper).engine not in engines_in_use(session):
+            kept.append(state.obj())
+            continue
+        for name in missing:
+            try:
+                getattr(state.obj(), name)
+            except InvalidRequestError:
+                # Its row is gone, or it is never loaded by reading it.
+                break
+    return kept
+
+
+def _commit_and_expunge(session: Session, keep: Collection[Any]) -> None:
+    note_commit_in_parts(session)
+    expires = session.expire_on_commit
+    # Expired, objects could not be read after the commit. Expunged before it, a further execution would change in vain
+    # those that were read before the block.
+    session.expire_on_commit = False
+    try:
+        session.commit()
+    finally:
+        session.expire_on_commit = expires
+    session.expunge_all()
+    session.add_all(keep)
