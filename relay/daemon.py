@@ -21,26 +21,26 @@ from .application.databases import APPLICATION_NAME, DRIVERS, limit_connections
 from .application.load import LoadedApp
 from .config.resolve import ConfigError, RelayConfig
 from .exit_codes import EXIT_DRAIN_TIMED_OUT, EXIT_OK, EXIT_RUNTIME, StopRequest
-from .notifier.thread import Doorkeeper
+from .notifier.thread import NotifyListener
 from .poller.pauses import PausedModels
-from .poller.poller import Probe
-from .poller.requests import Looks
-from .poller.thread import Lookout
+from .poller.poller import Poller
+from .poller.requests import PollRequests
+from .poller.thread import PollLoop
 from .poller.unreached import Unreached
-from .scheduler import Dispatcher, Schedule
+from .scheduler import Schedule, Scheduler
 from .telemetry.health import FLOW_WITHIN_SECONDS, Health
-from .telemetry.incidents import Announcer
+from .telemetry.incidents import Incidents
 from .telemetry.metrics import Metrics
 from .telemetry.status import Status
 from .web.server import HttpServer
 from .web.site import build_site
 from .worker.backoff import PollInterval
-from .worker.broker_connections import BrokerLink
+from .worker.broker_connections import BrokerConnections
 from .worker.hanging import EmptyBursts, HangingBursts
 from .worker.low_water import LowWater
-from .worker.model_state import ModelProgress
-from .worker.retry_policy import ParkingRules
-from .worker.retry_store import Shelves
+from .worker.model_state import ModelState
+from .worker.retry_policy import RetryPolicy
+from .worker.retry_store import RetryStores
 from .worker.worker import Worker
 
 logger = logging.getLogger("signalbus.relay")
@@ -59,7 +59,7 @@ def run(loaded: LoadedApp, config: RelayConfig) -> int:
 
 
 class Daemon:
-    """One relay process: an HTTP server, a probe, workers, and the main thread that watches over them."""
+    """One relay process: an HTTP server, a poller, workers, and the main thread that watches over them."""
 
     def __init__(self, loaded: LoadedApp, config: RelayConfig) -> None:
         self._config = config
@@ -80,60 +80,60 @@ class Daemon:
             flow_within_seconds=max(FLOW_WITHIN_SECONDS, 2 * config.poll_interval_seconds),
         )
         self._status = Status(names)
-        self._looks = Looks()
-        self._dispatcher = Dispatcher(Schedule(names, config.workers), on_sent=self._looks.sent)
-        self._announcer = Announcer(logger)
-        self._hanging = HangingBursts(self._dispatcher, self._health, self._announcer, self._status)
+        self._looks = PollRequests()
+        self._scheduler = Scheduler(Schedule(names, config.workers), on_sent=self._looks.sent)
+        self._incidents = Incidents(logger)
+        self._hanging = HangingBursts(self._scheduler, self._health, self._incidents, self._status)
         self._empty = EmptyBursts()
         self._progress = {
-            spec.name: ModelProgress(spec, low_water=LowWater(is_kept=has_integer_key(spec))) for spec in specs
+            spec.name: ModelState(spec, low_water=LowWater(is_kept=has_integer_key(spec))) for spec in specs
         }
         self._limits = config.burst_limits
         with self._app.app_context():
             self._engines = {spec.bind_key: self._bus.db.engines[spec.bind_key] for spec in specs}
-        self._shelves = Shelves(specs, self._engines, ParkingRules(config.park_after), self._limits)
+        self._retry_stores = RetryStores(specs, self._engines, RetryPolicy(config.park_after), self._limits)
         for engine in self._engines.values():
             limit_connections(engine, APPLICATION_NAME)
-        self._paused = PausedModels(self._dispatcher, self._metrics, self._status)
-        self._lookout = Lookout(
-            Probe(
+        self._paused = PausedModels(self._scheduler, self._metrics, self._status)
+        self._poll_loop = PollLoop(
+            Poller(
                 self._engines,
                 self._progress,
-                self._shelves,
+                self._retry_stores,
                 self._paused,
-                self._dispatcher,
+                self._scheduler,
                 self._metrics,
                 self._health,
-                self._announcer,
+                self._incidents,
                 status=self._status,
             ),
-            self._dispatcher,
+            self._scheduler,
             self._health,
             PollInterval(config.poll_interval_seconds),
             self._looks,
             self._stop,
             self._requests.put,
-            Unreached(self._engines, self._progress, self._shelves, self._empty, self._health, self._announcer),
+            Unreached(self._engines, self._progress, self._retry_stores, self._empty, self._health, self._incidents),
             until_empty=config.until_empty,
             patience_seconds=config.drain_timeout_seconds,
             stall_after_seconds=config.stall_after_seconds,
         )
         self._workers = [self._build_worker(f"worker-{number + 1}") for number in range(config.workers)]
         self._spares = 0
-        self._doorkeepers = self._build_doorkeepers(specs)
-        self._threads: dict[threading.Thread, Lookout | Worker | Doorkeeper] = {}
+        self._notifiers = self._build_notifiers(specs)
+        self._threads: dict[threading.Thread, PollLoop | Worker | NotifyListener] = {}
 
-    def _build_doorkeepers(self, specs: list[SignalSpec]) -> list[Doorkeeper]:
+    def _build_notifiers(self, specs: list[SignalSpec]) -> list[NotifyListener]:
         if self._config.doorbell == "off" or self._config.until_empty:
             return []
         return [
-            Doorkeeper(
+            NotifyListener(
                 bind_key,
                 engine,
                 [spec for spec in specs if spec.bind_key == bind_key],
                 self._looks,
                 self._health,
-                self._announcer,
+                self._incidents,
                 self._stop,
                 self._paused,
             )
@@ -144,19 +144,19 @@ class Daemon:
 
     def _build_worker(self, name: str, retires: Callable[[], bool] = lambda: False) -> Worker:
         publishers = [known.bound_to(self._app) for known in self._app.extensions.get("signalbus_publishers", [])]
-        link = BrokerLink(name, publishers, self._metrics, self._health, self._announcer)
+        link = BrokerConnections(name, publishers, self._metrics, self._health, self._incidents)
         return Worker(
             name,
             self._app,
             self._bus,
             self._progress,
-            self._shelves,
+            self._retry_stores,
             self._limits,
-            self._dispatcher,
+            self._scheduler,
             link,
             self._metrics,
             self._health,
-            self._announcer,
+            self._incidents,
             self._stop,
             status=self._status,
             empty=self._empty,
@@ -184,7 +184,7 @@ class Daemon:
         if self._config.http is None:
             return None
         site = build_site(
-            self._loaded, self._config, self._engines, self._status, self._health, self._metrics, self._announcer
+            self._loaded, self._config, self._engines, self._status, self._health, self._metrics, self._incidents
         )
         server = HttpServer(site, self._config.http.host, self._config.http.port)
         server.start()
@@ -197,7 +197,7 @@ class Daemon:
         return server
 
     def _start_threads(self) -> None:
-        parts: list[Lookout | Worker | Doorkeeper] = [self._lookout, *self._workers, *self._doorkeepers]
+        parts: list[PollLoop | Worker | NotifyListener] = [self._poll_loop, *self._workers, *self._notifiers]
         for part in parts:
             self._start(part)
         logger.info(
@@ -207,7 +207,7 @@ class Daemon:
             extra={"action": "started", "signals": list(self._progress), "workers": len(self._workers)},
         )
 
-    def _start(self, part: Lookout | Worker | Doorkeeper) -> None:
+    def _start(self, part: PollLoop | Worker | NotifyListener) -> None:
         self._health.beat(part.name)
         # Daemon threads: one that hangs in a send method must not keep the process after the drain timeout.
         thread = threading.Thread(target=part.run, name=part.name, daemon=True)
@@ -231,9 +231,9 @@ class Daemon:
 
     def _add_spare(self) -> None:
         """Start one more worker where all are busy with slow bursts while another model waits."""
-        if self._dispatcher.add_spare():
+        if self._scheduler.add_spare():
             self._spares += 1
-            spare = self._build_worker(f"worker-{len(self._workers) + self._spares}", self._dispatcher.remove_spare)
+            spare = self._build_worker(f"worker-{len(self._workers) + self._spares}", self._scheduler.remove_spare)
             logger.info(
                 "All workers are busy with slow bursts; %s is started beside them until one is free again.",
                 spare.name,
@@ -252,7 +252,7 @@ class Daemon:
         self._set_state("draining")
         self._stop.set()
         self._looks.close()
-        self._dispatcher.close()
+        self._scheduler.close()
         started = time.monotonic()
         deadline = started + self._config.drain_timeout_seconds
         while any(thread.is_alive() for thread in self._threads):

@@ -194,7 +194,7 @@ class Schedule:
         )
 
 
-class Dispatcher:
+class Scheduler:
     """Hands models to workers, and lets workers without work sleep.
 
     :param clock: a monotonic clock, in seconds.
@@ -270,7 +270,7 @@ class Dispatcher:
         if has_sent_all:
             self._on_sent()
 
-    def was_active(self) -> bool:
+    def take_activity(self) -> bool:
         """Whether signals were sent since the last time that this was asked."""
         with self._changed:
             active, self._active = self._active, False

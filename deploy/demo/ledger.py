@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from relay.drill.oracle import Ledger as SignalLedger
+from relay.drill.oracle import Oracle as SignalLedger
 
 
 @dataclass(frozen=True)

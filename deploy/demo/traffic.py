@@ -16,7 +16,7 @@ import time
 from urllib.parse import urlsplit
 
 from relay.drill.load import Consumer
-from relay.drill.oracle import Ledger
+from relay.drill.oracle import Oracle as Ledger
 
 from .opening import QUEUE
 from .shop import setting

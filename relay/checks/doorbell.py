@@ -12,7 +12,7 @@ from signalbus_core.lowlevel import SignalSpec, find_doorbells
 
 from ..application.databases import DRIVERS
 from ..application.load import WRITE_DRIVER
-from ..notifier.connection import Session, Waker, run
+from ..notifier.connection import AsyncConnection, Waker, run
 from ..notifier.self_test import HeardNothing, test_hearing
 from .finding import Finding, found, told
 
@@ -39,7 +39,7 @@ def check_doorbells(
 def hears(engine: Engine) -> bool:
     """Whether a session of a relay hears what another connection notifies."""
     waker, stop = Waker(), threading.Event()
-    with closing(Session.open(engine)) as ear:
+    with closing(AsyncConnection.open(engine)) as ear:
         run(ear, None, waker, stop)
         try:
             test_hearing(ear, engine, waker, stop)

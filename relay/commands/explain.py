@@ -19,7 +19,7 @@ from ..config.click_options import with_application
 from ..config.resolve import ConfigError, resolve
 from ..exit_codes import EXIT_OK, EXIT_RUNTIME
 from ..explain.gather import LIMITS, Facts, NoSuchKey, gather
-from ..explain.render import Story, tell
+from ..explain.render import Explanation, tell
 from ..explain.routes import Answer, Messages, Route, ask_broker, messages_of
 from ..telemetry.log_format import redact
 from ..text import coloured, one_line, time_text
@@ -92,7 +92,7 @@ def _ask(
     return list(ask_broker(publisher.bound_to(loaded.app), routes))
 
 
-def as_json(facts: Facts, messages: Messages | None, answers: Sequence[Answer], story: Story) -> dict[str, Any]:
+def as_json(facts: Facts, messages: Messages | None, answers: Sequence[Answer], story: Explanation) -> dict[str, Any]:
     """The story and its facts, as JSON shows them."""
     found, set_aside, pause = facts.found, facts.set_aside, facts.pause
     return {

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from .oracle import Fault, Ledger
+from .oracle import Fault, Oracle
 from .proxy import Proxy
 from .relay_process import RelayProcess
-from .resources import Stage
+from .resources import Resources
 
 #: Between two faults, at least and at most.
 CALM_SECONDS = (0.1, 1.0)
@@ -76,7 +76,7 @@ ENDING_SECONDS = 40.0
 RELAY_PART = "relay"
 
 
-class Breaker:
+class FaultInjector:
     """Applies faults.
 
     :param database: the proxy between the relays and the database, where there is one.
@@ -87,10 +87,10 @@ class Breaker:
     def __init__(
         self,
         relays: Sequence[RelayProcess],
-        stage: Stage,
+        stage: Resources,
         database: Proxy | None,
         broker: Proxy | None,
-        ledger: Ledger,
+        ledger: Oracle,
         pause: Callable[[float], None],
     ) -> None:
         self._relays = relays

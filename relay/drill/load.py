@@ -14,7 +14,7 @@ from pika.spec import Basic, BasicProperties
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from .oracle import Ledger
+from .oracle import Oracle
 from .resources import BROKER_ERRORS, open_connection
 
 #: Signals in one transaction, at the most.
@@ -48,7 +48,7 @@ class Writer:
     """Writes numbers that come from one source for all writers, and notes in the ledger what became of each."""
 
     def __init__(
-        self, engine: Engine, table: sa.Table, numbers: Iterator[int], quota: Quota, ledger: Ledger, seed: str
+        self, engine: Engine, table: sa.Table, numbers: Iterator[int], quota: Quota, ledger: Oracle, seed: str
     ) -> None:
         self._engine = engine
         self._table = table

@@ -60,7 +60,7 @@ class Recovery:
 
 
 @dataclass
-class Ledger:
+class Oracle:
     """Signals by their numbers, messages, and faults, as they are seen. Several threads write to it."""
 
     committed: dict[int, float] = field(default_factory=dict)

@@ -56,7 +56,7 @@ END_SESSIONS = sa.text(
 )
 
 
-class Stage:
+class Resources:
     """The drill's table, exchange and queue.
 
     :param queue_type: ``classic`` or ``quorum``.

@@ -19,13 +19,13 @@ from signalbus_core import SignalBusError
 from signalbus_core.rabbitmq import Publisher
 
 from .app import BURST_COUNT, PREFIX, environment
-from .injector import ENDING_SECONDS, RELAY_PART, Breaker, plan
+from .injector import ENDING_SECONDS, RELAY_PART, FaultInjector, plan
 from .load import Consumer, Quota, Writer
-from .oracle import Ledger
+from .oracle import Oracle
 from .proxy import Proxy, Upstream, broker_detour, broker_upstream, database_detour, database_upstream
 from .relay_process import RelayProcess
 from .report import Report
-from .resources import Stage, first_line
+from .resources import Resources, first_line
 from .settings import DrillFailedError, DrillInterrupted, DrillSettings
 
 
@@ -109,9 +109,9 @@ class Drill:
         self._say = say
         self._pause = pause
         self._stack = stack
-        self._ledger = Ledger()
+        self._ledger = Oracle()
         self._writers: list[Writer] = []
-        self._stage = Stage(settings.database_url, settings.amqp_url, settings.queue_type)
+        self._stage = Resources(settings.database_url, settings.amqp_url, settings.queue_type)
 
     def run(self) -> Report:
         for sentence in self._stage.check():
@@ -130,7 +130,7 @@ class Drill:
         self._stop_relays(relays)
         return self._report()
 
-    def _start_relays(self) -> tuple[Breaker, list[RelayProcess]]:
+    def _start_relays(self) -> tuple[FaultInjector, list[RelayProcess]]:
         """Start the relays behind proxies, and wait until they relay: what is measured is not their start."""
         database_url, database = self._database_proxy()
         amqp_url, broker = self._broker_proxy()
@@ -150,7 +150,7 @@ class Drill:
                 relay = (ended or waiting)[0]
                 raise DrillFailedError(f"Relay {relay.number} did not start:\n{relay.log_tail()}")
             self._pause(0.1)
-        return Breaker(relays, self._stage, database, broker, self._ledger, self._pause), relays
+        return FaultInjector(relays, self._stage, database, broker, self._ledger, self._pause), relays
 
     def _database_proxy(self) -> tuple[URL, Proxy | None]:
         url = self._settings.database_url
@@ -215,7 +215,7 @@ class Drill:
             self._writers.append(writer)
             writer.start()
 
-    def _break_things(self, breaker: Breaker) -> None:
+    def _break_things(self, breaker: FaultInjector) -> None:
         began = time.monotonic()
         end = began + self._settings.seconds
         for fault in plan(self._settings.seed, breaker.kinds, self._settings.relays):
@@ -229,11 +229,11 @@ class Drill:
             figures = f"{len(self._ledger.committed):,} committed, {self._ledger.received:,} received"
             self._say(f"  {time.monotonic() - began:6.1f} s  {fault.kind.value}{about}; {figures}")
 
-    def _revive(self, breaker: Breaker) -> None:
+    def _revive(self, breaker: FaultInjector) -> None:
         for relay in breaker.revive():
             self._say(f"Relay {relay.number} ended by itself, and was started again:\n{relay.log_tail()}")
 
-    def _settle(self, breaker: Breaker) -> None:
+    def _settle(self, breaker: FaultInjector) -> None:
         """Wait until all that was committed has arrived, or nothing more can come, or the time is up."""
         deadline = time.monotonic() + SETTLING_SECONDS
         quiet_since = time.monotonic()

@@ -20,7 +20,7 @@ STATES = ("absent", "table-locked", "left-out", "locked", "parked", "waiting", "
 
 
 @dataclass(frozen=True)
-class Story:
+class Explanation:
     """Where a signal is and why.
 
     :param state: one of :data:`STATES`; the one that keeps it from being sent first.
@@ -33,7 +33,7 @@ class Story:
     to_do: str
 
 
-def tell(facts: Facts, messages: Messages | None = None, answers: Sequence[Answer] = ()) -> Story:
+def tell(facts: Facts, messages: Messages | None = None, answers: Sequence[Answer] = ()) -> Explanation:
     """The story of a signal.
 
     :param messages: that it makes; None when that is not known.
@@ -41,7 +41,9 @@ def tell(facts: Facts, messages: Messages | None = None, answers: Sequence[Answe
     """
     state = state_of(facts)
     sentences = [_BEGINNINGS[state](facts), *_further(facts, state), *_of_messages(messages)]
-    return Story(state, (*sentences, *(answer.text for answer in answers)), _to_do(facts, state, messages, answers))
+    return Explanation(
+        state, (*sentences, *(answer.text for answer in answers)), _to_do(facts, state, messages, answers)
+    )
 
 
 def state_of(facts: Facts) -> str:

@@ -54,7 +54,7 @@ class Waker:
                 pass
 
 
-class Session:
+class AsyncConnection:
     """A session; at most one statement at a time.
 
     :param connection: an asynchronous connection of psycopg2, perhaps still connecting.
@@ -66,7 +66,7 @@ class Session:
         self._state = POLL_READ
 
     @classmethod
-    def open(cls, engine: Engine) -> Session:
+    def open(cls, engine: Engine) -> AsyncConnection:
         """Connect as the engine does, with whatever the application and its events add to that.
 
         The engine's driver may be psycopg 3: it is asked how it connected.
@@ -130,7 +130,7 @@ def _parameters(connection: Any) -> dict[str, Any]:
     return known | ({"password": info.password} if info.password else {})
 
 
-def wait(sessions: Sequence[Session], waker: Waker, timeout_seconds: float) -> None:
+def wait(sessions: Sequence[AsyncConnection], waker: Waker, timeout_seconds: float) -> None:
     """Wait until one of the sessions, or the waker, is ready."""
     with selectors.DefaultSelector() as selector:
         selector.register(waker, selectors.EVENT_READ)
@@ -140,7 +140,7 @@ def wait(sessions: Sequence[Session], waker: Waker, timeout_seconds: float) -> N
     waker.clear()
 
 
-def run(session: Session, statement: str | None, waker: Waker, stop: Any) -> list[tuple[Any, ...]]:
+def run(session: AsyncConnection, statement: str | None, waker: Waker, stop: Any) -> list[tuple[Any, ...]]:
     """Run a statement that waits for no lock, or finish connecting; return its rows.
 
     :raises SessionError: there was no answer in time.

@@ -4,11 +4,11 @@ No wake-up is lost, because of the order of the steps. It listens before it asks
 producers who do not get their shared lock ring, and are heard. It has the locks once every silent producer's
 transaction has ended. The look that comes after that sees what they committed. Only then it sleeps.
 
-Two sessions, because one that waits for a lock hears no bell. The one that listens also holds the doorkeeper locks: it
+Two sessions, because one that waits for a lock hears no bell. The one that listens also holds the notifier locks: it
 is idle, so the server ends it at once when the relay is gone, and another relay takes over.
 
 The sleep lock of a table whose model is paused is let go: its producers, who have nothing to wake, are silent. When the
-model is resumed the doorkeeper falls asleep anew, with that lock too.
+model is resumed the notifier falls asleep anew, with that lock too.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from psycopg2.errors import LockNotAvailable
 
 from signalbus_core.lowlevel import doorbell
 
-from ..poller.requests import Looks
-from .connection import Session, Waker, run, wait
+from ..poller.requests import PollRequests
+from .connection import AsyncConnection, Waker, run, wait
 
 #: The longest wait without a sign of life.
 LONGEST_WAIT_SECONDS = 0.5
 
-#: A relay that does not answer the bell of a table tries so often to become its doorkeeper. Shorter: a dead doorkeeper
+#: A relay that does not answer the bell of a table tries so often to become its notifier. Shorter: a dead notifier
 #: is replaced sooner; longer: fewer statements of the replicas.
 TRY_EVERY_SECONDS = 15.0
 
@@ -46,7 +46,7 @@ PREPARE = (
 
 
 class State(enum.Enum):
-    """Where the doorkeeper is; the sleep locks are held in the last two."""
+    """Where the notifier is; the sleep locks are held in the last two."""
 
     CANDIDATE = "another relay answers the bells"
     AWAKE = "waits for a calm look"
@@ -55,10 +55,10 @@ class State(enum.Enum):
     ASLEEP = "waits for a bell"
 
 
-class Vigil:
+class LeaderProtocol:
     """Answers the bells of some tables.
 
-    :param name: of the doorkeeper.
+    :param name: of the notifier.
     :param ear: the session that listens.
     :param open_hand: opens the session that waits for locks.
     :param oids: the OIDs of the tables.
@@ -69,10 +69,10 @@ class Vigil:
     def __init__(
         self,
         name: str,
-        ear: Session,
-        open_hand: Callable[[], Session],
+        ear: AsyncConnection,
+        open_hand: Callable[[], AsyncConnection],
         oids: Collection[int],
-        looks: Looks,
+        looks: PollRequests,
         waker: Waker,
         stop: threading.Event,
         on_elected: Callable[[Collection[int]], None],
@@ -83,7 +83,7 @@ class Vigil:
         self._name = name
         self._ear = ear
         self._open_hand = open_hand
-        self._hand: Session | None = None
+        self._hand: AsyncConnection | None = None
         self._oids = set(oids)
         self._kept: set[int] = set()
         self._locked: set[int] = set()
@@ -105,7 +105,7 @@ class Vigil:
 
     def close(self) -> None:
         """Let go of everything; producers are silent again when the server has noticed."""
-        self._looks.set_doorkeeper(self._name, asleep=None)
+        self._looks.set_notifier(self._name, asleep=None)
         if self._hand is not None:
             self._hand.close()
 
@@ -202,7 +202,7 @@ class Vigil:
         if self.state is not State.ASLEEP:
             self.state = State.ASLEEP
             self.sleeps += 1
-            self._looks.set_doorkeeper(self._name, asleep=True)
+            self._looks.set_notifier(self._name, asleep=True)
 
     def _hear(self) -> None:
         self._ear.advance()
@@ -232,14 +232,14 @@ class Vigil:
     def _stay_awake(self, look: int) -> None:
         self.state = State.AWAKE
         self._look = look
-        self._looks.set_doorkeeper(self._name, asleep=False)
+        self._looks.set_notifier(self._name, asleep=False)
 
     @property
-    def _hand_session(self) -> Session:
+    def _hand_session(self) -> AsyncConnection:
         assert self._hand is not None
         return self._hand
 
-    def _run(self, session: Session, statement: str | None) -> Sequence[tuple[int, bool]]:
+    def _run(self, session: AsyncConnection, statement: str | None) -> Sequence[tuple[int, bool]]:
         return run(session, statement, self._waker, self._stop)
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Engine
 from signalbus_core.lowlevel import transaction
 
 from ..poller.isolation import PROBE_LIMITS
-from .connection import Session, Waker, run, wait
+from .connection import AsyncConnection, Waker, run, wait
 
 #: The longest that a notification may take. Longer: a slow server is not taken for a pooler.
 HEARD_WITHIN_SECONDS = 3.0
@@ -36,7 +36,7 @@ class HeardNothing(Exception):
         )
 
 
-def test_hearing(ear: Session, engine: Engine, waker: Waker, stop: threading.Event) -> None:
+def test_hearing(ear: AsyncConnection, engine: Engine, waker: Waker, stop: threading.Event) -> None:
     """Notify the session from another connection.
 
     :raises HeardNothing: it did not arrive.

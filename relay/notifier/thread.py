@@ -20,12 +20,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from signalbus_core.lowlevel import SignalSpec, error_text, find_doorbells, question
 
 from ..poller.isolation import PROBE_LIMITS
-from ..poller.requests import Looks
+from ..poller.requests import PollRequests
 from ..telemetry.health import Health
-from ..telemetry.incidents import Announcer
+from ..telemetry.incidents import Incidents
 from ..worker.backoff import Backoff
-from .connection import Session, SessionError, Stopped, Waker, run
-from .protocol import LONGEST_WAIT_SECONDS, Vigil
+from .connection import AsyncConnection, SessionError, Stopped, Waker, run
+from .protocol import LONGEST_WAIT_SECONDS, LeaderProtocol
 from .self_test import HeardNothing, test_hearing
 
 logger = logging.getLogger("signalbus.relay")
@@ -41,7 +41,7 @@ STEADY_AFTER_SECONDS = 5.0
 LONGEST_RETRY_SECONDS = 5.0
 
 
-class Doorkeeper:
+class NotifyListener:
     """Answers the bells of one database, or waits to take over from the relay that does.
 
     :param bind_key: of the database.
@@ -55,9 +55,9 @@ class Doorkeeper:
         bind_key: str | None,
         engine: Engine,
         specs: Sequence[SignalSpec],
-        looks: Looks,
+        looks: PollRequests,
         health: Health,
-        announcer: Announcer,
+        incidents: Incidents,
         stop: threading.Event,
         paused: Container[str] = (),
         clock: Callable[[], float] = time.monotonic,
@@ -68,7 +68,7 @@ class Doorkeeper:
         self._specs = specs
         self._looks = looks
         self._health = health
-        self._announcer = announcer
+        self._incidents = incidents
         self._stop = stop
         self._paused = paused
         self._clock = clock
@@ -78,7 +78,7 @@ class Doorkeeper:
         self._missing: tuple[str, ...] = ()
         self._is_deaf = False
         #: The present one, while the sessions are open.
-        self.vigil: Vigil | None = None
+        self.vigil: LeaderProtocol | None = None
         looks.on_end(self._waker.wake)
 
     def run(self) -> None:
@@ -89,7 +89,7 @@ class Doorkeeper:
             except Stopped:
                 return
             except (psycopg2.Error, SQLAlchemyError, SessionError, OSError) as error:
-                self._announcer.trouble(self._thing, "doorbell_lost", f"{error_text(error)}. Polling goes on.")
+                self._incidents.raised(self._thing, "doorbell_lost", f"{error_text(error)}. Polling goes on.")
                 pause_seconds = self._backoff.failed()
             except Exception:
                 logger.exception(
@@ -125,11 +125,11 @@ class Doorkeeper:
                         if self._stop.is_set():
                             raise Stopped
                         if self._clock() >= steady_at:
-                            self._announcer.fine(self._thing, "doorbell_back")
+                            self._incidents.resolved(self._thing, "doorbell_back")
         return 0.0
 
-    def _begin_vigil(self, ear: Session, names: dict[int, str]) -> Vigil:
-        vigil = Vigil(
+    def _begin_vigil(self, ear: AsyncConnection, names: dict[int, str]) -> LeaderProtocol:
+        vigil = LeaderProtocol(
             self.name,
             ear,
             self._open_session,
@@ -145,8 +145,8 @@ class Doorkeeper:
         self._backoff.succeeded()
         return vigil
 
-    def _open_session(self) -> Session:
-        return Session.open(self._engine)
+    def _open_session(self) -> AsyncConnection:
+        return AsyncConnection.open(self._engine)
 
     def _find_bells(self) -> dict[int, str]:
         """The models whose tables have a bell that rings, by the OIDs of the tables."""
@@ -166,7 +166,7 @@ class Doorkeeper:
         self._missing = missing
         return {bell.table_oid: bell.spec.name for bell in bells if bell.rings and bell.table_oid is not None}
 
-    def _can_hear(self, ear: Session) -> bool:
+    def _can_hear(self, ear: AsyncConnection) -> bool:
         try:
             test_hearing(ear, self._engine, self._waker, self._stop)
         except HeardNothing as error:

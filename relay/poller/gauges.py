@@ -1,4 +1,4 @@
-"""Backlog, lag, and what is set aside: what the probe has measured, as gauges and as news."""
+"""Backlog, lag, and what is set aside: what the poller has measured, as gauges and as news."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from signalbus_core.lowlevel import FIRST_KEY, Measurement, SignalSpec
 
-from ..telemetry.incidents import Announcer, single_signals
+from ..telemetry.incidents import Incidents, single_signals
 from ..telemetry.metrics import Metrics
 from ..telemetry.status import Status
-from ..worker.model_state import ModelProgress
-from ..worker.retry_store import Shelves
+from ..worker.model_state import ModelState
+from ..worker.retry_store import RetryStores
 
 #: Backlog and lag are measured so often. More often: fresher gauges, more to read.
 MEASURE_EVERY_SECONDS = 3.0
@@ -23,7 +23,7 @@ COSTS_AT_MOST_ONE_IN = 10
 BACKLOG_COUNTED_TO = 10_000
 
 
-class Gauging:
+class BacklogGauges:
     """Says when to measure, and reports what was measured.
 
     :param progress: the models by name.
@@ -33,17 +33,17 @@ class Gauging:
 
     def __init__(
         self,
-        progress: Mapping[str, ModelProgress],
-        shelves: Shelves,
+        progress: Mapping[str, ModelState],
+        retry_stores: RetryStores,
         metrics: Metrics,
-        announcer: Announcer,
+        incidents: Incidents,
         clock: Callable[[], float] = time.monotonic,
         status: Status | None = None,
     ) -> None:
         self._progress = progress
-        self._shelves = shelves
+        self._retry_stores = retry_stores
         self._metrics = metrics
-        self._announcer = announcer
+        self._incidents = incidents
         self._clock = clock
         self._status = status or Status(progress)
         self._begun: dict[str | None, float] = {}
@@ -90,7 +90,7 @@ class Gauging:
             self._metrics.set_backlog(name, measurement.backlog, lag_seconds)
             self._status.measured(name, measurement.backlog, lag_seconds)
             noted = (measurement.waiting, measurement.parked)
-            self._report_set_aside(name, *(noted if has_table else self._shelves[name].count()))
+            self._report_set_aside(name, *(noted if has_table else self._retry_stores[name].count()))
 
     def _report_set_aside(self, name: str, waiting: int, parked_signals: int) -> None:
         self._metrics.set_set_aside(name, waiting, parked_signals)
@@ -99,10 +99,10 @@ class Gauging:
             # They may be below the mark from which on the backlog was counted.
             self._due.clear()
         self._set_aside[name] = waiting + parked_signals
-        self._progress[name].can_set_aside(waiting + parked_signals < self._shelves[name].most)
+        self._progress[name].set_has_room(waiting + parked_signals < self._retry_stores[name].most)
         # None waits either when the last was parked, and that is no flow.
         if not waiting and (not parked_signals or self._progress[name].flows_again()):
-            self._announcer.fine(single_signals(name), "signals_flow_again", signal=name)
+            self._incidents.resolved(single_signals(name), "signals_flow_again", signal=name)
 
     def _lag_seconds(self, name: str, measurement: Measurement, now: float) -> float:
         """For how long the oldest signal waits: since it was written, or else since it was first seen as the oldest."""

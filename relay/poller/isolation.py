@@ -10,11 +10,11 @@ from sqlalchemy.exc import DataError, DBAPIError, ProgrammingError
 
 from signalbus_core.lowlevel import BurstLimits, SignalSpec, error_text
 
-from ..telemetry.incidents import Announcer
+from ..telemetry.incidents import Incidents
 
 T = TypeVar("T")
 
-#: Time limits of a probe. It reads little; when it waits, something is wrong, and other models should not wait too.
+#: Time limits of a poller. It reads little; when it waits, something is wrong, and other models should not wait too.
 PROBE_LIMITS = BurstLimits(statement_timeout_seconds=10.0, lock_timeout_seconds=2.0, idle_timeout_seconds=10.0)
 
 #: So many models are asked about together. More: fewer statements; less: fewer are asked about alone when a table of
@@ -31,11 +31,11 @@ LOCK_NOT_AVAILABLE = "55P03"
 QUERY_CANCELED = "57014"
 
 
-class Asking:
+class TableIsolation:
     """Asks about all models together; when a table is no good, about each alone."""
 
-    def __init__(self, announcer: Announcer) -> None:
-        self._announcer = announcer
+    def __init__(self, incidents: Incidents) -> None:
+        self._incidents = incidents
         # What waits for a lock once in a look need not wait again.
         self._passed_over: set[str] = set()
         self._slow = 0
@@ -129,7 +129,7 @@ class Asking:
                 f"looking for signals in {spec.table.fullname!r} takes too long, as it does where dead rows gather that"
                 f" VACUUM cannot remove; other models are looked at without it. Look for old transactions: {reason}"
             )
-        self._announcer.trouble(thing, "model_failing", reason, signal=spec.name)
+        self._incidents.raised(thing, "model_failing", reason, signal=spec.name)
 
 
 def _concerns_one_table(error: DBAPIError) -> bool:

@@ -1,4 +1,4 @@
-"""What the probe does once a minute: it looks for the tables of Signalbus, and forgets signals that are gone.
+"""What the poller does once a minute: it looks for the tables of Signalbus, and forgets signals that are gone.
 
 And whether the tables can serve at all: before the first look, and, as far as it may change, once a minute.
 """
@@ -23,9 +23,9 @@ from signalbus_core.lowlevel import (
     transaction,
 )
 
-from ..telemetry.incidents import Announcer
-from ..worker.retry_store import Shelves
-from .isolation import PROBE_LIMITS, Asking
+from ..telemetry.incidents import Incidents
+from ..worker.retry_store import RetryStores
+from .isolation import PROBE_LIMITS, TableIsolation
 from .pauses import PausedModels
 
 logger = logging.getLogger("signalbus.relay")
@@ -38,7 +38,7 @@ class TableError(Exception):
     """The tables of some signal models cannot serve as outboxes; the message has one problem a line."""
 
 
-class Upkeep:
+class Maintenance:
     """Looks after the tables of each database.
 
     :param specs: the models of each bind key.
@@ -48,17 +48,17 @@ class Upkeep:
     def __init__(
         self,
         specs: Mapping[str | None, Sequence[SignalSpec]],
-        shelves: Shelves,
+        retry_stores: RetryStores,
         paused: PausedModels,
-        asking: Asking,
-        announcer: Announcer,
+        asking: TableIsolation,
+        incidents: Incidents,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._specs = specs
-        self._shelves = shelves
+        self._retry_stores = retry_stores
         self._paused = paused
-        self._asking = asking
-        self._announcer = announcer
+        self._isolation = asking
+        self._incidents = incidents
         self._clock = clock
         self._verified: set[str | None] = set()
         self._looked: dict[str | None, float] = {}
@@ -126,15 +126,15 @@ class Upkeep:
                 return list(table_conflicts(connection, specs).items())
 
         # A table that cannot be asked about hides no other.
-        conflicts = dict(self._asking.together_or_alone(self._specs[bind_key], ask, lambda: None))
+        conflicts = dict(self._isolation.together_or_alone(self._specs[bind_key], ask, lambda: None))
         for name, conflict in conflicts.items():
-            self._announcer.trouble(f"{name}, its table", "model_failing", conflict, signal=name)
+            self._incidents.raised(f"{name}, its table", "model_failing", conflict, signal=name)
         for name in self._conflicts.get(bind_key, {}).keys() - conflicts.keys():
-            self._announcer.fine(f"{name}, its table", "model_recovered", signal=name)
+            self._incidents.resolved(f"{name}, its table", "model_recovered", signal=name)
         self._conflicts[bind_key] = conflicts
 
     def _note_parked_table(self, bind_key: str | None, table: Table, problem: str | None) -> None:
-        self._shelves.use_table(bind_key, problem is None)
+        self._retry_stores.use_table(bind_key, problem is None)
         if self._has_parked_table.get(bind_key, True) != (problem is None):
             if problem is None:
                 logger.info("The table %s is there now.", table.fullname, extra={"action": "parked_table_found"})
@@ -160,11 +160,11 @@ class Upkeep:
             return
         self._tidied[bind_key] = self._clock()
         for spec in self._specs[bind_key]:
-            if has_set_aside(spec.name) and not self._asking.passed_over(spec):
+            if has_set_aside(spec.name) and not self._isolation.passed_over(spec):
                 thing = f"{spec.name}, what is noted of its signals"
-                with self._asking.hiding_no_other(spec, thing):
-                    self._shelves[spec.name].tidy()
-                    self._announcer.fine(thing, "model_recovered", signal=spec.name)
+                with self._isolation.hiding_no_other(spec, thing):
+                    self._retry_stores[spec.name].tidy()
+                    self._incidents.resolved(thing, "model_recovered", signal=spec.name)
 
     def _is_time(self, last: Mapping[str | None, float], bind_key: str | None) -> bool:
         return self._clock() - last.get(bind_key, float("-inf")) >= TIDY_EVERY_SECONDS

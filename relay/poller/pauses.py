@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from signalbus_core.lowlevel import SignalSpec, Work, paused_table_of, paused_table_problem, table_privileges
 
-from ..scheduler import Dispatcher
+from ..scheduler import Scheduler
 from ..telemetry.metrics import Metrics
 from ..telemetry.status import Status
 from ..text import one_line
@@ -30,8 +30,8 @@ _WHEN_MISSING = (
 class PausedModels:
     """Keeps paused models from the workers, and tells when a model is paused or resumed."""
 
-    def __init__(self, dispatcher: Dispatcher, metrics: Metrics, status: Status | None = None) -> None:
-        self._dispatcher = dispatcher
+    def __init__(self, scheduler: Scheduler, metrics: Metrics, status: Status | None = None) -> None:
+        self._scheduler = scheduler
         self._metrics = metrics
         self._status = status or Status(())
         self._names: frozenset[str] = frozenset()
@@ -91,4 +91,4 @@ class PausedModels:
                 )
             self._metrics.set_paused(name, name in self._names)
             self._status.set_paused(name, one.paused)
-            self._dispatcher.set_paused(self._names)
+            self._scheduler.set_paused(self._names)

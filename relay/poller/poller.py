@@ -1,4 +1,4 @@
-"""The probe: the one thread that looks for work, with one statement for all models of a database.
+"""The poller: the one thread that looks for work, with one statement for all models of a database.
 
 While signals flow it looks often, while there are none about once a second, whatever the number of models. Polling
 finds every signal; nothing else has to.
@@ -30,19 +30,19 @@ from signalbus_core.lowlevel import (
     question,
 )
 
-from ..scheduler import Dispatcher
+from ..scheduler import Scheduler
 from ..telemetry.health import Health
-from ..telemetry.incidents import Announcer
+from ..telemetry.incidents import Incidents
 from ..telemetry.metrics import Metrics
 from ..telemetry.status import Status
 from ..worker.low_water import Scan
-from ..worker.model_state import ModelProgress
-from ..worker.retry_store import Shelves
-from .gauges import BACKLOG_COUNTED_TO, MEASURE_EVERY_SECONDS, Gauging
-from .isolation import PROBE_LIMITS, Asking, is_statement_timeout
-from .maintenance import TIDY_EVERY_SECONDS, TableError, Upkeep
+from ..worker.model_state import ModelState
+from ..worker.retry_store import RetryStores
+from .gauges import BACKLOG_COUNTED_TO, MEASURE_EVERY_SECONDS, BacklogGauges
+from .isolation import PROBE_LIMITS, TableIsolation, is_statement_timeout
+from .maintenance import TIDY_EVERY_SECONDS, Maintenance, TableError
 from .pauses import PausedModels
-from .scan import Scanning
+from .scan import ScanStarts
 from .vacuum_horizon import Horizon
 
 T = TypeVar("T")
@@ -50,11 +50,11 @@ T = TypeVar("T")
 #: The name of a model, and what was measured of it.
 Measured = tuple[str, Measurement]
 
-__all__ = ["MEASURE_EVERY_SECONDS", "TIDY_EVERY_SECONDS", "Probe", "TableError"]
+__all__ = ["MEASURE_EVERY_SECONDS", "TIDY_EVERY_SECONDS", "Poller", "TableError"]
 
 
-class Probe:
-    """Looks for pending signals and tells the dispatcher.
+class Poller:
+    """Looks for pending signals and tells the scheduler.
 
     :param engines: the engine of each bind key that the models use.
     :param progress: the models by name.
@@ -66,42 +66,42 @@ class Probe:
     def __init__(
         self,
         engines: Mapping[str | None, Engine],
-        progress: Mapping[str, ModelProgress],
-        shelves: Shelves,
+        progress: Mapping[str, ModelState],
+        retry_stores: RetryStores,
         paused: PausedModels,
-        dispatcher: Dispatcher,
+        scheduler: Scheduler,
         metrics: Metrics,
         health: Health,
-        announcer: Announcer,
+        incidents: Incidents,
         clock: Callable[[], float] = time.monotonic,
         status: Status | None = None,
         limits: BurstLimits = PROBE_LIMITS,
     ) -> None:
         self._engines = engines
         self._progress = progress
-        self._shelves = shelves
+        self._retry_stores = retry_stores
         self._paused = paused
-        self._dispatcher = dispatcher
+        self._scheduler = scheduler
         self._metrics = metrics
         self._health = health
-        self._announcer = announcer
+        self._incidents = incidents
         self._clock = clock
         self._limits = limits
         self._specs = {
             bind_key: [p.spec for p in progress.values() if p.spec.bind_key == bind_key] for bind_key in engines
         }
-        self._asking = Asking(announcer)
-        self._gauging = Gauging(progress, shelves, metrics, announcer, clock, status)
-        self._scanning = Scanning(progress, clock)
+        self._isolation = TableIsolation(incidents)
+        self._gauges = BacklogGauges(progress, retry_stores, metrics, incidents, clock, status)
+        self._scan_starts = ScanStarts(progress, clock)
         self._horizon = Horizon(self._specs, metrics, clock, status)
-        self._upkeep = Upkeep(self._specs, shelves, paused, self._asking, announcer, clock)
+        self._maintenance = Maintenance(self._specs, retry_stores, paused, self._isolation, incidents, clock)
         #: Whether every database answered the last time.
         self.database_is_up = False
         #: Whether the last look saw the tables of all models, and whether it began at the first key of each.
         self.saw_everything = self.saw_every_key = False
         #: The paused models of which the last look saw signals that a worker would get.
         self.held: list[str] = []
-        # Models that took too long to look at. A worker may take longer, and finds where the probe can begin.
+        # Models that took too long to look at. A worker may take longer, and finds where the poller can begin.
         self._too_slow: list[str] = []
         #: The models of which the last look saw signals that a worker can get.
         self.found: list[str] = []
@@ -111,36 +111,36 @@ class Probe:
     def run_once(self, cause: str = "poll", *, thorough: bool = False) -> bool:
         """Look at all models once.
 
-        :param cause: what made the probe look.
+        :param cause: what made the poller look.
         :param thorough: see every signal, also those below the low-water marks.
         :returns: whether there is anything to send. True also while a database cannot be asked.
         :raises TableError: a table cannot serve as an outbox.
         """
         unsure = False
-        self._asking.begin_look()
-        self._scanning.begin_look(thorough=thorough)
+        self._isolation.begin_look()
+        self._scan_starts.begin_look(thorough=thorough)
         self.held, self._too_slow = [], []
         found: list[str] = []
         down: list[str] = []
         for bind_key, engine in self._engines.items():
             thing = "Database" if bind_key is None else f"Database (bind {bind_key!r})"
             try:
-                self._upkeep.verify(bind_key, engine)
-                self._upkeep.look_for_tables(bind_key, engine)
+                self._maintenance.verify(bind_key, engine)
+                self._maintenance.look_for_tables(bind_key, engine)
                 self._look(bind_key, engine, found)
-                self._upkeep.tidy(bind_key, self._gauging.has_set_aside)
+                self._maintenance.tidy(bind_key, self._gauges.has_set_aside)
                 self._horizon.look(bind_key, engine, is_active=bind_key not in self._quiet)
             except SQLAlchemyError as error:
                 unsure = True
                 reason = error_text(error)
                 down.append(f"{thing}: {reason}")
-                self._announcer.trouble(thing, "database_down", reason)
+                self._incidents.raised(thing, "database_down", reason)
             else:
-                self._announcer.fine(thing, "database_up")
+                self._incidents.resolved(thing, "database_up")
         self._report_database(down)
         self.found = found
-        self.saw_everything = not unsure and not self._asking.has_passed_over and not self._upkeep.has_unfit
-        self.saw_every_key = self.saw_everything and self._scanning.saw_every_key()
+        self.saw_everything = not unsure and not self._isolation.has_passed_over and not self._maintenance.has_unfit
+        self.saw_every_key = self.saw_everything and self._scan_starts.saw_every_key()
         if found:
             self._metrics.wakeups(cause)
         elif not unsure:
@@ -162,12 +162,12 @@ class Probe:
         to count must not keep its signals waiting.
         """
         specs = []
-        for spec in self._upkeep.fit(bind_key):
-            if self._scanning.is_blind(spec.name):
-                self._asking.pass_over(spec)
+        for spec in self._maintenance.fit(bind_key):
+            if self._scan_starts.is_blind(spec.name):
+                self._isolation.pass_over(spec)
             else:
                 specs.append(spec)
-        is_time = self._gauging.begin(bind_key)
+        is_time = self._gauges.begin(bind_key)
         if is_time and bind_key in self._quiet:
             both = self._ask(bind_key, engine, specs, self._find_and_measure)
             work = [one for one, _ in both]
@@ -182,11 +182,11 @@ class Probe:
         if names:
             found += names
             self._quiet.discard(bind_key)
-            self._dispatcher.found(names)
+            self._scheduler.found(names)
         else:
             self._quiet.add(bind_key)
         if is_time:
-            specs = [spec for spec in specs if not self._asking.passed_over(spec)]
+            specs = [spec for spec in specs if not self._isolation.passed_over(spec)]
             self._report(bind_key, self._ask(bind_key, engine, specs, self._measure))
 
     def _ask(
@@ -202,14 +202,14 @@ class Probe:
 
         if not specs:
             return []
-        return self._asking.together_or_alone(specs, ask_now, partial(self._upkeep.look_again, bind_key))
+        return self._isolation.together_or_alone(specs, ask_now, partial(self._maintenance.look_again, bind_key))
 
     def _find(self, connection: Connection, specs: Sequence[SignalSpec]) -> list[Work]:
-        scans = self._scanning.begin(specs)
+        scans = self._scan_starts.begin(specs)
         has_paused = self._paused.has_table(specs[0].bind_key)
         with self._scans(scans):
             work = find_work(connection, specs, self._choices(scans), has_paused_table=has_paused)
-        self._scanning.ended(scans, work)
+        self._scan_starts.ended(scans, work)
         return work
 
     @contextmanager
@@ -217,56 +217,56 @@ class Probe:
         try:
             yield
         except DBAPIError as error:
-            if is_statement_timeout(error) and self._scanning.failed(scans):
+            if is_statement_timeout(error) and self._scan_starts.failed(scans):
                 self._too_slow += scans
             raise
 
     def _measure(self, connection: Connection, specs: Sequence[SignalSpec]) -> list[Measured]:
-        has_table = self._upkeep.has_parked_table(specs[0].bind_key)
-        starts = self._gauging.starts(specs)
+        has_table = self._maintenance.has_parked_table(specs[0].bind_key)
+        starts = self._gauges.starts(specs)
         measurements = measure(connection, specs, BACKLOG_COUNTED_TO, has_parked_table=has_table, starts=starts)
         return [(spec.name, measurement) for spec, measurement in zip(specs, measurements, strict=True)]
 
     def _find_and_measure(self, connection: Connection, specs: Sequence[SignalSpec]) -> list[tuple[Work, Measurement]]:
         bind_key = specs[0].bind_key
-        scans = self._scanning.begin(specs)
+        scans = self._scan_starts.begin(specs)
         with self._scans(scans):
             both = find_work_and_measure(
                 connection,
                 specs,
                 self._choices(scans),
                 BACKLOG_COUNTED_TO,
-                has_parked_table=self._upkeep.has_parked_table(bind_key),
+                has_parked_table=self._maintenance.has_parked_table(bind_key),
                 has_paused_table=self._paused.has_table(bind_key),
-                starts=self._gauging.starts(specs),
+                starts=self._gauges.starts(specs),
             )
-        self._scanning.ended(scans, [work for work, _ in both])
+        self._scan_starts.ended(scans, [work for work, _ in both])
         return both
 
     def _report(self, bind_key: str | None, measured: Sequence[Measured]) -> None:
-        self._gauging.report(bind_key, measured, has_table=self._upkeep.has_parked_table(bind_key))
+        self._gauges.report(bind_key, measured, has_table=self._maintenance.has_parked_table(bind_key))
 
     def _choices(self, scans: Mapping[str, Scan]) -> dict[str, Choice]:
         return {name: replace(self._choice(name), start=scan.start) for name, scan in scans.items()}
 
     def _choice(self, name: str) -> Choice:
-        return self._shelves[name].choice(self._progress[name].avoided())
+        return self._retry_stores[name].choice(self._progress[name].avoided())
 
     def _has_work(self, work: Work) -> bool:
         name = work.spec.name
         progress = self._progress[name]
-        due = work.due or self._shelves[name].has_due()
+        due = work.due or self._retry_stores[name].has_due()
         if name in self._paused:
             if due or work.pending or progress.avoided():
                 self.held.append(name)
             return False
         if due:
-            progress.retry_is_due()
+            progress.mark_retry_due()
         if due or work.pending or progress.has_due_suspect(self._clock()):
             return True
-        if self._scanning.saw_every_key(name) and progress.nothing_is_left():
+        if self._scan_starts.saw_every_key(name) and progress.mark_drained():
             # Another relay may have sent what this one could not.
-            self._announcer.fine(name, "model_recovered", signal=name)
+            self._incidents.resolved(name, "model_recovered", signal=name)
         return False
 
     def has_suspects(self) -> bool:
@@ -275,7 +275,7 @@ class Probe:
 
     def count_set_aside(self) -> int:
         """How many signals wait for their next try or are parked, of all models."""
-        return sum(sum(self._shelves[name].count()) for name in self._progress)
+        return sum(sum(self._retry_stores[name].count()) for name in self._progress)
 
     def count_unloadable(self) -> int:
         """How many signals no relay sends, because Python cannot hold their keys; counted like a backlog."""

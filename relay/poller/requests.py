@@ -1,7 +1,7 @@
-"""When the probe looks next, and what its looks came to; shared by the probe's thread, the workers and the doorkeepers.
+"""When the poller looks next, and what its looks came to; shared by the probe's thread, the workers and the notifiers.
 
 A look that is asked for begins after it was asked for: whoever asks while one is under way gets the one after it. So a
-doorkeeper that asks once it holds its lock knows that the look has seen everything that was committed silently.
+notifier that asks once it holds its lock knows that the look has seen everything that was committed silently.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import threading
 import time
 from collections.abc import Callable
 
-#: While a doorkeeper is awake, or falling asleep behind a long transaction, producers may commit silently: then the
+#: While a notifier is awake, or falling asleep behind a long transaction, producers may commit silently: then the
 #: pause between two looks is no longer than this, whatever the poll interval.
 LONGEST_AWAKE_PAUSE_SECONDS = 1.0
 
-#: After signals were sent, and while there are doorkeepers, the next look comes at once, but no sooner than so long
+#: After signals were sent, and while there are notifiers, the next look comes at once, but no sooner than so long
 #: after the last one. Shorter: less latency at some hundred signals a second, more statements.
 SENT_PAUSE_SECONDS = 0.005
 
 
-class Looks:
+class PollRequests:
     """Requests for looks, and their outcomes.
 
     :param clock: a monotonic clock, in seconds.
@@ -44,7 +44,7 @@ class Looks:
     # For those who want a look
 
     def ask(self, *, cause: str = "poll", thorough: bool = False) -> int:
-        """Have the probe look at once; return the number of the look, which has not begun yet.
+        """Have the poller look at once; return the number of the look, which has not begun yet.
 
         :param cause: what the look is counted as, when it finds something.
         :param thorough: it must see every row.
@@ -58,7 +58,7 @@ class Looks:
             return self._begun + 1
 
     def sent(self) -> None:
-        """Signals were sent: with a doorkeeper, look whether there is more, so that it can go to sleep."""
+        """Signals were sent: with a notifier, look whether there is more, so that it can go to sleep."""
         with self._changed:
             if self._asleep:
                 due = self._begun_at + SENT_PAUSE_SECONDS
@@ -75,15 +75,15 @@ class Looks:
         with self._changed:
             return self._ended >= number >= self._calm_since
 
-    # For doorkeepers
+    # For notifiers
 
     def on_end(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` after each look, and when no more will come."""
         with self._changed:
             self._listeners.append(listener)
 
-    def set_doorkeeper(self, name: str, *, asleep: bool | None) -> None:
-        """Note that a doorkeeper sleeps or is awake; None when it answers no bell."""
+    def set_notifier(self, name: str, *, asleep: bool | None) -> None:
+        """Note that a notifier sleeps or is awake; None when it answers no bell."""
         with self._changed:
             if asleep is None:
                 self._asleep.pop(name, None)
@@ -117,7 +117,7 @@ class Looks:
     def end(self, *, calm: bool) -> None:
         """The look that began last has ended, and what it found has been handed on.
 
-        :param calm: it saw everything, and a doorkeeper may sleep.
+        :param calm: it saw everything, and a notifier may sleep.
         """
         with self._changed:
             self._ended, self._calm = self._begun, calm

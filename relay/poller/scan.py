@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from signalbus_core.lowlevel import SignalSpec, Work
 
 from ..worker.low_water import Scan
-from ..worker.model_state import ModelProgress
+from ..worker.model_state import ModelState
 
 
-class Scanning:
+class ScanStarts:
     """Begins and ends the scans of looks.
 
     :param progress: the models by name.
     :param clock: a monotonic clock, in seconds.
     """
 
-    def __init__(self, progress: Mapping[str, ModelProgress], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, progress: Mapping[str, ModelState], clock: Callable[[], float] = time.monotonic) -> None:
         self._progress = progress
         self._clock = clock
         self._is_thorough = False

@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable
 
 from ..exit_codes import EXIT_CONFIGURATION, EXIT_OK, EXIT_RUNTIME, StopRequest
-from ..scheduler import Dispatcher
+from ..scheduler import Scheduler
 from ..telemetry.health import Health
 from ..worker.backoff import Backoff, PollInterval
-from .poller import Probe, TableError
-from .requests import Looks
+from .poller import Poller, TableError
+from .requests import PollRequests
 from .unreached import Unreached
 
 logger = logging.getLogger("signalbus.relay")
@@ -23,13 +23,13 @@ logger = logging.getLogger("signalbus.relay")
 #: While a database is away it is asked again after at most so many seconds.
 LONGEST_DATABASE_RETRY_SECONDS = 5.0
 
-#: When nothing was sent for so long, what is found is stuck, and a doorkeeper may sleep in spite of it: the workers
+#: When nothing was sent for so long, what is found is stuck, and a notifier may sleep in spite of it: the workers
 #: know of it, and whatever is written after that rings.
 STUCK_AFTER_SECONDS = 1.0
 
 
-class Lookout:
-    """Runs the probe, again and again.
+class PollLoop:
+    """Runs the poller, again and again.
 
     :param looks: who else wants a look, and wants to know what it came to.
     :param unreached: tells of signals that looks find and no burst gets.
@@ -44,11 +44,11 @@ class Lookout:
 
     def __init__(
         self,
-        probe: Probe,
-        dispatcher: Dispatcher,
+        poller: Poller,
+        scheduler: Scheduler,
         health: Health,
         poll: PollInterval,
-        looks: Looks,
+        looks: PollRequests,
         stop: threading.Event,
         request_stop: Callable[[StopRequest], None],
         unreached: Unreached,
@@ -58,8 +58,8 @@ class Lookout:
         stall_after_seconds: float = 180.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._probe = probe
-        self._dispatcher = dispatcher
+        self._poller = poller
+        self._scheduler = scheduler
         self._health = health
         self._poll = poll
         self._looks = looks
@@ -83,10 +83,10 @@ class Lookout:
                 self._request_stop(StopRequest(str(error), EXIT_CONFIGURATION))
                 return
             except Exception:
-                # Nothing known ends up here. Without the probe nothing would be sent, so it goes on.
-                logger.exception("The probe failed; it goes on.", extra={"action": "probe_error"})
+                # Nothing known ends up here. Without the poller nothing would be sent, so it goes on.
+                logger.exception("The poller failed; it goes on.", extra={"action": "probe_error"})
                 pause_seconds = self._backoff.failed()
-            if self._probe.database_is_up:
+            if self._poller.database_is_up:
                 self._looks.wait(pause_seconds)
             else:
                 # Bells of other databases must not cut the backoff short.
@@ -98,28 +98,28 @@ class Lookout:
         cause, thorough = self._looks.begin()
         calm = False
         try:
-            found = self._probe.run_once(cause, thorough=thorough)
-            active = self._dispatcher.was_active()
+            found = self._poller.run_once(cause, thorough=thorough)
+            active = self._scheduler.take_activity()
             if active:
                 self._last_sent = self._clock()
             is_stuck = self._clock() - self._last_sent > STUCK_AFTER_SECONDS
-            calm = self._probe.saw_everything and (not found or is_stuck)
+            calm = self._poller.saw_everything and (not found or is_stuck)
         finally:
             self._looks.end(calm=calm)
         if active:
             self._last_activity = self._clock()
-        if self._probe.saw_everything:
-            self._unreached.polled(self._probe.found)
+        if self._poller.saw_everything:
+            self._unreached.polled(self._poller.found)
         if self._until_empty:
             self._end_when_empty(found)
-        if self._probe.database_is_up:
+        if self._poller.database_is_up:
             self._backoff.succeeded()
             return self._poll.next_seconds(active=active)
         return self._backoff.failed()
 
     def _end_when_empty(self, found: bool) -> None:
-        if not found and self._probe.saw_everything and self._dispatcher.is_idle() and not self._probe.has_suspects():
-            if not self._probe.saw_every_key:
+        if not found and self._poller.saw_everything and self._scheduler.is_idle() and not self._poller.has_suspects():
+            if not self._poller.saw_every_key:
                 # Something may have been committed late, below a low-water mark.
                 self._looks.ask(thorough=True)
                 return
@@ -130,8 +130,8 @@ class Lookout:
                 self._request_stop(StopRequest("nothing is left to send", EXIT_OK))
         elif self._has_lost_patience(found):
             reason = f"nothing could be sent for {self._patience_seconds:g} s, and signals are left"
-            if self._probe.saw_everything and self._probe.found:
-                reason += f": {self._unreached.describe(self._probe.found)}"
+            if self._poller.saw_everything and self._poller.found:
+                reason += f": {self._unreached.describe(self._poller.found)}"
             self._request_stop(StopRequest(reason, EXIT_RUNTIME))
 
     def _has_lost_patience(self, found: bool) -> bool:
@@ -139,15 +139,15 @@ class Lookout:
         if self._clock() - self._last_activity <= self._patience_seconds:
             return False
         # A suspect that is being tried is no progress either, however long its try takes.
-        return not (found and self._dispatcher.is_sending(self._stall_after_seconds))
+        return not (found and self._scheduler.is_sending(self._stall_after_seconds))
 
     def _what_is_left(self) -> list[str]:
         """What was not sent although no worker will get more, for people."""
         left = []
-        if waiting := self._probe.count_set_aside():
+        if waiting := self._poller.count_set_aside():
             left.append(f"{waiting} failed {'signal is' if waiting == 1 else 'signals are'} left")
-        if unloadable := self._probe.count_unloadable():
+        if unloadable := self._poller.count_unloadable():
             left.append(f"{unloadable} signals have keys that Python cannot hold")
-        if held := self._probe.held:
+        if held := self._poller.held:
             left.append(f"signals are left of {', '.join(held)}, which {'is' if len(held) == 1 else 'are'} paused")
         return left

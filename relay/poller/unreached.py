@@ -16,11 +16,11 @@ from signalbus_core.lowlevel import Holder, Key, SignalSpec, error_text, locate,
 
 from ..application.databases import APPLICATION_NAME
 from ..telemetry.health import Health
-from ..telemetry.incidents import Announcer
+from ..telemetry.incidents import Incidents
 from ..text import duration_text, one_line
 from ..worker.hanging import EmptyBursts
-from ..worker.model_state import ModelProgress
-from ..worker.retry_store import Shelves
+from ..worker.model_state import ModelState
+from ..worker.retry_store import RetryStores
 from .gauges import BACKLOG_COUNTED_TO
 from .isolation import PROBE_LIMITS
 
@@ -50,19 +50,19 @@ class Unreached:
     def __init__(
         self,
         engines: Mapping[str | None, Engine],
-        progress: Mapping[str, ModelProgress],
-        shelves: Shelves,
+        progress: Mapping[str, ModelState],
+        retry_stores: RetryStores,
         bursts: EmptyBursts,
         health: Health,
-        announcer: Announcer,
+        incidents: Incidents,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engines = engines
         self._progress = progress
-        self._shelves = shelves
+        self._retry_stores = retry_stores
         self._bursts = bursts
         self._health = health
-        self._announcer = announcer
+        self._incidents = incidents
         self._clock = clock
         self._diagnosed: dict[str, float] = {}
         #: The first key of those pending at the last diagnosis: where it has changed, signals flow.
@@ -79,7 +79,7 @@ class Unreached:
         for name in self._diagnosed.keys() - set(lasting):
             del self._diagnosed[name], self._heads[name]
             self._health.set_stuck(name, "unreached", None)
-            self._announcer.fine(_thing(name), "signals_reached", signal=name)
+            self._incidents.resolved(_thing(name), "signals_reached", signal=name)
         for name in lasting:
             if self._clock() - self._diagnosed.get(name, float("-inf")) >= DIAGNOSE_EVERY_SECONDS:
                 self._diagnosed[name] = self._clock()
@@ -87,14 +87,14 @@ class Unreached:
                 self._heads[name], reason = self._diagnose(name)
                 if before is not None and before == self._heads[name]:
                     self._health.set_stuck(name, "unreached", reason)
-                    self._announcer.trouble(_thing(name), "signals_unreached", reason, signal=name)
+                    self._incidents.raised(_thing(name), "signals_unreached", reason, signal=name)
 
     def describe(self, pending: Collection[str]) -> str:
         """What is left of these models, and what keeps it, in one line for people."""
         return "; ".join(f"{name}: {'; '.join(self._reasons(name))}" for name in pending)
 
     def _reasons(self, name: str) -> list[str]:
-        things = self._announcer.lasting().values()
+        things = self._incidents.lasting().values()
         told = [one.reason for one in things if one.signal == name and one.thing != _thing(name)]
         is_empty = name in self._bursts.lasting(0.0)
         return [*told, self._diagnose(name)[1]] if is_empty or not told else told
@@ -109,9 +109,9 @@ class Unreached:
             return None, f"signals are pending that no burst gets; the cause cannot be told ({error_text(error)})"
 
     def _look(self, connection: Connection, spec: SignalSpec) -> tuple[Key | None, str]:
-        choice = self._shelves[spec.name].choice(self._progress[spec.name].avoided())
+        choice = self._retry_stores[spec.name].choice(self._progress[spec.name].avoided())
         keys = locate.first_keys(connection, spec, choice, BACKLOG_COUNTED_TO)
-        keys = keys or self._shelves[spec.name].due_keys(BACKLOG_COUNTED_TO)
+        keys = keys or self._retry_stores[spec.name].due_keys(BACKLOG_COUNTED_TO)
         if not keys:
             return None, "no signal is pending any more"
         count = f"{len(keys):,}{' or more' if len(keys) >= BACKLOG_COUNTED_TO else ''}"

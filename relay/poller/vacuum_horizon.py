@@ -54,7 +54,7 @@ def identity(holder: HorizonHolder) -> Identity:
     return holder.kind, holder.name if is_named else holder.pid
 
 
-class Sightings:
+class Debounce:
     """The holders of one database, as they were seen."""
 
     def __init__(self) -> None:
@@ -114,7 +114,7 @@ class Horizon:
         self._status = status or Status(())
         self._asked: dict[str | None, float] = {}
         self._active: dict[str | None, float] = {}
-        self._sightings = {bind_key: Sightings() for bind_key in specs}
+        self._sightings = {bind_key: Debounce() for bind_key in specs}
         self._held: dict[str | None, Held] = {}
         # Who was told of last, since when, and when that was said.
         self._told: dict[str | None, tuple[Identity, float, float]] = {}

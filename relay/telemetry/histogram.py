@@ -19,7 +19,7 @@ TEXT = "From the writing of a signal until it was sent and deleted; only of mode
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0, 86400.0)
 
 
-class Latencies(Collector):
+class BatchHistogram(Collector):
     """The histogram ``signalbus_delivery_latency_seconds``, by signal model."""
 
     def __init__(self, buckets: Sequence[float] = BUCKETS) -> None:

@@ -22,7 +22,7 @@ def single_signals(model_name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Trouble:
+class Incident:
     """What is wrong with a thing.
 
     :param signal: the signal model that it is about, if it is about one.
@@ -38,7 +38,7 @@ class Trouble:
     at: float
 
 
-class Announcer:
+class Incidents:
     """Logs the troubles of named things (the database, the broker, a signal model).
 
     :param clock: a monotonic clock, in seconds.
@@ -56,10 +56,10 @@ class Announcer:
         self._now = now
         self._lock = threading.Lock()
         self._troubles: dict[str, tuple[float, float]] = {}
-        self._lasting: dict[str, Trouble] = {}
-        self._last_of_signal: dict[str, Trouble] = {}
+        self._lasting: dict[str, Incident] = {}
+        self._last_of_signal: dict[str, Incident] = {}
 
-    def trouble(self, thing: str, action: str, reason: str, **extra: object) -> None:
+    def raised(self, thing: str, action: str, reason: str, **extra: object) -> None:
         """Something is wrong with ``thing``. A warning the first time, then one a minute; DEBUG otherwise."""
         now = self._clock()
         with self._lock:
@@ -78,11 +78,11 @@ class Announcer:
     def _keep(self, thing: str, action: str, reason: str, lasted_seconds: float, signal: object) -> None:
         at = self._now()
         name = signal if isinstance(signal, str) else None
-        self._lasting[thing] = trouble = Trouble(thing, action, reason, name, at - lasted_seconds, at)
+        self._lasting[thing] = trouble = Incident(thing, action, reason, name, at - lasted_seconds, at)
         if name is not None:
             self._last_of_signal[name] = trouble
 
-    def fine(self, thing: str, action: str, **extra: object) -> None:
+    def resolved(self, thing: str, action: str, **extra: object) -> None:
         """Nothing is wrong with ``thing`` (any more). Logs only when something was."""
         with self._lock:
             trouble = self._troubles.pop(thing, None)
@@ -96,12 +96,12 @@ class Announcer:
                 extra={"action": action, "after_seconds": seconds, **extra},
             )
 
-    def lasting(self) -> dict[str, Trouble]:
+    def lasting(self) -> dict[str, Incident]:
         """What is wrong now, by thing."""
         with self._lock:
             return dict(self._lasting)
 
-    def last_of_signals(self) -> dict[str, Trouble]:
+    def last_of_signals(self) -> dict[str, Incident]:
         """The last trouble of each signal model that had one, over or not."""
         with self._lock:
             return dict(self._last_of_signal)

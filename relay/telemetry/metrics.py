@@ -20,7 +20,7 @@ from prometheus_client import (
 from signalbus_core.lowlevel import BurstResult
 
 from .. import __version__
-from .histogram import Latencies
+from .histogram import BatchHistogram
 
 BURST_OUTCOMES = ("sent", "partial", "failed", "empty")
 PHASES = ("lock", "send", "commit")
@@ -68,7 +68,7 @@ class Metrics:
         self._duplicates = self._counter(
             "signalbus_possible_duplicates", "Signals that may have been sent and will be sent again.", "signal"
         )
-        self._latencies = Latencies()
+        self._latencies = BatchHistogram()
         self.registry.register(self._latencies)
         self._backlog = self._gauge(
             "signalbus_backlog_signals", "Signals in the table; counting stops at 10000.", "signal"
@@ -94,7 +94,7 @@ class Metrics:
         )
         self._broker_up = self._gauge("signalbus_broker_up", "1 when a connection to the broker is open.")
         self._broker_blocked = self._gauge("signalbus_broker_blocked", "1 while the broker takes no messages.")
-        self._database_up = self._gauge("signalbus_database_up", "1 when every database answered the last probe.")
+        self._database_up = self._gauge("signalbus_database_up", "1 when every database answered the last poller.")
         self._wakeups = self._counter("signalbus_wakeups", "What made the relay look for signals.", "cause")
         self._last_success = self._gauge(
             "signalbus_last_success_timestamp_seconds", "When signals were last sent; 0 when never.", "signal"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from .throughput import Rates
+from .throughput import Throughput
 
 Doing = Literal["starting", "idle", "locking", "sending", "waiting for the broker", "backing off", "stopped"]
 
@@ -91,7 +91,7 @@ class HeldHorizon:
 
 class _Model:
     def __init__(self, now: float) -> None:
-        self.rates = Rates(now)
+        self.rates = Throughput(now)
         self.gauge: Gauge | None = None
         self.sent = 0
         self.sent_at: float | None = None

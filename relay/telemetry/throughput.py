@@ -12,7 +12,7 @@ BUCKETS = 120
 RATE_BUCKETS = 3
 
 
-class Rates:
+class Throughput:
     """Counts of the last minutes, in a ring: it never grows, and what is old is overwritten.
 
     :param now: the time at which counting begins.

@@ -14,7 +14,7 @@ from signalbus_core.lowlevel import SetAside
 
 from ..operations.parked import ParkedSignals, RecordFile
 from ..operations.pauses import Pauses
-from .database_bulkhead import ANSWER_WITHIN_SECONDS, Desk
+from .database_bulkhead import ANSWER_WITHIN_SECONDS, DatabaseBulkhead
 from .http import HttpError
 
 logger = logging.getLogger("signalbus.relay.http")
@@ -33,7 +33,7 @@ class Operations:
     """
 
     def __init__(
-        self, models: Collection[str], parked: ParkedSignals, pauses: Pauses, desk: Desk, record: str | None
+        self, models: Collection[str], parked: ParkedSignals, pauses: Pauses, desk: DatabaseBulkhead, record: str | None
     ) -> None:
         self.models = models
         self._parked = parked

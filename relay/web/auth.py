@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from ..telemetry.incidents import Announcer
+from ..telemetry.incidents import Incidents
 from .http import HttpError, Request
 
 logger = logging.getLogger("signalbus.relay.http")
@@ -41,7 +41,7 @@ class Guard:
         self._token = token
         self._hosts = frozenset(_host_name(host) or host.lower() for host in hosts)
         self._accepts_any = not is_local and not hosts
-        self._announcer = Announcer(logger)
+        self._incidents = Incidents(logger)
 
     @property
     def has_token(self) -> bool:
@@ -86,7 +86,7 @@ class Guard:
         # As bytes, and in a time that does not depend on where they differ.
         if not hmac.compare_digest(given.encode(errors="replace"), self._token.encode()):
             tried = f"{request.address} gave no or a wrong one"
-            self._announcer.trouble(_TOKEN, "operator_refused", tried, path=request.path)
+            self._incidents.raised(_TOKEN, "operator_refused", tried, path=request.path)
             raise HttpError(HTTPStatus.UNAUTHORIZED, WRONG_TOKEN, WWW_Authenticate='Bearer realm="signalbus"')
 
 

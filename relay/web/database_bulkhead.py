@@ -41,7 +41,7 @@ def engine_of_its_own(engine: Engine) -> Engine:
     )
 
 
-class Desk:
+class DatabaseBulkhead:
     """Does database work for requests.
 
     :param engines: that it is done with; no connection stays open for the next request.

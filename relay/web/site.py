@@ -14,14 +14,14 @@ from ..config.resolve import RelayConfig
 from ..operations.parked import ParkedSignals
 from ..operations.pauses import Pauses
 from ..telemetry.health import Health
-from ..telemetry.incidents import Announcer
+from ..telemetry.incidents import Incidents
 from ..telemetry.metrics import Metrics
 from ..telemetry.status import Status
 from .actions import Operations
 from .api_routes import api_routes
 from .app import create_app
 from .auth import Guard
-from .database_bulkhead import LIMITS, Desk, engine_of_its_own
+from .database_bulkhead import LIMITS, DatabaseBulkhead, engine_of_its_own
 from .health_routes import monitoring_routes
 from .openapi import openapi_routes
 from .page_routes import page_routes
@@ -39,7 +39,7 @@ def build_site(
     status: Status,
     health: Health,
     metrics: Metrics,
-    announcer: Announcer,
+    incidents: Incidents,
 ) -> Wsgi:
     """The WSGI application of a relay.
 
@@ -47,7 +47,7 @@ def build_site(
     """
     host = config.http.host if config.http is not None else "localhost"
     guard = Guard(config.operator_token, config.http_hosts, is_local=is_loopback(host))
-    report = Report(status, health, announcer, [_database(key, engine) for key, engine in engines.items()])
+    report = Report(status, health, incidents, [_database(key, engine) for key, engine in engines.items()])
     operations = _operations(loaded, config, engines)
     view = SetAsideView(operations, status)
     routes = {
@@ -71,7 +71,7 @@ def _operations(loaded: LoadedApp, config: RelayConfig, relayed: Mapping[str | N
     parked = ParkedSignals(loaded, own, LIMITS)
     names = [spec.name for spec in specs]
     pauses = Pauses(loaded, Databases(loaded, LIMITS, own))
-    return Operations(names, parked, pauses, Desk(own.values()), config.discard_record)
+    return Operations(names, parked, pauses, DatabaseBulkhead(own.values()), config.discard_record)
 
 
 def is_loopback(host: str) -> bool:

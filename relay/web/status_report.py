@@ -13,7 +13,7 @@ from typing import Any
 from .. import __version__
 from ..poller.gauges import BACKLOG_COUNTED_TO
 from ..telemetry.health import FLOW_WITHIN_SECONDS, Health
-from ..telemetry.incidents import Announcer, Trouble, single_signals
+from ..telemetry.incidents import Incident, Incidents, single_signals
 from ..telemetry.status import Gauge, HeldHorizon, ModelStatus, Paused, Status
 from ..telemetry.throughput import BUCKET_SECONDS
 
@@ -39,18 +39,18 @@ class Report:
         self,
         status: Status,
         health: Health,
-        announcer: Announcer,
+        incidents: Incidents,
         databases: Sequence[Database] = (),
     ) -> None:
         self._status = status
         self._health = health
-        self._announcer = announcer
+        self._incidents = incidents
         self._databases = databases
 
     def as_object(self) -> dict[str, Any]:
         """All of it, made of what JSON knows."""
         readiness = self._health.readiness()
-        troubles = self._announcer.lasting()
+        troubles = self._incidents.lasting()
         models = self._models(troubles)
         databases = [self._database(one, readiness["database"], troubles) for one in self._databases]
         stalled = self._health.stalled()
@@ -81,7 +81,7 @@ class Report:
             ],
         }
 
-    def _database(self, one: Database, together: dict[str, Any], troubles: Mapping[str, Trouble]) -> dict[str, Any]:
+    def _database(self, one: Database, together: dict[str, Any], troubles: Mapping[str, Incident]) -> dict[str, Any]:
         trouble = troubles.get(one.thing)
         condition = "down" if trouble else "unknown" if together["condition"] == "unknown" else "up"
         return {
@@ -104,8 +104,8 @@ class Report:
             for location, known in self._health.brokers().items()
         ]
 
-    def _models(self, troubles: Mapping[str, Trouble]) -> list[dict[str, Any]]:
-        last = self._announcer.last_of_signals()
+    def _models(self, troubles: Mapping[str, Incident]) -> list[dict[str, Any]]:
+        last = self._incidents.last_of_signals()
         return [
             {
                 **_model(model, [one for one in troubles.values() if one.signal == model.name]),
@@ -115,7 +115,7 @@ class Report:
         ]
 
 
-def _model(model: ModelStatus, troubles: Sequence[Trouble]) -> dict[str, Any]:
+def _model(model: ModelStatus, troubles: Sequence[Incident]) -> dict[str, Any]:
     gauge = model.gauge or Gauge(0, 0.0, 0.0)
     # The trouble of single signals is told by how many wait or are parked, once they are counted.
     told = {single_signals(model.name)} if gauge.waiting or gauge.parked else ()
@@ -141,7 +141,7 @@ def _paused(paused: Paused | None) -> dict[str, Any] | None:
     return None if paused is None else {"seen_at": moment(paused.seen_at), "reason": paused.reason or None}
 
 
-def _error(trouble: Trouble | None) -> dict[str, Any] | None:
+def _error(trouble: Incident | None) -> dict[str, Any] | None:
     return None if trouble is None else {"at": moment(trouble.at), "reason": trouble.reason}
 
 

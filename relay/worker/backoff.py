@@ -63,7 +63,7 @@ class PollInterval:
         self._seconds = longest_seconds
 
     def next_seconds(self, *, active: bool) -> float:
-        """The pause until the next probe.
+        """The pause until the next poller.
 
         :param active: signals were sent since the last one.
         """

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from signalbus_core.rabbitmq import BrokerConnectionError, Publisher
 
 from ..telemetry.health import Condition, Health
-from ..telemetry.incidents import Announcer
+from ..telemetry.incidents import Incidents
 from ..telemetry.metrics import Metrics
 from .backoff import Backoff
 
@@ -26,7 +26,7 @@ LONGEST_RECONNECT_SECONDS = 30.0
 LEFT_ALONE_SECONDS = 0.05
 
 
-class BrokerLink:
+class BrokerConnections:
     """The calling thread's connection of each publisher that the application has.
 
     An application without publishers sends in its own way; of its broker nothing is known, and nothing is waited for.
@@ -41,7 +41,7 @@ class BrokerLink:
         publishers: Sequence[Publisher],
         metrics: Metrics,
         health: Health,
-        announcer: Announcer,
+        incidents: Incidents,
         backoff: Backoff | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -49,7 +49,7 @@ class BrokerLink:
         self._publishers = publishers
         self._metrics = metrics
         self._health = health
-        self._announcer = announcer
+        self._incidents = incidents
         self._backoff = backoff or Backoff(longest_seconds=LONGEST_RECONNECT_SECONDS)
         self._clock = clock
         self._retry_at = 0.0
@@ -113,10 +113,10 @@ class BrokerLink:
         all_brokers = self._health.broker()
         self._metrics.set_broker(up=all_brokers in ("up", "blocked"), blocked=all_brokers == "blocked")
         if condition == "up":
-            self._announcer.fine(f"Broker {location}", action)
+            self._incidents.resolved(f"Broker {location}", action)
         elif together != "up":
             # While another worker is connected, two lines would alternate for as long as this one waits for its turn.
-            self._announcer.trouble(f"Broker {location}", action, text)
+            self._incidents.raised(f"Broker {location}", action, text)
 
     def close(self) -> None:
         """Close this thread's connections."""

@@ -15,7 +15,7 @@ from .retry_policy import Evidence
 MANY_FAILURES = 5
 
 
-class Breaker:
+class CircuitBreaker:
     """Opens when most of what is tried fails through the application's code, closes when signals are sent again."""
 
     def __init__(self) -> None:

@@ -6,9 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Collection
 
-from ..scheduler import Dispatcher
+from ..scheduler import Scheduler
 from ..telemetry.health import Health
-from ..telemetry.incidents import Announcer
+from ..telemetry.incidents import Incidents
 from ..telemetry.status import Status
 
 #: A burst without progress for so long is told of. Longer: a send method that hangs is noticed later; shorter: bursts
@@ -27,31 +27,31 @@ class HangingBursts:
 
     def __init__(
         self,
-        dispatcher: Dispatcher,
+        scheduler: Scheduler,
         health: Health,
-        announcer: Announcer,
+        incidents: Incidents,
         status: Status,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._dispatcher = dispatcher
+        self._scheduler = scheduler
         self._health = health
-        self._announcer = announcer
+        self._incidents = incidents
         self._status = status
         self._clock = clock
         self._told: dict[str, float] = {}
 
     def run_once(self) -> None:
-        hanging = self._dispatcher.unmoved(HANGS_AFTER_SECONDS)
+        hanging = self._scheduler.unmoved(HANGS_AFTER_SECONDS)
         for name in self._told.keys() - hanging.keys():
             del self._told[name]
             self._health.set_stuck(name, "hangs", None)
-            self._announcer.fine(_thing(name), "burst_goes_on", signal=name)
+            self._incidents.resolved(_thing(name), "burst_goes_on", signal=name)
         for name, workers in hanging.items():
             if self._clock() - self._told.get(name, float("-inf")) >= TELL_EVERY_SECONDS:
                 self._told[name] = self._clock()
                 reason = self.reason(workers)
                 self._health.set_stuck(name, "hangs", reason)
-                self._announcer.trouble(_thing(name), "burst_hangs", reason, signal=name)
+                self._incidents.raised(_thing(name), "burst_hangs", reason, signal=name)
 
     def reason(self, workers: dict[str, float]) -> str:
         """What is to be said of workers whose bursts of one model hang."""

@@ -3,7 +3,7 @@
 Dead rows that something keeps alive gather below the lowest signal, and a scan from the first key passes over them all.
 So a scan begins at the mark, the lowest key that was seen last. What is below the mark all the same, because it was
 committed late or given back by another relay, is found by the next scan from the start. These scans cost no more than a
-tenth of the time: each is followed by the next within ten times what it took. Workers and the probe share the mark.
+tenth of the time: each is followed by the next within ten times what it took. Workers and the poller share the mark.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class LowWater:
                 self._move(scan, lowest)
 
     def failed(self, scan: Scan, took_seconds: float) -> bool:
-        """A scan of the probe was given up, because it took too long; return whether there is no shorter one.
+        """A scan of the poller was given up, because it took too long; return whether there is no shorter one.
 
         Then the model is not to be looked at again before ten times what it took have passed, or a worker, which may
         take longer, has found the lowest key.
@@ -110,7 +110,7 @@ class LowWater:
             return is_blind
 
     def is_blind(self, now: float) -> bool:
-        """Whether the probe is to leave the model alone."""
+        """Whether the poller is to leave the model alone."""
         with self._lock:
             return now < self._blind_until
 

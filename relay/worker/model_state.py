@@ -3,11 +3,11 @@
 - An *outage* (no answer from the broker, a database error) costs no signal an attempt: the model waits, and goes on
   with a single signal. One that was alone in an outage is a suspect: bursts of others leave it out, in case it is to
   blame, and it is tried again alone until there is an answer for it.
-- A signal that *failed for its own sake*, or its destination's, is noted on the model's shelf, and the others go on.
+- A signal that *failed for its own sake*, or its destination's, is kept in the retry store, and the others go on.
 - A signal that was *proved sent* and is still in its table is deleted before anything else, and never sent again. Where
   that does not go at once, it is tried between the bursts of others.
 
-``docs/explanation/failures.md`` has it as a table. Pure: the time is passed in. Workers and the probe share it.
+``docs/explanation/failures.md`` has it as a table. Pure: the time is passed in.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from signalbus_core import BurstError, Outcome, OutcomeKind
 from signalbus_core.lowlevel import BurstResult, BurstSize, FailedSignal, Key, Proved, SignalSpec, error_text
 
 from .backoff import Backoff
-from .circuit_breaker import Breaker
+from .circuit_breaker import CircuitBreaker
 from .low_water import LowWater
 from .notes import Note, Notes
 from .retry_policy import ITS_OWN_FAULT, Evidence
@@ -88,7 +88,7 @@ class Verdict:
     recovered: bool = False
 
 
-class ModelProgress:
+class ModelState:
     """The memory of one model's bursts.
 
     :param low_water: the model's low-water mark; without one, every scan begins at the first key.
@@ -111,7 +111,7 @@ class ModelProgress:
         self._proved: dict[Key, Proved] = {}
         # When their delete is tried, and how often it was tried in vain.
         self._proved_from, self._proved_tries = float("-inf"), 0
-        self._breaker = Breaker()
+        self._breaker = CircuitBreaker()
         self._size = BurstSize(spec.burst_count)
         # The first burst, the first one after a failed delete, and one a minute make sure that signals can be deleted.
         self._rehearse_from = float("-inf")
@@ -137,18 +137,18 @@ class ModelProgress:
     def _has_due(self, now: float) -> bool:
         return bool((self._proved and now >= self._proved_from) or self._suspects.due(now))
 
-    def is_gone(self, key: Key) -> None:
+    def forget(self, key: Key) -> None:
         """A signal is not in its table any more."""
         with self._lock:
             self._suspects.forget([key])
 
-    def is_noted(self, keys: Sequence[Key]) -> None:
+    def mark_noted(self, keys: Sequence[Key]) -> None:
         """That these signals were sent is noted where bursts heed it."""
         with self._lock:
             for key in keys:
                 self._proved.pop(key, None)
 
-    def nothing_is_left(self) -> bool:
+    def mark_drained(self) -> bool:
         """The model has nothing to send; return whether that ends what was wrong with it."""
         with self._lock:
             is_over = not self._breaker.is_open and not self._avoided()
@@ -161,12 +161,12 @@ class ModelProgress:
         with self._lock:
             return self._flows_again
 
-    def retry_is_due(self) -> None:
+    def mark_retry_due(self) -> None:
         """Signals that were noted can be tried again."""
         with self._lock:
             self._retry_is_due = True
 
-    def can_set_aside(self, possible: bool) -> None:
+    def set_has_room(self, possible: bool) -> None:
         """Whether there is room for more notes."""
         with self._lock:
             self._is_full = not possible

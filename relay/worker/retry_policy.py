@@ -89,7 +89,7 @@ class Step:
     wait_seconds: float | None
 
 
-class ParkingRules:
+class RetryPolicy:
     """The rules, with the randomness that keeps replicas and signals apart.
 
     :param park_after: the number of attempts after which a signal that is at fault is parked.

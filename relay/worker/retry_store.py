@@ -34,7 +34,7 @@ from signalbus_core.lowlevel import (
 )
 
 from .notes import Due, Note, Notes
-from .retry_policy import ITS_OWN_FAULT, Evidence, History, ParkingRules, Step
+from .retry_policy import ITS_OWN_FAULT, Evidence, History, RetryPolicy, Step
 
 #: So many signals of a model are noted in the table; then the model as a whole waits. Larger: more rows to pass over in
 #: each burst.
@@ -48,7 +48,7 @@ MOST_IN_MEMORY = 10_000
 TAKEN_SECONDS = 5.0
 
 
-class Shelf(Protocol):
+class RetryStore(Protocol):
     """The failed signals of one model."""
 
     def choice(self, avoid: Sequence[Key]) -> Choice:
@@ -91,7 +91,7 @@ class Shelf(Protocol):
         """So many signals can be noted."""
 
 
-class TableShelf:
+class TableRetryStore:
     """Notes in the table, shared by all replicas.
 
     :param engine: of the model's database.
@@ -99,7 +99,7 @@ class TableShelf:
 
     most = MOST_IN_TABLE
 
-    def __init__(self, spec: SignalSpec, engine: Engine, rules: ParkingRules, limits: BurstLimits) -> None:
+    def __init__(self, spec: SignalSpec, engine: Engine, rules: RetryPolicy, limits: BurstLimits) -> None:
         self._spec = spec
         self._engine = engine
         self._rules = rules
@@ -109,7 +109,7 @@ class TableShelf:
         return Choice(LeaveOut.SET_ASIDE, exclude=tuple(avoid))
 
     def has_due(self) -> bool:
-        # The probe asks the database, which knows for all replicas.
+        # The poller asks the database, which knows for all replicas.
         return False
 
     def take_due(self, limit: int, avoid: Sequence[Key] = ()) -> Due:
@@ -173,7 +173,7 @@ class TableShelf:
             parked.forget_gone(connection, self._spec)
 
 
-class MemoryShelf:
+class MemoryRetryStore:
     """Notes in this process alone, gone when it ends: every signal is tried again then.
 
     :param versions: tells the version of the row of each of some signals that is in its table, locked or not.
@@ -184,7 +184,7 @@ class MemoryShelf:
 
     def __init__(
         self,
-        rules: ParkingRules,
+        rules: RetryPolicy,
         versions: Callable[[Sequence[Key]], Mapping[Key, str | None]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -318,8 +318,8 @@ def _arrived_at(due: Due, result: BurstResult) -> list[str]:
     return [one.destination for one in arrived if one.destination is not None]
 
 
-class Shelves:
-    """The shelf of each model: in the table where the model's database has it, else in memory.
+class RetryStores:
+    """The retry_store of each model: in the table where the model's database has it, else in memory.
 
     :param engines: the engine of each bind key that the models use.
     """
@@ -328,20 +328,20 @@ class Shelves:
         self,
         specs: Sequence[SignalSpec],
         engines: Mapping[str | None, Engine],
-        rules: ParkingRules,
+        rules: RetryPolicy,
         limits: BurstLimits,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._specs = {spec.name: spec for spec in specs}
         self._engines = engines
         self._limits = limits
-        self._memory = {name: MemoryShelf(rules, partial(self.versions, name), clock) for name in self._specs}
-        self._tables: dict[str, Shelf] = {
-            spec.name: TableShelf(spec, engines[spec.bind_key], rules, limits) for spec in specs
+        self._memory = {name: MemoryRetryStore(rules, partial(self.versions, name), clock) for name in self._specs}
+        self._tables: dict[str, RetryStore] = {
+            spec.name: TableRetryStore(spec, engines[spec.bind_key], rules, limits) for spec in specs
         }
         self._with_table: set[str | None] = set()
 
-    def __getitem__(self, name: str) -> Shelf:
+    def __getitem__(self, name: str) -> RetryStore:
         return (self._tables if self._specs[name].bind_key in self._with_table else self._memory)[name]
 
     def use_table(self, bind_key: str | None, is_there: bool) -> None:
@@ -352,8 +352,8 @@ class Shelves:
         :raises sqlalchemy.exc.SQLAlchemyError: that cannot be noted.
         """
         if is_there and bind_key not in self._with_table:
-            for name, shelf in self._memory.items():
-                if self._specs[name].bind_key == bind_key and (sent := shelf.sent()):
+            for name, retry_store in self._memory.items():
+                if self._specs[name].bind_key == bind_key and (sent := retry_store.sent()):
                     self._tables[name].put(sent)
         self._with_table = self._with_table | {bind_key} if is_there else self._with_table - {bind_key}
 

@@ -31,17 +31,17 @@ from signalbus_core.lowlevel import (
     send_burst,
 )
 
-from ..scheduler import Dispatcher
+from ..scheduler import Scheduler
 from ..telemetry.health import Health
-from ..telemetry.incidents import Announcer, single_signals
+from ..telemetry.incidents import Incidents, single_signals
 from ..telemetry.metrics import Metrics
 from ..telemetry.status import Status
 from .backoff import Backoff
-from .broker_connections import BrokerLink
+from .broker_connections import BrokerConnections
 from .hanging import EmptyBursts
-from .model_state import SUSPECT, BurstPlan, ModelProgress, Verdict
+from .model_state import SUSPECT, BurstPlan, ModelState, Verdict
 from .notes import Due
-from .retry_store import Shelves
+from .retry_store import RetryStores
 
 logger = logging.getLogger("signalbus.relay.worker")
 
@@ -68,14 +68,14 @@ class Worker:
         name: str,
         app: Flask,
         bus: SignalBus,
-        progress: Mapping[str, ModelProgress],
-        shelves: Shelves,
+        progress: Mapping[str, ModelState],
+        retry_stores: RetryStores,
         limits: BurstLimits,
-        dispatcher: Dispatcher,
-        link: BrokerLink,
+        scheduler: Scheduler,
+        link: BrokerConnections,
         metrics: Metrics,
         health: Health,
-        announcer: Announcer,
+        incidents: Incidents,
         stop: threading.Event,
         clock: Callable[[], float] = time.monotonic,
         status: Status | None = None,
@@ -86,13 +86,13 @@ class Worker:
         self._app = app
         self._bus = bus
         self._progress = progress
-        self._shelves = shelves
+        self._retry_stores = retry_stores
         self._limits = limits
-        self._dispatcher = dispatcher
+        self._scheduler = scheduler
         self._link = link
         self._metrics = metrics
         self._health = health
-        self._announcer = announcer
+        self._incidents = incidents
         self._stop = stop
         self._clock = clock
         self._status = status or Status(progress)
@@ -134,7 +134,7 @@ class Worker:
             self._stop.wait(min(self._link.retry_in_seconds(), LONGEST_WAIT_SECONDS))
             return
         self._status.worker(self.name, "idle")
-        name = self._dispatcher.take(min(self._link.pump_every_seconds, LONGEST_WAIT_SECONDS), self.name)
+        name = self._scheduler.take(min(self._link.pump_every_seconds, LONGEST_WAIT_SECONDS), self.name)
         if name is None:
             return
         verdict = Verdict(more=False, wait_seconds=LONGEST_WAIT_SECONDS)
@@ -142,13 +142,13 @@ class Worker:
         try:
             verdict, sent = self._send_burst(self._progress[name])
         finally:
-            self._dispatcher.give_back(
+            self._scheduler.give_back(
                 name, more=verdict.more, wait_seconds=verdict.wait_seconds, sent=sent, worker=self.name
             )
         if verdict.more:
             self._metrics.wakeups("catchup")
 
-    def _send_burst(self, progress: ModelProgress) -> tuple[Verdict, bool]:
+    def _send_burst(self, progress: ModelState) -> tuple[Verdict, bool]:
         name = progress.spec.name
         sent = False
         plan = progress.plan(self._clock())
@@ -175,9 +175,9 @@ class Worker:
                 # The burst itself is over, and counted.
                 verdict = progress.interrupted(error)
         if verdict.trouble is not None:
-            self._announcer.trouble(name, "model_failing", verdict.trouble, signal=name)
+            self._incidents.raised(name, "model_failing", verdict.trouble, signal=name)
         elif verdict.recovered:
-            self._announcer.fine(name, "model_recovered", signal=name)
+            self._incidents.resolved(name, "model_recovered", signal=name)
         return verdict, sent
 
     def _due(self, name: str, plan: BurstPlan) -> Due | None:
@@ -186,14 +186,14 @@ class Worker:
             return Due(tuple(DueSignal(one.key, "", UNDELETED, version=one.version) for one in plan.proved), True)
         if plan.suspect is not None:
             return Due((DueSignal(plan.suspect, "", SUSPECT),))
-        return self._shelves[name].take_due(plan.limit, plan.avoid) if plan.retry else None
+        return self._retry_stores[name].take_due(plan.limit, plan.avoid) if plan.retry else None
 
-    def _scan(self, progress: ModelProgress, plan: BurstPlan) -> BurstResult:
+    def _scan(self, progress: ModelState, plan: BurstPlan) -> BurstResult:
         """An ordinary burst: the lowest keys from the low-water mark on."""
         low_water = progress.low_water
         scan = low_water.begin(self._clock())
         try:
-            choice = self._shelves[progress.spec.name].choice(plan.avoid)
+            choice = self._retry_stores[progress.spec.name].choice(plan.avoid)
             result = self._try_burst(progress.spec, plan, replace(choice, start=scan.start))
         except BaseException:
             low_water.give_up(scan)
@@ -210,8 +210,8 @@ class Worker:
         if due.is_delete:
             self._status.worker(self.name, "locking", spec.name)
             proved = [Proved(one.key, one.version) for one in due.signals]
-            return delete_sent(self._shelves.engine(spec.name), spec, proved, limits=self._limits)
-        return self._try_burst(spec, plan, self._shelves[spec.name].retry(due.keys))
+            return delete_sent(self._retry_stores.engine(spec.name), spec, proved, limits=self._limits)
+        return self._try_burst(spec, plan, self._retry_stores[spec.name].retry(due.keys))
 
     def _try_burst(self, spec: SignalSpec, plan: BurstPlan, choice: Choice) -> BurstResult:
         self._status.worker(self.name, "locking", spec.name)
@@ -240,25 +240,25 @@ class Worker:
         if now - self._moved_at >= BEAT_EVERY_SECONDS:
             self._moved_at = now
             self._health.beat(self.name)
-            self._dispatcher.moved(name, self.name)
+            self._scheduler.moved(name, self.name)
 
-    def _note(self, progress: ModelProgress, plan: BurstPlan, due: Due, result: BurstResult, verdict: Verdict) -> None:
-        name, shelf = progress.spec.name, self._shelves[progress.spec.name]
-        if plan.suspect is not None and not result.selected and not self._shelves.versions(name, due.keys):
-            progress.is_gone(plan.suspect)
+    def _note(self, progress: ModelState, plan: BurstPlan, due: Due, result: BurstResult, verdict: Verdict) -> None:
+        name, retry_store = progress.spec.name, self._retry_stores[progress.spec.name]
+        if plan.suspect is not None and not result.selected and not self._retry_stores.versions(name, due.keys):
+            progress.forget(plan.suspect)
         if verdict.failed:
-            parked = shelf.put(verdict.failed, verdict.evidence, is_retry=not plan.is_scan)
+            parked = retry_store.put(verdict.failed, verdict.evidence, is_retry=not plan.is_scan)
             self._tell(name, verdict.failed, parked)
-        progress.is_noted([one.key for one in result.undeleted])
+        progress.mark_noted([one.key for one in result.undeleted])
         if plan.retry and due.signals:
-            shelf.tried(due, result, [one.key for one in verdict.failed])
+            retry_store.tried(due, result, [one.key for one in verdict.failed])
             # Others may be due as well, and wait for no look.
-            progress.retry_is_due()
+            progress.mark_retry_due()
 
     def _tell(self, name: str, failed: Sequence[FailedSignal], parked: Collection[Key]) -> None:
         """Say which signals were noted."""
         first = failed[0]
-        self._announcer.trouble(
+        self._incidents.raised(
             single_signals(name),
             "signals_set_aside",
             f"{len(failed)} failed and wait for their next try; first: {_shown(first.key)}, {_why(first)}",

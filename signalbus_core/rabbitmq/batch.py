@@ -16,7 +16,7 @@ from .amqp.frames import EncodedMessage
 from .amqp.message import InvalidMessageError, Message
 from .amqp.protocol import BrokerConnectionError, ChannelClosedError, ConnectionClosedError, Link, NoAnswerError
 from .confirms import Content
-from .destination_breaker import Address, SilentDestinations
+from .destination_breaker import Address, DestinationBreaker
 
 #: Reply codes that tell of the destination: no such exchange, no permission, exchange locked.
 DESTINATION_CODES = frozenset({403, 404, 405})
@@ -45,7 +45,7 @@ def no_answer(problem: object, in_flight: int) -> Outcome:
 TRIAL_SECONDS = 3.0
 
 
-class Delivery:
+class Batch:
     """The messages of one call.
 
     :param groups: messages that belong together: when one of a group cannot be sent, none of the group is.
@@ -54,12 +54,12 @@ class Delivery:
     """
 
     def __init__(
-        self, groups: Sequence[Sequence[Message]], deadline: float, silences: SilentDestinations | None = None
+        self, groups: Sequence[Sequence[Message]], deadline: float, silences: DestinationBreaker | None = None
     ) -> None:
         self._messages = [message for group in groups for message in group]
         self._groups = _indexes_of(groups)
         self._deadline = deadline
-        self._silences = silences or SilentDestinations()
+        self._silences = silences or DestinationBreaker()
         self._outcomes: list[Outcome | None] = [None] * len(self._messages)
         self._encoded: dict[int, EncodedMessage] = {}
 

@@ -10,7 +10,7 @@ from flask import Flask, current_app, has_app_context
 
 from ..errors import SetupError
 from .amqp.url import BrokerLocation
-from .destination_breaker import SilentDestinations
+from .destination_breaker import DestinationBreaker
 from .thread_connections import ThreadConnections
 
 #: Where an application says which broker it uses, unless a publisher is told otherwise.
@@ -23,7 +23,7 @@ class Broker:
     def __init__(self, location: BrokerLocation) -> None:
         self.location = location
         self.connections = ThreadConnections()
-        self.silences = SilentDestinations()
+        self.silences = DestinationBreaker()
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class _Silence:
     is_its_own: bool
 
 
-class SilentDestinations:
+class DestinationBreaker:
     """What the threads of a publisher know about silent destinations.
 
     :param clock: a monotonic clock, in seconds.

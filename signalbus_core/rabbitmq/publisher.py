@@ -20,7 +20,7 @@ from .amqp.channel import BrokerConnection
 from .amqp.message import Message, as_messages
 from .amqp.protocol import BrokerConnectionError, Link
 from .amqp.url import BrokerLocation
-from .batch import Delivery
+from .batch import Batch
 from .brokers import URL_CONFIG_KEY, Brokers, Settings, positive_seconds
 from .tracing import PublishTrace
 
@@ -213,11 +213,11 @@ class Publisher:
     def _mine(self) -> Link | None:
         return self._settings().broker.connections.mine()
 
-    def _publish(self, groups: list[list[Message]], timeout_seconds: float | None) -> Delivery:
+    def _publish(self, groups: list[list[Message]], timeout_seconds: float | None) -> Batch:
         settings = self._settings()
         timeout = positive_seconds(timeout_seconds) or settings.timeout_seconds or DEFAULT_TIMEOUT_SECONDS
         deadline = time.monotonic() + timeout
-        delivery = Delivery(groups, deadline, settings.broker.silences)
+        delivery = Batch(groups, deadline, settings.broker.silences)
         if any(groups):
             try:
                 connection = self._open_connection(min(timeout, CONNECT_TIMEOUT_SECONDS))

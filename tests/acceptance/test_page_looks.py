@@ -72,14 +72,14 @@ def make_exceptions(operated: Operated) -> None:
     poison = Outcome(OutcomeKind.INVALID, "ValueError: amount of *** has no currency", cause="invalid")
     refused = Outcome(OutcomeKind.REFUSED, "no queue is bound for it (312 NO_ROUTE)", cause="returned")
     operated.outbox.write(1042, 1077, 1081)
-    shelf = operated.outbox.shelf(park_after=1, wait=30)
-    shelf.put([failed(1042, poison), failed(1077, poison), failed(1081, refused)])
+    retry_store = operated.outbox.retry_store(park_after=1, wait=30)
+    retry_store.put([failed(1042, poison), failed(1077, poison), failed(1081, refused)])
     operated.status.set_aside("Order", 1, 2)
     operated.status.measured("Order", 3, 841.0)
     operated.status.measured("PaymentReceived", 10_000, 3720.0)
     operated.status.set_paused("PaymentReceived", "the consumer is being moved")
     trouble = "3 failed and wait for their next try; first: 1042, ValueError: amount of *** has no currency"
-    operated.announcer.trouble(single_signals("Order"), "signals_set_aside", trouble, signal="Order")
+    operated.incidents.raised(single_signals("Order"), "signals_set_aside", trouble, signal="Order")
 
 
 def stop_the_flow(operated: Operated) -> None:

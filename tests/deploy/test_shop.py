@@ -81,10 +81,10 @@ def test_every_order_that_the_shop_takes_arrives(tmp_path: Path, database_url: s
 
 def test_an_order_without_its_message_is_missing_in_the_end() -> None:
     program = (
-        "from relay.drill.oracle import Ledger\n"
+        "from relay.drill.oracle import Oracle\n"
         "from deploy.demo import traffic\n"
         "traffic.PATIENCE_SECONDS = 0.2\n"
-        "ledger = Ledger()\n"
+        "ledger = Oracle()\n"
         "ledger.note_committed([1, 2], 0.0)\n"
         "ledger.note_arrival(1, 0.0)\n"
         "traffic.wait_for_the_rest(ledger)\n"

@@ -9,7 +9,7 @@ import pytest
 
 from signalbus_core import Outcome, OutcomeKind, PublishError
 from signalbus_core.rabbitmq import Message, Publisher
-from signalbus_core.rabbitmq.destination_breaker import FIRST_WAIT_SECONDS, SilentDestinations
+from signalbus_core.rabbitmq.destination_breaker import FIRST_WAIT_SECONDS, DestinationBreaker
 from tests.support.amqp_peer import AmqpPeer, Published, Session
 from tests.support.clock import Clock
 
@@ -48,7 +48,7 @@ def clock() -> Clock:
 @pytest.fixture
 def publisher(broker: Broker, clock: Clock) -> Iterator[Publisher]:
     with Publisher(url=broker.peer.url) as publisher:
-        publisher._settings().broker.silences = SilentDestinations(clock)
+        publisher._settings().broker.silences = DestinationBreaker(clock)
         yield publisher
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from relay.application.load import LoadedApp
 from relay.config.resolve import resolve
 from relay.telemetry.health import Health
-from relay.telemetry.incidents import Announcer
+from relay.telemetry.incidents import Incidents
 from relay.telemetry.metrics import Metrics
 from relay.telemetry.status import Status
 from relay.web.site import build_site
@@ -43,7 +43,7 @@ class Operated:
         self.health.set_state("running")
         self.health.set_database("up")
         self.health.set_broker("worker-1", "up", None, BROKER)
-        self.announcer = Announcer(logging.getLogger("test"))
+        self.incidents = Incidents(logging.getLogger("test"))
         self.site: Callable[..., Iterable[bytes]] = build_site(
             LoadedApp(outbox.app, outbox.db.signalbus),
             config,
@@ -51,13 +51,13 @@ class Operated:
             self.status,
             self.health,
             Metrics(),
-            self.announcer,
+            self.incidents,
         )
 
     def park(self, *keys: int) -> None:
         """Write signals, and park them."""
         self.outbox.write(*keys)
-        self.outbox.shelf(park_after=1).put([failed(key, PARKED) for key in keys])
+        self.outbox.retry_store(park_after=1).put([failed(key, PARKED) for key in keys])
         self.status.set_aside("Order", 0, len(keys))
 
     def ask(self, path: str, method: str = "GET", **arguments: Any) -> Reply:

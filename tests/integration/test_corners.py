@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
-from relay.worker.retry_policy import ParkingRules
-from relay.worker.retry_store import TableShelf
+from relay.worker.retry_policy import RetryPolicy
+from relay.worker.retry_store import TableRetryStore
 from signalbus_core import Outcome, OutcomeKind, PartialDeliveryError, SignalBusMixin
 from signalbus_core.burst import failpoints
 from signalbus_core.lowlevel import BurstLimits, Choice, FailedSignal, LeaveOut, parked, send_burst, transaction
@@ -62,10 +62,10 @@ class App:
         with self.engine.connect() as connection:
             return [tuple(row) for row in connection.execute(sa.text(text))]
 
-    def shelf(self, park_after: int = 12) -> TableShelf:
-        rules = ParkingRules(park_after, uniform=lambda _low, _high: 0.0)
+    def retry_store(self, park_after: int = 12) -> TableRetryStore:
+        rules = RetryPolicy(park_after, uniform=lambda _low, _high: 0.0)
         rules._refused.shortest_seconds = rules._fault.shortest_seconds = 0.0
-        return TableShelf(self.spec, self.engine, rules, BurstLimits())
+        return TableRetryStore(self.spec, self.engine, rules, BurstLimits())
 
     def burst(self, choice: Choice = NOT_SET_ASIDE, **arguments: Any) -> Any:
         with self.app.app_context():
@@ -90,7 +90,7 @@ def test_a_column_that_was_widened_in_the_database_alone_loses_no_signal(make: C
     app = make(id=sa.Column(sa.String(5), primary_key=True))
     app.execute('ALTER TABLE "order" ALTER id TYPE text')
     app.execute("""INSERT INTO "order" VALUES ('order', 'set aside'), ('order-2', 'good')""")
-    app.shelf().put([FailedSignal(("order",), REFUSED)])
+    app.retry_store().put([FailedSignal(("order",), REFUSED)])
     assert app.burst(rehearse=True).sent == 1
     assert app.sent == [("order-2", "good")]
     assert app.all('SELECT id FROM "order"') == [("order",)], "the one that was never sent is still there"
@@ -145,7 +145,7 @@ def test_a_discard_waits_for_a_burst_that_is_trying_the_signal(make: Callable[..
     discarded: list[Any] = []
     app = make(send_signalbus_message=lambda signal: start())
     app.execute("""INSERT INTO "order" VALUES (42, 'x')""")
-    app.shelf().put([FailedSignal((42,), REFUSED)])
+    app.retry_store().put([FailedSignal((42,), REFUSED)])
     threads: list[threading.Thread] = []
 
     def discard() -> None:
@@ -172,7 +172,7 @@ def test_signals_of_another_application_with_a_class_of_the_same_name_are_not_le
     one, other = make("Outbox", "shop_outbox"), make("Outbox", "billing_outbox")
     for app in (one, other):
         app.execute(f"INSERT INTO {app.spec.table.name} VALUES (42, 'x')")
-    one.shelf(park_after=1).put([FailedSignal((42,), RAISED)])
+    one.retry_store(park_after=1).put([FailedSignal((42,), RAISED)])
     assert other.burst().sent == 1
 
 
@@ -181,8 +181,8 @@ def test_tidying_up_leaves_the_notes_of_another_application_with_a_class_of_the_
 ) -> None:
     one, other = make("Outbox", "shop_outbox"), make("Outbox", "billing_outbox")
     one.execute("INSERT INTO shop_outbox VALUES (42, 'x')")
-    one.shelf(park_after=1).put([FailedSignal((42,), RAISED)])
-    other.shelf().tidy()
+    one.retry_store(park_after=1).put([FailedSignal((42,), RAISED)])
+    other.retry_store().tidy()
     assert len(one.all("SELECT key FROM signalbus_parked")) == 1
 
 
@@ -190,9 +190,9 @@ def test_a_note_whose_key_cannot_be_cast_does_not_hold_up_retries(make: Callable
     app = make()
     app.execute("INSERT INTO signalbus_parked VALUES ('order', '3f2a', 'Order', 1, now(), now(), now(), 'error', '')")
     app.execute("""INSERT INTO "order" VALUES (7, 'x')""")
-    app.shelf().put([FailedSignal((7,), REFUSED)])
-    assert app.shelf().take_due(10).keys == ((7,),)
-    app.shelf().tidy()
+    app.retry_store().put([FailedSignal((7,), REFUSED)])
+    assert app.retry_store().take_due(10).keys == ((7,),)
+    app.retry_store().tidy()
     assert app.all("SELECT key FROM signalbus_parked") == [("7",)]
 
 
@@ -226,14 +226,14 @@ def test_a_reason_with_a_lone_surrogate_is_noted(make: Callable[..., App]) -> No
     app = make()
     app.execute("""INSERT INTO "order" VALUES (1, 'x')""")
     reason = Outcome(OutcomeKind.UNKNOWN, "ValueError: bad name \ud800", cause="error")
-    app.shelf().put([FailedSignal((1,), reason)])
+    app.retry_store().put([FailedSignal((1,), reason)])
 
 
 def test_a_note_holds_whatever_the_time_zone_of_the_session(make: Callable[..., App]) -> None:
     app = make(id=sa.Column(sa.DateTime(timezone=True), primary_key=True))
     app.execute("""INSERT INTO "order" VALUES ('2026-01-01 12:00+00', 'x')""")
     [(key,)] = app.all('SELECT id FROM "order"')
-    app.shelf(park_after=1).put([FailedSignal((key,), RAISED)])
+    app.retry_store(park_after=1).put([FailedSignal((key,), RAISED)])
     database = app.engine.url.database
     app.execute(f"""ALTER DATABASE "{database}" SET timezone TO 'Asia/Tokyo'""")
     app.engine.dispose()
@@ -243,7 +243,7 @@ def test_a_note_holds_whatever_the_time_zone_of_the_session(make: Callable[..., 
 def test_flushmany_does_not_send_parked_signals_when_its_login_lacks_a_privilege(make: Callable[..., App]) -> None:
     app = make()
     app.execute("""INSERT INTO "order" VALUES (1, 'x')""")
-    app.shelf(park_after=1).put([FailedSignal((1,), RAISED)])
+    app.retry_store(park_after=1).put([FailedSignal((1,), RAISED)])
     role = f"flusher_{app.engine.url.database}"
     app.execute(f'CREATE ROLE "{role}"')
     app.execute(f'GRANT ALL ON "order" TO "{role}"')
@@ -292,7 +292,7 @@ def test_of_a_million_signals_a_burst_reads_no_more_than_it_takes(make: Callable
     assert app.burst(limit=10).selected == 0
     app.execute("""INSERT INTO "order" SELECT n, 'x' FROM generate_series(1, 1000000) n""")
     app.execute('ANALYZE "order"')
-    app.shelf().put([FailedSignal((3,), REFUSED)])
+    app.retry_store().put([FailedSignal((3,), REFUSED)])
     reads = "SELECT seq_tup_read, idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'order'"
     read: list[Any] = []
     app.sender = lambda: read.extend(app.db.session.execute(sa.text(reads)).all())

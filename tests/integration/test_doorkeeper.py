@@ -1,4 +1,4 @@
-"""The doorkeeper against a real PostgreSQL: no wake-up is lost, and whatever breaks, polling goes on."""
+"""The notifier against a real PostgreSQL: no wake-up is lost, and whatever breaks, polling goes on."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from flask_sqlalchemy import SQLAlchemy
 
 from relay.application.databases import limit_connections
 from relay.notifier import thread as doorkeeper_module
-from relay.notifier.thread import Doorkeeper
-from relay.poller.requests import Looks
+from relay.notifier.thread import NotifyListener
+from relay.poller.requests import PollRequests
 from relay.telemetry.health import Health
-from relay.telemetry.incidents import Announcer
+from relay.telemetry.incidents import Incidents
 from signalbus_core import SignalBusMixin
 from signalbus_core.lowlevel import FIRST_KEY, SignalSpec, doorbell
 from tests.support.pgbouncer import PrivatePgBouncer
@@ -71,7 +71,7 @@ class Outbox:
 
 
 class Watch:
-    """A doorkeeper with a probe's thread that looks only when it is asked to: there is no poll that could help.
+    """A notifier with a probe's thread that looks only when it is asked to: there is no poll that could help.
 
     It looks from the low-water mark on, the lowest key that it saw last, unless it is to be thorough.
     """
@@ -85,24 +85,24 @@ class Watch:
     ) -> None:
         self.outbox = outbox
         self.stop = threading.Event()
-        self.looks = Looks()
+        self.looks = PollRequests()
         self.health = Health(60)
         self.specs = specs or outbox.specs
         self.engine = engine or outbox.engine
         self.seen: set[int] = set()
         self.number_of_looks = self.below_mark = 0
-        self.doorkeeper = Doorkeeper(
+        self.notifier = NotifyListener(
             None,
             self.engine,
             self.specs,
             self.looks,
             self.health,
-            Announcer(logging.getLogger("signalbus.relay")),
+            Incidents(logging.getLogger("signalbus.relay")),
             self.stop,
             paused,
         )
         self._threads = [
-            threading.Thread(target=self.doorkeeper.run, daemon=True),
+            threading.Thread(target=self.notifier.run, daemon=True),
             threading.Thread(target=self._look_when_asked, daemon=True),
         ]
 
@@ -139,7 +139,7 @@ class Watch:
                 self.looks.end(calm=not more)
 
     def sleeps_and_rings(self) -> tuple[int, int]:
-        vigil = self.doorkeeper.vigil
+        vigil = self.notifier.vigil
         assert vigil is not None
         return vigil.sleeps, vigil.rings
 
@@ -214,7 +214,7 @@ class Writer(threading.Thread):
                         continue
                     cursor.connection.commit()
                     self.committed[number] = time.monotonic()
-                    # Long enough for the doorkeeper to fall asleep, and not longer: that is where the race is.
+                    # Long enough for the notifier to fall asleep, and not longer: that is where the race is.
                     self.stop.wait(chance.random() * 0.012)
         except BaseException as error:
             self.error = error
@@ -267,7 +267,7 @@ def test_producers_of_a_paused_model_are_silent_and_those_of_a_resumed_one_ring(
         paused.add("First")
         watch.looks.ask()
         eventually(lambda: watch.is_asleep(1), 20, "the sleep lock of the other table is kept")
-        vigil = watch.doorkeeper.vigil
+        vigil = watch.notifier.vigil
         assert vigil is not None
         rings, looks = vigil.rings, watch.number_of_looks
         for number in range(1, 21):
@@ -364,10 +364,10 @@ def test_ended_sessions_are_opened_again(outbox: Outbox, caplog: pytest.LogCaptu
 
 def test_a_server_that_is_started_again_is_listened_to_again(private_postgres: PrivatePostgres) -> None:
     outbox = Outbox(private_postgres.create_database())
-    looks, stop = Looks(), threading.Event()
-    announcer = Announcer(logging.getLogger("test.doorkeeper"))
-    doorkeeper = Doorkeeper(None, outbox.engine, outbox.specs, looks, Health(60), announcer, stop)
-    thread = threading.Thread(target=doorkeeper.run, daemon=True)
+    looks, stop = PollRequests(), threading.Event()
+    incidents = Incidents(logging.getLogger("test.doorkeeper"))
+    notifier = NotifyListener(None, outbox.engine, outbox.specs, looks, Health(60), incidents, stop)
+    thread = threading.Thread(target=notifier.run, daemon=True)
     thread.start()
     locks = f"locktype = 'advisory' AND classid = {doorbell.DOORKEEPER_LOCK} AND granted"
     is_elected = f"SELECT count(*) = 2 FROM pg_locks WHERE {locks}"

@@ -174,7 +174,7 @@ def let_rows_die(watched: Watched, number: int, all_together: int | None = None)
 
 def look(watched: Watched, seconds: float) -> None:
     watched.clock.now += seconds
-    watched.probe.run_once()
+    watched.poller.run_once()
 
 
 def held_seconds(watched: Watched) -> float:

@@ -18,17 +18,17 @@ from flask_sqlalchemy import SQLAlchemy
 
 from relay.poller.gauges import MEASURE_EVERY_SECONDS
 from relay.poller.pauses import PausedModels
-from relay.poller.poller import Probe
-from relay.scheduler import Dispatcher, Schedule
+from relay.poller.poller import Poller
+from relay.scheduler import Schedule, Scheduler
 from relay.telemetry.health import Health
-from relay.telemetry.incidents import Announcer
+from relay.telemetry.incidents import Incidents
 from relay.telemetry.metrics import Metrics
 from relay.worker.backoff import Backoff
-from relay.worker.broker_connections import BrokerLink
+from relay.worker.broker_connections import BrokerConnections
 from relay.worker.low_water import COSTS_AT_MOST_ONE_IN, LowWater, Scan
-from relay.worker.model_state import ModelProgress
-from relay.worker.retry_policy import ParkingRules
-from relay.worker.retry_store import Shelves
+from relay.worker.model_state import ModelState
+from relay.worker.retry_policy import RetryPolicy
+from relay.worker.retry_store import RetryStores
 from relay.worker.worker import Worker
 from signalbus_core import SignalBusMixin
 from signalbus_core.lowlevel import FIRST_KEY, BurstLimits, has_integer_key
@@ -54,7 +54,7 @@ class LongScans(LowWater):
 
 
 class Relay:
-    """An application with one signal model in bursts of ten, a worker, and a probe."""
+    """An application with one signal model in bursts of ten, a worker, and a poller."""
 
     def __init__(self, url: str, key: Any = sa.BigInteger) -> None:
         self.app = Flask(__name__)
@@ -84,17 +84,17 @@ class Relay:
         self.url = self.engine.url.render_as_string(hide_password=False).replace("+psycopg2", "")
         self.clock = Clock(1000.0)
         self.low_water = LongScans(is_kept=has_integer_key(specs[0]))
-        self.progress = ModelProgress(specs[0], Backoff(uniform=lambda _low, _high: 0.0), low_water=self.low_water)
+        self.progress = ModelState(specs[0], Backoff(uniform=lambda _low, _high: 0.0), low_water=self.low_water)
         self.metrics, health = Metrics(), Health(60)
         self.metrics.prepare(["Order"])
-        announcer = Announcer(logging.getLogger("test.low_water"), self.clock)
-        rules = ParkingRules(uniform=lambda _low, high: high)
-        self.shelves = Shelves(specs, {None: self.engine}, rules, BurstLimits(), self.clock)
-        self.dispatcher = Dispatcher(Schedule(["Order"]), self.clock)
-        shared = ({"Order": self.progress}, self.shelves)
-        paused = PausedModels(self.dispatcher, self.metrics)
-        self.probe = Probe(
-            {None: self.engine}, *shared, paused, self.dispatcher, self.metrics, health, announcer, self.clock
+        incidents = Incidents(logging.getLogger("test.low_water"), self.clock)
+        rules = RetryPolicy(uniform=lambda _low, high: high)
+        self.retry_stores = RetryStores(specs, {None: self.engine}, rules, BurstLimits(), self.clock)
+        self.scheduler = Scheduler(Schedule(["Order"]), self.clock)
+        shared = ({"Order": self.progress}, self.retry_stores)
+        paused = PausedModels(self.scheduler, self.metrics)
+        self.poller = Poller(
+            {None: self.engine}, *shared, paused, self.scheduler, self.metrics, health, incidents, self.clock
         )
         self.worker = Worker(
             "worker-1",
@@ -102,11 +102,11 @@ class Relay:
             db.signalbus,
             *shared,
             BurstLimits(),
-            self.dispatcher,
-            BrokerLink("worker-1", [], self.metrics, health, announcer),
+            self.scheduler,
+            BrokerConnections("worker-1", [], self.metrics, health, incidents),
             self.metrics,
             health,
-            announcer,
+            incidents,
             threading.Event(),
             self.clock,
         )
@@ -127,10 +127,10 @@ class Relay:
         self.execute(*(f'INSERT INTO "order" VALUES ({key!r})' for key in keys))
 
     def look(self, *, thorough: bool = False) -> bool:
-        return self.probe.run_once(thorough=thorough)
+        return self.poller.run_once(thorough=thorough)
 
     def burst(self) -> None:
-        self.dispatcher.found(["Order"])
+        self.scheduler.found(["Order"])
         self.worker.run_once()
 
     def drain(self) -> None:
@@ -258,10 +258,10 @@ def test_a_thorough_look_finds_what_is_below_the_mark(relay: Relay) -> None:
     relay.drain()
     relay.write(5)
     assert not relay.look()
-    assert relay.probe.saw_everything
-    assert not relay.probe.saw_every_key
+    assert relay.poller.saw_everything
+    assert not relay.poller.saw_every_key
     assert relay.look(thorough=True)
-    assert relay.probe.saw_every_key
+    assert relay.poller.saw_every_key
 
 
 def test_a_thorough_look_that_measures_as_well_finds_what_is_below_the_mark(relay: Relay) -> None:

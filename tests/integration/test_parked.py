@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
-from relay.worker.retry_policy import ParkingRules
-from relay.worker.retry_store import TableShelf
+from relay.worker.retry_policy import RetryPolicy
+from relay.worker.retry_store import TableRetryStore
 from signalbus_core import BurstError, Outcome, OutcomeKind, SignalBusMixin, parked_table_sql
 from signalbus_core.lowlevel import (
     BurstLimits,
@@ -81,10 +81,10 @@ class Outbox:
                 self.db.session.add(self.model(**dict(zip(names, parts, strict=True)), note="n"))
             self.db.session.commit()
 
-    def shelf(self, park_after: int = 3, wait: float = 0.0) -> TableShelf:
-        rules = ParkingRules(park_after, uniform=lambda _low, _high: wait)
+    def retry_store(self, park_after: int = 3, wait: float = 0.0) -> TableRetryStore:
+        rules = RetryPolicy(park_after, uniform=lambda _low, _high: wait)
         rules._refused.shortest_seconds = rules._fault.shortest_seconds = wait
-        return TableShelf(self.spec, self.engine, rules, BurstLimits())
+        return TableRetryStore(self.spec, self.engine, rules, BurstLimits())
 
     def execute(self, *statements: str) -> None:
         with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
@@ -178,15 +178,15 @@ def test_whatever_the_kind_of_key_a_signal_is_left_out_tried_again_and_forgotten
         bad = tuple(
             outbox.db.session.execute(sa.select(*outbox.spec.primary_key).order_by(*outbox.spec.primary_key)).all()[1]
         )
-    shelf = outbox.shelf()
+    retry_store = outbox.retry_store()
 
-    shelf.put([failed(bad)])
+    retry_store.put([failed(bad)])
 
-    assert outbox.burst(shelf.choice([])) == 2
+    assert outbox.burst(retry_store.choice([])) == 2
     assert bad not in outbox.sent
-    due = shelf.take_due(10).keys
+    due = retry_store.take_due(10).keys
     assert due == (bad,)
-    assert outbox.burst(shelf.retry(due)) == 1
+    assert outbox.burst(retry_store.retry(due)) == 1
     assert outbox.sent[-1] == bad
     assert outbox.noted() == []
     assert outbox.left() == 0
@@ -202,10 +202,10 @@ def test_whatever_the_kind_of_key_what_was_sent_is_found_again_by_it(database_ur
         "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'kept'; END $$",
         'CREATE TRIGGER keep BEFORE DELETE ON "order" FOR EACH ROW EXECUTE FUNCTION keep()',
     )
-    shelf = outbox.shelf()
-    assert outbox.burst(shelf.choice([])) == 0
+    retry_store = outbox.retry_store()
+    assert outbox.burst(retry_store.choice([])) == 0
     outbox.execute("UPDATE signalbus_parked SET next_try_at = now()")
-    due = shelf.take_due(10)
+    due = retry_store.take_due(10)
     proved = [Proved(one.key, one.version) for one in due.signals]
     assert len(delete_sent(outbox.engine, outbox.spec, proved).undeleted) == 3
     outbox.execute('DROP TRIGGER keep ON "order"')
@@ -215,10 +215,10 @@ def test_whatever_the_kind_of_key_what_was_sent_is_found_again_by_it(database_ur
 
 def test_a_failure_is_noted_with_its_times_and_its_reason(outbox: Outbox) -> None:
     outbox.write(7)
-    shelf = outbox.shelf(wait=100.0)
-    shelf.put([failed(7)])
+    retry_store = outbox.retry_store(wait=100.0)
+    retry_store.put([failed(7)])
     [first] = outbox.noted()
-    shelf.put([failed(7, RAISED)])
+    retry_store.put([failed(7, RAISED)])
     [second] = outbox.noted()
     assert (first.model, first.key, first.attempts) == ("Order", "7", 1)
     assert (first.error_class, first.error_text) == ("returned", "312 NO_ROUTE")
@@ -230,41 +230,41 @@ def test_a_failure_is_noted_with_its_times_and_its_reason(outbox: Outbox) -> Non
 
 def test_attempts_at_a_refusing_destination_do_not_bring_a_signal_nearer_to_being_parked(outbox: Outbox) -> None:
     outbox.write(7)
-    shelf = outbox.shelf(park_after=2)
+    retry_store = outbox.retry_store(park_after=2)
     for outcome in (REFUSED, REFUSED, RAISED):
-        assert shelf.put([failed(7, outcome)], is_retry=True) == []
-    assert shelf.put([failed(7, RAISED)], is_retry=True) == [(7,)]
+        assert retry_store.put([failed(7, outcome)], is_retry=True) == []
+    assert retry_store.put([failed(7, RAISED)], is_retry=True) == [(7,)]
 
 
 def test_a_signal_waits_until_its_time_has_come(outbox: Outbox) -> None:
     outbox.write(7)
-    outbox.shelf(wait=100.0).put([failed(7)])
+    outbox.retry_store(wait=100.0).put([failed(7)])
     assert outbox.work() == (False, False)
-    assert outbox.shelf().take_due(10).keys == ()
+    assert outbox.retry_store().take_due(10).keys == ()
     with outbox.engine.begin() as connection:
         assert parked.try_again(connection, outbox.spec, "7") == 1
     assert outbox.work() == (False, True)
-    assert outbox.shelf().take_due(10).keys == ((7,),)
+    assert outbox.retry_store().take_due(10).keys == ((7,),)
 
 
 def test_a_parked_signal_is_left_alone_until_a_person_says_otherwise(outbox: Outbox) -> None:
     outbox.write(7)
-    shelf = outbox.shelf(park_after=2)
-    assert shelf.put([failed(7, RAISED)]) == []
-    assert shelf.put([failed(7, RAISED)], is_retry=True) == [(7,)]
+    retry_store = outbox.retry_store(park_after=2)
+    assert retry_store.put([failed(7, RAISED)]) == []
+    assert retry_store.put([failed(7, RAISED)], is_retry=True) == [(7,)]
     assert outbox.noted()[0].is_parked
     assert outbox.work() == (False, False)
-    assert shelf.count() == (0, 1)
+    assert retry_store.count() == (0, 1)
     with outbox.app.app_context():
         assert outbox.db.signalbus.flushmany() == 0
     with outbox.engine.begin() as connection:
         assert parked.try_again(connection, outbox.spec) == 1
-    assert shelf.take_due(10).keys == ((7,),)
+    assert retry_store.take_due(10).keys == ((7,),)
 
 
 def test_flushmany_tries_what_waits_at_once_and_forgets_what_it_sent(outbox: Outbox) -> None:
     outbox.write(1, 2)
-    outbox.shelf(wait=100.0).put([failed(2)])
+    outbox.retry_store(wait=100.0).put([failed(2)])
     with outbox.app.app_context():
         assert outbox.db.signalbus.flushmany() == 2
     assert outbox.noted() == []
@@ -272,22 +272,22 @@ def test_flushmany_tries_what_waits_at_once_and_forgets_what_it_sent(outbox: Out
 
 def test_a_signal_that_is_gone_meanwhile_is_not_noted(outbox: Outbox) -> None:
     outbox.write(1)
-    outbox.shelf().put([failed(1), failed(2)])
+    outbox.retry_store().put([failed(1), failed(2)])
     assert [one.key for one in outbox.noted()] == ["1"]
 
 
 def test_what_is_noted_of_signals_that_are_gone_is_forgotten(outbox: Outbox) -> None:
     outbox.write(1, 2)
-    outbox.shelf().put([failed(1), failed(2)])
+    outbox.retry_store().put([failed(1), failed(2)])
     with outbox.engine.begin() as connection:
         connection.execute(sa.text('DELETE FROM "order" WHERE id = 1'))
-    outbox.shelf().tidy()
+    outbox.retry_store().tidy()
     assert [one.key for one in outbox.noted()] == ["2"]
 
 
 def test_a_discarded_signal_is_gone_with_what_was_noted_and_its_columns_are_returned(outbox: Outbox) -> None:
     outbox.write(1, 2)
-    outbox.shelf().put([failed(1)])
+    outbox.retry_store().put([failed(1)])
     with outbox.engine.begin() as connection:
         assert parked.discard(connection, outbox.spec, "1") == {"id": 1, "note": "n"}
         assert parked.discard(connection, outbox.spec, "2") is None
@@ -318,21 +318,21 @@ def test_bursts_keep_the_order_of_the_key_and_read_the_set_aside_keys_once(made:
     assert plan.count("hashed SubPlan") == 2
     assert "Sort" not in plan
     assert "Join" not in plan
-    assert made.burst(made.shelf().choice([]), limit=10) == 10
+    assert made.burst(made.retry_store().choice([]), limit=10) == 10
     assert made.sent[0] == (5001,)
 
 
 def test_whichever_version_made_the_table_signals_wait_are_tried_shown_and_parked(made: Outbox) -> None:
     made.write(1, 2, 3)
-    shelf = made.shelf(park_after=2)
-    shelf.put([failed(1, RAISED), failed(2, REFUSED)])
+    retry_store = made.retry_store(park_after=2)
+    retry_store.put([failed(1, RAISED), failed(2, REFUSED)])
     assert [(one.key, one.attempts) for one in made.noted()] == [("1", 1), ("2", 1)]
-    due = shelf.take_due(10)
+    due = retry_store.take_due(10)
     assert due.keys == ((1,),)
-    assert shelf.put([failed(1, RAISED)], is_retry=True) == [(1,)]
-    shelf.tried(due, BurstResult(selected=1, failed=(failed(1, RAISED),), keys=due.keys), [(1,)])
-    shelf.tidy()
-    assert shelf.count() == (1, 1)
+    assert retry_store.put([failed(1, RAISED)], is_retry=True) == [(1,)]
+    retry_store.tried(due, BurstResult(selected=1, failed=(failed(1, RAISED),), keys=due.keys), [(1,)])
+    retry_store.tidy()
+    assert retry_store.count() == (1, 1)
     with made.app.app_context():
         assert made.db.signalbus.flushmany() == 2
     assert sorted(made.sent) == [(2,), (3,)]
@@ -340,16 +340,16 @@ def test_whichever_version_made_the_table_signals_wait_are_tried_shown_and_parke
 
 def test_the_ddl_adds_what_an_earlier_table_lacks_and_keeps_what_is_noted(made: Outbox) -> None:
     made.write(1)
-    made.shelf(wait=100.0).put([failed(1)])
+    made.retry_store(wait=100.0).put([failed(1)])
     made.execute(*parked_table_sql().removesuffix(";").split(";"))
     made.execute(*parked_table_sql().removesuffix(";").split(";"))
     with made.engine.connect() as connection:
         assert not lacks_columns(connection, parked_table_of(made.spec))
-    assert made.burst(made.shelf().choice([])) == 0
-    made.shelf().tidy()
+    assert made.burst(made.retry_store().choice([])) == 0
+    made.retry_store().tidy()
     with made.engine.connect() as connection:
         assert connection.scalar(sa.text("SELECT count(*) FROM signalbus_parked WHERE row_version IS NULL")) == 0
-    assert made.burst(made.shelf().choice([])) == 0
+    assert made.burst(made.retry_store().choice([])) == 0
 
 
 @pytest.mark.parametrize(
@@ -359,45 +359,45 @@ def test_the_ddl_adds_what_an_earlier_table_lacks_and_keeps_what_is_noted(made: 
 )
 def test_a_note_is_about_the_row_that_failed_and_no_other(outbox: Outbox, change: str) -> None:
     outbox.write(7)
-    shelf = outbox.shelf(park_after=1)
-    assert shelf.put([failed(7, INVALID)]) == [(7,)]
+    retry_store = outbox.retry_store(park_after=1)
+    assert retry_store.put([failed(7, INVALID)]) == [(7,)]
     outbox.execute('VACUUM (FREEZE) "order"')
-    assert outbox.burst(shelf.choice([])) == 0
+    assert outbox.burst(retry_store.choice([])) == 0
     assert outbox.work() == (False, False)
     outbox.execute(change)
     assert outbox.work() == (True, False)
-    assert outbox.burst(shelf.choice([]), limit=5) == 1
+    assert outbox.burst(retry_store.choice([]), limit=5) == 1
 
 
 def test_a_new_signal_under_the_key_of_a_failed_one_begins_anew(outbox: Outbox) -> None:
     outbox.write(7)
-    shelf = outbox.shelf(park_after=2)
-    shelf.put([failed(7, RAISED)])
+    retry_store = outbox.retry_store(park_after=2)
+    retry_store.put([failed(7, RAISED)])
     outbox.execute('UPDATE "order" SET note = NULL')
-    assert shelf.put([failed(7, RAISED)]) == []
-    assert shelf.put([failed(7, RAISED)], is_retry=True) == [(7,)]
+    assert retry_store.put([failed(7, RAISED)]) == []
+    assert retry_store.put([failed(7, RAISED)], is_retry=True) == [(7,)]
 
 
 def test_what_is_noted_of_a_row_that_was_written_anew_is_forgotten(outbox: Outbox) -> None:
     outbox.write(1, 2)
-    outbox.shelf(park_after=1).put([failed(1, INVALID), failed(2, INVALID)])
+    outbox.retry_store(park_after=1).put([failed(1, INVALID), failed(2, INVALID)])
     outbox.execute('UPDATE "order" SET note = NULL WHERE id = 1')
-    outbox.shelf().tidy()
+    outbox.retry_store().tidy()
     assert [one.key for one in outbox.noted()] == ["2"]
 
 
 @pytest.mark.parametrize("outcome", [REFUSED, RAISED])
 def test_a_due_signal_that_is_locked_holds_up_no_other(outbox: Outbox, outcome: Outcome) -> None:
     outbox.write(1, 2, 3, 4)
-    shelf = outbox.shelf()
-    shelf.put([failed(key, outcome) for key in (1, 2, 3, 4)])
+    retry_store = outbox.retry_store()
+    retry_store.put([failed(key, outcome) for key in (1, 2, 3, 4)])
     outbox.execute("UPDATE signalbus_parked SET next_try_at = next_try_at - (9 - key::int) * interval '1 s'")
     with outbox.engine.begin() as other, outbox.engine.begin() as another:
         other.execute(sa.text('SELECT FROM "order" WHERE id = 1 FOR UPDATE'))
         another.execute(sa.text("SELECT FROM signalbus_parked WHERE key = '2' FOR UPDATE"))
         for _ in range(3):
-            if due := shelf.take_due(1).keys:
-                outbox.burst(shelf.retry(due))
+            if due := retry_store.take_due(1).keys:
+                outbox.burst(retry_store.retry(due))
     assert sorted(outbox.sent) == [(3,), (4,)]
 
 
@@ -407,37 +407,37 @@ def refused(key: int, destination: str) -> FailedSignal:
 
 def test_one_signal_tries_for_all_of_its_destination(outbox: Outbox) -> None:
     outbox.write(*range(1, 21))
-    shelf = outbox.shelf()
-    shelf.put([refused(key, "a" if key % 2 else "b") for key in range(1, 21)])
+    retry_store = outbox.retry_store()
+    retry_store.put([refused(key, "a" if key % 2 else "b") for key in range(1, 21)])
 
-    due = shelf.take_due(100)
+    due = retry_store.take_due(100)
     assert sorted(key % 2 for [key] in due.keys) == [0, 1]
     odd, even = sorted(due.keys, key=lambda key: key[0] % 2 == 0)
-    outbox.shelf(wait=100.0).put([refused(odd[0], "a")], is_retry=True)
-    outbox.burst(shelf.retry((even,)))
-    shelf.tried(due, BurstResult(selected=2, sent=1, failed=(refused(odd[0], "a"),), keys=due.keys), [odd])
+    outbox.retry_store(wait=100.0).put([refused(odd[0], "a")], is_retry=True)
+    outbox.burst(retry_store.retry((even,)))
+    retry_store.tried(due, BurstResult(selected=2, sent=1, failed=(refused(odd[0], "a"),), keys=due.keys), [odd])
 
     with outbox.engine.connect() as connection:
         waits = sa.text("SELECT destination, count(*), min(next_try_at) > now() FROM signalbus_parked GROUP BY 1")
         assert sorted(connection.execute(waits).all()) == [("a", 10, True), ("b", 9, False)]
-    due = shelf.take_due(100)
+    due = retry_store.take_due(100)
     assert {key % 2 for [key] in due.keys} == {0}
-    assert outbox.burst(shelf.retry(due.keys), limit=100) == 9
+    assert outbox.burst(retry_store.retry(due.keys), limit=100) == 9
 
 
 def test_of_what_was_sent_only_the_delete_is_tried(outbox: Outbox) -> None:
     outbox.write(1, 2)
-    shelf = outbox.shelf(park_after=2)
+    retry_store = outbox.retry_store(park_after=2)
     version = outbox.execute_one('SELECT DISTINCT xmin::text FROM "order"')
-    shelf.put([FailedSignal((key,), KEPT, version) for key in (1, 2)])
-    due = shelf.take_due(10)
+    retry_store.put([FailedSignal((key,), KEPT, version) for key in (1, 2)])
+    due = retry_store.take_due(10)
     assert due.is_delete
     assert [(one.key, one.version) for one in due.signals] == [
         (key, outbox.execute_one(f'SELECT xmin::text FROM "order" WHERE id = {key[0]}')) for key in ((1,), (2,))
     ]
     outbox.execute('DELETE FROM "order" WHERE id = 2')
-    assert shelf.put([failed(1, KEPT)], is_retry=True) == [(1,)]
-    shelf.tried(due, BurstResult(selected=2, sent=1, undeleted=(failed(1, KEPT),), keys=due.keys), [(1,)])
+    assert retry_store.put([failed(1, KEPT)], is_retry=True) == [(1,)]
+    retry_store.tried(due, BurstResult(selected=2, sent=1, undeleted=(failed(1, KEPT),), keys=due.keys), [(1,)])
     [left] = outbox.noted()
     assert (left.key, left.is_parked, left.why) == ("1", True, "was sent; cannot be deleted: a foreign key")
 
@@ -472,18 +472,18 @@ def test_in_an_earlier_table_a_row_is_not_taken_for_one_that_was_sent(outbox: Ou
         with outbox.app.app_context(), pytest.raises(BurstError, match=r"may be a new signal.*parked discard"):
             outbox.db.signalbus.flushmany()
         outbox.execute("UPDATE signalbus_parked SET next_try_at = now()")
-        due = outbox.shelf().take_due(10)
+        due = outbox.retry_store().take_due(10)
         result = delete_sent(outbox.engine, outbox.spec, [Proved(due.keys[0], due.signals[0].version)])
-        outbox.shelf().put(result.undeleted, is_retry=True)
-        outbox.shelf().tried(due, result)
-        outbox.shelf().tidy()
+        outbox.retry_store().put(result.undeleted, is_retry=True)
+        outbox.retry_store().tried(due, result)
+        outbox.retry_store().tidy()
         assert outbox.left() == 1
         assert outbox.noted()[0].was_sent
 
 
 def test_a_discarded_key_takes_no_signal_that_was_written_anew(outbox: Outbox) -> None:
     outbox.write(1)
-    outbox.shelf(park_after=1).put([failed(1, INVALID)])
+    outbox.retry_store(park_after=1).put([failed(1, INVALID)])
     outbox.execute("UPDATE \"order\" SET note = 'mended'")
     with outbox.engine.begin() as connection:
         assert parked.discard(connection, outbox.spec, "1") is None
@@ -492,27 +492,27 @@ def test_a_discarded_key_takes_no_signal_that_was_written_anew(outbox: Outbox) -
 
 def test_a_row_that_was_written_anew_since_it_was_sent_is_not_noted_as_sent(outbox: Outbox) -> None:
     outbox.write(1)
-    outbox.shelf().put([FailedSignal((1,), KEPT, version="1")])
+    outbox.retry_store().put([FailedSignal((1,), KEPT, version="1")])
     assert outbox.noted() == []
 
 
 def test_in_an_earlier_table_each_signal_waits_for_its_destination_by_itself(outbox: Outbox) -> None:
     outbox.execute("ALTER TABLE signalbus_parked DROP COLUMN row_version, DROP COLUMN destination")
     outbox.write(1, 2)
-    shelf = outbox.shelf()
-    shelf.put([refused(1, "dead"), refused(2, "dead")])
-    shelf.put([refused(1, "dead")], is_retry=True)
+    retry_store = outbox.retry_store()
+    retry_store.put([refused(1, "dead"), refused(2, "dead")])
+    retry_store.put([refused(1, "dead")], is_retry=True)
     assert sorted((one.key, one.attempts) for one in outbox.noted()) == [("1", 2), ("2", 1)]
 
 
 def test_a_note_that_is_locked_keeps_no_other_of_its_destination(outbox: Outbox) -> None:
     outbox.write(1, 2, 3)
-    shelf = outbox.shelf(wait=100.0)
-    shelf.put([refused(key, "dead") for key in (1, 2, 3)])
+    retry_store = outbox.retry_store(wait=100.0)
+    retry_store.put([refused(key, "dead") for key in (1, 2, 3)])
     outbox.execute("UPDATE signalbus_parked SET next_try_at = now()")
     with outbox.engine.begin() as other:
         other.execute(sa.text("SELECT FROM signalbus_parked WHERE key = '2' FOR UPDATE"))
-        shelf.put([refused(1, "dead")], is_retry=True)
-        assert shelf.due_keys(10) == []
+        retry_store.put([refused(1, "dead")], is_retry=True)
+        assert retry_store.due_keys(10) == []
         with outbox.engine.begin() as connection:
             assert retries.release_destination(connection, outbox.spec, "dead") == 2

@@ -1,4 +1,4 @@
-"""Paused models: their table, and what the probe makes of it, against a real PostgreSQL."""
+"""Paused models: their table, and what the poller makes of it, against a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_reason_that_the_database_cannot_hold_is_kept_as_far_as_it_can(pauses:
 def test_a_pause_of_another_application_is_none_of_ours(watched: Watched, pauses: Pauses) -> None:
     watched.execute("INSERT INTO signalbus_paused VALUES ('elsewhere', 'M01', now(), NULL)")
     assert pauses.list() == []
-    assert not watched.probe.run_once()
+    assert not watched.poller.run_once()
     assert "M01" not in watched.paused
 
 
@@ -94,7 +94,7 @@ def test_the_table_may_have_another_name() -> None:
     assert paused_table(metadata) is metadata.tables["outbox.resting"]
 
 
-# The probe
+# The poller
 
 
 def test_a_paused_model_is_handed_to_nobody_until_it_is_resumed(
@@ -104,27 +104,27 @@ def test_a_paused_model_is_handed_to_nobody_until_it_is_resumed(
     watched.execute("INSERT INTO m01 VALUES (1, 'a')", "INSERT INTO m02 VALUES (1, 'a')")
     pauses.pause("M01", "moving the queue")
     for _ in range(2):
-        assert watched.probe.run_once()
-        assert [watched.dispatcher.take(0) for _ in range(2)] == ["M02", None]
-        watched.dispatcher.give_back("M02", more=False)
-        assert watched.probe.held == ["M01"]
+        assert watched.poller.run_once()
+        assert [watched.scheduler.take(0) for _ in range(2)] == ["M02", None]
+        watched.scheduler.give_back("M02", more=False)
+        assert watched.poller.held == ["M01"]
     assert actions(caplog) == ["model_paused"]
     assert "M01: paused (moving the queue)" in caplog.text
     assert (watched.gauge("signalbus_paused", "M01"), watched.gauge("signalbus_paused", "M02")) == (1, 0)
 
     pauses.resume("M01")
-    assert watched.probe.run_once()
-    assert watched.dispatcher.take(0) == "M01"
-    assert watched.probe.held == []
+    assert watched.poller.run_once()
+    assert watched.scheduler.take(0) == "M01"
+    assert watched.poller.held == []
     assert watched.gauge("signalbus_paused", "M01") == 0
     assert actions(caplog) == ["model_paused", "model_resumed"]
 
 
 def test_pauses_are_seen_by_the_one_statement_of_a_look(watched: Watched, pauses: Pauses) -> None:
     pauses.pause("M01", None)
-    watched.probe.run_once()
+    watched.poller.run_once()
     watched.statements.clear()
-    watched.probe.run_once()
+    watched.poller.run_once()
     [look] = watched.statements
     assert look.count("FROM signalbus_paused") == 3
 
@@ -132,9 +132,9 @@ def test_pauses_are_seen_by_the_one_statement_of_a_look(watched: Watched, pauses
 def test_a_paused_model_alone_leaves_the_relay_nothing_to_do(watched: Watched, pauses: Pauses) -> None:
     watched.execute("INSERT INTO m01 VALUES (1, 'a')")
     pauses.pause("M01", None)
-    assert not watched.probe.run_once()
-    assert watched.dispatcher.is_idle()
-    assert watched.probe.held == ["M01"]
+    assert not watched.poller.run_once()
+    assert watched.scheduler.is_idle()
+    assert watched.poller.held == ["M01"]
 
 
 def test_backlog_and_lag_of_a_paused_model_are_measured(watched: Watched, pauses: Pauses) -> None:
@@ -142,7 +142,7 @@ def test_backlog_and_lag_of_a_paused_model_are_measured(watched: Watched, pauses
     watched.execute("INSERT INTO m01 SELECT n, 'a' FROM generate_series(1, 3) n")
     for _ in range(3):
         watched.clock.now += MEASURE_EVERY_SECONDS
-        watched.probe.run_once()
+        watched.poller.run_once()
     assert watched.gauge("signalbus_backlog_signals", "M01") == 3
     assert watched.gauge("signalbus_lag_seconds", "M01") == 2 * MEASURE_EVERY_SECONDS
 
@@ -153,20 +153,20 @@ def test_signals_that_wait_for_another_try_wait_while_their_model_is_paused(
 ) -> None:
     if not has_table:
         watched.execute("DROP TABLE signalbus_parked")
-    watched.probe.run_once()
+    watched.poller.run_once()
     watched.execute("INSERT INTO m01 VALUES (1, 'a')")
     refused = Outcome(OutcomeKind.REFUSED, "no route")
-    watched.shelves["M01"].put([FailedSignal((1, "a"), refused)])
+    watched.retry_stores["M01"].put([FailedSignal((1, "a"), refused)])
     pauses.pause("M01", None)
     watched.clock.now += 3600
     if has_table:
         watched.execute("UPDATE signalbus_parked SET next_try_at = now()")
-    assert not watched.probe.run_once()
-    assert watched.probe.held == ["M01"]
+    assert not watched.poller.run_once()
+    assert watched.poller.held == ["M01"]
     assert not watched.progress["M01"].plan(0.0).retry
 
     pauses.resume("M01")
-    assert watched.probe.run_once()
+    assert watched.poller.run_once()
     assert watched.progress["M01"].plan(0.0).retry
 
 
@@ -176,9 +176,9 @@ def test_a_suspect_of_a_paused_model_counts_as_left(watched: Watched, pauses: Pa
     silent = FailedSignal((1,), Outcome(OutcomeKind.UNKNOWN, "no answer"))
     progress.finished(progress.plan(0.0), BurstResult(selected=1, failed=(silent,)), now=watched.clock.now)
     pauses.pause("M02", None)
-    assert not watched.probe.run_once()
-    assert not watched.probe.has_suspects()
-    assert watched.probe.held == ["M02"]
+    assert not watched.poller.run_once()
+    assert not watched.poller.has_suspects()
+    assert watched.poller.held == ["M02"]
 
 
 # When the table is away
@@ -190,13 +190,13 @@ def test_a_relay_without_the_table_says_once_that_nothing_can_be_paused(
     caplog.set_level(logging.INFO)
     watched.execute("DROP TABLE signalbus_paused", "INSERT INTO m01 VALUES (1, 'a')")
     for _ in range(3):
-        assert watched.probe.run_once()
+        assert watched.poller.run_once()
         watched.clock.now += TIDY_EVERY_SECONDS
     assert [(record.action, record.levelname) for record in caplog.records] == [("paused_table_missing", "INFO")]
-    assert watched.dispatcher.take(0) == "M01"
+    assert watched.scheduler.take(0) == "M01"
     with watched.engine.begin() as connection:
         connection.exec_driver_sql(paused_table_sql())
-    watched.probe.run_once()
+    watched.poller.run_once()
     assert actions(caplog)[-1] == "paused_table_found"
 
 
@@ -206,12 +206,12 @@ def test_a_table_that_is_gone_pauses_nothing_and_that_is_warned_of(
     caplog.set_level(logging.INFO)
     watched.execute("INSERT INTO m01 VALUES (1, 'a')")
     pauses.pause("M01", None)
-    watched.probe.run_once()
+    watched.poller.run_once()
     watched.execute("DROP TABLE signalbus_paused")
-    watched.probe.run_once()
-    assert watched.probe.run_once()
-    assert watched.dispatcher.take(0) == "M01"
-    assert watched.probe.database_is_up
+    watched.poller.run_once()
+    assert watched.poller.run_once()
+    assert watched.scheduler.take(0) == "M01"
+    assert watched.poller.database_is_up
     missing = [record.levelname for record in caplog.records if record.action == "paused_table_missing"]
     assert missing == ["WARNING"]
     assert "model_resumed" in actions(caplog)
@@ -244,11 +244,11 @@ def test_what_was_seen_last_holds_while_the_table_is_closed_to_the_login(
             cursor.execute(f"SET ROLE {role}")
         connection.commit()
 
-    watched.probe.run_once()
+    watched.poller.run_once()
     as_admin(f"REVOKE SELECT ON signalbus_paused FROM {role}")
-    watched.probe.run_once()
-    assert watched.probe.run_once()
-    assert [watched.dispatcher.take(0) for _ in range(2)] == ["M02", None]
+    watched.poller.run_once()
+    assert watched.poller.run_once()
+    assert [watched.scheduler.take(0) for _ in range(2)] == ["M02", None]
     assert "is closed to this login, which lacks SELECT. What was last seen paused stays so." in caplog.text
     watched.engine.dispose()
     as_admin(f"DROP OWNED BY {role}", f"DROP ROLE {role}")

@@ -1,4 +1,4 @@
-"""The probe: one statement for all models, and what it makes of the answers."""
+"""The poller: one statement for all models, and what it makes of the answers."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from flask_sqlalchemy import SQLAlchemy
 
 from relay.poller.isolation import MOST_SLOW, PROBE_LIMITS
 from relay.poller.pauses import PausedModels
-from relay.poller.poller import MEASURE_EVERY_SECONDS, TIDY_EVERY_SECONDS, Probe, TableError
-from relay.scheduler import Dispatcher, Schedule
+from relay.poller.poller import MEASURE_EVERY_SECONDS, TIDY_EVERY_SECONDS, Poller, TableError
+from relay.scheduler import Schedule, Scheduler
 from relay.telemetry.health import Health
-from relay.telemetry.incidents import Announcer, single_signals
+from relay.telemetry.incidents import Incidents, single_signals
 from relay.telemetry.metrics import Metrics
 from relay.worker.low_water import LowWater
-from relay.worker.model_state import LONGEST_SUSPICION_SECONDS, ModelProgress
-from relay.worker.retry_policy import ParkingRules
-from relay.worker.retry_store import Shelves
+from relay.worker.model_state import LONGEST_SUSPICION_SECONDS, ModelState
+from relay.worker.retry_policy import RetryPolicy
+from relay.worker.retry_store import RetryStores
 from signalbus_core import Outcome, OutcomeKind, SignalBusMixin
 from signalbus_core.lowlevel import FIRST_KEY, BurstLimits, BurstResult, FailedSignal, has_integer_key
 from signalbus_core.sql import backlog
@@ -35,7 +35,7 @@ class Database(SignalBusMixin, SQLAlchemy):
 
 
 class Watched:
-    """An application with many signal models, and a probe that looks at them."""
+    """An application with many signal models, and a poller that looks at them."""
 
     def __init__(self, database_url: str, models: int, limits: BurstLimits = PROBE_LIMITS) -> None:
         self.app = Flask(__name__)
@@ -62,23 +62,23 @@ class Watched:
             self.engine = db.engine
         self.names = [spec.name for spec in specs]
         self.progress = {
-            spec.name: ModelProgress(spec, low_water=LowWater(is_kept=has_integer_key(spec))) for spec in specs
+            spec.name: ModelState(spec, low_water=LowWater(is_kept=has_integer_key(spec))) for spec in specs
         }
         self.metrics.prepare(self.names)
-        self.dispatcher = Dispatcher(Schedule(self.names), self.clock)
-        announcer = Announcer(logging.getLogger("test.probe"), self.clock)
-        rules = ParkingRules(uniform=lambda _low, high: high)
-        self.shelves = Shelves(specs, {None: self.engine}, rules, BurstLimits(), self.clock)
-        self.paused = PausedModels(self.dispatcher, self.metrics)
-        self.probe = Probe(
+        self.scheduler = Scheduler(Schedule(self.names), self.clock)
+        incidents = Incidents(logging.getLogger("test.probe"), self.clock)
+        rules = RetryPolicy(uniform=lambda _low, high: high)
+        self.retry_stores = RetryStores(specs, {None: self.engine}, rules, BurstLimits(), self.clock)
+        self.paused = PausedModels(self.scheduler, self.metrics)
+        self.poller = Poller(
             {None: self.engine},
             self.progress,
-            self.shelves,
+            self.retry_stores,
             self.paused,
-            self.dispatcher,
+            self.scheduler,
             self.metrics,
             self.health,
-            announcer,
+            incidents,
             self.clock,
             limits=limits,
         )
@@ -107,18 +107,18 @@ def watched(database_url: str) -> Iterator[Watched]:
 
 
 def test_one_statement_looks_at_all_models(watched: Watched) -> None:
-    watched.probe.run_once()
+    watched.poller.run_once()
     watched.statements.clear()
-    watched.probe.run_once()
+    watched.poller.run_once()
     [look] = watched.statements
     assert all(f"FROM m{number:02}" in look for number in range(50))
 
 
 def test_the_models_with_signals_are_handed_to_workers(watched: Watched) -> None:
-    assert not watched.probe.run_once()
+    assert not watched.poller.run_once()
     watched.execute("INSERT INTO m03 VALUES (1, 'a')", "INSERT INTO m07 VALUES (1, 'a')")
-    assert watched.probe.run_once()
-    assert [watched.dispatcher.take(0) for _ in range(3)] == ["M03", "M07", None]
+    assert watched.poller.run_once()
+    assert [watched.scheduler.take(0) for _ in range(3)] == ["M03", "M07", None]
 
 
 REFUSED = Outcome(OutcomeKind.REFUSED, "no route")
@@ -128,18 +128,18 @@ REFUSED = Outcome(OutcomeKind.REFUSED, "no route")
 def test_signals_that_wait_for_another_try_do_not_count_until_it_has_come(watched: Watched, has_table: bool) -> None:
     if not has_table:
         watched.execute("DROP TABLE signalbus_parked")
-    watched.probe.run_once()
+    watched.poller.run_once()
     watched.execute("INSERT INTO m01 VALUES (1, 'a')", "INSERT INTO m02 VALUES (1, 'a')")
     for name, key in (("M01", (1, "a")), ("M02", (1,))):
-        watched.shelves[name].put([FailedSignal(key, REFUSED)])
-    assert not watched.probe.run_once()
-    assert watched.probe.count_set_aside() == 2
+        watched.retry_stores[name].put([FailedSignal(key, REFUSED)])
+    assert not watched.poller.run_once()
+    assert watched.poller.count_set_aside() == 2
 
     watched.clock.now += 3600
     if has_table:
         watched.execute("UPDATE signalbus_parked SET next_try_at = now()")
-    assert watched.probe.run_once()
-    assert watched.dispatcher.take(0) == "M01"
+    assert watched.poller.run_once()
+    assert watched.scheduler.take(0) == "M01"
     assert watched.progress["M01"].plan(0.0).retry
     assert not watched.progress["M03"].plan(0.0).retry
 
@@ -149,32 +149,32 @@ def test_without_the_parked_table_it_is_said_once_what_to_do(
 ) -> None:
     watched.execute("ALTER TABLE signalbus_parked RENAME TO elsewhere")
     for _ in range(3):
-        watched.probe.run_once()
+        watched.poller.run_once()
         watched.clock.now += TIDY_EVERY_SECONDS
     assert [record.action for record in caplog.records] == ["parked_table_missing"]
     assert "signalbus-relay ddl parked" in caplog.text
     caplog.set_level(logging.INFO)
     watched.execute("ALTER TABLE elsewhere RENAME TO signalbus_parked")
-    watched.probe.run_once()
+    watched.poller.run_once()
     assert caplog.records[-1].action == "parked_table_found"
 
 
 def test_a_parked_table_that_goes_away_is_done_without(watched: Watched) -> None:
-    watched.probe.run_once()
+    watched.poller.run_once()
     watched.execute("DROP TABLE signalbus_parked", "INSERT INTO m03 VALUES (1, 'a')")
-    watched.probe.run_once()
-    assert watched.probe.run_once()
-    assert watched.probe.database_is_up
-    assert watched.dispatcher.take(0) == "M03"
+    watched.poller.run_once()
+    assert watched.poller.run_once()
+    assert watched.poller.database_is_up
+    assert watched.scheduler.take(0) == "M03"
 
 
 def test_signals_that_are_set_aside_are_shown_by_model(watched: Watched) -> None:
-    watched.probe.run_once()
+    watched.poller.run_once()
     watched.execute("INSERT INTO m03 SELECT n, 'a' FROM generate_series(1, 3) n")
-    watched.shelves["M03"].put([FailedSignal((n, "a"), REFUSED) for n in (1, 2, 3)])
+    watched.retry_stores["M03"].put([FailedSignal((n, "a"), REFUSED) for n in (1, 2, 3)])
     watched.execute("UPDATE signalbus_parked SET next_try_at = NULL WHERE key LIKE '%3%'")
     watched.clock.now += MEASURE_EVERY_SECONDS
-    watched.probe.run_once()
+    watched.poller.run_once()
     assert watched.gauge("signalbus_waiting_signals", "M03") == 2
     assert watched.gauge("signalbus_parked_signals", "M03") == 1
     assert watched.gauge("signalbus_parked_signals", "M04") == 0
@@ -183,7 +183,7 @@ def test_signals_that_are_set_aside_are_shown_by_model(watched: Watched) -> None
 def test_what_is_set_aside_counts_as_soon_as_its_table_is_found(watched: Watched) -> None:
     watched.execute("ALTER TABLE signalbus_parked RENAME TO elsewhere", "INSERT INTO m02 VALUES (1, 'a')")
     watched.execute("INSERT INTO m03 VALUES (1, 'a')")
-    assert watched.probe.run_once()
+    assert watched.poller.run_once()
     watched.execute(
         "ALTER TABLE elsewhere RENAME TO signalbus_parked",
         "INSERT INTO signalbus_parked (table_name, key, model, attempts, first_failed_at, last_failed_at, error_class,"
@@ -191,12 +191,12 @@ def test_what_is_set_aside_counts_as_soon_as_its_table_is_found(watched: Watched
     )
     watched.clock.now += TIDY_EVERY_SECONDS
     # Found by one look at the latest, and heeded by the next, also when that measures beside a backlog.
-    watched.probe.run_once()
+    watched.poller.run_once()
     watched.clock.now += MEASURE_EVERY_SECONDS
-    assert watched.probe.run_once()
+    assert watched.poller.run_once()
     assert watched.gauge("signalbus_parked_signals", "M02") == 1
     watched.execute("DELETE FROM m03")
-    assert not watched.probe.run_once(), "what is parked is no work"
+    assert not watched.poller.run_once(), "what is parked is no work"
 
 
 def test_the_last_signal_that_is_parked_is_no_flow_and_a_sent_or_discarded_one_is(
@@ -204,23 +204,23 @@ def test_the_last_signal_that_is_parked_is_no_flow_and_a_sent_or_discarded_one_i
 ) -> None:
     def look() -> list[str]:
         watched.clock.now += MEASURE_EVERY_SECONDS
-        watched.probe.run_once()
+        watched.poller.run_once()
         return [record.action for record in caplog.records if record.action == "signals_flow_again"]
 
     caplog.set_level(logging.INFO)
-    watched.probe.run_once()
+    watched.poller.run_once()
     watched.execute("INSERT INTO m03 SELECT n, 'a' FROM generate_series(1, 2) n")
-    watched.probe._announcer.trouble(single_signals("M03"), "signals_set_aside", "1 cannot be sent")
-    watched.shelves["M03"].put([FailedSignal((1, "a"), REFUSED)])
+    watched.poller._incidents.raised(single_signals("M03"), "signals_set_aside", "1 cannot be sent")
+    watched.retry_stores["M03"].put([FailedSignal((1, "a"), REFUSED)])
     assert look() == []
     watched.execute("UPDATE signalbus_parked SET next_try_at = NULL")
     assert look() == []
     progress = watched.progress["M03"]
-    progress.retry_is_due()
+    progress.mark_retry_due()
     progress.finished(progress.plan(0.0), BurstResult(selected=1, sent=1), now=0.0)
     assert look() == ["signals_flow_again"]
 
-    watched.probe._announcer.trouble(single_signals("M03"), "signals_set_aside", "1 cannot be sent")
+    watched.poller._incidents.raised(single_signals("M03"), "signals_set_aside", "1 cannot be sent")
     progress.finished(progress.plan(0.0), BurstResult(1, failed=(FailedSignal((2, "a"), REFUSED),)), now=0.0)
     assert look() == ["signals_flow_again"]
     watched.execute("DELETE FROM signalbus_parked")
@@ -232,50 +232,50 @@ def test_the_trouble_of_a_model_is_over_when_another_relay_has_emptied_it(
 ) -> None:
     caplog.set_level(logging.INFO)
     watched.execute("INSERT INTO m03 VALUES (1, 'a')")
-    watched.probe._announcer.trouble("M03", "model_failing", "no answer")
-    watched.probe.run_once()
+    watched.poller._incidents.raised("M03", "model_failing", "no answer")
+    watched.poller.run_once()
     assert "model_recovered" not in [record.action for record in caplog.records]
     watched.execute("DELETE FROM m03")
-    watched.probe.run_once()
+    watched.poller.run_once()
     assert [record.action for record in caplog.records][-1] == "model_recovered"
 
 
 def test_a_suspect_is_work_when_its_time_has_come_and_is_not_forgotten_until_then(watched: Watched) -> None:
-    watched.probe.run_once()
+    watched.poller.run_once()
     watched.execute("INSERT INTO m02 VALUES (1, 'a')")
     progress = watched.progress["M02"]
     no_answer = FailedSignal((1,), Outcome(OutcomeKind.UNKNOWN, "no answer"))
     progress.finished(progress.plan(0.0), BurstResult(selected=1, failed=(no_answer,)), now=watched.clock.now)
-    assert not watched.probe.run_once()
-    assert watched.probe.has_suspects()
+    assert not watched.poller.run_once()
+    assert watched.poller.has_suspects()
     watched.clock.now += LONGEST_SUSPICION_SECONDS
-    assert watched.probe.run_once()
-    assert watched.dispatcher.take(0) == "M02"
+    assert watched.poller.run_once()
+    assert watched.scheduler.take(0) == "M02"
     assert progress.plan(watched.clock.now).suspect == (1,)
 
 
 def test_a_dropped_table_does_not_hide_the_other_models(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
-    watched.probe.run_once()
+    watched.poller.run_once()
     watched.execute("DROP TABLE m05", "INSERT INTO m06 VALUES (1, 'a')")
     watched.clock.now += MEASURE_EVERY_SECONDS
-    assert watched.probe.run_once()
-    assert watched.dispatcher.take(0) == "M06"
-    assert watched.probe.database_is_up
+    assert watched.poller.run_once()
+    assert watched.scheduler.take(0) == "M06"
+    assert watched.poller.database_is_up
     assert "m05" in caplog.text
 
 
 def test_a_dropped_table_with_signals_that_were_set_aside_is_no_outage(watched: Watched) -> None:
-    watched.probe.run_once()
+    watched.poller.run_once()
     watched.execute("INSERT INTO m03 VALUES (1, 'a')")
-    watched.shelves["M03"].put([FailedSignal((1, "a"), REFUSED)])
+    watched.retry_stores["M03"].put([FailedSignal((1, "a"), REFUSED)])
     watched.execute("UPDATE signalbus_parked SET next_try_at = now() + interval '1 hour'")
     watched.clock.now += MEASURE_EVERY_SECONDS
-    watched.probe.run_once()
+    watched.poller.run_once()
     watched.execute("DROP TABLE m03", "INSERT INTO m06 VALUES (1, 'a')")
     watched.clock.now += TIDY_EVERY_SECONDS
-    assert watched.probe.run_once()
-    assert watched.probe.database_is_up
-    assert watched.dispatcher.take(0) == "M06"
+    assert watched.poller.run_once()
+    assert watched.poller.database_is_up
+    assert watched.scheduler.take(0) == "M06"
 
 
 @pytest.mark.parametrize("name", ["M00", "M01"], ids=["one column", "two columns"])
@@ -284,72 +284,72 @@ def test_a_note_whose_key_is_none_of_its_model_hides_nothing_and_is_forgotten(
 ) -> None:
     note = f"('{name.lower()}', '3f2a', '{name}', 9, now(), now(), NULL, 'error', '')"
     watched.execute(f"INSERT INTO signalbus_parked VALUES {note}")
-    watched.probe.run_once()
+    watched.poller.run_once()
     watched.execute("INSERT INTO m02 VALUES (1, 'a')")
     watched.clock.now += TIDY_EVERY_SECONDS
-    watched.probe.run_once()
-    assert watched.probe.database_is_up
-    assert watched.dispatcher.take(0) == "M02"
+    watched.poller.run_once()
+    assert watched.poller.database_is_up
+    assert watched.scheduler.take(0) == "M02"
     assert not caplog.records
-    assert watched.probe.count_set_aside() == 0
+    assert watched.poller.count_set_aside() == 0
 
 
 def test_a_locked_table_of_a_model_with_notes_hides_no_other_and_is_no_outage(watched: Watched) -> None:
-    watched.probe.run_once()
+    watched.poller.run_once()
     watched.execute("INSERT INTO m03 VALUES (1, 'a')", "INSERT INTO m06 VALUES (1, 'a')")
-    watched.shelves["M03"].put([FailedSignal((1, "a"), REFUSED)])
+    watched.retry_stores["M03"].put([FailedSignal((1, "a"), REFUSED)])
     watched.execute("UPDATE signalbus_parked SET next_try_at = now() + interval '1 hour'")
     watched.clock.now += MEASURE_EVERY_SECONDS
-    watched.probe.run_once()
+    watched.poller.run_once()
     watched.clock.now += TIDY_EVERY_SECONDS
     with watched.engine.begin() as connection:
         connection.execute(sa.text("LOCK TABLE m03 IN ACCESS EXCLUSIVE MODE"))
-        assert watched.probe.run_once()
-    assert watched.probe.database_is_up
-    assert watched.dispatcher.take(0) == "M06"
+        assert watched.poller.run_once()
+    assert watched.poller.database_is_up
+    assert watched.scheduler.take(0) == "M06"
 
 
 def test_a_locked_table_does_not_hide_the_other_models_and_is_no_outage(
     watched: Watched, caplog: pytest.LogCaptureFixture
 ) -> None:
-    watched.probe.run_once()
+    watched.poller.run_once()
     watched.execute("INSERT INTO m06 VALUES (1, 'a')")
     with watched.engine.begin() as connection:
         connection.execute(sa.text("LOCK TABLE m05 IN ACCESS EXCLUSIVE MODE"))
-        assert watched.probe.run_once()
-    assert watched.dispatcher.take(0) == "M06"
-    assert watched.probe.database_is_up
+        assert watched.poller.run_once()
+    assert watched.scheduler.take(0) == "M06"
+    assert watched.poller.database_is_up
     assert "m05" in caplog.text.lower()
 
 
 def test_tables_that_cannot_serve_are_all_named(watched: Watched) -> None:
     watched.execute("DROP TABLE m05", "ALTER TABLE m06 DROP CONSTRAINT m06_pkey")
     with pytest.raises(TableError) as raised:
-        watched.probe.run_once()
+        watched.poller.run_once()
     assert "m05" in str(raised.value)
     assert "m06" in str(raised.value)
 
 
 def test_backlog_and_lag_are_measured_on_a_clock_of_their_own(watched: Watched) -> None:
     watched.execute("INSERT INTO m00 SELECT n, 'a' FROM generate_series(1, 30) n")
-    watched.probe.run_once()
+    watched.poller.run_once()
     assert watched.gauge("signalbus_backlog_signals", "M00") == 30
     assert watched.gauge("signalbus_lag_seconds", "M00") == 0
     watched.execute("DELETE FROM m00 WHERE id > 10")
-    watched.probe.run_once()
+    watched.poller.run_once()
     assert watched.gauge("signalbus_backlog_signals", "M00") == 30
     watched.clock.now += MEASURE_EVERY_SECONDS
-    watched.probe.run_once()
+    watched.poller.run_once()
     assert watched.gauge("signalbus_backlog_signals", "M00") == 10
     assert watched.gauge("signalbus_lag_seconds", "M00") == MEASURE_EVERY_SECONDS
 
 
 def test_the_lag_begins_anew_when_the_oldest_signal_was_sent(watched: Watched) -> None:
     watched.execute("INSERT INTO m00 VALUES (1, 'a'), (2, 'a')")
-    watched.probe.run_once()
+    watched.poller.run_once()
     watched.execute("DELETE FROM m00 WHERE id = 1")
     watched.clock.now += MEASURE_EVERY_SECONDS
-    watched.probe.run_once()
+    watched.poller.run_once()
     assert watched.gauge("signalbus_lag_seconds", "M00") == 0
 
 
@@ -363,15 +363,15 @@ def test_the_lag_is_the_age_of_the_signal_with_the_lowest_key_by_the_clock_of_th
     watched.execute(
         f"INSERT INTO m08 (id, second, created_at) VALUES (1, '', {written_at}), (2, '', now() - interval '1 day')"
     )
-    watched.probe.run_once()
+    watched.poller.run_once()
     assert lowest <= watched.gauge("signalbus_lag_seconds", "M08") <= highest
 
 
 def test_a_signal_without_time_of_writing_is_as_old_as_it_was_seen_as_the_oldest(watched: Watched) -> None:
     watched.execute("INSERT INTO m08 (id, second) VALUES (1, '')")
-    watched.probe.run_once()
+    watched.poller.run_once()
     watched.clock.now += MEASURE_EVERY_SECONDS
-    watched.probe.run_once()
+    watched.poller.run_once()
     assert watched.gauge("signalbus_lag_seconds", "M08") == MEASURE_EVERY_SECONDS
 
 
@@ -381,38 +381,38 @@ def test_parked_signals_do_not_lag(watched: Watched) -> None:
         "INSERT INTO signalbus_parked (table_name, key, model, attempts, first_failed_at, last_failed_at, error_class, "
         "error_text) VALUES ('m08', '1', 'M08', 3, now(), now(), 'invalid', '')",
     )
-    watched.probe.run_once()
+    watched.poller.run_once()
     assert watched.gauge("signalbus_parked_signals", "M08") == 1
     assert watched.gauge("signalbus_lag_seconds", "M08") < 3600
 
 
 def test_counting_a_backlog_stops_at_a_limit(watched: Watched) -> None:
     watched.execute("INSERT INTO m00 SELECT n, 'a' FROM generate_series(1, 12000) n")
-    watched.probe.run_once()
+    watched.poller.run_once()
     assert watched.gauge("signalbus_backlog_signals", "M00") == 10_000
 
 
 def test_a_database_that_does_not_answer_is_told_with_the_reason(watched: Watched) -> None:
-    watched.probe.run_once()
+    watched.poller.run_once()
     assert watched.health.readiness()["database"]["condition"] == "up"
     watched.engine.dispose()
     broken = sa.create_engine("postgresql+psycopg2://nobody@127.0.0.1:1/none")
-    watched.probe._engines = {None: broken}
-    assert watched.probe.run_once(), "as long as a database cannot be asked, there may be something to send"
+    watched.poller._engines = {None: broken}
+    assert watched.poller.run_once(), "as long as a database cannot be asked, there may be something to send"
     database = watched.health.readiness()["database"]
     assert database["condition"] == "down"
     assert "refused" in database["reason"]
 
 
 def test_the_reason_of_a_database_error_is_one_line_without_values(watched: Watched) -> None:
-    watched.probe.run_once()
+    watched.poller.run_once()
     watched.execute(
         "CREATE FUNCTION away() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION "
         "'no more' USING ERRCODE = '53100', DETAIL = 'card 4111'; END $$"
     )
     watched.execute("ALTER TABLE m00 RENAME TO old", "CREATE VIEW m00 AS SELECT xmin, * FROM old WHERE away()")
     watched.execute("INSERT INTO old VALUES (1, '')")
-    watched.probe.run_once()
+    watched.poller.run_once()
     database = watched.health.readiness()["database"]
     assert "no more" in database["reason"]
     assert "4111" not in database["reason"]
@@ -422,11 +422,11 @@ def test_signals_flow_while_a_look_finds_nothing_to_send(watched: Watched) -> No
     watched.health.set_state("running")
     watched.health.set_broker("worker-1", "unused")
     watched.clock.now += 61
-    assert not watched.probe.run_once()
+    assert not watched.poller.run_once()
     assert watched.health.readiness()["ready"]
     watched.execute("INSERT INTO m03 VALUES (1, 'a')")
     watched.clock.now += 61
-    assert watched.probe.run_once()
+    assert watched.poller.run_once()
     assert watched.health.readiness()["reasons"] == ["signals are pending, and none was sent for 61 s"]
 
 
@@ -441,15 +441,15 @@ def crowd(postgres: Postgres) -> Iterator[Watched]:
 
 
 def test_hundreds_of_models_are_looked_at_and_measured(crowd: Watched) -> None:
-    assert not crowd.probe.run_once()
+    assert not crowd.poller.run_once()
     crowd.execute("INSERT INTO m03 VALUES (1, 'a')", "INSERT INTO m209 SELECT n, 'a' FROM generate_series(1, 3) n")
     # Together, and, since there is work, one after the other.
     for _ in range(2):
         crowd.clock.now += MEASURE_EVERY_SECONDS
-        assert crowd.probe.run_once()
-        assert crowd.probe.database_is_up
-        assert crowd.probe.saw_everything
-    assert {crowd.dispatcher.take(0), crowd.dispatcher.take(0)} == {"M03", "M209"}
+        assert crowd.poller.run_once()
+        assert crowd.poller.database_is_up
+        assert crowd.poller.saw_everything
+    assert {crowd.scheduler.take(0), crowd.scheduler.take(0)} == {"M03", "M209"}
     assert crowd.gauge("signalbus_backlog_signals", "M209") == 3
     assert len(crowd.statements) <= 12
 
@@ -458,7 +458,7 @@ def test_the_statements_about_hundreds_of_models_are_made_once(crowd: Watched) -
     def look() -> None:
         for _ in range(4):
             crowd.clock.now += 2
-            crowd.probe.run_once()
+            crowd.poller.run_once()
 
     look()
     made = backlog._statement.cache_info().misses
@@ -469,13 +469,13 @@ def test_the_statements_about_hundreds_of_models_are_made_once(crowd: Watched) -
 def test_a_table_that_is_gone_has_its_neighbours_alone_asked_one_by_one(crowd: Watched) -> None:
     crowd.execute("ALTER TABLE m07 RENAME TO elsewhere")
     try:
-        crowd.probe.run_once()
-        assert not crowd.probe.saw_everything
+        crowd.poller.run_once()
+        assert not crowd.poller.saw_everything
         assert len(crowd.statements) < 250
     finally:
         crowd.execute("ALTER TABLE elsewhere RENAME TO m07")
-    crowd.probe.run_once()
-    assert crowd.probe.saw_everything
+    crowd.poller.run_once()
+    assert crowd.poller.saw_everything
 
 
 # Scans that take too long
@@ -509,7 +509,7 @@ class Slow:
 @pytest.fixture
 def slow(database_url: str) -> Iterator[Slow]:
     watched = Watched(database_url, 10, BurstLimits(statement_timeout_seconds=2.0))
-    watched.probe.run_once()
+    watched.poller.run_once()
     yield Slow(watched)
     watched.engine.dispose()
 
@@ -518,11 +518,11 @@ def test_a_table_that_takes_too_long_holds_up_no_other_model(slow: Slow, caplog:
     watched = slow.watched
     watched.execute("INSERT INTO m04 VALUES (1, 'a')", "INSERT INTO m06 VALUES (1, 'a')")
     slow.tables = {"m06"}
-    assert watched.probe.run_once()
-    assert watched.probe.database_is_up
-    assert not watched.probe.saw_everything
+    assert watched.poller.run_once()
+    assert watched.poller.database_is_up
+    assert not watched.poller.saw_everything
     # What is in the slow one is not known; a worker has the time to look.
-    assert {watched.dispatcher.take(0) for _ in range(3)} == {"M04", "M06", None}
+    assert {watched.scheduler.take(0) for _ in range(3)} == {"M04", "M06", None}
     [told] = [record for record in caplog.records if record.action == "model_failing"]
     assert (told.signal, "'m06'" in told.message, "dead rows" in told.message) == ("M06", True, True)
 
@@ -530,15 +530,15 @@ def test_a_table_that_takes_too_long_holds_up_no_other_model(slow: Slow, caplog:
 def test_a_scan_that_took_too_long_is_not_due_again_at_once(slow: Slow) -> None:
     watched = slow.watched
     slow.tables = {"m06"}
-    watched.probe.run_once()
+    watched.poller.run_once()
     begun, since = slow.begun, watched.clock.now
     while watched.clock.now < since + 80:
-        watched.probe.run_once()
-        assert not watched.probe.saw_everything
+        watched.poller.run_once()
+        assert not watched.poller.saw_everything
         watched.clock.now += 5
     assert slow.begun == begun
     watched.clock.now += 20
-    watched.probe.run_once()
+    watched.poller.run_once()
     assert slow.begun > begun
 
 
@@ -546,32 +546,32 @@ def test_where_a_worker_found_the_lowest_key_the_probe_looks_from_there_on(slow:
     watched = slow.watched
     watched.execute("INSERT INTO m06 VALUES (50, 'a')")
     slow.tables = {"m06"}
-    watched.probe.run_once()
-    assert [watched.dispatcher.take(0), watched.dispatcher.take(0)] == ["M06", None]
+    watched.poller.run_once()
+    assert [watched.scheduler.take(0), watched.scheduler.take(0)] == ["M06", None]
     for progress in watched.progress.values():
         scan = progress.low_water.begin(watched.clock.now, thorough=True)
         progress.low_water.saw(scan, 50 if progress.low_water.is_kept else None, 20.0)
-    watched.dispatcher.give_back("M06", more=False)
+    watched.scheduler.give_back("M06", more=False)
     begun = slow.begun
-    assert watched.probe.run_once()
-    assert watched.probe.saw_everything
-    assert (slow.begun, watched.dispatcher.take(0)) == (begun, "M06")
+    assert watched.poller.run_once()
+    assert watched.poller.saw_everything
+    assert (slow.begun, watched.scheduler.take(0)) == (begun, "M06")
 
 
 def test_many_tables_that_take_too_long_do_not_hold_up_one_look_for_all(slow: Slow) -> None:
     watched = slow.watched
     slow.tables = {f"m{number:02}" for number in (0, 1, 2, 3, 4, 5)}
-    watched.probe.run_once()
+    watched.poller.run_once()
     assert slow.begun == 1 + MOST_SLOW
     watched.execute("INSERT INTO m09 VALUES (1, 'a')")
     for _ in range(3):
-        watched.probe.run_once()
-    assert watched.probe.database_is_up
-    names = {watched.dispatcher.take(0) for _ in range(8)}
+        watched.poller.run_once()
+    assert watched.poller.database_is_up
+    names = {watched.scheduler.take(0) for _ in range(8)}
     assert "M09" in names
 
 
 def test_where_no_table_answers_in_time_it_is_the_database(slow: Slow) -> None:
     slow.tables = {f"m{number:02}" for number in range(10)}
-    slow.watched.probe.run_once()
-    assert not slow.watched.probe.database_is_up
+    slow.watched.poller.run_once()
+    assert not slow.watched.poller.database_is_up

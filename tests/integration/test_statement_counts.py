@@ -45,23 +45,23 @@ def test_an_idle_relay_sends_no_more_than_one_statement_a_second_for_fifty_model
     watched: Watched, log: StatementLog
 ) -> None:
     poll = PollInterval(1.0, uniform=lambda low, high: (low + high) / 2)
-    watched.probe.run_once()
-    watched.probe.run_once()
+    watched.poller.run_once()
+    watched.poller.run_once()
     log.new()
     begun = watched.clock.now
     for _ in range(60):
         watched.clock.now += poll.next_seconds(active=False)
-        watched.probe.run_once()
+        watched.poller.run_once()
     sent = log.new()
     assert 60 <= len(sent) <= watched.clock.now - begun
     assert sum("count(*)" in statement for statement in sent) >= 10, "the backlog was measured as well"
 
 
 def test_an_idle_look_is_one_transaction_of_the_server(watched: Watched, log: StatementLog) -> None:
-    watched.probe.run_once()
-    watched.probe.run_once()
+    watched.poller.run_once()
+    watched.poller.run_once()
     log.new()
-    watched.probe.run_once()
+    watched.poller.run_once()
     [sent] = log.new()
     assert not any(word in sent for word in ("BEGIN", "COMMIT", "ROLLBACK", "set_config"))
 
@@ -71,7 +71,7 @@ def test_an_idle_look_makes_no_statement_anew(watched: Watched) -> None:
         # So far apart that some of them measure the backlog as well.
         for _ in range(6):
             watched.clock.now += 3
-            watched.probe.run_once()
+            watched.poller.run_once()
 
     look()
     made = backlog._statement.cache_info().misses

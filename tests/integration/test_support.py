@@ -39,8 +39,8 @@ with PrivatePostgres() as postgres, PrivateRabbitMQ() as rabbitmq, PrivatePgBoun
 
 
 def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    with socket.socket() as poller:
+        return poller.connect_ex(("127.0.0.1", port)) == 0
 
 
 def processes_using(directory: str) -> list[str]:

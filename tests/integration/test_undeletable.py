@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
-from relay.worker.retry_policy import ParkingRules
-from relay.worker.retry_store import TableShelf
+from relay.worker.retry_policy import RetryPolicy
+from relay.worker.retry_store import TableRetryStore
 from signalbus_core import BurstError, Outcome, OutcomeKind, PartialDeliveryError, SignalBusMixin
 from signalbus_core.lowlevel import (
     BurstLimits,
@@ -338,7 +338,7 @@ def test_a_failed_signal_with_a_key_read_lossily_is_parked_and_tried_once(
     if is_sent:
         outbox.execute(f"CREATE TABLE child AS SELECT id FROM {table} WHERE id = {bad}")
         outbox.execute(f"ALTER TABLE child ADD FOREIGN KEY (id) REFERENCES {table}")
-    shelf = TableShelf(outbox.spec(model), outbox.engine, ParkingRules(), BurstLimits())
+    retry_store = TableRetryStore(outbox.spec(model), outbox.engine, RetryPolicy(), BurstLimits())
 
     def sender(signals: list[Any]) -> None:
         if not is_sent:
@@ -347,12 +347,12 @@ def test_a_failed_signal_with_a_key_read_lossily_is_parked_and_tried_once(
             raise PartialDeliveryError(delivered, [(one, Outcome(OutcomeKind.REFUSED, "no route", cause="returned"))])
 
     outbox.sender = sender
-    result = outbox.burst(model, choice=shelf.choice([]))
+    result = outbox.burst(model, choice=retry_store.choice([]))
     assert result.sent == 1
-    shelf.put((*result.failed, *result.undeleted))
-    shelf.tidy()
-    assert shelf.count() == (0, 1)
-    assert outbox.burst(model, choice=shelf.choice([])).selected == 0
+    retry_store.put((*result.failed, *result.undeleted))
+    retry_store.tidy()
+    assert retry_store.count() == (0, 1)
+    assert outbox.burst(model, choice=retry_store.choice([])).selected == 0
     with outbox.app.app_context():
         assert outbox.bus.flushmany([model]) == 0
     assert sum(outbox.sent.values()) == 2
@@ -360,8 +360,8 @@ def test_a_failed_signal_with_a_key_read_lossily_is_parked_and_tried_once(
         [note] = parked.list_set_aside(connection, outbox.spec(model))
     assert "reads its key as another" in note.error_text
     outbox.execute(f"DELETE FROM {'child' if is_sent else table}; DELETE FROM {table}")
-    shelf.tidy()
-    assert shelf.count() == (0, 0)
+    retry_store.tidy()
+    assert retry_store.count() == (0, 0)
 
 
 def test_a_row_whose_key_only_looks_like_that_of_another_is_not_deleted(outbox: Outbox) -> None:

@@ -13,7 +13,7 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.ext.declarative import AbstractConcreteBase
 
 from relay.poller.poller import TIDY_EVERY_SECONDS, TableError
-from relay.scheduler import Dispatcher
+from relay.scheduler import Scheduler
 from signalbus_core import (
     BurstError,
     Outcome,
@@ -236,34 +236,34 @@ def watched(database_url: str) -> Iterator[Watched]:
     watched.engine.dispose()
 
 
-def taken(dispatcher: Dispatcher) -> set[str]:
-    return {name for _ in range(2) if (name := dispatcher.take(0)) is not None}
+def taken(scheduler: Scheduler) -> set[str]:
+    return {name for _ in range(2) if (name := scheduler.take(0)) is not None}
 
 
 def test_a_relay_does_not_start_on_a_table_that_others_inherit_from(watched: Watched) -> None:
     watched.execute("CREATE TABLE eu () INHERITS (m02)")
     with pytest.raises(TableError, match=r"M02.*inherit"):
-        watched.probe.run_once()
+        watched.poller.run_once()
 
 
 def test_a_relay_leaves_a_table_alone_once_others_inherit_from_it(
     watched: Watched, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    watched.probe.run_once()
+    watched.poller.run_once()
     watched.execute(
         "CREATE TABLE eu () INHERITS (m02)", "INSERT INTO m02 VALUES (1, '')", "INSERT INTO m03 VALUES (1, '')"
     )
     watched.clock.now += TIDY_EVERY_SECONDS
-    watched.probe.run_once()
-    assert taken(watched.dispatcher) == {"M03"}
+    watched.poller.run_once()
+    assert taken(watched.scheduler) == {"M03"}
     assert "inherit" in caplog.text
-    assert not watched.probe.saw_everything
+    assert not watched.poller.saw_everything
     watched.execute("DROP TABLE eu")
     watched.clock.now += TIDY_EVERY_SECONDS
-    watched.probe.run_once()
-    assert "M02" in taken(watched.dispatcher)
-    assert watched.probe.saw_everything
+    watched.poller.run_once()
+    assert "M02" in taken(watched.scheduler)
+    assert watched.poller.saw_everything
 
 
 # Several models on one table
@@ -307,9 +307,9 @@ def test_a_relay_does_not_start_with_two_models_on_one_table(database_url: str) 
     with watched.app.app_context():
         specs = watched.db.signalbus.specs()
     assert twin in {spec.model for spec in specs}
-    watched.probe._upkeep._specs = {None: specs}  # type: ignore[attr-defined]
+    watched.poller._maintenance._specs = {None: specs}  # type: ignore[attr-defined]
     with pytest.raises(TableError, match="M00 and Twin"):
-        watched.probe.run_once()
+        watched.poller.run_once()
     watched.engine.dispose()
 
 

@@ -15,17 +15,17 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.exc import OperationalError
 
 from relay.poller.unreached import DIAGNOSE_EVERY_SECONDS, UNREACHED_AFTER_SECONDS, Unreached
-from relay.scheduler import Dispatcher, Schedule
+from relay.scheduler import Schedule, Scheduler
 from relay.telemetry.health import Health
-from relay.telemetry.incidents import Announcer
+from relay.telemetry.incidents import Incidents
 from relay.telemetry.metrics import Metrics
 from relay.telemetry.status import Status
 from relay.worker.backoff import Backoff
-from relay.worker.broker_connections import BrokerLink
+from relay.worker.broker_connections import BrokerConnections
 from relay.worker.hanging import EmptyBursts
-from relay.worker.model_state import ModelProgress
-from relay.worker.retry_policy import ParkingRules
-from relay.worker.retry_store import Shelves
+from relay.worker.model_state import ModelState
+from relay.worker.retry_policy import RetryPolicy
+from relay.worker.retry_store import RetryStores
 from relay.worker.worker import Worker
 from signalbus_core import BurstError, Outcome, OutcomeKind, PartialDeliveryError, SignalBusMixin
 from signalbus_core.lowlevel import BurstLimits, Proved
@@ -83,26 +83,26 @@ class Turns:
             specs = db.signalbus.specs()
         self.clock = Clock(1000.0)
         suspicion = Backoff(uniform=lambda _low, high: high)
-        self.progress = ModelProgress(specs[0], Backoff(uniform=lambda _low, _high: 0.0), suspicion)
+        self.progress = ModelState(specs[0], Backoff(uniform=lambda _low, _high: 0.0), suspicion)
         self.metrics, self.health = Metrics(), Health(60, self.clock)
         self.status = Status(["Order"], self.clock)
         self.metrics.prepare(["Order"])
-        announcer = Announcer(logging.getLogger("test.worker"), self.clock)
-        self.shelves = Shelves(specs, {None: self.engine}, ParkingRules(3), BurstLimits(), self.clock)
-        self.shelves.use_table(None, True)
-        self.dispatcher = Dispatcher(Schedule(["Order"]), self.clock)
+        incidents = Incidents(logging.getLogger("test.worker"), self.clock)
+        self.retry_stores = RetryStores(specs, {None: self.engine}, RetryPolicy(3), BurstLimits(), self.clock)
+        self.retry_stores.use_table(None, True)
+        self.scheduler = Scheduler(Schedule(["Order"]), self.clock)
         self.worker = Worker(
             "worker-1",
             self.app,
             db.signalbus,
             {"Order": self.progress},
-            self.shelves,
+            self.retry_stores,
             BurstLimits(),
-            self.dispatcher,
-            BrokerLink("worker-1", [], self.metrics, self.health, announcer),
+            self.scheduler,
+            BrokerConnections("worker-1", [], self.metrics, self.health, incidents),
             self.metrics,
             self.health,
-            announcer,
+            incidents,
             threading.Event(),
             self.clock,
             self.status,
@@ -117,14 +117,14 @@ class Turns:
 
     def turn(self) -> None:
         self.clock.now += 60
-        self.dispatcher.found(["Order"])
+        self.scheduler.found(["Order"])
         self.worker.run_once()
 
     def turns_until(self, is_done: Callable[[], bool]) -> int:
         """Turns with no try that becomes due in between; return how many it took."""
         for number in range(1, 200):
             self.clock.now += 0.5
-            self.dispatcher.found(["Order"])
+            self.scheduler.found(["Order"])
             self.worker.run_once()
             if is_done():
                 return number
@@ -136,7 +136,7 @@ class Turns:
             "UPDATE signalbus_parked SET next_try_at = now() - (1000000 - key::int) * interval '1 ms'"
             " WHERE next_try_at IS NOT NULL"
         )
-        self.progress.retry_is_due()
+        self.progress.mark_retry_due()
 
     def bursts(self) -> dict[str, int]:
         text = self.metrics.render().decode()
@@ -186,17 +186,17 @@ def test_a_suspect_that_another_relay_is_trying_stays_one(turns: Turns) -> None:
 def test_notes_in_memory_are_forgotten_of_signals_that_are_gone_and_kept_of_locked_ones(
     turns: Turns, is_locked: bool
 ) -> None:
-    turns.shelves.use_table(None, False)
+    turns.retry_stores.use_table(None, False)
     turns.execute("""INSERT INTO "order" VALUES (1, 'bad')""")
     turns.turn()
-    assert turns.shelves["Order"].count() == (1, 0)
-    turns.progress.retry_is_due()
+    assert turns.retry_stores["Order"].count() == (1, 0)
+    turns.progress.mark_retry_due()
     with turns.engine.begin() as connection:
         connection.execute(sa.text('SELECT FROM "order" FOR UPDATE' if is_locked else 'TRUNCATE "order"'))
         if not is_locked:
             connection.commit()
         turns.turn()
-    assert turns.shelves["Order"].count() == (int(is_locked), 0)
+    assert turns.retry_stores["Order"].count() == (int(is_locked), 0)
 
 
 def test_a_suspect_is_sent_alone_and_its_model_has_recovered(turns: Turns, caplog: pytest.LogCaptureFixture) -> None:
@@ -231,9 +231,9 @@ def test_after_a_lock_timeout_bursts_are_soon_as_large_as_before(many: Turns) ->
 
 @pytest.mark.parametrize("has_table", [True, False])
 def test_one_message_tries_for_a_dead_destination_and_all_follow_when_it_arrives(many: Turns, has_table: bool) -> None:
-    many.shelves.use_table(None, has_table)
+    many.retry_stores.use_table(None, has_table)
     many.execute("""INSERT INTO "order" SELECT n, 'dead' FROM generate_series(1, 300) n""")
-    many.turns_until(lambda: sum(many.shelves["Order"].count()) == 300)
+    many.turns_until(lambda: sum(many.retry_stores["Order"].count()) == 300)
     many.tried.clear()
 
     many.make_due()
@@ -245,12 +245,12 @@ def test_one_message_tries_for_a_dead_destination_and_all_follow_when_it_arrives
     many.make_due()
     assert many.turns_until(lambda: left(many) == []) < 10
     assert len(many.tried) == 301
-    assert many.shelves["Order"].count() == (0, 0)
+    assert many.retry_stores["Order"].count() == (0, 0)
 
 
 def test_a_due_signal_whose_row_is_locked_keeps_no_other_waiting(many: Turns) -> None:
     many.execute("""INSERT INTO "order" SELECT n, 'bad' FROM generate_series(1, 9) n""")
-    many.turns_until(lambda: many.shelves["Order"].count() == (9, 0))
+    many.turns_until(lambda: many.retry_stores["Order"].count() == (9, 0))
     many.execute('TRUNCATE "order"', """INSERT INTO "order" SELECT n, 'good' FROM generate_series(1, 9) n""")
     many.execute('UPDATE signalbus_parked SET row_version = (SELECT xmin::text FROM "order" WHERE id = key::int)')
     many.make_due()
@@ -264,7 +264,7 @@ def test_what_a_sender_raises_for_every_signal_parks_none(turns: Turns) -> None:
     for _ in range(12):
         turns.turn()
         turns.make_due()
-    assert turns.shelves["Order"].count() == (3, 0)
+    assert turns.retry_stores["Order"].count() == (3, 0)
     assert noted(turns) == [(1, 1), (2, 1), (3, 1)]
 
 
@@ -278,7 +278,7 @@ def test_what_a_sender_raises_for_one_signal_parks_it_while_others_are_sent(turn
         # The clock of the database stands nearly still.
         turns.execute("UPDATE signalbus_parked SET last_failed_at = now() - interval '1 h'")
         turns.turn()
-    assert turns.shelves["Order"].count() == (0, 1)
+    assert turns.retry_stores["Order"].count() == (0, 1)
     assert left(turns) == [1]
 
 
@@ -305,15 +305,15 @@ def kept(turns: Turns) -> Turns:
 def test_what_was_sent_and_cannot_be_deleted_is_sent_once_and_parked(
     kept: Turns, has_table: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    kept.shelves.use_table(None, has_table)
+    kept.retry_stores.use_table(None, has_table)
     for _ in range(10):
         kept.progress._rehearse = False
         kept.turn()
         if has_table:
             kept.execute("UPDATE signalbus_parked SET next_try_at = now() WHERE next_try_at IS NOT NULL")
-        kept.progress.retry_is_due()
+        kept.progress.mark_retry_due()
     assert kept.tried == [1]
-    assert kept.shelves["Order"].count() == (0, 1)
+    assert kept.retry_stores["Order"].count() == (0, 1)
     assert "was sent; cannot be deleted: " in caplog.text
     kept.execute("""INSERT INTO "order" VALUES (2, 'other')""")
     kept.turn()
@@ -323,22 +323,22 @@ def test_what_was_sent_and_cannot_be_deleted_is_sent_once_and_parked(
     kept.execute('DROP TRIGGER keep ON "order"')
     if has_table:
         kept.execute("UPDATE signalbus_parked SET next_try_at = now()")
-        kept.progress.retry_is_due()
+        kept.progress.mark_retry_due()
         kept.turns_until(lambda: left(kept) == [])
-        assert kept.shelves["Order"].count() == (0, 0)
+        assert kept.retry_stores["Order"].count() == (0, 0)
         assert kept.tried == [1, 2]
 
 
 def test_what_was_sent_before_there_was_a_table_is_not_sent_again(kept: Turns) -> None:
-    kept.shelves.use_table(None, False)
+    kept.retry_stores.use_table(None, False)
     kept.turn()
-    assert kept.shelves["Order"].count() == (1, 0)
-    kept.shelves.use_table(None, True)
+    assert kept.retry_stores["Order"].count() == (1, 0)
+    kept.retry_stores.use_table(None, True)
     for _ in range(3):
         kept.progress._rehearse = False
         kept.turn()
     assert kept.tried == [1]
-    assert kept.shelves["Order"].count() == (1, 0)
+    assert kept.retry_stores["Order"].count() == (1, 0)
 
 
 def test_what_was_sent_while_the_database_went_away_is_deleted_and_not_sent_again(turns: Turns) -> None:
@@ -357,7 +357,7 @@ def test_sent_rows_that_are_locked_keep_no_others_waiting(turns: Turns) -> None:
     with turns.engine.connect() as connection:
         version = connection.scalar(sa.text('SELECT DISTINCT xmin::text FROM "order"'))
     turns.progress.interrupted(BurstError("away", proved=[Proved((key,), version) for key in range(1, 11)]))
-    turns.shelves._limits = turns.worker._limits = BurstLimits(lock_timeout_seconds=0.1)
+    turns.retry_stores._limits = turns.worker._limits = BurstLimits(lock_timeout_seconds=0.1)
     with turns.engine.begin() as other:
         other.execute(sa.text('SELECT FROM "order" WHERE id <= 10 FOR UPDATE'))
         turns.turns_until(lambda: turns.tried == [11, 12])
@@ -399,9 +399,15 @@ def test_the_board_shows_what_was_sent_and_what_the_worker_did_last(turns: Turns
 def test_signals_are_out_of_reach_when_bursts_get_none_and_the_first_one_stays(turns: Turns) -> None:
     turns.execute("INSERT INTO \"order\" (note) VALUES ('one'), ('two')")
     bursts = EmptyBursts(turns.clock)
-    announcer = Announcer(logging.getLogger("test.worker"), turns.clock)
+    incidents = Incidents(logging.getLogger("test.worker"), turns.clock)
     unreached = Unreached(
-        {None: turns.engine}, {"Order": turns.progress}, turns.shelves, bursts, turns.health, announcer, turns.clock
+        {None: turns.engine},
+        {"Order": turns.progress},
+        turns.retry_stores,
+        bursts,
+        turns.health,
+        incidents,
+        turns.clock,
     )
 
     def stuck_after(seconds: float) -> list[str]:

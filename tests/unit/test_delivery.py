@@ -6,9 +6,9 @@ import time
 from typing import Any, ClassVar
 
 from signalbus_core.rabbitmq import Message
-from signalbus_core.rabbitmq.batch import Delivery
+from signalbus_core.rabbitmq.batch import Batch
 from signalbus_core.rabbitmq.confirms import Confirms
-from signalbus_core.rabbitmq.destination_breaker import SilentDestinations
+from signalbus_core.rabbitmq.destination_breaker import DestinationBreaker
 
 
 class LostConnection:
@@ -38,12 +38,12 @@ class LostConnection:
 
 def test_a_connection_that_is_lost_during_a_lone_message_is_no_answer() -> None:
     now = [0.0]
-    silences = SilentDestinations(lambda: now[0])
+    silences = DestinationBreaker(lambda: now[0])
     silences.answered([("invoices", "c")])
     silences.was_silent([("orders", "a")], since=0.0)
     assert silences.silent_seconds(("orders", "a")) is not None
     now[0] = 10.0  # a trial is due
-    delivery = Delivery([[Message("orders", "a", b"x")]], time.monotonic() + 5, silences)
+    delivery = Batch([[Message("orders", "a", b"x")]], time.monotonic() + 5, silences)
     delivery.run(LostConnection())  # type: ignore[arg-type]
     assert delivery.outcomes()[0][0].kind.value == "unknown"
     assert silences.silent_seconds(("orders", "a")) is not None, "nothing has answered"

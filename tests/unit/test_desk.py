@@ -6,12 +6,12 @@ import threading
 
 import pytest
 
-from relay.web.database_bulkhead import Desk
+from relay.web.database_bulkhead import DatabaseBulkhead
 from relay.web.http import HttpError
 
 
 def test_a_machine_without_a_thread_to_give_costs_one_request_and_not_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    desk = Desk()
+    desk = DatabaseBulkhead()
 
     def refuse(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

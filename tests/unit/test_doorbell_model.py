@@ -1,7 +1,7 @@
 """A model of the doorbell, and all orders in which its steps can happen.
 
 Writers insert, try for the shared lock, and commit or roll back; a commit makes the row visible, delivers the bell, and
-lets the lock go, in this order. The doorkeeper listens, waits for the exclusive lock, looks, sleeps, and wakes. A lost
+lets the lock go, in this order. The notifier listens, waits for the exclusive lock, looks, sleeps, and wakes. A lost
 wake-up is a state in which it sleeps, a committed row was not seen, and no bell is on its way. The model finds none,
 and it finds one as soon as a step of the protocol is left out or moved.
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-#: The steps by which the doorkeeper falls asleep. At "acquire" it waits for writers who hold the lock.
+#: The steps by which the notifier falls asleep. At "acquire" it waits for writers who hold the lock.
 PROTOCOL = ("listen", "request", "acquire", "look", "sleep")
 
 
@@ -37,12 +37,12 @@ class Writer:
 @dataclass(frozen=True)
 class State:
     writers: tuple[Writer, ...]
-    #: How many steps of the protocol are done; the doorkeeper sleeps when all are.
+    #: How many steps of the protocol are done; the notifier sleeps when all are.
     done: int = 0
     listens: bool = False
     queues: bool = False
     holds: bool = False
-    #: Bells that were delivered, and that the doorkeeper has not heard.
+    #: Bells that were delivered, and that the notifier has not heard.
     bells: int = 0
     #: It has heard a bell, or its look found something: it lets the lock go and looks until it finds nothing.
     is_awake: bool = False
@@ -57,7 +57,7 @@ class Rules:
     lock_outlives_commit: bool = True
     #: A writer who does not get the shared lock rings.
     writers_ring: bool = True
-    #: The doorkeeper waits for those who hold the shared lock.
+    #: The notifier waits for those who hold the shared lock.
     waits_for_writers: bool = True
     #: It keeps the exclusive lock while it sleeps.
     holds_while_asleep: bool = True

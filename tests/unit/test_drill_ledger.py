@@ -5,19 +5,19 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.drill.oracle import Fault, Ledger, Recovery
+from relay.drill.oracle import Fault, Oracle, Recovery
 from relay.drill.report import Report
 
 
-def ledger(committed: list[int], arrived: list[int]) -> Ledger:
-    ledger = Ledger()
+def ledger(committed: list[int], arrived: list[int]) -> Oracle:
+    ledger = Oracle()
     ledger.note_committed(committed, 10.0)
     for index, number in enumerate(arrived):
         ledger.note_arrival(number, 11.0 + index)
     return ledger
 
 
-def report(ledger: Ledger, waiting: frozenset[int] = frozenset()) -> Report:
+def report(ledger: Oracle, waiting: frozenset[int] = frozenset()) -> Report:
     return Report(7, 2, ledger.faults_by_kind(), ledger.tally(waiting=waiting), 0, ledger.longest_recovery())
 
 
@@ -84,7 +84,7 @@ def test_every_number_has_one_place(committed: set[int], arrived: list[int], wai
 
 
 def test_the_bound_grows_with_the_relays_that_were_hit() -> None:
-    book = Ledger()
+    book = Oracle()
     for hit in (1, 0, 2):
         book.note_fault(Fault("cut", 1.0, hit))
     assert book.duplicates_bound(burst_count=50, workers=2) == 300
@@ -92,7 +92,7 @@ def test_the_bound_grows_with_the_relays_that_were_hit() -> None:
 
 
 def test_a_recovery_lasts_until_all_that_was_committed_by_then_has_arrived() -> None:
-    book = Ledger()
+    book = Oracle()
     book.note_committed([1], 1.0)
     book.note_committed([2], 2.0)
     book.note_committed([3], 6.0)

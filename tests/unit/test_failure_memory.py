@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from relay.worker.backoff import Backoff
-from relay.worker.model_state import BurstPlan, ModelProgress
+from relay.worker.model_state import BurstPlan, ModelState
 from relay.worker.notes import Due
-from relay.worker.retry_policy import ParkingRules
-from relay.worker.retry_store import MemoryShelf
+from relay.worker.retry_policy import RetryPolicy
+from relay.worker.retry_store import MemoryRetryStore
 from signalbus_core import BurstError, Outcome, OutcomeKind
 from signalbus_core.lowlevel import UNDELETED, BurstResult, DueSignal, FailedSignal, Key, Proved, SignalSpec
 from tests.support.clock import Clock
@@ -46,8 +46,8 @@ class FailureMemory(RuleBasedStateMachine):
             model=object, name="S", burst_count=BURST_COUNT, bind_key=None, send_one=print, send_many=None
         )
         self.clock = Clock()
-        self.progress = ModelProgress(spec, Backoff(0.2, 30.0, highest), Backoff(1.0, 30.0, highest))
-        self.shelf = MemoryShelf(ParkingRules(PARK_AFTER, highest), self.versions, self.clock)
+        self.progress = ModelState(spec, Backoff(0.2, 30.0, highest), Backoff(1.0, 30.0, highest))
+        self.retry_store = MemoryRetryStore(RetryPolicy(PARK_AFTER, highest), self.versions, self.clock)
         self.table: dict[Key, str] = {}
         self.sent: set[Key] = set()
         self.parked: set[Key] = set()
@@ -96,8 +96,8 @@ class FailureMemory(RuleBasedStateMachine):
 
     def turn(self) -> None:
         now = self.clock.now
-        if self.shelf.has_due():
-            self.progress.retry_is_due()
+        if self.retry_store.has_due():
+            self.progress.mark_retry_due()
         plan = self.progress.plan(now)
         due = self.due_of(plan)
         noted_before = self.attempts()
@@ -108,14 +108,14 @@ class FailureMemory(RuleBasedStateMachine):
             return
         verdict = self.progress.finished(plan, result, now)
         if plan.suspect is not None and not result.selected and plan.suspect not in self.table:
-            self.progress.is_gone(plan.suspect)
+            self.progress.forget(plan.suspect)
         if verdict.failed:
-            parked = self.shelf.put(verdict.failed, verdict.evidence, is_retry=not plan.is_scan)
+            parked = self.retry_store.put(verdict.failed, verdict.evidence, is_retry=not plan.is_scan)
             assert not (parked and verdict.evidence.too_much_fails), "an open breaker parks nothing"
             self.parked |= set(parked)
-        self.progress.is_noted([one.key for one in result.undeleted])
+        self.progress.mark_noted([one.key for one in result.undeleted])
         if plan.retry and due is not None and due.signals:
-            self.shelf.tried(due, result, [one.key for one in verdict.failed])
+            self.retry_store.tried(due, result, [one.key for one in verdict.failed])
         if self.is_broker_away and not plan.proved and not (due and due.is_delete):
             assert all(self.attempts().get(key, 0) == number for key, number in noted_before.items())
 
@@ -124,11 +124,11 @@ class FailureMemory(RuleBasedStateMachine):
             return Due(tuple(DueSignal(one.key, "", UNDELETED, version=one.version) for one in plan.proved), True)
         if plan.suspect is not None:
             return Due((DueSignal(plan.suspect, "", "outage"),))
-        return self.shelf.take_due(plan.limit, plan.avoid) if plan.retry else None
+        return self.retry_store.take_due(plan.limit, plan.avoid) if plan.retry else None
 
     def burst(self, plan: BurstPlan, due: Due | None) -> BurstResult:
         if due is None:
-            left_out = set(self.shelf.choice(plan.avoid).exclude)
+            left_out = set(self.retry_store.choice(plan.avoid).exclude)
             keys = [key for key in sorted(self.table) if key not in left_out][: plan.limit]
         else:
             keys = [key for key in due.keys if key in self.table]
@@ -160,18 +160,18 @@ class FailureMemory(RuleBasedStateMachine):
         return BurstResult(len(keys), len(keys) - len(kept), undeleted=undeleted, keys=tuple(keys))
 
     def attempts(self) -> dict[Key, int]:
-        return {key: note.attempts for key, note in self.shelf._notes.items()}
+        return {key: note.attempts for key, note in self.retry_store._notes.items()}
 
     # What always holds
 
     @invariant()
     def what_was_sent_and_is_left_is_never_free_to_be_sent(self) -> None:
-        held = {*self.progress.avoided(), *self.shelf.choice([]).exclude}
+        held = {*self.progress.avoided(), *self.retry_store.choice([]).exclude}
         assert self.sent & set(self.table) <= held
 
     @invariant()
     def what_failed_has_a_next_try_or_is_parked(self) -> None:
-        for key, note in self.shelf._notes.items():
+        for key, note in self.retry_store._notes.items():
             if note.next_try is None:
                 assert key in self.parked
                 assert note.cause in ("invalid", "error", UNDELETED)

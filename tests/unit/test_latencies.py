@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
-from relay.telemetry.histogram import BUCKETS, NAME, TEXT, Latencies
+from relay.telemetry.histogram import BUCKETS, NAME, TEXT, BatchHistogram
 from relay.telemetry.metrics import Metrics
 from signalbus_core.lowlevel import BurstResult
 
@@ -20,7 +20,7 @@ def rendered(registry: CollectorRegistry) -> str:
 @given(st.lists(st.lists(st.one_of(st.sampled_from(BUCKETS), st.floats(0, 1e6)), max_size=20), max_size=5))
 def test_it_counts_as_the_librarys_histogram_does(bursts: list[list[float]]) -> None:
     ours, theirs = CollectorRegistry(), CollectorRegistry()
-    latencies = Latencies()
+    latencies = BatchHistogram()
     ours.register(latencies)
     library = Histogram(NAME, TEXT, ["signal"], buckets=BUCKETS, registry=theirs)
     latencies.prepare("A")
@@ -34,7 +34,7 @@ def test_it_counts_as_the_librarys_histogram_does(bursts: list[list[float]]) -> 
 
 
 def test_clocks_that_differ_make_no_latency_below_zero() -> None:
-    registry, latencies = CollectorRegistry(), Latencies()
+    registry, latencies = CollectorRegistry(), BatchHistogram()
     registry.register(latencies)
     latencies.observe("A", [-5.0])
     assert f'{NAME}_sum{{signal="A"}} 0.0' in rendered(registry)

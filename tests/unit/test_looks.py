@@ -1,4 +1,4 @@
-"""When the probe looks next, and what a look proves to those who asked for it."""
+"""When the poller looks next, and what a look proves to those who asked for it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from relay.exit_codes import EXIT_RUNTIME, StopRequest
-from relay.poller.requests import LONGEST_AWAKE_PAUSE_SECONDS, SENT_PAUSE_SECONDS, Looks
-from relay.poller.thread import STUCK_AFTER_SECONDS, Lookout
+from relay.poller.requests import LONGEST_AWAKE_PAUSE_SECONDS, SENT_PAUSE_SECONDS, PollRequests
+from relay.poller.thread import STUCK_AFTER_SECONDS, PollLoop
 from relay.telemetry.health import Health
 from relay.worker.backoff import PollInterval
 from tests.support.clock import Clock
@@ -19,7 +19,7 @@ NEVER = 3600.0
 
 
 def test_a_look_that_is_under_way_is_not_the_one_that_was_asked_for() -> None:
-    looks = Looks()
+    looks = PollRequests()
     looks.begin()
     number = looks.ask()
     looks.end(calm=True)
@@ -30,7 +30,7 @@ def test_a_look_that_is_under_way_is_not_the_one_that_was_asked_for() -> None:
 
 
 def test_who_asks_while_a_look_is_under_way_is_not_forgotten() -> None:
-    looks = Looks()
+    looks = PollRequests()
     looks.begin()
     looks.ask(cause="doorbell", thorough=True)
     looks.end(calm=True)
@@ -39,9 +39,9 @@ def test_who_asks_while_a_look_is_under_way_is_not_forgotten() -> None:
     assert looks.begin() == ("poll", False)
 
 
-@pytest.mark.parametrize("wake", [Looks.ask, Looks.close])
+@pytest.mark.parametrize("wake", [PollRequests.ask, PollRequests.close])
 def test_who_waits_is_woken(wake: Any) -> None:
-    looks = Looks()
+    looks = PollRequests()
     thread = threading.Thread(target=looks.wait, args=(NEVER,), daemon=True)
     thread.start()
     wake(looks)
@@ -50,7 +50,7 @@ def test_who_waits_is_woken(wake: Any) -> None:
 
 
 def test_looks_were_calm_only_when_each_of_them_was() -> None:
-    looks = Looks()
+    looks = PollRequests()
 
     def look(*, calm: bool) -> None:
         looks.begin()
@@ -69,7 +69,7 @@ def test_looks_were_calm_only_when_each_of_them_was() -> None:
 
 
 def test_listeners_are_told_of_the_end_of_each_look_and_of_the_end_of_all() -> None:
-    looks = Looks()
+    looks = PollRequests()
     told: list[tuple[int, bool]] = []
     looks.on_end(lambda: told.append(looks.last()))
     looks.begin()
@@ -93,7 +93,7 @@ class Pauses(threading.Condition):
         return True
 
 
-def pause_of(looks: Looks, clock: Clock, longest_seconds: float) -> float:
+def pause_of(looks: PollRequests, clock: Clock, longest_seconds: float) -> float:
     looks._changed = pauses = Pauses(clock)
     looks.wait(longest_seconds)
     return pauses.seconds
@@ -101,24 +101,24 @@ def pause_of(looks: Looks, clock: Clock, longest_seconds: float) -> float:
 
 def test_looks_are_not_far_apart_while_producers_may_be_silent() -> None:
     clock = Clock(100.0)
-    looks = Looks(clock)
+    looks = PollRequests(clock)
     assert pause_of(looks, clock, 60.0) == 60.0
-    looks.set_doorkeeper("a", asleep=True)
+    looks.set_notifier("a", asleep=True)
     assert pause_of(looks, clock, 60.0) == 60.0
-    looks.set_doorkeeper("b", asleep=False)
+    looks.set_notifier("b", asleep=False)
     assert pause_of(looks, clock, 60.0) == LONGEST_AWAKE_PAUSE_SECONDS
     assert pause_of(looks, clock, 0.5) == 0.5
-    looks.set_doorkeeper("b", asleep=None)
+    looks.set_notifier("b", asleep=None)
     assert pause_of(looks, clock, 60.0) == 60.0
 
 
 def test_looks_after_signals_were_sent_keep_their_distance_and_without_a_doorkeeper_nobody_needs_them() -> None:
     clock = Clock(100.0)
-    looks = Looks(clock)
+    looks = PollRequests(clock)
     looks.begin()
     looks.sent()
     assert pause_of(looks, clock, 60.0) == 60.0
-    looks.set_doorkeeper("d", asleep=False)
+    looks.set_notifier("d", asleep=False)
     looks.begin()
     looks.sent()
     assert pause_of(looks, clock, 60.0) == pytest.approx(SENT_PAUSE_SECONDS)
@@ -126,10 +126,10 @@ def test_looks_after_signals_were_sent_keep_their_distance_and_without_a_doorkee
 
 def test_signals_that_were_sent_bring_a_look_at_once_where_there_is_a_doorkeeper() -> None:
     clock = Clock(100.0)
-    looks = Looks(clock)
+    looks = PollRequests(clock)
     looks.begin()
     waiting = threading.Thread(target=looks.wait, args=(NEVER,), daemon=True)
-    looks.set_doorkeeper("d", asleep=True)
+    looks.set_notifier("d", asleep=True)
     looks.sent()
     clock.now += SENT_PAUSE_SECONDS
     waiting.start()
@@ -173,7 +173,7 @@ class StubUnreached:
 class StubDispatcher:
     active = sending = False
 
-    def was_active(self) -> bool:
+    def take_activity(self) -> bool:
         return self.active
 
     def is_sending(self, within_seconds: float) -> bool:
@@ -186,11 +186,11 @@ class StubDispatcher:
 class Watched:
     def __init__(self, *, until_empty: bool = False) -> None:
         self.clock = Clock(100.0)
-        self.probe, self.dispatcher, self.looks = StubProbe(), StubDispatcher(), Looks(self.clock)
+        self.poller, self.scheduler, self.looks = StubProbe(), StubDispatcher(), PollRequests(self.clock)
         self.requests: list[StopRequest] = []
         self.unreached: Any = StubUnreached()
-        parts: Any = (self.probe, self.dispatcher)
-        self.lookout = Lookout(
+        parts: Any = (self.poller, self.scheduler)
+        self.poll_loop = PollLoop(
             *parts,
             Health(60),
             PollInterval(1.0),
@@ -204,8 +204,8 @@ class Watched:
         )
 
     def is_calm(self, *, finds: bool, active: bool = False, saw_everything: bool = True) -> bool:
-        self.probe.finds, self.dispatcher.active, self.probe.saw_everything = finds, active, saw_everything
-        self.lookout.run_once()
+        self.poller.finds, self.scheduler.active, self.poller.saw_everything = finds, active, saw_everything
+        self.poll_loop.run_once()
         return self.looks.last()[1]
 
 
@@ -229,9 +229,9 @@ def test_what_is_stuck_keeps_no_doorkeeper_awake() -> None:
 def test_a_look_that_fails_is_not_calm() -> None:
     watched = Watched()
     assert watched.is_calm(finds=False)
-    watched.probe.run_once = None  # type: ignore[assignment,method-assign]
+    watched.poller.run_once = None  # type: ignore[assignment,method-assign]
     with pytest.raises(TypeError):
-        watched.lookout.run_once()
+        watched.poll_loop.run_once()
     assert watched.looks.last() == (2, False)
 
 
@@ -239,9 +239,9 @@ def test_the_look_after_a_bell_is_counted_as_one() -> None:
     watched = Watched()
     watched.looks.ask(cause="doorbell")
     watched.looks.ask()
-    watched.lookout.run_once()
-    watched.lookout.run_once()
-    assert watched.probe.causes == ["doorbell", "poll"]
+    watched.poll_loop.run_once()
+    watched.poll_loop.run_once()
+    assert watched.poller.causes == ["doorbell", "poll"]
 
 
 def test_a_look_is_thorough_when_a_doorkeeper_asks_for_it_and_only_then() -> None:
@@ -250,30 +250,30 @@ def test_a_look_is_thorough_when_a_doorkeeper_asks_for_it_and_only_then() -> Non
     for ask in (False, True, False):
         if ask:
             watched.looks.ask(thorough=True)
-        watched.lookout.run_once()
-        seen.append(watched.probe.saw_every_key)
+        watched.poll_loop.run_once()
+        seen.append(watched.poller.saw_every_key)
     assert seen == [False, True, False]
 
 
 def test_the_relay_does_not_end_as_empty_before_a_thorough_look_has_found_nothing() -> None:
     watched = Watched(until_empty=True)
-    watched.lookout.run_once()
+    watched.poll_loop.run_once()
     assert watched.requests == []
     watched.looks.wait(NEVER)
-    watched.lookout.run_once()
+    watched.poll_loop.run_once()
     assert [request.reason for request in watched.requests] == ["nothing is left to send"]
 
 
 def test_bursts_that_are_busy_without_progress_do_not_keep_it_from_ending() -> None:
     watched = Watched(until_empty=True)
-    watched.probe.finds, watched.probe.found = True, ["A"]
-    watched.lookout.run_once()
+    watched.poller.finds, watched.poller.found = True, ["A"]
+    watched.poll_loop.run_once()
     watched.clock.now += 31
-    watched.dispatcher.sending = True
-    watched.lookout.run_once()
+    watched.scheduler.sending = True
+    watched.poll_loop.run_once()
     assert watched.requests == []
-    watched.dispatcher.sending = False
-    watched.lookout.run_once()
+    watched.scheduler.sending = False
+    watched.poll_loop.run_once()
     [request] = watched.requests
     assert (request.exit_code, request.reason) == (
         EXIT_RUNTIME,
@@ -283,9 +283,9 @@ def test_bursts_that_are_busy_without_progress_do_not_keep_it_from_ending() -> N
 
 def test_the_relay_does_not_end_as_empty_while_a_table_cannot_be_looked_at() -> None:
     watched = Watched(until_empty=True)
-    watched.probe.saw_everything = False
-    watched.lookout.run_once()
+    watched.poller.saw_everything = False
+    watched.poll_loop.run_once()
     assert watched.requests == []
     watched.clock.now += 31
-    watched.lookout.run_once()
+    watched.poll_loop.run_once()
     assert [request.exit_code for request in watched.requests] == [EXIT_RUNTIME]

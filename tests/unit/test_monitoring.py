@@ -12,7 +12,7 @@ from relay.config.options import OPTIONS
 from relay.poller.gauges import MEASURE_EVERY_SECONDS
 from relay.poller.vacuum_horizon import ACTIVE_SECONDS
 from relay.telemetry.health import Health
-from relay.telemetry.incidents import Announcer, single_signals
+from relay.telemetry.incidents import Incidents, single_signals
 from relay.telemetry.metrics import Metrics
 from relay.telemetry.status import HeldHorizon, Status
 from relay.web.app import create_app
@@ -46,17 +46,17 @@ def status(clock: Clock) -> Status:
 
 
 @pytest.fixture
-def announcer(clock: Clock) -> Announcer:
-    return Announcer(logging.getLogger("test"), clock, now=lambda: 1_800_000_000 + clock.now)
+def incidents(clock: Clock) -> Incidents:
+    return Incidents(logging.getLogger("test"), clock, now=lambda: 1_800_000_000 + clock.now)
 
 
 @pytest.fixture
-def site(health: Health, status: Status, announcer: Announcer) -> Callable[..., Any]:
+def site(health: Health, status: Status, incidents: Incidents) -> Callable[..., Any]:
     databases = [
         Database(None, "Database", "db/shop"),
         Database("sales", "Database (bind 'sales')", "db/sales"),
     ]
-    report = Report(status, health, announcer, databases)
+    report = Report(status, health, incidents, databases)
     return create_app(monitoring_routes(health, Metrics(), report), Guard(None))
 
 
@@ -161,9 +161,9 @@ def test_a_broker_that_is_back_is_away_no_more(site: Callable[..., Any], health:
 
 
 def test_each_database_is_shown_with_its_own_trouble(
-    site: Callable[..., Any], health: Health, announcer: Announcer
+    site: Callable[..., Any], health: Health, incidents: Incidents
 ) -> None:
-    announcer.trouble("Database (bind 'sales')", "database_down", "refused")
+    incidents.raised("Database (bind 'sales')", "database_down", "refused")
     health.set_database("down", "Database (bind 'sales'): refused")
     shop, sales = status_of(site)["databases"]
     assert (shop["condition"], shop["reason"]) == ("up", None)
@@ -192,13 +192,13 @@ def test_a_model_shows_what_was_sent_and_measured(site: Callable[..., Any], stat
 
 
 def test_the_last_error_of_a_model_stays_when_its_trouble_is_over(
-    site: Callable[..., Any], announcer: Announcer, clock: Clock
+    site: Callable[..., Any], incidents: Incidents, clock: Clock
 ) -> None:
-    announcer.trouble(single_signals("Order"), "signals_set_aside", "1 cannot be sent", signal="Order")
+    incidents.raised(single_signals("Order"), "signals_set_aside", "1 cannot be sent", signal="Order")
     order, invoice = status_of(site)["models"]
     assert order["troubles"] == [{"since": "2027-01-15T08:00:00Z", "reason": "1 cannot be sent"}]
     assert status_of(site)["verdict"]["notes"] == ["Order has trouble."]
-    announcer.fine(single_signals("Order"), "signals_flow_again")
+    incidents.resolved(single_signals("Order"), "signals_flow_again")
     order, invoice = status_of(site)["models"]
     assert order["troubles"] == []
     assert order["last_error"] == {"at": "2027-01-15T08:00:00Z", "reason": "1 cannot be sent"}
@@ -214,12 +214,12 @@ def test_workers_are_shown_with_what_they_do(site: Callable[..., Any], status: S
     ]
 
 
-def test_passwords_in_reasons_are_not_shown(site: Callable[..., Any], health: Health, announcer: Announcer) -> None:
+def test_passwords_in_reasons_are_not_shown(site: Callable[..., Any], health: Health, incidents: Incidents) -> None:
     text = "amqp://user:s3cret@rabbit/ refused"
     health.set_broker("worker-1", "down", text, "amqp://rabbit/")
     health.set_database("down", text)
-    announcer.trouble("Database", "database_down", text)
-    announcer.trouble("Order", "model_failing", text, signal="Order")
+    incidents.raised("Database", "database_down", text)
+    incidents.raised("Order", "model_failing", text, signal="Order")
     for path in ("/readyz", "/api/status"):
         reply = call(site, path)
         assert "refused" in reply.text
@@ -242,14 +242,14 @@ def test_a_held_horizon_is_told_with_who_holds_it_and_what_ends_it(site: Callabl
 
 
 def test_single_signals_are_told_once_and_the_trouble_of_a_model_beside_them(
-    site: Callable[..., Any], status: Status, announcer: Announcer
+    site: Callable[..., Any], status: Status, incidents: Incidents
 ) -> None:
-    announcer.trouble(single_signals("Order"), "signals_set_aside", "1 cannot be sent", signal="Order")
+    incidents.raised(single_signals("Order"), "signals_set_aside", "1 cannot be sent", signal="Order")
     assert status_of(site)["verdict"]["notes"] == ["Order has trouble."]
     status.set_aside("Order", 0, 1)
     parked = "Order: 1 signal is parked, waiting for a person."
     assert status_of(site)["verdict"]["notes"] == [parked]
-    announcer.trouble("Order", "model_failing", "no table", signal="Order")
+    incidents.raised("Order", "model_failing", "no table", signal="Order")
     assert status_of(site)["verdict"]["notes"] == [parked, "Order has trouble."]
 
 

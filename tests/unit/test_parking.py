@@ -13,7 +13,7 @@ from relay.worker.retry_policy import (
     LONGEST_REFUSED_WAIT_SECONDS,
     Evidence,
     History,
-    ParkingRules,
+    RetryPolicy,
 )
 from signalbus_core import Outcome, OutcomeKind
 
@@ -23,8 +23,8 @@ RAISED = Outcome(OutcomeKind.UNKNOWN, "ValueError: bad", cause="error")
 UNDELETED = Outcome(OutcomeKind.ACKED, "a foreign key", cause="undeleted")
 
 
-def rules(park_after: int = 12) -> ParkingRules:
-    return ParkingRules(park_after, uniform=lambda _low, high: high)
+def rules(park_after: int = 12) -> RetryPolicy:
+    return RetryPolicy(park_after, uniform=lambda _low, high: high)
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.telemetry.throughput import BUCKET_SECONDS, BUCKETS, RATE_BUCKETS, Rates
+from relay.telemetry.throughput import BUCKET_SECONDS, BUCKETS, RATE_BUCKETS, Throughput
 
 
 def test_a_rate_is_that_of_the_last_whole_buckets() -> None:
-    rates = Rates(100.0)
+    rates = Throughput(100.0)
     for second in range(15):
         rates.add(4, 100.0 + second)
     assert rates.per_second(115.0) == 4.0
@@ -17,21 +17,21 @@ def test_a_rate_is_that_of_the_last_whole_buckets() -> None:
 
 
 def test_the_bucket_that_is_being_filled_is_not_shown_yet() -> None:
-    rates = Rates(0.0)
+    rates = Throughput(0.0)
     rates.add(7, 1.0)
     assert sum(rates.counts(4.9)) == 0
     assert rates.counts(5.0)[-1] == 7
 
 
 def test_what_is_too_old_is_forgotten() -> None:
-    rates = Rates(0.0)
+    rates = Throughput(0.0)
     rates.add(7, 1.0)
     assert rates.counts(BUCKETS * BUCKET_SECONDS + 4.9)[0] == 7
     assert sum(rates.counts((BUCKETS + 1) * BUCKET_SECONDS)) == 0
 
 
 def test_a_long_silence_empties_all() -> None:
-    rates = Rates(0.0)
+    rates = Throughput(0.0)
     for second in range(600):
         rates.add(1, float(second))
     assert sum(rates.counts(1e9)) == 0
@@ -40,7 +40,7 @@ def test_a_long_silence_empties_all() -> None:
 
 @given(st.lists(st.tuples(st.integers(1, 1000), st.floats(0, 100)), max_size=60), st.floats(0, 2000))
 def test_the_counts_are_those_of_the_whole_buckets_that_are_shown(steps: list[tuple[int, float]], more: float) -> None:
-    rates, now, added = Rates(0.0), 0.0, []
+    rates, now, added = Throughput(0.0), 0.0, []
     for number, pause in steps:
         now += pause
         rates.add(number, now)

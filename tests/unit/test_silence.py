@@ -6,7 +6,7 @@ from signalbus_core.rabbitmq.destination_breaker import (
     FIRST_WAIT_SECONDS,
     LONGEST_WAIT_SECONDS,
     MOST_REMEMBERED,
-    SilentDestinations,
+    DestinationBreaker,
 )
 from tests.support.clock import Clock
 
@@ -15,7 +15,7 @@ A, B = ("orders", "a"), ("orders", "b")
 
 def test_a_destination_is_silent_when_others_were_answered_while_it_was_not() -> None:
     clock = Clock()
-    silences = SilentDestinations(clock)
+    silences = DestinationBreaker(clock)
     clock.now = 1.0
     silences.answered([B])
     clock.now = 2.0
@@ -27,7 +27,7 @@ def test_a_destination_is_silent_when_others_were_answered_while_it_was_not() ->
 
 def test_when_nothing_was_answered_it_is_an_outage_however_long_it_lasts() -> None:
     clock = Clock()
-    silences = SilentDestinations(clock)
+    silences = DestinationBreaker(clock)
     silences.answered([A, B])
     for _ in range(5):
         since, clock.now = clock.now + 1.0, clock.now + 31.0
@@ -41,7 +41,7 @@ def test_when_nothing_was_answered_it_is_an_outage_however_long_it_lasts() -> No
 
 def test_a_second_silence_is_its_own_when_others_were_answered_since_the_first() -> None:
     clock = Clock()
-    silences = SilentDestinations(clock)
+    silences = DestinationBreaker(clock)
     silences.was_silent([A], since=-1.0)
     clock.now = 1.0
     silences.answered([B])
@@ -52,7 +52,7 @@ def test_a_second_silence_is_its_own_when_others_were_answered_since_the_first()
 
 
 def test_its_own_answer_ends_a_silence() -> None:
-    silences = SilentDestinations(Clock())
+    silences = DestinationBreaker(Clock())
     silences.answered([B])
     silences.was_silent([A], since=0.0)
     assert silences.silent_seconds(A) is not None
@@ -62,7 +62,7 @@ def test_its_own_answer_ends_a_silence() -> None:
 
 def test_one_caller_at_a_time_tries_and_later_each_time() -> None:
     clock = Clock()
-    silences = SilentDestinations(clock)
+    silences = DestinationBreaker(clock)
     waits = []
     for _ in range(9):
         silences.was_silent([A], since=clock.now)
@@ -77,7 +77,7 @@ def test_one_caller_at_a_time_tries_and_later_each_time() -> None:
 
 def test_a_try_whose_caller_never_came_back_is_taken_up_by_another() -> None:
     clock = Clock()
-    silences = SilentDestinations(clock)
+    silences = DestinationBreaker(clock)
     silences.was_silent([A], since=clock.now)
     clock.now = FIRST_WAIT_SECONDS
     assert silences.may_try(A)
@@ -86,7 +86,7 @@ def test_a_try_whose_caller_never_came_back_is_taken_up_by_another() -> None:
 
 
 def test_no_more_than_a_bounded_number_is_remembered() -> None:
-    silences = SilentDestinations(Clock())
+    silences = DestinationBreaker(Clock())
     silences.answered([A])
     silences.was_silent([("x", str(number)) for number in range(MOST_REMEMBERED + 5)], since=0.0)
     assert silences.silent_seconds(("x", "0")) is None

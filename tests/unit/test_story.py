@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from relay.explain.gather import MOST_BEFORE, Facts
-from relay.explain.render import STATES, Story, tell
+from relay.explain.render import STATES, Explanation, tell
 from relay.explain.routes import Answer, Messages, Route
 from signalbus_core.lowlevel import FoundSignal, Holder, Pause, SetAside
 
@@ -44,7 +44,7 @@ def test_each_story_says_its_state_first_and_ends_with_one_sentence_to_do(state:
     assert "\n" not in "".join(story.sentences) + story.to_do
 
 
-def said(story: Story, text: str) -> bool:
+def said(story: Explanation, text: str) -> bool:
     return any(text in sentence for sentence in story.sentences)
 
 

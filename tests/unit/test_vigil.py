@@ -12,9 +12,9 @@ from typing import cast
 import pytest
 from psycopg2.errors import LockNotAvailable
 
-from relay.notifier.connection import Session, Waker
-from relay.notifier.protocol import TRY_EVERY_SECONDS, State, Vigil
-from relay.poller.requests import Looks
+from relay.notifier.connection import AsyncConnection, Waker
+from relay.notifier.protocol import TRY_EVERY_SECONDS, LeaderProtocol, State
+from relay.poller.requests import PollRequests
 from tests.support.clock import Clock
 
 OID, OTHER_OID = 16384, 16385
@@ -75,15 +75,15 @@ class Watch:
     """A vigil whose looks are made, and found calm or not, by the test."""
 
     def __init__(self) -> None:
-        self.looks = Looks()
+        self.looks = PollRequests()
         self.waker = Waker()
         self.clock = Clock(100.0)
         self.ear, self.hand = GrantingSession(), GrantingSession()
         self.ear.not_granted = {OTHER_OID}
-        self.vigil = Vigil(
+        self.vigil = LeaderProtocol(
             "doorkeeper",
-            cast(Session, self.ear),
-            lambda: cast(Session, self.hand),
+            cast(AsyncConnection, self.ear),
+            lambda: cast(AsyncConnection, self.hand),
             [OID, OTHER_OID],
             self.looks,
             self.waker,
@@ -106,12 +106,12 @@ class Watch:
         return thorough
 
     def answer_the_other_too(self) -> None:
-        """Have it become the doorkeeper of the other table as well, when it tries again."""
+        """Have it become the notifier of the other table as well, when it tries again."""
         self.ear.not_granted.clear()
         self.clock.now += TRY_EVERY_SECONDS
 
     def known_to_sleep(self) -> dict[str, bool]:
-        """What the looks, whose pauses depend on it, know of the doorkeeper."""
+        """What the looks, whose pauses depend on it, know of the notifier."""
         return dict(self.looks._asleep)
 
     def until_looking(self) -> None:
@@ -145,7 +145,7 @@ def test_it_sleeps_after_a_thorough_look_that_was_calm(watch: Watch) -> None:
 def test_a_calm_look_after_a_thorough_one_that_was_not_lets_it_not_sleep(watch: Watch) -> None:
     watch.until_looking()
     assert watch.look(calm=False)
-    # It ends before the doorkeeper has noticed the first.
+    # It ends before the notifier has noticed the first.
     assert not watch.look(calm=True)
     assert watch.step() is State.AWAKE
     assert watch.hand.locked == set()

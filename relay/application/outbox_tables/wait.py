@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from signalbus_core.lowlevel import error_text
 
-from ...telemetry.incidents import Announcer
+from ...telemetry.incidents import Incidents
 from ...worker.backoff import Backoff
 
 logger = logging.getLogger("signalbus.relay")
@@ -39,7 +39,7 @@ def when_there(ask: Callable[[], T], patience_seconds: float | None, backoff: Ba
     :raises StoppedWaitingError: there was a stop request.
     """
     backoff = backoff or Backoff()
-    announcer = Announcer(logger)
+    incidents = Incidents(logger)
     started = time.monotonic()
     with _stop_requests() as requests:
         while True:
@@ -48,10 +48,10 @@ def when_there(ask: Callable[[], T], patience_seconds: float | None, backoff: Ba
             except SQLAlchemyError as error:
                 if patience_seconds is not None and time.monotonic() - started >= patience_seconds:
                     raise
-                announcer.trouble(DATABASE, "database_down", error_text(error))
+                incidents.raised(DATABASE, "database_down", error_text(error))
                 _wait(requests, backoff.failed())
             else:
-                announcer.fine(DATABASE, "database_up")
+                incidents.resolved(DATABASE, "database_up")
                 return answer
 
 
