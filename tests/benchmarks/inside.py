@@ -95,12 +95,12 @@ class Inside:
 
 #: Functions that are called a few times in a burst, not for each signal: what measuring them costs does not show.
 PHASES: tuple[tuple[Any, str, str], ...] = (
-    (lock.statements, "begin", "begin"),
-    (lock.statements, "lock_signals", "load"),
+    (lock, "begin", "begin"),
+    (lock, "lock_signals", "load"),
     (publisher.Publisher, "publish_signals", "build messages"),
-    (batch.Delivery, "_encode_all", "check and encode"),
+    (batch.Batch, "_encode_all", "check and encode"),
     (channel.BrokerConnection, "send", "write and confirms"),
-    (batch.Delivery, "run", "outcomes"),
+    (batch.Batch, "run", "outcomes"),
     (send.Delete, "run", "delete and commit"),
 )
 

@@ -318,7 +318,7 @@ def test_no_span_is_left_open_when_a_publish_breaks_off(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("signalbus_core.rabbitmq.batch.Delivery.run", interrupt)
+    monkeypatch.setattr("signalbus_core.rabbitmq.batch.Batch.run", interrupt)
     with pytest.raises(KeyboardInterrupt):
         shop.send()
     [span] = traces.sent()
