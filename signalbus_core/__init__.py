@@ -1,8 +1,8 @@
 """Signalbus: the transactional outbox for Flask, PostgreSQL and RabbitMQ.
 
 Signals are rows that an application writes in the same transaction as its business data; the bus sends them and
-deletes a row once the broker has proved that it has the message. :mod:`signalbus_core.rabbitmq` has the ready-made
-sender for RabbitMQ.
+deletes a row only after the broker has confirmed its message. :mod:`signalbus_core.rabbitmq` has the ready-made sender
+for RabbitMQ.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
     "SignalBus",
     "SignalModel",
     "get_models_to_flush",
-    # What became of a message
+    # Outcomes of messages
     "Outcome",
     "OutcomeKind",
     "outage_errors",
@@ -52,7 +52,7 @@ __all__ = [
     "UnreadableSignalError",
     "PartialDeliveryError",
     "PublishError",
-    # For relays: signals that are set aside
+    # For relays: failed signals
     "parked_table_sql",
     # For relays: models that are paused
     "paused_table_sql",

@@ -1,4 +1,4 @@
-"""What OpenTelemetry says about the active span. Imported only where OpenTelemetry may be missing without harm."""
+"""Reads the active OpenTelemetry span. Importers must cope with an ImportError: OpenTelemetry is optional."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bus of one ``SQLAlchemy`` extension: which signal models there are, and sending what is pending.
+"""The bus of one ``SQLAlchemy`` extension: finds its signal models and sends their pending signals.
 
 The bus never touches the caller's session: bursts run in an application context of their own, with a ``db.session``
 of their own.
@@ -37,30 +37,30 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("signalbus")
 
-#: When the send method fails for so many single signals in a row, flushmany() leaves the model alone: the fault is
-#: not in the signals then. More: longer runs of bad signals are passed over; less: a broken sender is noticed sooner.
+#: When the send method fails for so many single signals in a row, flushmany() skips the model: the signals are not the
+#: cause then. More: longer runs of bad signals are passed over; less: a broken sender is noticed sooner.
 MOST_ERRORS_IN_A_ROW = 10
 
-#: When so many signals of a model have failed, flushmany() leaves the model alone. Their keys are a parameter of
-#: every further statement.
+#: When so many signals of a model have failed, flushmany() skips the model. Their keys are a parameter of every
+#: further statement.
 MOST_SET_ASIDE = 10_000
 
 
 class SignalBus:
     """Finds the signal models of a ``SQLAlchemy`` extension and sends their pending signals.
 
-    :param db: the Flask-SQLAlchemy extension whose models are meant.
+    :param db: the Flask-SQLAlchemy extension with the models.
     """
 
     def __init__(self, db: SQLAlchemy) -> None:
         self.db = db
 
     def prepare_tables(self) -> None:
-        """Have the tables ``signalbus_parked`` and ``signalbus_paused`` made, by ``create_all()`` and migrations.
+        """Add the tables ``signalbus_parked`` and ``signalbus_paused`` to ``create_all()`` and migrations.
 
-        They are made beside all signal models.
+        They are created in each database that has signal models.
 
-        The doorbells of the models are made by ``create_all()`` as well, together with their tables.
+        ``create_all()`` also creates the doorbells of the models, together with their tables.
         """
 
         @event.listens_for(cast(Any, self.db.Model), "after_mapper_constructed", propagate=True)
@@ -77,8 +77,7 @@ class SignalBus:
     def get_signal_models(self) -> list[type[Any]]:
         """Return all signal models, sorted by name.
 
-        A model that shares its parent's table (single-table inheritance) is not listed beside it: its signals are
-        sent through the parent.
+        A model that shares its parent's table (single-table inheritance) is not listed: the parent sends its signals.
         """
         mappers = cast("Iterable[Mapper[Any]]", cast(Any, self.db.Model).registry.mappers)
         models = [mapper.class_ for mapper in mappers if is_signal_model(mapper.class_) and not _within_parent(mapper)]
@@ -87,7 +86,7 @@ class SignalBus:
     def specs(self, models: Iterable[type[Any]] | None = None) -> list[SignalSpec]:
         """Return what the bus knows about the given signal models, or about all of them.
 
-        :raises SignalModelError: one of them is no signal model, or does not keep the contract.
+        :raises SignalModelError: one of them is no signal model, or violates the contract.
         """
         known = self.get_signal_models()
         if isinstance(models, type) or (models is not None and not isinstance(models, Iterable)):
@@ -102,21 +101,21 @@ class SignalBus:
     def flushmany(self, models: Iterable[type[Any]] | None = None) -> int:
         """Send all pending signals of the given models, or of all models; return how many were sent.
 
-        - Only committed signals are sent, in bursts, each in a transaction of its own.
-        - Signals that another process is sending at the moment are left to it.
-        - Signals that wait for their next try are tried at once; those that are parked are left alone.
-        - Signals that were sent, and that the database does not let be deleted, are not sent again: what is tried at
-          the next call is their delete. That needs the table ``signalbus_parked``, where they are noted.
-        - Signals of a paused model are sent: a pause is for relays.
-        - After a failure it goes on with the other models, and raises the first error at the end. What was sent until
-          then stays sent.
+        - Only committed signals are sent, in bursts, each in its own transaction.
+        - Signals that another process is sending at the moment are skipped.
+        - Waiting signals are tried at once; parked signals are skipped.
+        - Signals that were sent, but cannot be deleted, are not sent again: the next call only tries to delete them.
+          That needs the table ``signalbus_parked``, where they are recorded.
+        - Signals of a paused model are sent: only relays honour a pause.
+        - After a failure it continues with the other models, and raises the first error at the end. Signals that were
+          sent stay sent.
 
         :param models: the signal models to send, all when not given.
         :raises TransactionStateError: called in an atomic block, or with uncommitted changes in ``db.session``.
-        :raises SignalModelError: a model does not keep the contract, or its table cannot serve as an outbox.
-        :raises UnreadableSignalError: signals cannot be loaded, or could not be deleted afterwards, and were not sent.
+        :raises SignalModelError: a model violates the contract, or its table cannot serve as an outbox.
+        :raises UnreadableSignalError: signals were not sent because they cannot be loaded, or could not be deleted.
         :raises BurstError: signals were sent, and could not be deleted.
-        :raises Exception: whatever a send method raised first.
+        :raises Exception: the first error that a send method raised.
         """
         specs = self.specs(models)
         self._refuse_open_changes()
@@ -142,13 +141,13 @@ class SignalBus:
         return sent
 
     def flush(self, models: Iterable[type[Any]] | None = None) -> int:
-        """Do the same as :meth:`flushmany`, under its older name."""
+        """The older name of :meth:`flushmany`."""
         return self.flushmany(models)
 
     def pending(self, models: Iterable[type[Any]] | None = None, *, limit: int | None = None) -> dict[type[Any], int]:
-        """Count the pending signals by model: all that are in its table, as relays count them.
+        """Count the pending signals by model: all signals in its table, as relays count them.
 
-        :param limit: stop counting at so many for each model, so that a big table is not read to its end.
+        :param limit: stop counting at so many for each model, so that a large table is not read to its end.
         """
         counts: dict[type[Any], int] = {}
         with own_session(self.db, self._app()) as session:
@@ -238,12 +237,12 @@ def _flush(
         if result.can_keep_rows is not None:
             can_keep_rows = result.can_keep_rows
         first_error = first_error or result.error
-        # They failed although no send method did: they never came so far.
+        # They failed before they reached the send method.
         unreadable += () if result.error else result.failed
         if result.failed_whole:
             continue
         if any(one.key in tried_in_vain for one in result.failed):
-            # A key that Python reads as another than it is cannot be left out.
+            # A key that Python reads as a different value cannot be excluded.
             break
         tried_in_vain += [one.key for one in result.failed]
         errors_in_a_row = errors_in_a_row + 1 if _failed_alone(result) else 0
@@ -255,7 +254,7 @@ def _flush(
 
 
 def _delete_what_was_sent(engine: Engine, spec: SignalSpec, everything: Choice) -> tuple[FailedSignal, ...]:
-    """Try the delete of signals that were sent before; return those that still cannot be deleted."""
+    """Delete signals that were sent earlier; return those that still cannot be deleted."""
     if everything.leave_out is LeaveOut.NOTHING:
         return ()
     proved: list[Proved] = []
@@ -276,7 +275,7 @@ def _undeleted(spec: SignalSpec, left: Sequence[FailedSignal]) -> BurstError | N
 
 
 def _look_at_tables(session: Session, spec: SignalSpec, specs: Sequence[SignalSpec]) -> Choice:
-    """Make sure that the model's table can serve, and find out whether signals may be parked, and forgotten."""
+    """Check the model's table, and find out whether the retry store may be read and its records deleted."""
     connection = begin(session, spec, BurstLimits())
     beside = [one for one in specs if one is not spec and one.bind_key == spec.bind_key]
     problem = catalog.table_problem(connection, spec)
@@ -285,7 +284,7 @@ def _look_at_tables(session: Session, spec: SignalSpec, specs: Sequence[SignalSp
     session.rollback()
     if problem is not None:
         raise SignalModelError(problem)
-    # What it may not forget is forgotten by a relay, once the signal is gone.
+    # A record that may not be deleted here is deleted by a relay, once the signal is gone.
     return Choice(LeaveOut.PARKED if "SELECT" in granted else LeaveOut.NOTHING, forgets={"SELECT", "DELETE"} <= granted)
 
 

@@ -22,7 +22,7 @@ from .sql.paused import list_pauses
 
 logger = logging.getLogger("signalbus")
 
-#: Counting stops here, so that a big table is not read to its end.
+#: Counting stops here, so that a large table is not read to its end.
 MOST_COUNTED = 1_000_000
 
 
@@ -90,7 +90,7 @@ def _bus() -> SignalBus:
 
 
 def _pauses(bus: SignalBus) -> dict[str, Pause]:
-    """The pauses by model; none where the table of them is not there, or closed to this login."""
+    """The pauses by model; none where their table is missing, or this login may not read it."""
     found: list[Pause] = []
     for spec in bus.specs():
         with bus.db.engines[spec.bind_key].connect() as connection:
@@ -101,7 +101,7 @@ def _pauses(bus: SignalBus) -> dict[str, Pause]:
 
 def _why_paused(pause: Pause) -> str:
     since = pause.paused_at.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    # Somebody else wrote the reason: it must tell a terminal nothing but its letters.
+    # The reason may contain control characters, which must not reach the terminal.
     reason = "".join(letter if letter.isprintable() else " " for letter in pause.reason or "")
     return f"paused since {since}" + (f": {reason}" if reason else "")
 
@@ -110,8 +110,8 @@ def _flush_round(bus: SignalBus, models: list[type[Any]]) -> None:
     try:
         sent = bus.flushmany(models)
     except Exception as error:
-        # Signals wait in their tables; the next round tries them again. The traceback of a database error would show
-        # its statement with the parameters.
+        # The signals stay in their tables, and the next round tries them again. No traceback: that of a database error
+        # shows the statement with its parameters.
         logger.error(
             "A round failed (%s); the next one goes on.",
             error_text(error),

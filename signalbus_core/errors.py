@@ -1,4 +1,4 @@
-"""What became of one message: the four answers a publish can have, and nothing in between."""
+"""The outcome of one message, which has exactly four kinds, and the tree of errors."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class OutcomeKind(Enum):
 
     - ``ACKED``: the broker confirmed the message and did not return it. It is stored.
     - ``REFUSED``: the broker answered, and did not take it: it was returned as unroutable, nacked, or its
-      exchange is missing or closed to this user. The *destination* is at fault.
-    - ``INVALID``: the message cannot be sent as it is: it was never sent, or the broker refused it as malformed.
+      exchange is missing or this user has no permission for it. The *destination* is at fault.
+    - ``INVALID``: the message itself is wrong: it was never sent, or the broker refused it as malformed.
     - ``UNKNOWN``: no answer. The broker may or may not have the message.
     """
 
@@ -30,14 +30,13 @@ class Outcome:
 
     :param kind: what is known about the message.
     :param reason: for people: what the broker or the encoder said. Never contains the body. Empty when acked.
-    :param cause: for metrics: refines ``kind`` where the field's terms are finer, ``"returned"`` or ``"nacked"``
-      for a ``REFUSED`` message, ``"closed"`` or ``"silent"`` for an ``UNKNOWN`` one; otherwise the same word as the
-      kind. Closed means that the broker ended the connection because of something that was sent, and this message is
-      one of several that may be to blame: sent again in halves, they lead to the one that is. Silent means that its
-      destination does not answer while others do.
-    :param was_sent: whether any of it may have left; when not, the broker cannot have it.
-    :param destination: who refused it, for people. When the destination of several failed signals is the same, a relay
-      tries one of them, and the others when that has arrived. None: each is tried.
+    :param cause: for metrics: refines ``kind``: ``"returned"`` or ``"nacked"`` for a ``REFUSED`` message, ``"closed"``
+      or ``"silent"`` for an ``UNKNOWN`` one; otherwise the same word as the kind. Closed means that the broker closed
+      the connection because of a message, and this is one of several that may be the cause: sending them again by
+      bisection finds it. Silent means that its destination does not confirm while others do.
+    :param was_sent: whether any part of it may have been sent; when not, the broker cannot have it.
+    :param destination: who refused it, for people. When several failed signals have the same destination, a relay
+      tries one of them, and the others after that one has arrived. None: each is tried.
     """
 
     kind: OutcomeKind
@@ -52,17 +51,17 @@ class Outcome:
 
     @property
     def is_unanswered(self) -> bool:
-        """Whether it tells of an outage, and nothing about the message."""
+        """Whether the cause is an outage, and not the message."""
         return self.kind is OutcomeKind.UNKNOWN and self.cause == OutcomeKind.UNKNOWN.value
 
     @property
     def may_be_stored(self) -> bool:
-        """Whether the broker has the message, or may have it: sent again, it may arrive twice."""
+        """Whether the broker has or may have the message, so that a resend may be a duplicate."""
         return self.kind is OutcomeKind.ACKED or (self.kind is OutcomeKind.UNKNOWN and self.was_sent)
 
     @property
     def is_of_destination(self) -> bool:
-        """Whether it tells of the destination, and nothing about the message."""
+        """Whether the cause is the destination, and not the message."""
         return self.kind is OutcomeKind.REFUSED or self.cause == "silent"
 
     def __str__(self) -> str:
@@ -77,17 +76,17 @@ _WORST_FIRST = (OutcomeKind.UNKNOWN, OutcomeKind.INVALID, OutcomeKind.REFUSED, O
 
 
 def worst(outcomes: Iterable[Outcome]) -> Outcome:
-    """What is to be said of a signal whose messages fared differently: unknown, then invalid, then refused."""
+    """The outcome of a signal with several messages: unknown comes first, then invalid, then refused."""
     return min(outcomes, key=lambda outcome: _WORST_FIRST.index(outcome.kind), default=ACKED)
 
 
 @dataclass(frozen=True)
 class Proved:
-    """A signal that was proved sent, and is still in its table: what is left to do is its delete, never its send.
+    """A signal that was proved sent, and is still in its table. It must be deleted, and never sent again.
 
     :param key: its primary key, as a tuple.
-    :param version: the transaction that wrote its row (``xmin``, as text). A row with another one is another signal,
-      which the application wrote under the same key. None where the database tells no such thing.
+    :param version: the transaction that wrote its row (``xmin``, as text). A row with another ``xmin`` is another
+      signal with the same key. None where the database has no such column.
     """
 
     key: tuple[Any, ...]
@@ -103,11 +102,11 @@ class SetupError(SignalBusError, RuntimeError):
 
 
 class SignalModelError(SignalBusError, RuntimeError):
-    """A model does not keep the signal-model contract; the message says what and how to mend it."""
+    """A model violates the signal-model contract; the message says how, and what to do."""
 
 
 class TransactionStateError(SignalBusError, RuntimeError):
-    """The call is not allowed in the present state of the session's transaction; nothing was touched."""
+    """The call is not allowed in the current state of the session's transaction; nothing was changed."""
 
 
 class DBSerializationError(SignalBusError):
@@ -115,10 +114,10 @@ class DBSerializationError(SignalBusError):
 
 
 class BurstError(SignalBusError):
-    """A burst could not be finished as the rules demand; its transaction was rolled back.
+    """A burst could not be finished; its transaction was rolled back.
 
-    :param proved: those of its signals that had been sent by then, while the database was away when they were to be
-      deleted. Whoever keeps them may delete them later by :func:`signalbus_core.delete_sent`; else they are sent again.
+    :param proved: those of its signals that were sent, but not deleted because the database was unavailable. The caller
+      can delete them later by :func:`signalbus_core.delete_sent`; otherwise they are sent again.
     """
 
     def __init__(self, message: str, *, proved: Iterable[Proved] = ()) -> None:
@@ -132,9 +131,9 @@ class BurstError(SignalBusError):
 
 
 class UnreadableSignalError(SignalBusError):
-    """Signals were not sent because their columns hold what the model cannot take. They are still in their table.
+    """Signals were not sent because the model cannot load values of their columns. They are still in their table.
 
-    :param keys: their primary keys, as tuples. The message shows no value of theirs.
+    :param keys: their primary keys, as tuples. The message shows none of their values.
     """
 
     def __init__(self, message: str, keys: Iterable[tuple[Any, ...]] = ()) -> None:
@@ -145,8 +144,8 @@ class UnreadableSignalError(SignalBusError):
 class PartialDeliveryError(SignalBusError):
     """Some signals of a burst are proved to have arrived, others are not.
 
-    Any sender, for any broker, may raise it: the burst deletes exactly the ``delivered`` signals. Of a
-    signal that is in neither list nothing is known: it stays.
+    Any sender, for any broker, may raise it: the burst deletes exactly the ``delivered`` signals. The outcome of a
+    signal that is in neither list is not known: it stays.
 
     :param delivered: the signals of which *every* message is confirmed.
     :param failed: pairs of a signal and the outcome that kept it from being delivered.
@@ -166,7 +165,7 @@ class PartialDeliveryError(SignalBusError):
 
 
 class EndedEarlyError(PartialDeliveryError):
-    """Sending took long, and ended before all signals had their turn; none has failed."""
+    """Sending took too long, and ended before all signals were sent; none has failed."""
 
 
 class PublishError(SignalBusError):

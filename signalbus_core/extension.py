@@ -1,4 +1,4 @@
-"""The mixin that gives a Flask-SQLAlchemy extension its signal bus and its commands, and what mixins have in common."""
+"""The mixin that adds the signal bus and its commands to Flask-SQLAlchemy, and the base class of all mixins."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ EXTENSION = "signalbus"
 
 
 class DatabaseMixin:
-    """What extends Flask-SQLAlchemy; it works only before ``SQLAlchemy``.
+    """Base of the mixins for Flask-SQLAlchemy; they work only before ``SQLAlchemy`` in the list of bases.
 
-    :raises SetupError: it is behind ``SQLAlchemy``, or without it.
+    :raises SetupError: it comes after ``SQLAlchemy``, or without it.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -59,7 +59,7 @@ class SignalBusMixin(DatabaseMixin):
     signalbus: SignalBus
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # Before the rest: with DB(app), SQLAlchemy calls init_app from here.
+        # Set first: with DB(app), SQLAlchemy.__init__ calls init_app.
         self.signalbus = SignalBus(cast(Any, self))
         super().__init__(*args, **kwargs)
         self.signalbus.prepare_tables()

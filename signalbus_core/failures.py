@@ -1,6 +1,6 @@
-"""What an exception from a send method tells: an outage, or a fault of the signal; and what may be said of it.
+"""Classifies exceptions from a send method, as an outage or a fault of the signal, and makes their text safe to show.
 
-Exceptions carry data. What is said of one never shows the columns of the signal that it was raised for.
+An exception may contain data. The text that is shown never contains the column values of the signal.
 """
 
 from __future__ import annotations
@@ -17,74 +17,74 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from .errors import Outcome, OutcomeKind
 
-#: What remains of a longer text.
+#: Longer texts are cut to so many characters.
 LONGEST_TEXT = 300
 
-#: A word of a text, shorter ones aside: they would be found everywhere.
+#: A word of a text. Shorter words are ignored because they would match everywhere.
 _WORD = re.compile(r"""[^\s'"`,;:()\[\]{}<>=]{4,}""")
 
-#: More characters of the signals' columns are not compared with a text; it is left out then.
+#: If the signals' columns have more characters, they are not compared with the text, and the text is omitted.
 MOST_COMPARED = 1_000_000
 
-#: Errors that mean that something the sender needs is away, whatever the signal. ``OSError`` covers refused and lost
-#: connections, timeouts and names that cannot be resolved, and what most network libraries raise.
+#: Errors that mean that something the sender needs is unavailable. ``OSError`` covers refused and lost connections,
+#: timeouts and names that cannot be resolved, and what most network libraries raise.
 _OUTAGES: list[type[BaseException]] = [OSError, OperationalError, InterfaceError]
 
-#: These are about what a signal names, not about something that is away.
+#: Their cause is a file that the signal names, not an outage.
 _OF_FILES = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 
 def outage_errors(*kinds: type[BaseException]) -> None:
-    """Have these errors, raised by a send method, count as outages: they cost no signal an attempt."""
+    """Count these errors, raised by a send method, as outages: they do not count as attempts of a signal."""
     _OUTAGES.extend(kind for kind in kinds if kind not in _OUTAGES)
 
 
 def is_outage_error(error: BaseException | None) -> bool:
-    """Whether the error means that something is away, and tells nothing about a signal."""
+    """Whether the error means an outage, and not a fault of a signal."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     return isinstance(error, tuple(_OUTAGES)) and not isinstance(error, _OF_FILES)
 
 
-#: Classes of SQLSTATE, and single ones, of a database that is away: resources, operator, read-only, idle for too long.
-#: A connection that is lost is known without; class 08 on one that is not comes from a trigger.
+#: Classes of SQLSTATE, and single ones, of an unavailable database: resources, operator intervention, read-only, idle
+#: timeout. A lost connection is recognized without; class 08 on an open connection comes from a trigger.
 #: https://www.postgresql.org/docs/current/errcodes-appendix.html
 _AWAY = ("53", "57P", "25006", "25P03")
 
-#: Time limits, locks, and races: later, it may go.
+#: Time limits, locks, serialization failures and deadlocks: a later try may succeed.
 _LATE = ("57014", "55P03", "40")
 
 
 def sqlstate(error: BaseException) -> str:
-    """The SQLSTATE of an error of the database; empty where it has none."""
+    """The SQLSTATE of a database error; empty where it has none."""
     cause = getattr(error, "orig", None)
     # psycopg2 calls it pgcode, other drivers sqlstate.
     return getattr(cause, "pgcode", None) or getattr(cause, "sqlstate", None) or ""
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether the database is away, or cannot write at the moment: it tells nothing about a row."""
+    """Whether the database is unavailable, or cannot write at the moment: no row is the cause."""
     if isinstance(error, DBAPIError):
         code = sqlstate(error)
         if error.connection_invalidated or code.startswith(_AWAY):
             return True
-        # An error that the server did not send: the connection failed, and the driver has not called it lost.
+        # The server did not send this error: the connection failed, but the driver has not marked it as lost.
         return not code and isinstance(error, (OperationalError, InterfaceError))
     return isinstance(error, (PoolTimeoutError, ResourceClosedError, PendingRollbackError))
 
 
 def is_late(error: BaseException) -> bool:
-    """Whether the database ran into a time limit, a lock or a race: later, the same may go well."""
+    """Whether the cause is a time limit, a lock or a race: the same may succeed later."""
     return sqlstate(error).startswith(_LATE)
 
 
 def is_of_schema(error: BaseException) -> bool:
-    """Whether something is missing or closed to this login (class 42): most often that concerns every row."""
+    """Whether an object or a privilege is missing (class 42): this usually affects every row."""
     return sqlstate(error).startswith("42")
 
 
 def sender_failure(error: BaseException, signal: Any) -> Outcome:
-    """The outcome of a single signal whose send method raised something that says nothing of outcomes."""
+    """The outcome of a single signal whose send method raised an error that carries no outcomes."""
     if is_outage_error(error):
         return Outcome(OutcomeKind.UNKNOWN, error_text(error, [signal]))
     return Outcome(OutcomeKind.UNKNOWN, error_text(error, [signal]), cause="error")
@@ -92,7 +92,7 @@ def sender_failure(error: BaseException, signal: Any) -> Outcome:
 
 def error_text(error: BaseException, signals: Iterable[Any] = ()) -> str:
     """An error in one line: its class, and its text without the values of these signals."""
-    # A database error's own text has the statement with its parameters; the driver's first line has neither.
+    # SQLAlchemy's text has the statement with its parameters; the first line of the driver's text has neither.
     cause = getattr(error, "orig", None) if isinstance(error, DBAPIError) else None
     try:
         text = next((line for line in str(cause or error).strip().splitlines() if line.strip()), "")
@@ -103,7 +103,7 @@ def error_text(error: BaseException, signals: Iterable[Any] = ()) -> str:
 
 
 def without_values(text: str, signals: Iterable[Any]) -> str:
-    """The text with ``***`` in the place of each word that the signals' columns hold, whole or as a part of them."""
+    """The text with ``***`` in place of each word that occurs in the signals' columns."""
     held = ""
     for signal in signals:
         for value in getattr(signal, "__dict__", {}).values():
@@ -114,7 +114,7 @@ def without_values(text: str, signals: Iterable[Any]) -> str:
 
 
 def _shown(value: object) -> Iterator[str]:
-    """The texts that a value may show as, or in."""
+    """The texts as which a value may appear."""
     if isinstance(value, (str, int, float, Decimal, date, UUID)):
         yield str(value)
     elif isinstance(value, (bytes, bytearray)):

@@ -1,4 +1,4 @@
-"""What a relay needs of the library, and no application does. These names may change between releases."""
+"""The names that only relays need, not applications. They may change between releases."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ from .sql.vacuum_horizon import (
 )
 
 __all__ = [
-    # single bursts
+    # Single bursts
     "SignalSpec",
     "send_burst",
     "own_session",
@@ -70,7 +70,7 @@ __all__ = [
     "Key",
     "has_integer_key",
     "error_text",
-    # signals that are set aside
+    # Failed signals
     "DueSignal",
     "Failure",
     "LeaveOut",
@@ -82,7 +82,7 @@ __all__ = [
     "parked_table_of",
     "parked_table_problem",
     "retries",
-    # models that are paused
+    # Paused models
     "Pause",
     "paused",
     "paused_table_of",
@@ -102,7 +102,7 @@ __all__ = [
     "autovacuum_problem",
     "count_dead_rows",
     "horizon_holders",
-    # looking at the tables
+    # Polling the tables
     "Measurement",
     "Work",
     "count_unloadable_keys",

@@ -1,8 +1,8 @@
-"""The last step of a burst: what was sent is deleted, and what the database does not let go is found and told.
+"""The last step of a burst: deletes the signals that were sent, and reports those that the database keeps.
 
-A signal that was proved sent is never sent again because its delete failed. What can be deleted is deleted, whatever
-keeps the others: a row that a foreign key or a trigger holds is found by halves, under savepoints, without sending
-anything. It is noted in ``signalbus_parked``, in the transaction that deletes the others.
+A signal that was proved sent is never sent again because its delete failed. A row that a foreign key or a trigger keeps
+does not stop the delete of the others: it is found by bisection under savepoints, without sending anything, and
+recorded in ``signalbus_parked`` in the transaction that deletes the others.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from .result import BurstResult, FailedSignal, failed_row
 
 logger = logging.getLogger("signalbus")
 
-#: The delete of a signal that was sent, and that the database does not let go, is tried again after so long.
+#: After how long the delete of a sent signal that the database keeps is tried again.
 UNDELETED_WAIT_SECONDS = 60.0
 
-#: While single rows are looked for, no statement takes longer, and none waits longer for a lock.
+#: Time limits of each statement during the bisection.
 ISOLATING = BurstLimits(statement_timeout_seconds=10.0, lock_timeout_seconds=2.0)
 
 _UNKNOWN_VERSION = (
@@ -52,10 +52,10 @@ _CHANGED = (
 
 @dataclass(frozen=True)
 class Deleted:
-    """What became of signals that were sent.
+    """The result of deleting signals that were sent.
 
     :param undeleted: those that the database keeps.
-    :param changed: those of which a row is left that may be another signal.
+    :param changed: those whose key still has a row, which may be another signal.
     """
 
     undeleted: tuple[FailedSignal, ...] = ()
@@ -64,7 +64,7 @@ class Deleted:
 
 @dataclass(frozen=True)
 class Delete:
-    """The deletion of the signals of a burst that were sent.
+    """Deletes the signals of a burst that were sent.
 
     :param engine: of the model's database.
     :param rows: of the signals.
@@ -83,9 +83,9 @@ class Delete:
     can_keep_rows: bool = False
 
     def run(self) -> Deleted:
-        """Delete them together with what the send method wrote; without that where it is in the way.
+        """Delete them and commit what the send method wrote; if that fails, delete them without it.
 
-        :raises BurstError: the database is away.
+        :raises BurstError: the database is unavailable.
         """
         if not self.rows:
             self.session.rollback()
@@ -93,8 +93,8 @@ class Delete:
         try:
             return self._in_session()
         except Exception as error:  # noqa: BLE001 - the application's code may raise anything on a flush
-            # The send method may have left the transaction in ruins; a listener of the application may refuse it; the
-            # connection may be gone, or COMMIT's answer. The messages have arrived all the same.
+            # The send method may have broken the transaction; an event listener of the application may raise; the
+            # connection, or the answer to COMMIT, may be lost. The messages have arrived in all these cases.
             logger.warning(
                 "Deleting %d sent signals of %s failed (%s); trying once more in a transaction of its own.",
                 len(self.rows),
@@ -139,11 +139,11 @@ class Delete:
         return [(row, why) for row, why, _ in kept]
 
     def _alone(self) -> Deleted:
-        """In a transaction that is nobody else's, without the application's session and its listeners."""
+        """Delete in a separate transaction, without the application's session and its event listeners."""
         return delete_alone(self.engine, self.spec, self.rows, self.choice, self.limits, self._changed)
 
     def _changed(self, connection: Connection) -> list[Row]:
-        """Rows under the keys of the signals that are not known to be theirs."""
+        """Rows that have the keys of the signals, but may be other signals."""
         if self.is_locked or connection.dialect.name != "postgresql":
             return []
         known = set(all_ids(self.rows))
@@ -159,7 +159,7 @@ def delete_sent(
     choice: Choice = EVERYTHING,
     limits: BurstLimits = DEFAULT_LIMITS,
 ) -> BurstResult:
-    """Delete signals that were sent, and send nothing.
+    """Delete signals that were sent; send nothing.
 
     1. A row that was written anew meanwhile is another signal, and stays.
     2. A signal that still cannot be deleted keeps no other one, and is told in :attr:`BurstResult.undeleted`.
@@ -167,9 +167,9 @@ def delete_sent(
     4. A row of which it is not known whether it is the one that was sent is not deleted either, and told as undeleted.
 
     :param proved: the signals.
-    :param choice: whether there is a table of parked signals: then what is noted of the signals is brought up to date.
+    :param choice: whether the retry store exists; if so, its records of the signals are updated.
     :returns: ``sent`` is how many were deleted.
-    :raises sqlalchemy.exc.SQLAlchemyError: the database is away.
+    :raises sqlalchemy.exc.SQLAlchemyError: the database is unavailable.
     """
     versions: dict[tuple[object, ...], set[str | None]] = {}
     for one in proved:
@@ -199,9 +199,9 @@ def delete_alone(
     limits: BurstLimits,
     changed: Callable[[Connection], Sequence[Row]] = lambda _: (),
 ) -> Deleted:
-    """Delete what can be deleted of these rows, and commit; the rest is noted, as the choice demands.
+    """Delete those of these rows that can be deleted, and commit; record the rest where the choice says so.
 
-    :raises sqlalchemy.exc.SQLAlchemyError: the database is away.
+    :raises sqlalchemy.exc.SQLAlchemyError: the database is unavailable.
     """
     with transaction(engine, _shortened(limits)) as connection:
         if choice.forgets:
@@ -219,7 +219,7 @@ def _told(
     kept: Sequence[tuple[Row, str]],
     changed: Sequence[Row],
 ) -> Deleted:
-    """What became of the signals, noted in the table of parked signals where there is one."""
+    """The result for the signals; it is recorded in the retry store where that exists."""
     undeleted = tuple(
         replace(failed_row(row, Outcome(OutcomeKind.ACKED, why, cause=UNDELETED)), version=row.version)
         for row, why in kept
@@ -245,7 +245,7 @@ def _note(connection: Connection, spec: SignalSpec, undeleted: Sequence[FailedSi
             if failures:
                 parked.set_aside(connection, spec, failures, noted)
     except SQLAlchemyError as error:
-        # The others are deleted all the same.
+        # The others are still deleted.
         logger.warning(
             "%d signals of %s were sent and cannot be deleted, which cannot be noted (%s).",
             len(undeleted),

@@ -1,8 +1,8 @@
-"""The rows of a burst while its send method has the session: whatever it commits, they are known again.
+"""Tracks the rows of a burst while its send method uses the session: only unchanged rows are locked again.
 
-A send method should leave the transaction to the bus. One that commits lets go of the locks, and may have written its
-rows anew: their versions are noted just before the commit, while nobody else can have changed them. When it begins its
-next transaction, those that are still the same are locked again in it.
+A send method should leave the transaction to the bus. One that commits releases the row locks, and may have updated the
+rows: so their versions are recorded just before the commit, while nobody else can have changed them. When it begins its
+next transaction, the rows that still have these versions are locked again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ logger = logging.getLogger("signalbus")
 
 
 class Hold:
-    """What is known of the rows of a burst.
+    """The versions and locks of the rows of a burst.
 
     :param session: whose transaction holds the locks.
     :param connection: of that transaction.
@@ -40,15 +40,15 @@ class Hold:
         self._holder: tuple[Session, Connection] | None = (session, connection)
 
     def rows(self, rows: Sequence[Row]) -> list[Row]:
-        """The same rows, as they are known now."""
+        """The same rows with their current versions."""
         return [self._rows[row.key] for row in rows]
 
     def is_held(self, session: Session, rows: Sequence[Row]) -> bool:
-        """Whether the present transaction of the session has locked these rows."""
+        """Whether the session's current transaction has locked these rows."""
         return self._is_held_by(session) and all(row.key in self._locked for row in rows)
 
     def was_left_alone(self, session: Session) -> bool:
-        """Whether the session is in the transaction in which the rows were locked first."""
+        """Whether the session is still in the transaction that first locked the rows."""
         return session.get_transaction() is self._transaction
 
     def begins(self, session: Session, connection: Connection) -> None:
@@ -56,7 +56,7 @@ class Hold:
         if connection.engine is not self._engine or connection.dialect.name != "postgresql":
             return
         if self._holder is not None and self._is_held_by(self._holder[0]):
-            # Beside the transaction that has the locks.
+            # Another transaction than the one that has the locks.
             return
         self._holder = (session, connection)
         self._locked = set()
@@ -66,7 +66,7 @@ class Hold:
         """A session is about to commit."""
         if self._engine.dialect.name != "postgresql":
             return
-        # What the commit would write. It may begin the transaction, too.
+        # Write what the commit would write. This may also begin the transaction.
         session.flush()
         if self._holder is None or not self._is_held_by(session):
             return
@@ -90,11 +90,11 @@ class Hold:
         for found in find_keys(connection, self._spec, [key for key in self._rows if key in self._locked]):
             before = self._rows.get(found.key)
             if before is not None and found.ids[0] not in before.ids:
-                # Both, because the commit may fail.
+                # Keep both versions, because the commit may fail.
                 self._rows[found.key] = Row(before.key, before.ids + found.ids)
 
     def _try(self, what: str, connection: Connection, do: Callable[[Connection], None]) -> None:
-        """Do it, in a way that leaves the transaction of the send method whole."""
+        """Do it under a savepoint, so that a failure leaves the send method's transaction usable."""
         try:
             with connection.begin_nested():
                 do(connection)
@@ -107,7 +107,7 @@ _holding: ContextVar[Hold | None] = ContextVar("signalbus_holding", default=None
 
 @contextmanager
 def holding(session: Session, connection: Connection, spec: SignalSpec, rows: Sequence[Row]) -> Iterator[Hold]:
-    """Follow in the block what becomes of these rows, in whatever session of this context."""
+    """Track these rows in the block, in every session of this context."""
     hold = Hold(session, connection, spec, rows)
     token = _holding.set(hold)
     try:

@@ -1,6 +1,6 @@
-"""Which rows the database does not let be deleted: found by halves, under savepoints.
+"""Finds the rows that the database does not let be deleted, by bisection under savepoints.
 
-A foreign key, a trigger, a deferred constraint may keep a single row, and fails the statement that deletes a thousand.
+One row that a foreign key, a trigger or a deferred constraint keeps must not prevent the delete of the others.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from ..sql.rows import WRITTEN_SINCE, Row, all_ids, delete_where, find, find_key
 from ..sql.selection import delete_signals
 from .result import FailedSignal, failed_row
 
-#: So many deletes in a row that run into a time limit, and it is not a single row that keeps them. More: longer
-#: halving while a table is locked; less: fewer slow rows at once are told from that.
+#: After so many deletes in a row that hit a time limit, the cause is not a single row. More: longer bisection while a
+#: table is locked; less: a few slow rows are mistaken for a locked table.
 MOST_LATE_IN_A_ROW = 4
 
 # Foreign keys that refer to the table are triggers too. The rows of a partitioned table are those of its partitions.
@@ -52,12 +52,12 @@ def table_can_keep_rows(connection: Connection, spec: SignalSpec) -> bool:
 
 
 def rehearse(connection: Connection, spec: SignalSpec, rows: Sequence[Row]) -> tuple[FailedSignal, ...]:
-    """Delete rows and take it back, to learn before anything is sent which of them cannot be deleted.
+    """Delete rows and roll back, to find out before anything is sent which of them cannot be deleted.
 
     Foreign keys, triggers and deferred constraints show here.
 
-    :returns: those that cannot; none where the database cannot take a delete back.
-    :raises sqlalchemy.exc.SQLAlchemyError: the delete fails for the sake of no row: a privilege is missing, perhaps.
+    :returns: those that cannot; none where the database cannot roll a delete back.
+    :raises sqlalchemy.exc.SQLAlchemyError: no single row is the cause: for example, a privilege is missing.
     """
     if connection.dialect.name != "postgresql" or not rows:
         return ()
@@ -85,20 +85,20 @@ def delete_rows(connection: Connection, spec: SignalSpec, rows: Sequence[Row], *
         if deleted == len(rows):
             return []
         if deleted > len(rows):
-            # To be rolled back: a row that nobody sent is among them.
+            # Roll back: the rows include one that nobody sent.
             raise BurstError(
                 f"{len(rows)} signals of {spec.name} have the keys of {deleted} rows of {spec.table.fullname!r}. Look "
                 "for tables that inherit from it."
             )
     conditions = [[has_id(all_ids(rows))]]
     if is_locked:
-        # The send method may have changed what only it can change.
+        # The send method itself may have updated the rows that it has locked.
         conditions.append([has_key(spec, dialect, keys), WRITTEN_SINCE])
     for condition in conditions:
         deleted += delete_where(connection, spec, condition)
         if deleted == len(rows):
             return []
-    # It may have deleted signals itself; rows that are still there are another matter.
+    # The send method may have deleted signals itself; only rows that still exist are kept.
     return [row for condition in conditions for row in find(connection, spec, condition)]
 
 
@@ -112,9 +112,9 @@ def delete_by_halves(
     delete: Callable[[Sequence[Row]], list[Row]],
     savepoint: Callable[[], AbstractContextManager[object]],
 ) -> list[_Kept]:
-    """Delete rows, each time half of those that fail together; return those that fail alone, each with the reason.
+    """Delete rows by bisection; return those that fail alone, each with the reason.
 
-    :raises sqlalchemy.exc.SQLAlchemyError: the database is away, or busy with something else.
+    :raises sqlalchemy.exc.SQLAlchemyError: the database is unavailable, or the table is locked.
     """
     kept: list[_Kept] = []
     late = 0
@@ -141,7 +141,7 @@ def delete_by_halves(
 
 
 def _reason(connection: Connection, spec: SignalSpec, row: Row, error: SQLAlchemyError) -> str:
-    """What the database says, without what the row holds: a trigger may say anything."""
+    """The database's error text without the values of the row: a trigger's message may contain them."""
     columns = [sql_cast(column, Text).label(f"column_{number}") for number, column in enumerate(spec.table.columns)]
     here = has_id(row.ids) if row.ids else has_key(spec, connection.dialect, [row.key])
     try:

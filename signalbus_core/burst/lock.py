@@ -1,8 +1,8 @@
-"""The first step of a burst: its signals are locked and loaded. One that cannot be loaded holds up no other.
+"""The first step of a burst: locks and loads its signals. One that cannot be loaded does not block the others.
 
-A row can fail the statement that loads it: in the server, where a column of the model is computed from it, and in
-Python, where a type cannot take what a column holds. Then the rows are locked by nothing but their ids, and loaded by
-halves, until those to blame are alone.
+A row can fail the statement that loads it: in the server, where a column of the model is computed from it, or in
+Python, where a type cannot convert the value of a column. Then the rows are locked by their ids only, and loaded by
+bisection until the faulty rows are found.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from .row_sizes import Fitting, lock_fitting
 
 logger = logging.getLogger("signalbus")
 
-#: Behind rows whose keys cannot be loaded, a burst looks at so many more. More: longer runs of such rows are passed
-#: over; less: fewer rows are locked meanwhile.
+#: So many rows are locked in addition when keys cannot be loaded. More: longer runs of such rows are skipped; less:
+#: fewer rows are locked meanwhile.
 MOST_LOST = 1000
 
 #: Signals, each with the id of its row.
@@ -40,14 +40,14 @@ _Loaded = list[tuple[Any, str | None]]
 
 @dataclass(frozen=True)
 class Locked:
-    """What a burst has locked.
+    """The rows that a burst has locked.
 
     :param connection: of the transaction that has the locks.
     :param keys: of all signals, in order.
     :param signals: those that could be loaded.
     :param rows: the row of each of them, in their order.
     :param unreadable: those whose rows cannot be loaded.
-    :param fitting: what was asked about the sizes of the rows; None when nothing was.
+    :param fitting: the result of the query for row sizes; None when it was not run.
     """
 
     connection: Connection
@@ -59,12 +59,12 @@ class Locked:
 
     @property
     def has_large(self) -> bool | None:
-        """Whether the table has large rows; None when that was not asked."""
+        """Whether the table has large rows; None when that was not queried."""
         return None if self.fitting is None else self.fitting.has_large
 
     @property
     def is_cut(self) -> bool:
-        """Whether there were more, which would not have fitted into memory."""
+        """Whether further rows were left out because of their size."""
         return self.fitting is not None and self.fitting.is_cut
 
 
@@ -78,11 +78,11 @@ def lock(
 ) -> Locked:
     """Begin a transaction; lock and load up to ``limit`` of the chosen signals that nobody else has locked, in order.
 
-    :param most_bytes: ask first how large the rows are, and take no more than so many bytes of them, but always one.
+    :param most_bytes: query the row sizes first, and load no more than so many bytes, but at least one row.
 
-    What is set for the scan may hold on: see :func:`~signalbus_core.sql.transaction.undone_for_others`.
+    The planner settings of the scan may stay set: see :func:`~signalbus_core.sql.transaction.undone_for_others`.
 
-    :raises sqlalchemy.exc.SQLAlchemyError: the database failed, and not for the sake of a row.
+    :raises sqlalchemy.exc.SQLAlchemyError: the database failed, and no single row is the cause.
     :raises BurstError: two rows have one key, or a key cannot be loaded.
     """
     try:
@@ -120,7 +120,7 @@ def _lock_fitting(connection: Connection, spec: SignalSpec, limit: int, choice: 
 
 @contextmanager
 def _following_index(connection: Connection, choice: Choice, *, is_said: bool) -> Iterator[None]:
-    """Have the scan follow the index of the key, unless that is said with its statement."""
+    """Make the scan use the index of the key, unless that setting is sent in the same message as its statement."""
     is_needed = not is_said and follows_index(connection.dialect, choice)
     if is_needed:
         run_all(connection, FOLLOW_THE_INDEX)
@@ -149,10 +149,10 @@ def _by_halves(
     connection = begin(session, spec, limits)
     locked = _lock_by_halves(session, connection, spec, limit, choice, most_bytes)
     if locked.lost == limit:
-        # Nothing but rows that cannot be told apart, so look behind them.
+        # None of the keys could be loaded, so lock further rows as well.
         locked = _lock_by_halves(session, connection, spec, limit + MOST_LOST, choice, most_bytes)
     if not locked.loaded and is_of_schema(error):
-        # Most likely it fails for every row: something is missing, or closed to this login.
+        # Most likely it fails for every row: an object or a privilege is missing.
         raise error
     if locked.lost:
         text = (
@@ -172,9 +172,9 @@ def _by_halves(
 
 @dataclass
 class _Found:
-    """What could be loaded, in order.
+    """The signals that could be loaded, in order.
 
-    :param lost: of so many rows not even the keys can be loaded. Nobody can tell which they are.
+    :param lost: the number of rows whose keys cannot be loaded either.
     """
 
     loaded: _Loaded = field(default_factory=list)
@@ -205,7 +205,7 @@ def _lock_by_halves(
             result.lost += 1
             continue
         result.keys.append(key)
-        # The text of the error may hold what the row holds, and there is no signal to compare it with.
+        # The error text may contain values of the row, and without a loaded signal they cannot be removed.
         reason = f"its row cannot be loaded ({_name(cause)})"
         row = part[0] if isinstance(part[0], str) else None
         result.unreadable.append(FailedSignal(key, Outcome(OutcomeKind.INVALID, reason), row=row))
@@ -213,7 +213,7 @@ def _lock_by_halves(
 
 
 def _key_alone(connection: Connection, spec: SignalSpec, taken: Sequence[Any]) -> Key | None:
-    """The key of a row that cannot be loaded; None when it cannot either."""
+    """The key of a row that cannot be loaded; None when the key cannot be loaded either."""
     try:
         with connection.begin_nested():
             [key] = keys_of_rows(connection, spec, taken)
@@ -227,7 +227,7 @@ def _key_alone(connection: Connection, spec: SignalSpec, taken: Sequence[Any]) -
 def _loadable(
     session: Session, connection: Connection, spec: SignalSpec, taken: Sequence[Any]
 ) -> Iterator[tuple[Sequence[Any], _Loaded, Exception | None]]:
-    """The rows in parts that can be loaded, in their order; one that cannot is a part of its own, with the cause."""
+    """The rows in loadable parts, in order; a row that cannot be loaded is its own part, with the cause."""
     if not taken:
         return
     try:
@@ -248,7 +248,7 @@ def _loadable(
 
 
 def _name(error: Exception) -> str:
-    """What kind of error it is: the driver tells more than its wrapper."""
+    """The class name of the error; of a wrapped one, that of the driver's error."""
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     return type(cause).__name__
 
@@ -256,7 +256,7 @@ def _name(error: Exception) -> str:
 def _rows(spec: SignalSpec, loaded: Sequence[tuple[Any, str | None]]) -> tuple[Row, ...]:
     """The rows of signals, no two of which have one key.
 
-    :raises BurstError: two have. They are one object to SQLAlchemy: one of them would be sent twice, the other never.
+    :raises BurstError: two have. SQLAlchemy maps both to one object: one would be sent twice, the other never.
     """
     rows = tuple(Row(key_of(signal), () if found is None else (found,)) for signal, found in loaded)
     if len({row.key for row in rows}) < len(rows):
@@ -273,7 +273,7 @@ def _rows(spec: SignalSpec, loaded: Sequence[tuple[Any, str | None]]) -> tuple[R
 
 def _refuse_none(loaded: _Loaded) -> None:
     if any(signal is None for signal, _ in loaded):
-        # SQLAlchemy makes no object of such a row.
+        # SQLAlchemy creates no object for such a row.
         raise ValueError("the key of a row is read as None")
 
 
@@ -283,12 +283,12 @@ def key_of(signal: Any) -> Key:
 
 
 def detach(session: Session, signals: list[Any]) -> None:
-    """Take the signals out of the session.
+    """Expunge the signals from the session.
 
     Detached, an instance keeps its loaded columns after the transaction, and changes to it are not written.
     """
     if not session.deleted and set(map(id, session)) == set(map(id, signals)):
-        # Nothing else is in the session: all at once costs a tenth of one by one.
+        # Nothing else is in the session; expunging all at once costs a tenth.
         session.expunge_all()
         return
     for signal in signals:

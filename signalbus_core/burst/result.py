@@ -1,4 +1,4 @@
-"""What became of one burst. Frozen: everything in it has happened, and is committed."""
+"""The result of one burst. Frozen: everything in it is committed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class FailedSignal:
     """A signal that was tried and not sent; it is still in its table.
 
     :param key: its primary key, as a tuple.
-    :param outcome: what kept it.
+    :param outcome: why it was not sent.
     :param version: for one that was sent and cannot be deleted, the version of its row, as :class:`Proved` has it.
     :param row: the id of its row, by which it is found where Python reads its key as another; None when not known.
     """
@@ -34,16 +34,16 @@ def failed_row(row: Row, outcome: Outcome) -> FailedSignal:
 
 @dataclass(frozen=True)
 class BurstResult:
-    """What one burst did. Everything in it is committed.
+    """The result of one burst. Everything in it is committed.
 
     :param selected: signals that were locked.
     :param sent: signals that were sent and deleted.
     :param keys: of the signals that were locked.
     :param failed: signals that are known to have failed, each with its outcome. Signals that are neither sent nor
-      failed were not tried, or nothing is known about them.
+      failed were not tried, or their outcome is not known.
     :param undeleted: signals that were proved sent, and are still in their table because the database does not let
       them be deleted; the outcome of each says why, with the cause ``undeleted``. They are neither sent nor failed.
-      What is left to do about them is their delete, by :func:`signalbus_core.delete_sent`, never their send.
+      They only have to be deleted, by :func:`signalbus_core.delete_sent`, and are never sent again.
     :param error: what the send method raised, None when it returned.
     :param reason: the same in one line for people, without the signals' own values; empty when it returned.
     :param written_at: when the signals that were sent had been written, as far as the model has the time.
@@ -54,7 +54,7 @@ class BurstResult:
     :param is_cut: there were more signals, too large to be sent in the same burst.
     :param lock_seconds: from the start until the signals were locked and loaded.
     :param send_seconds: spent in the send method.
-    :param commit_seconds: from there to the commit's answer.
+    :param commit_seconds: from there until the commit has returned.
     """
 
     selected: int
@@ -75,7 +75,7 @@ class BurstResult:
 
     @property
     def is_outage(self) -> bool:
-        """Whether something that sending needs is away: the broker left a message without an answer, for example."""
+        """Whether something that sending needs is unavailable: for example, the broker did not answer."""
         if any(failed.outcome.is_unanswered for failed in self.failed):
             return True
         if isinstance(self.error, PublishError):
@@ -84,21 +84,21 @@ class BurstResult:
 
     @property
     def possible_duplicates(self) -> int:
-        """How many signals are still in their table although the broker may have a message of theirs."""
+        """How many signals are still in their table although the broker may have one of their messages."""
         found = sum(failed.outcome.may_be_stored for failed in self.failed)
         if isinstance(self.error, PublishError) and not self.failed:
-            # Which message is whose is not known; each may be of another signal.
+            # It is not known which message belongs to which signal; each may belong to another one.
             found = sum(outcome.may_be_stored for outcome in self.error.outcomes)
         return min(found, self.selected - self.sent - len(self.undeleted))
 
     @property
     def has_unmentioned(self) -> bool:
-        """Whether it was left open what became of some of the signals. Without an error there was no time for them."""
+        """Whether the outcome of some signals is not known. Without an error, the time ran out first."""
         return self._told < self.selected
 
     @property
     def failed_whole(self) -> bool:
-        """Whether sending failed for several signals together, so that it cannot be told which of them is to blame."""
+        """Whether several signals failed together, so that it is not known which of them is the cause."""
         if self.selected < 2 or self.is_outage:
             return False
         if any(failed.outcome.cause == "closed" for failed in self.failed):
@@ -107,5 +107,5 @@ class BurstResult:
 
     @property
     def _told(self) -> int:
-        """Of how many signals it is known what became of them."""
+        """The number of signals whose outcome is known."""
         return self.sent + len(self.failed) + len(self.undeleted)

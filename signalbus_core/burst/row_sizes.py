@@ -1,7 +1,7 @@
-"""How large rows are, asked before they are read: a burst of large ones is cut so that memory can hold it.
+"""Queries the size of rows before they are read: batch size is also limited by bytes.
 
-The rows are locked by their ids, with their sizes, and only those that fit are loaded by the same transaction. That
-takes one statement more, so it is for tables that have large rows, and for those of which it is not known.
+One statement locks the rows and reads their ids and sizes; the same transaction then loads only those that fit. That
+takes one more statement, so it is done only for tables that have, or may have, large rows.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ from ..schema.quoting import quoted
 from ..sql.rows import row_id
 from ..sql.selection import Choice, locking
 
-#: Columns of these types never hold much.
+#: Values of these types are always small.
 _NARROW = (Boolean, Date, DateTime, Integer, Numeric, Uuid)
 
-#: What is stored in no more bytes than so is not looked at more closely: PostgreSQL moves it out of the row above that.
+#: Values stored in at most so many bytes are not measured further: PostgreSQL moves larger ones out of the row (TOAST).
 _STORED_INLINE = 2000
 
 
 @dataclass(frozen=True)
 class Fitting:
-    """The rows of a burst, locked and not loaded yet.
+    """The rows of a burst, locked but not yet loaded.
 
-    :param ids: of those that fit, lowest keys first.
-    :param is_cut: there were more.
-    :param has_large: the table has, or had lately, rows that are stored in pieces because they are large.
+    :param ids: of the rows that fit, lowest keys first.
+    :param is_cut: further rows did not fit.
+    :param has_large: the table has, or recently had, large values in its TOAST table.
     """
 
     ids: tuple[str, ...]
@@ -58,7 +58,7 @@ class Fitting:
 
 
 def lock_fitting(connection: Connection, spec: SignalSpec, limit: int, choice: Choice, most_bytes: int) -> Fitting:
-    """Lock up to ``limit`` of the chosen signals on PostgreSQL, and tell which fit into so many bytes; at least one."""
+    """Lock up to ``limit`` chosen signals on PostgreSQL, and return those that fit into so many bytes; at least one."""
     sized = select(row_id(connection.dialect), _row_bytes(spec).label("signalbus_bytes")).select_from(spec.model)
     rows = connection.execute(locking(spec, connection.dialect, choice, limit, sized)).all()
     ids = _fitting([(found, int(row_bytes)) for found, row_bytes in rows], most_bytes)
@@ -76,7 +76,7 @@ def _fitting(sized: list[tuple[str, int]], most_bytes: int) -> tuple[str, ...]:
 
 
 def _row_bytes(spec: SignalSpec) -> ColumnElement[int]:
-    """About how many bytes a row has when it is read; what is stored compressed is not unpacked where that can be."""
+    """About how many bytes a row has when it is read, without decompressing values where possible."""
     wide = [column for column in spec.mapper.columns if isinstance(column, Column) and _is_wide(column)]
     total: ColumnElement[int] = literal_column("0")
     for column in wide:
@@ -92,7 +92,7 @@ def _bytes_of(column: Column[Any]) -> ColumnElement[int]:
     stored = func.pg_column_size(column)
     if isinstance(_plain(column), LargeBinary):
         return func.octet_length(column)
-    # As a text, because that is how the driver reads all others.
+    # Measured as text, because the driver reads all other types as text.
     return case((stored <= literal(_STORED_INLINE), stored), else_=func.octet_length(sql_cast(column, Text)))
 
 
@@ -100,7 +100,7 @@ def _plain(column: Column[Any]) -> Any:
     return column.type.impl_instance if isinstance(column.type, TypeDecorator) else column.type
 
 
-# The rows of a partitioned table are those of its partitions.
+# A partitioned table keeps its rows in its partitions.
 _HAS_LARGE = text(
     """
     SELECT EXISTS (

@@ -1,7 +1,7 @@
 """The burst: the one critical section, in which signals become messages.
 
-A signal is deleted only after its send method proved that the broker has every message of it, in the same
-transaction that holds its row lock. Whatever goes wrong in between leaves the row in its table.
+A signal is deleted only after its send method proved that the broker has all of its messages, in the same transaction
+that holds its row lock. After any failure in between, the row is still in its table.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ logger = logging.getLogger("signalbus")
 
 @dataclass
 class _Report:
-    """What the send method has told about the signals of a burst."""
+    """What the send method reported about the signals of a burst."""
 
     delivered: list[Any]
     failed: list[tuple[Any, Outcome]] = field(default_factory=list)
@@ -58,14 +58,14 @@ def send_burst(
     on_progress: Callable[[], object] | None = None,
     most_bytes: int | None = None,
 ) -> BurstResult:
-    """Lock some signals of one model, send them, delete what arrived, commit.
+    """Lock some signals of one model, send them, delete those that arrived, commit.
 
     1. Only committed rows that no other relay has locked are taken, lowest keys first.
     2. A signal is deleted only when its send method proved that it arrived.
-    3. Whatever the send method raises ends up in the result; the signals that it proved are still deleted.
-    4. A signal that cannot be loaded, or, once sent, cannot be deleted, holds up no other; the result tells which and
-       why. Its note in ``signalbus_parked``, where the choice says that there is such a table, is written in the
-       transaction that deletes the others.
+    3. Whatever the send method raises is in the result; the signals that it proved are still deleted.
+    4. A signal that cannot be loaded, or cannot be deleted after it was sent, does not block others; the result has it
+       with the reason. Its record in ``signalbus_parked``, where the choice says that this table exists, is written in
+       the transaction that deletes the others.
 
     :param session: a session without a transaction. The send methods see it as ``db.session``.
     :param limit: the largest number of signals to take; the model's burst count when not given.
@@ -80,7 +80,7 @@ def send_burst(
       always one.
     :raises sqlalchemy.exc.SQLAlchemyError: the database failed before anything was sent.
     :raises BurstError: two rows have one key, or a key cannot be loaded, and nothing was sent; or the database was
-      away when signals that were sent had to be deleted: these are in :attr:`BurstError.proved`.
+      unavailable when sent signals had to be deleted: these are in :attr:`BurstError.proved`.
     """
     started = clock()
     try:
@@ -105,7 +105,7 @@ def send_burst(
             on_locked(len(signals))
         reach("locked")
 
-        # The application's own statements are to be planned as they always are.
+        # The application's own statements must run with the usual planner settings.
         with (
             atomic_mark(session),
             weighing() as scale,
@@ -158,12 +158,12 @@ def send_burst(
 def _reason(error: BaseException | None, signals: list[Any]) -> str:
     if error is None:
         return ""
-    # The reasons in reports are made for people; what else is raised may hold anything.
+    # The texts of these two errors are safe to show; other errors may contain values of the signals.
     return str(error) if isinstance(error, (PartialDeliveryError, PublishError)) else error_text(error, signals)
 
 
 def _send(spec: SignalSpec, signals: list[Any]) -> _Report:
-    """Call the model's send method, and turn whatever happens into a report about signals of this burst."""
+    """Call the model's send method, and turn what it returns or raises into a report about the signals."""
     try:
         spec.send(signals)
     except EndedEarlyError as error:
@@ -179,18 +179,18 @@ def _send(spec: SignalSpec, signals: list[Any]) -> _Report:
             error=error,
         )
     except PublishError as error:
-        # Of a single signal the messages' outcomes are its own; of several it cannot be told which is whose.
+        # The outcomes of a single signal's messages are its own; of several signals it is not known which is whose.
         failed = [(signals[0], worst(error.outcomes))] if len(signals) == 1 else []
         return _Report(delivered=[], failed=failed, error=error)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - it ends up in the result
-        # Of many signals nothing is known; of a single one, that it failed.
+        # A single signal has failed; of many signals it is not known which did.
         failed = [(signals[0], sender_failure(error, signals[0]))] if len(signals) == 1 else []
         return _Report(delivered=[], failed=failed, error=error)
     return _Report(delivered=signals)
 
 
 def _unmentioned(signals: list[Any], error: PartialDeliveryError) -> list[tuple[Any, Outcome]]:
-    """A signal that was sent alone, and is in neither list, has failed; of several, the next burst takes fewer."""
+    """A signal that was sent alone, and is in neither list, has failed. Of several this is not known."""
     if len(signals) > 1 or error.delivered or error.failed:
         return []
     return [(signals[0], Outcome(OutcomeKind.UNKNOWN, "its send method does not say what became of it", cause="error"))]

@@ -1,6 +1,6 @@
-"""How much a burst's messages weigh: said by whoever encodes them, to whoever called the send method.
+"""The size of bursts, limited by count and by message size. The publisher reports the message size to the burst.
 
-A sender that says nothing is not weighed. What is said in another thread than the burst's is heard by nobody.
+Without such a report the message size is unknown. A report from another thread than the burst's is ignored.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .result import BurstResult
 
 
 class Scale:
-    """Adds up what is said while it is listening; None as long as nothing was said."""
+    """Adds up the reported message sizes; None while nothing was reported."""
 
     def __init__(self) -> None:
         self.message_bytes: int | None = None
@@ -26,7 +26,7 @@ _listening: ContextVar[Scale | None] = ContextVar("signalbus_scale", default=Non
 
 @contextmanager
 def weighing() -> Iterator[Scale]:
-    """Hear what is said in the block."""
+    """Collect the message sizes that are reported in the block."""
     scale = Scale()
     token = _listening.set(scale)
     try:
@@ -36,36 +36,36 @@ def weighing() -> Iterator[Scale]:
 
 
 def weigh(message_bytes: int) -> None:
-    """Say that so many bytes of messages are about to be sent."""
+    """Report that so many bytes of messages are about to be sent."""
     scale = _listening.get()
     if scale is not None:
         scale.message_bytes = (scale.message_bytes or 0) + message_bytes
 
 
-#: The messages of a burst make no more bytes than so, if its signals weigh what the last ones did. Larger: more memory
-#: for each worker, and little speed, because a burst of so many bytes hardly notices its round trips.
+#: The target for the message size of a burst, estimated from the last bursts. Larger: more memory for each worker, and
+#: little speed, because round trips hardly matter to a burst of this size.
 MOST_BYTES = 16 * 1024 * 1024
 
-#: So many signals of a model are taken of which nothing is known yet.
+#: The first burst of a model, whose message size is still unknown, has so many signals.
 FIRST_SIGNALS = 50
 
-#: A burst has no more signals than so many times those of the largest that was weighed.
+#: A burst has at most so many times the signals of the largest burst with a known message size.
 GROWTH = 8
 
-#: Signals whose messages weigh more are large: how large the next ones are is asked before they are read.
+#: Signals with a larger message size count as large: the sizes of the next rows are queried before they are read.
 LARGE_BYTES = 64 * 1024
 
-#: After so many bursts of a table without large rows it is asked again whether it has some. Less: more statements.
+#: After so many bursts of a table without large rows, they are queried again. Less: more statements.
 ASK_EVERY = 100
 
-#: Of so many bursts the heaviest signals count, so that a light burst in between does not make the next one too heavy.
+#: The largest message size of so many bursts counts, so that a small one does not make the next too large.
 REMEMBERED = 4
 
 
 class BurstWeight:
-    """What the bursts of a model have weighed so far.
+    """The message sizes of a model's recent bursts.
 
-    :param most_bytes: the messages of a burst should not be heavier.
+    :param most_bytes: the target for the message size of a burst.
     """
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
@@ -73,13 +73,13 @@ class BurstWeight:
         self._bytes_of_a_signal: deque[float] = deque(maxlen=REMEMBERED)
         self._most_weighed = 0
         self._is_weighed = True
-        # None as long as nothing is known of the table.
+        # None until the table was queried.
         self._has_large_rows: bool | None = None
         self._not_asked = 0
 
     @property
     def bytes_to_ask(self) -> int | None:
-        """The most bytes of rows that the next burst takes, asked before it reads them; None where it need not ask."""
+        """The most bytes of rows that the next burst may read; None where their sizes need not be queried."""
         is_light = self._has_large_rows is False and max(self._bytes_of_a_signal, default=0.0) < LARGE_BYTES
         return None if is_light and self._not_asked < ASK_EVERY else self._most_bytes
 
@@ -93,14 +93,14 @@ class BurstWeight:
         return max(1, min(largest, by_bytes, max(FIRST_SIGNALS, self._most_weighed * GROWTH)))
 
     def record(self, result: BurstResult) -> None:
-        """Learn from what a burst weighed."""
+        """Record the message size of a burst."""
         self._not_asked += 1
         if result.has_large_rows is not None:
             self._has_large_rows, self._not_asked = result.has_large_rows, 0
         if not result.selected:
             return
         if result.message_bytes is None:
-            # Its sender tells nothing, unless it did not come to that.
+            # Its sender reports no message size, unless it failed before.
             came_to_that = result.sent or any(failed.outcome.is_of_destination for failed in result.failed)
             self._is_weighed = self._is_weighed and (bool(self._bytes_of_a_signal) or not came_to_that)
             return
@@ -112,9 +112,9 @@ class BurstWeight:
 class BurstSize:
     """The size of a model's next burst.
 
-    :param largest: the model's burst count; the size never passes it.
+    :param largest: the model's burst count; the size never exceeds it.
     :param long_seconds: sending a burst should not take longer.
-    :param weight: what the model's bursts weigh.
+    :param weight: the message sizes of the model's bursts.
     """
 
     def __init__(
@@ -132,16 +132,16 @@ class BurstSize:
 
     @property
     def bytes_to_ask(self) -> int | None:
-        """The most bytes of rows that it takes, asked before they are read; None where sizes need not be asked."""
+        """The most bytes of rows that it may read; None where their sizes need not be queried."""
         return self._weight.bytes_to_ask if self.limit > 1 else None
 
     @property
     def is_whole(self) -> bool:
-        """Whether no trouble of earlier bursts makes it smaller."""
+        """Whether no failure of earlier bursts makes it smaller."""
         return self._steps == self.largest
 
     def record(self, result: BurstResult) -> None:
-        """Learn from what a burst of :attr:`limit` signals did."""
+        """Record the result of a burst of :attr:`limit` signals."""
         self._weight.record(result)
         if result.is_outage:
             self.shrink()
@@ -151,5 +151,5 @@ class BurstSize:
             self._steps = min(self.largest, self._steps * 2)
 
     def shrink(self) -> None:
-        """Go on with a single signal, to find out whether an outage is over at the least cost."""
+        """Continue with a single signal, the cheapest way to find out whether an outage is over."""
         self._steps = 1

@@ -1,1 +1,1 @@
-"""The signal-model contract: what a model offers to be sent, resolved once."""
+"""The signal-model contract: what a model must define to be sent, resolved once."""

@@ -1,8 +1,8 @@
-"""The signal-model contract: what a model must offer to be sent, and its optional parts resolved once.
+"""The signal-model contract: what a model must define to be sent. Its optional parts are resolved once, here only.
 
 A signal model is a mapped class with a ``send_signalbus_message`` method. Everything optional (sending many at once,
-the burst count, how the send method wants to be called) is looked at here and nowhere else: the rest of the library
-works with a :class:`SignalSpec`.
+the burst count, how the send method is called) is resolved here: the rest of the library works with a
+:class:`SignalSpec`.
 """
 
 from __future__ import annotations
@@ -39,26 +39,26 @@ DEFAULT_BURST_COUNT = 1
 
 
 class SignalModel(Protocol):
-    """What a signal model looks like to the bus.
+    """The interface of a signal model.
 
-    Optional, and therefore not part of the protocol: the classmethod ``send_signalbus_messages(cls, instances)``,
+    Optional, and so not part of the protocol: the classmethod ``send_signalbus_messages(cls, instances)``,
     and the class attribute ``signalbus_burst_count: int``.
     """
 
     def send_signalbus_message(self) -> None:
-        """Send this signal. Returns only when the broker has stored the message; raises otherwise."""
+        """Send this signal. Returns only when the broker has stored the message; otherwise raises."""
 
 
 @dataclass(frozen=True)
 class SignalSpec:
-    """A signal model, with everything that the bus needs to know about it.
+    """A signal model with everything that the bus needs.
 
     :param model: the mapped class.
     :param name: the class name; qualified with the module where two signal models share a class name.
     :param burst_count: signals that are locked, sent and deleted in one transaction.
-    :param written_at: the attribute that holds when a signal was written; None when the model has none.
+    :param written_at: the attribute with the time of writing of a signal; None when the model has none.
     :param bind_key: the key in ``SQLALCHEMY_BINDS`` of the database that the table lives in, None for the default.
-    :param condition: in SQL, which rows of the table are signals; None when all are. The others are never touched.
+    :param condition: SQL condition for the rows that are signals; None when all are. Other rows are never changed.
     """
 
     model: type[Any]
@@ -86,18 +86,18 @@ class SignalSpec:
     def is_signal(self) -> tuple[ColumnElement[bool], ...]:
         """The conditions that a row of the table is a signal; none where all rows are.
 
-        For statements that read from nothing but the table.
+        For statements that read only from this table.
         """
-        # In parentheses, and not in a text(), in which a colon would begin a parameter.
+        # In parentheses, and not as text(), where a colon would begin a parameter.
         return () if self.condition is None else (literal_column(f"({self.condition})", Boolean),)
 
     def send(self, signals: Sequence[Any]) -> None:
-        """Send the signals through the model's own methods: together where the model can, else one after the other.
+        """Send the signals through the model's own methods: together where the model can, else one by one.
 
-        :raises PartialDeliveryError: when it is known which of the signals were sent and which were not. Sent one
-            after the other, the signals behind one that failed are sent as well, unless it has failed in an outage.
-        :raises EndedEarlyError: sending one after the other took long; those that were sent are told.
-        :raises Exception: whatever the model's method raised, when nothing is known.
+        :raises PartialDeliveryError: when it is known which of the signals were sent and which were not. When sent
+            one by one, the signals after a failed one are sent as well, unless the failure was an outage.
+        :raises EndedEarlyError: sending one by one took too long; it carries the signals that were sent.
+        :raises Exception: any other error of the model's method; the outcomes are not known then.
         """
         by_class: dict[type[Any], list[Any]] = {}
         for signal in signals:
@@ -108,7 +108,7 @@ class SignalSpec:
             send_each([(self._of_class(model)._send_alike, group) for model, group in by_class.items()])
 
     def _of_class(self, model: type[Any]) -> SignalSpec:
-        """The same, with the send methods of a class that shares the table (single-table inheritance)."""
+        """The same spec, with the send methods of a class that shares the table (single-table inheritance)."""
         if model is self.model or not issubclass(model, self.model):
             return self
         return replace(self, model=model, send_one=one_sender(model), send_many=many_sender(model, self.name))
@@ -123,7 +123,7 @@ class SignalSpec:
             self._send_one_by_one(signals)
 
     def _refuse_unfinished(self, returned: object) -> None:
-        """A generator or a coroutine has not run when it is returned: nothing was sent."""
+        """Refuse a returned generator or coroutine: it has not run, so nothing was sent."""
         if isinstance(returned, (Generator, Coroutine)):
             returned.close()
         if isinstance(returned, (Generator, Awaitable, AsyncGenerator)):
@@ -139,7 +139,7 @@ class SignalSpec:
         started = time.monotonic()
         for signal in signals:
             if (delivered or failed) and time.monotonic() - started > LONG_SEND_SECONDS:
-                # What was sent so far is deleted before the transaction, or a restart, can undo it.
+                # Stop here, so that the sent signals are deleted before a timeout or a restart rolls back.
                 break
             beat()
             try:
@@ -158,7 +158,7 @@ class SignalSpec:
                 continue
             failed.append((signal, outcome))
             if outcome.is_unanswered or outcome.cause == "silent":
-                # In an outage each further signal would wait for its own time limit.
+                # In an outage each further signal would wait for its own timeout.
                 break
         if failed:
             raise PartialDeliveryError(delivered, failed) from first_error
@@ -167,7 +167,7 @@ class SignalSpec:
 
 
 def is_signal_model(model: object) -> bool:
-    """Tell whether ``model`` is a mapped class with a ``send_signalbus_message`` method."""
+    """Whether ``model`` is a mapped class with a ``send_signalbus_message`` method."""
     if not isinstance(model, type) or not callable(getattr(model, "send_signalbus_message", None)):
         return False
     return isinstance(sqlalchemy_inspect(model, raiseerr=False), Mapper)
@@ -177,7 +177,7 @@ def resolve(model: type[Any], name: str | None = None) -> SignalSpec:
     """Resolve the optional parts of a signal model.
 
     :param name: the name to use in logs, metrics and commands; the class name when not given.
-    :raises SignalModelError: the model does not keep the contract.
+    :raises SignalModelError: the model violates the contract.
     """
     if not is_signal_model(model):
         raise SignalModelError(
@@ -203,9 +203,9 @@ def resolve(model: type[Any], name: str | None = None) -> SignalSpec:
 
 
 def refuse_shared_table(spec: SignalSpec, models: Iterable[type[Any]], names: Mapping[type[Any], str]) -> None:
-    """Refuse a model whose table another signal model has as well: which of them sends a row would be chance.
+    """Refuse a model that shares its table with another signal model: either of them could send a row.
 
-    A model and the classes below it, which share its table by single-table inheritance, are one signal model.
+    A model and its subclasses that share its table by single-table inheritance are one signal model.
 
     :param models: all signal models.
     :raises SignalModelError: another model has the same table.
@@ -220,7 +220,7 @@ def refuse_shared_table(spec: SignalSpec, models: Iterable[type[Any]], names: Ma
 
 
 def shared_table(table: str, *models: str) -> str:
-    """What is wrong with several signal models on one table, and what to do."""
+    """The error message for several signal models on one table."""
     return (
         f"The table {table!r} belongs to several signal models, {' and '.join(models)}, so which of them sends a row "
         "is left to chance. Keep one signal model for the table; rows of several kinds are told apart by single-table "

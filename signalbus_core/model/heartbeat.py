@@ -1,7 +1,6 @@
-"""Progress within a burst: said by whoever sends its signals, to whoever runs the burst.
+"""Progress within a burst: the sender reports it to the code that runs the burst.
 
-A burst may take long and be well: what matters is whether broker or send method still answer. What is said in another
-thread than the burst's is heard by nobody.
+A long burst is healthy as long as it makes progress. A report from another thread than the burst's is ignored.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from sqlalchemy.orm import Session
 
 logger = logging.getLogger("signalbus")
 
-#: A burst whose sending takes longer is halved; where signals are sent one by one, it ends there, and what was sent is
-#: deleted. Longer: fewer and larger bursts on slow ways, nearer to the time limits of publishing (30 s) and of the idle
-#: transaction (120 s), after which everything in it is sent again.
+#: If sending takes longer, the next burst is halved; where signals are sent one by one, the burst ends, and the sent
+#: ones are deleted. Longer: fewer, larger bursts on slow links, closer to the timeouts of publishing (30 s) and of the
+#: idle transaction (120 s), after which all of the burst is sent again.
 LONG_SEND_SECONDS = 10.0
 
 _listening: ContextVar[Callable[[], object] | None] = ContextVar("signalbus_heartbeat", default=None)
@@ -28,7 +27,7 @@ _listening: ContextVar[Callable[[], object] | None] = ContextVar("signalbus_hear
 
 @contextmanager
 def hearing(on_beat: Callable[[], object] | None) -> Iterator[None]:
-    """Have progress within the block reported to ``on_beat``, in the thread that makes it."""
+    """Call ``on_beat`` for progress within the block, in the thread that reports it."""
     token = _listening.set(on_beat)
     try:
         yield
@@ -37,17 +36,17 @@ def hearing(on_beat: Callable[[], object] | None) -> Iterator[None]:
 
 
 def beat() -> None:
-    """Say that some signals, or messages, were answered."""
+    """Report that some signals or messages were confirmed."""
     on_beat = _listening.get()
     if on_beat is not None:
         on_beat()
 
 
 class Heartbeat:
-    """Hears that the send method makes progress, and keeps the burst's transaction from ending as idle meanwhile.
+    """Receives the progress of the send method, and keeps the burst's transaction from its idle timeout.
 
-    :param idle_timeout_seconds: after which the database ends a transaction in which nothing happens.
-    :param said: when the database was asked for something last, by the clock.
+    :param idle_timeout_seconds: ``idle_in_transaction_session_timeout`` of the transaction.
+    :param said: when the last statement was sent to the database, by the clock.
     """
 
     def __init__(
@@ -78,5 +77,5 @@ class Heartbeat:
             try:
                 self._connection.execute(text("SELECT 1"))
             except SQLAlchemyError:
-                # What was sent is deleted all the same, in a transaction of its own.
+                # The sent signals are then deleted in a separate transaction.
                 logger.debug("The burst's transaction is lost.", exc_info=True)

@@ -1,4 +1,4 @@
-"""Mappings that cannot be signal models, each refused with the reason and the remedy."""
+"""Refuses mappings that cannot be signal models, each with the reason and the remedy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..errors import (
 
 
 def refuse_unknown_classes(mapper: Mapper[Any], name: str) -> None:
-    """A row must tell its class, where several share a table: it is sent by the methods of its class."""
+    """Where classes share a table, a row must identify its class, whose methods send it."""
     for one in mapper.self_and_descendants:
         if not one.single or one.inherits is None:
             continue

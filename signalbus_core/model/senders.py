@@ -1,4 +1,4 @@
-"""How signals are sent through the methods of their classes, and what became of each."""
+"""Sends signals through the methods of their classes. An error of one class hides no signal that another one sent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..failures import sender_failure
 
 
 def outcome_of(signal: Any, error: PartialDeliveryError) -> Outcome:
-    """What became of a signal that was sent alone."""
+    """The outcome of a signal that was sent alone."""
     for one, outcome in error.failed:
         if one is signal:
             return outcome
@@ -30,13 +30,13 @@ def outcome_of(signal: Any, error: PartialDeliveryError) -> Outcome:
 
 
 def send_each(groups: Sequence[tuple[Callable[[list[Any]], None], list[Any]]]) -> None:
-    """Send groups of signals, each by its own sender. What one of them raises hides nothing that another proved.
+    """Send groups of signals, each by its own sender. An error of one sender hides nothing that another one proved.
 
-    After an outage the groups that follow are left untouched: each would wait for its own time limit.
+    After an outage the remaining groups are not tried: each would wait for its own timeout.
 
-    :raises PartialDeliveryError: not everything is known to be sent. A group of several signals whose sender does not
-      tell which of them failed is in neither list.
-    :raises EndedEarlyError: sending took long, and nothing failed; those that were sent are told.
+    :raises PartialDeliveryError: not every signal is known to be sent. A group of several signals whose sender does not
+      say which of them failed is in neither list.
+    :raises EndedEarlyError: sending took too long, and nothing failed; it carries the signals that were sent.
     """
     delivered: list[Any] = []
     failed: list[tuple[Any, Outcome]] = []
@@ -46,7 +46,7 @@ def send_each(groups: Sequence[tuple[Callable[[list[Any]], None], list[Any]]]) -
         try:
             send(signals)
         except EndedEarlyError as error:
-            # There is no time left for the others.
+            # No time is left for the other groups.
             delivered += error.delivered
             has_ended_early = True
             break
@@ -68,26 +68,26 @@ def send_each(groups: Sequence[tuple[Callable[[list[Any]], None], list[Any]]]) -
 
 
 def failed_of(error: BaseException, signals: Sequence[Any]) -> list[tuple[Any, Outcome]]:
-    """Which signals of a group failed, as far as an error tells."""
+    """The signals of a group that are known from the error to have failed."""
     if isinstance(error, PartialDeliveryError):
         return error.failed
     outcome = worst(error.outcomes) if isinstance(error, PublishError) else sender_failure(error, signals[0])
-    # An outage concerns them all; anything else perhaps one, and several are sent again in halves.
+    # An outage affects all of them. Another error may affect only one, so several are sent again by bisection.
     return [(signal, outcome) for signal in signals] if len(signals) == 1 or outcome.is_unanswered else []
 
 
 def one_sender(model: type[Any]) -> Callable[[Any], object]:
-    """The way to call ``send_signalbus_message``: bound to the instance, or as a classmethod that takes it."""
+    """A callable for ``send_signalbus_message``, which is an instance method, or a classmethod with an argument."""
     if isinstance(getattr_static(model, "send_signalbus_message"), (classmethod, staticmethod)):
         return lambda signal: type(signal).send_signalbus_message(signal)
     return lambda signal: signal.send_signalbus_message()
 
 
 def many_sender(model: type[Any], name: str) -> Callable[[list[Any]], object] | None:
-    """The way to send many at once; None where the model sends one at a time.
+    """A callable that sends many signals at once; None where the model sends one at a time.
 
-    Where a class has both methods, and one below it replaces only ``send_signalbus_message``, many are sent by that
-    one: the other knows nothing of it.
+    Where a class has both methods, and a subclass overrides only ``send_signalbus_message``, the overriding method
+    is used for many signals as well.
     """
     send_many = getattr(model, "send_signalbus_messages", None)
     if send_many is None:

@@ -1,6 +1,6 @@
-"""When a signal was written: the column of a model that tells, so that lag and delivery latency are true.
+"""When a signal was written: the column of a model that lag and delivery latency are computed from.
 
-Only a moment with a time zone tells: without one it depends on the session that wrote it.
+Only ``timestamptz`` columns count: without a time zone the value depends on the session that wrote it.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from sqlalchemy.orm import Mapper
 
 from ..errors import SignalModelError
 
-#: Attributes that tell it where the model does not say which, if they are moments with a time zone.
+#: Attributes that are used when the model names none, if they have a time zone.
 USUAL_NAMES = ("created_at", "inserted_at")
 
 
 def written_at_attribute(mapper: Mapper[Any], name: str) -> str | None:
-    """The attribute of a model that holds when a signal was written; None when there is none.
+    """The attribute of a model with the time of writing of a signal; None when there is none.
 
-    The model may name it by ``signalbus_created_at = "placed_at"``, or say by None that it has none.
+    The model may name it by ``signalbus_created_at = "placed_at"``; None means that it has none.
 
     :param name: of the model, for messages.
-    :raises SignalModelError: what the model names is no moment with a time zone.
+    :raises SignalModelError: the named attribute is no timestamp with time zone.
     """
     given = getattr(mapper.class_, "signalbus_created_at", USUAL_NAMES)
     if given is USUAL_NAMES:
@@ -42,9 +42,9 @@ def _is_moment(column: Column[Any] | None) -> bool:
 
 
 def moments(signals: Iterable[Any], attribute: str | None) -> tuple[datetime, ...]:
-    """When signals that are loaded were written, as far as it is known."""
+    """The times of writing of loaded signals, where they are known."""
     if attribute is None:
         return ()
     found = (vars(signal).get(attribute) for signal in signals)
-    # Without a time zone: the application has put something else there meanwhile.
+    # The application may have assigned a value without a time zone.
     return tuple(moment for moment in found if isinstance(moment, datetime) and moment.tzinfo is not None)
