@@ -24,12 +24,12 @@ __all__ = [
     # Publishing
     "Publisher",
     "PublisherStatus",
-    # For relays: what a signal was made into
+    # For relays: the messages of a signal
     "as_messages",
     # Errors
     "BrokerConnectionError",
     "InvalidMessageError",
 ]
 
-# Raised by a send method of the application's own, they tell of the broker, and of no signal.
+# Raised by an application's own send method, these errors are an outage of the broker, not a fault of a signal.
 outage_errors(pika.exceptions.AMQPConnectionError, BrokerConnectionError)

@@ -1,4 +1,4 @@
-"""What an end without an answer says about the messages that were in flight."""
+"""The batch: the messages of one publish. Each gets one outcome, which claims no more than the broker has answered."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from .amqp.protocol import BrokerConnectionError, ChannelClosedError, Connection
 from .confirms import Content
 from .destination_breaker import Address, DestinationBreaker
 
-#: Reply codes that tell of the destination: no such exchange, no permission, exchange locked.
+#: Reply codes whose cause is the destination: no such exchange, no permission, exchange locked.
 DESTINATION_CODES = frozenset({403, 404, 405})
 
-#: Reply codes with which a broker closes the connection because of what was sent: malformed frame, malformed value,
-#: wrong command, unexpected frame, something that it has not got. Sent again, the same would end the same way. The
-#: others tell of an administrator (320), the login (403), the virtual host (402, 530), the state of channels (504) or
-#: the broker's own trouble (506, 541), which passes without a change to any message: a message is not blamed for it.
+#: Reply codes with which a broker closes the connection because of a message: malformed frame, malformed value, wrong
+#: command, unexpected frame, not implemented. The same message would fail again. The cause of the others is an
+#: administrator (320), the login (403), the virtual host (402, 530), the state of channels (504) or an error within the
+#: broker (506, 541): no message is at fault.
 #: https://www.rabbitmq.com/amqp-0-9-1-reference#constants
 CONTENT_CODES = frozenset({501, 502, 503, 505, 540})
 
-#: Stands for "nothing is known yet" while the answers are gone through.
+#: Placeholder for "not known yet" while the answers are processed.
 UNANSWERED = Outcome(OutcomeKind.UNKNOWN)
 
 
 def no_answer(problem: object, in_flight: int) -> Outcome:
-    """The outcome of messages that the broker has not answered for, when so many of them were in flight."""
+    """The outcome of unanswered messages, when so many of them were in flight."""
     if not isinstance(problem, ConnectionClosedError) or problem.code not in CONTENT_CODES:
         return Outcome(OutcomeKind.UNKNOWN, str(problem))
     if in_flight == 1 and problem.is_about_this_call:
@@ -41,16 +41,16 @@ def no_answer(problem: object, in_flight: int) -> Outcome:
     return Outcome(OutcomeKind.UNKNOWN, str(problem), cause="closed")
 
 
-#: A message that tries whether a silent destination answers again is waited for no longer than so many seconds.
+#: The longest wait for the confirm of a trial message to a silent destination.
 TRIAL_SECONDS = 3.0
 
 
 class Batch:
-    """The messages of one call.
+    """The messages of one publish.
 
     :param groups: messages that belong together: when one of a group cannot be sent, none of the group is.
     :param deadline: on the monotonic clock.
-    :param silences: which destinations are known not to answer.
+    :param silences: the destinations that are known not to confirm.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Batch:
             trials = self._hold_back_silent()
             held_back = {index for trial in trials for index in trial}
             ordinary = [index for index in self._open() if index not in held_back]
-            # What closed a channel before goes last, when nothing else is at stake.
+            # Messages that closed a channel before are sent last, with no other message in flight.
             suspects = self._suspects(connection, ordinary)
             together = [index for index in ordinary if index not in suspects]
             for index in [*self._send_together(connection, together), *sorted(suspects)]:
@@ -81,12 +81,12 @@ class Batch:
         except BrokerConnectionError as error:
             self.give_up(str(error))
         except AMQPError as error:
-            # The connection went between two steps; what it was in the middle of cannot be told.
+            # The connection was lost between two steps, and its state is not known.
             connection.abort(describe(error))
             self.give_up(describe(error))
 
     def give_up(self, reason: str, *, was_sent: bool = True) -> None:
-        """Call all messages without an outcome unknown."""
+        """Set the outcome of all messages that have none to unknown."""
         for index in self._open():
             self._outcomes[index] = Outcome(OutcomeKind.UNKNOWN, reason, was_sent=was_sent)
 
@@ -123,7 +123,7 @@ class Batch:
         return encoder_for(connection.channel_number(self._deadline), connection.frame_max, connection.location.login)
 
     def _refuse_missing_exchanges(self, connection: Link) -> None:
-        """A publish to a missing exchange would close the channel, with other messages in flight."""
+        """Refuse messages to missing exchanges: publishing them would close the channel with others in flight."""
         problems: dict[str, Outcome] = {}
         for exchange in dict.fromkeys(self._messages[index].exchange or "" for index in self._open()):
             problem = self._problem_with(connection, exchange)
@@ -146,11 +146,11 @@ class Batch:
             reason = str(error)
         else:
             reason = f"404 NOT_FOUND - no exchange {exchange!r} in the virtual host"
-        # Whatever the routing key.
+        # The destination is the exchange alone, for all routing keys.
         return Outcome(OutcomeKind.REFUSED, reason, destination=f"exchange {exchange!r}")
 
     def _withhold(self, group: Iterable[int], culprit: int, outcome: Outcome) -> None:
-        """One message of the group cannot be sent, so none is."""
+        """Send no message of the group, because one of them cannot be sent."""
         if outcome.is_of_destination and outcome.destination is None:
             outcome = replace(outcome, destination=_named(self._address(culprit)))
         for index in group:
@@ -160,7 +160,7 @@ class Batch:
             self._outcomes[index] = Outcome(outcome.kind, reason, destination=outcome.destination)
 
     def _hold_back_silent(self) -> list[range]:
-        """Keep back what is meant for silent destinations; return the groups that are to try whether they still are."""
+        """Hold back the messages for silent destinations; return the groups that are trials of such destinations."""
         trials: list[range] = []
         if not self._silences.any_remembered:
             return trials
@@ -182,18 +182,18 @@ class Batch:
         return trials
 
     def _send_trial(self, connection: Link, group: range) -> None:
-        """Send a group to a destination that was silent, and do not wait long for it."""
+        """Send a group to a silent destination, with a short timeout."""
         for index in group:
             if connection.is_open:
                 self._send_alone(connection, index, min(self._deadline, time.monotonic() + TRIAL_SECONDS))
             else:
-                # What was sent before it was not answered.
+                # An earlier message of the group was not confirmed.
                 self._outcomes[index] = Outcome(OutcomeKind.REFUSED, "not sent: its destination is silent")
 
     def _learn(self, indexes: Sequence[int], waiting: Sequence[int], problem: object, sent_at: float) -> set[Address]:
-        """Note which destinations answered; return those that were silent, time having run out, while others did."""
+        """Record which destinations confirmed; return those that did not in time while others did."""
         if not waiting and not self._silences.any_remembered:
-            # Whichever was answered, it tells a later silence from an outage.
+            # One confirmed destination is enough to tell a later silence from an outage.
             indexes = indexes[:1]
         answered = {self._address(index) for index in set(indexes) - set(waiting)}
         self._silences.answered(answered)
@@ -218,7 +218,7 @@ class Batch:
         }
 
     def _send_together(self, connection: Link, indexes: list[int]) -> list[int]:
-        """Send messages in one go; return those that have to be sent again, each alone."""
+        """Send messages together; return those that have to be sent again, each alone."""
         if not indexes:
             return []
         chunks = [(self._encoded[index].data, self._encoded[index].frames) for index in indexes]
@@ -233,7 +233,7 @@ class Batch:
                 self._outcomes[index] = outcome
         silent = self._learn(indexes, waiting, problem, sent_at)
         if isinstance(problem, ChannelClosedError):
-            # Something changed since the exchanges were verified.
+            # The exchanges may have changed since they were verified.
             connection.verified_exchanges.clear()
             return waiting
         for index in waiting:
@@ -243,7 +243,7 @@ class Batch:
         return []
 
     def _send_alone(self, connection: Link, index: int, deadline: float) -> None:
-        """Send one message with nothing else in flight, so that whatever the broker does is its answer to this one."""
+        """Send one message with no other in flight, so that whatever the broker does is its answer to this one."""
         message = self._messages[index]
         exchange = message.exchange or ""
         if time.monotonic() >= deadline:

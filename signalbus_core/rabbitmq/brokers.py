@@ -1,4 +1,4 @@
-"""Which broker a publisher uses for which application, and what its threads have and know of it."""
+"""The broker that a publisher uses for each application. Applications with equal settings share one."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .amqp.url import BrokerLocation
 from .destination_breaker import DestinationBreaker
 from .thread_connections import ThreadConnections
 
-#: Where an application says which broker it uses, unless a publisher is told otherwise.
+#: The configuration key of the broker's URL, unless a publisher has another one.
 URL_CONFIG_KEY = "SIGNALBUS_RABBITMQ_URL"
 
 
 class Broker:
-    """A broker, and what the threads of a publisher have and know of it."""
+    """A broker, with the connections of the publisher's threads and the silent destinations."""
 
     def __init__(self, location: BrokerLocation) -> None:
         self.location = location
@@ -28,9 +28,9 @@ class Broker:
 
 @dataclass(frozen=True)
 class Settings:
-    """What an application says; equal where two say the same.
+    """The settings of an application, compared by value.
 
-    :param timeout_seconds: how long a publish may take; None when nobody says.
+    :param timeout_seconds: how long a publish may take; None when not configured.
     """
 
     broker: Broker
@@ -41,7 +41,7 @@ class Brokers:
     """The brokers of a publisher: the one that it was given, or that of each application.
 
     :param url: given to the publisher.
-    :param url_config_key: where an application's configuration says it, when it was not given.
+    :param url_config_key: the key in an application's configuration, when no URL was given.
     :param timeout_seconds: given to the publisher.
     """
 
@@ -71,7 +71,7 @@ class Brokers:
         self._by_app[app] = Settings(broker, self._timeout_seconds or timeout_seconds)
 
     def settings(self, app: Flask | None = None) -> Settings:
-        """Of an application, the current one when not given. Outside of any, of the only one.
+        """The settings of an application: the current one when not given; outside of any, the only one.
 
         :raises SetupError: there is none, or there are several.
         """
@@ -99,9 +99,9 @@ class Brokers:
 
 
 def positive_seconds(seconds: Any) -> float | None:
-    """A time limit as it was given.
+    """The given time limit, checked.
 
-    :raises SetupError: it is none.
+    :raises SetupError: it is no positive number.
     """
     if seconds is None:
         return None

@@ -1,7 +1,7 @@
-"""Which messages of one burst the broker has answered for. Pure bookkeeping: no sockets, no pika types.
+"""Which messages of one batch the broker has answered. Pure bookkeeping: no sockets, no pika types.
 
-A mandatory message that no queue wanted is returned first and acked after, so an ack alone never means that a queue has
-it. A return carries no delivery tag: it is matched by what it contains.
+An unroutable mandatory message is returned first and acked after, so an ack alone never means that a queue has it. A
+``basic.return`` carries no delivery tag: it is matched by content.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ AMBIGUOUS = Outcome(OutcomeKind.UNKNOWN, "a message like this one was returned, 
 
 
 class UnexpectedConfirmError(Exception):
-    """The broker answered for a message that was never sent; its answers cannot be trusted any more."""
+    """The broker answered for a message that was never sent; its answers can no longer be trusted."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """What identifies a message when it is returned. Two messages equal in all of it are interchangeable."""
+    """Identifies a returned message. Two messages with equal content are interchangeable."""
 
     exchange: str
     routing_key: str
@@ -42,7 +42,7 @@ class Content:
 
 @dataclass(frozen=True)
 class _Return:
-    """A return, and the messages that it may be about: they are interchangeable, and were not answered for yet."""
+    """A return, and the messages that it may be about: they are interchangeable, and were not answered yet."""
 
     candidates: tuple[int, ...]
     outcome: Outcome
@@ -53,7 +53,7 @@ class Confirms:
 
     :param first_tag: the delivery tag of the first message.
     :param count: how many messages were sent.
-    :param content_of: tells what a message (by its index) contains. Asked only when something is returned.
+    :param content_of: returns the content of a message by its index. Called only after a return.
     """
 
     def __init__(self, first_tag: int, count: int, content_of: Callable[[int], Content]) -> None:
@@ -63,40 +63,40 @@ class Confirms:
         self._returns: list[_Return] = []
         self._ambiguous: set[int] = set()
         self._unanswered = count
-        # All below are answered, and of those above so many: an answer for many looks at no message twice.
+        # All messages below this index are answered, so that an answer for many visits no message twice.
         self._lowest = 0
         self._early = 0
         self._by_identity: dict[tuple[str, str, str | None, bytes], list[int]] | None = None
 
     @property
     def unanswered(self) -> int:
-        """How many messages are not answered for."""
+        """How many messages are not answered."""
         return self._unanswered
 
     @property
     def is_done(self) -> bool:
-        """Whether every message is answered for."""
+        """Whether every message is answered."""
         return self._unanswered == 0
 
     def ack(self, tag: int, *, multiple: bool) -> None:
-        """Note a ``basic.ack``.
+        """Record a ``basic.ack``.
 
         :raises UnexpectedConfirmError: for a tag that was never used.
         """
         self._answer(tag, multiple, ACKED)
 
     def nack(self, tag: int, *, multiple: bool) -> None:
-        """Note a ``basic.nack``.
+        """Record a ``basic.nack``.
 
         :raises UnexpectedConfirmError: for a tag that was never used.
         """
         self._answer(tag, multiple, NACKED)
 
     def returned(self, content: Content, reason: str) -> None:
-        """Note a ``basic.return``. It comes before the ack of its message, which is one without an answer so far.
+        """Record a ``basic.return``. It arrives before the ack of its message, so that message is still unanswered.
 
-        When none of these has the same content, all that have the same address become unknown: no ack of theirs proves
-        anything.
+        When no unanswered message has the same content, all with the same address become unknown: their acks prove
+        nothing.
         """
         candidates = [index for index in self._indexes().get(content.identity, ()) if self._outcomes[index] is None]
         same = [index for index in candidates if (self._content_of(index).headers or {}) == (content.headers or {})]
@@ -111,10 +111,10 @@ class Confirms:
                     self._ambiguous.add(index)
 
     def outcomes(self, unanswered: Outcome) -> list[Outcome]:
-        """The outcome of each message, in order; ``unanswered`` for those that the broker has not answered for.
+        """The outcome of each message, in order; ``unanswered`` for those that the broker has not answered.
 
-        A returned message that has not been acked yet is refused all the same. Of messages that are equal it cannot be
-        told which was returned: it is taken to be one that was acked, so that no more of them count as stored than are.
+        A returned message is refused even before its ack. Of equal messages it is not known which was returned: one
+        that was acked is chosen, so that no more of them count as stored than are.
         """
         if self._unanswered == 0 and not self._returns and not self._ambiguous:
             return cast("list[Outcome]", self._outcomes)
@@ -122,7 +122,7 @@ class Confirms:
         taken = set(self._ambiguous)
         for index in self._ambiguous:
             found[index] = AMBIGUOUS
-        # The last one first: the messages that it may be are the fewest.
+        # Start with the last return, which has the fewest candidates.
         for one in reversed(self._returns):
             free = [index for index in one.candidates if index not in taken]
             acked = [index for index in free if self._outcomes[index] is ACKED]
@@ -142,7 +142,7 @@ class Confirms:
         return self._by_identity
 
     def _answer(self, tag: int, multiple: bool, outcome: Outcome) -> None:
-        # A tag of zero stands for all messages so far.
+        # Delivery tag zero means all messages so far.
         index = len(self._outcomes) - 1 if multiple and tag == 0 else tag - self._first_tag
         if index >= len(self._outcomes) or tag < 0 or (tag == 0 and not multiple):
             raise UnexpectedConfirmError(f"the broker answered for delivery tag {tag}, which was never sent")
@@ -159,13 +159,13 @@ class Confirms:
             for number in range(self._lowest, index + 1):
                 self._settle(number, outcome)
             return
-        # No step for each message: however many they are, they are answered together.
+        # One slice assignment instead of a loop over the messages.
         self._outcomes[self._lowest : index + 1] = [outcome] * count
         self._unanswered -= count
         self._lowest = index + 1
 
     def _settle(self, index: int, outcome: Outcome) -> None:
-        # Below zero: an answer for an earlier burst on this channel, which did not wait for it any more.
+        # Below zero: a late answer for an earlier batch on this channel.
         if index < self._lowest or self._outcomes[index] is not None:
             return
         self._outcomes[index] = outcome

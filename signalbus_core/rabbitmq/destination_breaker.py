@@ -1,8 +1,8 @@
-"""Destinations that do not confirm while others do: a quorum queue without its majority, for example. Pure bookkeeping.
+"""A circuit breaker for destinations that do not confirm while others do, such as a quorum queue without a majority.
 
-A message for such a destination uses up the whole time of the burst that it is in. So it is not sent while the silence
-is known, except one at a time, to find out whether it is over. When nothing at all is confirmed, that is an outage, and
-no destination's own fault: a silence counts only when others were answered while it lasted.
+Pure bookkeeping. A message for such a destination would use up the whole time of its burst. So while the destination is
+known to be silent, only one trial message at a time is sent to it. When nothing at all is confirmed, that is an outage:
+a destination counts as silent only when others were confirmed in that time.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 
 Address = tuple[str, str]
 
-#: How long after the first silence the next message is sent there; it doubles with each further one.
+#: The wait before the first trial message; it doubles after each further silence.
 FIRST_WAIT_SECONDS = 5.0
 
-#: At the longest. Longer: fewer copies of a message that may be stored after all, and a later return.
+#: The longest wait. Longer: fewer duplicates of a message that may be stored, and a later recovery.
 LONGEST_WAIT_SECONDS = 300.0
 
 #: So many silent destinations are remembered.
@@ -33,7 +33,7 @@ class _Silence:
 
 
 class DestinationBreaker:
-    """What the threads of a publisher know about silent destinations.
+    """The silent destinations, shared by the threads of a publisher.
 
     :param clock: a monotonic clock, in seconds.
     """
@@ -46,7 +46,7 @@ class DestinationBreaker:
 
     @property
     def any_remembered(self) -> bool:
-        """Whether any destination was silent lately."""
+        """Whether any silent destination is remembered."""
         return bool(self._silences)
 
     def now(self) -> float:
@@ -54,7 +54,7 @@ class DestinationBreaker:
         return self._clock()
 
     def answered(self, addresses: Collection[Address]) -> None:
-        """The broker answered for messages to these destinations."""
+        """Record that the broker answered for messages to these destinations."""
         if not addresses:
             return
         with self._lock:
@@ -63,10 +63,10 @@ class DestinationBreaker:
                 del self._silences[address]
 
     def was_silent(self, addresses: Collection[Address], since: float) -> None:
-        """Time ran out, and nothing was answered for messages to these destinations.
+        """Record that the time ran out without an answer for messages to these destinations.
 
-        :param since: when they were sent. An answer to others since then, or since an earlier silence, tells a silence
-          from an outage. One that comes later does not: the outage may have ended in between.
+        :param since: when they were sent. An answer for others since then, or since an earlier silence, proves that
+          there is no outage. A later answer proves nothing: the outage may have ended in between.
         """
         now = self._clock()
         with self._lock:
@@ -81,7 +81,7 @@ class DestinationBreaker:
                 del self._silences[next(iter(self._silences))]
 
     def silent_seconds(self, address: Address) -> float | None:
-        """For how long a destination has been known to be silent while others answered; None when it has not."""
+        """For how long a destination has been silent while others answered; None when it is not."""
         if not self._silences:
             return None
         with self._lock:
@@ -91,7 +91,7 @@ class DestinationBreaker:
             return self._clock() - silence.noticed
 
     def may_try(self, address: Address) -> bool:
-        """Whether the caller is to try with one message whether the silence is over. For one caller at a time."""
+        """Whether the caller may send one trial message. True for one caller at a time."""
         now = self._clock()
         with self._lock:
             silence = self._silences.get(address)

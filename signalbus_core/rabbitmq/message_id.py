@@ -1,7 +1,7 @@
-"""The id of a message: it names one written row, for ever, everywhere, and is the same on every resend.
+"""The id of a message: globally unique for one written row, and the same on every resend.
 
-Consumers drop what they have seen, so two signals with one id are a lost message. The column ``signalbus_id`` is such
-an id. Where a row has none, the id is made of database, table, key and, where the model tells it, the time of writing.
+Consumers drop ids that they have seen, so if two signals had one id, a message would be lost. It is the column
+``signalbus_id``; without it, the id is made of database, table, key and, where the model has it, the time of writing.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class Identity(NamedTuple):
-    """What names the rows of a model.
+    """What the message ids of a model are made of.
 
     :param has_own: whether it has the column ``signalbus_id``.
     :param table: the name of its table, escaped.
-    :param written_at: the attribute that holds when a row was written.
+    :param written_at: the attribute with the time of writing of a row.
     """
 
     has_own: bool
@@ -42,13 +42,13 @@ class Identity(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def identity_of(mapper: Mapper[Any]) -> Identity:
-    """What names the rows of a model. Looked up for each signal, so it is kept."""
+    """What the message ids of a model are made of. Cached, because it is needed for each signal."""
     table = _quote(cast(Table, mapper.local_table).fullname)
     return Identity(has_signal_id(mapper), table, written_at_attribute(mapper, mapper.class_.__name__))
 
 
 class BurstDatabase:
-    """Which database the signals of one burst are in; asked when the first of them needs it, for its id."""
+    """The database that the signals of one burst are in; queried when the first of them needs it for its id."""
 
     def __init__(self) -> None:
         self._identity: str | None = None
@@ -60,7 +60,7 @@ class BurstDatabase:
 
 
 def database_of(signal: Any) -> str:
-    """Which database a signal is in; empty when it belongs to no session."""
+    """The database that a signal is in; empty when it belongs to no session."""
     session = object_session(signal)
     if session is None:
         return ""
@@ -71,10 +71,10 @@ def message_id(signal: Any, number: int = 1, database: Callable[[Any], str] = da
     """The id of a signal's message, the same on every resend; its further messages end in ``#2``, ``#3``.
 
     It is the signal's ``signalbus_id``. Without one it is made of database, table, key and time of writing, escaped so
-    that no two signals share an id; one that AMQP could not carry is shortened to a digest.
+    that no two signals share an id; an id that is too long for AMQP is replaced by a digest.
 
-    :param number: which of the signal's messages it is, from 1.
-    :param database: tells the database of the signal.
+    :param number: the number of the message among those of the signal, from 1.
+    :param database: returns the database of the signal.
     """
     identity = identity_of(instance_state(signal).manager.mapper)
     own = getattr(signal, SIGNAL_ID) if identity.has_own else None
@@ -88,20 +88,20 @@ def message_id(signal: Any, number: int = 1, database: Callable[[Any], str] = da
 
 
 def written_at(signal: Any) -> datetime | None:
-    """When a signal was written, where its model tells."""
+    """When a signal was written, where its model records it."""
     attribute = identity_of(instance_state(signal).manager.mapper).written_at
     moment = None if attribute is None else getattr(signal, attribute)
-    # Without a time zone: the application has put something else there meanwhile.
+    # The application may have assigned a value without a time zone.
     return moment if isinstance(moment, datetime) and moment.tzinfo is not None else None
 
 
 def _made_up(signal: Any, identity: Identity, database: str) -> str:
     state = instance_state(signal)
     key = state.key[1] if state.key is not None else state.manager.mapper.primary_key_from_instance(signal)
-    # Most keys are one number.
+    # Fast path: most keys are one integer.
     shown = str(key[0]) if len(key) == 1 and type(key[0]) is int else ":".join(map(_id_part, key))
     moment = written_at(signal)
-    # Counted, so that neither the time zone nor the settings of a session show.
+    # As a number of microseconds, which depends neither on the time zone nor on settings of the session.
     time = "" if moment is None else f":{(moment - _EPOCH) // _MICROSECOND}"
     return f"{database}:{identity.table}:{shown}{time}" if database else f"{identity.table}:{shown}{time}"
 
@@ -116,6 +116,6 @@ def _id_part(part: object) -> str:
     if isinstance(part, bytes):
         return part.hex()
     if isinstance(part, datetime) and part.tzinfo is not None:
-        # The database gives it in the time zone of the session, which may be another one at the next try.
+        # The database returns it in the time zone of the session, which may differ at the next try.
         part = part.astimezone(timezone.utc)
     return _quote(str(part))

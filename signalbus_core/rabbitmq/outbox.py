@@ -1,4 +1,4 @@
-"""The ready-made outbox table: a signal model whose rows are messages, whoever writes them, in whatever language."""
+"""The ready-made outbox table: a signal model whose rows are messages. Programs in any language may write them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ JSON_TEXT = "body_json_text"
 
 
 def _json() -> JSON:
-    # On PostgreSQL what autogenerate and the database agree on; None is NULL there, not JSON's null.
+    # JSONB on PostgreSQL, so that Alembic's autogenerate finds no difference. None is SQL NULL, not JSON null.
     return JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 
 
@@ -60,11 +60,11 @@ class OutboxMessage(RabbitMQSignal):
     - A row has one body: ``body`` (bytes), ``body_text`` or ``body_json``. An empty body is ``b""``; on PostgreSQL a
       constraint refuses a row without any.
     - Where ``exchange`` or ``routing_key`` is NULL, the model's ``signalbus_exchange`` or ``signalbus_routing_key``
-      counts.
+      is used.
     - ``message_type`` becomes the property ``type``; ``expiration`` counts milliseconds; the message's ``timestamp`` is
       that of the row, else its ``created_at``. What is NULL is filled in as ``RabbitMQSignal`` does.
-    - A row that is no message (headers that are no JSON object, a priority of 300) is set aside and in the end parked,
-      with the reason.
+    - A row that is no valid message (headers that are no JSON object, a priority of 300) becomes a failed signal and is
+      parked in the end, with the reason.
 
     A subclass may add columns, and leave one out by setting it to None. :func:`outbox_model` makes a model without a
     class statement; ``signalbus-relay run --table`` relays such tables without any application.
@@ -94,7 +94,7 @@ class OutboxMessage(RabbitMQSignal):
 
         def __init__(self, **columns: Any) -> None: ...
     else:
-        # Without annotations, so that they become no arguments of a model that is a dataclass.
+        # Without annotations, so that they do not become arguments of a dataclass model.
         id = mapped_column(BigInteger().with_variant(Integer, "sqlite"), Identity(), primary_key=True)
         exchange = mapped_column(Text)
         routing_key = mapped_column(Text)
@@ -134,7 +134,7 @@ def outbox_model(
     exchange: str | None = None,
     routing_key: str | None = None,
 ) -> type[OutboxMessage]:
-    """Make a model for an outbox table, ``OutboxMessage`` as it is.
+    """Make a model for an outbox table with the columns of ``OutboxMessage``.
 
     ::
 
@@ -160,13 +160,13 @@ def outbox_model(
 @event.listens_for(OutboxMessage, "after_mapper_constructed", propagate=True)
 def _complete(mapper: Mapper[Any], _model: type[Any]) -> None:
     """Add what depends on which columns a model has."""
-    # Not in __table_args__, which a subclass may well have for itself.
+    # Not in __table_args__, which a subclass may define itself.
     table = mapper.local_table
     bodies = [mapper.columns[name] for name in BODIES if name in mapper.columns]
     if isinstance(table, Table) and bodies and not any(one.name == ONE_BODY for one in table.constraints):
         check = CheckConstraint(func.num_nonnulls(*bodies) == 1, name=ONE_BODY)
         table.append_constraint(check.ddl_if(dialect="postgresql"))
-    # As the database writes it: read into Python and written again, numbers would be rounded.
+    # As text from the database: parsing and serializing it in Python would round numbers.
     if "body_json" in mapper.columns and not mapper.has_property(JSON_TEXT):
         mapper.add_property(JSON_TEXT, column_property(sql_cast(mapper.columns["body_json"], Text)))
 

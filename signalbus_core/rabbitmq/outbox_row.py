@@ -1,7 +1,6 @@
-"""From a row of an outbox table to its message. What is no message raises, and so costs no other row anything.
+"""Makes the message from a row of an outbox table. An invalid row raises an error and affects no other row.
 
-The fields have the same names wherever rows come from: columns of ``OutboxMessage``, or of any table that a relay reads
-without an application.
+The fields are the columns of ``OutboxMessage``, or of any table that a relay reads without an application.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from .amqp.message import Body, InvalidMessageError, Message
 #: The fields that may hold the body: bytes, text, or the text of a JSON value.
 BODIES = ("body", "body_text", "body_json")
 
-#: The fields that become properties of the same name, ``message_type`` aside, which becomes ``type``.
+#: The fields that become properties of the same name. (``message_type`` becomes ``type``.)
 TEXTS = ("content_type", "content_encoding", "correlation_id", "reply_to", "message_id", "user_id", "app_id")
 NUMBERS = ("priority", "delivery_mode")
 
@@ -36,20 +35,20 @@ FIELDS = (
     "created_at",
 )
 
-#: PostgreSQL's infinite times, as the driver gives them: the last moment that there is, and the first.
+#: The values that the driver returns for PostgreSQL's ``infinity`` and ``-infinity``.
 INFINITE = (datetime.max.replace(tzinfo=timezone.utc), datetime.min.replace(tzinfo=timezone.utc))
 
 
 def message_from_row(row: Mapping[str, Any]) -> Message:
     """Make the message of an outbox row.
 
-    - A field that is missing, or None, is left open; the signal model fills it in.
-    - Of ``body`` (bytes), ``body_text`` and ``body_json`` (the text of a JSON value) one is used; without any, the body
-      is empty. JSON is declared as ``application/json``.
+    - A field that is missing or None is not set; the signal model fills it in.
+    - One of ``body`` (bytes), ``body_text`` and ``body_json`` (the text of a JSON value) is used; without any, the body
+      is empty. JSON gets the content type ``application/json``.
     - ``headers`` is a mapping, ``expiration`` a number of milliseconds.
-    - ``timestamp`` is a time, for which ``created_at`` stands in.
+    - ``timestamp`` is a time; ``created_at`` is used when it is missing.
 
-    :raises InvalidMessageError: the row stands for no message.
+    :raises InvalidMessageError: the row is no valid message.
     """
     body_field = _body_field(row)
     body: Body = b"" if body_field is None else row[body_field]
@@ -81,7 +80,7 @@ def _headers(headers: object) -> dict[str, Any] | None:
 
 
 def _json_name(value: object) -> str:
-    """What JSON calls a value."""
+    """The JSON name of a value's type."""
     names = {list: "an array", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
     return names.get(type(value), type(value).__name__)
 
@@ -91,7 +90,7 @@ def _expiration(value: object) -> object:
 
 
 def _seconds(row: Mapping[str, Any]) -> int | None:
-    """The time of the message, to the second; the same on every resend."""
+    """The time of the message in whole seconds; the same on every resend."""
     for name in ("timestamp", "created_at"):
         moment = row.get(name)
         if moment is None:
@@ -100,7 +99,7 @@ def _seconds(row: Mapping[str, Any]) -> int | None:
             raise InvalidMessageError(f"{name}: a time expected, not {type(moment).__name__}")
         if moment.replace(tzinfo=timezone.utc) in INFINITE:
             raise InvalidMessageError(f"{name}: a time that is infinite")
-        # Without a time zone it is UTC, and not whatever time zone this process runs in.
+        # Without a time zone it is UTC, not the time zone of this process.
         moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)
         return math.floor(moment.timestamp())
     return None

@@ -1,6 +1,6 @@
-"""The publisher: one connection for each thread, opened when it is needed, and an answer for each message.
+"""The publisher: one connection for each thread, opened when it is needed, and an outcome for each message.
 
-What it says of a message is never more than the broker said. A connection whose answers are overdue is dropped.
+An outcome never claims more than the broker has answered. A connection whose answers are overdue is dropped.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from .batch import Batch
 from .brokers import URL_CONFIG_KEY, Brokers, Settings, positive_seconds
 from .tracing import PublishTrace
 
-#: How long a publish may take in all, when neither the call nor the application says.
+#: How long a publish may take in all, when neither the call nor the configuration sets it.
 DEFAULT_TIMEOUT_SECONDS = 30.0
 
-#: How long opening a connection may take at the most.
+#: How long opening a connection may take.
 CONNECT_TIMEOUT_SECONDS = 10.0
 
 S = TypeVar("S")
@@ -35,11 +35,11 @@ S = TypeVar("S")
 
 @dataclass(frozen=True)
 class PublisherStatus:
-    """What a publisher knows about the broker.
+    """The state of a publisher's connection to the broker.
 
     :param connected: a connection is open.
-    :param blocked: the broker takes no messages at the moment (memory or disk alarm).
-    :param reason: why it is not connected, or blocked; None when neither is so.
+    :param blocked: the broker accepts no messages at the moment (memory or disk alarm).
+    :param reason: why it is not connected, or blocked; else None.
     """
 
     connected: bool
@@ -59,8 +59,8 @@ class Publisher:
       brokers has a publisher for each, with a ``url_config_key`` of its own.
 
     :param app: the application; ``Publisher().init_app(app)`` does the same.
-    :param url: the broker; it is in the application's configuration when not given.
-    :param url_config_key: where in the configuration.
+    :param url: of the broker; taken from the application's configuration when not given.
+    :param url_config_key: the key of the URL in the configuration.
     :param timeout_seconds: how long a publish may take; ``SIGNALBUS_RABBITMQ_TIMEOUT_SECONDS`` in the application's
       configuration, or 30 seconds, when not given.
 
@@ -76,20 +76,20 @@ class Publisher:
         timeout_seconds: float | None = None,
     ) -> None:
         self._brokers = Brokers(url, url_config_key, timeout_seconds)
-        #: The application that is meant, instead of the current one.
+        #: The application to use instead of the current one.
         self._app: Flask | None = None
-        # At the end of the process, connections are closed in good order.
+        # Closes the connections with an AMQP close at the end of the process.
         self._finalizer = weakref.finalize(self, self._brokers.close)
         if app is not None:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """Take the settings from the application, and register there.
+        """Read the settings from the application, and register there.
 
         :raises SetupError: there is no URL, or it cannot be used.
         """
         self._brokers.add(app)
-        # RabbitMQSignal sends to the broker of the usual key, where there is one.
+        # RabbitMQSignal sends to the broker of the default key, if that is configured.
         if self._brokers.url_config_key == URL_CONFIG_KEY or not app.config.get(URL_CONFIG_KEY):
             app.extensions.setdefault("signalbus_rabbitmq", self)
         publishers = app.extensions.setdefault("signalbus_publishers", [])
@@ -97,7 +97,7 @@ class Publisher:
             publishers.append(self)
 
     def bound_to(self, app: Flask) -> Publisher:
-        """This publisher as this application uses it, also where it is not the current one; connections are shared."""
+        """This publisher with the settings of this application, which need not be current; connections are shared."""
         bound = copy.copy(self)
         bound._app = app
         return bound
@@ -113,14 +113,14 @@ class Publisher:
 
     @property
     def location(self) -> BrokerLocation:
-        """Where the broker of the application is. ``str()`` of it has no password."""
+        """The location of the application's broker. ``str()`` of it has no password."""
         return self._settings().broker.location
 
     def publish_messages(self, messages: Iterable[Message], *, timeout_seconds: float | None = None) -> None:
         """Publish messages; return when the broker has confirmed each of them.
 
         :param timeout_seconds: how long it may take in all.
-        :raises PublishError: not every message was confirmed; its ``outcomes`` has one for each, in order.
+        :raises PublishError: not every message was confirmed; ``outcomes`` has one outcome for each, in order.
         """
         delivery = self._publish([[message] for message in messages], timeout_seconds)
         if not delivery.is_complete:
@@ -135,12 +135,12 @@ class Publisher:
     ) -> None:
         """Publish the messages of signals; return when the broker has confirmed all of them.
 
-        When a signal has a message that cannot be sent, none of its messages is sent, and the other signals are not
-        held up. A signal without messages counts as delivered.
+        When one message of a signal cannot be sent, none of its messages is sent; other signals are not affected. A
+        signal without messages counts as delivered.
 
-        :param message_of: tells the message of a signal, or its messages. When it raises, the signal is invalid.
-        :raises PartialDeliveryError: not every signal was delivered. A signal whose messages fared differently has the
-          worst outcome of them: unknown, then invalid, then refused.
+        :param message_of: returns the message of a signal, or its messages. When it raises, the signal is invalid.
+        :raises PartialDeliveryError: not every signal was delivered. A signal with different outcomes of its messages
+          has the worst of them: unknown, then invalid, then refused.
         """
         listed = list(signals)
         failed: dict[int, Outcome] = {}
@@ -174,9 +174,9 @@ class Publisher:
         self._open_connection(CONNECT_TIMEOUT_SECONDS if timeout_seconds is None else timeout_seconds)
 
     def keep_alive(self) -> None:
-        """Serve this thread's connection without waiting: answer heartbeats, notice a close or a block.
+        """Process heartbeats, a close or a block on this thread's connection, without waiting.
 
-        A thread that waits long between two publishes should call it at least twice in a heartbeat's time.
+        A thread that waits long between two publishes should call it at least twice per heartbeat interval.
         """
         connection = self._mine()
         if connection is not None:
@@ -184,7 +184,7 @@ class Publisher:
                 connection.pump()
 
     def status(self) -> PublisherStatus:
-        """The state of this thread's connection, as far as is known without asking the broker."""
+        """The last known state of this thread's connection. The broker is not contacted."""
         connections = self._settings().broker.connections
         connection = connections.mine()
         if connection is None:
@@ -236,7 +236,7 @@ class Publisher:
         connection = self._mine()
         if connection is not None:
             with connection.lock:
-                # The broker may have closed it since it was used last.
+                # The broker may have closed it since its last use.
                 connection.pump()
             if connection.is_open:
                 return connection

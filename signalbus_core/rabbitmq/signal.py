@@ -1,4 +1,7 @@
-"""A ready-made signal: the model says which message it stands for, everything else is done here."""
+"""A ready-made signal model: the model defines its message; this mixin fills in the rest and publishes it.
+
+Messages are persistent and mandatory unless the model says otherwise, and their ids are the same on every resend.
+"""
 
 from __future__ import annotations
 
@@ -36,14 +39,14 @@ class RabbitMQSignal:
             def signalbus_message(self) -> Message:
                 return Message(body=json.dumps({"order_id": self.order_id}))
 
-    Messages are persistent and mandatory. What the message leaves open is filled in: ``message_id`` (the same on every
-    resend, so that consumers can drop duplicates), ``type`` (the class name), ``timestamp`` (when the signal was
-    written, where the model tells, else of sending) and ``content_type`` (``text/plain`` for text, else
-    ``application/octet-stream``). What the message sets, wins.
+    Messages are persistent and mandatory. Properties that the message does not set are filled in: ``message_id`` (the
+    same on every resend, so that consumers can drop duplicates), ``type`` (the class name), ``timestamp`` (when the
+    signal was written, where the model records it, else of sending) and ``content_type`` (``text/plain`` for text, else
+    ``application/octet-stream``).
 
-    The mixin brings a column ``signalbus_id``, a UUID made by the database, which is the id of the message. A model may
-    define it itself, as a UUID, or do without it by ``signalbus_id = None``. A model with a ``__table__`` has it when
-    the table does.
+    The mixin adds a column ``signalbus_id``, a UUID made by the database, which is the id of the message. A model may
+    define it itself, as a UUID, or opt out by ``signalbus_id = None``. A model with a ``__table__`` has it when the
+    table does.
     """
 
     #: The exchange of messages that name none.
@@ -65,9 +68,9 @@ class RabbitMQSignal:
             return None if has_table_of_its_own else signal_id_column()
 
     def signalbus_message(self) -> Message | Sequence[Message]:
-        """Return the message of this signal, or its messages. To be defined by the model.
+        """Return the message of this signal, or its messages. The model must define it.
 
-        An empty list says that there is nothing to send: the signal is deleted. None is an error.
+        An empty list means that there is nothing to send: the signal is deleted. None is an error.
         """
         raise TypeError(f"{type(self).__name__} must define signalbus_message(self) and return a Message.")
 
@@ -82,9 +85,9 @@ class RabbitMQSignal:
 
 
 def prepared_messages(signal: RabbitMQSignal, database: Callable[[Any], str] = database_of) -> list[Message]:
-    """The messages of a signal, with everything filled in that they leave open.
+    """The messages of a signal, with the properties filled in that they do not set.
 
-    :param database: tells the database of the signal.
+    :param database: returns the database of the signal.
     """
     messages = as_messages(signal.signalbus_message())
     return [_prepared(signal, message, number, database) for number, message in enumerate(messages, start=1)]
@@ -116,7 +119,7 @@ def _prepared(signal: RabbitMQSignal, message: Message, number: int, database: C
 
 
 def _timestamp(signal: RabbitMQSignal) -> int:
-    """When the signal was written, the same on every resend; now, where nobody knows or AMQP cannot say it."""
+    """When the signal was written, the same on every resend; now, if that is unknown or out of AMQP's range."""
     moment = written_at(signal)
     seconds = -1 if moment is None else math.floor(moment.timestamp())
     return seconds if seconds >= 0 else int(time.time())
@@ -133,7 +136,7 @@ def _copy(given: BasicProperties | None) -> BasicProperties:
 
 
 def _publisher() -> Publisher:
-    """The publisher of the application; made from its configuration when it has none."""
+    """The publisher of the application; created from its configuration when it has none."""
     publisher = current_app.extensions.get("signalbus_rabbitmq")
     if publisher is None:
         with _creating:

@@ -32,7 +32,7 @@ class Span:
         self._span = span
 
     def end(self, outcome: Outcome | None) -> None:
-        """End it with the outcome of its message; None when the publish broke off before there was one."""
+        """End it with the outcome of its message; None when the publish was aborted before there was one."""
         cause = outcome.cause if outcome is not None else OutcomeKind.UNKNOWN.value
         self._span.set_attribute("signalbus.outcome", cause)
         if outcome is None or outcome.kind is not OutcomeKind.ACKED:
@@ -42,7 +42,7 @@ class Span:
 
 
 class Spans:
-    """Begins the spans of one publish.
+    """Starts the spans of one publish.
 
     :param location: of the broker.
     """
@@ -51,17 +51,17 @@ class Spans:
         self._tracer = trace.get_tracer("signalbus")
         self._common = _common_attributes(location)
         active = trace.get_current_span().get_span_context()
-        #: What sends the signal is another story than what wrote it.
+        #: The sender's own trace, which is not that of the signal, is only linked.
         self._links = [trace.Link(active)] if active.is_valid else []
 
     def begin(self, context: StoredContext, messages: Sequence[Message]) -> tuple[list[Span], list[Message]]:
-        """Begin the spans of a signal's messages; return them, and the messages with headers that lead to them.
+        """Start the spans of a signal's messages; return them, and the messages with their trace context as headers.
 
-        A message that has a ``traceparent`` already keeps it. Its span is linked to that, and is no producer then.
+        A message that already has a ``traceparent`` keeps it. Its span is linked to that, and is no producer span.
         """
         parent = _propagator.extract(context.headers)
         if not _span_context(parent).is_valid:
-            # It would become the root of a trace that nobody began.
+            # Without a valid parent, the span would start a new trace.
             return [], list(messages)
         spans = [self._start(parent, context, message) for message in messages]
         return [Span(span) for span in spans], [_with_context(*pair) for pair in zip(messages, spans, strict=True)]
@@ -101,7 +101,7 @@ def _attributes(message: Message) -> dict[str, str]:
 
 
 def _waiting(context: StoredContext) -> dict[str, float]:
-    """How long the signal has been in the outbox, as far as the clocks of its writer and its sender agree."""
+    """How long the signal has been in the outbox, by the clocks of its writer and its sender."""
     if context.written_at is None:
         return {}
     return {"signalbus.outbox.seconds": max(0.0, time.time() - context.written_at)}
@@ -112,7 +112,7 @@ def _span_context(context: Context) -> trace.SpanContext:
 
 
 def _own_headers(message: Message) -> dict[str, str] | None:
-    """The trace context that the application has put into the message itself; None when it has not."""
+    """The trace context that the application itself has put into the message; None when it has not."""
     headers = getattr(message.properties, "headers", None)
     if not isinstance(headers, Mapping) or "traceparent" not in headers:
         return None
@@ -120,12 +120,12 @@ def _own_headers(message: Message) -> dict[str, str] | None:
 
 
 def _with_context(message: Message, span: trace.Span) -> Message:
-    """The message with headers that lead to the span. Headers and properties are copied: several may share them."""
+    """The message with the span's context as headers. Headers and properties are copied: messages may share them."""
     given = message.properties if message.properties is not None else BasicProperties()
     if not isinstance(given, BasicProperties) or _own_headers(message) is not None:
         return message
     if given.headers is not None and not isinstance(given.headers, Mapping):
-        # No message for the broker, as the encoder will say.
+        # The message is invalid; the encoder will report it.
         return message
     headers: dict[str, Any] = {}
     _propagator.inject(headers, trace.set_span_in_context(span))

@@ -1,4 +1,4 @@
-"""One connection for each thread that publishes."""
+"""One connection for each thread that publishes. A thread or forked process never uses another one's connection."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from .amqp.protocol import BrokerConnectionError, Link
 
 
 class ThreadConnections:
-    """The connections of one publisher, by thread. Those of threads that ended are closed when the next is opened."""
+    """The connections of one publisher, by thread. Opening one closes those of threads that have ended."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._by_thread: dict[threading.Thread, Link] = {}
-        #: Why the last try to open a connection failed.
+        #: Why the last attempt to open a connection failed.
         self.last_error: str | None = None
 
     def mine(self) -> Link | None:
         connection = self._by_thread.get(threading.current_thread())
-        # After a fork the socket belongs to the parent. It is not touched: a close would end the parent's connection.
+        # After a fork the socket belongs to the parent, and closing it here would close the parent's connection.
         return connection if connection is not None and connection.pid == os.getpid() else None
 
     def open(self, connect: Callable[[], Link]) -> Link:
@@ -53,6 +53,6 @@ class ThreadConnections:
 def _close_all(connections: Iterable[Link]) -> None:
     for connection in connections:
         if connection.pid == os.getpid():
-            # Waits for a publish that another thread has under way, which ends by its deadline.
+            # Waits for a running publish of another thread, which ends by its deadline.
             with connection.lock:
                 connection.close()

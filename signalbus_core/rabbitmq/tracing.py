@@ -1,6 +1,6 @@
-"""A span for each message of a signal that was written in a trace. Of other signals it takes no more than a look.
+"""A span for each message of a signal that was written in a trace. For other signals this costs one attribute access.
 
-What goes wrong in tracing is logged, and keeps no signal from being sent: its messages go without spans then.
+An error in tracing is logged and never prevents a send: the messages are then sent without spans.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ class PublishTrace:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Left open by a publish that broke off: of its messages nothing is known.
+        # The publish was aborted: the outcomes of its messages are not known.
         for span in chain.from_iterable(self._open.values()):
             _end(span, None)
 
     def begin(self, index: int, signal: Any, messages: list[Message]) -> list[Message]:
-        """Begin a span for each message of a signal; return the messages, with the headers that lead to the spans.
+        """Start a span for each message of a signal; return the messages with the spans' contexts as headers.
 
-        :param index: the signal's place among those of the publish.
+        :param index: the index of the signal in the publish.
         """
         context = stored_context(signal)
         if context is None or not _is_available():
@@ -63,7 +63,7 @@ class PublishTrace:
     def end(self, outcomes: Callable[[], Sequence[Sequence[Outcome]]]) -> None:
         """End all spans.
 
-        :param outcomes: gives the outcomes of the messages of each signal, in order. Not asked when there is no span.
+        :param outcomes: returns the outcomes of the messages of each signal, in order. Not called without a span.
         """
         if not self._open:
             return
@@ -83,7 +83,7 @@ class PublishTrace:
 
 @cache
 def _is_available() -> bool:
-    """Whether OpenTelemetry is installed. Looked for once, when the first signal has a trace context."""
+    """Whether OpenTelemetry is installed. Checked once, for the first signal with a trace context."""
     try:
         from . import spans  # noqa: F401
     except ImportError:
@@ -99,7 +99,7 @@ def _end(span: Span, outcome: Outcome | None) -> None:
 
 
 def _complain(error: Exception) -> None:
-    """Once a process for each kind of error: what is wrong in tracing stays wrong, and would fill the log."""
+    """Log each kind of error once per process: errors in tracing tend to repeat for every message."""
     if type(error) not in _told:
         _told.add(type(error))
         logger.warning(

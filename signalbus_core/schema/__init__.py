@@ -1,1 +1,1 @@
-"""What stands in the database: tables, columns, triggers and storage parameters."""
+"""The database schema: tables, columns, triggers and storage parameters."""

@@ -1,7 +1,7 @@
-"""Autovacuum for tables whose rows come and go: the settings that suit them, and what is wrong with those they have.
+"""Autovacuum settings for signal tables: the recommended ones, and a check of the present ones.
 
-An outbox is small and changes all the time. PostgreSQL's defaults wait until a fifth of a table is dead, and a table
-that held a million signals once waits for two hundred thousand dead rows. Every burst passes over them meanwhile.
+An outbox is small and changes all the time. PostgreSQL's defaults wait until a fifth of the rows are dead: a table that
+once held a million signals waits for 200,000 dead rows, which every burst must skip. A fixed threshold avoids that.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from sqlalchemy.engine import Connection
 from ..model.contract import SignalSpec
 from .quoting import quoted
 
-#: A table with so many dead rows is vacuumed when autovacuum comes by, once a minute by default. More: more dead rows
-#: to pass over; less: tables are vacuumed for next to nothing.
+#: A table with so many dead rows is vacuumed by the next run of autovacuum, once a minute by default. More: more dead
+#: rows to skip; less: tables are vacuumed too often.
 VACUUM_AT_DEAD_ROWS = 1000
 
-#: What is set. The size of the table must not count, and what is dead is removed without pauses: it is little, and its
-#: pages are in memory. Tables of long values (TOAST) take the settings of their table.
+#: The storage parameters. The threshold does not depend on the size of the table, and vacuum runs without cost delay: it
+#: has few pages to clean, and they are in memory. TOAST tables use the settings of their table.
 #: https://www.postgresql.org/docs/current/sql-createtable.html#SQL-CREATETABLE-STORAGE-PARAMETERS
 SETTINGS = {
     "autovacuum_enabled": "true",
@@ -33,7 +33,7 @@ SETTINGS = {
 def autovacuum_sql(*targets: type[Any] | Table | str) -> list[str]:
     """The statements that set autovacuum for signal tables, for migrations. They can be run again.
 
-    They wait for no reader and no writer of the table.
+    They do not wait for readers or writers of the table.
 
     :param targets: signal models, tables, or names of tables (``"orders"``, ``"sales.orders"``).
     """
@@ -42,9 +42,9 @@ def autovacuum_sql(*targets: type[Any] | Table | str) -> list[str]:
 
 
 def autovacuum_problem(connection: Connection, spec: SignalSpec) -> str | None:
-    """Why dead rows of a model's table are removed late or never, and what to do; None when nothing is the matter.
+    """Why dead rows of a model's table are removed late or never, and what to do; None when there is no problem.
 
-    Other values than those of :func:`autovacuum_sql` are taken as meant. None as well where there is no such table.
+    Other values than those of :func:`autovacuum_sql` are taken as intended. None as well when the table is missing.
     """
     if connection.dialect.name != "postgresql":
         return None
@@ -72,7 +72,7 @@ def _as_table(target: type[Any] | Table | str) -> Table:
     return cast(Table, cast(Any, sqlalchemy_inspect(target)).local_table)
 
 
-# A partitioned table has no rows and takes no settings; its partitions do.
+# A partitioned table has no rows and accepts no settings; its partitions do.
 _FACTS = text(
     """
     SELECT current_setting('autovacuum')::bool AND current_setting('track_counts')::bool AS is_on,

@@ -1,4 +1,4 @@
-"""The SQL that looks at transactions and at what tables are like, and changes nothing."""
+"""Queries of the system catalogs about transactions, tables and privileges. They change nothing."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .signal_id import SIGNAL_ID, signal_id_sql
 
 
 def has_written(connection: Connection) -> bool:
-    """Whether the transaction of this connection has changed anything so far, as far as the database can tell."""
+    """Whether the transaction of this connection has changed anything so far, where the database records it."""
     if connection.dialect.name == "postgresql":
-        # An id is assigned with the first change (or row lock), and not to a transaction that only reads.
+        # The first change or row lock assigns a transaction id; a read-only transaction has none.
         return bool(connection.scalar(text("SELECT pg_current_xact_id_if_assigned() IS NOT NULL")))
     if connection.dialect.name == "sqlite":
         return bool(getattr(connection.connection.dbapi_connection, "in_transaction", False))
@@ -26,7 +26,7 @@ def has_written(connection: Connection) -> bool:
 def table_problem(connection: Connection, spec: SignalSpec) -> str | None:
     """Why the model's table cannot serve as an outbox, with the remedy; None when it can.
 
-    It is missing, or no table, has no key, lacks a column that the model reads, or other tables inherit from it.
+    It is missing, is not a table, has no key, lacks a column that the model reads, or other tables inherit from it.
     """
     if connection.dialect.name == "postgresql":
         return _postgresql_table_problem(connection, spec)
@@ -43,10 +43,10 @@ def table_problem(connection: Connection, spec: SignalSpec) -> str | None:
 
 
 def table_conflicts(connection: Connection, specs: Sequence[SignalSpec]) -> dict[str, str]:
-    """What makes rows of a table come twice, or go by chance, by the name of the model: one statement for all models.
+    """What makes a table's rows appear twice, or lets two models send them, by model name: one query for all models.
 
-    Other tables inherit from it, or two models have it under two names. A relay asks again and again: both may come
-    about while it runs. Tables that do not exist have no conflicts.
+    Other tables inherit from it, or two models have it under two names. A relay repeats this query, because both may
+    change while it runs. Tables that do not exist have no conflicts.
 
     :param specs: models of one database.
     """
@@ -67,7 +67,7 @@ def table_conflicts(connection: Connection, specs: Sequence[SignalSpec]) -> dict
 _CREATE_IT = "Create it with a migration or db.create_all()."
 _GIVE_IT_A_KEY = "Without one, a signal cannot be deleted alone. Add a primary key to the table."
 
-# Partitions inherit as well, under the key of the whole table. Partitions that are foreign tables allow no such key.
+# Partitions also inherit, but under one key of the whole table. Foreign tables as partitions allow no such key.
 _CHILDREN = """
     (SELECT string_agg(CAST(CAST(i.inhrelid AS regclass) AS text), ', ' ORDER BY i.inhrelid)
      FROM pg_inherits i JOIN pg_class child ON child.oid = i.inhrelid
@@ -148,7 +148,7 @@ def _columns(spec: SignalSpec) -> list[str]:
 
 
 def _lacking(spec: SignalSpec, names: Sequence[str]) -> str | None:
-    """Without a column that the model reads, no row can be read."""
+    """Why no row can be read: the table lacks a column that the model reads. None when it lacks none."""
     if not names:
         return None
     if list(names) == [SIGNAL_ID]:
@@ -164,7 +164,7 @@ def _problem(spec: SignalSpec, what: str, remedy: str) -> str:
 
 
 def table_privileges(connection: Connection, table: Table) -> frozenset[str] | None:
-    """Which of SELECT, INSERT, UPDATE and DELETE this login has on the table; None when there is no table."""
+    """Which of SELECT, INSERT, UPDATE and DELETE this login has on the table; None when it is missing."""
     if connection.dialect.name != "postgresql":
         return None
     row = connection.execute(_PRIVILEGES, {"name": quoted(table)}).one_or_none()
@@ -172,7 +172,7 @@ def table_privileges(connection: Connection, table: Table) -> frozenset[str] | N
 
 
 def privileges_problem(connection: Connection, table: Table, needed: Sequence[str]) -> str | None:
-    """Why the table cannot be used: it is missing, or closed to this login. None when it can."""
+    """Why the table cannot be used: it, or a privilege on it, is missing. None when it can."""
     granted = table_privileges(connection, table)
     if granted is None:
         return "does not exist"

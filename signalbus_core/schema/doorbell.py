@@ -1,10 +1,10 @@
-"""The doorbell: an insert trigger that wakes a relay, and rings only while one sleeps.
+"""The doorbell: an insert trigger that sends NOTIFY, but only while a relay sleeps. No insert is missed.
 
-A NOTIFY in each transaction would make all commits of a database wait for each other. So a producer first tries for the
-shared lock :data:`SLEEP_LOCK` of its table. It gets it while no relay sleeps, and stays silent: a relay that falls
-asleep has to wait until the producer's transaction has ended, and looks once more. It does not get it while a relay
-sleeps, or is falling asleep, and rings. Locks and channel belong to a table, by its OID: relays of other tables, and of
-other applications in the same database, never touch them.
+A NOTIFY in each transaction would make all commits of a database wait for each other. So a producer first tries to take
+the advisory lock :data:`SLEEP_LOCK` of its table, shared. It gets the lock while no relay sleeps, and sends no NOTIFY:
+a relay that goes to sleep waits until the producer's transaction has ended, and then polls once more. It does not get
+the lock while a relay sleeps, or is waiting to, and sends NOTIFY. Locks and channel belong to one table, by its OID, so
+relays of other tables, and of other applications in the same database, are not affected.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from sqlalchemy.schema import DDLElement, ExecutableDDLElement
 from ..model.contract import SignalSpec
 from .quoting import PLAIN, quoted
 
-#: The first half of an advisory lock, the table's OID being the other: who holds it answers the bell of the table.
+#: First key of an advisory lock; the second is the table's OID. Its holder is the leader, which answers the doorbell.
 DOORKEEPER_LOCK = 1396853553
 
-#: The same: who holds it exclusively sleeps; producers try for it, shared.
+#: The same: a sleeping relay holds it exclusively; producers try to take it shared.
 SLEEP_LOCK = 1396853554
 
-#: The bell of a table rings on the channel of this name, followed by the table's OID.
+#: The doorbell of a table notifies the channel with this name, followed by the table's OID.
 CHANNEL_PREFIX = "signalbus_"
 
 TRIGGER_NAME = "signalbus_doorbell"
 FUNCTION_NAME = "signalbus_ring"
 
-# Nothing here may fail the producer: with a lock table that is full it rings, and where it may not ring, relays poll.
-# Names are qualified, whatever the search path.
+# Nothing here may make the producer fail: if the lock table is full it notifies, and if NOTIFY fails, relays still poll.
+# Names are qualified, so that the search path does not matter.
 FUNCTION_SOURCE = f"""
 BEGIN
     BEGIN
@@ -54,7 +54,7 @@ END
 
 
 def channel_of(table_oid: int) -> str:
-    """The channel on which the bell of a table rings."""
+    """The NOTIFY channel of a table's doorbell."""
     return f"{CHANNEL_PREFIX}{table_oid}"
 
 
@@ -66,7 +66,7 @@ class CreateDoorbellFunction(ExecutableDDLElement):
 
 
 class CreateDoorbell(ExecutableDDLElement):
-    """Creates the trigger of a table, or replaces an older one. Waits for its writers, not for its readers."""
+    """Creates the trigger of a table, or replaces an older one. Waits for writers of the table, not for readers."""
 
     def __init__(self, table: Table) -> None:
         self.table = table
@@ -85,12 +85,12 @@ def doorbell_sql(*targets: type[Any] | Table | str) -> list[str]:
 
 
 def has_doorbell(model: type[Any], table: Table) -> bool:
-    """Whether a model is to have a doorbell: unless it, or its metadata, says ``signalbus_doorbell = False``."""
+    """Whether a model is to have a doorbell: unless it, or its metadata, sets ``signalbus_doorbell = False``."""
     return bool(getattr(model, "signalbus_doorbell", table.metadata.info.get("signalbus_doorbell", True)))
 
 
 def create_with_table(model: type[Any], table: Table) -> None:
-    """Have the doorbell of a model made when its table is: by ``create_all()``, on PostgreSQL."""
+    """Create the doorbell of a model together with its table: by ``create_all()``, on PostgreSQL."""
     if has_doorbell(model, table) and not event.contains(table, "after_create", _create_doorbell):
         event.listen(table, "after_create", _create_doorbell)
 
@@ -112,7 +112,7 @@ def _as_table(target: type[Any] | Table | str) -> Table | None:
 
 
 def _function_of(table: Table, compiler: Any) -> str:
-    # Formatted as a table would be, so that a schema is translated and quoted in the same way.
+    # Formatted like a table, so that schema translation and quoting are the same.
     return str(compiler.preparer.format_table(Table(FUNCTION_NAME, MetaData(), schema=table.schema)))
 
 
@@ -136,8 +136,8 @@ def _compile_trigger(element: CreateDoorbell, compiler: Any, **_: Any) -> str:
 class Doorbell:
     """The doorbell of a signal model as it is in the database.
 
-    :param table_oid: of the model's table; None when there is no table.
-    :param problem: why it does not ring, and what to do; None when it does.
+    :param table_oid: of the model's table; None when it is missing.
+    :param problem: why it does not work, and what to do; None when it does.
     :param is_wanted: the model does not opt out.
     """
 
@@ -152,7 +152,7 @@ class Doorbell:
 
 
 def find_doorbells(connection: Connection, specs: Sequence[SignalSpec]) -> list[Doorbell]:
-    """Tell by one statement what is the matter with the doorbells of the models, which share a database."""
+    """The doorbells of these models of one database, with their problems, by one query."""
     if connection.dialect.name != "postgresql":
         return [Doorbell(spec, None, "There are doorbells on PostgreSQL only.", _is_wanted(spec)) for spec in specs]
     names = [quoted(spec.table) for spec in specs]
@@ -164,7 +164,7 @@ def find_doorbells(connection: Connection, specs: Sequence[SignalSpec]) -> list[
 
 
 def doorbell_problem(connection: Connection, spec: SignalSpec) -> str | None:
-    """Why inserts into the table of a model do not ring, and what to do; None when they do, or need not."""
+    """Why the doorbell of a model does not work, and what to do; None when it works, or is not wanted."""
     [doorbell] = find_doorbells(connection, [spec])
     return doorbell.problem if doorbell.is_wanted else None
 

@@ -1,4 +1,4 @@
-"""The tables of Signalbus itself, beside the signal models: failed signals and paused models."""
+"""The tables of Signalbus itself: failed signals (the retry store) and paused models. Both are keyed by table name."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from .quoting import PLAIN, quoted
 
 PARKED_TABLE_NAME = "signalbus_parked"
 
-#: Columns that a table made by an earlier version lacks. Without them a note holds for a key, whatever row has it.
+#: Columns that earlier versions did not create. Without them a record applies to a key, whichever row has it.
 LATER_COLUMNS = ("row_version", "destination")
 
-#: The class of signals that were sent, and are still in their table because the database does not let them be deleted.
+#: The error class of signals that were sent, but that the database does not let be deleted.
 UNDELETED = "undeleted"
 
 
 @dataclass(frozen=True)
 class SetAside:
-    """A signal that is set aside.
+    """A failed signal.
 
     :param table_name: its table.
     :param model: the name of its model when it failed last.
     :param key: its primary key as text; of several columns, a JSON array.
-    :param attempts: how often in a row it was refused, or failed for its own sake; outages are not counted.
+    :param attempts: how often in a row it was refused or failed by its own fault; outages are not counted.
     :param next_try_at: None when it is parked: it waits for a person.
-    :param error_class: what kept it: ``returned``, ``nacked``, ``refused``, ``invalid``, ``closed`` or ``error``;
-      ``undeleted`` of one that was sent: what is tried again is its delete, never its send.
+    :param error_class: why it failed: ``returned``, ``nacked``, ``refused``, ``invalid``, ``closed`` or ``error``;
+      ``undeleted`` if it was sent: only its delete is tried again, never its send.
     :param error_text: the reason, for people; never the payload.
     """
 
@@ -52,19 +52,19 @@ class SetAside:
 
     @property
     def was_sent(self) -> bool:
-        """Whether its message has arrived, and only its row is left to be deleted."""
+        """Whether its message has arrived, and only its row has to be deleted."""
         return self.error_class == UNDELETED
 
     @property
     def why(self) -> str:
-        """What kept it, for people."""
+        """Why it failed, for people."""
         if self.was_sent:
             return f"was sent; cannot be deleted: {self.error_text}"
         return f"{self.error_class}: {self.error_text}"
 
 
 def parked_table(metadata: MetaData) -> Table:
-    """The table of signals that are set aside, as a part of ``metadata``.
+    """The table of failed signals (the retry store), as a part of ``metadata``.
 
     ``metadata.info["signalbus_parked"]`` may give it another name.
     """
@@ -85,9 +85,9 @@ def parked_table(metadata: MetaData) -> Table:
         Column("next_try_at", DateTime(timezone=True)),
         Column("error_class", Text, nullable=False),
         Column("error_text", Text, nullable=False),
-        # Which version of the row failed (its xmin). NULL: whatever row has the key.
+        # Which version of the row failed (its xmin). NULL: any row with this key.
         Column("row_version", Text),
-        # Who refused it. Signals of one destination are tried by one of them.
+        # Who refused it. One of the signals of a destination is tried for all of them.
         Column("destination", Text),
         comment="Signals that the Signalbus relay has set aside",
     )
@@ -111,12 +111,12 @@ def parked_table_of(spec: SignalSpec) -> Table:
 
 
 def parked_table_problem(connection: Connection, table: Table) -> str | None:
-    """Why a relay cannot use the table: it is missing, or closed to this login. None when it can."""
+    """Why a relay cannot use the table: it, or a privilege on it, is missing. None when it can."""
     return privileges_problem(connection, table, ("SELECT", "INSERT", "UPDATE", "DELETE"))
 
 
 def lacks_columns(connection: Connection, table: Table) -> bool:
-    """Whether an earlier version made the table, and nobody has added what it lacks since."""
+    """Whether an earlier version created the table, and the later columns are still missing."""
     given = {"name": quoted(table), "names": list(LATER_COLUMNS)}
     found: int = connection.scalar(_FOUND, given) or 0
     return found < len(LATER_COLUMNS)
@@ -135,7 +135,7 @@ PAUSED_TABLE_NAME = "signalbus_paused"
 class Pause:
     """A signal model that no relay sends.
 
-    :param reason: what the person who paused it said; None when nothing.
+    :param reason: given by the person who paused it; None when not given.
     """
 
     model: str
@@ -177,5 +177,5 @@ def paused_table_of(spec: SignalSpec) -> Table:
 
 
 def paused_table_problem(connection: Connection, table: Table, *, for_change: bool = False) -> str | None:
-    """Why the table cannot be read, or changed: it is missing, or closed to this login. None when it can."""
+    """Why the table cannot be read, or changed: it, or a privilege on it, is missing. None when it can."""
     return privileges_problem(connection, table, ("SELECT", "INSERT", "DELETE") if for_change else ("SELECT",))

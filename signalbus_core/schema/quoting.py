@@ -1,7 +1,7 @@
-"""Names of tables as SQL has them, in the places where no driver takes them apart: values, and statements to be read.
+"""Quoted names of tables for texts that no driver processes: parameter values and statements in migrations.
 
-Where parameters are marked by percent signs, as psycopg2 marks them, SQLAlchemy writes each percent sign of a name
-twice. The driver makes one of it again in a statement that it runs, and nobody does in a value or in a migration.
+With psycopg2's parameter style, SQLAlchemy doubles each percent sign in a name. The driver undoes this in the
+statements that it runs, but nothing undoes it in a value or in a migration. So names here have single percent signs.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
 
-#: PostgreSQL, with parameters marked by colons: a percent sign is a letter like any other.
+#: PostgreSQL with colons as parameter markers, so that percent signs are not doubled.
 PLAIN = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
 
 
 def quoted(table: Table) -> str:
-    """The table's name, with its schema, as PostgreSQL's ``to_regclass`` takes it and as SQL shows it."""
+    """The table's quoted name with its schema, as in SQL and for PostgreSQL's ``to_regclass``."""
     return str(PLAIN.identifier_preparer.format_table(table))

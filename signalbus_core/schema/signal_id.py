@@ -1,7 +1,7 @@
-"""The column ``signalbus_id``: what a written row is called for ever, everywhere.
+"""The column ``signalbus_id``: a globally unique id of each written row, which is never used again.
 
-A primary key is not enough for that. After a failover to a standby that lagged, after ``TRUNCATE ... RESTART IDENTITY``
-or a restore, in another service with a table of the same name, keys come again, and consumers that drop what they have
+A primary key is not enough. After a failover to a standby that lagged, after ``TRUNCATE ... RESTART IDENTITY`` or a
+restore, or in another service with a table of the same name, keys repeat, and consumers that drop ids that they have
 seen would drop the new signals.
 """
 
@@ -21,12 +21,12 @@ from .quoting import quoted
 #: The name of the column, and of the attribute.
 SIGNAL_ID = "signalbus_id"
 
-#: Where a connection keeps which database it leads to.
+#: The key in ``Connection.info`` for the identity of the database.
 _DATABASE = "signalbus_database"
 
 
 class _RandomUuid(FunctionElement[str]):
-    """A new UUID, made by the database, so that whoever writes a row gives it one."""
+    """A new UUID, made by the database, so that every row has one, whichever program writes it."""
 
     type = Uuid(as_uuid=False)
     inherit_cache = True
@@ -48,9 +48,9 @@ def _sqlite_uuid(*_: Any, **__: Any) -> str:
 
 
 def signal_id_column() -> MappedColumn[Any]:
-    """The column as models have it: a UUID that is read as text, the last column, made by the database.
+    """The column for models: a UUID that is read as text, the last column, made by the database.
 
-    It may be NULL: rows that were there before the column keep the id that they have without it.
+    It may be NULL: rows older than the column keep the message id that they have without it.
     """
     return mapped_column(
         SIGNAL_ID,
@@ -63,7 +63,7 @@ def signal_id_column() -> MappedColumn[Any]:
 
 
 def has_signal_id(mapper: Mapper[Any]) -> bool:
-    """Whether a model has the column: under its name, and of type UUID. Anything else is the application's own."""
+    """Whether a model has the column, with this name and of type UUID. Another type is an application's own column."""
     column = mapper.columns.get(SIGNAL_ID)
     if column is None:
         return False
@@ -74,8 +74,8 @@ def has_signal_id(mapper: Mapper[Any]) -> bool:
 def signal_id_sql(*targets: type[Any] | Table | str) -> list[str]:
     """The statements that add the column to tables, for migrations. They can be run again.
 
-    The table is not rewritten, and locked for a moment only: the rows that are there keep NULL, and with it the id that
-    they have without the column.
+    The table is not rewritten, and locked only for a moment: existing rows have NULL, and keep the message id that they
+    have without the column.
 
     :param targets: signal models, tables, or names of tables (``"orders"``, ``"sales.orders"``).
     """
@@ -91,10 +91,10 @@ def signal_id_sql(*targets: type[Any] | Table | str) -> list[str]:
 
 
 def database_identity(connection: Connection) -> str:
-    """What tells a database from all others, also from those of the same name; the same for all connections to it.
+    """Identifies a database uniquely, also among those of the same name; the same for all connections to it.
 
-    A database that was created anew, or restored into another server, is another one; a standby that is promoted is
-    not. Empty where the database cannot tell.
+    A database that was created again, or restored into another server, is a different one; a promoted standby is the
+    same. Empty where the database has no such identifier.
     """
     if connection.dialect.name != "postgresql":
         return ""

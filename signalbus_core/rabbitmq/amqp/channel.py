@@ -1,6 +1,6 @@
-"""One connection to the broker with a channel on which messages are sent and confirmed.
+"""One connection to the broker with a channel in confirm mode.
 
-Whatever the broker does to the channel is its answer to what was sent on it. The stream below it is another matter.
+When the broker closes the channel, this is its answer to the messages in flight on it; the connection stays open.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .url import BrokerLocation
 class BrokerConnection(BrokerStream):
     """An open connection with one channel in confirm mode, reopened when the broker closes it.
 
-    Not for several threads at once: the owner holds :attr:`lock` while it uses it.
+    Not thread-safe: the owner holds :attr:`lock` while it uses it.
 
     :raises BrokerConnectionError: the broker cannot be reached within ``timeout_seconds``.
     """
@@ -34,11 +34,11 @@ class BrokerConnection(BrokerStream):
     def __init__(self, location: BrokerLocation, timeout_seconds: float) -> None:
         #: Exchanges that are known to exist.
         self.verified_exchanges: set[str] = set()
-        #: Exchanges that made the broker close a channel; their messages are sent alone until one gets through.
+        #: Exchanges that made the broker close a channel; their messages are sent alone until one is confirmed.
         self.suspect_exchanges: set[str] = set()
-        #: Hashes of messages that made the broker close a channel; they are sent alone until they get through.
+        #: Hashes of messages that made the broker close a channel; they are sent alone until they are confirmed.
         self.suspect_messages: set[int] = set()
-        # Messages of an earlier call may still be on their way, because the broker was blocked.
+        # Messages of an earlier call may still be in flight, because the broker had blocked the connection.
         self._left_messages = False
         self._channel: Channel | None = None
         self._channel_error: ChannelClosedError | None = None
@@ -64,11 +64,11 @@ class BrokerConnection(BrokerStream):
         :param chunks: the data of each message, with its number of frames.
         :returns: the answers, and why there are no more of them: the channel or the connection was closed, or the
           deadline passed (the connection is dropped then, unless the broker has blocked it). None when all messages
-          are answered for.
+          are answered.
         """
         confirms = Confirms(self._next_tag, len(chunks), content_of)
         if self._channel is None or not self.is_open:
-            # Closed since the messages were encoded for it; nothing was sent.
+            # The channel was closed after the messages were encoded for it; nothing was sent.
             return confirms, self._closed_reason or self._channel_error or ChannelClosedError(0, "closed")
         self._confirms = confirms
         self._next_tag += len(chunks)
@@ -95,18 +95,18 @@ class BrokerConnection(BrokerStream):
             return confirms, self._channel_error
         reason = "no answer from the broker in time"
         if self.blocked_reason is not None:
-            # Kept open: the broker reads what was sent once it takes messages again. A connection opened anew would
-            # not be told that it is blocked before it has sent another copy.
+            # Kept open: the broker reads the messages when the alarm ends. A new connection would receive
+            # connection.blocked only after it has published another copy.
             self._left_messages = True
             return confirms, f"{reason}; it takes no messages at the moment ({self.blocked_reason})"
         self.abort(reason)
         return confirms, NoAnswerError(reason)
 
     def exchange_exists(self, name: str, deadline: float) -> bool:
-        """Ask the broker whether it has an exchange, on a channel of its own: a missing one closes the channel.
+        """Ask the broker whether it has an exchange, on a separate channel, which a missing exchange closes.
 
         :raises BrokerConnectionError: the connection was lost, or the broker did not answer in time.
-        :raises ChannelClosedError: the broker refused to tell.
+        :raises ChannelClosedError: the broker refused the query.
         """
         if name == "" or name in self.verified_exchanges:
             return True
@@ -162,7 +162,7 @@ class BrokerConnection(BrokerStream):
         self._channel_error = _channel_closed(error)
 
     def _on_confirm(self, answer: Method[Any]) -> None:
-        # Once it is lost, nothing that is still in pika's buffer is trusted.
+        # After the connection was lost, answers that are still in pika's buffer are ignored.
         if self._confirms is None or not self.is_open:
             return
         reach("awaiting")

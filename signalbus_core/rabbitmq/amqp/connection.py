@@ -1,7 +1,7 @@
-"""The stream to the broker: open, kept alive, closed or dropped, driven by the thread that uses it.
+"""The connection to the broker, without channels. No call runs longer than its deadline.
 
-pika's ``SelectConnection`` runs inside the calling thread, for as long as that thread waits for something, and never
-longer than a deadline. Between calls the owner pumps it, so that heartbeats go on and a close is noticed.
+pika's ``SelectConnection`` runs in the calling thread, only while that thread waits for something. Between calls the
+owner calls ``pump()``, so that heartbeats continue and a close is noticed.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from .ioloop import JoiningConnection, LoopDriver
 from .protocol import BrokerConnectionError
 from .url import BrokerLocation
 
-#: A close in good order is given so many seconds for the broker's answer.
+#: How long an orderly close waits for the broker's answer.
 CLOSING_SECONDS = 2.0
 
-#: Dropping a connection needs a turn of its loop; it is given so many seconds.
+#: How long the event loop may run to drop a connection.
 ABORT_SECONDS = 1.0
 
 logger = logging.getLogger("signalbus.rabbitmq")
 
 
 class BrokerStream:
-    """An open connection without channels. Not for several threads at once: the owner holds :attr:`lock`.
+    """An open connection without channels. Not thread-safe: the owner holds :attr:`lock`.
 
     :raises BrokerConnectionError: the broker cannot be reached within ``timeout_seconds``.
     """
@@ -56,7 +56,7 @@ class BrokerStream:
             on_close_callback=self._on_close,
             custom_ioloop=self._driver.ioloop,
         )
-        # pika's own limit comes first, and tells better what went wrong.
+        # pika's own timeout is shorter, because its error says more about the cause.
         self._run_until(lambda: self._opened, time.monotonic() + timeout_seconds + 0.5)
         if not self._opened:
             reason = self._closed_reason or f"no answer within {timeout_seconds:g} s"
@@ -76,7 +76,7 @@ class BrokerStream:
 
     @property
     def heartbeat_seconds(self) -> float:
-        """The heartbeat that was agreed on with the broker; 0 when there is none."""
+        """The heartbeat that was negotiated with the broker; 0 when there is none."""
         return float(self._connection.params.heartbeat or 0)
 
     @property
@@ -84,12 +84,12 @@ class BrokerStream:
         return int(self._connection.params.frame_max)
 
     def pump(self) -> None:
-        """Do what is due, and wait for nothing: heartbeats, a close, a block."""
+        """Process heartbeats, a close or a block that are due, without waiting."""
         if self.is_open:
             self._turning(self._driver.one_turn)
 
     def abort(self, reason: str) -> None:
-        """Drop the connection without a word, and free its socket."""
+        """Drop the connection without an AMQP close, and free its socket."""
         self._closed_reason = self._closed_reason or reason
         if self._is_released:
             return
@@ -99,18 +99,18 @@ class BrokerStream:
                 self._connection.abort_stream()
                 self._driver.run(lambda: self._stream_ended, time.monotonic() + ABORT_SECONDS)
             except Exception:
-                # Half-open states of pika's; the socket goes with the loop.
+                # pika may fail on a half-open connection; the socket is freed with the loop.
                 logger.debug("Dropping a connection failed.", exc_info=True)
         self._driver.close()
 
     def close(self) -> None:
-        """Close in good order; drop the connection when the broker does not answer."""
+        """Close with an AMQP close; drop the connection when the broker does not answer."""
         if self.is_open:
             try:
                 self._connection.close(200, "closed by the application")
                 self._driver.run(lambda: self._stream_ended, time.monotonic() + CLOSING_SECONDS)
             except Exception:
-                # It was being lost at the same time.
+                # The connection was lost at the same time.
                 logger.debug("Closing a connection failed; it is dropped.", exc_info=True)
         self.abort("closed by the application")
 
@@ -125,7 +125,7 @@ class BrokerStream:
         raise BrokerConnectionError(f"{self.location}: {self._closed_reason}")
 
     def _run_until(self, is_done: Callable[[], bool], deadline: float) -> None:
-        """Run the connection until something is done, the connection is lost, or the deadline has passed."""
+        """Run the connection until ``is_done()``, the connection is lost, or the deadline has passed."""
         self._turning(lambda: self._driver.run(lambda: not self.is_open or is_done(), deadline))
 
     def _turning(self, turn: Callable[[], None]) -> None:

@@ -1,8 +1,8 @@
-"""Encoding the messages of one call, the usual ones quickly. What comes out equals pika's own encoding, byte for byte.
+"""A fast encoder for usual messages. Its output equals pika's own encoding, byte for byte.
 
-What messages have in common is encoded by pika, and checked, once: the publish to an exchange with a routing key, and
-the properties that seldom differ from one message to the next. Only the rest is encoded here. A value that is not of
-the very type that is expected leaves its message to :func:`~.message.encode`, which also says what is wrong with it.
+pika encodes and checks once what messages have in common: the publish to an exchange with a routing key, and the
+properties that seldom differ between messages. Only the rest is encoded here. A message with a value of an unexpected
+type is encoded by :func:`~.message.encode`, which also reports what is wrong with it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from .frames import FRAME_OVERHEAD, EncodedMessage, encode
 from .message import Message
 from .validation import ROUTING_HEADERS, value_fault
 
-#: The properties that seldom differ, in the order in which they are encoded. The others go in between.
+#: The properties that seldom differ between messages, in the order of their encoding.
 SHARED = ("content_type", "content_encoding", "delivery_mode", "priority", "reply_to", "expiration")
 SHARED_LAST = ("type", "user_id", "app_id", "cluster_id")
 
-#: Equal values of these types are encoded alike. Of others, True equals 1, and a text may encode as it likes.
+#: Equal values of these types have equal encodings. With other types, True equals 1, and str subclasses may differ.
 PLAIN = frozenset({str, int, type(None)})
 
 #: A header frame up to its properties: type, channel, size; class, weight, body size; which properties there are.
@@ -38,7 +38,7 @@ END = bytes([spec.FRAME_END])
 #: The bytes of a header frame's payload before its properties.
 HEADER_PAYLOAD = HEADER.size - FRAME.size
 
-#: So many routing keys and shared properties are kept; they may be made up for each message. More: more memory.
+#: So many routing keys and shared properties are cached; every message may have its own. More: more memory.
 MOST_KEPT = 1000
 
 LENGTHS = [bytes([length]) for length in range(256)]
@@ -52,7 +52,7 @@ _NO_PROPERTIES = BasicProperties()
 
 
 class _Shared(NamedTuple):
-    """Properties that messages have in common, encoded: the pieces between which the others go."""
+    """The encoded properties that messages have in common: the pieces between which the others are inserted."""
 
     flags: int
     content: bytes
@@ -64,8 +64,8 @@ class _Shared(NamedTuple):
 class Encoder:
     """Encodes messages for one channel.
 
-    :param frame_max: the largest frame, in bytes, that was agreed on with the broker.
-    :param login: the user of the connection; the broker takes no other ``user_id``.
+    :param frame_max: the largest frame in bytes, as negotiated with the broker.
+    :param login: the user of the connection; the broker accepts no other ``user_id``.
     """
 
     def __init__(self, channel_number: int, frame_max: int, login: str) -> None:
@@ -124,7 +124,7 @@ class Encoder:
         return data
 
     def _properties(self, properties: BasicProperties) -> tuple[int, bytes] | None:
-        """Which properties there are, and their values."""
+        """The property flags and the encoded values."""
         values = _shared_of(properties)
         if not PLAIN.issuperset(map(type, values)):
             return None
@@ -161,7 +161,7 @@ class Encoder:
 
 @lru_cache(maxsize=64)
 def encoder_for(channel_number: int, frame_max: int, login: str) -> Encoder:
-    """The encoder of such channels. What it has encoded once serves all bursts, in whatever thread."""
+    """The encoder for channels with these parameters. All threads and bursts share its cache."""
     return Encoder(channel_number, frame_max, login)
 
 
@@ -176,14 +176,14 @@ def _encoded(given: dict[str, Any], names: tuple[str, ...]) -> bytes:
 
 
 class _UnusualError(Exception):
-    """A value that is left to pika."""
+    """A value that pika must encode."""
 
 
 def _short_text(text: object) -> bytes:
     if type(text) is not str:
         raise _UnusualError
     data = text.encode()
-    # A text that is too long has no length here.
+    # LENGTHS has no entry for a text that is too long.
     return LENGTHS[len(data)] + data
 
 

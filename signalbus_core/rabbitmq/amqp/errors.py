@@ -1,4 +1,4 @@
-"""What pika's errors mean, in one line for people, without a password."""
+"""Describes pika's errors in one line for people, never with a password."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pika.exceptions import (
 
 
 def describe(error: BaseException | str) -> str:
-    """Say in one line why a connection could not be opened, or was closed."""
+    """Describe in one line why a connection could not be opened, or was closed."""
     if isinstance(error, str):
         return error
     if isinstance(error, ConnectionClosedByBroker):
@@ -29,7 +29,7 @@ def describe(error: BaseException | str) -> str:
 
 
 def _innermost(error: BaseException) -> BaseException:
-    """pika wraps the reason in one error for each layer that saw it."""
+    """The original error: pika wraps it once for each layer."""
     while True:
         wrapped = [getattr(error, "exception", None), *reversed(getattr(error, "exceptions", ())), *error.args]
         inner = next((one for one in wrapped if isinstance(one, BaseException)), None)

@@ -1,4 +1,4 @@
-"""AMQP frames of a message, made by pika where the fast encoder does not know better."""
+"""AMQP frames of a message, encoded by pika, for messages that the fast encoder does not handle."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class EncodedMessage(NamedTuple):
     """A message as AMQP frames.
 
     :param data: the frames, joined.
-    :param frames: how many they are.
+    :param frames: the number of frames.
     :param body: the body as bytes.
     """
 
@@ -32,8 +32,8 @@ class EncodedMessage(NamedTuple):
 def encode(message: Message, *, channel_number: int, frame_max: int, login: str) -> EncodedMessage:
     """Encode a message for a channel.
 
-    :param frame_max: the largest frame, in bytes, that was agreed on with the broker.
-    :param login: the user of the connection; the broker takes no other ``user_id``.
+    :param frame_max: the largest frame in bytes, as negotiated with the broker.
+    :param login: the user of the connection; the broker accepts no other ``user_id``.
     :raises InvalidMessageError: the message cannot be sent as it is.
     """
     body = _encode_body(message.body)
@@ -44,8 +44,8 @@ def encode(message: Message, *, channel_number: int, frame_max: int, login: str)
         method = frame.Method(channel_number, _publish_method(message)).marshal()
         header = frame.Header(channel_number, len(body), properties).marshal()
     except Exception as error:
-        # The encoder answers to bad values with a dozen kinds of errors; which value it was, is found out by trying.
-        # Its own text may show the value.
+        # pika raises a dozen kinds of errors for bad values, so each part is encoded alone to find the bad one. Its
+        # error text is not used because it may show the value.
         found = culprit(message.exchange, message.routing_key, properties)
         raise InvalidMessageError(found or f"it cannot be encoded ({type(error).__name__})") from error
     fault = value_fault(message.exchange, message.routing_key, properties, header, login)

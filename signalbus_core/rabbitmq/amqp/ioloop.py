@@ -1,4 +1,4 @@
-"""Runs pika's event loop inside the calling thread, until something is so, and never longer than a deadline."""
+"""Runs pika's event loop in the calling thread, until a condition is met, and never longer than a deadline."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pika.exceptions import StreamLostError
 
 
 class LoopDriver:
-    """An event loop that runs only while somebody waits for something.
+    """An event loop that runs only while a caller waits.
 
-    It turns the loop itself, as pika's ``BlockingConnection`` does: starting and stopping it would make a new poller
-    each time.
+    It calls the poller itself, as pika's ``BlockingConnection`` does: starting and stopping the loop would create a new
+    poller each time.
     """
 
     def __init__(self) -> None:
@@ -24,12 +24,11 @@ class LoopDriver:
     def run(self, is_done: Callable[[], bool], deadline: float) -> None:
         """Run until ``is_done()``, or until the deadline on the monotonic clock.
 
-        ``is_done()`` is asked at the beginning, and whenever something has happened. Whatever pika's callbacks raise
-        comes out here.
+        ``is_done()`` is called at the beginning, and after each event. Errors of pika's callbacks are raised here.
         """
         if is_done():
             return
-        # Nothing else would end a wait in which nothing happens.
+        # Without this timer, a wait without events would not end.
         timer = self.ioloop.call_later(max(0.0, deadline - time.monotonic()), _nothing)
         try:
             while not is_done() and time.monotonic() < deadline:
@@ -38,7 +37,7 @@ class LoopDriver:
             self.ioloop.remove_timeout(timer)
 
     def one_turn(self) -> None:
-        """Let the loop do what is due now, and wait for nothing."""
+        """Process the events that are due, without waiting."""
         self.ioloop.call_later(0, _nothing)
         self._turn()
 
@@ -55,7 +54,7 @@ def _nothing() -> None:
     pass
 
 
-#: Frames are joined until they make so many bytes. Larger: fewer system calls, more memory while they are sent.
+#: Frames are joined up to so many bytes. Larger: fewer system calls, more memory while they are sent.
 WRITE_BYTES = 128 * 1024
 
 
@@ -68,7 +67,7 @@ class JoiningConnection(pika.SelectConnection):
         self._adapter_emit_data(data)
 
     def abort_stream(self) -> None:
-        """Drop the stream. It is gone when the close callback has been called."""
+        """Drop the stream. It is closed when the close callback has been called."""
         if not self.is_closed:
             self._terminate_stream(StreamLostError("dropped"))
 

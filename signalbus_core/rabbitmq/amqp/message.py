@@ -1,4 +1,4 @@
-"""A message, and its encoding into AMQP frames. Whatever is wrong with a message shows here, before a byte is sent."""
+"""A message, and the error of one that cannot be sent. Every message is checked before a byte of its burst is sent."""
 
 from __future__ import annotations
 
@@ -24,15 +24,14 @@ class InvalidMessageError(SignalBusError):
 class Message:
     """A message for RabbitMQ.
 
-    It is checked, all of it, before the first byte of its burst is sent.
+    It is checked completely before the first byte of its burst is sent.
 
-    :param exchange: the name of the exchange, ``""`` for the default exchange. In a ``RabbitMQSignal``, None stands for
-      the model's ``signalbus_exchange``.
-    :param routing_key: at most 255 bytes. In a ``RabbitMQSignal``, None stands for the model's
-      ``signalbus_routing_key``.
+    :param exchange: the name of the exchange, ``""`` for the default exchange. In a ``RabbitMQSignal``, None means the
+      model's ``signalbus_exchange``.
+    :param routing_key: at most 255 bytes. In a ``RabbitMQSignal``, None means the model's ``signalbus_routing_key``.
     :param body: text is sent as UTF-8.
     :param properties: sent as they are.
-    :param mandatory: have the broker return the message when no queue takes it, instead of dropping it.
+    :param mandatory: the broker returns the message when it is unroutable, instead of dropping it.
     """
 
     exchange: str | None = None
@@ -49,7 +48,7 @@ class Message:
         properties: BasicProperties | None = None,
         mandatory: bool = True,
     ) -> None:
-        # What a dataclass makes for a frozen class takes three times as long, for each message.
+        # The __init__ that dataclass generates for a frozen class takes three times as long.
         fields = vars(self)
         fields["exchange"] = exchange
         fields["routing_key"] = routing_key
@@ -59,9 +58,9 @@ class Message:
 
 
 def as_messages(made: Message | Sequence[Message]) -> list[Message]:
-    """The messages that a signal was made into, as a list.
+    """The messages of a signal, as a list.
 
-    :raises TypeError: they are something else. None, too: a ``return`` that was forgotten must lose nothing.
+    :raises TypeError: the argument is neither. None is refused too, because a forgotten ``return`` must lose nothing.
     """
     if isinstance(made, Message):
         return [made]

@@ -1,4 +1,4 @@
-"""What a delivery and a publisher need of a connection to the broker."""
+"""The interface of a connection to the broker, and its errors. Only one thread at a time uses a connection."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class ChannelClosedError(Exception):
 
 
 class NoAnswerError(Exception):
-    """The broker, which took what was sent, did not answer for all of it in time."""
+    """The broker did not confirm all messages in time, although the connection was open and not blocked."""
 
 
 class ConnectionClosedError(Exception):
-    """The broker closed the connection with a code, as it does when it cannot make sense of what was sent.
+    """The broker closed the connection with a reply code, as it does after malformed frames.
 
     :param code: the AMQP reply code, for example 501.
-    :param is_about_this_call: nothing was on its way to the broker but the messages of this call.
+    :param is_about_this_call: only messages of this call were in flight.
     """
 
     def __init__(self, code: int, reason: str, *, is_about_this_call: bool) -> None:
@@ -45,7 +45,7 @@ class ConnectionClosedError(Exception):
         super().__init__(reason)
 
 
-#: Why there are no more answers; None when every message is answered for.
+#: Why there are no more answers; None when every message is answered.
 Problem = str | ChannelClosedError | ConnectionClosedError | NoAnswerError | None
 
 
@@ -59,9 +59,9 @@ class Link(Protocol):
     blocked_reason: str | None
     #: Exchanges that are known to exist.
     verified_exchanges: set[str]
-    #: Exchanges that made the broker close a channel; their messages are sent alone until one gets through.
+    #: Exchanges that made the broker close a channel; their messages are sent alone until one is confirmed.
     suspect_exchanges: set[str]
-    #: Hashes of messages that made the broker close a channel; they are sent alone until they get through.
+    #: Hashes of messages that made the broker close a channel; they are sent alone until they are confirmed.
     suspect_messages: set[int]
 
     @property
@@ -76,13 +76,13 @@ class Link(Protocol):
 
     @property
     def heartbeat_seconds(self) -> float:
-        """The heartbeat that was agreed on with the broker; 0 when there is none."""
+        """The heartbeat that was negotiated with the broker; 0 when there is none."""
 
     @property
     def frame_max(self) -> int: ...
 
     def pump(self) -> None:
-        """Do what is due, and wait for nothing: heartbeats, a close, a block."""
+        """Process heartbeats, a close or a block that are due, without waiting."""
 
     def channel_number(self, deadline: float) -> int:
         """The number of the open channel; opens one when there is none.
@@ -103,11 +103,11 @@ class Link(Protocol):
         """Ask the broker whether it has an exchange.
 
         :raises BrokerConnectionError: the connection was lost, or the broker did not answer in time.
-        :raises ChannelClosedError: the broker refused to tell.
+        :raises ChannelClosedError: the broker refused the query.
         """
 
     def abort(self, reason: str) -> None:
-        """Drop the connection without a word."""
+        """Drop the connection without an AMQP close."""
 
     def close(self) -> None:
-        """Close in good order."""
+        """Close with an AMQP close."""

@@ -1,4 +1,4 @@
-"""Where the broker is: the URL, read once, and never shown with its password."""
+"""The URL of the broker, parsed once, and never shown with its password."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import pika
 
 from ...errors import SetupError
 
-#: Proposed to the broker where the URL says nothing. Longer: a dead connection is noticed later.
+#: Proposed to the broker where the URL sets none. Longer: a dead connection is noticed later.
 HEARTBEAT_SECONDS = 20
 
-#: The kernel gives a connection up when sent data stays unacknowledged for so long.
+#: The kernel closes a connection when sent data stays unacknowledged for so long.
 TCP_USER_TIMEOUT_MILLISECONDS = 30_000
 
 TCP_OPTIONS = {
@@ -69,7 +69,7 @@ class BrokerLocation:
         parameters.retry_delay = 0
         parameters.socket_timeout = timeout_seconds
         parameters.stack_timeout = timeout_seconds
-        # Blocking is watched by the publisher, which has a deadline of its own.
+        # The publisher handles a blocked connection, with its own deadline.
         parameters.blocked_connection_timeout = None
         parameters.tcp_options = {**TCP_OPTIONS, **(parameters.tcp_options or {})}
         parameters.client_properties = {"connection_name": "signalbus"}
@@ -77,5 +77,5 @@ class BrokerLocation:
 
 
 def _unusable(error: Exception) -> SetupError:
-    # The text of the error may hold the URL, and with it the password; its kind is enough.
+    # The error text may contain the URL with the password, so only the class is shown.
     return SetupError(f"The RabbitMQ URL cannot be used ({type(error).__name__}).")

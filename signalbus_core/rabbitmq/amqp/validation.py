@@ -1,7 +1,7 @@
-"""What is wrong with a message: the part is named, and its value never shown, because it may be somebody's data.
+"""Finds the invalid part of a message. The part is named; its value, which may be personal data, is never shown.
 
-Beside what cannot be encoded these are values that the broker would answer with a closed channel, while other messages
-are in flight, and values that would arrive as something else than they were sent as.
+Invalid are values that cannot be encoded, values for which the broker would close the channel while other messages are
+in flight, and values that would arrive changed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from pika import spec
 from pika.spec import BasicProperties
 
-#: The properties that are texts. AMQP gives each of them 255 bytes.
+#: The properties that are texts, of at most 255 bytes each in AMQP.
 TEXT_PROPERTIES = (
     "content_type",
     "content_encoding",
@@ -26,20 +26,20 @@ TEXT_PROPERTIES = (
     "cluster_id",
 )
 
-#: The properties that are numbers, and what each may be.
+#: The properties that are numbers, and the range of each.
 NUMBER_PROPERTIES = {
     "delivery_mode": "1 or 2",
     "priority": "a whole number from 0 to 255",
     "timestamp": "a whole number of seconds since 1970",
 }
 
-#: The longest expiration that RabbitMQ takes, in milliseconds: ten years.
+#: The longest expiration that RabbitMQ accepts, in milliseconds: ten years.
 LONGEST_EXPIRATION_MILLISECONDS = 315_360_000_000
 
 #: Headers with further routing keys. https://www.rabbitmq.com/docs/sender-selected
 ROUTING_HEADERS = ("CC", "BCC")
 
-#: For answers without a queue; good only for a channel that consumes from it. https://www.rabbitmq.com/docs/direct-reply-to
+#: Valid only on a channel that consumes from this pseudo-queue. https://www.rabbitmq.com/docs/direct-reply-to
 DIRECT_REPLY_TO = "amq.rabbitmq.reply-to"
 
 #: Where the properties begin in a header frame: after its type, channel, size, class, weight and body size.
@@ -49,12 +49,12 @@ PROPERTIES_OFFSET = 19
 def value_fault(
     exchange: object, routing_key: object, properties: BasicProperties, frame: bytes, login: str
 ) -> str | None:
-    """Say which value the encoder takes, and which must not be sent all the same; None when there is none.
+    """Name a value that can be encoded, but must not be sent; None when there is none.
 
     :param frame: the encoded properties, as a header frame.
-    :param login: the user of the connection; the broker takes no other ``user_id``.
+    :param login: the user of the connection; the broker accepts no other ``user_id``.
     """
-    # Bytes would arrive as text, and a message that is returned would not be known again.
+    # Bytes would arrive as text, and a returned message could not be matched.
     if not isinstance(exchange, str):
         return f"exchange: {_no_text(exchange)}"
     if not isinstance(routing_key, str):
@@ -102,7 +102,7 @@ def _is_expiration(text: str) -> bool:
 
 
 def _header_fault(headers: Any, frame: bytes) -> str | None:
-    """What a consumer reads must equal what was given: the encoder rounds, cuts and converts without a word."""
+    """Check that the decoded headers equal the given ones: the encoder silently rounds, cuts and converts."""
     if not isinstance(headers, Mapping):
         return _no_dict(headers)
     for name in ROUTING_HEADERS:
