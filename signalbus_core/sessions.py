@@ -1,7 +1,7 @@
-"""Which session the code runs in: one of its own, or the caller's, and what that one is in the middle of.
+"""Separate sessions for bursts, and the transaction state of the caller's session. Bursts never use that session.
 
-Bursts run on a session of their own, which ``db.session`` is while their send methods run. The caller's session may be
-in an atomic block, or have changes that are not committed.
+While a send method runs, ``db.session`` is the burst's own session. The caller's session may be in an atomic block, or
+have uncommitted changes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def in_atomic_block(session: Session) -> bool:
 
 @contextmanager
 def atomic_mark(session: Session) -> Iterator[None]:
-    """Mark the session. Atomic blocks that are entered in this context do nothing of their own."""
+    """Mark the session as in an atomic block. Nested atomic blocks then become part of this one."""
     before = in_atomic_block(session)
     session.info[_MARK] = True
     try:
@@ -51,7 +51,7 @@ _COMMITTED_MARK = "signalbus_committed"
 
 @event.listens_for(Session, "after_begin")
 def _note_connection(session: Session, _transaction: Any, connection: Connection) -> None:
-    # A session names no connection without making one. Those that it has are asked; a database that is away is not.
+    # Session.connection() would open a connection. So the open ones are recorded, and only those are queried.
     connections = session.info.setdefault(_CONNECTIONS, [])
     if connection not in connections:
         connections.append(connection)
@@ -70,17 +70,17 @@ def _note_commit(session: Session) -> None:
 
 
 def forget_commits(session: Session) -> None:
-    """Call it when an atomic block is entered."""
+    """Must be called when an atomic block is entered."""
     session.info[_COMMITTED_MARK] = False
 
 
 def has_committed_in_block(session: Session) -> bool:
-    """Whether the session has committed since the open atomic block was entered, or may have done so in part."""
+    """Whether the session has committed, or may have committed in part, since the open atomic block was entered."""
     return bool(session.info.get(_COMMITTED_MARK))
 
 
 def note_commit_in_parts(session: Session) -> None:
-    """Call it before a commit: of several databases, one may have committed when another one fails."""
+    """Must be called before a commit: with several databases, one may have committed when another one fails."""
     if len(engines_in_use(session)) > 1:
         session.info[_COMMITTED_MARK] = True
 
@@ -95,10 +95,10 @@ def _connections(session: Session) -> Iterable[Connection]:
 
 
 def has_open_changes(session: Session) -> bool:
-    """Whether the session has changes that are not committed, flushed or not, also by bulk statements.
+    """Whether the session has uncommitted changes, flushed or not, including those of bulk statements.
 
-    Only databases that the session's transaction has used are asked. On PostgreSQL a row lock counts as a change. An
-    object that was given the value that it had does not.
+    Only databases that the session's transaction has used are queried. On PostgreSQL a row lock counts as a change. An
+    assignment of an equal value does not.
 
     :raises TransactionStateError: the transaction failed, and waits for a rollback.
     """
@@ -121,14 +121,14 @@ _BROKEN = "The transaction of db.session is broken. Roll back first."
 def own_session(db: SQLAlchemy, app: Flask) -> Iterator[Session]:
     """An application context in which ``db.session`` is a new session, which is closed at the end.
 
-    What the caller's session holds stays as it is, and ``db.session`` is that session again at the end.
+    The caller's session is not changed, and is ``db.session`` again at the end.
     """
     with _registry_of(db.session).set_apart() as apart, app.app_context():
         yield apart.enter()
 
 
 class _Apart:
-    """A session that is set apart: for one scope of its thread."""
+    """A separate session for one scope of its thread."""
 
     def __init__(self, registry: _Registry) -> None:
         self._registry = registry
@@ -137,18 +137,18 @@ class _Apart:
         self.session: Session | None = None
 
     def enter(self) -> Session:
-        """Set the session apart for the present scope."""
+        """Use the separate session in the current scope."""
         self._scope, self._is_entered = self._registry.scopefunc(), True
         self.session = cast(Session, self._registry.createfunc())
         return self.session
 
     def is_in_scope(self) -> bool:
-        # A send method may enter an application context of its own, which may be another scope.
+        # A send method may enter another application context, which may be another scope.
         return self._is_entered and self._registry.scopefunc() == self._scope
 
 
 class _Registry(ScopedRegistry[Any]):
-    """The registry of a ``scoped_session``, with sessions that are set apart before those of the application."""
+    """The registry of a ``scoped_session``, in which separate sessions take precedence over the application's."""
 
     __slots__ = ("_apart", "_usual")
 
@@ -166,7 +166,7 @@ class _Registry(ScopedRegistry[Any]):
         try:
             yield apart
         finally:
-            # Only now: what the application does at the end of its context is done to this session as well.
+            # Only now, so that the application's teardown functions also get this session.
             self._apart.reset(token)
             if apart.session is not None:
                 apart.session.close()
@@ -180,7 +180,7 @@ class _Registry(ScopedRegistry[Any]):
         if apart is None:
             return self._usual()
         if apart.session is None:
-            # It was removed.
+            # The session was removed by session.remove().
             apart.session = self.createfunc()
         return apart.session
 

@@ -51,12 +51,12 @@ class Publisher:
     """Publishes messages and waits until the broker has confirmed them. A Flask extension.
 
     - A call returns only when every message is confirmed: acked, and not returned.
-    - Otherwise the error tells the outcome of each message.
-    - Each thread has a connection of its own; a process that was forked never uses its parent's.
-    - A lost connection is opened again by the next call.
+    - Otherwise the error has the outcome of each message.
+    - Each thread has its own connection; a forked process never uses its parent's.
+    - The next call reopens a lost connection.
 
-    - Of several applications, each has the broker that its own configuration names. An application with several
-      brokers has a publisher for each, with a ``url_config_key`` of its own.
+    - Each of several applications uses the broker in its own configuration. An application with several brokers has a
+      publisher for each, each with its own ``url_config_key``.
 
     :param app: the application; ``Publisher().init_app(app)`` does the same.
     :param url: of the broker; taken from the application's configuration when not given.

@@ -1,4 +1,4 @@
-"""A span for each message of a signal that was written in a trace. For other signals this costs one attribute access.
+"""A span for each message of a signal that was written in a trace. Other signals cost only a check.
 
 An error in tracing is logged and never prevents a send: the messages are then sent without spans.
 """

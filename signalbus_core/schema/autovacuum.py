@@ -19,7 +19,7 @@ from .quoting import quoted
 #: rows to skip; less: tables are vacuumed too often.
 VACUUM_AT_DEAD_ROWS = 1000
 
-#: The storage parameters. The threshold does not depend on the size of the table, and vacuum runs without cost delay: it
+#: The storage parameters. The threshold does not depend on the size of the table. Vacuum runs without cost delay: it
 #: has few pages to clean, and they are in memory. TOAST tables use the settings of their table.
 #: https://www.postgresql.org/docs/current/sql-createtable.html#SQL-CREATETABLE-STORAGE-PARAMETERS
 SETTINGS = {

@@ -34,7 +34,7 @@ CHANNEL_PREFIX = "signalbus_"
 TRIGGER_NAME = "signalbus_doorbell"
 FUNCTION_NAME = "signalbus_ring"
 
-# Nothing here may make the producer fail: if the lock table is full it notifies, and if NOTIFY fails, relays still poll.
+# Nothing here may make the producer fail: if the lock table is full it notifies; if NOTIFY fails, relays still poll.
 # Names are qualified, so that the search path does not matter.
 FUNCTION_SOURCE = f"""
 BEGIN

@@ -1,1 +1,1 @@
-"""The statements of Signalbus; none of them decides anything."""
+"""The SQL statements of Signalbus; decisions are made elsewhere."""

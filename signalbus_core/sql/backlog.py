@@ -1,7 +1,7 @@
-"""What there is to send, and how much of it: one statement looks at many models of a database, and changes nothing.
+"""The queries of a poll: what there is to send, and how much. One query covers many models, and changes nothing.
 
-A relay looks once a second for as long as it lives, and making such a statement takes longer than its answer. So it is
-made once, and made anew only when something else is asked; where scans begin is a parameter of it.
+A relay polls every second, and building such a query takes longer than running it. So queries are cached, and rebuilt
+only when their columns change; the start key of each scan is a parameter.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ from .parked import LeaveOut, count_columns, is_due, leaving_out
 from .paused import pause_column
 from .selection import EVERYTHING, Choice, all_keys, pending
 
-#: So many statements are kept. A relay asks three questions of each hundred models, and now and then a variant of one.
+#: So many queries are cached. A relay has three for each hundred models, and sometimes a variant of one.
 KEPT_STATEMENTS = 128
 
-#: Of so many models one statement tells. More: fewer round trips; less: each is planned, and given up, sooner.
+#: One query covers so many models. More: fewer round trips; less: each is planned, and times out, sooner.
 MODELS_PER_STATEMENT = 100
 
 
 @dataclass(frozen=True)
 class Work:
-    """What there is to do for a model.
+    """The work that a poll found for a model.
 
     :param pending: there are signals to send.
-    :param due: there are signals that were set aside and whose next try has come.
-    :param paused: why the model is paused, empty when nobody said why; None when it is not paused.
-    :param lowest: the lowest key of those to send, where the choice says from which key on.
+    :param due: there are waiting signals whose next try is due.
+    :param paused: why the model is paused, empty when no reason was given; None when it is not paused.
+    :param lowest: the lowest key of those to send, where the choice has a start key.
     """
 
     spec: SignalSpec
@@ -65,14 +65,14 @@ class Work:
 
 @dataclass(frozen=True)
 class Measurement:
-    """How much a model has pending.
+    """The backlog of a model.
 
     :param backlog: the number of signals; counting stops at a limit.
-    :param head: the lowest key of those that are not parked, as text; None when there is none. It tells whether the
+    :param head: the lowest key of those that are not parked, as text; None when there is none. It shows whether the
       oldest signal has changed.
-    :param age_seconds: for how long that one has been written, by the clock of the database; None when its model has
-      no time of writing.
-    :param waiting: how many signals are set aside until their next try.
+    :param age_seconds: the age of that signal, by the clock of the database; None when its model has no time of
+      writing.
+    :param waiting: how many signals wait for their next try.
     :param parked: how many signals are parked.
     """
 
@@ -90,11 +90,11 @@ def find_work(
     *,
     has_paused_table: bool = False,
 ) -> list[Work]:
-    """Tell by one statement what there is to do for each of the models.
+    """Find by one query the work for each of the models.
 
     :param specs: models of one database.
     :param choices: for names of models, which signals count.
-    :param has_paused_table: whether the table of paused models is there to be read.
+    :param has_paused_table: whether the table of paused models can be read.
     """
     finds = _finds(specs, choices, has_paused_table)
     answers = _ask(connection, [(find,) for find in finds], [(start,) for start in _starts(finds, choices)])
@@ -109,12 +109,12 @@ def measure(
     has_parked_table: bool = False,
     starts: Mapping[str, int | None] | None = None,
 ) -> list[Measurement]:
-    """Measure the models by one statement.
+    """Measure the models by one query.
 
     :param specs: models of one database.
     :param most: stop counting at so many signals of a model; never when None.
-    :param has_parked_table: whether the table of signals that are set aside is there to be read.
-    :param starts: for names of models with a single integer key, from which key on; None for all keys.
+    :param has_parked_table: whether the retry store can be read.
+    :param starts: for names of models with a single integer key, the start key; None for all keys.
     """
     starts = starts or {}
     measures = _measures(specs, most, has_parked_table, starts)
@@ -132,7 +132,7 @@ def find_work_and_measure(
     has_paused_table: bool = False,
     starts: Mapping[str, int | None] | None = None,
 ) -> list[tuple[Work, Measurement]]:
-    """Both of the above by one statement."""
+    """:func:`find_work` and :func:`measure` by one query."""
     starts = starts or {}
     finds = _finds(specs, choices, has_paused_table)
     measures = _measures(specs, most, has_parked_table, starts)
@@ -160,9 +160,9 @@ def _starts(finds: Sequence[_Find], choices: Mapping[str, Choice]) -> list[int |
 
 @dataclass(frozen=True)
 class _Find:
-    """What is asked of a model to find work: all that the text of its columns depends on.
+    """How to find the work of a model: everything that the SQL of its columns depends on.
 
-    :param choice: without the key to begin at.
+    :param choice: without its start key.
     """
 
     width = 4
@@ -187,7 +187,7 @@ class _Find:
         ]
 
     def _found(self, dialect: Dialect, start: BindParameter[int]) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
-        """Whether a signal is there, and the lowest key, each where it is asked for."""
+        """Whether there is a signal, and the lowest key, each where it is wanted."""
         spec = self.spec
         if not self.has_start:
             return pending(spec, dialect, self.choice, select(literal(1)).select_from(spec.model)).exists(), null()
@@ -202,7 +202,7 @@ class _Find:
 
 @dataclass(frozen=True)
 class _Measure:
-    """What is asked of a model to measure it."""
+    """How to measure a model: everything that the SQL of its columns depends on."""
 
     width = 5
 
@@ -215,10 +215,10 @@ class _Measure:
         spec = self.spec
         keys = all_keys(spec)
         if self.has_start:
-            # In order, so that PostgreSQL begins there as well, instead of reading what is dead before.
+            # ORDER BY the key, so that PostgreSQL uses the index from there, and reads no dead rows before.
             keys = keys.where(is_from(spec, start)).order_by(*spec.primary_key)
         counted = keys.limit(self.most).subquery()
-        # The lag is that of the lowest key: the least time of writing would be found by reading the whole table.
+        # The lag is the age of the lowest key: the minimum time of writing would need a scan of the whole table.
         first = keys.order_by(None).order_by(*spec.primary_key).limit(1)
         first = leaving_out(spec, LeaveOut.PARKED if self.has_parked_table else LeaveOut.NOTHING, first)
         head = first.subquery()
@@ -238,20 +238,20 @@ def _age_seconds(spec: SignalSpec, dialect: Dialect, first: Select[Any]) -> Colu
     if spec.written_at is None or dialect.name != "postgresql":
         return null()
     written_at = first.with_only_columns(spec.mapper.columns[spec.written_at]).scalar_subquery()
-    # By the clock of the server alone: that of the relay may differ.
+    # Only by the clock of the server: that of the relay may differ.
     return func.date_part("epoch", func.clock_timestamp() - written_at)
 
 
-#: What one statement asks of one model.
+#: The parts of a query about one model.
 _Asked = tuple[_Find | _Measure, ...]
 
 
 def _ask(
     connection: Connection, asked: Sequence[_Asked], starts: Sequence[tuple[int | None, ...]]
 ) -> list[list[Sequence[Any]]]:
-    """Ask about all models; return for each what it answers to each question.
+    """Run the query for all models; return for each model the values of each part.
 
-    :param starts: for what is asked of each model, the key to begin at.
+    :param starts: for each part of each model, the start key.
     """
     answers: list[list[Sequence[Any]]] = []
     for first in range(0, len(asked), MODELS_PER_STATEMENT):
@@ -259,7 +259,7 @@ def _ask(
         flat = enumerate(chain.from_iterable(starts[first : first + MODELS_PER_STATEMENT]))
         given = {_start_name(number): start for number, start in flat if start is not None}
         rows = connection.execute(_statement(tuple(some), connection.dialect), given)
-        # A UNION ALL has no order of its own.
+        # UNION ALL guarantees no order.
         by_number = {row[0]: iter(row[1:]) for row in rows}
         answers += [
             [list(islice(by_number[number], question.width)) for question in questions]
@@ -270,7 +270,7 @@ def _ask(
 
 @lru_cache(KEPT_STATEMENTS)
 def _statement(asked: tuple[_Asked, ...], dialect: Dialect) -> Select[Any] | CompoundSelect[Any]:
-    """A row for each model: a statement cannot return as many columns as a thousand models have.
+    """A query with a row for each model: the columns of a thousand models exceed the limit of one row.
 
     https://www.postgresql.org/docs/current/limits.html
     """
@@ -292,9 +292,9 @@ def _start_name(number: int) -> str:
 
 
 def oldest_age_seconds(connection: Connection, spec: SignalSpec, most: int | None) -> float | None:
-    """The age in seconds of a model's oldest signal; None when there is none, or nothing tells it.
+    """The age in seconds of a model's oldest signal; None when there is none, or its age is unknown.
 
-    :param most: look at so many signals only, those with the lowest keys; at all when None.
+    :param most: read only so many signals, those with the lowest keys; all when None.
     """
     moment = written_at_column(connection, spec)
     if moment is None:
@@ -307,7 +307,7 @@ def oldest_age_seconds(connection: Connection, spec: SignalSpec, most: int | Non
 
 
 def written_at_column(connection: Connection, spec: SignalSpec) -> ColumnElement[Any] | None:
-    """When a signal was written, as a column of a statement about its model; None when nothing tells it.
+    """When a signal was written, as a column of a query on its model; None when that is unknown.
 
     https://www.postgresql.org/docs/current/runtime-config-replication.html#GUC-TRACK-COMMIT-TIMESTAMP
     """

@@ -1,10 +1,10 @@
-"""Primary keys of signals: in Python a tuple, in SQL a condition, in the table of parked signals a text.
+"""Primary keys of signals: in Python a tuple, in SQL a condition, in the retry store a text.
 
-The text of a key is always made by the database, so that it is the same whoever asks, and can be cast back.
+The text of a key is always made by the database, so that it is the same for every client, and can be cast back.
 
-On PostgreSQL any number of keys, of whatever types, is one array for each column, and a statement joins the rows that
-these make together: its text and its number of parameters are always the same, and planning it takes no longer for
-many keys than reading them. ``(a, b) IN ((1, 2), ...)`` is planned in a time that grows with the square of the keys.
+On PostgreSQL keys are passed as one array for each column, and the statement joins the unnested rows. So its text and
+its number of parameters do not depend on the number of keys, and planning time grows no faster than the keys. The
+planning time of ``(a, b) IN ((1, 2), ...)`` grows with the square of the number of keys.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ from ..model.contract import SignalSpec
 
 Key = tuple[Any, ...]
 
-#: No integer key is lower.
+#: The lowest possible integer key.
 FIRST_KEY = -(2**63)
 
-#: Keys in one statement on databases that limit the number of parameters.
+#: The number of keys in one statement on databases that limit the number of parameters.
 _KEYS_PER_STATEMENT = 500
 
-#: What the types of an application's columns are on PostgreSQL.
+#: Resolves column types to their PostgreSQL implementation.
 _POSTGRESQL: Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
@@ -76,9 +76,9 @@ def has_other_key(spec: SignalSpec, dialect: Dialect, keys: Sequence[Key]) -> Co
 
 
 def joins_given_keys(spec: SignalSpec) -> ColumnElement[bool]:
-    """The condition that joins a table with the keys that are given with the statement by :func:`given_keys`.
+    """The condition that joins a table with the keys that :func:`given_keys` passes as parameters.
 
-    For statements on PostgreSQL that are made once. Rows are looked up in the order of the keys.
+    For cached statements on PostgreSQL. Rows are looked up in the order of the keys.
     """
     rows = _rows(spec, [None] * len(spec.primary_key))
     return and_(*(part == given for part, given in zip(spec.primary_key, rows.c, strict=True)))
@@ -90,15 +90,15 @@ def given_keys(spec: SignalSpec, keys: Sequence[Key]) -> dict[str, list[Any]]:
 
 
 def has_integer_key(spec: SignalSpec) -> bool:
-    """Whether the key of the model is a single integer, so that a scan in its order can begin anywhere."""
+    """Whether the key of the model is a single integer, so that an ordered scan can start at any key."""
     return len(spec.primary_key) == 1 and isinstance(spec.primary_key[0].type, Integer)
 
 
 def has_exact_key(spec: SignalSpec, dialect: Dialect, keys: Sequence[Key]) -> bool:
-    """Whether these keys are certain to name their own rows and no others, as integers do.
+    """Whether these keys are certain to identify exactly their own rows, as integers do.
 
-    A type may read several keys of the table as one, or as a key that is none of them: a number as a float, a text
-    without its blanks.
+    A type may convert several keys of the table to one value, or to one that is not in the table: a number to a float,
+    a text to one without its blanks.
     """
     if not has_integer_key(spec):
         return False
@@ -111,20 +111,20 @@ def is_from(spec: SignalSpec, start: int | BindParameter[int]) -> ColumnElement[
     """The condition that the key of a row, a single integer, is not below ``start``."""
     [column] = spec.primary_key
     bound = literal(start, BigInteger()) if isinstance(start, int) else start
-    # The cast, because PostgreSQL takes the lowest of all for a numeric, and would not look into the index for that.
+    # Without the cast, PostgreSQL reads the lowest bigint as numeric, and would not use the index.
     return column >= sql_cast(bound, BigInteger)
 
 
 def has_loadable_key(spec: SignalSpec, dialect: Dialect) -> list[ColumnElement[bool]]:
-    """The conditions that Python can hold the key of a row; none where it can hold all.
+    """The conditions that Python can represent the key of a row; none where it can represent all.
 
-    One row whose key it cannot hold (a year after 9999, or before Christ, or infinity) must not hold up its table.
+    One row with another key (a year after 9999, or BC, or infinity) must not block its table.
     """
     if dialect.name != "postgresql":
         return []
     kinds = [(column, _plain(column.type)) for column in spec.primary_key]
     times = [(column, _wide(kind)) for column, kind in kinds if isinstance(kind, (Date, DateTime))]
-    # As texts, so that a bound is in the time zone of the session, in which the driver reads the key.
+    # As texts, so that the bounds are in the time zone of the session, in which the driver reads the key.
     return [
         condition
         for column, kind in times
@@ -136,13 +136,13 @@ def has_loadable_key(spec: SignalSpec, dialect: Dialect) -> list[ColumnElement[b
 
 
 def parts(dialect: Dialect, keys: Sequence[Key]) -> list[Sequence[Key]]:
-    """The keys, in as few pieces as the database takes in one statement."""
+    """The keys in parts that fit into one statement each."""
     size = len(keys) if dialect.name == "postgresql" else _KEYS_PER_STATEMENT
     return [keys[start : start + size] for start in range(0, len(keys), max(1, size))]
 
 
 def text_of_key(spec: SignalSpec) -> ColumnElement[str]:
-    """The key of a row as text: as it is for one column, a JSON array of texts for several."""
+    """The key of a row as text: the value of one column, or a JSON array of texts for several."""
     columns = [_as_text(column) for column in spec.primary_key]
     if len(columns) == 1:
         return columns[0]
@@ -171,7 +171,7 @@ def _key(spec: SignalSpec) -> ColumnElement[Any]:
 
 
 def _values(spec: SignalSpec, keys: Sequence[Key]) -> list[list[Any]]:
-    """The keys by column. No row has a key with NULL in it, and ``NOT IN`` would be true of no other row either."""
+    """The keys by column, without those that contain NULL: no row has one, and ``NOT IN`` would then match no row."""
     complete = [key for key in keys if None not in key]
     return [[key[number] for key in complete] for number in range(len(spec.primary_key))]
 
@@ -179,11 +179,11 @@ def _values(spec: SignalSpec, keys: Sequence[Key]) -> list[list[Any]]:
 def _rows(spec: SignalSpec, values: Sequence[list[Any] | None]) -> TableValuedAlias:
     """The keys as rows.
 
-    :param values: of each column; None where they are given with the statement.
+    :param values: of each column; None where they are passed as parameters.
     """
     kinds = [_wide(part.type) for part in spec.primary_key]
     arrays = [
-        # The cast keeps the comparison in the family of the column's type.
+        # The cast makes PostgreSQL compare in the column's type.
         sql_cast(
             bindparam(_parameter(number), given, type_=_array(part.type), unique=given is not None, required=False),
             ARRAY(kind),
@@ -202,13 +202,13 @@ def _array(kind: TypeEngine[Any]) -> TypeEngine[Any]:
     """The type of a parameter that holds the parts of many keys."""
     plain = _plain(kind)
     if plain is not kind or isinstance(kind, Enum):
-        # What it makes of a value is its own business.
+        # A type with its own conversion of values.
         return ARRAY(kind)
     return _Integers() if isinstance(kind, Integer) else ARRAY(_wide(kind))
 
 
 def _as_text(column: Column[Any]) -> ColumnElement[str]:
-    """The column as text, whatever the session says about time zones, dates and bytes."""
+    """The column as text, independent of the session's settings for time zones, dates and bytes."""
     kind = _plain(column.type)
     if isinstance(kind, DateTime):
         moment = func.timezone("UTC", column) if kind.timezone else column
@@ -221,7 +221,7 @@ def _as_text(column: Column[Any]) -> ColumnElement[str]:
 
 
 def _wide(kind: TypeEngine[Any]) -> TypeEngine[Any]:
-    """The type without its length. The table may be wider than the model says; a cast would cut keys short."""
+    """The type without its length. The column may be wider than in the model, and a cast would truncate keys."""
     kind = _plain(kind)
     if isinstance(kind, CHAR):
         return _PaddedText()
@@ -241,13 +241,13 @@ def _wide(kind: TypeEngine[Any]) -> TypeEngine[Any]:
 
 
 def _plain(kind: TypeEngine[Any]) -> TypeEngine[Any]:
-    """What the type of a column is on PostgreSQL: of a type of the application's own, the one that it is made of."""
+    """The PostgreSQL type of a column; for a ``TypeDecorator``, that of its implementation."""
     kind = kind._variant_mapping.get(_POSTGRESQL.name, kind)
     return _plain(kind.type_engine(_POSTGRESQL)) if isinstance(kind, TypeDecorator) else kind
 
 
 class _PaddedText(UserDefinedType[str]):
-    """PostgreSQL's ``char`` of any length; spelled ``char`` it would be of length one."""
+    """PostgreSQL's ``bpchar``, a ``char`` of any length; ``char`` alone has length one."""
 
     cache_ok = True
 
@@ -256,7 +256,7 @@ class _PaddedText(UserDefinedType[str]):
 
 
 class _Integers(UserDefinedType[Sequence[int]]):
-    """An array of integers as one text. The driver would write each number of a list by itself, for twice the time."""
+    """An array of integers as one text parameter. The driver would format each number of a list, in twice the time."""
 
     cache_ok = True
 
@@ -268,9 +268,9 @@ class _Integers(UserDefinedType[Sequence[int]]):
 
 
 def _whole(number: Any) -> str:
-    """A number of another type, such as a Decimal where the column of the table is not an integer."""
+    """Converts a number of another type, such as a Decimal where the column of the table is not an integer."""
     whole = int(number)
     if whole != number:
-        # Rounded, it would be the key of another signal.
+        # Rounding would give the key of another signal.
         raise ValueError(f"{number!r} is a key of a column that the model declares as an integer")
     return str(whole)

@@ -1,6 +1,6 @@
-"""Where a single signal is: the SQL that finds it, counts what comes before it, and names who holds it.
+"""Queries about a single signal: find it, count the signals before it, and name the session that has it locked.
 
-It changes nothing. The row lock that it tries for ends with the caller's transaction, and is never waited for.
+They change nothing. They lock the row with SKIP LOCKED at most; the lock ends with the caller's transaction.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from .selection import Choice, pending
 class FoundSignal:
     """A signal in its table.
 
-    :param written_at: None when nothing tells it.
-    :param is_locked: a transaction holds its row; a burst that sends it does. None when this login may not try for it.
-    :param last_locker: the transaction that locked or changed the row last, which may be over.
-    :param is_signal: whether the row is a signal at all, by the condition of its model.
+    :param written_at: None when it is unknown.
+    :param is_locked: a transaction, such as a burst, has locked its row. None when this login may not lock it.
+    :param last_locker: the transaction that locked or changed the row last, which may have ended.
+    :param is_signal: whether the row is a signal, by the condition of its model.
     """
 
     written_at: datetime | None
@@ -42,9 +42,9 @@ class FoundSignal:
 class Holder:
     """A session that holds a lock. Its query is never shown.
 
-    :param application_name: empty when it gives itself none.
-    :param state: such as ``idle in transaction``; None when this login may not know.
-    :param seconds: since its transaction began; None when this login may not know.
+    :param application_name: empty when it has none.
+    :param state: such as ``idle in transaction``; None when this login may not see it.
+    :param seconds: since its transaction began; None when this login may not see it.
     """
 
     pid: int
@@ -54,7 +54,7 @@ class Holder:
 
 
 def key_of_text(connection: Connection, spec: SignalSpec, given: str) -> tuple[Key, str] | None:
-    """The key that a text stands for, and the text as the database writes it; None when it is no key of the model."""
+    """The key for a text, and the text as the database writes it; None when it is no key of the model."""
     columns = key_from_text(spec, sql_cast(literal(given), Text))
     try:
         with connection.begin_nested():
@@ -72,9 +72,9 @@ def key_of_text(connection: Connection, spec: SignalSpec, given: str) -> tuple[K
 
 
 def find_signal(connection: Connection, spec: SignalSpec, key: Key) -> FoundSignal | None:
-    """The signal with this key, as far as it is committed; None when it is not in its table.
+    """The committed signal with this key; None when it is not in its table.
 
-    :raises sqlalchemy.exc.OperationalError: the table is locked, for longer than the limit of the transaction.
+    :raises sqlalchemy.exc.OperationalError: the table is locked for longer than the transaction's ``lock_timeout``.
     """
     here = has_key(spec, connection.dialect, [key])
     row = _when_and_by_whom(connection, spec, here)
@@ -86,7 +86,7 @@ def find_signal(connection: Connection, spec: SignalSpec, key: Key) -> FoundSign
         with connection.begin_nested():
             is_locked = connection.scalar(free) is None
     except DBAPIError:
-        # A login that only reads, or a standby.
+        # A read-only login, or a standby.
         is_locked = None
     return FoundSignal(row[0], is_locked, row[1], row[2])
 
@@ -94,7 +94,7 @@ def find_signal(connection: Connection, spec: SignalSpec, key: Key) -> FoundSign
 def _when_and_by_whom(connection: Connection, spec: SignalSpec, here: ColumnElement[bool]) -> Any:
     moment: ColumnElement[Any] | None = written_at_column(connection, spec)
     locker: ColumnElement[Any] = literal_column("xmax::text")
-    # A condition that is neither true nor false is not met.
+    # A condition that is NULL is not met.
     is_signal: ColumnElement[bool] = and_(true(), *spec.is_signal).is_(True)
     finding = select(null() if moment is None else moment, locker, is_signal).select_from(spec.table).where(here)
     try:
@@ -106,13 +106,13 @@ def _when_and_by_whom(connection: Connection, spec: SignalSpec, here: ColumnElem
 
 
 def first_keys(connection: Connection, spec: SignalSpec, choice: Choice, most: int) -> list[Key]:
-    """The lowest keys of the chosen signals as the poll sees them: whoever has locked them, and past the session."""
+    """The lowest keys of the chosen signals as a poll sees them: locked or not, and not from the session's objects."""
     statement = pending(spec, connection.dialect, choice, select(*spec.primary_key).select_from(spec.model))
     return [tuple(row) for row in connection.execute(statement.order_by(*spec.primary_key).limit(most))]
 
 
 def has_row_security(connection: Connection, spec: SignalSpec) -> bool:
-    """Whether policies of the table say which rows a login may see, and lock."""
+    """Whether row-level security policies restrict the rows that a login may see and lock."""
     return bool(connection.scalar(_ROW_SECURITY, {"name": quoted(spec.table)}))
 
 
@@ -126,11 +126,11 @@ def count_before(connection: Connection, spec: SignalSpec, key: Key, choice: Cho
 
 
 def row_holder(connection: Connection, transaction: str) -> Holder | None:
-    """Who runs a transaction, or one of several that stand together in its place; None when all are over."""
+    """Who runs a transaction, or a member of this multixact; None when all have ended."""
     holder = _holder(connection, _RUNS_TRANSACTION, transaction=transaction)
     if holder is not None:
         return holder
-    # A burst that has tried its delete in a savepoint stands there together with that savepoint.
+    # A burst that has rehearsed its delete in a savepoint is in a multixact together with that savepoint.
     try:
         with connection.begin_nested():
             return _holder(connection, _RUNS_MEMBER, transaction=transaction)
@@ -139,12 +139,12 @@ def row_holder(connection: Connection, transaction: str) -> Holder | None:
 
 
 def table_holder(connection: Connection, spec: SignalSpec) -> Holder | None:
-    """Who keeps everybody from the model's table, as ALTER TABLE does, or queues to; None when nobody."""
+    """Who holds an exclusive lock on the model's table, as ALTER TABLE does, or waits for it; None when nobody."""
     return _holder(connection, _HOLDS_TABLE, name=quoted(spec.table))
 
 
 def was_given_out(connection: Connection, spec: SignalSpec, key: Key) -> bool | None:
-    """Whether the sequence of the key's column has given out this key; None when there is none, or nothing tells."""
+    """Whether the sequence of the key's column has returned this key; None when there is none, or it is unknown."""
     [column, *others] = spec.primary_key
     if others or not isinstance(key[0], int):
         return None
@@ -153,7 +153,7 @@ def was_given_out(connection: Connection, spec: SignalSpec, key: Key) -> bool | 
 
 
 def count_sessions(connection: Connection, start: str) -> int:
-    """How many other sessions of this database have an ``application_name`` that starts so."""
+    """How many other sessions of this database have an ``application_name`` with this prefix."""
     return connection.scalar(_SESSIONS, {"start": start}) or 0
 
 
@@ -175,7 +175,7 @@ _RUNS_MEMBER = text(
     _HOLDER + "l.granted AND l.locktype = 'transactionid' AND CAST(l.transactionid AS text) IN"
     " (SELECT CAST(xid AS text) FROM pg_get_multixact_members(CAST(CAST(:transaction AS text) AS xid)))"
 )
-# One that waits for the lock keeps everybody from the table too: they queue behind it.
+# A session that waits for the lock also blocks all others: they queue behind it.
 _HOLDS_TABLE = text(
     _HOLDER + "l.locktype = 'relation' AND l.relation = to_regclass(:name) AND l.mode = 'AccessExclusiveLock'"
     " AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())"

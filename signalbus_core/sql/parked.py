@@ -1,7 +1,7 @@
-"""Signals that are set aside: the SQL that notes them, leaves them out, and finds those that are due.
+"""The retry store: SQL that records failed signals, excludes them from bursts, lists, retries and discards them.
 
-A signal that is set aside stays in its own table. What is written here only says that bursts leave it alone: until its
-next try, or, once it is *parked*, until a person decides.
+A failed signal stays in its own table. Its record in the retry store only makes bursts skip it: while it is *waiting*,
+until its next try; once it is *parked*, until a person decides.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from .rows import has_id
 
 logger = logging.getLogger("signalbus")
 
-#: What remains of a longer reason.
+#: Longer reasons are cut to so many characters.
 LONGEST_REASON = 1000
 
 
@@ -57,11 +57,11 @@ _LOSSY = "parked at once, because the model reads its key as another than it is,
 
 
 class LeaveOut(Enum):
-    """Which of the signals that are set aside a burst leaves alone.
+    """Which of the failed signals a burst skips.
 
-    - ``NOTHING``: the table does not count, because it is not there.
-    - ``PARKED``: those that wait for a person, and those that were sent and only wait for their delete.
-    - ``SET_ASIDE``: these, and those that wait for their next try.
+    - ``NOTHING``: none, because there is no retry store.
+    - ``PARKED``: parked signals, and those that were sent and only have to be deleted.
+    - ``SET_ASIDE``: these, and waiting signals.
     """
 
     NOTHING = "nothing"
@@ -71,7 +71,7 @@ class LeaveOut(Enum):
 
 @dataclass(frozen=True)
 class Failure:
-    """What is to be noted about a signal that was tried in vain.
+    """A failure of a signal, to be recorded.
 
     :param wait_seconds: until its next try; None parks it.
     :param is_of_row: the row that has the key now is the one that is meant; False when nobody can tell.
@@ -87,7 +87,7 @@ class Failure:
 
 
 def row_version(spec: SignalSpec) -> ColumnElement[str]:
-    """Which transaction wrote a row of the model as it is now: a row that is locked, or frozen, keeps it."""
+    """The transaction that wrote the present version of a row (``xmin``): locking or freezing does not change it."""
     # https://www.postgresql.org/docs/current/ddl-system-columns.html
     xmin: ColumnClause[Any] = column("xmin")
     xmin.table = spec.table
@@ -95,11 +95,11 @@ def row_version(spec: SignalSpec) -> ColumnElement[str]:
 
 
 def leaving_out(spec: SignalSpec, leave_out: LeaveOut, statement: Select[Any]) -> Select[Any]:
-    """Restrict a statement about a model to the signals that are not set aside."""
+    """Restrict a statement about a model to the signals that are not excluded as failed."""
     if leave_out is LeaveOut.NOTHING:
         return statement
     table = parked_table_of(spec)
-    # Where the table lacks the column, the name means the one beside it.
+    # If the table lacks the column row_version, the name resolves to that of this subquery, which is NULL.
     without = select(sql_cast(null(), Text).label("row_version")).subquery("signalbus_without")
     version: ColumnElement[str] = literal_column("row_version", Text)
     own = select(table.c.key, version.label("version")).where(table.c.table_name == spec.table.fullname)
@@ -108,9 +108,9 @@ def leaving_out(spec: SignalSpec, leave_out: LeaveOut, statement: Select[Any]) -
     notes = own.lateral("signalbus_noted")
     noted = select(notes.c.key).select_from(without.join(notes, true()))
     key = text_of_key(spec)
-    # NOT IN on purpose: PostgreSQL reads the notes once into a hash table and filters by it, and the scan goes on in
-    # the order of the key. Written as NOT EXISTS it may become a join that sorts the whole outbox first. Notes of a key
-    # and those of one version of its row by themselves: a NULL among the hashed would be compared with every row.
+    # NOT IN on purpose: PostgreSQL reads the records once into a hash table (hashed SubPlan), and the scan stays in the
+    # order of the key. NOT EXISTS may become a join that sorts the whole outbox first. Records with and without a row
+    # version are separate subqueries, because a NULL among the hashed values would be compared with every row.
     return statement.where(
         key.not_in(noted.where(notes.c.version.is_(None))),
         tuple_(key, row_version(spec)).not_in(noted.add_columns(notes.c.version).where(notes.c.version.is_not(None))),
@@ -118,13 +118,13 @@ def leaving_out(spec: SignalSpec, leave_out: LeaveOut, statement: Select[Any]) -
 
 
 def is_due(spec: SignalSpec) -> ColumnElement[bool]:
-    """The condition that some signal of the model waits for a try whose time has come."""
+    """The condition that the next try of some waiting signal of the model is due."""
     table = parked_table_of(spec)
     return exists().where(table.c.table_name == spec.table.fullname, table.c.next_try_at <= func.now())
 
 
 def undeleted_signals(connection: Connection, spec: SignalSpec, limit: int) -> list[Proved]:
-    """Signals that were sent and could not be deleted so far, as they are noted."""
+    """Signals that are recorded as sent, but not yet deleted."""
     table = parked_table_of(spec)
     version = null() if lacks_columns(connection, table) else table.c.row_version
     rows = connection.execute(
@@ -138,7 +138,7 @@ def undeleted_signals(connection: Connection, spec: SignalSpec, limit: int) -> l
 
 
 def keys_of(connection: Connection, spec: SignalSpec, texts: Sequence[str]) -> dict[str, Key]:
-    """The keys that these texts stand for. A text that is none, since the table has another key now, is left out."""
+    """The keys for these texts. A text that is no key (the table's key may have changed) is omitted."""
     if not texts:
         return {}
     given = func.unnest(bindparam("texts", list(texts), type_=ARRAY(Text))).column_valued("given")
@@ -155,7 +155,7 @@ def keys_of(connection: Connection, spec: SignalSpec, texts: Sequence[str]) -> d
 
 @dataclass(frozen=True)
 class Noted:
-    """What is noted of a signal so far.
+    """The record of a signal in the retry store.
 
     :param text: its key as text.
     :param version: of its row.
@@ -213,7 +213,7 @@ def _noted_so_far(connection: Connection, spec: SignalSpec, condition: ColumnEle
 
 
 def row_versions(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> dict[Key, str]:
-    """The version of the row of each of these signals that is in its table, locked or not."""
+    """The row version of each of these signals that is still in its table, locked or not."""
     rows = connection.execute(
         select(row_version(spec), *spec.primary_key).where(has_key(spec, connection.dialect, keys))
     )
@@ -223,7 +223,7 @@ def row_versions(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) 
 def set_aside(
     connection: Connection, spec: SignalSpec, failures: Sequence[Failure], noted: Mapping[Key, Noted]
 ) -> None:
-    """Note failures, new ones and further ones.
+    """Record failures: first ones and repeated ones.
 
     :param noted: from :func:`noted_so_far`.
     """
@@ -236,7 +236,7 @@ def set_aside(
         "attempts": bindparam("number"),
         "first_failed_at": func.now(),
         "last_failed_at": func.now(),
-        # The database's clock, because all replicas go by it. No wait, no next try.
+        # By the database's clock, which all replicas share. Without a wait there is no next try.
         "next_try_at": func.now() + bindparam("wait", type_=Interval()),
         "error_class": bindparam("class_"),
         "error_text": bindparam("reason"),
@@ -282,10 +282,10 @@ def _text_or_none(text: str | None) -> str | None:
 
 
 def forget(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> None:
-    """Remove what is noted about these signals; to be called while they are still in their table.
+    """Delete the records of these signals; to be called while the signals are still in their table.
 
-    A note is never in the way of its signal: one that somebody has locked, or that cannot be removed, stays. It is
-    removed by :func:`forget_gone` once its signal is gone.
+    A record never blocks its signal: one that is locked, or cannot be deleted, stays. :func:`forget_gone` deletes it
+    once the signal is gone.
     """
     table = parked_table_of(spec)
     texts = select(text_of_key(spec)).where(has_key(spec, connection.dialect, keys))
@@ -301,9 +301,9 @@ def forget(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> Non
 
 
 def forget_gone(connection: Connection, spec: SignalSpec) -> int:
-    """Remove what is noted about rows that are not in their table any more, or not as they were; return how many.
+    """Delete the records of rows that are no longer in their table, or have another version; return how many.
 
-    A row that is no signal any more, by the model's condition, is gone too.
+    A row that is no longer a signal, by the model's condition, is gone too.
 
     Otherwise a new signal with the key of an old one would be left alone with it. A note that was written before notes
     had the version of their row gets the one that the row has now, unless it says that the row was sent: the row may be
@@ -342,7 +342,7 @@ def forget_gone(connection: Connection, spec: SignalSpec) -> int:
 
 
 def count_columns(spec: SignalSpec) -> tuple[ColumnElement[int], ColumnElement[int]]:
-    """How many signals of a model wait for their next try, and how many are parked, as columns of a statement."""
+    """How many signals of a model are waiting, and how many are parked, as columns of a query."""
     table = parked_table_of(spec)
     counts = select(func.count()).where(table.c.table_name == spec.table.fullname)
     waiting, parked = counts.where(table.c.next_try_at.is_not(None)), counts.where(table.c.next_try_at.is_(None))
@@ -350,7 +350,7 @@ def count_columns(spec: SignalSpec) -> tuple[ColumnElement[int], ColumnElement[i
 
 
 def count_set_aside(connection: Connection, spec: SignalSpec) -> tuple[int, int]:
-    """How many signals of a model wait for their next try, and how many are parked."""
+    """How many signals of a model are waiting, and how many are parked."""
     waiting, parked = connection.execute(select(*count_columns(spec))).one()
     return waiting, parked
 
@@ -358,7 +358,7 @@ def count_set_aside(connection: Connection, spec: SignalSpec) -> tuple[int, int]
 def list_set_aside(
     connection: Connection, spec: SignalSpec, key: str | None = None, limit: int | None = None
 ) -> list[SetAside]:
-    """Signals of a model that are set aside: parked ones first, then by the time of their next try."""
+    """The failed signals of a model: parked ones first, then by the time of their next try."""
     table = parked_table_of(spec)
     rows = connection.execute(
         select(*(table.c[field.name] for field in fields(SetAside)))
@@ -370,7 +370,7 @@ def list_set_aside(
 
 
 def notes_of_row(connection: Connection, spec: SignalSpec, key: Key, text: str) -> list[SetAside]:
-    """What is noted of the row that has this key now; when there is none, of the one that had it."""
+    """The records of the row that has this key now; when there is none, of the one that had it."""
     noted = list_set_aside(connection, spec, text)
     table = parked_table_of(spec)
     if not noted or lacks_columns(connection, table):
@@ -381,23 +381,23 @@ def notes_of_row(connection: Connection, spec: SignalSpec, key: Key, text: str) 
 
 
 def try_again(connection: Connection, spec: SignalSpec, key: str | None = None) -> int:
-    """Have signals of a model tried at once, parked ones too; return how many."""
+    """Make failed signals of a model due at once, parked ones too; return how many."""
     table = parked_table_of(spec)
     updated = connection.execute(sql_update(table).where(*_matching(spec, key)).values(next_try_at=func.now()))
     return cast("CursorResult[Any]", updated).rowcount
 
 
 def discard(connection: Connection, spec: SignalSpec, text: str) -> dict[str, Any] | None:
-    """Delete a signal that is set aside, with what is noted about it.
+    """Delete a failed signal with its record.
 
-    It waits for a burst that is just trying the signal; what that has sent is not discarded.
+    It waits for a burst that is trying the signal; if that burst sends it, nothing is discarded.
 
     :param text: the key, as it is noted.
     :returns: the columns of the deleted row; None when the signal is not set aside, or not in its table any more. A row
       that was written anew since is another signal, and stays.
     """
     keys = list(keys_of(connection, spec, [text]).values())
-    # In the order in which a burst takes its locks: the signal first, then the note.
+    # In the lock order of a burst, to avoid deadlocks: the signal first, then its record.
     here = and_(has_key(spec, connection.dialect, keys), *spec.is_signal)
     found = connection.execute(select(row_version(spec)).where(here).with_for_update()).first() if keys else None
     if found is None:
@@ -411,7 +411,7 @@ def discard(connection: Connection, spec: SignalSpec, text: str) -> dict[str, An
 
 
 def _delete(connection: Connection, spec: SignalSpec, here: ColumnElement[bool]) -> dict[str, Any]:
-    """Delete a row, and return its columns: all of them as text where the model cannot take what one of them holds."""
+    """Delete a row, and return its columns: all as text if the model cannot load one of them."""
     deleting, columns = sql_delete(spec.table).where(here), spec.table.columns
     try:
         with connection.begin_nested():
@@ -432,5 +432,5 @@ def _matching(spec: SignalSpec, key: str | None) -> list[ColumnElement[bool]]:
 
 
 def _storable(text: str) -> str:
-    """A text that PostgreSQL can hold: without NUL, and without what UTF-8 cannot encode."""
+    """A text that PostgreSQL can store: without NUL, and without characters that UTF-8 cannot encode."""
     return text.replace("\0", " ").encode(errors="backslashreplace").decode()[:LONGEST_REASON]

@@ -1,6 +1,6 @@
-"""Paused signal models: the SQL that pauses and resumes them, and tells which are paused.
+"""Paused signal models: the SQL that pauses, resumes and lists them.
 
-A paused model's signals stay in their table. Relays heed a pause; what a person starts, like ``flushmany``, does not.
+A paused model's signals stay in their table. Relays honour a pause; commands that a person runs (``flushmany``) do not.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from sqlalchemy.sql import ColumnElement
 from ..model.contract import SignalSpec
 from ..schema.own_tables import Pause, paused_table_of
 
-#: What remains of a longer reason.
+#: Longer reasons are cut to so many characters.
 LONGEST_REASON = 1000
 
 
 def pause(connection: Connection, spec: SignalSpec, reason: str | None) -> bool:
-    """Pause a model; return False when it is paused already. Then its first reason stands."""
+    """Pause a model; return False when it is already paused, and keeps its first reason."""
     table = paused_table_of(spec)
     kept = None if reason is None else reason.replace("\0", " ").encode(errors="backslashreplace").decode()
     inserted = connection.execute(
@@ -46,7 +46,7 @@ def resume(connection: Connection, spec: SignalSpec) -> bool:
 
 
 def list_pauses(connection: Connection, specs: Sequence[SignalSpec]) -> list[Pause]:
-    """The paused ones of these models of one database, longest paused first."""
+    """The pauses of these models of one database, oldest pause first."""
     if not specs:
         return []
     names = {spec.table.fullname: spec.name for spec in specs}
@@ -56,12 +56,12 @@ def list_pauses(connection: Connection, specs: Sequence[SignalSpec]) -> list[Pau
         .where(table.c.table_name.in_(names))
         .order_by(table.c.paused_at, table.c.table_name)
     )
-    # The name of a model may have changed since it was paused.
+    # By the present name of the model, which may have changed since it was paused.
     return [Pause(names[table_name], paused_at, reason) for table_name, paused_at, reason in rows]
 
 
 def pause_column(spec: SignalSpec) -> ColumnElement[str | None]:
-    """Why a model is paused, as a column of a statement: empty when nobody said why, NULL when it is not paused."""
+    """Why a model is paused, as a column of a query: empty without a reason, NULL when it is not paused."""
     table = paused_table_of(spec)
     reason = select(func.coalesce(table.c.reason, literal(""))).where(table.c.table_name == spec.table.fullname)
     return cast("ColumnElement[str | None]", reason.scalar_subquery())

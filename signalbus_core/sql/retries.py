@@ -1,4 +1,7 @@
-"""Failed signals whose next try has come: the SQL that takes them, and that has others wait, or follow."""
+"""Waiting signals whose next try is due: the SQL that locks their records, postpones them, or makes others due.
+
+Of the signals that one destination refused, only a few are tried; the others wait for their result.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +24,12 @@ from .parked import keys_of
 
 @dataclass(frozen=True)
 class DueSignal:
-    """A signal whose next try has come.
+    """A waiting signal whose next try is due.
 
-    :param text: its key as it is noted.
+    :param text: its key as recorded.
     :param error_class: of its last failure.
-    :param destination: who refused it; None when nobody did, and when it waits for no other of its destination.
-    :param version: which version of its row is meant; None for whatever row has the key.
+    :param destination: who refused it; None when nobody did, or when it is tried independently of its destination.
+    :param version: the recorded version of its row; None for any row with this key.
     """
 
     key: Key
@@ -36,16 +39,16 @@ class DueSignal:
     version: str | None = None
 
 
-#: Of so many signals of a destination one is taken whose note nobody has locked.
+#: So many signals of a destination are candidates; one whose record is not locked is taken.
 _TRIALS = 3
 
 
 def due_signals(connection: Connection, spec: SignalSpec, limit: int, besides: Sequence[Key] = ()) -> list[DueSignal]:
-    """Signals whose next try has come, longest overdue first, and none whose note somebody else has locked.
+    """Waiting signals that are due, longest overdue first, without those whose records are locked.
 
-    Of those that one destination refused only few are among them.
+    They include only a few of the signals that one destination refused.
 
-    :param besides: signals that are left out.
+    :param besides: signals to leave out.
     """
     table = parked_table_of(spec)
     is_old = lacks_columns(connection, table)
@@ -75,7 +78,7 @@ def _grouped(table: Table, is_old: bool = False) -> ColumnElement[Any]:
 
 
 def postpone(connection: Connection, spec: SignalSpec, signals: Sequence[DueSignal], wait_seconds: float) -> None:
-    """Have signals tried later, without an attempt: somebody is trying them, or keeps them from being tried."""
+    """Postpone signals without counting an attempt: another transaction is trying them, or blocks the try."""
     table = parked_table_of(spec)
     texts = bindparam("texts", [signal.text for signal in signals], type_=ARRAY(Text))
     connection.execute(
@@ -104,7 +107,7 @@ def postpone_destination(
 
 
 def release_destination(connection: Connection, spec: SignalSpec, destination: str) -> int:
-    """Have all signals that a destination refused tried at once, and together; return how many."""
+    """Make all signals that a destination refused due at once, no longer grouped; return how many."""
     table = parked_table_of(spec)
     updated = connection.execute(
         sql_update(table).where(*_refused_by(table, spec, destination)).values(next_try_at=func.now(), attempts=0)
@@ -123,7 +126,7 @@ def _refused_by(
 
 
 def forget_noted(connection: Connection, spec: SignalSpec, signals: Sequence[DueSignal]) -> None:
-    """Remove what is noted about signals that are gone."""
+    """Delete the records of signals that are gone."""
     table = parked_table_of(spec)
     texts = bindparam("texts", [signal.text for signal in signals], type_=ARRAY(Text))
     connection.execute(sql_delete(table).where(table.c.table_name == spec.table.fullname, table.c.key == any_(texts)))

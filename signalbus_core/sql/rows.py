@@ -1,8 +1,8 @@
-"""Rows as PostgreSQL itself tells them apart, whatever their keys are and however Python reads these.
+"""Identifies rows by PostgreSQL's system columns, independent of their keys and of how Python converts these.
 
-A version of a row has an id of its own: its table (a partition, perhaps), its place there, and the transaction that
-wrote it. Whoever deletes by this id deletes that version or nothing: not another row whose key looks the same, and not
-a new signal that the application wrote under the key of one that is gone.
+The id of a row version is its ``tableoid`` (perhaps of a partition), its ``ctid`` and its ``xmin``. A delete by this id
+deletes that version or nothing: never another row whose key looks the same, and never a new signal that has the key of
+a deleted one.
 
 https://www.postgresql.org/docs/current/ddl-system-columns.html
 """
@@ -26,10 +26,10 @@ RowId = str | None
 
 
 class Row(NamedTuple):
-    """A row that a burst has taken.
+    """A row that a burst has locked.
 
-    :param ids: of its version; of several, where it is not certain which of them was committed. Of other databases
-      than PostgreSQL, none.
+    :param ids: of its version; of several versions if it is not certain which was committed. Empty on other databases
+      than PostgreSQL.
     """
 
     key: Key
@@ -68,7 +68,7 @@ def has_id(ids: Iterable[str], table: Table | None = None) -> ColumnElement[bool
     return cast("ColumnElement[bool]", condition)
 
 
-#: The condition that a row was written by the present transaction, which has locked a row, or begun later.
+#: The condition that the row was written by the current transaction, which must have an id, or by a later one.
 WRITTEN_SINCE = cast("ColumnElement[bool]", text("age(xmin) <= age(CAST(pg_current_xact_id() AS xid))"))
 
 

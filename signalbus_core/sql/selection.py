@@ -1,6 +1,6 @@
-"""Statements that are the same for every burst of a model, made once: making one takes longer than the driver needs.
+"""The cached statements of bursts: building one takes longer than running it.
 
-They differ from burst to burst in nothing but the values of their parameters.
+Between the bursts of a model they differ only in the values of their parameters.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from .transaction import FOLLOW_THE_INDEX, LOOK_UP_KEYS, SAID_FIRST, can_say_fir
 
 S = TypeVar("S")
 
-#: By model and by what else tells statements apart. They are forgotten with their model.
+#: By model and shape. The entries of a model are removed together with it.
 _kept: WeakKeyDictionary[SignalSpec, dict[Hashable, Any]] = WeakKeyDictionary()
 
 
 def prepared(spec: SignalSpec, shape: Hashable, make: Callable[[], S]) -> S:
-    """The statement of a model with this shape; made when it is asked for first.
+    """The cached statement of a model with this shape; built on first use.
 
-    :param shape: everything that the text of the statement depends on, but the model.
+    :param shape: everything that the SQL of the statement depends on, except the model.
     """
     kept = _kept.setdefault(spec, {})
     if shape not in kept:
@@ -44,11 +44,11 @@ def prepared(spec: SignalSpec, shape: Hashable, make: Callable[[], S]) -> S:
 class Choice:
     """Which of a model's signals a burst may take.
 
-    :param leave_out: which of those that are set aside it leaves alone.
-    :param exclude: keys that it leaves alone.
-    :param only: when given, it takes none but these.
-    :param forgets: whether to remove what is noted of the signals that it sends, because some may be set aside.
-    :param start: for models with a single integer key: no lower key is looked at, unless ``only`` names it.
+    :param leave_out: which of the failed signals it skips.
+    :param exclude: keys that it skips.
+    :param only: when given, it takes only these.
+    :param forgets: whether to delete the records of the signals that it sends, because some may have failed before.
+    :param start: for models with a single integer key: the lowest key of the scan, except for keys in ``only``.
     """
 
     leave_out: LeaveOut = LeaveOut.NOTHING
@@ -67,10 +67,9 @@ def lock_signals(
 ) -> list[tuple[Any, str | None]]:
     """Lock and load up to ``limit`` of the chosen signals that nobody else has locked, lowest keys first.
 
-    All columns are loaded, also deferred ones; relationships are left to be loaded when they are read, because an
-    outer join cannot be locked.
+    All columns are loaded, also deferred ones; relationships are loaded lazily, because an outer join cannot be locked.
 
-    :param limits: time limits, said first.
+    :param limits: time limits that are sent in the same message as the statement.
     :returns: each signal, with the id of its row.
     """
     dialect = session.get_bind(spec.mapper).dialect
@@ -80,7 +79,7 @@ def lock_signals(
         statement = prepared(spec, shape, lambda: _loading(spec, dialect, choice, has_start=has_start))
     else:
         statement = _loading(spec, dialect, choice, has_start=has_start)
-    # What the session has of a signal from before must not hide what is in its row now.
+    # Objects that are already in the session are refreshed from their rows.
     options: dict[str, Any] = {"populate_existing": True} if session.identity_map or session.new else {}
     if limits is not None:
         settings = FOLLOW_THE_INDEX if follows_index(dialect, choice) else ()
@@ -90,12 +89,12 @@ def lock_signals(
 
 
 def follows_index(dialect: Dialect, choice: Choice) -> bool:
-    """Whether a scan for these signals is to follow the index of the key. Chosen keys are looked up in any order."""
+    """Whether a scan for these signals must use the index of the key. Given keys are looked up in any order."""
     return dialect.name == "postgresql" and choice.only is None
 
 
 def _loading(spec: SignalSpec, dialect: Dialect, choice: Choice, *, has_start: bool) -> Select[Any]:
-    """The statement of bursts that choose alike; limit and start are its parameters."""
+    """The statement for bursts with the same kind of choice; limit and start are its parameters."""
     statement = _whole(spec, dialect)
     if has_start:
         statement = statement.where(is_from(spec, bindparam("signalbus_start", type_=BigInteger)))
@@ -104,9 +103,9 @@ def _loading(spec: SignalSpec, dialect: Dialect, choice: Choice, *, has_start: b
 
 
 def lock_rows(connection: Connection, spec: SignalSpec, limit: int, choice: Choice) -> list[Any]:
-    """Lock the same signals, and read nothing of their rows but the ids.
+    """Lock the same signals, and read only the ids of their rows.
 
-    :returns: the ids, to be given to :func:`load_rows`; where rows have none, the keys.
+    :returns: the ids for :func:`load_rows`; where rows have none, the keys.
     """
     if connection.dialect.name != "postgresql":
         statement = locking(spec, connection.dialect, choice, limit, select(*spec.primary_key).select_from(spec.model))
@@ -140,7 +139,7 @@ def _whole(spec: SignalSpec, dialect: Dialect) -> Select[Any]:
 def locking(
     spec: SignalSpec, dialect: Dialect, choice: Choice, limit: int | ColumnElement[int], statement: Select[Any]
 ) -> Select[Any]:
-    """A statement about a model as one that locks up to ``limit`` of the chosen signals, lowest keys first."""
+    """Make a statement about a model lock up to ``limit`` of the chosen signals, lowest keys first."""
     chosen = pending(spec, dialect, choice, statement)
     return chosen.order_by(*spec.primary_key).limit(limit).with_for_update(skip_locked=True)
 
@@ -164,7 +163,7 @@ def delete_signals(connection: Connection, spec: SignalSpec, keys: Sequence[Key]
 def count_pending(session: Session, spec: SignalSpec, limit: int | None) -> int:
     """How many signals are in the table; with a limit, counting stops there.
 
-    Signals count as a relay counts them: whatever keeps them, and also those that filters of the session hide.
+    All signals count, as in a relay: failed ones too, and those that filters of the session hide.
     """
     connection = session.connection(bind_arguments={"mapper": spec.mapper})
     counted = all_keys(spec).limit(limit).subquery()
@@ -172,12 +171,12 @@ def count_pending(session: Session, spec: SignalSpec, limit: int | None) -> int:
 
 
 def all_keys(spec: SignalSpec) -> Select[Any]:
-    """The keys of all signals of a model. It is for connections: a session may have filters of its own."""
+    """The keys of all signals of a model. To be run on a connection: a session may add its own filters."""
     return select(*spec.primary_key).select_from(spec.model).where(*spec.is_signal)
 
 
 def count_unloadable_keys(connection: Connection, spec: SignalSpec, limit: int) -> int:
-    """How many signals no burst takes, because Python cannot hold their keys; counting stops at the limit."""
+    """How many signals no burst takes, because Python cannot represent their keys; counting stops at the limit."""
     loadable = has_loadable_key(spec, connection.dialect)
     if not loadable:
         return 0

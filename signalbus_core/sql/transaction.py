@@ -1,4 +1,5 @@
-"""Transactions and questions at READ COMMITTED, with time limits and planner settings said in the first message.
+"""Transactions and queries at READ COMMITTED. Their time limits and planner settings end with the transaction, and are
+sent in the same message as the statement where the driver can do that.
 
 https://www.postgresql.org/docs/current/runtime-config-client.html
 """
@@ -19,24 +20,24 @@ from ..model.contract import SignalSpec
 
 _SETTINGS = ("enable_sort", "enable_bitmapscan", "jit")
 
-#: Statements that hold for the rest of the transaction.
+#: Planner settings for the rest of the transaction: scans use the index of the key.
 FOLLOW_THE_INDEX = tuple(f"SET LOCAL {name} = off" for name in _SETTINGS)
 
-#: Statements that hold for the rest of the transaction: rows are looked up by each of the keys that are given, and the
-#: table is not read instead. For a table that counts as small, or is full of dead rows, reading it looks cheaper.
+#: Planner settings for the rest of the transaction: rows are looked up by each given key, without a sequential scan,
+#: which looks cheaper to the planner if the table counts as small, or is full of dead rows.
 LOOK_UP_KEYS = ("SET LOCAL enable_hashjoin = off", "SET LOCAL enable_mergejoin = off", "SET LOCAL jit = off")
 
-#: Statements that hold for the rest of the transaction: rows are looked up by their places, however many they are.
+#: Planner settings for the rest of the transaction: any number of rows is looked up by ``ctid``.
 LOOK_UP_PLACES = ("SET LOCAL enable_seqscan = off", "SET LOCAL jit = off")
 
-#: Statements that end it before the transaction does.
+#: Reset the settings of FOLLOW_THE_INDEX before the transaction ends.
 PLAN_AS_USUAL = tuple(f"SET LOCAL {name} TO DEFAULT" for name in _SETTINGS)
 
 
-#: The execution option of a statement that holds what is said before it.
+#: The execution option with the settings that are sent in the same message as the statement.
 SAID_FIRST = "signalbus_said_first"
 
-#: In the notes that a connection keeps: what is to be run before the next statement.
+#: The key in ``Connection.info`` for settings to run before the next statement.
 _UNDO = "signalbus_undo"
 
 _listening: WeakSet[Engine] = WeakSet()
@@ -57,8 +58,8 @@ def can_say_first(bind: Engine | Connection) -> bool:
 
 @contextmanager
 def undone_for_others(connection: Connection, undo: str) -> Iterator[None]:
-    """In the block, ``undo`` is run before the first statement on the connection, if there is one."""
-    # Whoever closes the session in the block takes the connection away, not the notes.
+    """In the block, run ``undo`` before the first statement on the connection, if there is one."""
+    # The settings are stored in Connection.info, so they survive session.close().
     notes = connection.info
     notes[_UNDO] = undo
     try:
@@ -83,12 +84,12 @@ READ_COMMITTED = "READ COMMITTED"
 
 @dataclass(frozen=True)
 class BurstLimits:
-    """Time limits of one burst's transaction, enforced by PostgreSQL itself; they end with the transaction.
+    """Time limits of one burst's transaction, enforced by PostgreSQL; they end with the transaction.
 
     :param statement_timeout_seconds: the longest that one statement may run.
     :param lock_timeout_seconds: the longest wait for a lock, for example behind an ``ALTER TABLE``.
     :param idle_timeout_seconds: the longest that the transaction may wait for the send method. Must be longer than
-      the longest send, else the server ends the session, and the burst is sent again.
+      the longest send; otherwise the server ends the session, and the burst is sent again.
 
     https://www.postgresql.org/docs/current/runtime-config-client.html
     """
@@ -104,9 +105,9 @@ DEFAULT_LIMITS = BurstLimits()
 def begin(session: Session, spec: SignalSpec, limits: BurstLimits | None) -> Connection:
     """Begin a burst's transaction at READ COMMITTED, on the database of the model.
 
-    Under REPEATABLE READ a row that another relay deleted meanwhile would be a serialization failure, not a skip.
+    Under REPEATABLE READ a row that another relay has just deleted would cause a serialization failure.
 
-    :param limits: of the transaction; None when they are said with its first statement.
+    :param limits: of the transaction; None when they are sent in the same message as its first statement.
     """
     dialect = session.get_bind(spec.mapper).dialect
     connection = session.connection(
@@ -120,7 +121,7 @@ def begin(session: Session, spec: SignalSpec, limits: BurstLimits | None) -> Con
 
 @contextmanager
 def transaction(engine: Engine, limits: BurstLimits) -> Iterator[Connection]:
-    """A connection in a transaction of its own at READ COMMITTED, with time limits; it is committed at the end."""
+    """A connection in its own transaction at READ COMMITTED, with time limits; it is committed at the end."""
     options = {"isolation_level": READ_COMMITTED} if has_read_committed(engine.dialect) else {}
     with engine.connect() as connection:
         connection = connection.execution_options(**options)
@@ -130,9 +131,9 @@ def transaction(engine: Engine, limits: BurstLimits) -> Iterator[Connection]:
 
 
 def set_limits(connection: Connection, limits: BurstLimits, *, once: bool = False) -> None:
-    """Set the time limits of the present transaction.
+    """Set the time limits of the current transaction.
 
-    :param once: what it asks for is not worth compiling.
+    :param once: also turn JIT off, because the transaction's query is not worth compiling.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(
@@ -153,7 +154,7 @@ _SET_LIMITS_ONCE = text(f"{_SET_LIMITS.text}, set_config('jit', 'off', true)")
 
 
 def limits_to_say_first(session: Session, spec: SignalSpec, limits: BurstLimits) -> str | None:
-    """The time limits as text for the first statement of a transaction; None where they have to be set on their own."""
+    """The time limits as SQL for the message of the first statement; None where they need a separate statement."""
     if not can_say_first(session.get_bind(spec.mapper)):
         return None
     return (
@@ -169,7 +170,7 @@ def run_all(connection: Connection, settings: Iterable[str]) -> None:
 
 
 def milliseconds(seconds: float) -> str:
-    """A time limit as PostgreSQL's settings have it; zero would mean none."""
+    """A time limit for PostgreSQL's settings, at least 1 ms: zero would mean no limit."""
     return str(max(1, round(seconds * 1000)))
 
 
@@ -180,13 +181,13 @@ def has_read_committed(dialect: Dialect) -> bool:
 
 @contextmanager
 def question(engine: Engine, limits: BurstLimits, *, in_order: bool = False) -> Iterator[Connection]:
-    """A connection on which each statement is a transaction of its own, with time limits, and is sent in one message.
+    """A connection for queries: each statement is its own transaction, sent in one message with its time limits.
 
-    - What is read by one statement is one snapshot; two statements may see different ones.
-    - It works behind a pooler in transaction mode: nothing is set for longer than the statement runs.
-    - Other drivers than psycopg2, which cannot send several statements at once, get an ordinary transaction.
+    - Each statement reads one snapshot; two statements may see different ones.
+    - It works behind a pooler in transaction mode: settings end with the statement.
+    - Other drivers than psycopg2, which cannot send several statements at once, use an ordinary transaction.
 
-    :param in_order: scans of a table in the order of its key follow the index.
+    :param in_order: scans in the order of the key use its index.
     """
     if engine.dialect.name != "postgresql" or engine.dialect.driver != "psycopg2":
         with transaction(engine, limits) as connection:
@@ -202,9 +203,9 @@ def question(engine: Engine, limits: BurstLimits, *, in_order: bool = False) -> 
 
 @contextmanager
 def _autocommit(driver_connection: Any) -> Iterator[None]:
-    """Have the driver send neither BEGIN nor ROLLBACK, and nothing on the way there and back either.
+    """Put the driver into autocommit without extra round trips: it sends neither BEGIN nor ROLLBACK.
 
-    On the way back it would revert the isolation level of the session, unless that is its own default.
+    On return it would reset the isolation level of the session, unless that is its default.
     https://www.psycopg.org/docs/connection.html#connection.set_session
     """
     if driver_connection.autocommit:
@@ -221,17 +222,17 @@ def _autocommit(driver_connection: Any) -> Iterator[None]:
 
 
 class _Prefix:
-    """Puts what is to hold for a statement before it.
+    """Puts the settings of a statement before it, in the same message.
 
-    PostgreSQL runs the statements of one message in one transaction, at whose end SET LOCAL ends too, and times each of
-    them by itself. https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT
+    PostgreSQL runs the statements of one message in one transaction, with which SET LOCAL ends, and applies
+    ``statement_timeout`` to each. https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT
     """
 
     def __init__(self, limits: BurstLimits, in_order: bool) -> None:
         self._text = (
             f"SET LOCAL statement_timeout = {milliseconds(limits.statement_timeout_seconds)};"
             f" SET LOCAL lock_timeout = {milliseconds(limits.lock_timeout_seconds)};"
-            # What is asked for once is not worth compiling.
+            # A query that runs once is not worth JIT compilation.
             f" {'; '.join([*(FOLLOW_THE_INDEX if in_order else ('SET LOCAL jit = off',)), ''])}"
         )
 

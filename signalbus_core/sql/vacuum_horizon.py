@@ -1,7 +1,7 @@
-"""What keeps dead rows alive: whoever may still look at them, as the database has it. Reads, and changes nothing.
+"""The vacuum horizon, and the transactions, slots and standbys that hold it back. The queries change nothing.
 
-PostgreSQL removes a dead row when nobody can see it any more. A transaction that has begun before, in whatever table it
-reads, holds this horizon back; so does one that is prepared and forgotten, and a standby that tells of its own readers.
+VACUUM removes a dead row only when no snapshot can see it. An older transaction, whichever tables it reads, holds this
+horizon back; so do prepared transactions, replication slots, and standbys with ``hot_standby_feedback``.
 https://www.postgresql.org/docs/current/routine-vacuuming.html
 """
 
@@ -19,7 +19,7 @@ from ..schema.quoting import quoted
 
 
 class HolderKind(Enum):
-    """What holds the horizon back."""
+    """What kind of thing holds the vacuum horizon back."""
 
     SESSION = "session"
     PREPARED = "prepared transaction"
@@ -29,18 +29,17 @@ class HolderKind(Enum):
 
 @dataclass(frozen=True)
 class HorizonHolder:
-    """Something that keeps dead rows alive. As text, it is named for people; queries are never shown.
+    """Something that holds the vacuum horizon back. ``str()`` names it for people; queries are never shown.
 
     :param pid: of its server process; of a slot, the process that uses it.
     :param name: of a session or a standby its ``application_name``, else the name of the slot or of the transaction.
     :param state: of a session, such as ``idle in transaction``; None when it is not known.
     :param age_seconds: since its transaction began; None when that is not known, as for slots and standbys.
-    :param transactions: how many transactions have begun since: the higher, the further it holds back.
-    :param horizon: the oldest transaction whose end it may not have seen. While it stays the same, nothing moves.
-    :param is_visible: False for a session of another login, of which only this much is shown without
-      ``pg_read_all_stats``.
-    :param still_seconds: of a session, since its statement began, or since it does nothing; the view of the database
-      that it had then, it has now.
+    :param transactions: how many transactions have begun since: the higher, the further it holds the horizon back.
+    :param horizon: its ``xmin``. While it stays the same, the vacuum horizon does not advance.
+    :param is_visible: False for a session of another login, whose details need ``pg_read_all_stats``.
+    :param still_seconds: of a session, since its statement began, or since it is idle; its snapshot has not changed
+      since then.
     """
 
     kind: HolderKind
@@ -82,11 +81,11 @@ class HorizonHolder:
 
 
 def horizon_holders(connection: Connection) -> list[HorizonHolder]:
-    """What keeps dead rows of this database alive, oldest first. Any transaction does, mostly for a moment.
+    """What holds the vacuum horizon of this database back, oldest first. Every transaction does, mostly for a moment.
 
-    Left out are the session that asks, and vacuums, which wait for nobody.
+    The querying session and vacuums, which do not hold it back, are left out.
 
-    - Of sessions of other logins it is told that they are there; for more, this login needs ``pg_read_all_stats``.
+    - Sessions of other logins are listed without details, unless this login has ``pg_read_all_stats``.
     """
     if connection.dialect.name != "postgresql":
         return []
@@ -107,7 +106,7 @@ def horizon_holders(connection: Connection) -> list[HorizonHolder]:
 
 
 def count_dead_rows(connection: Connection, specs: Sequence[SignalSpec]) -> list[int]:
-    """How many dead rows the tables of the models have, as PostgreSQL's statistics know it; 0 for a missing table.
+    """How many dead rows the tables of the models have, by PostgreSQL's statistics; 0 for a missing table.
 
     :param specs: models of one database.
     """
@@ -117,7 +116,7 @@ def count_dead_rows(connection: Connection, specs: Sequence[SignalSpec]) -> list
     return list(connection.scalars(_DEAD_ROWS, {"names": names}))
 
 
-# The rows of a partitioned table are those of its partitions.
+# A partitioned table keeps its rows in its partitions.
 _DEAD_ROWS = text(
     """
     SELECT CAST(coalesce(sum(pg_stat_get_dead_tuples(found.oid)), 0) AS bigint)
@@ -129,8 +128,8 @@ _DEAD_ROWS = text(
     """
 ).bindparams(bindparam("names", type_=ARRAY(Text)))
 
-# A logical slot holds back catalogs only, by its catalog_xmin. The walsender of a standby with a slot leaves its
-# horizon to the slot. Workers of a parallel query have the horizon of their leader.
+# A logical slot holds back catalogs only, by its catalog_xmin. For a standby with a slot, the slot holds the horizon,
+# not the walsender. Workers of a parallel query have the horizon of their leader.
 _HOLDERS = text(
     """
     SELECT 'session' AS kind, a.pid, CAST(a.application_name AS text) AS name, a.state,
