@@ -1,8 +1,8 @@
-"""The trace that a signal was written in, stored in its row, so that its message carries the trace on.
+"""Stores the trace that a signal was written in, so that its message continues the trace.
 
-A trace never decides whether a signal is written or sent: without OpenTelemetry, outside a span, and with anything in
-the column that is no trace context, the signal goes its way without one. Only what W3C Trace Context carries is stored;
-baggage, which may hold anything, is not.
+Tracing never prevents a signal from being written or sent: without OpenTelemetry, outside a span, or with an invalid
+value in the column, the signal is sent without a trace. Only the W3C Trace Context is stored; baggage, which may
+contain any data, is not.
 
 https://www.w3.org/TR/trace-context/
 """
@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-#: What W3C Trace Context consists of.
+#: The headers of W3C Trace Context.
 FIELDS = ("traceparent", "tracestate")
 
 
 @dataclass(frozen=True)
 class StoredContext:
-    """What a signal knows about its writing.
+    """The trace context and the time that were stored when a signal was written.
 
     :param headers: ``traceparent``, and ``tracestate`` where there was one.
-    :param written_at: when the signal was written, in seconds since the epoch; None where that is not known.
+    :param written_at: when the signal was written, in seconds since the epoch; None when it is not known.
     """
 
     headers: Mapping[str, str]
@@ -44,8 +44,8 @@ def current_trace_context() -> str | None:
 class TracedSignal:
     """Mixin that gives a signal model the column ``trace_context``.
 
-    It is filled when the row is inserted, also in bulk, from the span that is active then. The message of the signal
-    continues that trace, where the signal is sent through ``RabbitMQSignal`` or ``Publisher.publish_signals()``.
+    Each insert, also in bulk, fills it from the active span. The message of the signal continues that trace if the
+    signal is sent through ``RabbitMQSignal`` or ``Publisher.publish_signals()``.
 
     Needs OpenTelemetry, ``pip install signalbus[otel]``. Without it the column stays NULL.
     """
@@ -53,12 +53,12 @@ class TracedSignal:
     if TYPE_CHECKING:
         trace_context: Mapped[str | None]
     else:
-        # Without an annotation, so that it becomes no argument of a model that is a dataclass.
+        # Without an annotation, so that it does not become an argument of a dataclass model.
         trace_context = mapped_column(Text, nullable=True, default=current_trace_context)
 
 
 def stored_context(signal: Any) -> StoredContext | None:
-    """The trace context that was stored with a signal; None when there is none, or none that can be read."""
+    """The trace context that was stored with a signal; None when there is none, or it is invalid."""
     text = getattr(signal, "trace_context", None) if isinstance(signal, TracedSignal) else None
     if not isinstance(text, str):
         return None
@@ -76,14 +76,14 @@ def stored_context(signal: Any) -> StoredContext | None:
 
 
 def trace_headers(signal: Any) -> dict[str, str]:
-    """The stored context as message headers, for send methods that publish by other means; empty when there is none."""
+    """The stored context as message headers, for send methods that publish in other ways; empty when there is none."""
     context = stored_context(signal)
     return dict(context.headers) if context is not None else {}
 
 
 @cache
 def _headers_of_now() -> Callable[[], dict[str, str]]:
-    """What tells the headers of the active span. Looked for once: a failed import would be tried at every insert."""
+    """The function for the headers of the active span. Cached, so that not every insert repeats a failed import."""
     try:
         from .active_span import headers
     except ImportError:

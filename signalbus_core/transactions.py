@@ -1,6 +1,7 @@
-"""Run one transaction again when it lost a race: a serialization failure or a deadlock is nobody's fault.
+"""Runs a transaction again after a serialization failure or a deadlock, and atomic blocks built on that.
 
-Pure of any session: what is run, and how long to wait, is passed in.
+A transaction is repeated only if all of it was rolled back. The retry loop knows no session: what is run, and how to
+wait, are arguments.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ T = TypeVar("T")
 #: https://www.postgresql.org/docs/current/mvcc-serialization-failure-handling.html
 RACE_CODES = frozenset({"40001", "40P01"})
 
-#: How often a transaction is tried in all. More: hot rows succeed later instead of failing.
+#: How often a transaction is tried in all. More: transactions on contended rows succeed later instead of failing.
 MOST_TRIES = 16
 
 #: The longest wait before the second try; it doubles with each further try.
@@ -49,7 +50,7 @@ LONGEST_WAIT_SECONDS = 1.0
 
 
 def is_race(error: BaseException) -> bool:
-    """Tell whether a transaction failed only because another one was faster."""
+    """Whether a transaction failed only because of a concurrent one."""
     if isinstance(error, DBSerializationError):
         return True
     if not isinstance(error, DBAPIError):
@@ -69,14 +70,14 @@ def retry_on_race(
 ) -> T:
     """Run ``transaction`` until it does not lose a race; return what it returns.
 
-    Between tries it waits, longer each time and for a random part of it, so that those who raced do not race again.
+    It waits between tries, with exponential backoff and jitter, so that the same transactions do not collide again.
 
-    :param transaction: must leave nothing behind when it raises.
+    :param transaction: must leave no effects when it raises.
     :param tries: how often to try in all.
-    :param may_repeat: asked after a race was lost, whether to try again.
+    :param may_repeat: called after a lost race; returns whether to try again.
     :param wait: waits for a number of seconds.
-    :raises DBSerializationError: a race was lost, and there may be no further try.
-    :raises Exception: what the last try raised, or the first that is not a race.
+    :raises DBSerializationError: a race was lost, and no further try is allowed.
+    :raises Exception: the error of the last try, or the first error that is not a race.
     """
     wait = wait or threading.Event().wait
     for number in range(1, tries):
@@ -96,8 +97,8 @@ def retry_on_race(
 
 P = ParamSpec("P")
 
-#: The isolation level of connections, unless the application configures one. A block sees one state of the database,
-#: and two blocks that change the same rows cannot both succeed on what they have read.
+#: The isolation level of connections, unless the application configures one. A block sees one snapshot of the database,
+#: and of two concurrent blocks that change the same rows, one fails.
 DEFAULT_ISOLATION_LEVEL = "REPEATABLE READ"
 
 
@@ -114,12 +115,12 @@ class AtomicProceduresMixin(DatabaseMixin):
         @db.atomic
         def place_order(item): ...
 
-    Connections work at isolation level REPEATABLE READ, unless the application configures another one: for all
+    Connections use the isolation level REPEATABLE READ, unless the application configures another one: for all
     databases by the argument ``engine_options``, for the default one by ``SQLALCHEMY_ENGINE_OPTIONS``, for a bind in
-    ``SQLALCHEMY_BINDS``. Databases that lack it (SQLite) are left alone.
+    ``SQLALCHEMY_BINDS``. Databases without this level (SQLite) are not changed.
 
     :param engine_options: as for ``SQLAlchemy``.
-    :raises SetupError: the mixin is behind ``SQLAlchemy``, or without it.
+    :raises SetupError: the mixin comes after ``SQLAlchemy``, or without it.
     """
 
     def __init__(self, *args: Any, engine_options: dict[str, Any] | None = None, **kwargs: Any) -> None:
@@ -136,7 +137,7 @@ class AtomicProceduresMixin(DatabaseMixin):
                     engine.update_execution_options(isolation_level=DEFAULT_ISOLATION_LEVEL)
 
     def __has_isolation_level(self, app: Flask, bind_key: str | None) -> bool:
-        """Whether the application says which isolation level it wants for this engine."""
+        """Whether the application configures the isolation level of this engine."""
         own = (app.config.get("SQLALCHEMY_BINDS") or {}).get(bind_key)
         sources = [
             self.__engine_options,
@@ -149,21 +150,21 @@ class AtomicProceduresMixin(DatabaseMixin):
         )
 
     def atomic(self, func: Callable[P, T]) -> Callable[P, T]:
-        """Make a function an atomic block, each time that it is called.
+        """Make each call of a function an atomic block.
 
-        1. It goes on in the open transaction of ``db.session``: row locks taken before are kept.
-        2. When it returns, everything that was done through ``db.session`` is committed, what was done before the block
-           too.
-        3. When it raises, whatever it raises, everything is rolled back.
+        1. It continues the open transaction of ``db.session``: earlier row locks are kept.
+        2. When it returns, everything that was done through ``db.session`` is committed, including what was done before
+           the block.
+        3. When it raises any error, everything is rolled back.
         4. When it lost a race with another transaction, it is executed again in a new transaction, up to a bound; then
            the error is raised.
-        5. All objects are expunged from the session when it is committed, so that they can be read after it, those
-           that were read before the block too.
-        6. Inside another atomic block it does nothing of this: it is part of that block. Inside a send method it is
-           part of the burst's transaction.
+        5. All objects are expunged from the session at the commit, including those that were read before the block, so
+           that they can still be read.
+        6. Inside another atomic block it is only a part of that block. Inside a send method it is part of the burst's
+           transaction.
 
-        :raises DBSerializationError: it lost a race and cannot be executed again, because changes or row locks were
-          made before it, or committed in it: they would be left out, or repeated. The race is the cause.
+        :raises DBSerializationError: it lost a race and cannot be executed again, because changes or row locks made
+          before it would be lost, or changes committed in it would be repeated. The race is the cause.
         """
 
         @wraps(func)
@@ -175,7 +176,7 @@ class AtomicProceduresMixin(DatabaseMixin):
     def execute_atomic(self, func: Callable[[], T]) -> T:
         """Execute a function without arguments as an atomic block, once, and return what it returns.
 
-        As a decorator it runs the function on the spot and binds its result to the name::
+        As a decorator it runs the function at once and binds its result to the name::
 
             @db.execute_atomic
             def order_id():
@@ -217,8 +218,8 @@ class AtomicProceduresMixin(DatabaseMixin):
     def retry_on_integrity_error(self) -> Iterator[None]:
         """Execute the atomic block again when the changes in this context violate a constraint.
 
-        For "insert it, if nobody has": when another transaction was faster, the second execution finds its row. The
-        session is flushed when the context is entered and when it is left, so that only changes made inside count.
+        For "insert if missing": when another transaction was faster, the second execution finds its row. The session is
+        flushed when the context is entered and when it is left, so that only changes made inside count.
 
         :raises TransactionStateError: not inside an atomic block.
         """
@@ -237,14 +238,14 @@ class AtomicProceduresMixin(DatabaseMixin):
 
 
 def _what_is_loaded(session: Session) -> dict[Any, frozenset[str]]:
-    """The objects in the session, and which of their attributes can be read without asking the database."""
+    """The objects in the session, and those of their attributes that are loaded."""
     return {inspect(instance): frozenset(inspect(instance).dict) for instance in session}
 
 
 def _load_again(session: Session, loaded: Mapping[Any, Collection[str]]) -> list[Any]:
-    """Load what was read before the block and has expired since, by a rollback or a commit.
+    """Load again the attributes that were loaded before the block and expired since, by a rollback or a commit.
 
-    :returns: the objects of databases that the transaction has not used, and shall not connect to for this.
+    :returns: the objects of databases that the transaction has not used, and must not connect to for this.
     """
     kept: list[Any] = []
     for state, names in loaded.items():
@@ -259,7 +260,7 @@ def _load_again(session: Session, loaded: Mapping[Any, Collection[str]]) -> list
             try:
                 getattr(state.obj(), name)
             except InvalidRequestError:
-                # Its row is gone, or it is never loaded by reading it.
+                # Its row is gone, or a refresh does not load the attribute.
                 break
     return kept
 
@@ -267,8 +268,8 @@ def _load_again(session: Session, loaded: Mapping[Any, Collection[str]]) -> list
 def _commit_and_expunge(session: Session, keep: Collection[Any]) -> None:
     note_commit_in_parts(session)
     expires = session.expire_on_commit
-    # Expired, objects could not be read after the commit. Expunged before it, a further execution would change in vain
-    # those that were read before the block.
+    # Expired objects could not be read after the commit. If objects were expunged before it, a repeated execution would
+    # change detached objects, and the changes would be lost.
     session.expire_on_commit = False
     try:
         session.commit()

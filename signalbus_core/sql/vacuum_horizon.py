@@ -36,7 +36,7 @@ class HorizonHolder:
     :param state: of a session, such as ``idle in transaction``; None when it is not known.
     :param age_seconds: since its transaction began; None when that is not known, as for slots and standbys.
     :param transactions: how many transactions have begun since: the higher, the further it holds the horizon back.
-    :param horizon: its ``xmin``. While it stays the same, the vacuum horizon does not advance.
+    :param horizon: the oldest transaction that it still needs (``xmin``). While it stays, the horizon does not advance.
     :param is_visible: False for a session of another login, whose details need ``pg_read_all_stats``.
     :param still_seconds: of a session, since its statement began, or since it is idle; its snapshot has not changed
       since then.

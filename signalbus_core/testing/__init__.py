@@ -1,6 +1,6 @@
-"""For the tests of applications: which signals were written, sending them at once, and a broker in memory.
+"""For tests of applications: find the signals that were written, send them at once, and use a broker in memory.
 
-:mod:`signalbus_core.testing.fixtures` has the same as fixtures for pytest.
+:mod:`signalbus_core.testing.fixtures` has the same as pytest fixtures.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from .fake_publisher import FakePublisher
 from .signals import SignalsLeftError, WrittenSignals, pending_signals, send_until_empty, written_signals
 
 __all__ = [
-    # What was written
+    # Written signals
     "pending_signals",
     "written_signals",
     "WrittenSignals",
-    # Sending it
+    # Sending them
     "send_until_empty",
     "SignalsLeftError",
     # Without RabbitMQ

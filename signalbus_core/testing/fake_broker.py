@@ -1,4 +1,4 @@
-"""A broker in memory: it takes messages as RabbitMQ would, unless it was told to behave worse. Opens no socket."""
+"""A broker in memory: it answers as RabbitMQ does, unless a test makes it fail. It opens no socket."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Answer(Enum):
 class ReceivedMessage:
     """A message as a consumer of the real broker would receive it.
 
-    :param body: as bytes, whatever it was built from.
-    :param properties: decoded from what went over the wire.
+    :param body: always as bytes.
+    :param properties: decoded from the encoded frames.
     """
 
     exchange: str
@@ -46,7 +46,7 @@ class _Rule:
     answer: Answer
     exchange: str | None
     routing_key: str | None
-    #: For so many more messages; None without end.
+    #: The number of further messages that it applies to; None for all.
     times: int | None
     stored: bool = False
 
@@ -57,10 +57,10 @@ class _Rule:
 
 
 class FakeBroker:
-    """Takes every message, and has every exchange, until it is told otherwise. May be used by several threads.
+    """Confirms every message and has every exchange, unless told otherwise. Thread-safe.
 
-    What it is told holds for the messages to an ``exchange`` and with a ``routing_key``, all when not given; for so
-    many ``times``, without end when not given. Of several that hold for a message the last one counts.
+    A rule applies to messages to an ``exchange`` and with a ``routing_key`` (to all when not given), for so many
+    ``times`` (without limit when not given). If several rules match a message, the last one counts.
     """
 
     def __init__(self) -> None:
@@ -72,12 +72,12 @@ class FakeBroker:
 
     @property
     def messages(self) -> list[ReceivedMessage]:
-        """The messages that it has, in the order in which they came. A message that was sent again is there twice."""
+        """The messages that it has stored, in the order of arrival. A message that was sent again is there twice."""
         with self._lock:
             return list(self._messages)
 
     def messages_to(self, exchange: str, routing_key: str | None = None) -> list[ReceivedMessage]:
-        """Those to an exchange, with a routing key when one is given."""
+        """The messages to an exchange, with a routing key when one is given."""
         return [
             message
             for message in self.messages
@@ -85,13 +85,13 @@ class FakeBroker:
         ]
 
     def nack(self, *, exchange: str | None = None, routing_key: str | None = None, times: int | None = None) -> None:
-        """Refuse messages, as a full queue with ``overflow=reject-publish`` does."""
+        """Nack messages, as a full queue with ``overflow=reject-publish`` does."""
         self._behave(_Rule(Answer.NACK, exchange, routing_key, times))
 
     def return_unroutable(
         self, *, exchange: str | None = None, routing_key: str | None = None, times: int | None = None
     ) -> None:
-        """Return messages that are mandatory, as if no queue were bound. Others it takes, and forgets."""
+        """Return mandatory messages, as if no queue were bound. Others are acked and dropped."""
         self._behave(_Rule(Answer.RETURN, exchange, routing_key, times))
 
     def stay_silent(
@@ -102,31 +102,31 @@ class FakeBroker:
         times: int | None = None,
         stored: bool = False,
     ) -> None:
-        """Leave messages without an answer; the publisher sees its time limit pass, without waiting for it.
+        """Leave messages unanswered; the publisher's timeout expires at once, without a wait.
 
-        :param stored: whether it has the messages all the same. Their signals will be sent once more.
+        :param stored: whether the messages are stored nevertheless. Their signals will be sent again.
         """
         self._behave(_Rule(Answer.NOTHING, exchange, routing_key, times, stored))
 
     def lose_exchange(self, name: str) -> None:
-        """Have an exchange no more."""
+        """Delete an exchange."""
         with self._lock:
             self._missing.add(name)
 
     def go_away(self, reason: str = "connection refused") -> None:
-        """Take no connections, and drop those that are open."""
+        """Refuse connections, and drop those that are open."""
         with self._lock:
             self._away = reason
 
     def recover(self) -> None:
-        """Forget all that it was told, and be there. Messages are kept."""
+        """Remove all rules, and accept connections again. Messages are kept."""
         with self._lock:
             self._rules.clear()
             self._missing.clear()
             self._away = None
 
     def clear(self) -> None:
-        """Forget the messages."""
+        """Delete the stored messages."""
         with self._lock:
             self._messages.clear()
 
@@ -140,14 +140,14 @@ class FakeBroker:
         return name not in self._missing
 
     def take(self, message: ReceivedMessage) -> Answer:
-        """Take a message, or do with it what was told."""
+        """Store a message, or apply the rule for it."""
         with self._lock:
             rule = next((rule for rule in reversed(self._rules) if rule.is_about(message)), None)
             if rule is not None and rule.times is not None:
                 rule.times -= 1
             answer = rule.answer if rule is not None else Answer.ACK
             if answer is Answer.RETURN and not message.mandatory:
-                # No queue has it, and nobody is told.
+                # Not mandatory: dropped, and acked.
                 return Answer.ACK
             if answer is Answer.ACK or (rule is not None and rule.stored):
                 self._messages.append(message)
@@ -161,7 +161,7 @@ class FakeBroker:
 
 
 def decoded(data: bytes) -> ReceivedMessage:
-    """A message from its frames, read as the broker reads them."""
+    """Decode a message from its frames, as the broker does."""
     publish, header, *bodies = _frames(data)
     return ReceivedMessage(
         publish.method.exchange,
@@ -173,7 +173,7 @@ def decoded(data: bytes) -> ReceivedMessage:
 
 
 def longest_frame(data: bytes) -> int:
-    """The size in bytes of the longest frame; the broker closes the connection when one is longer than agreed."""
+    """The size in bytes of the longest frame; the broker closes the connection if it exceeds ``frame_max``."""
     return max(size for size, _ in _sized_frames(data))
 
 

@@ -1,4 +1,4 @@
-"""A connection to the fake broker. It stands where the real one stands, below everything that reads its answers."""
+"""A connection to the fake broker. It replaces only the real connection, not the code that reads its answers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ..rabbitmq.amqp.url import BrokerLocation
 from ..rabbitmq.confirms import Confirms, Content
 from .fake_broker import Answer, FakeBroker, ReceivedMessage, decoded, longest_frame
 
-#: RabbitMQ's, where the URL says nothing.
+#: RabbitMQ's default, where the URL sets none.
 FRAME_MAX = 131_072
 
 
 class FakeLink:
     """An open connection to a :class:`FakeBroker`.
 
-    :raises BrokerConnectionError: the broker is away.
+    :raises BrokerConnectionError: the broker is unavailable.
     """
 
     def __init__(self, location: BrokerLocation, broker: FakeBroker) -> None:

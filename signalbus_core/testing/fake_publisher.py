@@ -1,4 +1,4 @@
-"""A publisher that sends to a broker in memory. All but the connection is the real publisher's own code."""
+"""A publisher that sends to a broker in memory. Everything except the connection is the real publisher's code."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ..rabbitmq.amqp.protocol import Link
 from .fake_broker import FakeBroker
 from .fake_link import FakeLink
 
-#: Where the application names no broker.
+#: Used when the application configures no broker.
 URL = "amqp://guest:guest@fake-broker/"
 
 
 class FakePublisher(Publisher):
     """Publishes to a :class:`FakeBroker` instead of RabbitMQ.
 
-    Messages are checked, encoded and answered for as they are with the real broker: what is invalid there is invalid
-    here, and every error is the same. Time limits are not waited for.
+    Messages are checked, encoded and confirmed as with the real broker: the same messages are invalid, and every error
+    is the same. Timeouts expire at once.
 
     :param app: the application; its RabbitMQ signals are sent through this publisher from then on.
     :param broker: where the messages go; a new one when not given.
@@ -35,15 +35,15 @@ class FakePublisher(Publisher):
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """Register with the application, in the place of the publisher that it has."""
+        """Register with the application, instead of its present publisher."""
         super().init_app(app)
         app.extensions["signalbus_rabbitmq"] = self
 
     @contextmanager
     def installed(self, app: Flask) -> Iterator[FakePublisher]:
-        """Stand in for the publisher of an application, until the block ends.
+        """Replace the publisher of an application until the block ends.
 
-        A publisher that a send method of the application's own holds in a variable is not replaced; set the variable.
+        A publisher that the application's own send method has in a variable is not replaced; set the variable.
         """
         before = {name: app.extensions.get(name) for name in ("signalbus_rabbitmq", "signalbus_publishers")}
         app.extensions["signalbus_publishers"] = []

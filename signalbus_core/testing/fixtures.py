@@ -1,6 +1,6 @@
 """Fixtures for pytest: ``pytest_plugins = ["signalbus_core.testing.fixtures"]`` in conftest.py makes them available.
 
-They need a fixture ``app`` of the application's own: the Flask application, with its tables created.
+They need a fixture ``app`` that the application defines: the Flask application, with its tables created.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .signals import WrittenSignals, send_until_empty, written_signals
 
 @pytest.fixture
 def signalbus_broker(app: Flask) -> Iterator[FakeBroker]:
-    """A broker in memory, where the signals of the application go during the test."""
+    """A broker in memory that receives the signals of the application during the test."""
     with FakePublisher(url=app.config.get("SIGNALBUS_RABBITMQ_URL")).installed(app) as publisher:
         yield publisher.broker
 

@@ -1,4 +1,4 @@
-"""What a block of code wrote into the outbox, and sending it at once. As by a relay, only what is committed is seen."""
+"""The signals that a block of code wrote, and sending them at once. As in a relay, only committed signals count."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ..errors import SetupError, SignalBusError, TransactionStateError
 from ..model.contract import SignalSpec
 from ..sessions import has_open_changes, in_atomic_block, own_session
 
-#: Rounds of sending before it is believed that sending makes new signals without end.
+#: After so many rounds it is assumed that sending writes new signals endlessly.
 MOST_ROUNDS = 100
 
 S = TypeVar("S")
 
 
 class SignalsLeftError(SignalBusError):
-    """Signals are left that nobody sent, although no send method failed: they are parked, or locked by a transaction.
+    """Signals were not sent, although no send method failed: they are parked, or locked by a transaction.
 
-    :param left: how many, by the name of the model.
+    :param left: their number by the name of the model.
     """
 
     def __init__(self, left: dict[str, int]) -> None:
@@ -56,21 +56,21 @@ class WrittenSignals(Sequence[Any]):
         return repr(self._signals)
 
     def of(self, model: type[S]) -> list[S]:
-        """Those of one model."""
+        """The signals of one model."""
         return [signal for signal in self._signals if isinstance(signal, model)]
 
 
 def pending_signals(app: Flask, *models: type[Any]) -> list[Any]:
-    """The signals that are committed and not sent, sorted by model and key; of all models when none is given.
+    """The committed signals that are not sent yet, sorted by model and key; of all models when none is given.
 
-    They belong to no session: their columns can be read, and nothing is written back.
+    They are detached from any session: their columns can be read, and changes are not written.
     """
     bus = _bus(app)
     found: list[Any] = []
     with own_session(bus.db, app) as session:
         for spec in bus.specs(models or None):
             signals = session.scalars(select(spec.model).options(undefer("*")).order_by(*spec.primary_key))
-            # A relationship that is loaded by a join has a signal come once for each row.
+            # A relationship that is loaded by a join repeats a signal for each row.
             found += signals.unique()
         session.expunge_all()
     return found
@@ -86,8 +86,8 @@ def written_signals(app: Flask, *models: type[Any]) -> Iterator[WrittenSignals]:
             place_order("tea")
         assert [signal.order_id for signal in written.of(OrderPlaced)] == [1]
 
-    It compares the tables before and after, so it does not matter how they were written, and a signal that the block
-    changed is seen as well. A signal that was sent before the block ended is not.
+    It compares the tables before and after, so it does not matter how signals were written, and a signal that the block
+    updated is included. A signal that was sent before the block ended is not.
 
     :raises TransactionStateError: the block left uncommitted changes in ``db.session``.
     """
@@ -96,18 +96,18 @@ def written_signals(app: Flask, *models: type[Any]) -> Iterator[WrittenSignals]:
     yield written
     _refuse_open_changes(app)
     after = pending_signals(app, *models)
-    # SQLite gives the key of a deleted row to the next one.
+    # SQLite may reuse the key of a deleted row.
     written._signals[:] = [signal for signal in after if before.get(_identity(signal)) != _content(signal)]
 
 
 def send_until_empty(app: Flask, *models: type[Any]) -> int:
-    """Send what is pending, in this thread, in bursts as a relay sends them, until nothing is left.
+    """Send all pending signals in this thread, in bursts like a relay, until none is left.
 
-    Each signal is tried once: a relay's backoff and parking are not waited for.
+    Each signal is tried once, without a relay's backoff and parking.
 
     :returns: how many signals were sent.
     :raises SignalsLeftError: signals are left although nothing failed.
-    :raises Exception: whatever a send method raised first. What was sent until then stays sent.
+    :raises Exception: the first error that a send method raised. Signals that were sent stay sent.
     """
     bus = _bus(app)
     sent = 0
