@@ -1,7 +1,6 @@
 """The bus of one ``SQLAlchemy`` extension: finds its signal models and sends their pending signals.
 
-The bus never touches the caller's session: bursts run in an application context of their own, with a ``db.session``
-of their own.
+The bus never uses the caller's session: bursts run in a separate application context with a separate ``db.session``.
 """
 
 from __future__ import annotations
@@ -147,7 +146,7 @@ class SignalBus:
     def pending(self, models: Iterable[type[Any]] | None = None, *, limit: int | None = None) -> dict[type[Any], int]:
         """Count the pending signals by model: all signals in its table, as relays count them.
 
-        :param limit: stop counting at so many for each model, so that a large table is not read to its end.
+        :param limit: the largest count for each model, so that a large table is not read to its end.
         """
         counts: dict[type[Any], int] = {}
         with own_session(self.db, self._app()) as session:

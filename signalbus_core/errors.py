@@ -29,7 +29,7 @@ class Outcome:
     """The outcome of one message.
 
     :param kind: what is known about the message.
-    :param reason: for people: what the broker or the encoder said. Never contains the body. Empty when acked.
+    :param reason: for people: the text of the broker or the encoder. Never contains the body. Empty when acked.
     :param cause: for metrics: refines ``kind``: ``"returned"`` or ``"nacked"`` for a ``REFUSED`` message, ``"closed"``
       or ``"silent"`` for an ``UNKNOWN`` one; otherwise the same word as the kind. Closed means that the broker closed
       the connection because of a message, and this is one of several that may be the cause: sending them again by

@@ -264,7 +264,7 @@ def _shortened(limits: BurstLimits) -> BurstLimits:
 
 
 def abandon(session: Session) -> None:
-    """Roll back, whatever state the session and its connection are in."""
+    """Roll back, in any state of the session and its connection."""
     try:
         session.rollback()
     except SQLAlchemyError:

@@ -58,7 +58,7 @@ LARGE_BYTES = 64 * 1024
 #: After so many bursts of a table without large rows, they are queried again. Less: more statements.
 ASK_EVERY = 100
 
-#: The largest message size of so many bursts counts, so that a small one does not make the next too large.
+#: Of so many bursts, the one with the largest signals counts, so that one of small signals does not enlarge the next.
 REMEMBERED = 4
 
 

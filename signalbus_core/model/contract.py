@@ -34,7 +34,7 @@ from .refusals import refuse_joined_inheritance, refuse_other_selectables, refus
 from .senders import many_sender, one_sender, outcome_of, send_each
 from .written_at import written_at_attribute
 
-#: How many signals make a burst when the model does not say. One is always safe, and slow.
+#: The number of signals in a burst when the model sets none. One is always safe, and slow.
 DEFAULT_BURST_COUNT = 1
 
 

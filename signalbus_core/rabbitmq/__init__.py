@@ -1,4 +1,4 @@
-"""Sending signals to RabbitMQ, with publisher confirms."""
+"""Sends signals to RabbitMQ with publisher confirms."""
 
 from __future__ import annotations
 

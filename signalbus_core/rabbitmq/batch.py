@@ -193,7 +193,7 @@ class Batch:
     def _learn(self, indexes: Sequence[int], waiting: Sequence[int], problem: object, sent_at: float) -> set[Address]:
         """Record which destinations confirmed; return those that did not in time while others did."""
         if not waiting and not self._silences.any_remembered:
-            # One confirmed destination is enough to tell a later silence from an outage.
+            # One confirmed destination is enough to distinguish a later silence from an outage.
             indexes = indexes[:1]
         answered = {self._address(index) for index in set(indexes) - set(waiting)}
         self._silences.answered(answered)

@@ -1,6 +1,6 @@
 """A ready-made signal model: the model defines its message; this mixin fills in the rest and publishes it.
 
-Messages are persistent and mandatory unless the model says otherwise, and their ids are the same on every resend.
+The id of a message is the same on every resend.
 """
 
 from __future__ import annotations

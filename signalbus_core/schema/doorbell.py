@@ -1,4 +1,4 @@
-"""The doorbell: an insert trigger that sends NOTIFY, but only while a relay sleeps. No insert is missed.
+"""The doorbell: an insert trigger that sends NOTIFY, but only while a relay sleeps. It never makes an insert fail.
 
 A NOTIFY in each transaction would make all commits of a database wait for each other. So a producer first tries to take
 the advisory lock :data:`SLEEP_LOCK` of its table, shared. It gets the lock while no relay sleeps, and sends no NOTIFY:

@@ -172,7 +172,7 @@ def paused_table_sql() -> str:
 
 
 def paused_table_of(spec: SignalSpec) -> Table:
-    """The table that says whether a model is paused, in the model's own database."""
+    """The table of paused models in the model's own database."""
     return paused_table(spec.table.metadata)
 
 

@@ -1,1 +1,1 @@
-"""Below the publisher: AMQP messages, frames, channels and connections, on pika."""
+"""The AMQP layer below the publisher: messages, frames, channels and connections, based on pika."""

@@ -56,7 +56,7 @@ class BrokerStream:
             on_close_callback=self._on_close,
             custom_ioloop=self._driver.ioloop,
         )
-        # pika's own timeout is shorter, because its error says more about the cause.
+        # pika's own timeout is shorter, because its error shows the cause better.
         self._run_until(lambda: self._opened, time.monotonic() + timeout_seconds + 0.5)
         if not self._opened:
             reason = self._closed_reason or f"no answer within {timeout_seconds:g} s"

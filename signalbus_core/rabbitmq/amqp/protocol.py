@@ -19,7 +19,7 @@ class ChannelClosedError(Exception):
     """The broker closed the channel.
 
     :param code: the AMQP reply code, for example 404.
-    :param text: what the broker said.
+    :param text: the broker's reply text.
     """
 
     def __init__(self, code: int, text: str) -> None:
