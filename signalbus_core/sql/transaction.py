@@ -225,7 +225,8 @@ class _Prefix:
     """Puts the settings of a statement before it, in the same message.
 
     PostgreSQL runs the statements of one message in one transaction, with which SET LOCAL ends, and applies
-    ``statement_timeout`` to each. https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT
+    ``statement_timeout`` to each.
+    https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT
     """
 
     def __init__(self, limits: BurstLimits, in_order: bool) -> None:
