@@ -60,7 +60,7 @@ def run(**given: Any) -> None:
     except (ConfigError, LoadingError, SignalBusError) as error:
         fail(error)
     if exit_code == EXIT_DRAIN_TIMED_OUT:
-        # A thread is stuck; the interpreter would wait for what it holds.
+        # A thread is stuck; the interpreter would wait for a lock that it holds.
         logging.shutdown()
         os._exit(exit_code)
     sys.exit(exit_code)

@@ -1,6 +1,7 @@
-"""The composition root: builds the parts of the relay, starts them, watches over them, and stops them in reverse order.
+"""The composition root: builds the parts of the relay, starts and supervises them, and stops them in reverse order.
 
-A database or a broker that is away ends nothing. A thread that died, or a table that cannot serve, ends the process.
+Invariant: a database or broker that is away does not end the process. A thread that dies does, and so does a table that
+cannot serve as an outbox.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from .worker.worker import Worker
 
 logger = logging.getLogger("signalbus.relay")
 
-#: How often the main thread looks whether all threads are alive.
+#: The interval at which the main thread checks that all threads are alive.
 SUPERVISE_EVERY_SECONDS = 0.5
 
 
@@ -59,7 +60,7 @@ def run(loaded: LoadedApp, config: RelayConfig) -> int:
 
 
 class Daemon:
-    """One relay process: an HTTP server, a poller, workers, and the main thread that watches over them."""
+    """One relay process: an HTTP server, a poller, workers, and the main thread that supervises them."""
 
     def __init__(self, loaded: LoadedApp, config: RelayConfig) -> None:
         self._config = config
@@ -76,7 +77,7 @@ class Daemon:
         self._metrics.prepare(names)
         self._health = Health(
             config.stall_after_seconds,
-            # An idle relay shows that signals flow with each look.
+            # An idle relay proves with each poll that signals flow.
             flow_within_seconds=max(FLOW_WITHIN_SECONDS, 2 * config.poll_interval_seconds),
         )
         self._status = Status(names)
@@ -138,7 +139,7 @@ class Daemon:
                 self._paused,
             )
             for bind_key, engine in self._engines.items()
-            # With another driver signals are found by polling.
+            # With another driver there is no notifier; signals are found by polling.
             if engine.dialect.driver in DRIVERS
         ]
 
@@ -164,18 +165,18 @@ class Daemon:
         )
 
     def run(self) -> int:
-        """Start everything, wait for a stop request, drain, and close in reverse order."""
+        """Start all parts, wait for a stop request, drain, and close in reverse order."""
         server = self._start_http()
         try:
             with self._stop_requests_from_signals():
-                # What is loaded by now stays; looking through it for garbage takes a sixth of the time of full bursts.
+                # The objects loaded so far stay; garbage collection of them takes a sixth of the time of full bursts.
                 gc.freeze()
                 self._start_threads()
                 self._set_state("running")
                 request = self._supervise()
                 exit_code = self._drain(request)
         finally:
-            # Last, so that probes and scrapes see the drain to its end.
+            # Last, so that Kubernetes probes and Prometheus scrapes see the whole drain.
             if server is not None:
                 server.close()
         return exit_code
@@ -209,13 +210,13 @@ class Daemon:
 
     def _start(self, part: PollLoop | Worker | NotifyListener) -> None:
         self._health.beat(part.name)
-        # Daemon threads: one that hangs in a send method must not keep the process after the drain timeout.
+        # Daemon threads: one that hangs in a send method must not keep the process alive after the drain timeout.
         thread = threading.Thread(target=part.run, name=part.name, daemon=True)
         self._threads[thread] = part
         thread.start()
 
     def _supervise(self) -> StopRequest:
-        """Wait for a stop request, or for a thread to die; meanwhile see to bursts that hang."""
+        """Wait for a stop request, or for a thread to die; meanwhile check for bursts that hang."""
         while True:
             try:
                 return self._requests.get(timeout=SUPERVISE_EVERY_SECONDS)
@@ -230,7 +231,7 @@ class Daemon:
                 del self._threads[thread]
 
     def _add_spare(self) -> None:
-        """Start one more worker where all are busy with slow bursts while another model waits."""
+        """Start one more worker when all are busy, one of them with a slow burst, and a model waits."""
         if self._scheduler.add_spare():
             self._spares += 1
             spare = self._build_worker(f"worker-{len(self._workers) + self._spares}", self._scheduler.remove_spare)
@@ -242,7 +243,7 @@ class Daemon:
             self._start(spare)
 
     def _drain(self, request: StopRequest) -> int:
-        """Start no new burst, let those in flight end, and give up when they take too long."""
+        """Start no new burst, and wait for those in flight until the drain timeout."""
         logger.log(
             logging.INFO if request.exit_code == EXIT_OK else logging.ERROR,
             "Stopping: %s.",
@@ -307,7 +308,7 @@ class Daemon:
 
 
 def choose_specs(loaded: LoadedApp, wanted: tuple[str, ...]) -> list[SignalSpec]:
-    """The signal models to relay: all of them, or those that were asked for.
+    """The signal models to relay: all of them, or those that were named.
 
     :raises ConfigError: a name that no signal model has.
     """

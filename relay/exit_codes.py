@@ -8,7 +8,7 @@ from dataclasses import dataclass
 EXIT_OK = 0
 #: Something failed while it ran.
 EXIT_RUNTIME = 1
-#: Wrong usage, configuration, application or tables: starting it again without a change will not help.
+#: Wrong usage, configuration, application or tables: a restart without a change will not help.
 EXIT_CONFIGURATION = 2
 #: Bursts in flight did not end within the drain timeout, or a second stop request cut them short.
 EXIT_DRAIN_TIMED_OUT = 3
@@ -20,9 +20,9 @@ class StopRequest:
 
     reason: str
     exit_code: int = EXIT_OK
-    #: Asked for by a POSIX signal; the second one of these hurries.
+    #: Requested by a POSIX signal; the second one ends the drain at once.
     by_signal: bool = False
 
 
 class CommandError(Exception):
-    """The command cannot do what it was asked for; the text says why. Exit code 1."""
+    """The command cannot do what was requested; the text says why. Exit code 1."""

@@ -1,10 +1,10 @@
-"""Which signal model a free worker takes next. Pure: the time is passed in, locking is the caller's.
+"""The fair queue of signal models for workers. :class:`Schedule` is pure; :class:`Scheduler` adds lock and clock.
 
-A model with work is never passed over for ever: the one whose last turn is the longest ago comes first. A model that
-failed waits for its time and holds up no other. A paused model gets no turn; what is known of its work is kept.
+Invariant: no model with work starves. The model whose last turn is the longest ago comes first. A model that failed
+waits for its backoff and delays no other. A paused model gets no turn, but the scheduler remembers that it has work.
 
-A model whose turns are slow holds up no other either: it leaves a worker to those whose turns are not, and where all
-workers are busy with slow turns all the same, the schedule asks for a spare one.
+Slow models delay no other either: they leave one worker to the models whose turns are not slow, and when slow turns
+keep all workers busy all the same, a spare worker is added.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 
-#: A worker that is busy with a model for so long does not keep others from it, and its model counts as slow. Longer: a
-#: send method that hangs holds up its model for longer; shorter: workers take locks side by side where one would do.
+#: A turn that takes so long is slow: another worker may take the same model. Longer: a send method that hangs delays
+#: its model for longer; shorter: several workers lock rows of a model where one would do.
 SLOW_TURN_SECONDS = 5.0
 
-#: So many workers are started beside the usual ones while some are slow, or hang. Each has a connection to the database
-#: and one to the broker. More: more models may hang at once and hold up no other.
+#: The largest number of spare workers while turns are slow or hang. Each has a connection to the database and one to
+#: the broker. Larger: more models may hang at once without delaying others.
 MOST_SPARE_WORKERS = 4
 
 
@@ -27,7 +27,7 @@ MOST_SPARE_WORKERS = 4
 class Turn:
     """A worker's turn with a model.
 
-    :param moved_at: when it began, or made progress last.
+    :param moved_at: when it made progress last, or began.
     :param is_sending: it has locked signals.
     """
 
@@ -42,12 +42,12 @@ class Turn:
 
 @dataclass
 class _Entry:
-    #: Something was found that no worker has looked at yet.
+    #: A poll has found signals, and no worker has taken the model since.
     found: bool = False
     #: The last burst was full, so there is more: several workers may take the model at once.
     more: bool = False
     turns: list[Turn] = field(default_factory=list)
-    #: The turn that ended last had been slow.
+    #: The last turn that ended was slow.
     was_slow: bool = False
     not_before: float = 0.0
     last_turn: int = 0
@@ -56,7 +56,7 @@ class _Entry:
 
     @property
     def ready_at(self) -> float | None:
-        """When the next worker may take the model; None while nothing is known of work, and while it is paused."""
+        """When the next worker may take the model; None while it has no known work, and while it is paused."""
         if self.paused:
             return None
         if self.more or (self.found and not self.turns):
@@ -71,10 +71,10 @@ class _Entry:
 
 
 class Schedule:
-    """The turns of the signal models.
+    """The turns of the signal models. Pure: the time is passed in, the caller locks.
 
     :param names: the names of all models.
-    :param workers: how many workers take turns.
+    :param workers: the number of workers.
     """
 
     def __init__(self, names: Iterable[str], workers: int = 2) -> None:
@@ -84,17 +84,17 @@ class Schedule:
         self._turn = 0
 
     def found(self, names: Iterable[str]) -> None:
-        """Note that these models have something to send."""
+        """Record that these models have something to send."""
         for name in names:
             self._entries[name].found = True
 
     def set_paused(self, names: Collection[str]) -> None:
-        """Give nobody these models, and any other again."""
+        """Pause exactly these models."""
         for name, entry in self._entries.items():
             entry.paused = name in names
 
     def take(self, now: float, worker: str = "") -> str | None:
-        """Give a model to a worker: of those with work whose time has come, the one that waited longest for its turn.
+        """Give a model to a worker: of those with work that are due, the one whose last turn is the longest ago.
 
         The worker must :meth:`give_back` it.
         """
@@ -114,14 +114,14 @@ class Schedule:
         return entry.is_ready(now) and (not entry.is_slow(now) or self._can_bear(entry, now))
 
     def _can_bear(self, entry: _Entry, now: float) -> bool:
-        """Whether a worker can be had for a slow model."""
+        """Whether a slow model may take one more worker."""
         if len(entry.turns) >= self._usual:
             return False
         turns = self._turns()
         leaves_one = self._workers - len(turns) > 1
-        # Whoever has to wait then gets a spare worker at once.
+        # A model that has to wait then gets a spare worker at once.
         leaves_spare = self._can_have_spare and any(turn.is_slow(now) for turn in turns)
-        # Without spares left, models that are slow and come to their end must not starve behind those that hang.
+        # Without spares left, slow models that do end their turns must not starve behind those that hang.
         shares_last = not entry.turns and not self._can_have_spare
         is_needed = not turns or all(one.is_slow(now) for one in self._entries.values())
         return leaves_one or leaves_spare or shares_last or is_needed
@@ -143,7 +143,7 @@ class Schedule:
         """End a worker's turn.
 
         :param more: the burst was full; the next follows at once.
-        :param now: when; a turn of which it is not known was not slow.
+        :param now: the end of the turn; when it is not known, the turn was not slow.
         """
         entry = self._entries[name]
         turn = next(turn for turn in entry.turns if turn.worker == worker)
@@ -152,27 +152,27 @@ class Schedule:
         entry.more = more
 
     def hold(self, name: str, until: float) -> None:
-        """Give the model to nobody before ``until``. What it has to send is not forgotten."""
+        """Give the model to no worker before ``until``. Its known work is kept."""
         entry = self._entries[name]
         entry.not_before = until
         entry.more = False
         entry.found = True
 
     def next_time(self, now: float) -> float | None:
-        """When the first of the models that have work may be taken; None when none may before something changes."""
+        """When the first model with work may be taken; None when none may until something changes."""
         times = [entry.ready_at for entry in self._entries.values() if entry.ready_at is not None]
         if any(self._may_be_taken(entry, now) for entry in self._entries.values()):
             return min(times)
-        # A model that leaves the last worker to others may get it once another turn is slow.
+        # A slow model that leaves the last worker to others may take it once another turn is slow.
         times += [turn.began_at + SLOW_TURN_SECONDS for turn in self._turns()] if times else []
         return min((at for at in times if at > now), default=None)
 
     def turns(self) -> dict[str, list[Turn]]:
-        """The turns of each model that workers are busy with."""
+        """The current turns of each model that has some."""
         return {name: list(entry.turns) for name, entry in self._entries.items() if entry.turns}
 
     def add_spare(self, now: float) -> bool:
-        """Count one more worker, if a model waits while all are busy and one is slow; return whether it is so."""
+        """Count one more worker if a model waits while all are busy and one is slow; return whether it was added."""
         turns = self._turns()
         is_slow = len(turns) >= self._workers and any(turn.is_slow(now) for turn in turns)
         waits = any(entry.is_ready(now) and len(entry.turns) < self._usual for entry in self._entries.values())
@@ -181,24 +181,24 @@ class Schedule:
         return is_wanted
 
     def remove_spare(self, now: float) -> bool:
-        """Count one worker less, if the usual number are left beside those that are slow; return whether it is so."""
+        """Count one worker less if without it enough are left beside the slow ones; return whether it was removed."""
         is_spare = self._workers - sum(turn.is_slow(now) for turn in self._turns()) > self._usual
         self._workers -= is_spare
         return is_spare
 
     @property
     def is_idle(self) -> bool:
-        """No model that may be taken has work that is known, and no worker is at work."""
+        """Whether no model that is not paused has known work, and no worker has a turn."""
         return not any(
             entry.turns or (not entry.paused and (entry.found or entry.more)) for entry in self._entries.values()
         )
 
 
 class Scheduler:
-    """Hands models to workers, and lets workers without work sleep.
+    """Hands models to workers, and lets workers without work wait.
 
     :param clock: a monotonic clock, in seconds.
-    :param on_sent: called when signals of a model were sent, and nothing more of it is known.
+    :param on_sent: called when signals of a model were sent, and no more are known to be pending.
     """
 
     def __init__(
@@ -213,7 +213,7 @@ class Scheduler:
         self._changed = threading.Condition()
         self._closed = False
         self._active = False
-        #: The models of which signals were sent since nothing more was known of them.
+        #: The models of which signals were sent since they had no known work.
         self._sent: set[str] = set()
 
     def found(self, names: Iterable[str]) -> None:
@@ -222,13 +222,13 @@ class Scheduler:
             self._changed.notify_all()
 
     def set_paused(self, names: Collection[str]) -> None:
-        """Hand out none of these models, and any other again. Bursts in flight end as they would."""
+        """Pause exactly these models. Bursts in flight end as usual."""
         with self._changed:
             self._schedule.set_paused(names)
             self._changed.notify_all()
 
     def take(self, timeout_seconds: float, worker: str = "") -> str | None:
-        """Wait for a model with work; None when there was none in time, or when the relay is stopping."""
+        """Wait for a model with work; None after the timeout, or when the relay is stopping."""
         deadline = self._clock() + timeout_seconds
         with self._changed:
             while not self._closed:
@@ -252,14 +252,14 @@ class Scheduler:
         """End a turn.
 
         :param more: there is more to send at once.
-        :param wait_seconds: how long the model is to be left alone, because something failed.
+        :param wait_seconds: how long no worker takes the model, because something failed.
         :param sent: signals were sent in this turn.
         """
         with self._changed:
             if sent:
                 self._active = True
                 self._sent.add(name)
-            # After full bursts the last one may find nothing: it ends what they began all the same.
+            # After full bursts the last one may lock nothing; on_sent is called all the same.
             has_sent_all = name in self._sent and not more
             if has_sent_all:
                 self._sent.discard(name)
@@ -271,18 +271,18 @@ class Scheduler:
             self._on_sent()
 
     def take_activity(self) -> bool:
-        """Whether signals were sent since the last time that this was asked."""
+        """Whether signals were sent since the last call."""
         with self._changed:
             active, self._active = self._active, False
         return active
 
     def is_sending(self, within_seconds: float) -> bool:
-        """Whether a worker sends signals, and has made progress for the last time no longer ago than that."""
+        """Whether a worker is sending signals, with progress within the last so many seconds."""
         earliest = self._clock() - within_seconds
         return any(turn.is_sending and turn.moved_at >= earliest for turns in self.turns().values() for turn in turns)
 
     def unmoved(self, seconds: float) -> dict[str, dict[str, float]]:
-        """The models whose turns have made no progress for so long: for how long, by worker."""
+        """The models whose turns have made no progress for ``seconds``: for how long, by worker."""
         now = self._clock()
         late = {
             name: {turn.worker: now - turn.moved_at for turn in turns if now - turn.moved_at >= seconds}
@@ -291,17 +291,17 @@ class Scheduler:
         return {name: workers for name, workers in late.items() if workers}
 
     def turns(self) -> dict[str, list[Turn]]:
-        """What workers are busy with, by model."""
+        """The current turns, by model."""
         with self._changed:
             return {name: [replace(turn) for turn in turns] for name, turns in self._schedule.turns().items()}
 
     def add_spare(self) -> bool:
-        """Expect one more worker, if one is wanted; return whether it is so."""
+        """Count one more worker if it is needed; return whether it is."""
         with self._changed:
             return self._schedule.add_spare(self._clock())
 
     def remove_spare(self) -> bool:
-        """Expect one worker less, if one is not wanted any more; return whether it is so."""
+        """Count one worker less if it is not needed any more; return whether it was removed."""
         with self._changed:
             return self._schedule.remove_spare(self._clock())
 
@@ -310,7 +310,7 @@ class Scheduler:
             return self._schedule.is_idle
 
     def close(self) -> None:
-        """Hand out nothing any more, and wake all who wait."""
+        """Hand out no more models, and wake all waiting workers."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

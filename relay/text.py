@@ -1,4 +1,4 @@
-"""How commands show things: tables for people, times, and colours only where somebody sees them."""
+"""The output of commands: tables, times, and colours only on a terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows under the names of their columns, in lines. The last column is as long as it likes."""
+    """Lines with rows under the names of their columns. The last column is not padded."""
     lines = [tuple(columns), *(tuple(row) for row in rows)]
     widths = [max(len(line[number]) for line in lines) for number in range(len(columns) - 1)]
     return [
@@ -21,12 +21,12 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def time_text(moment: datetime | None) -> str | None:
-    """A moment as commands show it: UTC, to the second."""
+    """A time as commands show it: UTC, to the second."""
     return None if moment is None else moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def duration_text(seconds: float) -> str:
-    """For how long, in the two largest units that matter."""
+    """A duration in its two largest units."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"
@@ -38,12 +38,12 @@ def duration_text(seconds: float) -> str:
 
 
 def plain(text: str) -> str:
-    """A text of others' in one line, which tells a terminal nothing but its letters."""
+    """An external text in one line, without control characters for a terminal."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def coloured(text: str, colour: str, environ: Mapping[str, str], stream: IO[str] | None = None) -> str:
-    """The text in a colour, on a terminal whose user did not ask for none.
+    """The text in a colour, on a terminal and without NO_COLOR.
 
     https://no-color.org
     """
@@ -53,5 +53,5 @@ def coloured(text: str, colour: str, environ: Mapping[str, str], stream: IO[str]
 
 
 def one_line(text: str) -> str:
-    """A text that somebody else wrote, fit for a line of a terminal."""
+    """An external text, made safe for one line of a terminal."""
     return "".join(character if character.isprintable() else " " for character in text)

@@ -1,4 +1,4 @@
 """``signalbus-relay check``: everything that a deployment can get wrong, each with its remedy.
 
-A check looks and tells; it changes nothing. Codes of findings are public: see :mod:`relay.checks.finding`.
+Invariant: a check changes nothing. Codes of findings are public: see :mod:`relay.checks.finding`.
 """

@@ -20,17 +20,17 @@ from .versions import check_rabbitmq
 
 BROKER_AREAS = ("versions", "broker")
 
-#: For connecting, and for each answer.
+#: The time limit of connecting, and of each answer.
 TIMEOUT_SECONDS = 4.0
 
-#: An alarm shows within so many seconds after a publish.
+#: connection.blocked arrives within so many seconds after a publish.
 BLOCKED_AFTER_SECONDS = 2.0
 
 
 def check_broker(
     publisher: Publisher, destinations: Iterable[Destination], areas: Sequence[str], *, send_probe: bool
 ) -> Iterator[Finding]:
-    """One broker, with the destinations of the messages that go there."""
+    """Check one broker, and the destinations of the messages that go there."""
     subject = str(publisher.location)
     parameters = publisher.location.parameters(TIMEOUT_SECONDS)
     parameters.blocked_connection_timeout = BLOCKED_AFTER_SECONDS
@@ -61,14 +61,14 @@ def check_broker(
 
 
 def version_of(connection: pika.BlockingConnection) -> str:
-    """As the broker states it when it is connected to; empty when it does not."""
+    """The version in the broker's server properties; empty without one."""
     properties = getattr(getattr(connection, "_impl", None), "server_properties", None) or {}
     version = properties.get("version", b"")
     return version.decode() if isinstance(version, bytes) else str(version)
 
 
 def judge_connecting(error: BaseException, subject: str) -> Finding:
-    """Why no connection came about. Texts of the broker's have no password; those of libraries are not shown."""
+    """Why the connection failed. Texts from the broker hold no password; those of libraries are not shown."""
     if isinstance(error, (exceptions.ProbableAuthenticationError, exceptions.AuthenticationError)):
         return found("broker-login", subject, "it refuses the login", "Set the right user and password in the URL.")
     if isinstance(error, exceptions.ProbableAccessDeniedError):
@@ -82,7 +82,7 @@ def judge_connecting(error: BaseException, subject: str) -> Finding:
 
 
 def _publish_to_nobody(connection: pika.BlockingConnection) -> None:
-    """A publisher is told of an alarm only after it has published; the default exchange has no queue of this name."""
+    """Publish an unroutable message: the broker reports an alarm only to connections that have published."""
 
     def publish(channel: BlockingChannel) -> None:
         channel.confirm_delivery()

@@ -15,12 +15,12 @@ from .finding import Finding, found
 
 BARE_SCHEMES = ("postgresql://", "postgres://")
 
-#: Of the pool's connections, beside the workers': the probe's, and one that the doorkeeper asks by.
+#: The pool's connections beside those of the workers: the poller's, and one for the notifier's queries.
 POOLED_BESIDE_WORKERS = 2
 
 
 def database_urls(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The database URLs that are given as text, with the places where they are given."""
+    """The database URLs that are given as text, and where each is given."""
     uri = config.get("SQLALCHEMY_DATABASE_URI")
     if isinstance(uri, str):
         yield "SQLALCHEMY_DATABASE_URI", uri
@@ -31,7 +31,7 @@ def database_urls(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def uri_drivers(config: Mapping[str, Any]) -> Iterator[Finding]:
-    """A URL without a driver changes its meaning with SQLAlchemy 2.1."""
+    """URLs without a driver: SQLAlchemy 2.1 changes their meaning."""
     for place, url in database_urls(config):
         if url.startswith(BARE_SCHEMES):
             scheme = url.partition("://")[0]
@@ -42,7 +42,7 @@ def uri_drivers(config: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def drivers(engines: Mapping[str | None, Engine]) -> Iterator[Finding]:
-    """Bursts are written for PostgreSQL."""
+    """Databases other than PostgreSQL, for which bursts are written."""
     for bind_key, engine in engines.items():
         if engine.dialect.name != "postgresql" or engine.dialect.driver not in DRIVERS:
             name = f"{engine.dialect.name}+{engine.dialect.driver}"
@@ -50,11 +50,11 @@ def drivers(engines: Mapping[str | None, Engine]) -> Iterator[Finding]:
 
 
 def pools(engines: Mapping[str | None, Engine], workers: int) -> Iterator[Finding]:
-    """A worker that finds no connection in the pool waits for it, and then fails its burst."""
+    """Pools that are too small: a worker without a connection waits, and then its burst fails."""
     needed = workers + POOLED_BESIDE_WORKERS
     for bind_key, engine in engines.items():
         overflow = getattr(engine.pool, "_max_overflow", -1)
-        # A size of zero, and an overflow below zero, mean no limit.
+        # A pool size of zero, and a negative overflow, mean no limit.
         if not isinstance(engine.pool, QueuePool) or engine.pool.size() == 0 or overflow < 0:
             continue
         most = engine.pool.size() + overflow
@@ -65,7 +65,7 @@ def pools(engines: Mapping[str | None, Engine], workers: int) -> Iterator[Findin
 
 
 def place_of(bind_key: str | None) -> str:
-    """A database, for people."""
+    """The name of a database, for people."""
     return "database" if bind_key is None else f"database (bind {bind_key!r})"
 
 

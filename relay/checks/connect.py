@@ -1,4 +1,4 @@
-"""How the checks connect to a database: as a relay does, but impatiently."""
+"""The database connections of the checks: as those of a relay, with a short connect timeout."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from sqlalchemy.engine import Engine
 
 from ..application.databases import limit_connections
 
-#: For opening a connection. A few are opened one after the other within the time that a server is given.
+#: The connect timeout. Several connections are opened one after the other within the deadline of a server.
 CONNECT_WITHIN_SECONDS = 3
 
 
 def hurry(engine: Engine) -> None:
-    """Have the engine's connections opened within a short time, whatever the application says."""
+    """Give the engine's connections a short connect timeout, whatever the application sets."""
     if engine.dialect.name != "postgresql":
         return
 

@@ -1,4 +1,4 @@
-"""The areas of one database, one after the other; of a database that does not answer, one error for each."""
+"""Checks the areas of one database in turn; when it does not answer, each area has one error."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from .signals import check_signals
 from .tables import check_tables
 from .vacuum import check_bloat
 
-#: In this order, the areas that ask a database.
+#: The areas that query a database, in this order.
 DATABASE_AREAS = ("versions", "tables", "signals", "session", "bloat", "doorbell")
 
 LIMITS = BurstLimits(statement_timeout_seconds=5.0, lock_timeout_seconds=1.0, idle_timeout_seconds=10.0)
 
-#: Beside the workers': of the probe, the two that the doorkeeper holds, and one by which it asks.
+#: The connections beside those of the workers: the poller's, the notifier's two sessions, and one for its queries.
 CONNECTIONS_BESIDE_WORKERS = 4
 
 
 class DatabaseChecks:
-    """Looks at one database.
+    """Checks one database.
 
     :param specs: the models whose tables are there.
     """
@@ -45,12 +45,12 @@ class DatabaseChecks:
         self._config = config
 
     def run(self, areas: Sequence[str]) -> Iterator[Finding]:
-        """Look at these of the areas."""
+        """Check these areas."""
         started = time.monotonic()
         try:
             self._engine.connect().close()
         except SQLAlchemyError as error:
-            # Only what answers at once can be a pooler in statement mode; what is silent is not asked again.
+            # A pooler in statement mode answers at once; a server that timed out is not queried again.
             if time.monotonic() - started < CONNECT_WITHIN_SECONDS and takes_no_transactions(self._engine):
                 yield statement_mode(self._name)
             yield from self._unreachable(error, areas)

@@ -1,4 +1,4 @@
-"""The doorbells of the models, and whether a notification reaches a session at all, as a relay tries it."""
+"""The doorbells of the models, and whether a session receives notifications, tested as a relay does."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def check_doorbells(
     engine: Engine, connection: Connection, specs: Sequence[SignalSpec], subject: str
 ) -> Iterator[Finding]:
     wanted = [doorbell for doorbell in find_doorbells(connection, specs) if doorbell.is_wanted]
-    # The self-test needs no transaction that is older than it.
+    # Ended here: the self-test needs no older open transaction.
     connection.commit()
     for doorbell in wanted:
         if doorbell.problem is not None:
@@ -37,7 +37,7 @@ def check_doorbells(
 
 
 def hears(engine: Engine) -> bool:
-    """Whether a session of a relay hears what another connection notifies."""
+    """Whether a session of a relay receives the notifications of another connection."""
     waker, stop = Waker(), threading.Event()
     with closing(AsyncConnection.open(engine)) as ear:
         run(ear, None, waker, stop)

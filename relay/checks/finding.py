@@ -1,6 +1,6 @@
-"""What a check tells, and the list of all that can be told.
+"""Findings of checks, and the list of all their codes.
 
-Codes are part of the public interface: people leave them out, and scripts look for them.
+Codes are part of the public interface: people exclude them, and scripts search for them.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from typing import Literal
 
 Level = Literal["error", "warning", "ok"]
 
-#: In the order in which they are shown.
+#: All areas, in the order in which they are shown.
 AREAS = ("config", "models", "versions", "tables", "signals", "session", "bloat", "doorbell", "broker")
 
-#: These need no server.
+#: The areas that need no server.
 OFFLINE_AREAS = ("config", "models")
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What can be found: its area, how bad it is, and what it means."""
+    """A kind of finding: its area, its level, and its meaning."""
 
     area: str
     level: Level
@@ -28,11 +28,11 @@ class Kind:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     :param subject: what it is about: a model, a server, a setting.
-    :param problem: what is wrong; of level ``ok``, what was seen.
-    :param remedy: what to do, in one sentence; empty of level ``ok``.
+    :param problem: what is wrong; at level ``ok``, what was found.
+    :param remedy: what to do, in one sentence; empty at level ``ok``.
     """
 
     code: str
@@ -43,7 +43,7 @@ class Finding:
     remedy: str
 
 
-#: All that can be found, by code.
+#: All kinds of findings, by code.
 KINDS: dict[str, Kind] = {
     "app-not-loaded": Kind("config", "error", "the application cannot be imported or made"),
     "app-without-models": Kind("config", "error", "the application has no signal bus or no signal model"),
@@ -128,13 +128,13 @@ KINDS: dict[str, Kind] = {
 def found(code: str, subject: str, problem: str, remedy: str = "", *, area: str | None = None) -> Finding:
     """A finding of a kind.
 
-    :param area: for kinds that belong to no area of their own.
+    :param area: for kinds that have no area.
     """
     kind = KINDS[code]
     return Finding(code, area or kind.area, kind.level, subject, problem, remedy)
 
 
 def told(code: str, subject: str, text: str) -> Finding:
-    """A finding of which the first sentence of a text tells the problem, and the rest the remedy."""
+    """A finding whose problem is the first sentence of a text, and whose remedy is the rest."""
     problem, _, remedy = text.partition(". ")
     return found(code, subject, problem.rstrip("."), remedy)

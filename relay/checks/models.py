@@ -15,7 +15,7 @@ Models = Sequence[type[Any]]
 
 
 def resolve_models(bus: SignalBus, models: Models) -> tuple[list[SignalSpec], list[Finding]]:
-    """The models that keep the contract, and what is wrong with the others."""
+    """The models that fulfil the signal-model contract, and what is wrong with the others."""
     specs: list[SignalSpec] = []
     findings: list[Finding] = []
     for model in models:
@@ -45,7 +45,7 @@ def _listed(names: set[str]) -> str:
 
 
 def check_ids(specs: Sequence[SignalSpec]) -> Iterator[Finding]:
-    """Whether the ids of messages are made of a key that may come again."""
+    """Models whose message ids come from a primary key that may be reused."""
     for spec in specs:
         is_ours = issubclass(spec.model, RabbitMQSignal)
         # A table without an application may have a column for the id of the message.
@@ -63,7 +63,7 @@ def check_ids(specs: Sequence[SignalSpec]) -> Iterator[Finding]:
 
 
 def check_models(models: Models) -> Iterator[Finding]:
-    """A model whose message is not defined parks each of its signals."""
+    """Models that define no message: each of their signals would be parked."""
     for model in models:
         if issubclass(model, RabbitMQSignal) and model.signalbus_message is RabbitMQSignal.signalbus_message:
             yield found(

@@ -1,4 +1,4 @@
-"""A pooler between the relay and the database, found by what connections do: it does not say that it is there.
+"""Detects a pooler between the relay and the database by the behaviour of connections; it does not announce itself.
 
 https://www.pgbouncer.org/features.html
 """
@@ -14,12 +14,12 @@ from sqlalchemy.engine import Engine
 from .connect import CONNECT_WITHIN_SECONDS
 from .finding import Finding, found
 
-#: A pooler gives a client the same server connection by chance, and by habit when it is idle.
+#: The number of attempts. An idle pooler may give a client the same server connection several times.
 ROUNDS = 5
 
 
 def check_pooler(engine: Engine, subject: str) -> Iterator[Finding]:
-    """Two open connections have a server process each; behind a pooler in transaction mode they share some."""
+    """Two open connections have one server process each; behind a pooler in transaction mode they share some."""
     served: tuple[set[int | None], set[int | None]] = set(), set()
     with engine.connect() as first, engine.connect() as second:
         for _ in range(ROUNDS):
@@ -33,14 +33,14 @@ def check_pooler(engine: Engine, subject: str) -> Iterator[Finding]:
 
 
 def are_shared(first: set[int | None], second: set[int | None]) -> bool:
-    """Whether these are the processes of connections that do not have one each, for themselves."""
+    """Whether connections with these server processes do not have one process each."""
     return len(first) != 1 or len(second) != 1 or first == second
 
 
 def takes_no_transactions(engine: Engine) -> bool:
-    """Whether single statements are answered and a transaction is not, as by a pooler in statement mode.
+    """Whether single statements work and a transaction does not, as behind a pooler in statement mode.
 
-    The pooler closes the connection, and what it says may be lost: only trying tells it from a database that is away.
+    The pooler closes the connection, and its error may be lost: only a trial distinguishes it from an outage.
     """
     dialect = engine.dialect
     positional, named = dialect.create_connect_args(engine.url)
@@ -54,7 +54,7 @@ def takes_no_transactions(engine: Engine) -> bool:
             except dialect.loaded_dbapi.Error:
                 return True
     except (dialect.loaded_dbapi.Error, TypeError):
-        # An application may connect in ways of its own, which the URL does not tell.
+        # An application may connect in its own way, which the URL does not show.
         return False
     return False
 

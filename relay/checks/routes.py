@@ -1,7 +1,7 @@
-"""Where the messages of the models go: what the classes say, and what a few pending signals say.
+"""The destinations of the models' messages, from the classes and from a few pending signals.
 
-The application's code runs in a read-only transaction that is rolled back. Of a message only exchange and routing key
-are looked at.
+Invariant: the application's code runs in a read-only transaction that is rolled back. Of a message only exchange and
+routing key are read.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from signalbus_core.rabbitmq import Message, RabbitMQSignal
 
 from .finding import Finding, found
 
-#: So many pending signals of a model are asked for their messages.
+#: The number of pending signals of a model whose messages are made. Larger: more destinations are found.
 MOST_SAMPLED = 20
 
 
-#: Of the name of an exchange, and of a routing key, as AMQP has them.
+#: The AMQP limit for the name of an exchange, and for a routing key.
 MOST_BYTES = 255
 
 
 @dataclass(frozen=True)
 class Destination:
-    """An exchange with a routing key; None where only the signals know."""
+    """An exchange with a routing key; None where only the signals define it."""
 
     model: str
     exchange: str
@@ -42,7 +42,7 @@ class Destination:
 
 
 def of(app: Flask, bus: SignalBus, specs: Iterable[SignalSpec]) -> tuple[set[Destination], list[Finding]]:
-    """The destinations of the models, as their signals tell, else as the classes say; and signals that tell none."""
+    """The destinations of the models, from their signals, else from the classes; and signals without one."""
     specs = [spec for spec in specs if issubclass(spec.model, RabbitMQSignal)]
     known, findings = _sampled(app, bus, specs)
     told = {destination.model for destination in known}
@@ -50,14 +50,14 @@ def of(app: Flask, bus: SignalBus, specs: Iterable[SignalSpec]) -> tuple[set[Des
 
 
 def stated(specs: Iterable[SignalSpec]) -> Iterator[Destination]:
-    """The destinations that the classes name."""
+    """The destinations that the classes define."""
     for spec in specs:
         if spec.model.signalbus_exchange is not None:
             yield Destination(spec.name, spec.model.signalbus_exchange, spec.model.signalbus_routing_key)
 
 
 def _sampled(app: Flask, bus: SignalBus, specs: Sequence[SignalSpec]) -> tuple[set[Destination], list[Finding]]:
-    """The destinations of pending signals. A database that does not answer has none; that is told elsewhere."""
+    """The destinations of pending signals; none when the database does not answer, which another check reports."""
     destinations: set[Destination] = set()
     findings: list[Finding] = []
     away: set[str | None] = set()
@@ -69,7 +69,7 @@ def _sampled(app: Flask, bus: SignalBus, specs: Sequence[SignalSpec]) -> tuple[s
                 with session.no_autoflush:
                     _sample(session, spec, destinations, findings)
             except OperationalError:
-                # Each try to connect takes its time, and the broker waits to be asked.
+                # Each try to connect takes time from the deadline of the broker checks.
                 away.add(spec.bind_key)
             except SQLAlchemyError:
                 pass
@@ -105,14 +105,14 @@ def _destination(spec: SignalSpec, message: Message) -> Destination:
     return Destination(spec.name, exchange, routing_key)
 
 
-#: No broker takes a message with it.
+#: An invalid expiration, so that the broker refuses the message.
 NO_EXPIRATION = "signalbus-check"
 
 
 def check_destination(
     connection: pika.BlockingConnection, destination: Destination, *, send_probe: bool
 ) -> Iterator[Finding]:
-    """An exchange, and its route: by the name of the queue, by a message of ours, or not at all."""
+    """Check an exchange and, by the queue's name or a test message, its route; without either, only the exchange."""
     exchange, key = destination.exchange, destination.routing_key
     place = f"{destination.model}: exchange {exchange!r}"
     if exchange == "":
@@ -134,7 +134,7 @@ def check_destination(
 
 
 def closes(connection: pika.BlockingConnection, act: Callable[[BlockingChannel], object]) -> int:
-    """The code with which the broker closes a channel over an action; 0 when it does not."""
+    """The reply code with which the broker closes the channel after an action; 0 when it does not."""
     channel = connection.channel()
     try:
         act(channel)

@@ -1,4 +1,4 @@
-"""Servers are asked side by side, each for a bounded time: one that falls silent hides nothing of the others."""
+"""Checks all servers in parallel, each with a deadline: one that does not answer hides no finding about the others."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from .models import check_ids, check_models, choose, resolve_models
 
 @dataclass(frozen=True)
 class Task:
-    """Something to look at.
+    """A set of checks that runs in one thread.
 
-    :param areas: those that it tells of.
+    :param areas: those that it checks.
     """
 
     areas: Sequence[str]
@@ -39,9 +39,9 @@ class Task:
 
 
 def look_side_by_side(tasks: Sequence[Task], seconds: float) -> list[Finding]:
-    """Look at all within the time, each in a thread of its own.
+    """Run all tasks within the time, each in its own thread.
 
-    Of what is not done in time, that is told; its thread is left alone, and keeps no process from ending.
+    A task that is not done in time leads to a finding; its thread is abandoned, and does not keep the process alive.
     """
     results: list[list[Finding] | None] = [None] * len(tasks)
 
@@ -73,13 +73,13 @@ def _late(area: str, seconds: float) -> Finding:
     return found("area-timeout", area, problem, "Check the load of the server, and the network to it.", area=area)
 
 
-#: What a server is given to answer everything.
+#: The deadline for all checks of a server.
 DEADLINE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is checked.
+    """The application and the servers that are checked.
 
     :param send_probe: whether a message may be sent to prove a route.
     """
@@ -91,9 +91,9 @@ class Subject:
 
 
 def find_problems(subject: Subject, areas: Sequence[str], known: Sequence[Finding] = ()) -> list[Finding]:
-    """Look at the areas, and tell what was found; of an area where nothing is wrong, that.
+    """Check the areas, and return the findings; an area without a problem has one of level ``ok``.
 
-    :param known: what was found before, while the application was loaded.
+    :param known: findings from loading the application.
     """
     with subject.app.app_context():
         engines: Mapping[str | None, Engine] = dict(subject.bus.db.engines)

@@ -1,6 +1,6 @@
-"""What the relay's login finds when it connects: isolation, time limits, durability, clocks.
+"""The settings of the relay's database sessions: isolation, time limits, durability, clocks.
 
-The first half judges facts; the second half asks for them.
+The first half judges facts and is pure; the second half queries them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from signalbus_core.lowlevel import BurstLimits
 
 from .finding import Finding, found
 
-#: Clocks may differ by so much. Larger: a next try may come later than it is shown.
+#: The clocks may differ by so much. Larger: a next try may come later than shown.
 MOST_SKEW_SECONDS = 5.0
 
 _FACTS = text(
@@ -60,7 +60,7 @@ def judge_server(facts: Mapping[str, Any], subject: str, connections: int) -> It
 
 
 def judge_isolation(default: str, is_autocommit: bool, subject: str) -> Iterator[Finding]:
-    """:param default: of the role and the database, in the words of PostgreSQL."""
+    """:param default: of the role and the database, as PostgreSQL names it."""
     if is_autocommit:
         problem = "its engine is in AUTOCOMMIT: signals and business data are not committed together"
         yield found("isolation-autocommit", subject, problem, "Remove isolation_level from SQLALCHEMY_ENGINE_OPTIONS.")
@@ -102,7 +102,7 @@ def check_session(
     yield from judge_server(facts, subject, connections)
     connection.commit()
     with engine.connect() as plain:
-        # Without the limits of the relay's transaction: these are those of the role and the database.
+        # Outside the relay's transaction, so these are the limits of the role and the database.
         timeouts: dict[str, float] = {row.name: row.seconds for row in plain.execute(_TIMEOUTS)}
         raw: Any = plain.connection.dbapi_connection
         is_autocommit = raw.autocommit is True

@@ -1,4 +1,4 @@
-"""What waits in the tables: a backlog that nobody sends, signals that wait for a person, models that are paused."""
+"""The contents of the tables: backlogs that no relay sends, parked signals, paused models."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from signalbus_core.lowlevel import (
 from ..text import time_text
 from .finding import Finding, found
 
-#: Counting stops there, and it is told of. A relay that keeps up has far fewer.
+#: A backlog of this size is a finding, and counting stops there. A relay that keeps up has far fewer.
 MOST_PENDING = 10_000
 
 

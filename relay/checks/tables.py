@@ -1,4 +1,4 @@
-"""The tables of the models, and our own: whether they are fit, and open to the relay's login."""
+"""The tables of the models and of Signalbus: their structure, and the privileges of the relay's login."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from signalbus_core.lowlevel import (
 
 from .finding import Finding, found, told
 
-#: What relays, and whoever operates them, do with each table of ours.
+#: The privileges that relays and operators need on each table of Signalbus.
 _PARKED_NEEDS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 _PAUSED_NEEDS = ("SELECT", "INSERT", "DELETE")
 
@@ -57,7 +57,7 @@ _ORDERED_INDEX = text(
 
 
 def check_table(connection: Connection, spec: SignalSpec) -> Iterator[Finding]:
-    """One model's table. What depends on the table being there is not asked when it is not."""
+    """Check one model's table; when it does not exist, nothing else about it."""
     name = quoted(spec.table)
     if spec.table.schema and connection.scalar(_SCHEMA_CLOSED, {"schema": spec.table.schema}):
         remedy = f"GRANT USAGE ON SCHEMA {spec.table.schema} to the relay's login."
@@ -74,7 +74,7 @@ def check_table(connection: Connection, spec: SignalSpec) -> Iterator[Finding]:
 
 
 def judge_table(model: str, name: str, facts: Mapping[str, Any]) -> Iterator[Finding]:
-    """:param facts: as the database tells them; privileges by their names."""
+    """:param facts: from the catalog; privileges by their names."""
     missing = [privilege for privilege in ("SELECT", "DELETE", "UPDATE") if not facts[privilege]]
     if missing:
         remedy = f"GRANT {', '.join(missing)} ON {name} to the relay's login (UPDATE of one column will do)."
@@ -91,7 +91,7 @@ def judge_table(model: str, name: str, facts: Mapping[str, Any]) -> Iterator[Fin
 
 
 def check_order(connection: Connection, spec: SignalSpec, name: str) -> Iterator[Finding]:
-    """Whether an index has the order in which signals are read."""
+    """Whether an index has the order in which signals are selected."""
     columns = [column.name for column in spec.primary_key]
     if not connection.scalar(_ORDERED_INDEX, {"name": name, "columns": columns, "length": len(columns)}):
         remedy = f"CREATE INDEX ON {name} ({', '.join(columns)})."
@@ -126,7 +126,7 @@ def check_parked_columns(connection: Connection, tables: Iterable[Table]) -> Ite
 def check_own_table(
     connection: Connection, name: str, tables: Iterable[Table], needed: Sequence[str]
 ) -> Iterator[Finding]:
-    """A table of ours, in whichever schemas the application has it."""
+    """Check a table of Signalbus, in each schema in which the application has it."""
     for table in sorted(tables, key=lambda table: table.fullname):
         granted = table_privileges(connection, table)
         if granted is None:

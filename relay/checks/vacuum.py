@@ -1,4 +1,4 @@
-"""Dead rows: whether they are removed from the tables, and what keeps them."""
+"""Dead rows: whether vacuum removes them from the tables, and what holds back the vacuum horizon."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from signalbus_core.lowlevel import HorizonHolder, SignalSpec, autovacuum_proble
 from ..poller.vacuum_horizon import DEAD_ROWS_THAT_HURT, HELD_FOR_SECONDS
 from .finding import Finding, found, told
 
-#: Something that holds the horizon for so long is told of, though it hurts nobody yet. Less: every report and dump is.
+#: A holder of the vacuum horizon is reported after so long, even with few dead rows. Shorter: reports and dumps too.
 HELD_SECONDS = 300.0
 
-#: The same for what does not know its age: so many transactions have begun since.
+#: The same for a holder without a known age: so many transactions have begun since.
 HELD_TRANSACTIONS = 100_000
 
 
@@ -29,14 +29,14 @@ def check_bloat(
     hurting = [f"{number:,} of {name}" for name, number in counted if number >= DEAD_ROWS_THAT_HURT]
     kept = f" ({', '.join(hurting)})" if hurting else ""
     for holder in horizon_holders(connection):
-        # What hurts is told as soon as a relay tells it.
+        # With many dead rows, a holder is reported as early as a relay does.
         if is_held(holder, min(held_seconds, HELD_FOR_SECONDS) if hurting else held_seconds):
             problem = f"it has held the horizon while {holder.transactions} transactions began: dead rows stay{kept}"
             yield found("horizon-held", str(holder), problem, holder.remedy)
 
 
 def is_held(holder: HorizonHolder, held_seconds: float) -> bool:
-    """Whether it lasts: any transaction holds the horizon for a moment."""
+    """Whether it lasts: every transaction holds back the horizon for a moment."""
     if holder.age_seconds is None:
         return holder.transactions >= HELD_TRANSACTIONS
     return holder.age_seconds >= held_seconds

@@ -1,8 +1,8 @@
-"""Versions that get no more fixes. The dates are those that the projects state, as of 2026; the day is passed in.
+"""Versions that get no more fixes, by the dates that the projects state, as of 2026. Pure: the day is passed in.
 
 - https://www.postgresql.org/support/versioning/ names the day of the last release.
 - https://devguide.python.org/versions/ names the month of the last release; its last day is taken.
-- https://www.rabbitmq.com/release-information covers the newest series, and older ones for those with a licence.
+- https://www.rabbitmq.com/release-information covers the newest series, and older ones with a licence.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PYTHON_ENDS = {
 #: Older ones get no fixes, with or without a licence.
 OLDEST_RABBITMQ = (3, 13)
 
-#: From the first version to, not including, the second.
+#: Each library, from the first version to the second, exclusive.
 LIBRARIES = {"SQLAlchemy": ((2, 0, 30), (2, 2)), "pika": ((1, 4), (1, 5))}
 
 

@@ -104,7 +104,7 @@ def _look_at_tables(
 
 
 def _told(code: str, lines: Sequence[str]) -> list[Finding]:
-    """Findings about tables, which the lines name."""
+    """Findings about the tables that the lines name."""
     named = [line.removeprefix("--table ").partition(": ") for line in lines]
     return [told(code, table, problem) for table, _, problem in named]
 
@@ -133,7 +133,7 @@ def as_json(finding: Finding) -> str:
 
 
 def as_line(finding: Finding, environ: Mapping[str, str]) -> str:
-    """A finding for people."""
+    """A finding as one line for people."""
     mark, colour = MARKS[finding.level]
     subject = "" if finding.subject == finding.area else f"{finding.subject}: "
     text = f"{subject}{finding.problem}."

@@ -1,4 +1,4 @@
-"""``signalbus-relay ddl``: the SQL of what Signalbus keeps in the database, for migrations."""
+"""``signalbus-relay ddl``: the SQL of the database objects of Signalbus, for migrations."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def _by_bind(specs: Iterable[SignalSpec], sql_of: Callable[[Sequence[SignalSpec]
         chosen.setdefault(spec.bind_key, []).append(spec)
     if len(chosen) == 1:
         return sql_of(next(iter(chosen.values())))
-    # Each database needs what is its own.
+    # Each database needs the statements for its own tables.
     return [
         line
         for bind_key, own in chosen.items()

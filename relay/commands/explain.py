@@ -1,4 +1,4 @@
-"""``signalbus-relay explain``: where one signal stands, and why."""
+"""``signalbus-relay explain``: the state of one signal, and why it is not sent."""
 
 from __future__ import annotations
 
@@ -81,19 +81,19 @@ def _look(loaded: LoadedApp, model: str, key: str) -> tuple[Facts, Messages | No
 def _ask(
     loaded: LoadedApp, given: Mapping[str, Any], environ: Mapping[str, str], routes: Sequence[Route]
 ) -> list[Answer]:
-    """What the broker says that a relay with the same environment uses."""
+    """The answers of the broker that a relay with the same environment uses."""
     try:
         config = resolve(given, environ, loaded.app.config)
         find_broker(loaded, choose_broker_url(loaded.app, config.amqp_url, environ))
     except (ConfigError, LoadingError, SignalBusError) as error:
         return [Answer(f"The broker cannot be asked: {error}", "Set SIGNALBUS_RABBITMQ_URL, or AMQP_URL.")]
-    # Made by now: only a RabbitMQSignal has messages that are known.
+    # It exists: messages are known only of a RabbitMQSignal, which needs a publisher.
     publisher: Publisher = loaded.app.extensions["signalbus_rabbitmq"]
     return list(ask_broker(publisher.bound_to(loaded.app), routes))
 
 
 def as_json(facts: Facts, messages: Messages | None, answers: Sequence[Answer], story: Explanation) -> dict[str, Any]:
-    """The story and its facts, as JSON shows them."""
+    """The explanation and its facts as JSON."""
     found, set_aside, pause = facts.found, facts.set_aside, facts.pause
     return {
         "model": facts.model,

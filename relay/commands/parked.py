@@ -1,4 +1,4 @@
-"""``signalbus-relay parked``: the commands about signals that are set aside."""
+"""``signalbus-relay parked``: the commands about failed signals, waiting or parked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``signalbus-relay pause`` and ``resume``: have all relays leave a signal model alone, for as long as it takes."""
+"""``signalbus-relay pause`` and ``resume``: while a signal model is paused, no relay sends its signals."""
 
 from __future__ import annotations
 

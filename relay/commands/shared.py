@@ -1,4 +1,4 @@
-"""What all commands share: they load the application that is meant, and they fail with a sentence, not a traceback."""
+"""Shared by all commands: loading the application, and failing with one sentence instead of a traceback."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from ..telemetry.log_format import configure_logging, redact
 
 
 def readable_key(_context: click.Context, _parameter: click.Parameter, given: str | None) -> str | None:
-    """The primary key of a signal as it was given; no database takes what cannot be encoded, or a NUL."""
+    """Check the primary key on the command line: no database accepts a NUL or text that cannot be encoded."""
     if given is not None and ("\0" in given or given != given.encode(errors="replace").decode()):
         raise click.BadParameter("it must be UTF-8, without NUL.")
     return given
 
 
 def load(given: Mapping[str, Any]) -> LoadedApp:
-    """The application that the options of a command name, or one made of the tables that they name.
+    """The application that the options of a command name, or one made from the tables that they name.
 
-    Ends the process with 2 when there is none.
+    Ends the process with exit code 2 when there is none.
 
     :param given: from the command line, by field, as :func:`relay.config.click_options.with_application` gives them.
     """
@@ -49,7 +49,7 @@ def load(given: Mapping[str, Any]) -> LoadedApp:
 
 @contextmanager
 def failing_with_1() -> Iterator[None]:
-    """What the command cannot do, or the database does not let it do, ends the process with 1 and the reason."""
+    """End the process with exit code 1 and the reason on a CommandError or a database error."""
     try:
         yield
     except (CommandError, SQLAlchemyError, OSError) as error:

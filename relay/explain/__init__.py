@@ -1,4 +1,4 @@
-"""Where one signal is, and why.
+"""The state of one signal, and why it is not sent.
 
-``facts`` asks the database, ``messages`` the application and the broker, ``story`` tells.
+``gather`` queries the database, ``routes`` the application and the broker, ``render`` writes the text.
 """

@@ -1,4 +1,4 @@
-"""What the database knows of one signal. The transaction that asks is rolled back, and waits for no lock for long."""
+"""The facts in the database about one signal. The transaction is rolled back, with a short lock timeout."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ from ..application.databases import APPLICATION_NAME, Databases
 from ..exit_codes import CommandError
 from ..poller.isolation import is_lock_timeout
 
-#: Counting the signals that come before stops here.
+#: The signals before this one are counted up to this number. Larger: exact for longer backlogs, at a higher cost.
 MOST_BEFORE = 10_000
 
-#: A table that is locked is told of soon.
+#: The lock timeout is short, so that a locked table is reported soon.
 LIMITS = BurstLimits(statement_timeout_seconds=20.0, lock_timeout_seconds=2.0, idle_timeout_seconds=60.0)
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of one signal.
+    """The facts about one signal.
 
     :param key: as the database writes it.
     :param found: None when it is not in its table, and while the table is locked.
-    :param set_aside: what is noted of it.
+    :param set_aside: its row in ``signalbus_parked``.
     :param pause: of its model.
     :param before: how many signals a relay takes before it.
-    :param holder: the session that holds its row, or its whole table; None when nobody can be named.
-    :param is_table_locked: everybody is kept from the table, so nothing else is known.
-    :param was_given_out: whether the key's sequence has come so far; None when nothing tells.
+    :param holder: the session that has locked its row, or its whole table; None when it is not known.
+    :param is_table_locked: the table is locked exclusively, so nothing else is known.
+    :param was_given_out: whether the key's sequence has reached this value; None when that is not known.
     :param relay_sessions: how many sessions of relays the database has.
     """
 
@@ -67,11 +67,11 @@ class Facts:
 
 
 class NoSuchKey(Exception):
-    """The text is no key of the model; the error's text says what one looks like."""
+    """The text is no key of the model; the error's text shows the format of a key."""
 
 
 def gather(databases: Databases, spec: SignalSpec, text: str) -> tuple[Facts, Key | None]:
-    """What is known of the signal with this key; and the key, when the signal is in its table.
+    """The facts about the signal with this key; and the key, when the signal is in its table.
 
     :raises NoSuchKey: the text is no key of the model.
     """
@@ -79,7 +79,7 @@ def gather(databases: Databases, spec: SignalSpec, text: str) -> tuple[Facts, Ke
         try:
             return _gather(connection, spec, text)
         except OperationalError as error:
-            # Unlike a lock on its row, a lock on the table cannot be passed over.
+            # SKIP LOCKED skips locked rows, but not a locked table.
             if not is_lock_timeout(error):
                 raise
     with databases.rolled_back(spec.bind_key) as connection:

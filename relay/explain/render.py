@@ -1,4 +1,4 @@
-"""What the facts about a signal mean, in sentences, and what to do. Pure."""
+"""The facts about a signal in sentences, and what to do. Pure."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ..text import duration_text, time_text
 from .gather import MOST_BEFORE, Facts
 from .routes import Answer, Messages, Route
 
-#: A signal in each of these states is in its table, but for the first.
+#: The states of a signal. In all but the first it is in its table.
 STATES = ("absent", "table-locked", "left-out", "locked", "parked", "waiting", "paused", "pending")
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Where a signal is and why.
+    """The state of a signal, and why it is not sent.
 
-    :param state: one of :data:`STATES`; the one that keeps it from being sent first.
-    :param sentences: the story, the state first.
+    :param state: one of :data:`STATES`: the first that keeps it from being sent.
+    :param sentences: the explanation, the state first.
     :param to_do: what to do, in one sentence.
     """
 
@@ -34,10 +34,10 @@ class Explanation:
 
 
 def tell(facts: Facts, messages: Messages | None = None, answers: Sequence[Answer] = ()) -> Explanation:
-    """The story of a signal.
+    """Explain the state of a signal.
 
     :param messages: that it makes; None when that is not known.
-    :param answers: of the broker, when it was asked.
+    :param answers: of the broker, when it was queried.
     """
     state = state_of(facts)
     sentences = [_BEGINNINGS[state](facts), *_further(facts, state), *_of_messages(messages)]
@@ -217,7 +217,7 @@ def _to_do(facts: Facts, state: str, messages: Messages | None, answers: Sequenc
 
 
 def _remedies(facts: Facts, messages: Messages | None, answers: Sequence[Answer]) -> Iterator[str]:
-    """What to mend, the surest first."""
+    """What to do, the most certain remedy first."""
     yield from (answer.remedy.rstrip(".") for answer in answers if answer.remedy is not None)
     if messages is None:
         return
@@ -228,7 +228,7 @@ def _remedies(facts: Facts, messages: Messages | None, answers: Sequence[Answer]
 
 
 def _binding(routes: Sequence[Route]) -> str:
-    """What makes the broker take messages that it has returned: a queue for each."""
+    """The remedy for returned messages: bind a queue for each route."""
     queues = [
         f"declare the queue {route.routing_key!r}"
         if route.exchange == ""

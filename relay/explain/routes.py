@@ -1,6 +1,6 @@
-"""Which messages a signal makes, and what the broker says of where they go. Payloads are not looked at.
+"""The messages of a signal, and whether the broker has their exchanges and queues. Payloads are not read.
 
-The application's code runs in a read-only transaction that is rolled back. The broker is asked and sent nothing.
+Invariant: the application's code runs in a read-only transaction that is rolled back, and nothing is published.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LIMITS = text("SELECT set_config('statement_timeout', '20s', true), set_config(
 
 @dataclass(frozen=True)
 class Route:
-    """Where a message goes; None is what neither the message nor its model says."""
+    """The destination of a message; a field is None when neither the message nor its model sets it."""
 
     exchange: str | None
     routing_key: str | None
@@ -48,7 +48,7 @@ class Messages:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the broker says.
+    """The answer of the broker.
 
     :param remedy: what to do about it; None when nothing is wrong.
     """
@@ -58,7 +58,7 @@ class Answer:
 
 
 def messages_of(app: Flask, bus: SignalBus, spec: SignalSpec, key: Key) -> Messages | None:
-    """The messages of a signal; None when its model has a send method of its own, or it is gone meanwhile."""
+    """The messages of a signal; None when its model has its own send method, or the row is gone meanwhile."""
     if not issubclass(spec.model, RabbitMQSignal):
         return None
     with own_session(bus.db, app) as session:
@@ -75,7 +75,7 @@ def messages_of(app: Flask, bus: SignalBus, spec: SignalSpec, key: Key) -> Messa
         except SQLAlchemyError as error:
             return Messages(trouble=error_text(error))
         except Exception as error:  # noqa: BLE001 - the types of the application's columns may raise anything
-            # The text of the error may hold what the column holds, and there is no signal to compare it with.
+            # The text of the error may hold the value of a column, and without a signal it cannot be redacted.
             return Messages(trouble=f"its row cannot be loaded ({type(error).__name__})")
         finally:
             session.rollback()
@@ -97,7 +97,7 @@ def _route(signal: Any, message: Message) -> Route:
 
 
 def ask_broker(publisher: Publisher, routes: Sequence[Route]) -> Iterator[Answer]:
-    """Whether the exchanges are there, and the queues that the default exchange leads to."""
+    """Whether the exchanges exist, and the queues to which the default exchange routes."""
     broker = f"The broker {publisher.location}"
     try:
         connection = pika.BlockingConnection(publisher.location.parameters(TIMEOUT_SECONDS))

@@ -1,1 +1,1 @@
-"""Wakes the poller: LISTEN and NOTIFY, and which replica answers."""
+"""Wakes the poller: LISTEN and NOTIFY, and the election of the replica that answers the doorbells."""

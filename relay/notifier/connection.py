@@ -1,7 +1,7 @@
-"""A database session of a doorkeeper's own, outside the pool, never waited for without hearing a stop request.
+"""An asynchronous database session for the notifier, outside the pool.
 
-It is asynchronous, because waiting for a lock, or for a bell, must not block the thread. A server delivers
-notifications only to a session that runs nothing: the session that listens is never the one that waits for a lock.
+Invariant: no wait for a lock or a notification blocks the thread, so it always notices a stop request. PostgreSQL
+delivers notifications only to a session that runs no statement: the one that listens never waits for a lock.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sqlalchemy.engine import Engine
 #: The longest that opening a session, or a statement that waits for no lock, may take.
 ANSWER_WITHIN_SECONDS = 10.0
 
-#: As it is shown in pg_stat_activity.
+#: The application_name in pg_stat_activity.
 APPLICATION_NAME = "signalbus-relay doorkeeper"
 
 
@@ -33,7 +33,7 @@ class Stopped(Exception):
 
 
 class Waker:
-    """Something to select on that another thread can make ready."""
+    """A pipe for select(), through which another thread ends a wait."""
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
@@ -44,7 +44,7 @@ class Waker:
         return self._read
 
     def wake(self) -> None:
-        # A full pipe wakes as well, and a closed one has nobody to wake.
+        # A full pipe ends the wait as well; after close() no thread waits.
         with suppress(OSError):
             os.write(self._write, b"!")
 
@@ -67,13 +67,13 @@ class AsyncConnection:
 
     @classmethod
     def open(cls, engine: Engine) -> AsyncConnection:
-        """Connect as the engine does, with whatever the application and its events add to that.
+        """Connect as the engine does, with the parameters that the application and its event listeners add.
 
-        The engine's driver may be psycopg 3: it is asked how it connected.
+        The engine's driver may be psycopg 3: the parameters are read from a connection that it has opened.
         """
         pooled = engine.raw_connection()
         known: Any = pooled.driver_connection
-        # Taken out of the pool and closed, so that the next try begins with a connection, and a password, that is new.
+        # Taken out of the pool and closed, so that the next try opens a new connection, with the present password.
         pooled.detach()
         try:
             parameters = _parameters(known) | {"application_name": APPLICATION_NAME}
@@ -91,7 +91,7 @@ class AsyncConnection:
 
     @property
     def events(self) -> int:
-        """What to select for."""
+        """The events for select()."""
         return selectors.EVENT_WRITE if self._state == POLL_WRITE else selectors.EVENT_READ
 
     def send(self, statement: str) -> None:
@@ -101,7 +101,7 @@ class AsyncConnection:
         self._state = POLL_WRITE
 
     def advance(self) -> bool:
-        """Do what can be done without waiting; tell whether the statement is over.
+        """Do what can be done without waiting; return whether the statement has ended.
 
         :raises psycopg2.Error: it failed, or the connection is lost.
         """
@@ -109,24 +109,24 @@ class AsyncConnection:
         return bool(self._state == POLL_OK)
 
     def rows(self) -> list[tuple[Any, ...]]:
-        """What the last statement returned."""
+        """The rows of the last statement."""
         return list(self._cursor.fetchall()) if self._cursor is not None and self._cursor.description else []
 
     def take_notifications(self) -> list[tuple[str, str]]:
-        """Channel and payload of what was notified since this was last asked."""
+        """Channel and payload of the notifications since the last call."""
         taken = [(one.channel, one.payload) for one in self._connection.notifies]
         self._connection.notifies.clear()
         return taken
 
 
 def _parameters(connection: Any) -> dict[str, Any]:
-    """What libpq was told to open this connection of psycopg2 or psycopg 3."""
+    """The libpq parameters of this connection of psycopg2 or psycopg 3."""
     info = connection.info
     known: dict[str, Any] = info.dsn_parameters if hasattr(info, "dsn_parameters") else info.get_parameters()
     if known.get("sslcertmode") == "allow":
-        # A newer libpq says its own default here, and an older one may not know the word.
+        # A newer libpq reports its default here, and an older one may not know the parameter.
         known = {name: value for name, value in known.items() if name != "sslcertmode"}
-    # Neither of them tells the password here.
+    # Neither driver includes the password in these.
     return known | ({"password": info.password} if info.password else {})
 
 
@@ -159,6 +159,6 @@ def run(session: AsyncConnection, statement: str | None, waker: Waker, stop: Any
         wait([session], waker, min(remaining, 0.5))
         woken = True
     if woken:
-        # What woke it may have been meant for the caller's own wait.
+        # The wake-up may have been meant for the caller's own wait.
         waker.wake()
     return session.rows()

@@ -1,14 +1,14 @@
-"""Answering bells: the doorkeeper's protocol, over its two sessions.
+"""Leader election and sleep locks: the notifier's protocol, over two sessions.
 
-No wake-up is lost, because of the order of the steps. It listens before it asks for the sleep locks: from then on,
-producers who do not get their shared lock ring, and are heard. It has the locks once every silent producer's
-transaction has ended. The look that comes after that sees what they committed. Only then it sleeps.
+Invariant: no NOTIFY is missed, because of the order of the steps. LISTEN comes before the advisory sleep locks: a
+producer that does not get its shared lock sends NOTIFY, which is received. The locks are granted once the transactions
+of all producers that sent none have ended. The next poll finds what they committed. Only then the notifier sleeps.
 
-Two sessions, because one that waits for a lock hears no bell. The one that listens also holds the notifier locks: it
-is idle, so the server ends it at once when the relay is gone, and another relay takes over.
+Two sessions, because one that waits for a lock receives no notification. The one that listens also holds the leader
+locks: it is idle, so the server ends it at once when the relay is gone, and another relay takes over.
 
-The sleep lock of a table whose model is paused is let go: its producers, who have nothing to wake, are silent. When the
-model is resumed the notifier falls asleep anew, with that lock too.
+The sleep lock of a table whose model is paused is released, so that its producers send no NOTIFY. When the model is
+resumed, the notifier goes through these steps again, with that lock too.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from signalbus_core.lowlevel import doorbell
 from ..poller.requests import PollRequests
 from .connection import AsyncConnection, Waker, run, wait
 
-#: The longest wait without a sign of life.
+#: The longest wait without a beat to Health.
 LONGEST_WAIT_SECONDS = 0.5
 
-#: A relay that does not answer the bell of a table tries so often to become its notifier. Shorter: a dead notifier
-#: is replaced sooner; longer: fewer statements of the replicas.
+#: A relay that is not the leader of a table tries to become it at this interval. Shorter: a dead leader is replaced
+#: sooner; longer: fewer statements of the replicas.
 TRY_EVERY_SECONDS = 15.0
 
-#: The longest wait for the sleep locks behind a long transaction; then they are asked for anew, after a calm look.
-#: Longer: fewer lines in the server's log; shorter: a relay that became busy spares its producers the bell sooner.
+#: The lock timeout for the sleep locks behind a long transaction; they are requested again after a calm poll. Longer:
+#: fewer lines in the server's log; shorter: when a relay becomes busy, its producers stop sending NOTIFY sooner.
 SLEEP_LOCK_TIMEOUT_SECONDS = 30
 
-#: For a session that is idle on purpose, and whose client the server must miss soon when it is gone.
+#: Settings of a session that is idle on purpose, and that the server must end soon after its client is gone.
 PREPARE = (
     "SET statement_timeout = 0; SET idle_session_timeout = 0; SET tcp_keepalives_idle = 15; "
     f"SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; SET lock_timeout = '{SLEEP_LOCK_TIMEOUT_SECONDS}s'"
@@ -46,7 +46,7 @@ PREPARE = (
 
 
 class State(enum.Enum):
-    """Where the notifier is; the sleep locks are held in the last two."""
+    """The state of the notifier; in the last two it holds the sleep locks."""
 
     CANDIDATE = "another relay answers the bells"
     AWAKE = "waits for a calm look"
@@ -56,14 +56,14 @@ class State(enum.Enum):
 
 
 class LeaderProtocol:
-    """Answers the bells of some tables.
+    """Takes part in the leader election of some tables, and answers the doorbells of those that it leads.
 
     :param name: of the notifier.
-    :param ear: the session that listens.
-    :param open_hand: opens the session that waits for locks.
+    :param ear: the session with LISTEN and the leader locks.
+    :param open_hand: opens the session that waits for the sleep locks.
     :param oids: the OIDs of the tables.
-    :param on_elected: called with the OIDs whose bells this relay answers from now on.
-    :param find_paused: tells the OIDs of the tables whose models are paused, as the last look saw it.
+    :param on_elected: called with the OIDs of the tables that this relay leads from now on.
+    :param find_paused: returns the OIDs of the tables whose models were paused in the last poll.
     """
 
     def __init__(
@@ -95,16 +95,16 @@ class LeaderProtocol:
         self._clock = clock
         self._look = 0
         self._next_try = clock()
-        #: How often it fell asleep, and how often it was rung.
+        #: How often it went to sleep, and how often a NOTIFY woke it.
         self.sleeps = self.rings = 0
 
     def begin(self) -> None:
-        """Listen. Only now may the locks be asked for."""
+        """LISTEN. Only after this may the locks be requested."""
         listen = (f'LISTEN "{doorbell.channel_of(oid)}"' for oid in sorted(self._oids))
         self._run(self._ear, "; ".join([PREPARE, *listen]))
 
     def close(self) -> None:
-        """Let go of everything; producers are silent again when the server has noticed."""
+        """Release all locks; producers send no NOTIFY once the server has noticed."""
         self._looks.set_notifier(self._name, asleep=None)
         if self._hand is not None:
             self._hand.close()
@@ -115,22 +115,22 @@ class LeaderProtocol:
         :raises SessionError: one does not.
         """
         if self._kept == self._oids:
-            # Else it is asked often enough, when it tries for more.
+            # Else the election queries it often enough.
             self._run(self._ear, "SELECT 1")
         if self._hand is not None and self.state is not State.QUEUEING:
             self._run(self._hand, "SELECT 1")
 
     def run_once(self) -> None:
-        """Do what is to be done now, then wait for something to happen, for half a second at most."""
+        """Take the steps that are due, then wait for an event, for half a second at most."""
         if self._kept != self._oids and self._clock() >= self._next_try:
             self._try_for_bells()
-        # Right before the wait: a bell that came with the answer to a statement makes the session ready no more.
+        # Right before the wait: select() does not report a NOTIFY that arrived with the result of a statement.
         self._hear()
         self._step()
         wait([self._ear] if self._hand is None else [self._ear, self._hand], self._waker, LONGEST_WAIT_SECONDS)
 
     def _try_for_bells(self) -> None:
-        # Drawn at random, so that replicas do not try together.
+        # Random, so that replicas do not try at the same time.
         self._next_try = self._clock() + random.uniform(0.7, 1.0) * TRY_EVERY_SECONDS
         rows = self._run(
             self._ear, _for_each(self._oids - self._kept, "pg_try_advisory_lock", doorbell.DOORKEEPER_LOCK)
@@ -145,7 +145,7 @@ class LeaderProtocol:
         self._kept |= won
         self._on_elected(won)
         if self.state is not State.QUEUEING:
-            # Whoever sleeps has to fall asleep again, with the new tables.
+            # While asleep, it must take the sleep locks again, with the new tables.
             self._stay_awake(self._looks.ask())
 
     def _step(self) -> None:
@@ -158,7 +158,7 @@ class LeaderProtocol:
         if number < self._look:
             return
         if calm and self.state is State.LOOKING and not self._looks.were_calm(self._look):
-            # That look alone was to see every key. A calm one after it may have begun above what it failed to see.
+            # Only that poll was thorough. A calm one after it may have begun above keys that it did not reach.
             self._wake(self._looks.ask())
             return
         self._let_go(self._locked - self._to_lock())
@@ -168,13 +168,13 @@ class LeaderProtocol:
         elif self.state is State.AWAKE:
             self._ask_for_locks()
         elif self._to_lock() - self._locked:
-            # A model was resumed: what its producers wrote silently until now is seen by a look after the locks.
+            # A model was resumed: a poll after the locks finds what its producers wrote without a NOTIFY.
             self._stay_awake(self._looks.ask())
         else:
             self._sleep()
 
     def _to_lock(self) -> set[int]:
-        """The tables whose producers must ring while it sleeps."""
+        """The tables whose producers must send NOTIFY while it sleeps."""
         return self._kept.difference(self._find_paused())
 
     def _ask_for_locks(self) -> None:
@@ -186,7 +186,7 @@ class LeaderProtocol:
             if not self._hand_session.advance():
                 return
         except LockNotAvailable:
-            # Some of the locks may be there already.
+            # Some of the locks may have been granted already.
             self._run(self._hand_session, _RELEASE)
             self._locked.clear()
             self._stay_awake(self._looks.ask())
@@ -207,7 +207,7 @@ class LeaderProtocol:
     def _hear(self) -> None:
         self._ear.advance()
         if self._hand is not None and self.state is not State.QUEUEING:
-            # It runs nothing: whatever is to be read here is the end of it.
+            # It runs no statement: data to read means that the connection was closed.
             self._hand.advance()
         rung = self._ear.take_notifications()
         if not rung:
@@ -220,7 +220,7 @@ class LeaderProtocol:
             self._look = look
 
     def _wake(self, look: int) -> None:
-        """Have producers be silent, and wait for a look that finds all quiet, from ``look`` on."""
+        """Release the sleep locks, so that producers send no NOTIFY; wait for a calm poll, from number ``look`` on."""
         self._let_go(self._locked)
         self._stay_awake(look)
 
@@ -244,12 +244,12 @@ class LeaderProtocol:
 
 
 def _for_each(oids: Iterable[int], function: str, key: int) -> str:
-    """A call for the lock of each table. Sorted, so that the plan is a scan of the array in that order."""
+    """A call of a lock function for each table. Sorted, so that the plan scans the array in that order."""
     listed = ", ".join(map(str, sorted(oids)))
     return f"SELECT o, {function}({key}, CAST(CAST(o AS oid) AS int)) FROM unnest(CAST(ARRAY[{listed}] AS bigint[])) o"
 
 
-#: Lets go of those sleep locks that the session has. Asking for more would make the server warn of each.
+#: Releases the sleep locks that the session holds. For any other lock the server would log a warning.
 _RELEASE = (
     "SELECT CAST(objid AS bigint), pg_advisory_unlock(CAST(classid AS int), CAST(objid AS int)) FROM pg_locks "
     f"WHERE locktype = 'advisory' AND granted AND objsubid = 2 AND classid = {doorbell.SLEEP_LOCK} "

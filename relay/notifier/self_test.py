@@ -1,7 +1,7 @@
-"""Whether a session hears notifications, found by trying.
+"""Tests whether a session receives notifications.
 
-A pooler in transaction mode takes a LISTEN, and delivers nothing. A session that does not hear must hold no lock
-either: the pooler would leave the lock behind, on a connection of anybody.
+A pooler in transaction mode accepts LISTEN and delivers nothing. Invariant: a session that receives nothing takes no
+advisory lock either: the pooler would leave the lock on a server connection that other clients use.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from signalbus_core.lowlevel import transaction
 from ..poller.isolation import PROBE_LIMITS
 from .connection import AsyncConnection, Waker, run, wait
 
-#: The longest that a notification may take. Longer: a slow server is not taken for a pooler.
+#: The longest time that a notification may take. Longer: a slow server is not mistaken for a pooler.
 HEARD_WITHIN_SECONDS = 3.0
 
-#: Always the same: behind a pooler, each name would stay on some connection.
+#: Always the same: behind a pooler, each new name would stay in LISTEN on some server connection.
 CHANNEL = "signalbus_self_test"
 
 

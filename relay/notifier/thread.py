@@ -1,7 +1,7 @@
-"""The doorkeeper's thread: one for each database whose signal tables have doorbells.
+"""The notifier's thread: one for each database whose signal tables have doorbells.
 
-It makes a relay quick and is never needed: without bells, without a session that hears them, or while another relay
-answers them, signals are found by polling, and one log line says why.
+Invariant: it shortens latency and is never required. Without doorbells, without a session that receives notifications,
+or while another relay is the leader, signals are found by polling, and one log line says why.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from .self_test import HeardNothing, test_hearing
 
 logger = logging.getLogger("signalbus.relay")
 
-#: So often it is looked whether the bells are as they were, and whether the sessions answer. After so long, too, it is
-#: tried again whether a session hears notifications.
+#: The interval at which the triggers and the sessions are checked, and at which a failed self-test is repeated. Longer:
+#: a dropped trigger is noticed later.
 CHECK_EVERY_SECONDS = 60.0
 
-#: Sessions that lasted so long are back. Shorter: a flapping network is told of more often.
+#: The incident is resolved once the sessions have lasted so long. Shorter: a flapping network is logged more often.
 STEADY_AFTER_SECONDS = 5.0
 
 #: While a database is away its sessions are opened again after at most so many seconds.
@@ -42,11 +42,11 @@ LONGEST_RETRY_SECONDS = 5.0
 
 
 class NotifyListener:
-    """Answers the bells of one database, or waits to take over from the relay that does.
+    """Answers the doorbells of one database, or waits to take over from the leader.
 
     :param bind_key: of the database.
     :param specs: the models of that database.
-    :param paused: the names of models that are paused; their producers need not ring.
+    :param paused: returns the names of the paused models; their producers need not send NOTIFY.
     :param clock: a monotonic clock, in seconds.
     """
 
@@ -74,10 +74,10 @@ class NotifyListener:
         self._clock = clock
         self._backoff = Backoff(longest_seconds=LONGEST_RETRY_SECONDS)
         self._waker = Waker()
-        # What was said last, so that it is said once.
+        # The tables that were logged last, so that they are logged once.
         self._missing: tuple[str, ...] = ()
         self._is_deaf = False
-        #: The present one, while the sessions are open.
+        #: The running protocol, while the sessions are open.
         self.vigil: LeaderProtocol | None = None
         looks.on_end(self._waker.wake)
 
@@ -105,7 +105,7 @@ class NotifyListener:
             self._stop.wait(min(remaining, LONGEST_WAIT_SECONDS))
 
     def _keep_watch(self) -> float:
-        """Answer bells until something changes; return how many seconds to wait before the next try."""
+        """Answer doorbells until something changes; return how many seconds to wait before the next try."""
         self._health.beat(self.name)
         names = self._find_bells()
         if not names:
@@ -149,7 +149,7 @@ class NotifyListener:
         return AsyncConnection.open(self._engine)
 
     def _find_bells(self) -> dict[int, str]:
-        """The models whose tables have a bell that rings, by the OIDs of the tables."""
+        """The models whose tables have an enabled doorbell trigger, by the OIDs of the tables."""
         with question(self._engine, PROBE_LIMITS) as connection:
             bells = find_doorbells(connection, self._specs)
         missing = tuple(bell.problem for bell in bells if bell.is_wanted and bell.problem is not None)

@@ -1,1 +1,1 @@
-"""What a person can do while relays run; commands and the HTTP site use it."""
+"""Operations for people while relays run; the commands and the HTTP site use them."""

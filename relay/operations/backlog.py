@@ -1,4 +1,4 @@
-"""How much each signal model has pending, how old it is, and what keeps it. Reads, and changes nothing."""
+"""The backlog of each signal model, its age, and why it is not sent. Reads, and changes nothing."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from ..application.load import LoadedApp
 #: Counting stops here unless every signal is to be counted.
 COUNTED_TO = 10_000
 
-#: A table that is locked is told of soon; counting a big one takes its time.
+#: A locked table fails soon; counting a big one may take long.
 LIMITS = BurstLimits(statement_timeout_seconds=600.0, lock_timeout_seconds=3.0, idle_timeout_seconds=60.0)
 
 
 @dataclass(frozen=True)
 class Backlog:
-    """What one model has pending.
+    """The backlog of one model.
 
     :param signals: how many are in the table; None when it cannot be read.
     :param is_exact: False when there may be more.
-    :param oldest_age_seconds: None when there is no signal, or nothing tells its age.
-    :param waiting: how many are set aside until their next try; None without the table that tells it.
-    :param parked: how many wait for a person; None without the table that tells it.
+    :param oldest_age_seconds: None when there is no signal, or its age is not known.
+    :param waiting: how many wait for their next try; None without the table ``signalbus_parked``.
+    :param parked: how many wait for a person; None without that table.
     :param trouble: why the table cannot be read; None when it can.
     """
 
@@ -61,7 +61,7 @@ class Backlogs:
         self._databases = Databases(loaded, LIMITS)
 
     def measure(self, models: tuple[str, ...] = (), *, is_exact: bool = False) -> list[Backlog]:
-        """The backlog of these models, or of all. The trouble of one table hides no other model.
+        """The backlog of these models, or of all. A table that cannot be read hides no other model.
 
         :param is_exact: count every signal, however many there are.
         :raises CommandError: there is no such model.

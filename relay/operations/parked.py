@@ -1,7 +1,7 @@
-"""What a person can do about signals that are set aside: see them, have them tried again, discard them.
+"""Operations on failed signals: list them, have them tried again, discard them.
 
-It works on the tables alone, while relays run. What is shown never holds the payload; what is discarded is written out
-first, so that nothing goes without a trace.
+They use only the tables, and work while relays run. Invariant: payloads are never shown, and a signal is written to the
+record file before it is discarded.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from ..exit_codes import CommandError
 from ..telemetry.log_format import redact
 from ..text import time_text
 
-#: Limits of a command. A discard waits for a burst that is just trying the signal.
+#: Limits of a command. A discard waits for a burst that has locked the signal.
 LIMITS = BurstLimits(statement_timeout_seconds=60.0, lock_timeout_seconds=40.0, idle_timeout_seconds=60.0)
 
 
 class ParkedSignals:
-    """The signals that are set aside, in all databases of an application.
+    """The failed signals in all databases of an application.
 
     :param engines: of each bind key that the models use; the application's own when not given.
     :param limits: of each transaction.
@@ -61,7 +61,7 @@ class ParkedSignals:
                 limit_connections(engine)
 
     def find(self, model: str | None, key: str | None, limit: int | None = None) -> list[SetAside]:
-        """Those of a model, or one of them, or all; parked ones first.
+        """The failed signals of a model, or one of them, or all; parked ones first.
 
         :raises CommandError: there is no such model, or a table cannot be used.
         """
@@ -69,12 +69,12 @@ class ParkedSignals:
         for spec in self._chosen(model):
             with transaction(self._engines[spec.bind_key], self._limits) as connection:
                 listed = parked.list_set_aside(connection, spec, key, limit)
-            # The name may have changed since the signal failed.
+            # The model may have been renamed since the signal failed.
             found += [replace(one, model=spec.name) for one in listed]
         return sorted(found, key=lambda one: not one.is_parked)[:limit]
 
     def try_again(self, model: str | None, key: str | None) -> int:
-        """Have them tried at once; return how many."""
+        """Have failed signals tried at once; return how many."""
         number = 0
         for spec in self._chosen(model):
             with transaction(self._engines[spec.bind_key], self._limits) as connection:
@@ -82,20 +82,20 @@ class ParkedSignals:
         return number
 
     def discard(self, signals: Sequence[SetAside], record: RecordFile) -> int:
-        """Delete signals, each in a transaction of its own, and write down what was deleted; return how many."""
+        """Delete signals, each in its own transaction, and record them in the file; return how many."""
         number = 0
         for one in signals:
             [spec] = self._chosen(one.model)
             with transaction(self._engines[spec.bind_key], self._limits) as connection:
                 row = parked.discard(connection, spec, one.key)
                 if row is not None:
-                    # Before the commit: what cannot be written down is not deleted.
+                    # Before the commit: a signal that cannot be recorded is not deleted.
                     record.write(one, row)
                     number += 1
         return number
 
     def _chosen(self, model: str | None) -> list[SignalSpec]:
-        """The models that are meant; their databases have the table."""
+        """The chosen models; their databases have the table."""
         known = {spec.name: spec for spec in self._specs}
         if model is not None and model not in known:
             raise CommandError(f"There is no signal model {model!r}. Known are: {', '.join(known)}.")
@@ -113,9 +113,9 @@ class ParkedSignals:
 
 
 class RecordFile:
-    """Where discarded signals are written to, one JSON object a line.
+    """The record of discarded signals, one JSON object a line.
 
-    :param path: of a file that is added to; standard output when not given.
+    :param path: of the file to append to; standard output when not given.
     """
 
     def __init__(self, path: str | None) -> None:
@@ -129,18 +129,18 @@ class RecordFile:
         with open(self._path, "a", encoding="utf-8", opener=_open_for_its_owner) as file:
             file.write(line + "\n")
             file.flush()
-            # What is no file of a disk, such as /dev/stdout, cannot be made to last.
+            # Only a regular file can be synced, not /dev/stdout.
             if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 os.fsync(file.fileno())
 
 
 def _open_for_its_owner(path: str, flags: int) -> int:
-    """The rows are payloads: a record that is made is nobody else's to read."""
+    """The rows are payloads: only the owner may read a new record file."""
     return os.open(path, flags, 0o600)
 
 
 def as_json(signal: SetAside) -> dict[str, Any]:
-    """A signal that is set aside, as JSON shows it."""
+    """A failed signal as JSON."""
     times = {name: time_text(getattr(signal, name)) for name in ("first_failed_at", "last_failed_at", "next_try_at")}
     first = {"model": signal.model, "key": signal.key, "state": "parked" if signal.is_parked else "waiting"}
     return {**first, **asdict(signal), **times, "error_text": redact(signal.error_text)}
@@ -151,7 +151,7 @@ def _now() -> str:
 
 
 def _plain(value: object) -> object:
-    """A column's value for JSON; bytes so that they can be had back."""
+    """A column's value for JSON; bytes in a reversible form."""
     if isinstance(value, (bytes, memoryview)):
         return {"base64": base64.b64encode(bytes(value)).decode()}
     return str(value)

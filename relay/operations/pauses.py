@@ -1,6 +1,6 @@
-"""Pausing signal models, and resuming them. It works on the table alone, whether relays run or not.
+"""Pauses and resumes signal models. It uses only the table ``signalbus_paused``, whether relays run or not.
 
-Every relay has heeded it after one poll interval. Bursts in flight end as they would.
+A pause is in force in every relay after one poll interval. Bursts in flight end as usual.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _GRANT = "Its owner can let this login change it: GRANT SELECT, INSERT, DELETE O
 class Pauses:
     """The pauses of an application's signal models.
 
-    :param databases: of the application; made of it when not given.
+    :param databases: of the application; created from it when not given.
     """
 
     def __init__(self, loaded: LoadedApp, databases: Databases | None = None) -> None:
         self._databases = databases or Databases(loaded)
 
     def pause(self, model: str, reason: str | None = None) -> bool:
-        """Pause a model; return False when it is paused already. Then its first reason stands.
+        """Pause a model; return False when it is paused already. Then its first reason stays.
 
         :raises CommandError: there is no such model, or the table cannot be used.
         """
@@ -47,7 +47,7 @@ class Pauses:
             return paused.resume(connection, spec)
 
     def list(self) -> list[Pause]:
-        """All pauses, longest first. None where the table is not there, or closed to this login."""
+        """All pauses, longest first. Nothing where the table does not exist or this login may not read it."""
         found: list[Pause] = []
         for bind_key, specs in self._databases.by_bind().items():
             with self._databases.transaction(bind_key) as connection:

@@ -1,4 +1,4 @@
-"""Backlog, lag, and what is set aside: what the poller has measured, as gauges and as news."""
+"""Reports backlog, lag and failed signals as gauges and incidents. Measuring takes at most 10% of the time."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from ..telemetry.status import Status
 from ..worker.model_state import ModelState
 from ..worker.retry_store import RetryStores
 
-#: Backlog and lag are measured so often. More often: fresher gauges, more to read.
+#: Backlog and lag are measured at this interval. Shorter: fresher gauges, more rows read.
 MEASURE_EVERY_SECONDS = 3.0
 
-#: Measuring takes at most one of so many seconds: while it takes long, gauges are refreshed less often.
+#: Measuring takes at most one Nth of the time: while a measurement is slow, gauges are refreshed less often.
 COSTS_AT_MOST_ONE_IN = 10
 
-#: Counting a backlog stops here. Larger: bigger backlogs are shown exactly, and cost more to count.
+#: A backlog is counted up to this number. Larger: bigger backlogs are exact, and counting them costs more.
 BACKLOG_COUNTED_TO = 10_000
 
 
 class BacklogGauges:
-    """Says when to measure, and reports what was measured.
+    """Decides when to measure, and reports the measurements.
 
     :param progress: the models by name.
     :param clock: a monotonic clock, in seconds.
-    :param status: the board that it writes on.
+    :param status: receives the measurements.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class BacklogGauges:
         self._heads: dict[str, tuple[str, float]] = {}
 
     def begin(self, bind_key: str | None) -> bool:
-        """Whether it is time to measure the models of a database; what is begun so is not asked for again soon."""
+        """Whether it is time to measure the models of a database; if so, the next measurement is scheduled."""
         now = self._clock()
         if now < self._due.get(bind_key, float("-inf")):
             return False
@@ -61,7 +61,7 @@ class BacklogGauges:
         return True
 
     def starts(self, specs: Sequence[SignalSpec]) -> dict[str, int | None]:
-        """From which key on each of the models is measured, by name; None where there is no low-water mark."""
+        """The first key that is measured, by model name; None where there is no low-water mark."""
         return {spec.name: self._start(spec.name) for spec in specs}
 
     def _start(self, name: str) -> int | None:
@@ -69,18 +69,18 @@ class BacklogGauges:
         if not progress.low_water.is_kept:
             return None
         mark = progress.low_water.mark
-        # What bursts leave out may be below the mark, and is in the backlog all the same.
+        # Signals that bursts leave out may be below the mark, but they count in the backlog.
         leaves_out = self.has_set_aside(name) or progress.avoided()
         return FIRST_KEY if mark is None or leaves_out else mark
 
     def has_set_aside(self, name: str) -> bool:
-        """Whether signals of the model were set aside when it was measured."""
+        """Whether the last measurement of the model found waiting or parked signals."""
         return bool(self._set_aside.get(name))
 
     def report(self, bind_key: str | None, measured: Iterable[tuple[str, Measurement]], *, has_table: bool) -> None:
-        """Show what was measured of the models of a database.
+        """Report the measurements of the models of a database.
 
-        :param has_table: whether the table of signals that are set aside was there to be read.
+        :param has_table: whether ``signalbus_parked`` could be read.
         """
         now = self._clock()
         begun = self._begun[bind_key]
@@ -96,16 +96,16 @@ class BacklogGauges:
         self._metrics.set_set_aside(name, waiting, parked_signals)
         self._status.set_aside(name, waiting, parked_signals)
         if waiting + parked_signals and not self.has_set_aside(name):
-            # They may be below the mark from which on the backlog was counted.
+            # Failed signals may be below the mark at which this measurement began: measure again soon.
             self._due.clear()
         self._set_aside[name] = waiting + parked_signals
         self._progress[name].set_has_room(waiting + parked_signals < self._retry_stores[name].most)
-        # None waits either when the last was parked, and that is no flow.
+        # When the last waiting signal was parked, none waits either, but the incident is not resolved.
         if not waiting and (not parked_signals or self._progress[name].flows_again()):
             self._incidents.resolved(single_signals(name), "signals_flow_again", signal=name)
 
     def _lag_seconds(self, name: str, measurement: Measurement, now: float) -> float:
-        """For how long the oldest signal waits: since it was written, or else since it was first seen as the oldest."""
+        """The age of the oldest signal: since it was written, or else since it was first measured as the oldest."""
         head = measurement.head
         if head is None:
             self._heads.pop(name, None)
@@ -114,5 +114,5 @@ class BacklogGauges:
         if seen != head:
             since = now
             self._heads[name] = (head, since)
-        # Below zero when the clock of whoever wrote it is ahead.
+        # The age is negative when the clock of the writer is ahead.
         return now - since if measurement.age_seconds is None else max(0.0, measurement.age_seconds)

@@ -1,4 +1,7 @@
-"""Asking the database about several models at once, so that the trouble of one table hides no other model."""
+"""One query for all tables of a database; on an error, one query for each table.
+
+Invariant: a table that is dropped, altered, locked or slow keeps no other model from being polled.
+"""
 
 from __future__ import annotations
 
@@ -14,29 +17,29 @@ from ..telemetry.incidents import Incidents
 
 T = TypeVar("T")
 
-#: Time limits of a poller. It reads little; when it waits, something is wrong, and other models should not wait too.
+#: Time limits of a poll. It reads little; when it waits, something is wrong, and other models should not wait too.
 PROBE_LIMITS = BurstLimits(statement_timeout_seconds=10.0, lock_timeout_seconds=2.0, idle_timeout_seconds=10.0)
 
-#: So many models are asked about together. More: fewer statements; less: fewer are asked about alone when a table of
-#: theirs is no good.
+#: The largest number of models in one query. Larger: fewer statements; smaller: when a table fails, fewer models are
+#: queried one by one.
 ASKED_TOGETHER = 100
 
-#: After so many models that took too long the others wait for the next look, which leaves these out. More: a look takes
-#: longer, and its thread shows no sign of life meanwhile.
+#: After so many models that timed out, the others wait for the next poll, which leaves these out. Larger: a poll takes
+#: longer, and its thread sends no heartbeat to Health meanwhile.
 MOST_SLOW = 3
 
-#: What PostgreSQL calls a lock that was not to be had in time, and a statement that took too long.
+#: SQLSTATE of a lock timeout, and of a statement timeout.
 #: https://www.postgresql.org/docs/current/errcodes-appendix.html
 LOCK_NOT_AVAILABLE = "55P03"
 QUERY_CANCELED = "57014"
 
 
 class TableIsolation:
-    """Asks about all models together; when a table is no good, about each alone."""
+    """Queries all models together; when a table fails, each model alone."""
 
     def __init__(self, incidents: Incidents) -> None:
         self._incidents = incidents
-        # What waits for a lock once in a look need not wait again.
+        # A table that ran into a lock timeout is not queried again in the same poll.
         self._passed_over: set[str] = set()
         self._slow = 0
 
@@ -45,12 +48,12 @@ class TableIsolation:
         self._slow = 0
 
     def passed_over(self, spec: SignalSpec) -> bool:
-        """Whether the model's table was no good in this look."""
+        """Whether the model's table failed in this poll."""
         return spec.name in self._passed_over
 
     @property
     def has_passed_over(self) -> bool:
-        """Whether any table was no good in this look."""
+        """Whether any table failed in this poll."""
         return bool(self._passed_over)
 
     def together_or_alone(
@@ -59,9 +62,9 @@ class TableIsolation:
         ask: Callable[[Sequence[SignalSpec]], list[T]],
         on_trouble: Callable[[], None],
     ) -> list[T]:
-        """The answers about the models whose tables answer.
+        """The results of the models whose tables can be queried.
 
-        :param on_trouble: called when a table is no good.
+        :param on_trouble: called when a table fails.
         """
         answers: list[T] = []
         for first in range(0, len(specs), ASKED_TOGETHER):
@@ -89,7 +92,7 @@ class TableIsolation:
                 return []
             answers = self._alone(specs, ask)
             if not answers and self._slow >= MOST_SLOW:
-                # No table answers in time: that is the database.
+                # No table answers in time: the database is at fault.
                 raise
             return answers
 
@@ -105,9 +108,9 @@ class TableIsolation:
 
     @contextmanager
     def hiding_no_other(self, spec: SignalSpec, thing: str | None = None) -> Iterator[None]:
-        """A table that was dropped, altered or locked is told of; the others are looked at all the same.
+        """Raise an incident for a table that was dropped, altered or locked; the others are polled all the same.
 
-        :param thing: what the trouble is with; the model when not given.
+        :param thing: the subject of the incident; the model when not given.
         """
         try:
             yield
@@ -117,7 +120,7 @@ class TableIsolation:
             self._pass_over(spec, thing or spec.name, error)
 
     def pass_over(self, spec: SignalSpec) -> None:
-        """Leave the model out of this look."""
+        """Leave the model out of this poll."""
         self._passed_over.add(spec.name)
 
     def _pass_over(self, spec: SignalSpec, thing: str, error: DBAPIError) -> None:
@@ -133,22 +136,22 @@ class TableIsolation:
 
 
 def _concerns_one_table(error: DBAPIError) -> bool:
-    """Whether a table or a row is to blame, because it is gone, altered, locked, slow or no good, not the database."""
+    """Whether a table or a row is at fault (gone, altered, locked, slow or invalid), not the database."""
     if isinstance(error, (ProgrammingError, DataError)):
         return True
     return is_lock_timeout(error) or is_statement_timeout(error)
 
 
 def is_lock_timeout(error: DBAPIError) -> bool:
-    """Whether a lock was not to be had in time."""
+    """Whether a lock timed out."""
     return _code(error) == LOCK_NOT_AVAILABLE
 
 
 def is_statement_timeout(error: DBAPIError) -> bool:
-    """Whether a statement was given up, because it took longer than its limit."""
+    """Whether a statement was cancelled by its time limit."""
     return _code(error) == QUERY_CANCELED
 
 
 def _code(error: DBAPIError) -> str | None:
-    # psycopg2 and psycopg name it differently.
+    # psycopg2 and psycopg name the SQLSTATE differently.
     return getattr(error.orig, "pgcode", None) or getattr(error.orig, "sqlstate", None)

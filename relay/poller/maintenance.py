@@ -1,6 +1,6 @@
-"""What the poller does once a minute: it looks for the tables of Signalbus, and forgets signals that are gone.
+"""Maintenance, once a minute: find the tables of Signalbus, and remove failed signals whose rows are gone.
 
-And whether the tables can serve at all: before the first look, and, as far as it may change, once a minute.
+Invariant: no model is polled before its table was checked; what may change is checked again once a minute.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .pauses import PausedModels
 
 logger = logging.getLogger("signalbus.relay")
 
-#: So often it is looked whether the tables of Signalbus are there, and signals that are gone are forgotten.
+#: The interval of the maintenance. Longer: a table that was created or dropped is noticed later.
 TIDY_EVERY_SECONDS = 60.0
 
 
@@ -39,7 +39,7 @@ class TableError(Exception):
 
 
 class Maintenance:
-    """Looks after the tables of each database.
+    """Maintains the tables of each database.
 
     :param specs: the models of each bind key.
     :param clock: a monotonic clock, in seconds.
@@ -68,7 +68,7 @@ class Maintenance:
         self._conflicts: dict[str | None, dict[str, str]] = {}
 
     def verify(self, bind_key: str | None, engine: Engine) -> None:
-        """Make sure, once, that the tables can serve.
+        """Check, once, that the tables can serve as outboxes.
 
         :raises TableError: they cannot.
         """
@@ -86,17 +86,17 @@ class Maintenance:
         return self._has_parked_table[bind_key]
 
     def fit(self, bind_key: str | None) -> list[SignalSpec]:
-        """The models whose tables can serve; the others are not sent meanwhile."""
+        """The models whose tables can serve as outboxes; the others are not polled meanwhile."""
         conflicts = self._conflicts.get(bind_key, {})
         return [spec for spec in self._specs[bind_key] if spec.name not in conflicts]
 
     @property
     def has_unfit(self) -> bool:
-        """Whether any table has become unable to serve."""
+        """Whether any table has become unable to serve as an outbox."""
         return any(self._conflicts.values())
 
     def look_again(self, bind_key: str | None) -> None:
-        """Look for the tables of Signalbus in the next look already: perhaps one of them is what is gone."""
+        """Check the tables of Signalbus again in the next poll: one of them may be what is gone."""
         self._looked.pop(bind_key, None)
 
     def look_for_tables(self, bind_key: str | None, engine: Engine) -> None:
@@ -125,7 +125,7 @@ class Maintenance:
             with question(engine, PROBE_LIMITS) as connection:
                 return list(table_conflicts(connection, specs).items())
 
-        # A table that cannot be asked about hides no other.
+        # A table that cannot be queried keeps no other from being checked.
         conflicts = dict(self._isolation.together_or_alone(self._specs[bind_key], ask, lambda: None))
         for name, conflict in conflicts.items():
             self._incidents.raised(f"{name}, its table", "model_failing", conflict, signal=name)
@@ -150,11 +150,11 @@ class Maintenance:
         self._has_parked_table[bind_key] = problem is None
 
     def tidy(self, bind_key: str | None, has_set_aside: Callable[[str], bool]) -> None:
-        """Forget signals that are gone.
+        """Remove failed signals from the retry store whose rows are gone.
 
-        Last in a look, and one model at a time: a note that cannot be read must not keep signals from being found.
+        Last in a poll, and one model at a time: a retry store that cannot be read must not hide pending signals.
 
-        :param has_set_aside: tells of a model's name whether any of its signals are set aside.
+        :param has_set_aside: by model name, whether any of its signals are waiting or parked.
         """
         if not self._is_time(self._tidied, bind_key):
             return

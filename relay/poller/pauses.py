@@ -1,7 +1,7 @@
-"""Which models are paused, as the last look saw it.
+"""Which models are paused, according to the last poll.
 
-What was seen last holds while a database is away, and while its table is closed to this login. Where there is no table,
-nothing is paused. Only the probe's thread writes here.
+The last known pauses stay in force while a database is away, and while this login may not read ``signalbus_paused``.
+Without that table nothing is paused. Only the poller's thread writes here.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _WHEN_MISSING = (
 
 
 class PausedModels:
-    """Keeps paused models from the workers, and tells when a model is paused or resumed."""
+    """Keeps paused models from the workers, and logs when a model is paused or resumed."""
 
     def __init__(self, scheduler: Scheduler, metrics: Metrics, status: Status | None = None) -> None:
         self._scheduler = scheduler
         self._metrics = metrics
         self._status = status or Status(())
         self._names: frozenset[str] = frozenset()
-        # Of databases whose table was looked for: why it cannot be read; None when it can.
+        # By database, once its table was checked: why the table cannot be read; None when it can.
         self._problems: dict[str | None, str | None] = {}
         self._closed: set[str | None] = set()
 
@@ -43,11 +43,11 @@ class PausedModels:
         return name in self._names
 
     def has_table(self, bind_key: str | None) -> bool:
-        """Whether a database has the table, open to this login."""
+        """Whether a database has the table, and this login may read it."""
         return self._problems.get(bind_key, "") is None
 
     def look_for_table(self, connection: Connection, spec: SignalSpec) -> None:
-        """Look whether the table can be read beside a model, and say so when that has changed."""
+        """Check whether the table can be read in the same query as a model, and log a change."""
         table, bind_key = paused_table_of(spec), spec.bind_key
         problem = paused_table_problem(connection, table)
         is_closed = problem is not None and table_privileges(connection, table) is not None
@@ -61,7 +61,7 @@ class PausedModels:
             logger.info("The table %s is there now.", table.fullname, extra={"action": "paused_table_found"})
             return
         logger.log(
-            # Whoever pauses nothing needs no table; but one that is gone may have paused something.
+            # Without pauses no table is needed; but a table that is gone may have held pauses.
             logging.INFO if is_first and not is_closed else logging.WARNING,
             "The table %s %s. %s",
             table.fullname,
@@ -71,7 +71,7 @@ class PausedModels:
         )
 
     def saw(self, bind_key: str | None, work: Iterable[Work]) -> None:
-        """Note what a look has seen of the models of a database, before their work is handed on."""
+        """Record the pauses that a poll has read, before the work of these models is handed on."""
         if bind_key in self._closed:
             return
         for one in work:

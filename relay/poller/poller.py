@@ -1,7 +1,7 @@
-"""The poller: the one thread that looks for work, with one statement for all models of a database.
+"""One poll: one statement for all models of a database, whose result goes to the scheduler.
 
-While signals flow it looks often, while there are none about once a second, whatever the number of models. Polling
-finds every signal; nothing else has to.
+Invariant: polling alone finds every signal; doorbells only shorten the wait. An idle relay polls about once a second,
+whatever the number of models, and more often while signals flow.
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ from .vacuum_horizon import Horizon
 
 T = TypeVar("T")
 
-#: The name of a model, and what was measured of it.
+#: The name of a model, and its measurement.
 Measured = tuple[str, Measurement]
 
 __all__ = ["MEASURE_EVERY_SECONDS", "TIDY_EVERY_SECONDS", "Poller", "TableError"]
 
 
 class Poller:
-    """Looks for pending signals and tells the scheduler.
+    """Polls for pending signals and tells the scheduler which models have some.
 
     :param engines: the engine of each bind key that the models use.
     :param progress: the models by name.
     :param clock: a monotonic clock, in seconds.
-    :param status: the board that what is measured is written on.
+    :param status: receives the measurements.
     :param limits: of each of its statements.
     """
 
@@ -95,25 +95,25 @@ class Poller:
         self._scan_starts = ScanStarts(progress, clock)
         self._horizon = Horizon(self._specs, metrics, clock, status)
         self._maintenance = Maintenance(self._specs, retry_stores, paused, self._isolation, incidents, clock)
-        #: Whether every database answered the last time.
+        #: Whether every database answered the last poll.
         self.database_is_up = False
-        #: Whether the last look saw the tables of all models, and whether it began at the first key of each.
+        #: Whether the last poll covered the tables of all models, and whether it began at the first key of each.
         self.saw_everything = self.saw_every_key = False
-        #: The paused models of which the last look saw signals that a worker would get.
+        #: The paused models for which the last poll found signals that a worker would lock.
         self.held: list[str] = []
-        # Models that took too long to look at. A worker may take longer, and finds where the poller can begin.
+        # Models whose poll timed out. A worker has a longer time limit, and finds a key at which the poller can begin.
         self._too_slow: list[str] = []
-        #: The models of which the last look saw signals that a worker can get.
+        #: The models for which the last poll found signals that a worker can lock.
         self.found: list[str] = []
-        # The databases that had nothing to send in the last look.
+        # The databases that had nothing to send in the last poll.
         self._quiet: set[str | None] = set()
 
     def run_once(self, cause: str = "poll", *, thorough: bool = False) -> bool:
-        """Look at all models once.
+        """Poll all models once.
 
-        :param cause: what made the poller look.
-        :param thorough: see every signal, also those below the low-water marks.
-        :returns: whether there is anything to send. True also while a database cannot be asked.
+        :param cause: why the poller polls.
+        :param thorough: find every signal, also those below the low-water marks.
+        :returns: whether there is anything to send. True also while a database cannot be polled.
         :raises TableError: a table cannot serve as an outbox.
         """
         unsure = False
@@ -158,8 +158,8 @@ class Poller:
     def _look(self, bind_key: str | None, engine: Engine, found: list[str]) -> None:
         """Hand models with work to the workers, and measure when it is time.
 
-        While there is nothing to send, one statement does both. Else measuring comes second: a backlog that takes long
-        to count must not keep its signals waiting.
+        While there is nothing to send, one statement does both. Else measuring comes second: a backlog that is slow to
+        count must not delay its signals.
         """
         specs = []
         for spec in self._maintenance.fit(bind_key):
@@ -175,7 +175,7 @@ class Poller:
             is_time = False
         else:
             work = self._ask(bind_key, engine, specs, self._find)
-        # First, so that no worker gets a model that this look saw paused.
+        # First, so that no worker takes a model that this poll found paused.
         self._paused.saw(bind_key, work)
         names = [one.spec.name for one in work if self._has_work(one)]
         names += [spec.name for spec in specs if spec.name in self._too_slow and spec.name not in self._paused]
@@ -265,20 +265,20 @@ class Poller:
         if due or work.pending or progress.has_due_suspect(self._clock()):
             return True
         if self._scan_starts.saw_every_key(name) and progress.mark_drained():
-            # Another relay may have sent what this one could not.
+            # Another relay may have sent the signals that this one could not.
             self._incidents.resolved(name, "model_recovered", signal=name)
         return False
 
     def has_suspects(self) -> bool:
-        """Whether signals are left out of bursts because they may have brought about an outage."""
+        """Whether signals are left out of bursts because they may have caused an outage."""
         return any(progress.avoided() for name, progress in self._progress.items() if name not in self._paused)
 
     def count_set_aside(self) -> int:
-        """How many signals wait for their next try or are parked, of all models."""
+        """How many signals of all models are waiting or parked."""
         return sum(sum(self._retry_stores[name].count()) for name in self._progress)
 
     def count_unloadable(self) -> int:
-        """How many signals no relay sends, because Python cannot hold their keys; counted like a backlog."""
+        """How many signals no relay can send, because Python cannot represent their keys; counted like a backlog."""
         counts = 0
         for bind_key, engine in self._engines.items():
             with question(engine, PROBE_LIMITS) as connection:

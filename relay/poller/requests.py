@@ -1,7 +1,7 @@
-"""When the poller looks next, and what its looks came to; shared by the probe's thread, the workers and the notifiers.
+"""Requests for polls, and the results of polls; shared by the poller's thread, the workers and the notifiers.
 
-A look that is asked for begins after it was asked for: whoever asks while one is under way gets the one after it. So a
-notifier that asks once it holds its lock knows that the look has seen everything that was committed silently.
+Invariant: a requested poll begins after the request; a request during a poll leads to another poll after it. So a poll
+that a notifier requests once it holds the sleep locks finds everything that was committed without a NOTIFY.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ import threading
 import time
 from collections.abc import Callable
 
-#: While a notifier is awake, or falling asleep behind a long transaction, producers may commit silently: then the
-#: pause between two looks is no longer than this, whatever the poll interval.
+#: While a notifier is awake, or waits for its sleep locks behind a long transaction, producers may commit without a
+#: NOTIFY: then the pause between two polls is no longer than this, whatever the poll interval.
 LONGEST_AWAKE_PAUSE_SECONDS = 1.0
 
-#: After signals were sent, and while there are notifiers, the next look comes at once, but no sooner than so long
-#: after the last one. Shorter: less latency at some hundred signals a second, more statements.
+#: After signals were sent, and while there are notifiers, the next poll comes at once, but no sooner than this after
+#: the last one. Shorter: less latency at some hundred signals a second, more statements.
 SENT_PAUSE_SECONDS = 0.005
 
 
 class PollRequests:
-    """Requests for looks, and their outcomes.
+    """Requests for polls, and their results.
 
     :param clock: a monotonic clock, in seconds.
     """
@@ -32,7 +32,7 @@ class PollRequests:
         self._ended = 0
         self._begun_at = float("-inf")
         self._calm = False
-        #: The first of the looks that have been calm since the last one that was not.
+        #: The number of the poll since which all polls were calm.
         self._calm_since = 1
         self._due: float | None = None
         self._cause = "poll"
@@ -41,13 +41,13 @@ class PollRequests:
         self._asleep: dict[str, bool] = {}
         self._listeners: list[Callable[[], None]] = []
 
-    # For those who want a look
+    # For those who request a poll
 
     def ask(self, *, cause: str = "poll", thorough: bool = False) -> int:
-        """Have the poller look at once; return the number of the look, which has not begun yet.
+        """Request a poll at once; return its number; it has not begun yet.
 
-        :param cause: what the look is counted as, when it finds something.
-        :param thorough: it must see every row.
+        :param cause: the label under which the poll is counted when it finds something.
+        :param thorough: it must cover every row.
         """
         with self._changed:
             if cause != "poll":
@@ -58,7 +58,7 @@ class PollRequests:
             return self._begun + 1
 
     def sent(self) -> None:
-        """Signals were sent: with a notifier, look whether there is more, so that it can go to sleep."""
+        """Signals were sent: with a notifier, poll for more, so that the notifier can go to sleep."""
         with self._changed:
             if self._asleep:
                 due = self._begun_at + SENT_PAUSE_SECONDS
@@ -66,34 +66,34 @@ class PollRequests:
                 self._changed.notify_all()
 
     def last(self) -> tuple[int, bool]:
-        """The number of the look that ended last, and whether it found all quiet."""
+        """The number of the poll that ended last, and whether it was calm."""
         with self._changed:
             return self._ended, self._calm
 
     def were_calm(self, number: int) -> bool:
-        """Whether this look, and all that have ended after it, found all quiet."""
+        """Whether this poll, and all that have ended after it, were calm."""
         with self._changed:
             return self._ended >= number >= self._calm_since
 
     # For notifiers
 
     def on_end(self, listener: Callable[[], None]) -> None:
-        """Call ``listener`` after each look, and when no more will come."""
+        """Call ``listener`` after each poll, and when no more will come."""
         with self._changed:
             self._listeners.append(listener)
 
     def set_notifier(self, name: str, *, asleep: bool | None) -> None:
-        """Note that a notifier sleeps or is awake; None when it answers no bell."""
+        """Record that a notifier sleeps or is awake; None when it is not the leader of any table."""
         with self._changed:
             if asleep is None:
                 self._asleep.pop(name, None)
             else:
                 self._asleep[name] = asleep
 
-    # For the probe's thread
+    # For the poller's thread
 
     def wait(self, pause_seconds: float) -> None:
-        """Wait until a look is asked for, at most for so long."""
+        """Wait until a poll is requested, at most for ``pause_seconds``."""
         with self._changed:
             deadline = self._clock() + pause_seconds
             if not all(self._asleep.values()):
@@ -106,7 +106,7 @@ class PollRequests:
                 self._changed.wait(remaining)
 
     def begin(self) -> tuple[str, bool]:
-        """A look begins; what is asked for from now on is a look after it. Returns its cause, and if it is thorough."""
+        """A poll begins; requests from now on are for a later poll. Returns its cause, and whether it is thorough."""
         with self._changed:
             self._begun += 1
             self._begun_at = self._clock()
@@ -115,9 +115,9 @@ class PollRequests:
             return asked
 
     def end(self, *, calm: bool) -> None:
-        """The look that began last has ended, and what it found has been handed on.
+        """The current poll has ended, and the scheduler knows its result.
 
-        :param calm: it saw everything, and a notifier may sleep.
+        :param calm: it covered everything and found nothing to send, so a notifier may sleep.
         """
         with self._changed:
             self._ended, self._calm = self._begun, calm
@@ -128,7 +128,7 @@ class PollRequests:
             listener()
 
     def close(self) -> None:
-        """No look will come any more; wake all who wait."""
+        """No poll will come any more; wake all waiting threads."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

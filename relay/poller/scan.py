@@ -1,4 +1,4 @@
-"""One look at several models: from which key on each is looked at, and what its low-water mark learns from that."""
+"""The scan start of each model in one poll, and the update of its low-water mark after the poll."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..worker.model_state import ModelState
 
 
 class ScanStarts:
-    """Begins and ends the scans of looks.
+    """Begins and ends the scans of polls.
 
     :param progress: the models by name.
     :param clock: a monotonic clock, in seconds.
@@ -23,24 +23,24 @@ class ScanStarts:
         self._clock = clock
         self._is_thorough = False
         self._seen_in_part: set[str] = set()
-        # Scans from the start that shared a statement with one that took too long.
+        # Models whose scan from the start shared a statement that timed out.
         self._again: set[str] = set()
 
     def begin_look(self, *, thorough: bool) -> None:
-        """A look begins.
+        """A poll begins.
 
-        :param thorough: it must see every key of every model.
+        :param thorough: it must scan every key of every model.
         """
         self._is_thorough = thorough
         self._seen_in_part.clear()
         self._again.clear()
 
     def saw_every_key(self, name: str | None = None) -> bool:
-        """Whether the look saw every key of a model, or of all when none is given."""
+        """Whether the poll scanned every key of a model, or of all when none is given."""
         return not self._seen_in_part if name is None else name not in self._seen_in_part
 
     def begin(self, specs: Sequence[SignalSpec]) -> dict[str, Scan]:
-        """A statement begins that looks at these models; by name, from where on."""
+        """A statement begins that polls these models; return the scan of each, by name."""
         now = self._clock()
         return {
             spec.name: self._progress[spec.name].low_water.begin(
@@ -50,13 +50,13 @@ class ScanStarts:
         }
 
     def is_blind(self, name: str) -> bool:
-        """Whether looking at the model takes too long, so that it is left to the workers for a while."""
+        """Whether polls of the model time out, so that it is left to the workers for a while."""
         return self._progress[name].low_water.is_blind(self._clock())
 
     def failed(self, scans: Mapping[str, Scan]) -> bool:
-        """The statement took too long; return whether that was the trouble of the one model that it looked at.
+        """The statement timed out; return whether that was due to the one model that it polled.
 
-        One that looked at several says nothing of any: their scans are begun anew, each alone.
+        A timeout of several models is due to none of them in particular: they are scanned again, each alone.
         """
         if len(scans) > 1:
             self._again |= {name for name, scan in scans.items() if scan.is_deep}
@@ -65,7 +65,7 @@ class ScanStarts:
         return self._progress[name].low_water.failed(scan, self._clock() - scan.began_at)
 
     def ended(self, scans: Mapping[str, Scan], found: Iterable[Work]) -> None:
-        """The statement has ended. What it took counts for each of the models: which of them took it is not known."""
+        """The statement has ended. Its duration counts for each model, since the share of each is not known."""
         now = self._clock()
         for work in found:
             scan = scans[work.spec.name]

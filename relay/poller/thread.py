@@ -1,6 +1,6 @@
-"""The probe's thread: how often it looks, and what ends the relay from within.
+"""The poller's thread: the pause between polls, and the two conditions that make it end the relay.
 
-A table that cannot serve ends it, and with ``--until-empty`` the end of the work.
+It ends the relay when a table cannot serve as an outbox and, with ``--until-empty``, when nothing is left to send.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from .unreached import Unreached
 
 logger = logging.getLogger("signalbus.relay")
 
-#: While a database is away it is asked again after at most so many seconds.
+#: The longest pause between two polls while a database is away.
 LONGEST_DATABASE_RETRY_SECONDS = 5.0
 
-#: When nothing was sent for so long, what is found is stuck, and a notifier may sleep in spite of it: the workers
-#: know of it, and whatever is written after that rings.
+#: When nothing was sent for so long, the signals that polls find are stuck, and a notifier may sleep in spite of them:
+#: the workers know of them, and signals that are written later ring the doorbell.
 STUCK_AFTER_SECONDS = 1.0
 
 
 class PollLoop:
-    """Runs the poller, again and again.
+    """Polls until the relay stops.
 
-    :param looks: who else wants a look, and wants to know what it came to.
-    :param unreached: tells of signals that looks find and no burst gets.
+    :param looks: the requests for polls, and the results of polls.
+    :param unreached: raises incidents for signals that polls find and no burst can lock.
     :param until_empty: end the relay when nothing is left to send.
-    :param patience_seconds: with ``until_empty``, how long nothing may be sent while something is left.
-    :param stall_after_seconds: a burst in flight is waited for unless it has made no progress for so long.
-    :param request_stop: called, from the probe's thread, to end the relay.
+    :param patience_seconds: with ``until_empty``, how long nothing may be sent while signals are pending.
+    :param stall_after_seconds: a burst that has made no progress for so long is not waited for.
+    :param request_stop: called, from the poller's thread, to end the relay.
     :param clock: a monotonic clock, in seconds.
     """
 
@@ -83,17 +83,17 @@ class PollLoop:
                 self._request_stop(StopRequest(str(error), EXIT_CONFIGURATION))
                 return
             except Exception:
-                # Nothing known ends up here. Without the poller nothing would be sent, so it goes on.
+                # No known error arrives here. Without the poller nothing would be sent, so it goes on.
                 logger.exception("The poller failed; it goes on.", extra={"action": "probe_error"})
                 pause_seconds = self._backoff.failed()
             if self._poller.database_is_up:
                 self._looks.wait(pause_seconds)
             else:
-                # Bells of other databases must not cut the backoff short.
+                # Doorbells of other databases must not cut the backoff short.
                 self._stop.wait(pause_seconds)
 
     def run_once(self) -> float:
-        """Look once; return how many seconds to wait before the next look."""
+        """Poll once; return how many seconds to wait before the next poll."""
         self._health.beat(self.name)
         cause, thorough = self._looks.begin()
         calm = False
@@ -120,7 +120,7 @@ class PollLoop:
     def _end_when_empty(self, found: bool) -> None:
         if not found and self._poller.saw_everything and self._scheduler.is_idle() and not self._poller.has_suspects():
             if not self._poller.saw_every_key:
-                # Something may have been committed late, below a low-water mark.
+                # A signal may have been committed late, below a low-water mark.
                 self._looks.ask(thorough=True)
                 return
             left = self._what_is_left()
@@ -135,14 +135,14 @@ class PollLoop:
             self._request_stop(StopRequest(reason, EXIT_RUNTIME))
 
     def _has_lost_patience(self, found: bool) -> bool:
-        """Whether nothing was sent for too long. A burst that locks nothing, or fails, is no progress."""
+        """Whether nothing was sent for too long. A burst that locks nothing, or fails, does not count as progress."""
         if self._clock() - self._last_activity <= self._patience_seconds:
             return False
-        # A suspect that is being tried is no progress either, however long its try takes.
+        # The trial of a suspect does not count as progress either, however long it takes.
         return not (found and self._scheduler.is_sending(self._stall_after_seconds))
 
     def _what_is_left(self) -> list[str]:
-        """What was not sent although no worker will get more, for people."""
+        """What was not sent although no worker will lock more, in words for people."""
         left = []
         if waiting := self._poller.count_set_aside():
             left.append(f"{waiting} failed {'signal is' if waiting == 1 else 'signals are'} left")

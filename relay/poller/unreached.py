@@ -1,7 +1,7 @@
-"""Signals that the poll sees and no burst gets: locked by another session, hidden from the application's own one.
+"""Signals that the poll finds and no burst can lock: locked by another session, or hidden from the application's own.
 
-Each burst finds nothing to lock, which is no failure, and would go on for ever. After a while it is told of, by model,
-with the likely cause.
+A burst that locks nothing does not fail, so this could go on unnoticed. After a while an incident is raised for the
+model, with the likely cause.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from ..worker.retry_store import RetryStores
 from .gauges import BACKLOG_COUNTED_TO
 from .isolation import PROBE_LIMITS
 
-#: When bursts of a model have found nothing for so long although signals are pending, it is told of. Longer: it is
-#: noticed later; shorter: another relay's burst that takes long is taken for it.
+#: When bursts of a model have locked nothing for so long although signals are pending, an incident is raised. Longer:
+#: it is raised later; shorter: a long burst of another relay raises it too.
 UNREACHED_AFTER_SECONDS = 30.0
 
-#: The cause is looked for so often while it lasts.
+#: The interval at which the cause is diagnosed while this lasts.
 DIAGNOSE_EVERY_SECONDS = 10.0
 
 _HIDDEN = (
@@ -40,7 +40,7 @@ _UNKNOWN_LOCK = "it is locked by a session that this login cannot see, or by a p
 
 
 class Unreached:
-    """Tells of models whose pending signals no burst gets, and when they do again.
+    """Raises and resolves the incidents of models whose pending signals no burst can lock.
 
     :param engines: the engine of each bind key that the models use.
     :param progress: the models by name.
@@ -65,16 +65,16 @@ class Unreached:
         self._incidents = incidents
         self._clock = clock
         self._diagnosed: dict[str, float] = {}
-        #: The first key of those pending at the last diagnosis: where it has changed, signals flow.
+        #: The first pending key at the last diagnosis: where it has changed, signals flow.
         self._heads: dict[str, Key | None] = {}
 
     def polled(self, pending: Collection[str]) -> None:
         """Learn from a poll of all models.
 
-        :param pending: those of which it saw signals that a burst would take.
+        :param pending: the models for which it found signals that a burst would take.
         """
         self._bursts.keep(pending)
-        # Two diagnoses with the same first signal: other relays that send all that there is are no trouble.
+        # Raised after two diagnoses with the same first signal: when other relays send all signals, it changes.
         lasting = self._bursts.lasting(UNREACHED_AFTER_SECONDS - DIAGNOSE_EVERY_SECONDS)
         for name in self._diagnosed.keys() - set(lasting):
             del self._diagnosed[name], self._heads[name]
@@ -90,7 +90,7 @@ class Unreached:
                     self._incidents.raised(_thing(name), "signals_unreached", reason, signal=name)
 
     def describe(self, pending: Collection[str]) -> str:
-        """What is left of these models, and what keeps it, in one line for people."""
+        """What is pending of these models, and why it is not sent, in one line for people."""
         return "; ".join(f"{name}: {'; '.join(self._reasons(name))}" for name in pending)
 
     def _reasons(self, name: str) -> list[str]:
@@ -100,7 +100,7 @@ class Unreached:
         return [*told, self._diagnose(name)[1]] if is_empty or not told else told
 
     def _diagnose(self, name: str) -> tuple[Key | None, str]:
-        """The first pending signal of a model; how many are pending that no burst gets, and the likely cause."""
+        """The first pending signal of a model; how many are pending that no burst can lock, and the likely cause."""
         spec = self._progress[name].spec
         try:
             with transaction(self._engines[spec.bind_key], PROBE_LIMITS) as connection:
@@ -138,7 +138,7 @@ def _cause(connection: Connection, spec: SignalSpec, key: Key) -> str:
 
 
 def session_text(holder: Holder) -> str:
-    """A session that holds a lock, for people."""
+    """A session that holds a lock, in words for people."""
     name = f" ({holder.application_name})" if holder.application_name else ""
     state = f", {holder.state}" if holder.state else ""
     since = "" if holder.seconds is None else f", in a transaction since {duration_text(holder.seconds)}"

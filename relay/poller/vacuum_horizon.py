@@ -1,8 +1,8 @@
-"""Which of those who hold the horizon back does so for long. Pure: the time is passed in.
+"""Which session, prepared transaction or replication slot holds back the vacuum horizon for long.
 
-Every transaction holds it for a moment, and one that runs many statements moves on with each. So whoever is seen must
-be seen again, at the same place; except for one that does nothing, and has begun long ago, and for one whose statement
-runs for long.
+Every transaction holds the horizon back for a moment; one that runs many statements moves on with each. So a holder is
+reported only when it is seen again with the same xmin; or at once when it is an idle transaction that began long ago,
+or when its statement has been running for long.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ..telemetry.metrics import Metrics
 from ..telemetry.status import HeldHorizon, Status
 from .isolation import PROBE_LIMITS
 
-#: Who holds the horizon back for so long matters. Longer: fewer words about reports that end soon.
+#: A holder is reported after so long. Longer: fewer warnings about reporting queries that end soon.
 HELD_FOR_SECONDS = 3.0
 
 Identity = tuple[HolderKind, int | str | None]
@@ -38,9 +38,9 @@ Identity = tuple[HolderKind, int | str | None]
 
 @dataclass(frozen=True)
 class Held:
-    """The horizon is held back.
+    """The vacuum horizon is held back.
 
-    :param holder: by whom; of several, the one that holds it back furthest.
+    :param holder: of several, the one that holds it back furthest.
     :param seconds: for how long, as far as that is known.
     """
 
@@ -49,19 +49,19 @@ class Held:
 
 
 def identity(holder: HorizonHolder) -> Identity:
-    """What tells a holder from others."""
+    """What identifies a holder."""
     is_named = holder.kind in (HolderKind.SLOT, HolderKind.PREPARED)
     return holder.kind, holder.name if is_named else holder.pid
 
 
 class Debounce:
-    """The holders of one database, as they were seen."""
+    """The holders of one database, as they were seen last."""
 
     def __init__(self) -> None:
         self._seen: dict[Identity, tuple[str, float]] = {}
 
     def saw(self, holders: Sequence[HorizonHolder], now: float) -> Held | None:
-        """Note who holds the horizon back now, oldest first; return the first of them who does so for long."""
+        """Record the present holders, oldest first; return the first that has held the horizon back for long."""
         before, self._seen = self._seen, {}
         held = [Held(holder, self._seconds(holder, before, now)) for holder in holders]
         return next((one for one in held if one.seconds >= HELD_FOR_SECONDS), None)
@@ -82,23 +82,23 @@ def _does_nothing(holder: HorizonHolder) -> bool:
 
 logger = logging.getLogger("signalbus.relay")
 
-#: So many dead rows of a model hurt when they cannot be removed. Fewer: more words about what is hardly felt.
+#: From so many dead rows of a model on, a holder is reported. Smaller: more warnings about harmless numbers.
 DEAD_ROWS_THAT_HURT = 10_000
 
-#: So often it is asked while signals flow, and otherwise.
+#: The interval of the query while signals flow, and otherwise.
 ACTIVE_SECONDS = 2.0
 IDLE_SECONDS = 60.0
 
-#: After signals flowed it is asked often for so long: what was seen then must be seen again to be told.
+#: The short interval stays so long after signals flowed: a holder must be seen twice to be reported.
 AFTERWARDS_SECONDS = 8.0
 
 
 class Horizon:
-    """Shows dead rows, and tells who keeps them alive, when that begins and when it ends.
+    """Reports dead rows, and logs who keeps them from being vacuumed, when that begins and when it ends.
 
     :param specs: the models of each bind key.
     :param clock: a monotonic clock, in seconds.
-    :param status: the board that it writes on.
+    :param status: receives the holder.
     """
 
     def __init__(
@@ -116,11 +116,11 @@ class Horizon:
         self._active: dict[str | None, float] = {}
         self._sightings = {bind_key: Debounce() for bind_key in specs}
         self._held: dict[str | None, Held] = {}
-        # Who was told of last, since when, and when that was said.
+        # The holder that was logged last, since when, and when it was logged.
         self._told: dict[str | None, tuple[Identity, float, float]] = {}
 
     def look(self, bind_key: str | None, engine: Engine, *, is_active: bool) -> None:
-        """Ask a database when it is time.
+        """Query a database when it is time.
 
         :param is_active: signals flow.
         """
@@ -133,7 +133,7 @@ class Horizon:
         try:
             hurting, holders = self._ask(bind_key, engine)
         except DBAPIError as error:
-            # Nothing depends on it, and a database that is away is told of by whoever looks for signals.
+            # Nothing depends on it, and the poller raises the incident when a database is away.
             logger.debug("Dead rows are not known: %s", error_text(error), extra={"action": "horizon_unknown"})
             return
         self._tell(bind_key, hurting, self._sightings[bind_key].saw(holders, now), now)
@@ -143,7 +143,7 @@ class Horizon:
         return ACTIVE_SECONDS if is_busy else IDLE_SECONDS
 
     def _ask(self, bind_key: str | None, engine: Engine) -> tuple[dict[str, int], list[HorizonHolder]]:
-        """The models whose dead rows hurt, with how many they are; and if there are any, who holds the horizon back."""
+        """The models with too many dead rows, with their number; and if there are any, who holds the horizon back."""
         specs = self._specs[bind_key]
         with question(engine, PROBE_LIMITS) as connection:
             counted = dict(zip((spec.name for spec in specs), count_dead_rows(connection, specs), strict=True))

@@ -1,1 +1,1 @@
-"""What is told: metrics, status, health, incidents and logs."""
+"""Metrics, status, health, incidents and logs."""

@@ -1,7 +1,7 @@
-"""What is known about the relay's health. Liveness is the progress of its threads; readiness, whether signals flow.
+"""Liveness and readiness. Alive: the relay's threads make progress. Ready: signals flow.
 
-A database or broker that is away makes the relay unready, never dead: a restart would not bring it back. Signals flow
-when some were sent a while ago, or when a look found nothing to send, and when no model is stuck.
+Invariant: a database or broker that is away makes the relay unready, never dead: a restart would not bring it back.
+Signals flow when some were sent recently, or a poll found nothing to send, and no model is stuck.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 Condition = Literal["up", "down", "blocked", "unknown", "unused"]
 
-#: Signals are pending, and none was sent for so long: they do not flow. Shorter: a relay whose bursts take long is
-#: called unready.
+#: When signals are pending and none was sent for so long, they do not flow. Shorter: a relay with slow bursts is
+#: unready.
 FLOW_WITHIN_SECONDS = 60.0
 
 _BEST_FIRST: tuple[Condition, ...] = ("up", "unused", "blocked", "down", "unknown")
@@ -26,7 +26,7 @@ _BEST_FIRST: tuple[Condition, ...] = ("up", "unused", "blocked", "down", "unknow
 class Dependency:
     """The state of the database or of the broker, and why, when it is not up.
 
-    :param since: when it came to be usable, or not to be, by the wall clock.
+    :param since: when it became usable or unusable, by the wall clock.
     """
 
     condition: Condition
@@ -39,7 +39,7 @@ class Dependency:
 
 
 class Health:
-    """Written by the relay's threads, read by the HTTP server.
+    """The health of the relay, written by its threads, read by the HTTP server.
 
     :param stall_after_seconds: a thread without progress for so long is stuck.
     :param clock: a monotonic clock, in seconds.
@@ -68,31 +68,31 @@ class Health:
         self._flowed = clock()
 
     def beat(self, thread_name: str) -> None:
-        """Note that a thread has made progress."""
+        """Record that a thread has made progress."""
         with self._lock:
             self._beats[thread_name] = self._clock()
 
     def forget(self, thread_name: str) -> None:
-        """Note that a thread has ended, as it should."""
+        """Record that a thread has ended as intended."""
         with self._lock:
             self._beats.pop(thread_name, None)
             self._brokers = {key: known for key, known in self._brokers.items() if key[0] != thread_name}
 
     def set_stuck(self, model: str, kind: str, reason: str | None) -> None:
-        """Note why the signals of a model do not flow; None when it is not for this kind of reason any more."""
+        """Record why the signals of a model do not flow; None when this kind of reason is gone."""
         with self._lock:
             self._stuck.pop((model, kind), None)
             if reason is not None:
                 self._stuck[model, kind] = reason
 
     def set_state(self, state: str) -> None:
-        """Note the state of the process: ``starting``, ``running`` or ``draining``."""
+        """Record the state of the process: ``starting``, ``running`` or ``draining``."""
         with self._lock:
             self._state = state
             self._flowed = self._clock()
 
     def flowed(self) -> None:
-        """Note that signals were sent, or that none is pending."""
+        """Record that signals were sent, or that none is pending."""
         self._flowed = self._clock()
 
     def set_database(self, condition: Condition, reason: str | None = None) -> None:
@@ -105,9 +105,9 @@ class Health:
     def set_broker(
         self, thread_name: str, condition: Condition, reason: str | None = None, broker: str = ""
     ) -> Condition:
-        """Note what a worker knows of a broker; return what all of them know of this one together.
+        """Record the condition of a worker's connection to a broker; return that of all workers together.
 
-        One connection is enough for signals to flow: the best that any worker has, counts.
+        One connection is enough for signals to flow: the best condition counts.
         """
         with self._lock:
             self._brokers[thread_name, broker] = Dependency(condition, reason)
@@ -119,22 +119,22 @@ class Health:
             return together.condition
 
     def _together(self, broker: str | None) -> Dependency:
-        """What all workers know of one broker; of all brokers together when it is None."""
+        """The condition of one broker over all workers; of all brokers together when it is None."""
         known = _best(known for (_, name), known in self._brokers.items() if broker in (None, name))
         return replace(known, since=self._broker_since.get(broker, (False, 0.0))[1])
 
     def broker(self) -> Condition:
-        """What all workers know of all brokers together."""
+        """The condition of all brokers together, over all workers."""
         with self._lock:
             return self._together(None).condition
 
     def brokers(self) -> dict[str, Dependency]:
-        """What all workers together know of each broker, by its location."""
+        """The condition of each broker over all workers, by its location."""
         with self._lock:
             return {name: self._together(name) for name in dict.fromkeys(name for _, name in self._brokers)}
 
     def stalled(self) -> list[str]:
-        """The threads without progress, with for how long; empty when the relay is alive."""
+        """The threads without progress, and since how long; empty when the relay is alive."""
         now = self._clock()
         with self._lock:
             return [

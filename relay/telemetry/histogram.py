@@ -1,6 +1,6 @@
-"""How long signals took from their writing to the proof that the broker has them: a histogram, filled by the burst.
+"""The delivery latency, from the write of a signal to its publisher confirm: a histogram that takes a burst at once.
 
-A histogram of the metrics library is told of one value at a time, and locks for each. This one takes a burst's at once.
+A histogram of prometheus_client takes one value at a time, and locks for each. This one locks once for a burst.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 NAME = "signalbus_delivery_latency_seconds"
 TEXT = "From the writing of a signal until it was sent and deleted; only of models that have the time of writing."
 
-#: Upper bounds in seconds; an outage of a day still shows.
+#: Upper bounds in seconds; they cover an outage of a day.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0, 86400.0)
 
 
@@ -25,20 +25,20 @@ class BatchHistogram(Collector):
     def __init__(self, buckets: Sequence[float] = BUCKETS) -> None:
         self._buckets = tuple(buckets)
         self._lock = threading.Lock()
-        # Of each bound, how many were within it; and in the end, how many there were.
+        # The number of values within each bound; the last one is the number of all.
         self._counts: dict[str, list[int]] = {}
         self._sums: dict[str, float] = {}
 
     def prepare(self, name: str) -> None:
-        """Have a model's series, at zero."""
+        """Create a model's series, at zero."""
         with self._lock:
             self._counts.setdefault(name, [0] * (len(self._buckets) + 1))
             self._sums.setdefault(name, 0.0)
 
     def observe(self, name: str, seconds: Iterable[float]) -> None:
-        """Add the latencies of a burst. One below zero, of clocks that differ, counts as none."""
+        """Add the latencies of a burst. A negative one, due to clock skew, counts as zero."""
         self.prepare(name)
-        # Sorted, each bucket is found at once, instead of each value.
+        # Sorted: one search for each bucket instead of one for each value.
         values = sorted(seconds)
         within = [bisect_right(values, bound) for bound in self._buckets]
         total = sum(values[bisect_right(values, 0.0) :])
@@ -49,7 +49,7 @@ class BatchHistogram(Collector):
             self._sums[name] += total
 
     def describe(self) -> Iterable[HistogramMetricFamily]:
-        """Without it, registering would collect."""
+        """Without it, the registry would call :meth:`collect` at registration."""
         return [HistogramMetricFamily(NAME, TEXT, labels=["signal"])]
 
     def collect(self) -> Iterable[HistogramMetricFamily]:
@@ -65,5 +65,5 @@ class BatchHistogram(Collector):
 
 
 def _bound(seconds: float) -> str:
-    # As the metrics library writes the bounds of its own histograms.
+    # As prometheus_client writes the bounds of its own histograms.
     return str(float(seconds))

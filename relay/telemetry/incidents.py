@@ -1,7 +1,7 @@
-"""Log lines about lasting states: one when a trouble begins, one a minute while it lasts, one when it is over.
+"""Incidents: one log line when it is raised, one a minute while it lasts, one when it is resolved.
 
-A relay retries for as long as an outage lasts; a line for each try would bury the one that matters. What lasts is kept,
-so that the status page tells the same as the log.
+A relay retries for as long as an outage lasts; a line for each try would hide the others. Lasting incidents are kept,
+so that the status page shows the same as the log.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-#: While a trouble lasts it is logged again after so many seconds.
+#: A lasting incident is logged again after so many seconds. Shorter: more log lines in an outage.
 REMIND_AFTER_SECONDS = 60.0
 
 
 def single_signals(model_name: str) -> str:
-    """The thing whose trouble is that single signals of a model cannot be sent, while the model works."""
+    """The subject of the incident that single signals of a model cannot be sent, while the model works."""
     return f"{model_name}, single signals"
 
 
@@ -39,7 +39,7 @@ class Incident:
 
 
 class Incidents:
-    """Logs the troubles of named things (the database, the broker, a signal model).
+    """Logs the incidents of named things (the database, the broker, a signal model).
 
     :param clock: a monotonic clock, in seconds.
     :param now: the wall clock, in seconds since the epoch.
@@ -97,11 +97,11 @@ class Incidents:
             )
 
     def lasting(self) -> dict[str, Incident]:
-        """What is wrong now, by thing."""
+        """The incidents that last now, by thing."""
         with self._lock:
             return dict(self._lasting)
 
     def last_of_signals(self) -> dict[str, Incident]:
-        """The last trouble of each signal model that had one, over or not."""
+        """The last incident of each signal model that had one, resolved or not."""
         with self._lock:
             return dict(self._last_of_signal)

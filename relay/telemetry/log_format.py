@@ -1,4 +1,4 @@
-"""Log lines for people and for machines. Passwords reach neither, and a log that nobody reads stops nobody.
+"""Log lines as text and as JSON. Invariant: no line holds a password.
 
 A line is a sentence and an ``action``, which is stable and can be searched for; further facts follow as key=value, or
 as fields in JSON.
@@ -15,17 +15,17 @@ from typing import IO, Any
 
 from .log_queue import QueuedHandler
 
-#: What every log record has; everything else was given as ``extra``.
+#: The attributes of every log record; all others were given as ``extra``.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 #: The password of a URL, up to the last @ before the next space: passwords may contain an @, a colon and a slash. Only
-#: of the web a number before a slash is a port, whatever follows.
+#: in http URLs a number before a slash is a port, not the start of a password.
 _PASSWORD = re.compile(r"(?P<start>(?:(?<=http)|(?<=https))://[^\s/:]*:(?!\d+/)|(?<!http)(?<!https)://[^\s/:]*:)\S+@")
 
-#: The value of a parameter whose name ends so, as in a DSN or in the query of a URL.
+#: The value of a parameter with such a name in a DSN or in the query of a URL.
 _PARAMETER = re.compile(r"""(?P<start>passw(?:or)?d=)(?:'[^']*'|"[^"]*"|[^\s&'"]+)""", re.IGNORECASE)
 
-#: An @ that was not escaped in a password ends it too soon: the rest is taken for a part of the host's name.
+#: An unescaped @ in a password ends it too soon: an error message shows the rest as a part of the host name.
 _HOST = re.compile(r"""(?P<start>(?:host(?: name)?|server at) ["'])[^"'\s]*@""")
 
 
@@ -40,7 +40,7 @@ def configure_logging(format_name: str, level: str, stream: IO[str] | None = Non
 
     :param format_name: ``text`` or ``json``.
     """
-    # A log that cannot be written, because its disk is full or its reader is gone, must not stop the relay.
+    # A log that cannot be written (disk full, reader gone) must not stop the relay.
     logging.raiseExceptions = False
     root = logging.getLogger()
     handler = _handler_of(root, stream or sys.stderr)
@@ -49,12 +49,12 @@ def configure_logging(format_name: str, level: str, stream: IO[str] | None = Non
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level)
-    # pika reports each lost connection in many lines; ours has one, with what to make of it.
+    # pika logs each lost connection in many lines; the relay logs one, with its consequence.
     logging.getLogger("pika").setLevel(logging.CRITICAL)
 
 
 def _handler_of(root: logging.Logger, stream: IO[str] | None) -> QueuedHandler:
-    """The handler of a stream; the same one again, because two writers would mix their lines."""
+    """The handler of a stream; one for each stream, because two would mix their lines."""
     for handler in root.handlers:
         if isinstance(handler, QueuedHandler) and handler.stream is stream:
             return handler

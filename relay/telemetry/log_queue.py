@@ -1,9 +1,9 @@
-"""A log that nobody reads stops nobody: lines wait in a bounded queue, and a thread of its own writes them.
+"""A log handler with a bounded queue and a writer thread. Invariant: an output that blocks never blocks a caller.
 
-Whoever logs formats the line and goes on, whatever becomes of the output. When the queue is full, lines are dropped and
-counted; the first line after the gap says how many are missing. The order of lines is kept.
+A caller formats its line, queues it and goes on. When the queue is full, lines are dropped and counted; the first line
+after the gap says how many are missing. The order of lines is kept.
 
-The standard library's ``QueueListener`` would not do: it stops only when everything is written, however long it takes.
+The standard library's ``QueueListener`` does not suffice: it stops only when all lines are written, however slowly.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import threading
 from collections import deque
 from typing import IO, Protocol
 
-#: So many lines wait at most. More: a longer pause of the reader loses nothing, at the price of memory.
+#: The longest queue, in lines. Larger: a longer pause of the reader loses no lines, but costs memory.
 LONGEST_QUEUE = 10_000
 
-#: At the end of the process lines are written for at most so long.
+#: The time limit for writing the queued lines at the end of the process.
 FLUSH_SECONDS = 2.0
 
 
@@ -33,7 +33,7 @@ class QueuedHandler(logging.Handler):
         self.stream = stream
         self._output = output_to(stream)
         self._longest_queue = longest_queue
-        # The handler's own lock: logging makes it anew in a forked process.
+        # The handler's own lock: logging recreates it in a forked process.
         self._changed = threading.Condition(self.lock)
         self._lines: deque[str] = deque()
         self._dropped = 0
@@ -43,15 +43,15 @@ class QueuedHandler(logging.Handler):
         self._thread: threading.Thread | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Queue a line. It is made now: what it tells of may change before it is written."""
+        """Queue a line. It is formatted now: its arguments may change before it is written."""
         try:
             line = self.format(record)
         except Exception:  # noqa: BLE001 - an argument of the application's may fail in any way
             self.handleError(record)
             return
         with self._changed:
-            # Once something is lost, so is what follows, until there is room for more than a line: else a slow reader
-            # would be told of a gap after every line.
+            # Once a line is dropped, the next ones are too until there is room for more than one: else a slow reader
+            # would see a gap after every line.
             if self._dropped or len(self._lines) >= self._longest_queue:
                 self._dropped += 1
             elif not self._is_closed:
@@ -60,12 +60,12 @@ class QueuedHandler(logging.Handler):
                 self._changed.notify_all()
 
     def flush(self) -> None:
-        """Wait until everything is written, but not for long: perhaps nobody reads."""
+        """Wait until all lines are written, but not for long: the output may block."""
         with self._changed:
             self._changed.wait_for(self._is_idle, FLUSH_SECONDS)
 
     def close(self) -> None:
-        """Take no more lines. Those that wait are still written."""
+        """Accept no more lines. Queued lines are still written."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
@@ -80,7 +80,7 @@ class QueuedHandler(logging.Handler):
     def _start_writer(self) -> None:
         if self._thread is not None and self._thread.is_alive():
             return
-        # Without a living writer this is the first line, or a forked process, and the lines are the other process's.
+        # Without a living writer this is the first line, or a forked process whose queued lines are the parent's.
         self._lines.clear()
         self._is_writing = False
         self._thread = threading.Thread(target=self._write_lines, name="log", daemon=True)
@@ -126,7 +126,7 @@ class QueuedHandler(logging.Handler):
 
 
 class Output(Protocol):
-    """Where lines go."""
+    """The output of lines."""
 
     def write(self, text: str) -> None:
         """Return when the text is written."""
@@ -135,11 +135,11 @@ class Output(Protocol):
 
 
 def output_to(stream: IO[str] | None) -> Output:
-    """The way to a stream, by its file descriptor where it has one; without a stream, to nowhere."""
+    """The output to a stream, by its file descriptor where it has one; without a stream, lines are discarded."""
     if stream is None:
         return DescriptorOutput(os.open(os.devnull, os.O_WRONLY), "utf-8")
     try:
-        # A descriptor of our own: were standard error closed, its number would go to the next socket.
+        # Duplicated: if standard error were closed, its number would go to the next socket.
         descriptor = os.dup(stream.fileno())
     except (OSError, ValueError, AttributeError):
         return StreamOutput(stream)
@@ -157,14 +157,14 @@ class StreamOutput:
         self._stream.flush()
 
     def close(self) -> None:
-        """Leave the stream to its owner."""
+        """Leave the stream open; its owner closes it."""
 
 
 class DescriptorOutput:
     """A file descriptor, which it closes at the end.
 
-    It passes by the stream: a thread that waits in a stream's ``write`` holds a lock of it, and the interpreter, which
-    needs that lock when it ends, would be aborted.
+    It bypasses the stream: a thread that blocks in a stream's ``write`` holds the stream's lock, and the interpreter,
+    which needs that lock when it ends, would be aborted.
     """
 
     def __init__(self, descriptor: int, encoding: str) -> None:
@@ -173,13 +173,13 @@ class DescriptorOutput:
         self._is_torn = False
 
     def write(self, text: str) -> None:
-        # After a text that could be written only in part, the next one begins on a line of its own.
+        # After a text that was written only in part, the next one begins on a new line.
         data = (("\n" if self._is_torn else "") + text).encode(self._encoding, "backslashreplace")
         while data:
             try:
                 written = os.write(self._descriptor, data)
             except BlockingIOError:
-                # Someone who shares the output has set it so.
+                # Another process that shares the output has made it non-blocking.
                 select.select([], [self._descriptor], [])
             else:
                 data = data[written:]

@@ -1,4 +1,4 @@
-"""Every instrument of the relay. Counted is only what was committed; every series is there from the first scrape."""
+"""All Prometheus instruments. They count only after the commit; every series exists from the first scrape."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry | None = None, now: Callable[[], float] = time.time) -> None:
         self.registry = registry or CollectorRegistry()
         self._now = now
-        # No series beside the documented ones that only tells when each counter was made.
+        # No ``_created`` series beside the documented ones.
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
-        # Gauges about tables say the same in every replica: take the max over replicas. Counters add up: take the sum.
+        # Gauges about tables are the same in every replica: aggregate them with max(), and counters with sum().
         self._sent = self._counter("signalbus_signals_sent", "Signals sent and deleted.", "signal")
         self._bursts = self._counter("signalbus_bursts", "Bursts, by what became of them.", "signal", "outcome")
         self._burst_size = Histogram(
@@ -114,7 +114,7 @@ class Metrics:
         return Gauge(name, text, labels, registry=self.registry)
 
     def prepare(self, signals: Iterable[str]) -> None:
-        """Make the series of these signal models present, at zero."""
+        """Create the series of these signal models, at zero."""
         for name in signals:
             self._latencies.prepare(name)
             for instrument in (
@@ -131,7 +131,7 @@ class Metrics:
                     instrument.labels(name, value)
 
     def burst_finished(self, name: str, result: BurstResult) -> None:
-        """Count a burst that came to its end."""
+        """Count a burst that ended."""
         self._bursts.labels(name, _outcome(result)).inc()
         if not result.selected:
             return
@@ -147,14 +147,14 @@ class Metrics:
             self._latencies.observe(name, [now - stamp for stamp in map(datetime.timestamp, result.written_at)])
         self._duplicates.labels(name).inc(result.possible_duplicates)
         for failed in result.failed:
-            # Causes that say more than "no answer" are no other reason: what became of the message is not known.
+            # These causes are special cases of "unknown": whether the broker has the message is not known.
             cause = "unknown" if failed.outcome.cause in ("closed", "silent") else failed.outcome.cause
             self._failures.labels(name, cause if cause in FAILURE_REASONS else "error").inc()
         if result.error is not None and not result.failed:
             self._failures.labels(name, "error").inc(result.selected - result.sent)
 
     def burst_failed(self, name: str, possible_duplicates: int = 0) -> None:
-        """Count a burst that the database, or the burst's own rules, did not let come to its end."""
+        """Count a burst that a database error or a BurstError ended early."""
         self._bursts.labels(name, "failed").inc()
         self._duplicates.labels(name).inc(possible_duplicates)
 

@@ -1,6 +1,6 @@
-"""What each part of the relay is doing now: noted by its threads, once per burst or look, and read by the HTTP server.
+"""The present state of the relay: written by its threads, once per burst or poll, and read by the HTTP server.
 
-A note is one short step under a lock; a reader takes copies, and keeps nobody waiting.
+Invariant: each write is one short step under a lock; a reader copies, and delays no writer.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class WorkerStatus:
 
 @dataclass(frozen=True)
 class Gauge:
-    """What was measured of a model, at a time of the wall clock."""
+    """The last measurement of a model, with its time by the wall clock."""
 
     backlog: int
     lag_seconds: float
@@ -63,7 +63,7 @@ class ModelStatus:
 
 @dataclass(frozen=True)
 class Paused:
-    """A pause, as the relay saw it.
+    """A pause of a model.
 
     :param seen_at: since when the relay has known of it, by the wall clock.
     :param reason: empty when none was given.
@@ -75,10 +75,10 @@ class Paused:
 
 @dataclass(frozen=True)
 class HeldHorizon:
-    """Something keeps dead rows from being removed, and they are many.
+    """The vacuum horizon is held back, so that many dead rows cannot be removed.
 
-    :param models: whose.
-    :param holder: who keeps them, for people.
+    :param models: whose dead rows they are.
+    :param holder: what holds it back, in words for people.
     :param remedy: what ends it.
     :param seconds: for how long so far.
     """
@@ -98,7 +98,7 @@ class _Model:
 
 
 class Status:
-    """The board that the relay's threads write on.
+    """The state that the relay's threads write.
 
     :param names: the names of the signal models.
     :param clock: a monotonic clock, in seconds.
@@ -123,7 +123,7 @@ class Status:
         self.started_at = now()
 
     def worker(self, name: str, doing: Doing, model: str | None = None, signals: int | None = None) -> None:
-        """Note what a worker does now. To say it again does not make it begin anew."""
+        """Record what a worker does now. A repeated call does not reset its start."""
         status = WorkerStatus(name, doing, model, signals)
         with self._lock:
             known = self._workers.get(name)
@@ -131,12 +131,12 @@ class Status:
                 self._workers[name] = (status, self._clock())
 
     def forget_worker(self, name: str) -> None:
-        """Note that a worker has ended, as it should."""
+        """Record that a worker has ended as intended."""
         with self._lock:
             self._workers.pop(name, None)
 
     def sent(self, name: str, number: int) -> None:
-        """Note signals that were sent, and deleted."""
+        """Record signals that were sent and deleted."""
         if not number:
             return
         with self._lock:
@@ -158,26 +158,26 @@ class Status:
             model.gauge = replace(before, waiting=waiting, parked=parked)
 
     def set_paused(self, name: str, reason: str | None) -> None:
-        """Note that a model is paused; that it is not when the reason is None."""
+        """Record that a model is paused; that it is not when the reason is None."""
         with self._lock:
             self._paused.pop(name, None)
             if reason is not None:
                 self._paused[name] = Paused(self._now(), reason)
 
     def set_horizon(self, bind_key: str | None, held: HeldHorizon | None) -> None:
-        """Note what keeps the dead rows of a database; None when nothing does."""
+        """Record what holds back the vacuum horizon of a database; None when nothing does."""
         with self._lock:
             self._horizons.pop(bind_key, None)
             if held is not None:
                 self._horizons[bind_key] = held
 
     def horizons(self) -> dict[str | None, HeldHorizon]:
-        """What keeps the dead rows of each database where something does."""
+        """What holds back the vacuum horizon, by database."""
         with self._lock:
             return dict(self._horizons)
 
     def set_aside_signals(self) -> int:
-        """How many signals wait for their next try or are parked, of all models, as far as was measured."""
+        """How many signals of all models are waiting or parked, according to the last measurements."""
         with self._lock:
             gauges = [model.gauge for model in self._models.values() if model.gauge is not None]
         return sum(gauge.waiting + gauge.parked for gauge in gauges)
@@ -200,7 +200,7 @@ class Status:
         return [self._model(name, now) for name in self._models]
 
     def _model(self, name: str, now: float) -> ModelStatus:
-        # The lock is taken for each model anew: workers come in between.
+        # The lock is taken once for each model, so that workers can write in between.
         with self._lock:
             model = self._models[name]
             rates = model.rates

@@ -1,19 +1,19 @@
-"""How much was sent when: counts in buckets of a few seconds, for the last minutes. Pure: the time is passed in."""
+"""Signals sent in the last minutes, counted in buckets of a few seconds. Pure: the time is passed in."""
 
 from __future__ import annotations
 
-#: One bar of a chart. Shorter: sharper charts, more numbers to show.
+#: The width of a bucket, which is one bar of a chart. Shorter: finer charts, more numbers.
 BUCKET_SECONDS = 5.0
 
-#: So many buckets are kept: ten minutes.
+#: The number of buckets: ten minutes.
 BUCKETS = 120
 
-#: The rate is that of the last so many whole buckets.
+#: The rate is taken from so many whole buckets. Larger: smoother, slower to react.
 RATE_BUCKETS = 3
 
 
 class Throughput:
-    """Counts of the last minutes, in a ring: it never grows, and what is old is overwritten.
+    """Counts of the last minutes, in a ring buffer.
 
     :param now: the time at which counting begins.
     """
@@ -28,7 +28,7 @@ class Throughput:
         self._counts[self._current % len(self._counts)] += number
 
     def counts(self, now: float) -> list[int]:
-        """The counts of the whole buckets, oldest first; the bucket that is being filled is not among them."""
+        """The counts of the whole buckets, oldest first, without the current one."""
         self._advance(now)
         size = len(self._counts)
         return [self._counts[(self._current + 1 + offset) % size] for offset in range(BUCKETS)]
@@ -40,7 +40,7 @@ class Throughput:
     def _advance(self, now: float) -> None:
         target = max(self._current, int((now - self._began) / BUCKET_SECONDS))
         size = len(self._counts)
-        # A long silence empties the whole ring once, not more often.
+        # After a long silence each bucket is cleared only once.
         for bucket in range(max(self._current + 1, target - size + 1), target + 1):
             self._counts[bucket % size] = 0
         self._current = target

@@ -1,1 +1,1 @@
-"""Sends bursts, and decides what follows from them."""
+"""Sends bursts, and decides from their results when each model and each failed signal is tried again."""

@@ -1,6 +1,6 @@
-"""How long to wait before trying again. Pure: time and chance are passed in.
+"""Exponential backoff with jitter, and the poll interval. Pure: the random numbers are passed in.
 
-Waits are drawn at random so that replicas, which fail and idle together, do not act together.
+Waits are random so that replicas, which fail and idle at the same time, do not retry and poll at the same time.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-#: From the least to the greatest of two numbers, like :func:`random.uniform`.
+#: A random number between two numbers, like :func:`random.uniform`.
 Uniform = Callable[[float, float], float]
 
 
 class Backoff:
-    """Waits that grow with each failure in a row, with full jitter.
+    """Waits that grow with each consecutive failure, with full jitter.
 
     :param shortest_seconds: no wait is shorter.
     :param longest_seconds: no wait is longer.
@@ -30,12 +30,12 @@ class Backoff:
         self._uniform = uniform
 
     def failed(self) -> float:
-        """Note a failure; return how many seconds to wait before the next try."""
+        """Record a failure; return how many seconds to wait before the next try."""
         self.failures += 1
         return self.wait_seconds(self.failures)
 
     def wait_seconds(self, failures: int) -> float:
-        """How many seconds to wait after so many failures in a row."""
+        """How many seconds to wait after so many consecutive failures."""
         # The exponent is bounded: 2.0 ** 2000 overflows after a long night.
         ceiling = min(self.longest_seconds, self.shortest_seconds * 2.0 ** min(failures, 60))
         return max(self.shortest_seconds, self._uniform(0.0, ceiling))
@@ -45,10 +45,10 @@ class Backoff:
 
 
 class PollInterval:
-    """The pause between two probes: short while signals flow, doubling up to the longest while there are none.
+    """The pause between two polls: short while signals flow, doubling up to the longest while there are none.
 
-    The pause that is due is drawn out by up to a fifth: replicas drift apart, and an idle relay has time left for what
-    it does once a minute without asking more often than the interval says.
+    Up to a fifth is added at random: the polls of replicas drift apart, and the maintenance statements of an idle relay
+    fit in without more statements than the interval promises.
 
     :param longest_seconds: the pause of an idle relay.
     :param shortest_seconds: the pause right after signals were sent.
@@ -63,9 +63,9 @@ class PollInterval:
         self._seconds = longest_seconds
 
     def next_seconds(self, *, active: bool) -> float:
-        """The pause until the next poller.
+        """The pause until the next poll.
 
-        :param active: signals were sent since the last one.
+        :param active: signals were sent since the last poll.
         """
         self._seconds = self.shortest_seconds if active else min(self.longest_seconds, self._seconds * 2)
         return self._uniform(1.0, 1.2) * self._seconds

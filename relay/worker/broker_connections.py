@@ -1,6 +1,6 @@
 """A worker's own connections to the broker: opened before signals are locked, kept alive while the worker waits.
 
-With the broker away or blocked, a worker finds out here, and locks no rows.
+Invariant: while the broker is away or blocks its connections, a worker notices it here and locks no rows.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ logger = logging.getLogger("signalbus.relay.broker")
 #: The longest pause between two tries to reach the broker.
 LONGEST_RECONNECT_SECONDS = 30.0
 
-#: Connections that are up are left alone for so long: each publish serves its own before it sends. Longer: a block is
-#: noticed by a burst, whose rows are locked then; shorter: small bursts cost more.
+#: Connections that are up are serviced at this interval; each publish also services its own. Longer: it may be a burst,
+#: with rows locked, that notices connection.blocked; shorter: small bursts cost more.
 LEFT_ALONE_SECONDS = 0.05
 
 
 class BrokerConnections:
     """The calling thread's connection of each publisher that the application has.
 
-    An application without publishers sends in its own way; of its broker nothing is known, and nothing is waited for.
+    An application without publishers sends in its own way: the state of its broker is not known and not waited for.
 
     :param name: of the thread.
     :param clock: a monotonic clock, in seconds.
@@ -66,9 +66,9 @@ class BrokerConnections:
         return max(0.0, self._retry_at - self._clock())
 
     def is_ready(self) -> bool:
-        """Serve the connections, reconnect those that are due, and tell whether there is one to send through.
+        """Service the connections, reconnect those that are due, and return whether one can be used.
 
-        Of several brokers one is enough: only models that need another one have to wait then.
+        Of several brokers one is enough: only models that need another broker have to wait then.
         """
         if not self._publishers:
             self._health.set_broker(self._name, "unused")
@@ -86,10 +86,10 @@ class BrokerConnections:
         return len(problems) < len(self._publishers)
 
     def _serve(self, publisher: Publisher, due: bool) -> str | None:
-        """Keep one connection alive, or open it; return what keeps it from being used."""
+        """Keep one connection alive, or open it; return why it cannot be used."""
         publisher.keep_alive()
         if due and not publisher.status().connected:
-            # A broker that is silent takes all its time to refuse; readiness has to tell the truth meanwhile.
+            # Connecting to a broker that does not answer lasts until the timeout; readiness must be right meanwhile.
             self._health.set_broker(self._name, "down", publisher.status().reason, str(publisher.location))
             try:
                 publisher.connect()
@@ -115,7 +115,7 @@ class BrokerConnections:
         if condition == "up":
             self._incidents.resolved(f"Broker {location}", action)
         elif together != "up":
-            # While another worker is connected, two lines would alternate for as long as this one waits for its turn.
+            # While another worker is connected, raised and resolved would alternate until this one reconnects.
             self._incidents.raised(f"Broker {location}", action, text)
 
     def close(self) -> None:

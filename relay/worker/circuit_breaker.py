@@ -1,7 +1,6 @@
-"""Tells a bad signal from bad code, or from something that is away, by what else of its model is sent. Pure.
+"""The circuit breaker of a model. Pure. It distinguishes a bad signal from bad code by the model's other signals.
 
-Too many failures at once are nobody's own: while it is open, failed attempts do not count, so that a faulty release
-parks no signals.
+Invariant: while the breaker is open, failed attempts do not count, so that a faulty release parks no signals.
 """
 
 from __future__ import annotations
@@ -10,13 +9,13 @@ from signalbus_core.lowlevel import BurstResult, Key
 
 from .retry_policy import Evidence
 
-#: So many signals have to fail, with no more than as many sent beside them, before the fault is looked for elsewhere.
-#: Larger: a faulty release costs more signals an attempt; smaller: a few bad signals in a row look like a faulty one.
+#: The breaker opens when so many signals have failed, and no burst has sent more signals than failed in it. Larger: a
+#: faulty release costs more signals an attempt; smaller: a few bad signals in a row look like a faulty release.
 MANY_FAILURES = 5
 
 
 class CircuitBreaker:
-    """Opens when most of what is tried fails through the application's code, closes when signals are sent again."""
+    """Opens when most signals fail in the application's code, closes when signals are sent again."""
 
     def __init__(self) -> None:
         self.is_open = False
@@ -24,13 +23,13 @@ class CircuitBreaker:
         self._last_sent = float("-inf")
 
     def evidence(self, now: float) -> Evidence:
-        """What is known at this time about the model as a whole."""
+        """What is known now about the model as a whole."""
         return Evidence(self.is_open, now - self._last_sent)
 
     def record(self, result: BurstResult, now: float, *, is_retry: bool = False) -> None:
         """Learn from a burst.
 
-        :param is_retry: of signals that failed before. When they fail again, that tells nothing of others.
+        :param is_retry: its signals failed before. When they fail again, that says nothing about other signals.
         """
         if result.sent or result.undeleted:
             self._last_sent = now
@@ -41,6 +40,6 @@ class CircuitBreaker:
             self._failed.clear()
             self.is_open = False
         elif not is_retry and not self.is_open:
-            # Signals are counted, not attempts: one bad signal that is tried for ever is still one.
+            # Counts signals, not attempts: one bad signal that fails again and again counts once.
             self._failed |= faults
             self.is_open = len(self._failed) >= MANY_FAILURES

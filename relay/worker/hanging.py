@@ -1,4 +1,4 @@
-"""Bursts that make no progress: told of by model for as long as it lasts, while the relay's other models flow."""
+"""Bursts that hang, or lock nothing: an incident for their model, while the relay's other models flow."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from ..telemetry.health import Health
 from ..telemetry.incidents import Incidents
 from ..telemetry.status import Status
 
-#: A burst without progress for so long is told of. Longer: a send method that hangs is noticed later; shorter: bursts
-#: whose send methods tell of no progress are called hanging while they are well.
+#: A burst without progress for so long counts as hanging. Longer: a send method that hangs is noticed later; shorter:
+#: slow send methods that report no progress count as hanging.
 HANGS_AFTER_SECONDS = 10.0
 
-#: What lasts is told anew so often, with the seconds that have passed.
+#: The incident is updated at this interval, with the seconds that have passed.
 TELL_EVERY_SECONDS = 2.0
 
 
 class HangingBursts:
-    """Tells of models whose bursts hang, and when they do not any more.
+    """Raises and resolves the incidents of models whose bursts hang.
 
     :param clock: a monotonic clock, in seconds.
     """
@@ -54,7 +54,7 @@ class HangingBursts:
                 self._incidents.raised(_thing(name), "burst_hangs", reason, signal=name)
 
     def reason(self, workers: dict[str, float]) -> str:
-        """What is to be said of workers whose bursts of one model hang."""
+        """The text of the incident for workers whose bursts of one model hang."""
         doing = {worker.name: worker.doing for worker in self._status.workers()}
         return "; ".join(
             f"{name} has made no progress for {seconds:.0f} s: "
@@ -68,7 +68,7 @@ def _thing(name: str) -> str:
 
 
 class EmptyBursts:
-    """Since when the bursts of each model have found nothing. Workers and the poll's thread share it.
+    """Since when the bursts of each model have locked nothing. Workers and the poller's thread share it.
 
     :param clock: a monotonic clock, in seconds.
     """
@@ -79,7 +79,7 @@ class EmptyBursts:
         self._since: dict[str, float] = {}
 
     def ended(self, name: str, selected: int) -> None:
-        """Note how many signals a burst got."""
+        """Record how many signals a burst locked."""
         with self._lock:
             if selected:
                 self._since.pop(name, None)
@@ -92,7 +92,7 @@ class EmptyBursts:
             self._since = {name: since for name, since in self._since.items() if name in pending}
 
     def lasting(self, seconds: float) -> list[str]:
-        """The models whose bursts have found nothing for so long."""
+        """The models whose bursts have locked nothing for so long."""
         earliest = self._clock() - seconds
         with self._lock:
             return [name for name, since in self._since.items() if since <= earliest]

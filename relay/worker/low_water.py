@@ -1,9 +1,9 @@
-"""The low-water mark of a model: from which key on its signals are looked for. Pure: the time is passed in.
+"""The low-water mark of a model: the key at which its scans start. Pure: the time is passed in.
 
-Dead rows that something keeps alive gather below the lowest signal, and a scan from the first key passes over them all.
-So a scan begins at the mark, the lowest key that was seen last. What is below the mark all the same, because it was
-committed late or given back by another relay, is found by the next scan from the start. These scans cost no more than a
-tenth of the time: each is followed by the next within ten times what it took. Workers and the poller share the mark.
+Dead rows that vacuum cannot remove gather below the lowest signal, and a scan from the first key reads them all. So a
+scan starts at the mark, the lowest key that was found last. Invariant: a signal below the mark, committed late or
+rolled back by another relay, is found by the next scan from the start. These scans take at most a tenth of the time:
+after one that took t, the next is due 10 t after its start. Workers and the poller share the mark.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from dataclasses import dataclass
 
 from signalbus_core.lowlevel import FIRST_KEY
 
-#: From the begin of one scan from the start to that of the next it is so many times what the first one took. More: dead
-#: rows cost less of a model's time; less: signals below the mark are found sooner.
+#: Scans from the start begin at an interval of so many times the duration of the last one. Larger: dead rows cost
+#: less of a model's time; smaller: signals below the mark are found sooner.
 COSTS_AT_MOST_ONE_IN = 10
 
 
 @dataclass(frozen=True)
 class Scan:
-    """One statement that looks for signals of a model in the order of their keys.
+    """One statement that selects signals of a model in the order of their keys.
 
-    :param start: the lowest key that it looks at; None where there is no mark.
-    :param is_deep: it begins at the first key, or where such a scan has just found something, far below the mark.
+    :param start: the lowest key that it scans; None where there is no mark.
+    :param is_deep: it begins at the first key, or at a key that such a scan has just found below the mark.
     :param lowered: how often the mark had been lowered when it began.
-    :param given_up: how often the mark had been given up then.
+    :param given_up: how often the mark had been given up when it began.
     """
 
     start: int | None
@@ -36,7 +36,7 @@ class Scan:
 
     @property
     def sees_everything(self) -> bool:
-        """Whether it looks at every key."""
+        """Whether it scans every key."""
         return self.start in (None, FIRST_KEY)
 
 
@@ -51,7 +51,7 @@ class LowWater:
         self.is_kept = is_kept
         self._lock = threading.Lock()
         self._mark: int | None = None
-        #: When the next scan from the start is due, and what the last one took.
+        #: When the next scan from the start is due, and how long the last one took.
         self._due = float("-inf")
         self._took_seconds = 0.0
         self._lowered = self._given_up = 0
@@ -60,20 +60,20 @@ class LowWater:
 
     @property
     def mark(self) -> int | None:
-        """The mark; None while no key has been seen."""
+        """The mark; None until a key was found."""
         with self._lock:
             return self._mark
 
     def begin(self, now: float, *, thorough: bool = False) -> Scan:
         """A scan begins.
 
-        :param thorough: it must see every key, whatever that costs.
+        :param thorough: it must scan every key, whatever that costs.
         """
         with self._lock:
             if not self.is_kept:
                 return self._scan(None, now, is_deep=True)
             if thorough or self._mark is None or now >= self._due:
-                # Until this one has ended, the others go by what the last one took.
+                # Until this scan has ended, the duration of the last one decides when the next is due.
                 self._due = now + COSTS_AT_MOST_ONE_IN * self._took_seconds
                 return self._scan(FIRST_KEY, now, is_deep=True)
             is_deep, self._is_deep_next = self._is_deep_next, False
@@ -95,10 +95,10 @@ class LowWater:
                 self._move(scan, lowest)
 
     def failed(self, scan: Scan, took_seconds: float) -> bool:
-        """A scan of the poller was given up, because it took too long; return whether there is no shorter one.
+        """A scan of the poller timed out; return whether there is no shorter one.
 
-        Then the model is not to be looked at again before ten times what it took have passed, or a worker, which may
-        take longer, has found the lowest key.
+        If so, the model is not polled again until ten times its duration have passed, or a worker, which has a longer
+        time limit, has found the lowest key.
         """
         with self._lock:
             rest_until = scan.began_at + COSTS_AT_MOST_ONE_IN * took_seconds
@@ -110,7 +110,7 @@ class LowWater:
             return is_blind
 
     def is_blind(self, now: float) -> bool:
-        """Whether the poller is to leave the model alone."""
+        """Whether the poller must not poll the model now."""
         with self._lock:
             return now < self._blind_until
 
@@ -120,13 +120,13 @@ class LowWater:
             self._lowered += 1
             self._mark = lowest
         elif scan.lowered == self._lowered:
-            # Else another scan has meanwhile found what this one, which began earlier, passed by.
+            # Else another scan has meanwhile lowered the mark: raised now, it would skip what that scan found.
             self._mark = lowest
 
     def give_up(self, scan: Scan) -> None:
-        """A burst failed, and what it locked may be below the mark: begin at the start.
+        """A burst failed, and its signals may be below the mark: the next scan begins at the start.
 
-        After a burst that did so already, not at once: a scan that takes longer than it may would fail for ever.
+        Not when this one did so already: a scan from the start that times out would be repeated for ever.
         """
         with self._lock:
             if not scan.sees_everything:

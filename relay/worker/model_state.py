@@ -1,4 +1,4 @@
-"""What the bursts of one model have shown so far, and what follows from it: the memory of its failures.
+"""The state of one model: what its bursts have shown so far, and what the next burst is.
 
 - An *outage* (no answer from the broker, a database error) costs no signal an attempt: the model waits, and goes on
   with a single signal. One that was alone in an outage is a suspect: bursts of others leave it out, in case it is to
@@ -25,10 +25,10 @@ from .low_water import LowWater
 from .notes import Note, Notes
 from .retry_policy import ITS_OWN_FAULT, Evidence
 
-#: A suspect waits at most so many seconds for its next try. Longer: a signal that was only unlucky comes later.
+#: A suspect waits at most so many seconds for its next try. Longer: a suspect that is not at fault is sent later.
 LONGEST_SUSPICION_SECONDS = 30.0
 
-#: So many suspects are remembered; they are parameters of the model's statements.
+#: The largest number of suspects. Larger: more parameters in each of the model's statements.
 MOST_SUSPECTS = 100
 
 #: So often it is made sure again that signals can be deleted. Longer: a foreign key or a trigger that is made meanwhile
@@ -41,13 +41,13 @@ SUSPECT = "suspect"
 
 @dataclass(frozen=True)
 class BurstPlan:
-    """What the next burst of a model is to be like.
+    """The parameters of the next burst of a model.
 
     :param limit: the largest number of signals in it.
     :param avoid: signals to leave out.
-    :param rehearse: make sure first that signals can be deleted.
-    :param retry: try signals again that were noted and whose time has come.
-    :param suspect: try this signal alone, to find out whether an outage was its own.
+    :param rehearse: verify first that signals can be deleted.
+    :param retry: try waiting signals whose next try is due.
+    :param suspect: try this signal alone, to find out whether it caused an outage.
     :param proved: delete these signals, which were sent, and send nothing.
     :param can_keep_rows: the database may refuse the delete of single signals.
     :param most_bytes: of rows in it, to be asked before they are read; None where that need not be asked.
@@ -73,11 +73,11 @@ class Verdict:
     """What follows from a burst.
 
     :param more: the next burst may follow at once.
-    :param wait_seconds: how long to leave the model alone.
+    :param wait_seconds: how long no worker takes the model.
     :param trouble: what is wrong with the model as a whole, for people; None when nothing is.
-    :param failed: signals to note, those that were sent and cannot be deleted among them.
+    :param failed: signals for the retry store, including those that were sent and cannot be deleted.
     :param evidence: whether their attempts count.
-    :param recovered: signals were sent, and no trouble of the model is left, as far as can be known.
+    :param recovered: signals were sent, and no failure of the model as a whole is known to last.
     """
 
     more: bool
@@ -89,7 +89,7 @@ class Verdict:
 
 
 class ModelState:
-    """The memory of one model's bursts.
+    """The state of one model.
 
     :param low_water: the model's low-water mark; without one, every scan begins at the first key.
     """
@@ -107,7 +107,7 @@ class ModelState:
         self._backoff = backoff or Backoff()
         self._suspicion = suspicion or Backoff(1.0, LONGEST_SUSPICION_SECONDS)
         self._suspects = Notes(MOST_SUSPECTS)
-        # Signals that were sent, and of which no table says so yet.
+        # Signals that were sent, which no table records yet.
         self._proved: dict[Key, Proved] = {}
         # When their delete is tried, and how often it was tried in vain.
         self._proved_from, self._proved_tries = float("-inf"), 0
@@ -122,7 +122,7 @@ class ModelState:
         self._flows_again = False
 
     def avoided(self) -> list[Key]:
-        """What is remembered of signals; the bursts of other signals leave them out."""
+        """Suspects, and signals that were proved sent; the bursts of other signals leave them out."""
         with self._lock:
             return self._avoided()
 
@@ -130,7 +130,7 @@ class ModelState:
         return [*self._suspects.keys(), *self._proved]
 
     def has_due_suspect(self, now: float) -> bool:
-        """Whether one of these signals can be tried again."""
+        """Whether one of these signals is due."""
         with self._lock:
             return self._has_due(now)
 
@@ -143,13 +143,13 @@ class ModelState:
             self._suspects.forget([key])
 
     def mark_noted(self, keys: Sequence[Key]) -> None:
-        """That these signals were sent is noted where bursts heed it."""
+        """The retry store records that these signals were sent, so bursts leave them out."""
         with self._lock:
             for key in keys:
                 self._proved.pop(key, None)
 
     def mark_drained(self) -> bool:
-        """The model has nothing to send; return whether that ends what was wrong with it."""
+        """The model has nothing to send; return whether that resolves its incident."""
         with self._lock:
             is_over = not self._breaker.is_open and not self._avoided()
             if is_over:
@@ -157,17 +157,17 @@ class ModelState:
             return is_over
 
     def flows_again(self) -> bool:
-        """Whether the last that is known of noted signals is that some were sent."""
+        """Whether the last retry of waiting signals succeeded, and no signal has failed since."""
         with self._lock:
             return self._flows_again
 
     def mark_retry_due(self) -> None:
-        """Signals that were noted can be tried again."""
+        """The next try of some waiting signals is due."""
         with self._lock:
             self._retry_is_due = True
 
     def set_has_room(self, possible: bool) -> None:
-        """Whether there is room for more notes."""
+        """Record whether the retry store has room for more signals."""
         with self._lock:
             self._is_full = not possible
 
@@ -197,7 +197,7 @@ class ModelState:
         if not due:
             return None
         key, note = due[0]
-        # Put off at once: no second worker must take it meanwhile.
+        # Postponed at once, so that no second worker takes it meanwhile.
         self._suspects.postpone([key], now + self._suspicion.wait_seconds(note.attempts))
         return replace(self._ordinary(now), limit=1, suspect=key)
 
@@ -208,18 +208,18 @@ class ModelState:
         return replace(self._ordinary(now), avoid=avoid, retry=True, most_bytes=self._size.bytes_to_ask)
 
     def finished(self, plan: BurstPlan, result: BurstResult, now: float) -> Verdict:
-        """Learn from a burst that came to its end, whatever became of its signals."""
+        """Learn from a burst that ended, whatever the outcomes of its signals."""
         with self._lock:
             answered = tuple(one for one in result.failed if not one.outcome.is_unanswered)
             self._learn(plan, result, [one.key for one in answered], now)
             if plan.proved:
                 return Verdict(more=True, failed=result.undeleted)
             if result.failed_whole:
-                # Halved, the next burst is one step nearer to the signal that is to blame. Of a retry, each is alone
-                # with its next try; what failed together is held against none.
+                # The next burst has half the size, and comes nearer to the signal at fault. After a retry each is tried
+                # alone; a failure of all together counts against none.
                 failed = _each_alone(result) if plan.retry else result.undeleted
                 return Verdict(more=True, failed=failed, evidence=Evidence(too_much_fails=True))
-            # Those that are tried again have their place; a new next try lets others have their turn.
+            # Retried signals are in the store already, even a full one; a later next try lets others have a turn.
             noted = answered if not plan.is_scan or not self._is_full else ()
             evidence = self._breaker.evidence(now)
             if result.is_outage:
@@ -231,16 +231,16 @@ class ModelState:
                 text = f"so many signals are set aside that no more can be: {_trouble(result)}"
                 return Verdict(False, self._backoff.failed(), text, result.undeleted, evidence)
             if result.selected and not result.sent and not result.failed and not result.undeleted:
-                # The send method told nothing of its signals: at once they would only be sent once more.
+                # The send method reported nothing about its signals: without a wait they would be sent again at once.
                 return Verdict(False, self._backoff.failed(), _trouble(result))
-            # Sending that ended early left others, which nobody has locked any more.
+            # A burst that ended early has left signals, which are not locked any more.
             has_left = result.selected == plan.limit or result.is_cut or (result.sent > 0 and result.has_unmentioned)
             more = not plan.is_scan or has_left or self._retry_is_due or self._has_due(now)
             recovered = result.sent > 0 and self._is_well(plan, result)
             return Verdict(more, failed=(*noted, *result.undeleted), evidence=evidence, recovered=recovered)
 
     def _is_well(self, plan: BurstPlan, result: BurstResult) -> bool:
-        # While bursts still grow after an outage, the signal to blame may be among those that they have not reached.
+        # While bursts still grow after an outage, they may not have reached the signal at fault.
         has_grown = self._size.is_whole or (result.selected < plan.limit and not result.is_cut)
         return has_grown and not self._avoided()
 
@@ -248,7 +248,7 @@ class ModelState:
         self._suspects.forget(answered)
         self._breaker.record(result, now, is_retry=not plan.is_scan)
         if plan.is_scan:
-            # Others would make it large again before it is halved down to the one to blame.
+            # Retries would enlarge the burst size before it is halved down to the signal at fault.
             self._size.record(result)
         for proved in plan.proved:
             self._proved.pop(proved.key, None)
@@ -281,7 +281,7 @@ class ModelState:
         if result.selected == 1 and result.failed:
             self._suspect(result.failed[0].key, now)
         if plan.suspect is not None and not self._backoff.failures:
-            # Others are sent meanwhile: the outage is the suspect's own, and holds up nobody.
+            # Others are sent meanwhile: the suspect alone causes the outage, and the model need not wait.
             return Verdict(True, 0.0, _trouble(result), noted, evidence)
         self._size.shrink()
         return Verdict(False, self._backoff.failed(), _trouble(result), noted, evidence)
@@ -292,7 +292,7 @@ class ModelState:
         self._suspects.write(key, Note(now + self._suspicion.wait_seconds(times), SUSPECT, times))
 
     def interrupted(self, error: Exception) -> Verdict:
-        """Learn from a burst that the database, or the burst's own rules, did not let come to its end."""
+        """Learn from a burst that a database error or a :class:`BurstError` ended early."""
         text = str(error) if isinstance(error, BurstError) else error_text(error)
         with self._lock:
             if isinstance(error, BurstError):
@@ -303,7 +303,7 @@ class ModelState:
 
 
 def _each_alone(result: BurstResult) -> tuple[FailedSignal, ...]:
-    """Signals that failed together, as if each had raised by itself: so each is tried alone."""
+    """Signals that failed together, recorded as if each had raised by itself: so each is tried alone."""
     told = {one.key for one in result.failed if one.outcome.cause != "unknown"}
     together = Outcome(OutcomeKind.UNKNOWN, result.reason, cause="error")
     rest = (FailedSignal(key, together) for key in result.keys if key not in told and not result.sent)

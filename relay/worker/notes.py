@@ -1,7 +1,7 @@
-"""What this process remembers of single signals by itself. Pure: the time is passed in.
+"""Failed signals that this process keeps in memory. Pure: the time is passed in.
 
-A note keeps its signal out of the bursts of others, and says when what is to be tried of it: its send or, when it was
-proved sent, its delete. Notes lie by key, so a signal has one next try and no other.
+A note keeps its signal out of the bursts of others, and says when its send is tried again or, when it was proved sent,
+its delete. Invariant: notes are stored by key, so a signal has one next try.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from dataclasses import dataclass, field, replace
 
 from signalbus_core.lowlevel import UNDELETED, DueSignal, Key
 
-#: Failures of these classes are only told apart when the signal is sent alone.
+#: After failures of these classes a signal is tried alone: only then it is known which signal of a burst is at fault.
 ALONE = frozenset({"error", "closed"})
 
 
 @dataclass(frozen=True)
 class Note:
-    """What is remembered of a signal.
+    """The failures of one signal.
 
     :param next_try: None when it is parked.
     :param cause: of its last failure.
     :param version: of its row; None when it is not known.
-    :param destination: who refused it; None when nobody did, and when it is tried whatever becomes of others.
+    :param destination: that refused it; None when none did, and when it is tried independently of others.
     """
 
     next_try: float | None
@@ -40,7 +40,7 @@ class Note:
 class Notes:
     """Notes by key, in the order in which they were written.
 
-    :param most: so many are kept; the oldest gives way.
+    :param most: the largest number; the oldest is dropped.
     """
 
     def __init__(self, most: int | None = None) -> None:
@@ -67,14 +67,14 @@ class Notes:
         return list(self._notes.items())
 
     def postpone(self, keys: Iterable[Key], until: float) -> None:
-        """Have signals tried no earlier. Their place and their attempts stay."""
+        """Try signals no earlier than ``until``. Their order and their attempts stay."""
         for key in keys:
             note = self._notes.get(key)
             if note is not None and note.next_try is not None:
                 self._notes[key] = replace(note, next_try=max(note.next_try, until))
 
     def due(self, now: float) -> list[tuple[Key, Note]]:
-        """Signals whose next try has come, longest overdue first."""
+        """Signals whose next try is due, longest overdue first."""
         due = [(key, note) for key, note in self._notes.items() if note.is_due(now)]
         return sorted(due, key=lambda one: one[1].next_try or 0.0)
 
@@ -88,9 +88,9 @@ class Notes:
 
 @dataclass(frozen=True)
 class Due:
-    """Signals that are tried again by one burst.
+    """Signals that one burst tries again.
 
-    :param is_delete: they were sent; what is tried is their delete.
+    :param is_delete: they were sent; only their delete is tried.
     """
 
     signals: tuple[DueSignal, ...] = ()
@@ -102,9 +102,9 @@ class Due:
 
     @classmethod
     def of(cls, due: Sequence[DueSignal], limit: int) -> Due:
-        """Of these, longest overdue first, those that may be tried by one burst.
+        """Of these, longest overdue first, those that one burst may try.
 
-        One that has to be alone is, when its turn comes; of one destination, one tries for all.
+        A signal that must be tried alone gets a burst for itself; of each destination one signal is tried for all.
         """
         if not due:
             return cls()

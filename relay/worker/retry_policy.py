@@ -1,13 +1,13 @@
-"""What follows from a failed attempt of a signal: how long it waits for the next one, and when it is parked. Pure.
+"""How long a signal waits after a failed attempt, and when it is parked. Pure.
 
 - A signal that its destination refused waits for the destination, and is never parked.
-- One that is at fault itself is tried again, later each time, and in the end parked.
-- One that was sent and cannot be deleted has its *delete* tried again, later each time, and is parked in the end too.
+- One that is at fault itself is tried again with growing waits, and parked in the end.
+- One that was sent and cannot be deleted has its *delete* tried again with growing waits, and is parked in the end too.
 
-Nothing is ever discarded. Attempts are those in a row of one of these kinds: when the kind changes, the count begins
-anew, so that no attempt at which the destination refused brings a signal nearer to being parked.
+Nothing is ever discarded. Only consecutive attempts of one kind are counted: when the kind changes, the count restarts,
+so that a refusal by the destination brings no signal nearer to being parked.
 
-An attempt counts against a signal only on evidence: what fails for every signal is nobody's own fault.
+An attempt counts against a signal only when the model's other signals do not fail too.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from signalbus_core.lowlevel import UNDELETED
 
 from .backoff import Backoff, Uniform
 
-#: A signal that waits for something else to be mended is tried at least so often. Longer: fewer returned messages while
-#: a route is missing, and a later flow once it is there.
+#: A signal that its destination refused waits at most so long. Longer: fewer returned messages while a binding is
+#: missing, and signals flow later once it is there.
 LONGEST_REFUSED_WAIT_SECONDS = 60.0
 
 #: A signal that is at fault itself waits at most so long. Longer: more time to mend the code before it is parked.
 LONGEST_FAULT_WAIT_SECONDS = 600.0
 
-#: So many attempts, and a signal that is at fault is parked: with the waits between them, after half an hour or more.
+#: A signal that is at fault is parked after so many attempts: with the waits, after half an hour or more.
 PARK_AFTER = 12
 
-#: An exception of a send method with nothing to compare it with counts against the signal after so long. Longer: longer
-#: outages of what a send method needs park nothing; a bad signal of a quiet model waits longer for a person.
+#: When no other signal of the model was sent since, an exception of the send method counts against the signal after so
+#: long. Longer: longer outages of what a send method needs park nothing; a bad signal of a quiet model is parked later.
 ALONE_SECONDS = 24 * 3600.0
 
-#: The classes of failures that are the destination's.
+#: The failure classes that are the fault of the destination.
 OF_DESTINATION = frozenset({"returned", "nacked", "refused", "silent"})
 
 
 @dataclass(frozen=True)
 class History:
-    """What is noted of a signal before an attempt.
+    """What the retry store has about a signal before an attempt.
 
     :param cause: of the last failure; empty when there was none.
     :param failing_seconds: since the first failure.
@@ -55,9 +55,9 @@ class History:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the other signals of a model tell about a failure.
+    """What the other signals of a model show about a failure.
 
-    :param too_much_fails: so much fails that the fault cannot be the signals'.
+    :param too_much_fails: so many signals fail that the fault is not their own.
     :param unsent_seconds: since the last time that a signal of the model was sent.
     """
 
@@ -65,22 +65,22 @@ class Evidence:
     unsent_seconds: float = math.inf
 
     def is_against(self, before: History, outcome: Outcome) -> bool:
-        """Whether an attempt that ended so counts against its signal."""
+        """Whether an attempt with this outcome counts against its signal."""
         if self.too_much_fails:
             return False
         if outcome.cause != "error" or before.failing_seconds >= ALONE_SECONDS:
             return True
-        # The same send method has sent another signal since this one failed last.
+        # Has the same send method sent another signal since this one failed last?
         return self.unsent_seconds < before.waited_seconds
 
 
-#: Others are sent all the while.
+#: Other signals of the model are being sent.
 ITS_OWN_FAULT = Evidence(unsent_seconds=-math.inf)
 
 
 @dataclass(frozen=True)
 class Step:
-    """What becomes of a signal that was tried in vain.
+    """What follows for a signal after a failed attempt.
 
     :param wait_seconds: until its next try; None parks it.
     """
@@ -90,7 +90,7 @@ class Step:
 
 
 class RetryPolicy:
-    """The rules, with the randomness that keeps replicas and signals apart.
+    """The rules; random waits keep replicas and signals from retrying at the same time.
 
     :param park_after: the number of attempts after which a signal that is at fault is parked.
     """
@@ -107,7 +107,7 @@ class RetryPolicy:
         if outcome.is_of_destination:
             return Step(attempts + 1, self._refused.wait_seconds(attempts + 1))
         if not evidence.is_against(before, outcome):
-            # Attempts stand still, and waits grow all the same: with the time that it has been failing.
+            # The attempts stay as they are; the waits grow with the time that it has been failing.
             doublings = int(before.failing_seconds).bit_length()
             return Step(max(1, attempts), self._refused.wait_seconds(max(attempts + 1, doublings)))
         if attempts + 1 >= self.park_after:
@@ -120,5 +120,5 @@ def _is_of_one_kind(cause_before: str, outcome: Outcome) -> bool:
         return True
     if UNDELETED in (cause_before, outcome.cause):
         return False
-    # A sender of another broker may have causes of its own.
+    # A send method for another broker may have failure classes of its own.
     return (cause_before in OF_DESTINATION) == outcome.is_of_destination

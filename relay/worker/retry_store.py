@@ -1,8 +1,8 @@
-"""Where failed signals are noted: in the table ``signalbus_parked``, or in memory where that is not there.
+"""The store of failed signals: the table ``signalbus_parked``, or memory where there is no such table.
 
-Either way they stay in their own table, bursts leave them alone, and they are tried again when their time has come:
-those whose outcome the broker tells together, those whose send method raised alone, one for each destination that
-refused several. Of those that were sent, only the delete is tried.
+Invariant: a failed signal stays in its own table, ordinary bursts leave it out, and it is tried again when it is due.
+Signals that the broker answered for are tried together, those whose send method raised are tried alone, and of those
+that one destination refused, one is tried for all. Of signals that were sent, only the delete is tried.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from signalbus_core.lowlevel import (
 from .notes import Due, Note, Notes
 from .retry_policy import ITS_OWN_FAULT, Evidence, History, RetryPolicy, Step
 
-#: So many signals of a model are noted in the table; then the model as a whole waits. Larger: more rows to pass over in
-#: each burst.
+#: The largest number of failed signals of a model in the table; then the model as a whole waits. Larger: more rows to
+#: skip in each burst.
 MOST_IN_TABLE = 50_000
 
-#: The same in memory, where their keys are a parameter of each of the model's statements.
+#: The same in memory. Larger: more keys in a parameter of each of the model's statements.
 MOST_IN_MEMORY = 10_000
 
-#: Who takes signals to try them again has them for so long. Shorter: a signal whose row another session holds is tried
-#: for more often; longer: one whose relay died waits longer.
+#: A relay that takes signals for a retry postpones them by so long for all others. Shorter: a signal whose row another
+#: session has locked is tried more often; longer: one whose relay died waits longer.
 TAKEN_SECONDS = 5.0
 
 
@@ -52,47 +52,47 @@ class RetryStore(Protocol):
     """The failed signals of one model."""
 
     def choice(self, avoid: Sequence[Key]) -> Choice:
-        """What an ordinary burst takes: not these keys, and nothing that is noted."""
+        """What an ordinary burst selects: neither these keys nor failed signals."""
 
     def has_due(self) -> bool:
-        """Whether a signal's next try has come, as far as this process knows by itself."""
+        """Whether a signal is due, as far as this process knows without a query."""
 
     def take_due(self, limit: int, avoid: Sequence[Key] = ()) -> Due:
-        """Signals whose next try has come, and that may be tried in one burst; none of those to avoid.
+        """Due signals that may be tried in one burst, without those to avoid.
 
-        Nobody else gets them for a while. One that cannot be locked so holds up no other that is due.
+        They are postponed for all workers, so that one that cannot be locked does not delay the other due signals.
         """
 
     def due_keys(self, limit: int) -> list[Key]:
-        """Signals whose next try has come, for whoever asks about them; they are left to others."""
+        """Due signals, for diagnosis; they are not taken."""
 
     def retry(self, keys: tuple[Key, ...]) -> Choice:
-        """What a burst takes that tries such signals again."""
+        """What a burst selects that tries these signals again."""
 
     def put(
         self, failed: Sequence[FailedSignal], evidence: Evidence = ITS_OWN_FAULT, *, is_retry: bool = False
     ) -> list[Key]:
-        """Note failed attempts; return the keys of the signals that are parked now.
+        """Record failed attempts; return the keys of the signals that are parked now.
 
-        :param is_retry: they were noted before. Of others, an older note is one of another row.
+        :param is_retry: the signals were in the store. Else a record under the same key is about an earlier row.
         """
 
     def tried(self, due: Due, result: BurstResult, noted: Collection[Key] = ()) -> None:
-        """Signals were tried again; note what follows for those that were not put before, which are ``noted``."""
+        """Record the result of a retry, except for signals that were :meth:`put` just now: ``noted``."""
 
     def count(self) -> tuple[int, int]:
-        """How many signals wait for their next try, and how many are parked."""
+        """How many signals are waiting, and how many are parked."""
 
     def tidy(self) -> None:
-        """Forget signals that are not in their table any more, or not as they were."""
+        """Remove signals whose row is gone or has changed."""
 
     @property
     def most(self) -> int:
-        """So many signals can be noted."""
+        """The largest number of signals in the store."""
 
 
 class TableRetryStore:
-    """Notes in the table, shared by all replicas.
+    """The table ``signalbus_parked``, shared by all replicas.
 
     :param engine: of the model's database.
     """
@@ -109,7 +109,7 @@ class TableRetryStore:
         return Choice(LeaveOut.SET_ASIDE, exclude=tuple(avoid))
 
     def has_due(self) -> bool:
-        # The poller asks the database, which knows for all replicas.
+        # The poll query finds due signals, those of other replicas too.
         return False
 
     def take_due(self, limit: int, avoid: Sequence[Key] = ()) -> Due:
@@ -158,7 +158,7 @@ class TableRetryStore:
                 kept = {one.key for one in result.undeleted}
                 retries.forget_noted(connection, self._spec, [one for one in due.signals if one.key not in kept])
                 return
-            # The burst itself has removed the notes of what was sent.
+            # The burst itself has removed the records of the signals that it sent.
             if unanswered := _unanswered(due, result, noted):
                 retries.postpone(connection, self._spec, unanswered, 0.0)
             for destination in _arrived_at(due, result):
@@ -174,9 +174,9 @@ class TableRetryStore:
 
 
 class MemoryRetryStore:
-    """Notes in this process alone, gone when it ends: every signal is tried again then.
+    """The memory of this process, lost when it ends: every signal is tried again then.
 
-    :param versions: tells the version of the row of each of some signals that is in its table, locked or not.
+    :param versions: returns the row versions of those of the given signals that are in their table, locked or not.
     :param clock: a monotonic clock, in seconds.
     """
 
@@ -250,7 +250,7 @@ class MemoryRetryStore:
                 if key in unanswered and note is not None:
                     self._notes.write(key, replace(note, next_try=now))
                 elif key not in failed and (key in result.keys or key not in left):
-                    # Sent, or gone. Another worker may be trying one that is left.
+                    # Sent, or gone. A signal that was not selected but is still there may be in another worker's burst.
                     self._notes.forget([key])
             for destination in _arrived_at(due, result):
                 for key, note in self._notes.of_destination(destination):
@@ -303,14 +303,14 @@ def _due(key: Key, note: Note) -> DueSignal:
 
 
 def _unanswered(due: Due, result: BurstResult, noted: Collection[Key]) -> list[DueSignal]:
-    """Signals that were tried, and of which nothing is known: their turn comes again."""
+    """Signals that were tried without a known outcome: they are due again at once."""
     if not (result.has_unmentioned or result.is_outage):
         return []
     return [one for one in due.signals if one.key in result.keys and one.key not in noted]
 
 
 def _arrived_at(due: Due, result: BurstResult) -> list[str]:
-    """Destinations that have taken the signal that tried for all of theirs."""
+    """Destinations that accepted the one signal that was tried for all of theirs."""
     if result.has_unmentioned or result.is_outage:
         return []
     failed = {one.key for one in result.failed}
@@ -319,7 +319,7 @@ def _arrived_at(due: Due, result: BurstResult) -> list[str]:
 
 
 class RetryStores:
-    """The retry_store of each model: in the table where the model's database has it, else in memory.
+    """The retry store of each model: the table where the model's database has it, else memory.
 
     :param engines: the engine of each bind key that the models use.
     """
@@ -362,6 +362,6 @@ class RetryStores:
         return self._engines[self._specs[name].bind_key]
 
     def versions(self, name: str, keys: Sequence[Key]) -> dict[Key, str]:
-        """The version of the row of each of these signals of a model that is in its table, locked or not."""
+        """The row versions of those of these signals that are in the model's table, locked or not."""
         with transaction(self.engine(name), self._limits) as connection:
             return parked.row_versions(connection, self._specs[name], keys)

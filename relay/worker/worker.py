@@ -1,6 +1,7 @@
 """A worker: one thread that takes a model, sends a burst, counts what was committed, and gives the model back.
 
-Between bursts it keeps its broker connection alive. While the broker or the database is away it holds no row locks.
+Invariant: while the broker or the database is away it holds no row locks. Between bursts it keeps its broker connection
+alive.
 """
 
 from __future__ import annotations
@@ -45,10 +46,10 @@ from .retry_store import RetryStores
 
 logger = logging.getLogger("signalbus.relay.worker")
 
-#: The longest time that a worker waits without a sign of life. Longer: its connection may miss a heartbeat.
+#: The longest time that a worker waits without a beat to Health. Longer: its connection may miss an AMQP heartbeat.
 LONGEST_WAIT_SECONDS = 1.0
 
-#: Progress within a burst is noted no more often than that.
+#: Progress within a burst is recorded at most once in so many seconds.
 BEAT_EVERY_SECONDS = 1.0
 
 
@@ -58,9 +59,9 @@ class Worker:
     :param name: of the thread, for logs and health.
     :param link: the worker's own connections to the broker.
     :param clock: a monotonic clock, in seconds.
-    :param status: the board that it writes on.
-    :param empty: where it notes how many signals its bursts got.
-    :param retires: asked between two bursts; when it says so, the worker ends.
+    :param status: is told what the worker does.
+    :param empty: is told how many signals each burst locked.
+    :param retires: called between two bursts; the worker ends when it returns True.
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class Worker:
         self._empty = empty or EmptyBursts(clock)
         self._retires = retires
         self._moved_at = float("-inf")
-        #: It has ended because it was not needed any more.
+        #: Whether it has ended because it was not needed any more.
         self.has_retired = False
 
     def run(self) -> None:
@@ -113,7 +114,7 @@ class Worker:
                 try:
                     self.run_once()
                 except Exception:
-                    # Nothing known ends up here. The thread goes on: signals wait in their tables meanwhile.
+                    # No known error arrives here. The thread goes on; signals stay in their tables meanwhile.
                     logger.exception("%s: unexpected error; it goes on.", self.name, extra={"action": "worker_error"})
                     self._status.worker(self.name, "backing off")
                     self._stop.wait(backoff.failed())
@@ -162,8 +163,8 @@ class Worker:
             sent = result.sent > 0
             self._empty.ended(name, result.selected)
             if sent or not result.selected:
-                # Nothing to lock, although signals are pending: others are sending them. If they do so for long, that
-                # is told of by model.
+                # Nothing to lock, although signals are pending: other relays are sending them. If this lasts, Unreached
+                # raises an incident for the model.
                 self._health.flowed()
             self._metrics.burst_finished(name, result)
             self._status.sent(name, result.sent)
@@ -172,7 +173,7 @@ class Worker:
             try:
                 self._note(progress, plan, due or Due(), result, verdict)
             except SQLAlchemyError as error:
-                # The burst itself is over, and counted.
+                # The burst itself is committed and counted.
                 verdict = progress.interrupted(error)
         if verdict.trouble is not None:
             self._incidents.raised(name, "model_failing", verdict.trouble, signal=name)
@@ -181,7 +182,7 @@ class Worker:
         return verdict, sent
 
     def _due(self, name: str, plan: BurstPlan) -> Due | None:
-        """The signals that the burst is for; None when it takes the lowest keys."""
+        """The signals that the burst tries; None when it takes the lowest keys."""
         if plan.proved:
             return Due(tuple(DueSignal(one.key, "", UNDELETED, version=one.version) for one in plan.proved), True)
         if plan.suspect is not None:
@@ -205,7 +206,7 @@ class Worker:
 
     def _try_again(self, spec: SignalSpec, plan: BurstPlan, due: Due) -> BurstResult:
         if not due.signals:
-            # Another relay was faster.
+            # Another relay has taken them.
             return BurstResult(selected=0)
         if due.is_delete:
             self._status.worker(self.name, "locking", spec.name)
@@ -235,7 +236,7 @@ class Worker:
         self._moved(name)
 
     def _moved(self, name: str) -> None:
-        """A burst makes progress: no thread is stuck, however long the burst takes."""
+        """A burst makes progress: its thread does not count as stuck, however long the burst takes."""
         now = self._clock()
         if now - self._moved_at >= BEAT_EVERY_SECONDS:
             self._moved_at = now
@@ -252,11 +253,11 @@ class Worker:
         progress.mark_noted([one.key for one in result.undeleted])
         if plan.retry and due.signals:
             retry_store.tried(due, result, [one.key for one in verdict.failed])
-            # Others may be due as well, and wait for no look.
+            # Other signals may be due as well, and need not wait for the next poll.
             progress.mark_retry_due()
 
     def _tell(self, name: str, failed: Sequence[FailedSignal], parked: Collection[Key]) -> None:
-        """Say which signals were noted."""
+        """Raise the incident for failed signals, and log those that were parked."""
         first = failed[0]
         self._incidents.raised(
             single_signals(name),
