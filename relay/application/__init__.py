@@ -1,1 +1,1 @@
-"""What is relayed: the signal models of an application, or tables without one."""
+"""Loads what is relayed: the signal models of an application, or outbox tables without an application."""

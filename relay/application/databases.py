@@ -1,6 +1,6 @@
-"""Limits of the relay's database connections below SQL: a database that falls silent is noticed.
+"""The relay's database connections. Invariant: TCP timeouts detect a database host that stops answering.
 
-Without them a connection to a host that vanished waits for hours, and a relay with it.
+Without them a connection to a vanished host waits for hours, and so does the relay.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from signalbus_core.lowlevel import BurstLimits, SignalSpec, transaction
 from ..exit_codes import CommandError
 from .load import LoadedApp
 
-#: Both use libpq, and take its parameters.
+#: The drivers that use libpq and accept its parameters.
 DRIVERS = ("psycopg2", "psycopg")
 
-#: libpq's own parameters. What the application sets itself, wins.
+#: libpq parameters. Those that the application sets take precedence.
 #: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
 CONNECTION_LIMITS = {
     "connect_timeout": 10,
     "keepalives_idle": 15,
     "keepalives_interval": 5,
     "keepalives_count": 3,
-    # In milliseconds: how long sent data may stay unacknowledged.
+    # How long sent data may stay unacknowledged, in milliseconds.
     "tcp_user_timeout": 30_000,
 }
 
 
-#: As the sessions of a relay are shown in pg_stat_activity, where the application gives them no name of its own.
+#: The application_name of a relay's sessions in pg_stat_activity, unless the application sets one.
 APPLICATION_NAME = "signalbus-relay"
 
 
 def limit_connections(engine: Engine, application_name: str | None = None) -> None:
-    """Open the engine's connections with limits from now on, and in UTF8, unless the application says otherwise.
+    """From now on open the engine's connections with limits and UTF8, unless the application sets others.
 
-    :param application_name: a name for the sessions that the application gives none.
+    :param application_name: used for sessions to which the application gives none.
     """
     if engine.dialect.driver not in DRIVERS:
         return
@@ -48,7 +48,7 @@ def limit_connections(engine: Engine, application_name: str | None = None) -> No
     def set_limits(_dialect: Any, _record: Any, _arguments: list[Any], parameters: dict[str, Any]) -> None:
         for name, value in CONNECTION_LIMITS.items():
             parameters.setdefault(name, value)
-        # A row that the client's encoding cannot hold fails the statement that reads it. UTF8 holds all.
+        # A row that the client encoding cannot represent fails the statement that reads it. UTF8 represents all.
         if "client_encoding" not in parameters.get("options", ""):
             parameters.setdefault("client_encoding", "UTF8")
         if application_name is not None:
@@ -62,8 +62,8 @@ def limit_connections(engine: Engine, application_name: str | None = None) -> No
 
 
 def _prepare_no_statements(connection: Any, _record: Any) -> None:
-    # By itself the driver prepares what it executes often. A pooler in transaction mode gives the next transaction
-    # another connection of the server, where a statement of that name is missing, or is another one.
+    # By default psycopg 3 prepares frequent statements. A pooler in transaction mode may run the next transaction on
+    # another server connection, where a prepared statement of that name is missing or different.
     # https://www.psycopg.org/psycopg3/docs/advanced/prepare.html
     connection.prepare_threshold = None
 
@@ -75,7 +75,7 @@ LIMITS = BurstLimits(statement_timeout_seconds=60.0, lock_timeout_seconds=10.0, 
 class Databases:
     """All databases of an application's signal models.
 
-    :param limits: of the transactions that are begun here.
+    :param limits: of the transactions that begin here.
     :param engines: of each bind key that the models use; the application's own when not given.
     """
 
@@ -105,7 +105,7 @@ class Databases:
         return known[model]
 
     def by_bind(self, specs: Sequence[SignalSpec] | None = None) -> dict[str | None, list[SignalSpec]]:
-        """These models, or all, by their databases."""
+        """These models, or all, by bind key."""
         found: dict[str | None, list[SignalSpec]] = {}
         for spec in self.specs if specs is None else specs:
             found.setdefault(spec.bind_key, []).append(spec)
@@ -113,13 +113,13 @@ class Databases:
 
     @contextmanager
     def transaction(self, bind_key: str | None) -> Iterator[Connection]:
-        """A transaction of its own, committed at the end."""
+        """A separate transaction, committed at the end."""
         with transaction(self._engines[bind_key], self._limits) as connection:
             yield connection
 
     @contextmanager
     def rolled_back(self, bind_key: str | None) -> Iterator[Connection]:
-        """A transaction that leaves nothing behind, and lets go of its locks at the end."""
+        """A transaction that is rolled back at the end."""
         with transaction(self._engines[bind_key], self._limits) as connection:
             yield connection
             connection.rollback()

@@ -1,4 +1,4 @@
-"""From ``module:attribute`` to an application with a signal bus; each step that can fail says what to do."""
+"""Loads ``module:attribute`` as an application with a signal bus. Each error says what to do."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from flask import Flask
 from signalbus_core import SignalBus
 from signalbus_core.rabbitmq import Publisher, RabbitMQSignal
 
-#: In the environment: the broker, for whoever the application leaves without one.
+#: Environment variables with the URL of the broker, for applications that configure none.
 AMQP_FALLBACKS = ("AMQP_URL", "RABBITMQ_URL")
 
-#: What to do when SQLAlchemy takes a URL for another driver's, or for none that it knows.
+#: The remedy when SQLAlchemy chooses another driver for a URL, or knows none for it.
 WRITE_DRIVER = "Begin the database's URL with postgresql+psycopg2://."
 
-#: The functions of SQLAlchemy that read the URL of a database.
+#: The functions of SQLAlchemy that parse a database URL.
 _READS_URL = ("make_url", "_parse_url")
 
-#: Tried in this order when no attribute is given.
+#: The attributes that are tried, in this order, when none is given.
 USUAL_NAMES = ("app", "application", "create_app", "make_app")
 
 
@@ -38,7 +38,7 @@ class LoadingError(Exception):
 class LoadedApp:
     """An application and its signal bus.
 
-    :param remarks: what is worth a warning, and does not keep it from being relayed.
+    :param remarks: warnings that do not prevent relaying.
     """
 
     app: Flask
@@ -97,9 +97,9 @@ def find_bus(app: Flask, imports: Sequence[str]) -> LoadedApp:
 
 
 def choose_broker_url(app: Flask, amqp_url: str | None, environ: Mapping[str, str]) -> str | None:
-    """The broker instead of the application's own; None where the application's own will do.
+    """The broker URL that replaces the application's; None where the application's is used.
 
-    :param amqp_url: as it was configured for the relay.
+    :param amqp_url: as configured for the relay.
     """
     if amqp_url is None and not app.config.get("SIGNALBUS_RABBITMQ_URL"):
         return next((environ[name] for name in AMQP_FALLBACKS if environ.get(name)), None)
@@ -109,14 +109,14 @@ def choose_broker_url(app: Flask, amqp_url: str | None, environ: Mapping[str, st
 def find_broker(loaded: LoadedApp, amqp_url: str | None) -> None:
     """Make sure that the application has a way to send.
 
-    :param amqp_url: the broker, instead of the application's own.
+    :param amqp_url: replaces the application's broker.
     """
     app = loaded.app
     if amqp_url is not None:
         app.config["SIGNALBUS_RABBITMQ_URL"] = amqp_url
     is_needed = any(issubclass(model, RabbitMQSignal) for model in loaded.bus.get_signal_models())
     if is_needed and "signalbus_rabbitmq" not in app.extensions:
-        # Made now, so that the relay knows the broker's state before the first signal.
+        # Created now, so that the relay knows the state of the broker before the first signal.
         Publisher(app)
 
 
@@ -174,7 +174,7 @@ def _parse_expression(
 
 
 def _said(error: BaseException) -> str:
-    """What the application's code raised. Whoever cannot read a URL may show it, or the part where a password is."""
+    """The text of the application's error, without URLs: an error about a URL may show its password."""
     kind = type(error).__name__
     read_url = any(
         frame.f_globals.get("__name__") == "sqlalchemy.engine.url" and frame.f_code.co_name in _READS_URL
@@ -184,16 +184,16 @@ def _said(error: BaseException) -> str:
 
 
 def _hint(error: BaseException) -> str:
-    """What to do about errors that say little of their cause."""
+    """The remedy for errors whose text does not show their cause."""
     text = str(error)
     if "psycopg" in text or "dialects:postgres" in text:
-        # SQLAlchemy 2.1 takes postgresql:// for psycopg 3, and does not know postgres:// at all.
+        # SQLAlchemy 2.1 uses psycopg 3 for postgresql://, and does not accept postgres://.
         return f" {WRITE_DRIVER}"
     return ""
 
 
 def _place(error: BaseException) -> str:
-    """Where the application's code raised it."""
+    """The file and line in which the application's code raised it."""
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next

@@ -1,1 +1,1 @@
-"""The options of the relay, their values, and where each comes from."""
+"""The options of the relay, their values, and the source of each value."""

@@ -1,4 +1,4 @@
-"""The table of options as options of commands, and how a command fails."""
+"""Adds the table of options to commands, and ends a command that fails."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ def _click_arguments(option: Option) -> dict[str, Any]:
     text = f"{option.help}  [{option.variable}{'[_FILE]' if option.is_secret else ''}]"
     if option.is_flag:
         return {"is_flag": True, "default": False, "help": text}
-    # All values are taken as text and checked together, so that all problems are reported at once.
+    # All values are read as text and checked together, so that all problems are reported at once.
     arguments: dict[str, Any] = {"type": str, "metavar": option.metavar, "help": text, "multiple": option.many}
     return arguments if option.many else {**arguments, "default": None}
 
 
 def with_application(command: F) -> F:
-    """Add the options that say which application is meant, or which tables without one."""
+    """Add the options that name the application, or tables without one."""
     for option in reversed([option for option in OPTIONS if option.field in ("app", "imports", *ABOUT_TABLES)]):
         command = click.option(f"--{option.name}", option.field, **_click_arguments(option))(command)
     return command
 
 
 def fail(error: Exception, exit_code: int = EXIT_CONFIGURATION) -> NoReturn:
-    """Say what is wrong, without a traceback: it is for the one who configures, not for the one who programs."""
+    """Print what is wrong, without a traceback: it is a problem of configuration, not of code."""
     for line in redact(str(error)).splitlines():
         click.echo(f"signalbus-relay: {line}", err=True)
     sys.exit(exit_code)

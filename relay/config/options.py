@@ -1,8 +1,4 @@
-"""The relay's configuration: one table of options, one frozen object, and all problems reported at once.
-
-A value comes from the command line, else from the environment, else from the application's configuration, else it is
-the default. Nothing here reads the environment itself; it is passed in.
-"""
+"""The table of options: names, types, defaults and help texts. Nothing here reads the environment."""
 
 from __future__ import annotations
 
@@ -27,7 +23,7 @@ from .values import (
     read_token,
 )
 
-#: In front of an option's name in the environment, and in the application's configuration.
+#: The prefix of an option's name in the environment, and in the application's configuration.
 PREFIX = "SIGNALBUS_RELAY_"
 
 
@@ -38,7 +34,7 @@ class Option:
     :param name: on the command line, without dashes.
     :param parse: turns a text, or a value of the application's configuration, into the value.
     :param default: used when nothing else gives a value.
-    :param fallbacks: names in the environment that are used when nothing else gives a value.
+    :param fallbacks: environment variables that are used when nothing else gives a value.
     :param is_secret: may also come from a file whose path is in the variable with ``_FILE``; its value is never shown.
     """
 
@@ -59,7 +55,7 @@ class Option:
         return PREFIX + self.name.upper().replace("-", "_")
 
 
-#: Everything that can be set, in the order in which ``--help`` shows it.
+#: All options, in the order of ``--help``.
 OPTIONS: tuple[Option, ...] = (
     Option(
         "app",

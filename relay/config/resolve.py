@@ -1,4 +1,7 @@
-"""The value of each option: from the command line, the environment, the application's configuration, or its default."""
+"""The value of each option: from the command line, else the environment, the application's configuration, its default.
+
+Invariant: the result is frozen and checked once, and all problems are reported together. The environment is passed in.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from .values import HttpAddress, InvalidValue
 class ConfigError(Exception):
     """The configuration cannot be used.
 
-    :param problems: what is wrong, one sentence each, all of them.
+    :param problems: all problems, one sentence each.
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
@@ -68,7 +71,7 @@ class RelayConfig:
 
     @property
     def table_rules(self) -> list[TableRules]:
-        """The tables to relay without an application, and what was said of each; empty when there is one."""
+        """The tables to relay without an application, with their rules; empty when there is an application."""
         return combine(self.table_names, self.tables_file, self.assignments, self._of_all_tables)[0]
 
     @property
@@ -92,12 +95,12 @@ def resolve(
     read_file: Callable[[str], str] = lambda path: Path(path).read_text(),
     broker_variables: Sequence[str] | None = None,
 ) -> RelayConfig:
-    """Find the value of each option, and check all of them.
+    """Determine the value of each option, and check all of them.
 
-    :param given: from the command line, by field; None and () for what was not given.
+    :param given: from the command line, by field; None or () when not given.
     :param app_config: the application's configuration, once it is loaded.
-    :param broker_variables: where the environment may name a broker for tables without an application; None when no
-      broker is needed.
+    :param broker_variables: environment variables with a broker for tables without an application; None when no broker
+      is needed.
     :raises ConfigError: with all problems.
     """
     values: dict[str, Any] = {}
@@ -135,7 +138,7 @@ def _find(
     app_config: Mapping[str, Any],
     read_file: Callable[[str], str],
 ) -> tuple[str | None, Any]:
-    """The value of an option as it was given, and where it was."""
+    """The value of an option as it was given, and its source."""
     value = given.get(option.field)
     if value is not None and value != () and value is not False:
         return f"--{option.name}", value
@@ -168,16 +171,16 @@ ABOUT_TABLES = (
 #: Those that name tables.
 NAMING = frozenset({"table_names", "tables_file"})
 
-#: Those whose problems name what is wrong themselves, because several things may be.
+#: Those whose problems already name the faulty parts, because there may be several.
 TELLING = NAMING | {"assignments", "where", "not_before"}
 
 
 def subject_problems(values: dict[str, Any], sources: Mapping[str, str], fallbacks: Collection[str]) -> list[str]:
-    """Say what does not go together, and leave in ``values`` what does.
+    """Return which options contradict each other, and leave in ``values`` those that do not.
 
-    :param values: of the options, by field; those that cannot be used are missing.
-    :param sources: where each value was given; what was not given is missing.
-    :param fallbacks: sources that others use too, so that what they say may be meant for others.
+    :param values: of the options, by field; invalid ones are missing.
+    :param sources: the source of each value; those that were not given are missing.
+    :param fallbacks: sources that other programs read too, so that their values may not be meant for the relay.
     """
     meant = {field: source for field, source in sources.items() if source not in fallbacks}
     if not NAMING & {*sources}:

@@ -1,8 +1,4 @@
-"""The relay's configuration: one table of options, one frozen object, and all problems reported at once.
-
-A value comes from the command line, else from the environment, else from the application's configuration, else it is
-the default. Nothing here reads the environment itself; it is passed in.
-"""
+"""Parses and checks single values of options: each function returns a valid value or raises InvalidValue."""
 
 from __future__ import annotations
 
@@ -18,13 +14,13 @@ from ..application.outbox_tables.file import read_file
 from ..application.outbox_tables.names import TableName, split_list, table_name
 from ..application.outbox_tables.rules import Assignment, TableRules, assignment, column_name
 
-#: A shorter operator token is refused: it could be guessed.
+#: The shortest operator token; a shorter one could be guessed.
 SHORTEST_TOKEN = 16
 
 
 @dataclass(frozen=True)
 class HttpAddress:
-    """Where the HTTP server listens. Port 0 stands for a free one."""
+    """The address on which the HTTP server listens. Port 0 means any free port."""
 
     host: str
     port: int
@@ -76,7 +72,7 @@ def read_seconds(least: float, most: float) -> Callable[[Any], float]:
             number = float(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else None
         except ValueError:
             number = None
-        # A value that is not a number compares false with everything.
+        # Comparisons with NaN are false.
         if number is None or not least <= number <= most:
             raise InvalidValue(f"seconds from {least:g} to {most:g} are expected")
         return number
@@ -144,7 +140,7 @@ def columns(value: Any) -> tuple[str, ...]:
 
 
 def tables_file(value: Any) -> tuple[TableRules, ...]:
-    """What a file says, given its path."""
+    """The rules in the file at this path."""
     return read_file(any_text(value))
 
 
@@ -153,7 +149,7 @@ def database_url(value: Any) -> str:
     text = any_text(value).strip()
     for scheme in ("postgres://", "postgresql://"):
         if text.startswith(scheme):
-            # SQLAlchemy 2.1 takes the one for psycopg 3, and does not know the other.
+            # SQLAlchemy 2.1 uses psycopg 3 for postgresql://, and does not accept postgres://.
             text = f"{DRIVER}://{text.removeprefix(scheme)}"
     try:
         is_url = make_url(text).drivername == DRIVER
@@ -165,7 +161,7 @@ def database_url(value: Any) -> str:
 
 
 def any_text(value: Any) -> str:
-    """A text, perhaps an empty one."""
+    """A text, possibly empty."""
     if isinstance(value, str):
         return value
     raise ValueError("a text is expected")

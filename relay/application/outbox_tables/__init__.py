@@ -1,4 +1,5 @@
-"""Outbox tables without an application: found in the database, checked, and made into signal models.
+"""Outbox tables without an application: found in the database, checked, and mapped to signal models.
 
-What a table's columns mean is decided before anything is sent, and all that is wrong with all tables is told at once.
+Invariant: the meaning of each column is decided before anything is sent, and all problems of all tables are reported
+together.
 """

@@ -1,4 +1,4 @@
-"""An application for outbox tables that have none: made here, from the tables as they are in the database."""
+"""Builds a Flask application for outbox tables without one, from their definitions in the database."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from .row_choice.counts import counted
 from .row_choice.trial import where_problem
 from .rules import TableRules
 
-#: As it is shown in pg_stat_activity.
+#: The application_name in pg_stat_activity.
 APPLICATION_NAME = "signalbus-relay"
 
 #: The key of the models in ``app.extensions``.
 MODELS = "signalbus_tables"
 
-#: Time limits of the look at the tables.
+#: Time limits of the catalog queries.
 LIMITS = BurstLimits(statement_timeout_seconds=10.0, lock_timeout_seconds=5.0, idle_timeout_seconds=10.0)
 
-#: Connections to the database beside those of the workers.
+#: Database connections beside those of the workers.
 SPARE_CONNECTIONS = 3
 
 
 class TablesError(LoadingError):
     """Tables cannot be relayed.
 
-    :param problems: why, by the name of the table, in the order in which they are to be told.
-    :param unsettled: the same, where nothing else is wrong than that nobody said which rows are to be sent.
+    :param problems: why, by the name of the table, in the order of the report.
+    :param unsettled: the same, for tables whose only problem is that no option says which rows are sent.
     """
 
     def __init__(self, problems: Sequence[str], unsettled: Sequence[str]) -> None:
@@ -51,11 +51,11 @@ class Database(SignalBusMixin, SQLAlchemy):
 
 
 def load_tables(database_url: str | None, rules: Sequence[TableRules], workers: int) -> LoadedApp:
-    """Find the tables, and make an application whose signal models they are.
+    """Find the tables, and build an application with them as signal models.
 
     :param workers: how many threads send bursts.
-    :raises TablesError: some of them cannot be relayed; all problems are told.
-    :raises sqlalchemy.exc.SQLAlchemyError: the database cannot be asked.
+    :raises TablesError: some of them cannot be relayed; it has all problems.
+    :raises sqlalchemy.exc.SQLAlchemyError: the database cannot be queried.
     """
     app = Flask(APPLICATION_NAME)
     app.config["SQLALCHEMY_DATABASE_URI"] = database_url
@@ -74,7 +74,7 @@ def load_tables(database_url: str | None, rules: Sequence[TableRules], workers: 
         except Exception:
             db.engine.dispose()
             raise
-        # SQLAlchemy remembers classes weakly; somebody has to hold them.
+        # SQLAlchemy holds only weak references to classes, so keep them here.
         app.extensions[MODELS] = [make_model(db, plan) for plan in plans]
     remarks = [f"--table {one.facts.name}: {passed_over_text(column)}" for one in plans for column in one.passed_over]
     return LoadedApp(app, db.signalbus, tuple(remarks))

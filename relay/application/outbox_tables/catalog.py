@@ -1,4 +1,4 @@
-"""What the database knows about tables: what they are, their columns with their types, and what this login may do."""
+"""Queries of PostgreSQL's catalog: the tables, the types of their columns, and this login's privileges."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ KIND_NAMES = {
 class ColumnFacts:
     """A column.
 
-    :param type_name: of the type, a domain being what it is made of; ``enum`` for all enumerations.
-    :param shown_type: as SQL writes it.
-    :param key_position: its place in the primary key; None when it is no part of it.
+    :param type_name: of the type; for a domain its base type, for all enumerations ``enum``.
+    :param shown_type: as in SQL.
+    :param key_position: its position in the primary key; None when it is no part of it.
     :param is_required: it is NOT NULL.
-    :param default: as SQL writes it; None when it has none.
+    :param default: as in SQL; None when it has none.
     """
 
     name: str
@@ -51,7 +51,7 @@ class TableFacts:
 
     :param oid: None when there is no such table.
     :param kind: a letter of ``pg_class.relkind``.
-    :param lacking: the privileges that a relay needs and this login does not have.
+    :param lacking: the privileges that a relay needs and this login lacks.
     """
 
     name: TableName
@@ -63,13 +63,13 @@ class TableFacts:
 
     @property
     def key(self) -> list[ColumnFacts]:
-        """The columns of the primary key, in its order."""
+        """The columns of the primary key, in key order."""
         found = [column for column in self.columns if column.key_position is not None]
         return sorted(found, key=lambda column: column.key_position or 0)
 
 
 def find_tables(connection: Connection, names: Sequence[TableName]) -> list[TableFacts]:
-    """Ask about tables; one answer for each name, in order."""
+    """Query tables; one result for each name, in order."""
     as_sql = [quoted(Table(name.name, MetaData(), schema=name.schema)) for name in names]
     rows = connection.execute(_TABLES, {"quoted": as_sql, "names": [name.name for name in names]}).all()
     oids = [row.oid for row in rows if row.oid is not None]
@@ -87,7 +87,7 @@ def _facts(name: TableName, row: Any, columns: dict[int, list[ColumnFacts]]) -> 
     return TableFacts(name, row.oid, row.kind, tuple(columns.get(row.oid, ())), lacking)
 
 
-# FOR UPDATE needs the privilege to update some column.
+# FOR UPDATE needs the UPDATE privilege on at least one column.
 _TABLES = text(
     """
     SELECT CAST(c.oid AS bigint) AS oid, CAST(c.relkind AS text) AS kind,
@@ -106,7 +106,7 @@ _TABLES = text(
     """
 ).bindparams(bindparam("quoted", type_=ARRAY(Text)), bindparam("names", type_=ARRAY(Text)))
 
-# A domain may be made of a domain.
+# The base type of a domain may be a domain.
 _COLUMNS = text(
     """
     SELECT CAST(a.attrelid AS bigint), CAST(a.attname AS text),

@@ -1,11 +1,11 @@
-"""Which types of columns a field of a message can be read from.
+"""The column types from which each field of a message can be read.
 
-Types are those of PostgreSQL's catalog, under the names that it has for them; a domain counts as what it is made of.
+Types have their names in PostgreSQL's catalog; a domain counts as its base type.
 """
 
 from __future__ import annotations
 
-#: In front of the name of a header.
+#: The prefix of the name of a header.
 HEADER_PREFIX = "headers."
 
 STRINGS = frozenset({"text", "varchar", "bpchar", "citext", "name"})
@@ -14,10 +14,10 @@ JSON = frozenset({"json", "jsonb"})
 BYTES = frozenset({"bytea"})
 TIMES = frozenset({"timestamptz", "timestamp"})
 
-#: What has a text that stands for it.
+#: The types whose values have an unambiguous text.
 TEXTUAL = STRINGS | INTEGERS | {"uuid", "enum"}
 
-#: The types that each field takes.
+#: The types that each field accepts.
 FIELD_TYPES: dict[str, frozenset[str]] = {
     "exchange": TEXTUAL,
     "routing_key": TEXTUAL,
@@ -41,25 +41,25 @@ FIELD_TYPES: dict[str, frozenset[str]] = {
     "created_at": TIMES,
 }
 
-#: The types that a header of its own takes.
+#: The types that a single header accepts.
 HEADER_TYPES = TEXTUAL | {"bool"}
 
 #: The fields that hold the body.
 BODIES = ("body", "body_text", "body_json")
 
-#: The types that a primary key may be made of.
+#: The types of primary-key columns.
 KEY_TYPES = INTEGERS | BYTES | TIMES | {"text", "varchar", "bpchar", "uuid", "date", "numeric", "bool"}
 
 _SHOWN = {"bpchar": "char", "int2": "smallint", "int4": "integer", "int8": "bigint", "bool": "boolean"}
 
 
 def is_field(name: str) -> bool:
-    """Whether there is such a field: one of the table above, or a header of its own."""
+    """Whether there is such a field: one of :data:`FIELD_TYPES`, or a single header."""
     return name in FIELD_TYPES or (name.startswith(HEADER_PREFIX) and name != HEADER_PREFIX)
 
 
 def types_of(field: str) -> frozenset[str]:
-    """The types that a field takes."""
+    """The types that a field accepts."""
     return FIELD_TYPES.get(field, HEADER_TYPES)
 
 
@@ -69,6 +69,6 @@ def body_field(type_name: str) -> str:
 
 
 def shown(types: frozenset[str]) -> str:
-    """Types for people."""
+    """Types, in words for people."""
     names = sorted(_SHOWN.get(name, name) for name in types - {"name"})
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"

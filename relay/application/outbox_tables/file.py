@@ -1,4 +1,4 @@
-"""A file about tables, in TOML or JSON. Nothing in it is passed over: what is not known is an error.
+"""Reads the file with rules for tables, in TOML or JSON. Invariant: nothing is ignored; an unknown key is an error.
 
 ::
 
@@ -19,17 +19,17 @@ from .names import table_name
 from .rules import PRESETS, TableRules, field_name
 from .where import condition
 
-#: What may be said of a table.
+#: The keys of a table.
 KEYS = ("preset", "exchange", "routing_key", "map", "where", "not_before", "all_rows")
 
-#: Of these, those that are texts.
+#: Those of them whose value is a text.
 TEXTS = ("preset", "exchange", "routing_key")
 
 
 def read_file(path: str) -> tuple[TableRules, ...]:
-    """Read what a file says of tables.
+    """Read the rules for tables from a file.
 
-    :raises ValueError: it cannot be read, or says what cannot be; all of it in one text.
+    :raises ValueError: it cannot be read, or is invalid; the text has all problems.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -57,7 +57,7 @@ def _parsed(path: str, text: str) -> Any:
 
 
 def _toml(path: str) -> Any:
-    # Part of Python since 3.11; before that, only where somebody installed it.
+    # tomllib is part of Python since 3.11; tomli may be installed before that.
     for name in ("tomllib", "tomli"):
         try:
             return importlib.import_module(name)
@@ -91,7 +91,7 @@ def _rules(text: str, given: object, problems: list[str]) -> TableRules | None:
 
 
 def _rows(text: str, given: Mapping[Any, object], problems: list[str]) -> dict[str, Any]:
-    """Which rows are meant."""
+    """The keys that choose rows."""
     where, all_rows, columns = (given.get(key) for key in ("where", "all_rows", "not_before"))
     columns = [] if columns is None else [columns] if isinstance(columns, str) else columns
     if not isinstance(columns, list) or not all(isinstance(column, str) for column in columns):

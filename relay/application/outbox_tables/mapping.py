@@ -1,7 +1,7 @@
-"""What the columns of a table mean: each field has one column at the most, of a type that it can be read from.
+"""Maps the columns of a table to fields. Invariant: a field has at most one column, of a type that it accepts.
 
-Pure: it takes what the database knows and what was said, and tells what is wrong instead of raising, so that all
-problems of all tables are told together.
+Pure: it takes the facts of the catalog and the rules, and returns problems instead of raising, so that all problems of
+all tables are reported together.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class Plan:
     """A table and the column of each field.
 
     :param problems: why it cannot be relayed, one sentence each; empty when it can.
-    :param condition: in SQL, which rows are to be sent; None for all.
-    :param unsettled: columns that say that not every row is, while nothing else says which: it cannot be relayed.
-    :param passed_over: times before which rows are not to be sent, which the condition that was given does not name.
+    :param condition: in SQL, of the rows that are sent; None for all.
+    :param unsettled: columns that suggest that not every row is to be sent, without a rule: it cannot be relayed.
+    :param passed_over: columns with a not-before time that the given condition does not name.
     """
 
     facts: TableFacts
@@ -36,7 +36,7 @@ class Plan:
 
 
 def plan_all(facts: Sequence[TableFacts], rules: Sequence[TableRules]) -> list[Plan]:
-    """Plan tables; those that are the same table under two names have a problem."""
+    """Plan tables; one table under two names is a problem."""
     plans = [plan(one, of_it) for one, of_it in zip(facts, rules, strict=True)]
     first: dict[int, TableFacts] = {}
     for number, one in enumerate(facts):
@@ -47,7 +47,7 @@ def plan_all(facts: Sequence[TableFacts], rules: Sequence[TableRules]) -> list[P
 
 
 def plan(facts: TableFacts, rules: TableRules) -> Plan:
-    """Find the column of each field of a table."""
+    """Determine the column of each field of a table."""
     label = f"--table {facts.name}"
     problem = _table_problem(facts)
     if problem is not None:
@@ -82,7 +82,7 @@ def _key_problems(facts: TableFacts) -> list[str]:
 
 
 def _assign(facts: TableFacts, rules: TableRules) -> tuple[dict[str, ColumnFacts], list[str]]:
-    """The column of each field: first what was said, then the preset, then columns that are named like a field."""
+    """The column of each field: first from the rules, then the preset, then columns that are named like a field."""
     known = {column.name: column for column in facts.columns}
     preset = {
         column: name for column, name in PRESETS.get(rules.preset or "", {}).items() if column not in rules.fields
@@ -121,7 +121,7 @@ def _add(columns: dict[str, ColumnFacts], column: ColumnFacts, to: str) -> list[
 
 
 def _gaps(meant: set[str], rules: TableRules) -> list[str]:
-    """What no column is meant to be, and rows need."""
+    """The fields that rows need and that no column is mapped to."""
     gaps = []
     if "exchange" not in meant and rules.exchange is None:
         gaps.append("it has no column for the exchange. --exchange NAME, or --map COLUMN=exchange, says which.")

@@ -1,5 +1,5 @@
-"""From a planned table to a signal model. Nothing in a row can fail the statement that reads it: what may be of any
-type is read as text, as the database writes it.
+"""Makes the signal model of a planned table. Invariant: no value in a row can fail the statement that reads it; a
+column that may be of any type is read as text, in PostgreSQL's format.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from .catalog import ColumnFacts
 from .field_types import INTEGERS, STRINGS, TEXTUAL, TIMES, types_of
 from .mapping import Plan, header_of
 
-#: In front of a column's name, so that its attribute has no other meaning.
+#: The prefix of a column's attribute, so that it cannot clash with other attributes.
 PREFIX = "column_"
 
-#: The same, for a column that is read as text beside what it is.
+#: The prefix of the attribute of a column that is also read as text.
 TEXT_PREFIX = "text_"
 
 
 class AsText(UserDefinedType[str]):
-    """A column of any type, as text."""
+    """A column of any type, read as text."""
 
     cache_ok = True
 
@@ -54,12 +54,12 @@ class AsText(UserDefinedType[str]):
 
 
 class TableSignal(RabbitMQSignal):
-    """A row of an outbox table that no application has a model for."""
+    """A row of an outbox table without an application's model."""
 
-    #: The attribute that each field is read from.
+    #: The attribute from which each field is read.
     signalbus_fields: ClassVar[Mapping[str, str]] = {}
 
-    #: The same for headers that have a column of their own.
+    #: The same for headers with their own column.
     signalbus_headers: ClassVar[Mapping[str, str]] = {}
 
     def signalbus_message(self) -> Message:
@@ -76,7 +76,7 @@ class TableSignal(RabbitMQSignal):
 
 
 def make_model(db: Any, plan: Plan) -> type[TableSignal]:
-    """Make the signal model of a table that has no problems. Its class is named like the table."""
+    """Make the signal model of a table without problems. The class has the name of the table."""
     name = plan.facts.name
     table = Table(
         name.name,
@@ -105,7 +105,7 @@ def make_model(db: Any, plan: Plan) -> type[TableSignal]:
 
 
 def _attributes(plan: Plan, table: Table) -> tuple[dict[str, str], dict[str, Any]]:
-    """The attribute of each field; and the attributes that are to be made, because their columns are read as text."""
+    """The attribute of each field; and the attributes to add, for columns that are read as text."""
     fields: dict[str, str] = {}
     texts: dict[str, Any] = {}
     for field, column in plan.columns.items():
@@ -122,7 +122,7 @@ def _attributes(plan: Plan, table: Table) -> tuple[dict[str, str], dict[str, Any
 
 
 def _written_at(plan: Plan, fields: Mapping[str, str]) -> str | None:
-    """The attribute that holds when a row was written; None where it has no time zone, and so does not tell."""
+    """The attribute with the time at which a row was written; None without one that has a time zone."""
     column = plan.columns.get("created_at")
     return fields["created_at"] if column is not None and column.type_name == "timestamptz" else None
 
@@ -133,7 +133,7 @@ def _column(column: ColumnFacts) -> Column[Any]:
 
 
 def _type(name: str, is_key: bool) -> TypeEngine[Any]:
-    """The type as which a column is read, and, in a key, compared."""
+    """The type as which a column is read and, in a key, compared."""
     if name in INTEGERS:
         return BigInteger()
     if name in TIMES:
@@ -158,5 +158,5 @@ def _parsed(text: str) -> Any:
 
 
 def _refuse(_: str) -> Any:
-    # What Python reads beside JSON: NaN and the like.
+    # Constants that Python accepts and JSON does not: NaN and the like.
     raise ValueError

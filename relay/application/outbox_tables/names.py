@@ -1,7 +1,7 @@
-"""Names of tables and columns as they are given on the command line. They are exact: no letter changes its case.
+"""Names of tables and columns on the command line. Invariant: they are exact, without folding to lower case.
 
-A dot stands between schema, table and column. A part that has a dot or a quote itself stands in double quotes, a quote
-in it twice, as in SQL.
+A dot separates schema, table and column. A part with a dot or a quote is put in double quotes, a quote in it doubled,
+as in SQL.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 _PART = r'"(?:[^"]|"")+"|[^".]+'
 _NAME = re.compile(rf"(?:{_PART})(?:\.(?:{_PART}))*")
 
-#: In a list, names are separated by commas and white space; in quotes these are part of a name.
+#: In a list, commas and white space separate names; in quotes they are part of a name.
 _LISTED = re.compile(r'(?:"(?:[^"]|"")*"|[^",\s])+')
 
 
@@ -31,7 +31,7 @@ class TableName:
 
     @property
     def fullname(self) -> str:
-        """As SQLAlchemy and the table of parked signals name it."""
+        """The name in SQLAlchemy and in ``signalbus_parked``."""
         return self.name if self.schema is None else f"{self.schema}.{self.name}"
 
 

@@ -1,4 +1,4 @@
-"""What is said of tables on the command line or in a file: which column is which field, and what rows leave open."""
+"""The rules for tables from the command line or a file: the fields of columns, defaults, and which rows are sent."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 from .field_types import FIELD_TYPES, HEADER_PREFIX, is_field
 from .names import TableName, join_name, split_name
 
-#: Stands for no field: the column is left alone.
+#: In place of a field: the column is ignored.
 NO_FIELD = "-"
 
-#: Layouts of outbox tables that are known by name: the field of each column.
+#: Known layouts of outbox tables by name: the field of each column.
 PRESETS: Mapping[str, Mapping[str, str]] = {
     # https://debezium.io/documentation/reference/stable/transformations/outbox-event-router.html
     "debezium": {
@@ -29,9 +29,9 @@ PRESETS: Mapping[str, Mapping[str, str]] = {
 
 @dataclass(frozen=True)
 class Assignment:
-    """A column and the field that it is.
+    """A column and its field.
 
-    :param table: the only table that is meant, as the parts of its name; () for all tables.
+    :param table: the only table to which it applies, as the parts of its name; () for all tables.
     """
 
     table: tuple[str, ...]
@@ -45,15 +45,15 @@ class Assignment:
 
 @dataclass(frozen=True)
 class TableRules:
-    """A table, and what was said of it.
+    """A table and its rules.
 
-    :param fields: the field of each column that one was given for; :data:`NO_FIELD` for those to be left alone.
-    :param preset: a layout; what ``fields`` says goes before it.
-    :param exchange: of rows that name none.
-    :param routing_key: of rows that name none.
-    :param where: in SQL, which rows are to be sent.
-    :param not_before: columns with a time before which a row is not to be sent.
-    :param all_rows: every row is to be sent, whatever its columns say.
+    :param fields: the given fields by column; :data:`NO_FIELD` for columns to ignore.
+    :param preset: a layout; ``fields`` takes precedence.
+    :param exchange: of rows without one.
+    :param routing_key: of rows without one.
+    :param where: a condition in SQL of the rows that are sent.
+    :param not_before: columns with a time before which a row is not sent.
+    :param all_rows: every row is sent, whatever its columns hold.
     """
 
     name: TableName
@@ -66,8 +66,8 @@ class TableRules:
     all_rows: bool | None = None
 
     def filled_in(self, other: TableRules) -> TableRules:
-        """These rules, and where they say nothing, others."""
-        # Which rows are meant is one thing to say, and has two ways.
+        """These rules, with the others for what is not set here."""
+        # ``where`` and ``all_rows`` are two forms of one rule: take both from one source.
         rows = other if self.where is None and self.all_rows is None else self
         return replace(
             self,
@@ -87,11 +87,11 @@ def combine(
     assignments: Sequence[Assignment],
     everywhere: TableRules,
 ) -> tuple[list[TableRules], list[str]]:
-    """The tables with all that was said of them, and what is wrong with that.
+    """The tables with their combined rules, and the problems of these.
 
     :param names: tables that were given by name only.
-    :param of_file: tables that were given in a file; what it says of one goes before the rest.
-    :param everywhere: what holds for all tables.
+    :param of_file: tables that were given in a file, whose rules take precedence.
+    :param everywhere: the rules for all tables.
     """
     given = [*(TableRules(name, {}) for name in names), *of_file]
     problems = [
@@ -100,7 +100,7 @@ def combine(
     rules: list[TableRules] = []
     for one in given:
         own = [rule for rule in assignments if rule.is_about(one.name)]
-        # What is said of one table goes before what is said of all.
+        # A rule for one table takes precedence over a rule for all.
         fields = {rule.column: rule.field for rule in sorted(own, key=lambda rule: bool(rule.table))}
         rules.append(one.filled_in(replace(everywhere, fields=fields)))
     problems += [
@@ -132,7 +132,7 @@ def assignment(text: str) -> Assignment:
 
 
 def column_name(text: str) -> str:
-    """The name of a column of whatever table.
+    """The name of a column of any table.
 
     :raises ValueError: it is none.
     """

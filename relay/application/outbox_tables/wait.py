@@ -1,4 +1,4 @@
-"""A database that is away when the relay starts is waited for, as it is later on. A stop request ends the wait."""
+"""Waits for a database that is away when the relay starts. A stop request ends the wait."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ logger = logging.getLogger("signalbus.relay")
 
 T = TypeVar("T")
 
-#: The thing that is away, as it is named later on.
+#: The subject of the incident, the same as in the running relay.
 DATABASE = "Database"
 
 
@@ -31,7 +31,7 @@ class StoppedWaitingError(Exception):
 
 
 def when_there(ask: Callable[[], T], patience_seconds: float | None, backoff: Backoff | None = None) -> T:
-    """What the database answers, once it does.
+    """Call ``ask`` until the database answers; return the result.
 
     :param ask: raises ``SQLAlchemyError`` while the database is away.
     :param patience_seconds: for how long to try; None for as long as it takes.

@@ -1,7 +1,7 @@
-"""A condition of SQL that says which rows of a table are to be sent. Pure: whether it is good SQL, the database says.
+"""Checks the SQL condition of the rows that are sent. Pure: whether it is valid SQL, the database decides.
 
-It is put into other statements between parentheses. So it must not leave them: it is one condition, without comments,
-with quotes and parentheses that are closed.
+It is inserted into other statements in parentheses. Invariant: it cannot break out of them: it is one condition,
+without comments, with closed quotes and parentheses.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-#: What may hold anything, in the ways of PostgreSQL; else single characters that matter.
+#: PostgreSQL's quoted tokens, which may contain anything; else the single characters that matter.
 # https://www.postgresql.org/docs/current/sql-syntax-lexical.html
 _TOKEN = re.compile(
     r"""
@@ -26,7 +26,7 @@ _TOKEN = re.compile(
 
 
 def condition(value: Any) -> str:
-    """A condition, as it was given.
+    """The condition, unchanged.
 
     :raises ValueError: it is no single condition.
     """
@@ -52,5 +52,5 @@ def condition(value: Any) -> str:
 
 
 def called(text: str) -> list[str]:
-    """The names of functions that a condition may call, in lower case as PostgreSQL takes them."""
+    """The names of functions that a condition may call, folded to lower case as in PostgreSQL."""
     return sorted({token["call"].lower() for token in _TOKEN.finditer(text) if token["call"]})

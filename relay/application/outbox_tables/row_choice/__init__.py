@@ -1,1 +1,1 @@
-"""Which rows of a table are signals, where the table marks its rows instead of deleting them."""
+"""Chooses the rows to send in tables that mark rows as sent instead of deleting them."""

@@ -1,4 +1,4 @@
-"""Which rows of a table are to be sent: what was said of it, and what its columns say as long as nobody did. Pure."""
+"""The condition of the rows that are sent: from the rules, and the columns that need a rule and have none. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..field_types import INTEGERS, shown
 from ..rules import TableRules
 from .state_columns import MOMENTS, Meaning, StateColumn, state_columns
 
-#: What is now, for each type of column with a time: by the clock of the database. What has no time zone is in UTC.
+#: The present time by the clock of the database, for each time type. Types without a time zone are in UTC.
 _NOW = {
     "timestamptz": "statement_timestamp()",
     "timestamp": "timezone('UTC', statement_timestamp())",
@@ -21,7 +21,7 @@ _NOW = {
 
 
 def condition_of(facts: TableFacts, rules: TableRules) -> str | None:
-    """The condition, in SQL, that a row is to be sent; None when all rows are."""
+    """The SQL condition of the rows that are sent; None for all rows."""
     parts = [] if rules.where is None else [f"({rules.where})"]
     for column in facts.columns:
         if column.name in rules.not_before and column.type_name in MOMENTS:
@@ -31,7 +31,7 @@ def condition_of(facts: TableFacts, rules: TableRules) -> str | None:
 
 
 def not_before_problems(facts: TableFacts, rules: TableRules) -> Iterator[str]:
-    """What is wrong with the columns that are to hold a time."""
+    """The problems of the not-before columns."""
     known = {column.name: column for column in facts.columns}
     for name in rules.not_before:
         if name not in known:
@@ -45,9 +45,9 @@ def not_before_problems(facts: TableFacts, rules: TableRules) -> Iterator[str]:
 def unsettled(
     facts: TableFacts, rules: TableRules, used: Collection[str]
 ) -> tuple[tuple[StateColumn, ...], tuple[StateColumn, ...]]:
-    """The columns of which nobody said what they mean; and the times that the condition which was given passes over.
+    """The state columns without a rule; and the not-before columns that the given condition does not name.
 
-    A time not before tells nothing of what was sent already, so that it settles no more than itself.
+    A not-before rule does not say which rows were sent already, so it covers only its own column.
 
     :param used: the names of the columns that are fields of the message.
     """
@@ -61,7 +61,7 @@ def unsettled(
 
 
 def unsettled_text(one: StateColumn, counted: str) -> str:
-    """Why a table cannot be relayed before it is said what a column means, and how to say it.
+    """Why a table cannot be relayed without a rule for a column, and the options for that rule.
 
     :param counted: the rows that it concerns.
     """
@@ -77,7 +77,7 @@ def unsettled_text(one: StateColumn, counted: str) -> str:
 
 
 def passed_over_text(one: StateColumn) -> str:
-    """What a condition overlooks, and what to do."""
+    """The not-before column that a condition does not name, and what to do."""
     name = one.column.name
     remedy = f"--not-before {name} has each row wait for its time" if one.column.type_name in MOMENTS else ""
     remedy = remedy or f"Add it to the condition: {_example(one)}"
@@ -86,7 +86,7 @@ def passed_over_text(one: StateColumn) -> str:
 
 
 def _example(one: StateColumn) -> str:
-    """A condition, quoted for a shell, that such a column may be meant for."""
+    """An example of a condition on such a column, quoted for a shell."""
     name, kind = quoted_column(one.column), one.column.type_name
     if one.meaning is Meaning.NOT_BEFORE:
         return quote(f"{name} <= now()" if kind in MOMENTS else f"to_timestamp({name}) <= now()")
@@ -94,7 +94,7 @@ def _example(one: StateColumn) -> str:
         return quote(f"{name} IS NULL")
     if kind == "bool":
         return quote(f"NOT {name}")
-    # Readable in double quotes, as nearly all names are.
+    # In double quotes where that is readable, as for nearly all names.
     text = f"{name} = 0" if kind in INTEGERS else f"{name} = 'NEW'"
     return quote(text) if '"' in text else f'"{text}"'
 

@@ -1,4 +1,4 @@
-"""How many rows of a table a column concerns, in words: its values with the rows of each, as far as they are few."""
+"""The number of rows by value of a column, in words. Values are listed only when they are few and short."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from signalbus_core.lowlevel import error_text
 from ..catalog import TableFacts
 from .state_columns import MOMENTS, Meaning, StateColumn
 
-#: So many rows are counted. More: a refusal of a big table takes longer.
+#: The largest number of rows that are counted. Larger: the refusal of a big table takes longer.
 MOST_ROWS = 100_000
 
-#: Values are shown by themselves when there are no more than so many, and none is longer than that.
+#: Values are listed when there are at most so many, and none is longer than that.
 MOST_VALUES, LONGEST_VALUE = 6, 30
 
 
 def counted(connection: Connection, facts: TableFacts, one: StateColumn) -> str:
-    """The rows that a column concerns, in words; why they could not be counted, if so."""
+    """The rows that a column concerns, in words; or why they could not be counted."""
     name = facts.name
     column: Column[object] = Column(one.column.name, NullType())
     table = Table(name.name, MetaData(), column, schema=name.schema)
@@ -47,7 +47,7 @@ def counted(connection: Connection, facts: TableFacts, one: StateColumn) -> str:
 
 
 def _shown(column: Column[object], one: StateColumn) -> ColumnElement[str]:
-    """What of a value is shown."""
+    """The part of a value that is shown."""
     if one.column.type_name not in MOMENTS:
         return sql_cast(column, Text)
     if one.meaning is Meaning.NOT_BEFORE:

@@ -1,6 +1,6 @@
-"""Columns that say that not every row is to be sent: a state, a time of sending, an owner, a time not before.
+"""Recognises columns that mean that not every row is to be sent: a state, a sent time, an owner, a not-before time.
 
-Pure. They are known by name and type. Names are compared without case, underscores and quotes, because
+Pure. They are recognised by name and type. Names are compared without case, underscores and quotes, because
 ``"ProcessedAt"``, ``processed_at`` and ``processedat`` are the same to the libraries that make such tables.
 """
 
@@ -16,7 +16,7 @@ from ..field_types import BYTES, INTEGERS, STRINGS, TIMES
 
 
 class Meaning(Enum):
-    """What a column says of a row."""
+    """The meaning of a state column."""
 
     STATE = "a state"
     SENT = "a time of sending"
@@ -24,12 +24,12 @@ class Meaning(Enum):
     NOT_BEFORE = "a time not before"
 
 
-#: The types of columns that :class:`Meaning` NOT_BEFORE can be asked of by the database's clock.
+#: The types that a NOT_BEFORE rule can compare with the database's clock.
 MOMENTS = TIMES | {"date"}
 
 _NUMBERS = INTEGERS | {"numeric", "float4", "float8"}
 
-#: The types that a column of each meaning has; libraries keep times also as numbers and as texts.
+#: The column types of each meaning; libraries store times also as numbers and as texts.
 TYPES: dict[Meaning, frozenset[str]] = {
     Meaning.STATE: STRINGS | _NUMBERS | {"enum", "bool"},
     Meaning.SENT: MOMENTS,
@@ -37,7 +37,7 @@ TYPES: dict[Meaning, frozenset[str]] = {
     Meaning.NOT_BEFORE: MOMENTS | _NUMBERS | STRINGS,
 }
 
-#: What was done with a row. Alone, with ``is``, or with what makes it a time.
+#: Verbs for what was done with a row. Alone, with ``is``, or with a suffix for a time.
 DONE = (
     "sent published processed dispatched delivered completed handled relayed forwarded acknowledged acked "
     "confirmed finished finalized done consumed transmitted propagated pushed exported synced executed performed "
@@ -45,19 +45,19 @@ DONE = (
     "aborted abandoned skipped archived deleted blocked poisoned"
 )
 
-#: States that have a column of their own.
+#: Names of state columns.
 STATES = (
     "pending unsent unpublished unprocessed undelivered undispatched processing sending publishing inprogress "
     "inflight delivery_complete delivery_aborted completion completion_date completion_time send_date send_status"
 )
 
-#: Who has a row in hand.
+#: Names of columns with the process that has taken a row.
 OWNERS = (
     "locked leased claimed reserved picked fetched acquired taken lock_id lock_token lock_owner lock_instance_id "
     "lease_id lease_owner lease_token claim_id claim_token worker_id consumer_lock"
 )
 
-#: Until when a row is to be left alone.
+#: Names of columns with the time until which a row is not to be sent.
 NOT_BEFORE = (
     "not_before available scheduled visible due eligible due_date due_time enqueue_time schedule_time "
     "scheduled_for execution_time run_at run_after start_at start_after send_at send_after send_on deliver_at "
@@ -92,26 +92,26 @@ _NOT_BEFORE_NAME = re.compile(
     rf"{_THING}(?:{_words(NOT_BEFORE)}|{_NEXT})(?:at|on|time|date|after|until)?(?:utc|ms|millis)?"
 )
 
-#: Whatever stands before it: ``kafka_published_at``, ``"OrderStatus"``.
+#: With any prefix: ``kafka_published_at``, ``"OrderStatus"``.
 _ENDS_LIKE_A_STATE = re.compile(r"(?:.+_)?(?:status|state)(?:_(?:id|name|code|value|type|text))?")
 _ENDS_LIKE_DONE = re.compile(rf"(?:.+_)?(?:{DONE.replace(' ', '|')})(?:_(?:at|on|time|date|utc|flag))*")
 
-#: A literal as the default of a column: one value stands for "not yet".
+#: A literal as the default of a column: that value means "not yet".
 _CONSTANT = re.compile(r"'[^']*'")
 
 
 @dataclass(frozen=True)
 class StateColumn:
-    """A column, and what it says of rows."""
+    """A column and its meaning."""
 
     column: ColumnFacts
     meaning: Meaning
 
 
 def state_columns(columns: Iterable[ColumnFacts], used: Collection[str]) -> list[StateColumn]:
-    """The columns that say that not every row is to be sent.
+    """The columns that mean that not every row is to be sent.
 
-    :param used: the names of the columns that are fields of the message, which say nothing of sending.
+    :param used: the names of the columns that are fields of the message, and so are no state columns.
     """
     found = [(column, _meaning(column)) for column in columns if column.name not in used]
     return [StateColumn(column, meaning) for column, meaning in found if meaning is not None]
@@ -135,12 +135,12 @@ def _named(name: str, type_name: str) -> Meaning | None:
         return Meaning.STATE
     if _DONE_NAME.fullmatch(letters) or (type_name in MOMENTS | {"bool"} and _ENDS_LIKE_DONE.fullmatch(words)):
         return Meaning.SENT if type_name in MOMENTS else Meaning.STATE
-    # A number of an owner is of the node that sends; a wider one may be of whoever placed the order.
+    # An int4 owner id is that of a sending node; a wider one may be that of a customer.
     if _OWNER_NAME.fullmatch(letters) or (letters == "ownerid" and type_name == "int4"):
         return Meaning.OWNER
     return None
 
 
 def _is_in_every_row(column: ColumnFacts) -> bool:
-    """Whether a time tells no rows apart: each has one from the begin, and none stands for "not yet"."""
+    """Whether a time is set in every row from the start, so that no value means "not yet"."""
     return column.is_required and not _CONSTANT.match(column.default or "")

@@ -1,4 +1,4 @@
-"""Whether a condition can be used: the database says it, in a transaction that can change nothing."""
+"""Tests a condition in the database, in a transaction that can change nothing."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from signalbus_core.lowlevel import BurstLimits, error_text, transaction
 from ..catalog import TableFacts
 from ..where import called
 
-#: On so many rows a condition is tried.
+#: The number of rows on which a condition is tested. Larger: more errors are found, and the test takes longer.
 MOST_ROWS = 1000
 
 
 def where_problem(engine: Engine, facts: TableFacts, where: str, limits: BurstLimits) -> str | None:
     """Why a condition cannot be used; None when it can.
 
-    - It is a condition of this table that PostgreSQL takes, and answers for the first rows within the time limits.
-    - It calls no function that answers anew for each row, or that may change something.
+    - PostgreSQL accepts it for this table, and evaluates it for the first rows within the time limits.
+    - It calls no volatile function.
     """
     try:
         with transaction(engine, limits) as connection:
@@ -45,12 +45,12 @@ def _problem(connection: Connection, facts: TableFacts, where: str) -> str | Non
     try:
         connection.execute(select(func.count(tried.c.is_met)))
     except DataError as error:
-        # The text of the error may hold what a column holds.
+        # The text of the error may hold the value of a column.
         return f"it cannot be told of each row whether it is met ({type(error.orig).__name__})."
     return None
 
 
-# Of functions of one name it is not known which is called; it is harmless if one of them is.
+# Which of several functions of one name is called is not known; the condition passes if one of them is harmless.
 _VOLATILE = text(
     """
     SELECT CAST(proname AS text) FROM pg_catalog.pg_proc
