@@ -49,7 +49,7 @@ def load(given: Mapping[str, Any]) -> LoadedApp:
 
 @contextmanager
 def failing_with_1() -> Iterator[None]:
-    """End the process with exit code 1 and the reason on a CommandError or a database error."""
+    """End the process with exit code 1 and the reason on a CommandError, a database error or an OSError."""
     try:
         yield
     except (CommandError, SQLAlchemyError, OSError) as error:

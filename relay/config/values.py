@@ -1,4 +1,4 @@
-"""Parses and checks single values of options: each function returns a valid value or raises InvalidValue."""
+"""Parses and checks single values of options: each function returns a valid value, or its error says what is valid."""
 
 from __future__ import annotations
 

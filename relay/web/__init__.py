@@ -1,5 +1,5 @@
-"""What the relay serves over HTTP: health, metrics, the status page, and what an operator can do there.
+"""The HTTP site of the relay: health, metrics, the status page, and the operator's actions.
 
-A request never keeps a worker waiting. It reads what others noted; where it has to ask a database, it does so on a
-connection of its own, with short limits, and one at a time.
+Invariant: a request never delays a worker. It reads the recorded status; where it has to query a database, it uses a
+separate connection, with short time limits, one request at a time.
 """

@@ -1,7 +1,7 @@
-"""What an operator can do: see what is set aside, have it tried again, discard it, pause models, resume them.
+"""The operator's actions: list failed signals, have them tried again, discard them, pause models, resume them.
 
-Each change is logged with the address that it came from. Payloads reach neither the log nor an answer: a row that is
-discarded goes to the record file, before the deletion is committed, and without such a file nothing is discarded here.
+Invariant: each change is logged with the client's address. Payloads appear neither in the log nor in a response: a
+discarded row is written to the record file before its delete is committed; without that file nothing is discarded.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ NO_RECORD = (
 
 
 class Operations:
-    """Does what the operator asks for.
+    """Carries out the operator's actions.
 
     :param models: the names of the signal models.
-    :param record: of the file for discarded signals.
+    :param record: the path of the file for discarded signals.
     """
 
     def __init__(
@@ -43,13 +43,13 @@ class Operations:
 
     @property
     def can_discard(self) -> bool:
-        """Whether there is a file to record discarded signals in."""
+        """Whether there is a record file for discarded signals."""
         return self._record is not None
 
     def set_aside(
         self, model: str | None, key: str | None, limit: int, patience_seconds: float = ANSWER_WITHIN_SECONDS
     ) -> list[SetAside]:
-        """Signals that are set aside, parked ones first."""
+        """Failed signals, parked ones first."""
         self._check(model)
         return self._desk.ask(lambda: self._parked.find(model, key, limit), patience_seconds)
 
@@ -68,7 +68,7 @@ class Operations:
         return number
 
     def discard(self, model: str, key: str, address: str) -> None:
-        """Delete a signal that is set aside, unsent."""
+        """Delete a failed signal unsent."""
         self._check(model)
         if self._record is None:
             raise HttpError(HTTPStatus.FORBIDDEN, NO_RECORD)

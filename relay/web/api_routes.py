@@ -1,4 +1,4 @@
-"""What programs ask for: the signals that are set aside, and the operator's actions, as JSON."""
+"""The JSON API for programs: failed signals, and the operator's actions."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def api_routes(operations: Operations, guard: Guard) -> dict[str, Mapping[str, H
 
     def action(act: Callable[[Request, Mapping[str, Any]], dict[str, Any]]) -> Mapping[str, Handler]:
         def handler(request: Request) -> Answer:
-            # Before anything is read of what strangers send.
+            # Before any part of an unauthorised request's body is read.
             guard.check_bearer(request)
             return json_answer(act(request, request.fields(JSON)))
 

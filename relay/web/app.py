@@ -1,4 +1,4 @@
-"""The WSGI application: which path is answered by whom, and what every answer has in common."""
+"""The WSGI application: the handler of each path, and the headers of every response."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger("signalbus.relay.http")
 
 Handler = Callable[[Request], Answer]
 
-#: Of every answer. The policy allows nothing; a page has its own.
+#: The headers of every response. The policy allows nothing; a page has its own.
 SECURITY_HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -44,7 +44,7 @@ def create_app(routes: Mapping[str, Mapping[str, Handler]], guard: Guard) -> Wsg
         except HttpError as error:
             answer = _error(request, error)
         except Exception:
-            # Whoever asks learns nothing of the inside; the log has it.
+            # The client gets no internals; the log has the traceback.
             logger.exception("A request failed: %s %r.", request.method, request.path, extra={"action": "http_error"})
             answer = _error(request, HttpError(HTTPStatus.INTERNAL_SERVER_ERROR, "The relay's log tells what failed."))
         headers = {

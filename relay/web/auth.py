@@ -1,7 +1,7 @@
-"""Who may ask, and who may act. There are no cookies: whoever acts, shows the operator's token in each request.
+"""Access control for reading and for actions. There are no cookies: each action carries the operator's token.
 
-A page of somebody else, open in an operator's browser, can neither read here (the host's name is checked) nor act (it
-does not know the token, and its origin is another one).
+Invariant: a foreign page in an operator's browser can neither read (the Host header is checked, against DNS rebinding)
+nor act (it does not know the token, and its origin is refused).
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ WRONG_TOKEN = "The operator token is missing or wrong."
 class Guard:
     """Checks requests.
 
-    :param token: the operator's token; without one nobody may act.
-    :param hosts: the names under which the relay may be asked, beside ``localhost`` and addresses; none: where it
-      listens for others too, all.
+    :param token: the operator's token; without one no action is allowed.
+    :param hosts: the allowed names in the Host header, beside ``localhost`` and addresses; when empty, a relay that
+      listens not only on loopback allows all.
     :param is_local: it listens on the loopback interface only.
     """
 
@@ -45,14 +45,14 @@ class Guard:
 
     @property
     def has_token(self) -> bool:
-        """Whether anybody may act."""
+        """Whether actions are possible at all."""
         return self._token is not None
 
     def check_host(self, request: Request) -> None:
-        """Refuse names that somebody else may have made point here."""
+        """Refuse host names that a foreign DNS server may resolve to this address."""
         host = request.header("Host")
         if host is None:
-            # Load balancers may ask without one; browsers never do.
+            # Load balancers may send no Host header; browsers always do.
             return
         name = _host_name(host)
         if name is None:
@@ -64,10 +64,10 @@ class Guard:
         )
 
     def check_origin(self, request: Request) -> None:
-        """Refuse what a page of somebody else sends."""
+        """Refuse requests of foreign pages."""
         origin = request.header("Origin")
         if origin is None:
-            # Browsers that send no Origin say at least whether the page is from here.
+            # Browsers that send no Origin state in Sec-Fetch-Site whether the page is of this site.
             is_ours = request.header("Sec-Fetch-Site") in (None, "same-origin", "none")
         else:
             is_ours = origin.lower().partition("://")[2] == (request.header("Host") or "").lower() != ""
@@ -75,15 +75,15 @@ class Guard:
             raise HttpError(HTTPStatus.FORBIDDEN, "This was sent by a page of another site.")
 
     def check_bearer(self, request: Request) -> None:
-        """The token is expected in the Authorization header."""
+        """Check the token in the Authorization header."""
         scheme, _, token = (request.header("Authorization") or "").partition(" ")
         self.check_token(token.strip() if scheme.lower() == "bearer" else "", request)
 
     def check_token(self, given: str, request: Request) -> None:
-        """Refuse all but the operator's token; that somebody tried is logged, at most once a minute."""
+        """Refuse all but the operator's token; refusals are logged at most once a minute."""
         if self._token is None:
             raise HttpError(HTTPStatus.FORBIDDEN, NO_TOKEN)
-        # As bytes, and in a time that does not depend on where they differ.
+        # As bytes, and in constant time.
         if not hmac.compare_digest(given.encode(errors="replace"), self._token.encode()):
             tried = f"{request.address} gave no or a wrong one"
             self._incidents.raised(_TOKEN, "operator_refused", tried, path=request.path)

@@ -1,7 +1,7 @@
-"""The desk where requests ask a database: one at a time, on connections of its own, and with a limit to waiting.
+"""A bulkhead for database queries of requests: one at a time, on separate connections, with a time limit.
 
-A database that hangs keeps one thread that nobody else needs; those that answer requests go on, and so do the workers,
-whose connections are not touched.
+Invariant: a database that hangs blocks one thread of the bulkhead only. The threads that serve requests go on, and so
+do the workers, whose connections are not used.
 """
 
 from __future__ import annotations
@@ -21,42 +21,42 @@ from .http import HttpError
 
 T = TypeVar("T")
 
-#: Of each transaction. Longer: an operator waits longer for a discard that a burst keeps waiting.
+#: Limits of each transaction. Longer: an operator waits longer for a discard that waits for a burst's row lock.
 LIMITS = BurstLimits(statement_timeout_seconds=5.0, lock_timeout_seconds=3.0, idle_timeout_seconds=10.0)
 
-#: So long a request waits for its turn, and so long for the database.
+#: A request waits so long for its turn, and so long for the database.
 TURN_WITHIN_SECONDS = 1.5
 ANSWER_WITHIN_SECONDS = 10.0
 
 
 def engine_of_its_own(engine: Engine) -> Engine:
-    """An engine that connects as this one does, and shares none of its connections."""
+    """An engine with the same connection settings, and a separate pool."""
     return Engine(
         engine.pool.recreate(),
         engine.dialect,
         engine.url,
-        # Where they translate schemas, the tables are elsewhere.
+        # They may hold a schema_translate_map.
         execution_options=engine.get_execution_options(),
         hide_parameters=True,
     )
 
 
 class DatabaseBulkhead:
-    """Does database work for requests.
+    """Runs database work for requests.
 
-    :param engines: that it is done with; no connection stays open for the next request.
+    :param engines: for that work; no connection stays open for the next request.
     """
 
     def __init__(self, engines: Iterable[Engine] = ()) -> None:
         self._engines = tuple(engines)
         self._turn = threading.Lock()
-        # One works and one waits; a queue would take all threads.
+        # One request works and one waits; with a longer queue all threads would wait.
         self._places = threading.BoundedSemaphore(2)
 
     def ask(self, work: Callable[[], T], patience_seconds: float = ANSWER_WITHIN_SECONDS) -> T:
-        """Do something with a database.
+        """Run database work.
 
-        :raises HttpError: it is not this one's turn, the database fails, or it takes too long.
+        :raises HttpError: it gets no turn, the database fails, or it takes too long.
         """
         if not self._places.acquire(blocking=False):
             raise _busy()
@@ -87,7 +87,7 @@ class DatabaseBulkhead:
         try:
             threading.Thread(target=run, name="http-database", daemon=True).start()
         except RuntimeError:
-            # The machine has no thread to give. The next one that asks must not wait for this one.
+            # No thread can be started. The next request must not wait for this one.
             self._leave()
             raise _busy() from None
         if not done.wait(patience_seconds):
@@ -110,7 +110,7 @@ def _busy() -> HttpError:
 
 
 def _told(error: Exception) -> Exception:
-    """The error as whoever asked is told of it."""
+    """The error for the client."""
     if isinstance(error, CommandError):
         return HttpError(HTTPStatus.CONFLICT, str(error))
     if isinstance(error, SQLAlchemyError):

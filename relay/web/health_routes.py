@@ -1,4 +1,4 @@
-"""What machines ask for: health, metrics, and the status as JSON."""
+"""The endpoints for Kubernetes probes, Prometheus scrapes, and the status as JSON."""
 
 from __future__ import annotations
 

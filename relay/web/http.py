@@ -1,6 +1,6 @@
-"""Requests and answers: what comes in is checked here, so that the rest sees texts, and nothing odd.
+"""Requests and responses. Invariant: requests are checked here, so that handlers get only valid texts.
 
-Every answer has the same headers; none has a traceback.
+Every response has the same headers; none has a traceback.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: The largest body of a request.
 MOST_BODY_BYTES = 64 * 1024
 
-#: So many fields a form or a query may have.
+#: The largest number of fields of a form or a query.
 MOST_FIELDS = 20
 
 JSON = "application/json"
@@ -32,7 +32,7 @@ TEXT = "text/plain; charset=utf-8"
 class HttpError(Exception):
     """The request cannot be served; the text says why.
 
-    :param headers: of the answer.
+    :param headers: of the response.
     """
 
     def __init__(self, status: HTTPStatus, text: str, **headers: str) -> None:
@@ -43,7 +43,7 @@ class HttpError(Exception):
 
 @dataclass(frozen=True)
 class Answer:
-    """What is answered."""
+    """A response."""
 
     body: bytes
     content_type: str
@@ -54,13 +54,13 @@ class Answer:
 def json_answer(
     content: object, status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] | None = None
 ) -> Answer:
-    """Passwords in URLs, wherever a text has one, are left out."""
+    """A JSON response. Passwords in URLs are removed from all texts."""
     return Answer((json.dumps(redacted(content), indent=2) + "\n").encode(), JSON, status, headers or {})
 
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked."""
+    """A request."""
 
     environ: WSGIEnvironment
 
@@ -87,7 +87,7 @@ class Request:
     def fields(self, content_type: str) -> dict[str, Any]:
         """The fields of the body.
 
-        :param content_type: that it must have.
+        :param content_type: the required one.
         """
         given = str(self.environ.get("CONTENT_TYPE", "")).partition(";")[0].strip().lower()
         if given != content_type:

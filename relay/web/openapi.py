@@ -1,4 +1,4 @@
-"""What requests and answers look like, in the words of JSON Schema."""
+"""The OpenAPI document: requests and responses in JSON Schema."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The actions that the page offers: what each asks for, and what it does."""
+"""The routes of the page, and its actions: the form of each, and what it does."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from .parked_view import LAST_PAGE, SetAsideView
 from .status_report import Report, moment
 from .templates import page
 
-#: Given what the action is about, the reason, and the operator's address; returns what was done, in words.
+#: Takes the fields of the action, the reason, and the operator's address; returns what was done, in words.
 Act = Callable[[Operations, Mapping[str, str], "str | None", str], str]
 
 
 @dataclass(frozen=True)
 class Form:
-    """An action.
+    """The form of an action.
 
-    :param names: the fields that say what it is about.
+    :param names: the fields that identify its model or signal.
     :param is_final: it cannot be undone.
     """
 
@@ -145,7 +145,7 @@ def _form_handlers(form: Form, operations: Operations, guard: Guard, view: SetAs
         return _form_page(form, _subject(form, given), problem, can_act=problem is None)
 
     def act(request: Request) -> Answer:
-        # What was left empty was not given.
+        # An empty field counts as not given.
         given = {name: value for name, value in request.fields(FORM).items() if value}
         field.only(given, (*form.names, "reason", "token"))
         subject = _subject(form, given)

@@ -1,6 +1,6 @@
-"""The signals that are set aside, as the page shows them: asked for now and then, and never waited for long.
+"""Failed signals for the page, from a short-lived cache.
 
-While a database is away, the page comes all the same, with what was known last.
+Invariant: the page never waits long for a database. While one is away, the page shows what was read last.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from .actions import Operations
 from .http import HttpError
 from .validation import LAST_OFFSET
 
-#: What one page shows of them at most. More: longer pages, fewer of them.
+#: The largest number of signals on one page. Larger: longer pages, fewer of them.
 MOST_SHOWN = 50
 
-#: The last page that can be asked for.
+#: The last page that can be requested.
 LAST_PAGE = LAST_OFFSET // MOST_SHOWN + 1
 
-#: So many pages are kept. More: more people can look at different ones without asking the database more often.
+#: The number of cached pages. Larger: more people can view different pages without more statements.
 MOST_KEPT = 8
 
-#: They are asked for anew when what is known is so old. Shorter: more statements while somebody looks at the page.
+#: A cached page is read again after so long. Shorter: more statements while somebody views the page.
 FRESH_FOR_SECONDS = 4.0
 
 #: The page waits for the database no longer than this.
@@ -35,11 +35,11 @@ PATIENCE_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class SetAsideShown:
-    """What is known of them.
+    """A page of failed signals.
 
-    :param page: which part of them it is, from 1 on.
+    :param page: its number, from 1 on.
     :param more: there is a page after this one.
-    :param problem: why it is not known, or not known well.
+    :param problem: why it could not be read, or is out of date.
     """
 
     page: int = 1
@@ -49,12 +49,12 @@ class SetAsideShown:
 
     @property
     def before(self) -> int:
-        """How many come before those of this page."""
+        """How many signals come before those of this page."""
         return (self.page - 1) * MOST_SHOWN
 
 
 class SetAsideView:
-    """Shows them.
+    """Reads pages of failed signals, and caches them.
 
     :param clock: a monotonic clock, in seconds.
     """
@@ -67,12 +67,12 @@ class SetAsideView:
         self._known: dict[int, tuple[SetAsideShown, float]] = {}
 
     def forget(self) -> None:
-        """What is known is not so any more."""
+        """Drop the cached pages, because they have changed."""
         self._known = {page: (shown, float("-inf")) for page, (shown, _) in self._known.items()}
 
     def show(self, page: int = 1) -> SetAsideShown:
-        """A page of them, from 1 on."""
-        # The board says whether there are any: a page about a healthy relay costs no statement.
+        """A page of failed signals, from 1 on."""
+        # The measured status says whether there are any: a page about a healthy relay costs no statement.
         if not self._status.set_aside_signals():
             return SetAsideShown()
         known, at = self._known.get(page, (SetAsideShown(page), float("-inf")))

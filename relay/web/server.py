@@ -1,7 +1,7 @@
-"""The HTTP server: it serves a WSGI application from threads of its own, and slow clients occupy none of them.
+"""The HTTP server: it serves a WSGI application from its own threads, and slow clients occupy none of them.
 
-However many connections there are, the next one is let in: where there are too many, the one that has been without an
-answer or a whole request for longest gives way.
+Invariant: a new connection is always accepted. When there are too many, the one that has been idle, or without a whole
+request, for longest is closed.
 """
 
 from __future__ import annotations
@@ -26,35 +26,35 @@ if TYPE_CHECKING:
 
     Wsgi = Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]
 
-#: Threads that answer requests. Slow clients do not occupy one: requests are read and answers written without them.
+#: The threads that handle requests. Slow clients occupy none: the event loop reads requests and writes responses.
 THREADS = 4
 
-#: So many connections are kept. Each costs a file. More: more clients may idle, and fewer files are left for the
-#: relay's own connections to database and broker.
+#: The largest number of connections. Each costs a file descriptor. Larger: more clients may idle, and fewer descriptors
+#: are left for the relay's own connections to database and broker.
 MOST_CONNECTIONS = 400
 
-#: So many more may wait for an answer at once; then the next one waits to be let in until one has got it.
+#: So many more connections may wait for a response at once; then the next one is accepted after one of these is served.
 MOST_BEING_ANSWERED = 100
 
 LIMITS: dict[str, Any] = {
-    # A client that has not sent its whole request, or taken its whole answer, in so many seconds is cut off.
+    # A client that has not sent its whole request, or read its whole response, in so many seconds is disconnected.
     "channel_timeout": 30,
     "cleanup_interval": 5,
     "max_request_header_size": 32 * 1024,
     "max_request_body_size": 64 * 1024,
-    # Without it, descriptors above 1023 cannot be waited for.
+    # select() does not support file descriptors above 1023.
     "asyncore_use_poll": True,
 }
 
 
 def most_connections() -> int:
-    """How many connections are kept, so that they take no more than a third of the files that the process may open."""
+    """The largest number of connections: at most a third of the file descriptors that the process may open."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return MOST_CONNECTIONS if files < 0 else max(1, min(MOST_CONNECTIONS, files // 3))
 
 
 class _Channel(HTTPChannel):  # type: ignore[misc, unused-ignore]
-    """A connection that cannot be kept open by sending a byte now and then, and gives way to newer ones."""
+    """A connection that single bytes do not keep open, and that is closed in favour of newer ones."""
 
     _request_began = 0.0
 
@@ -69,13 +69,13 @@ class _Channel(HTTPChannel):  # type: ignore[misc, unused-ignore]
 
     def writable(self) -> Any:
         if self.will_close and self.socket is not None:
-            # A client that takes no data would never let it come to its end otherwise.
+            # Else a client that reads no data would keep it open for ever.
             with contextlib.suppress(OSError):
                 self.socket.shutdown(socket.SHUT_RDWR)
         return super().writable()
 
     def received(self, data: bytes) -> Any:
-        # What handle_read has noted just now is taken back, unless this is the beginning of a request.
+        # The last_activity that handle_read has just set is reset, unless a request begins here.
         has_begun = self.request is not None
         done = super().received(data)
         if has_begun and self.request is not None:
@@ -90,20 +90,20 @@ def _last_activity(channel: _Channel) -> float:
 
 
 class HttpServer:
-    """Serves a WSGI application from threads of its own.
+    """Serves a WSGI application from its own threads.
 
     :param port: 0 for a free one.
-    :param limits: of waitress, others than usual, by name.
+    :param limits: settings of waitress that replace the usual ones, by name.
     :raises ConfigError: the address cannot be used.
     """
 
     def __init__(self, app: Wsgi, host: str, port: int, **limits: Any) -> None:
         self._sockets: dict[int, Any] = {}
         most = most_connections()
-        # Waitress counts what waits in its loop: also the listeners, and what wakes it.
+        # Waitress counts all sockets of its loop: also the listeners, and the trigger.
         room = {"connection_limit": most + MOST_BEING_ANSWERED}
         try:
-            # A fixed ident: no version of anything is told to strangers.
+            # A fixed Server header, which shows no version.
             self._server: Any = create_server(
                 app,
                 map=self._sockets,
@@ -136,7 +136,7 @@ class HttpServer:
 
     def close(self) -> None:
         """Stop listening, and end all connections."""
-        # Sockets belong to the server's thread: it closes them itself, and ends when none is left.
+        # The sockets belong to the server's thread: it closes them itself, and ends when none is left.
         self._trigger.pull_trigger(self._close_sockets)
         self._thread.join(2)
         self._server.task_dispatcher.shutdown(timeout=1)

@@ -1,4 +1,4 @@
-"""Puts the parts of the site together."""
+"""The composition root of the HTTP site."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def build_site(
 
 
 def _operations(loaded: LoadedApp, config: RelayConfig, relayed: Mapping[str | None, Engine]) -> Operations:
-    """What an operator can do, with all models of the application, whichever this relay sends."""
+    """The operator's actions for all models of the application, also those that this relay does not send."""
     with loaded.app.app_context():
         specs = loaded.bus.specs()
         engines = {spec.bind_key: loaded.bus.db.engines[spec.bind_key] for spec in specs}
@@ -75,7 +75,7 @@ def _operations(loaded: LoadedApp, config: RelayConfig, relayed: Mapping[str | N
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine itself reaches an address."""
+    """Whether an address can be reached only from this machine."""
     if host == "localhost":
         return True
     try:
@@ -86,7 +86,7 @@ def is_loopback(host: str) -> bool:
 
 def _database(bind_key: str | None, engine: Engine) -> Database:
     url = engine.url
-    # An @ that was not escaped in the password makes its rest a part of the host's name.
+    # After an unescaped @ in the password, its rest is parsed as a part of the host name.
     host = (url.host or "").rpartition("@")[2]
     place = f"{host}{f':{url.port}' if url.port else ''}/" if host else ""
     thing = "Database" if bind_key is None else f"Database (bind {bind_key!r})"

@@ -1,6 +1,6 @@
-"""What is told about the relay: one object, for ``/api/status`` and for the page alike.
+"""The status report: one object, for ``/api/status`` and for the page.
 
-It is put together from what the relay's threads have noted; nothing is asked for it.
+Invariant: it is made only from the recorded status of the relay's threads; it queries neither database nor broker.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from ..telemetry.throughput import BUCKET_SECONDS
 class Database:
     """A database of the application.
 
-    :param bind_key: by which the application knows it.
-    :param thing: how its troubles are announced.
+    :param bind_key: its bind key in the application.
+    :param thing: the subject of its incidents.
     :param location: without password.
     """
 
@@ -33,7 +33,7 @@ class Database:
 
 
 class Report:
-    """Tells how the relay is."""
+    """Makes the status report."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Report:
         self._databases = databases
 
     def as_object(self) -> dict[str, Any]:
-        """All of it, made of what JSON knows."""
+        """The whole report, in types of JSON."""
         readiness = self._health.readiness()
         troubles = self._incidents.lasting()
         models = self._models(troubles)
@@ -117,7 +117,7 @@ class Report:
 
 def _model(model: ModelStatus, troubles: Sequence[Incident]) -> dict[str, Any]:
     gauge = model.gauge or Gauge(0, 0.0, 0.0)
-    # The trouble of single signals is told by how many wait or are parked, once they are counted.
+    # The incident of single signals is left out once waiting and parked signals are counted.
     told = {single_signals(model.name)} if gauge.waiting or gauge.parked else ()
     return {
         "name": model.name,
@@ -146,7 +146,7 @@ def _error(trouble: Incident | None) -> dict[str, Any] | None:
 
 
 def _verdict(readiness: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
-    """What comes first: whether signals flow, in a sentence; and what a person should look at."""
+    """The head of the report: whether signals flow, in a sentence; and what needs attention."""
     if stuck := _stuck(readiness):
         level, text = "stopped", f"Signals of {stuck} do not flow."
     elif not readiness["ready"]:
@@ -174,13 +174,13 @@ def _cause(readiness: Mapping[str, Any]) -> str:
 
 
 def _stuck(readiness: Mapping[str, Any]) -> str | None:
-    """The models whose signals do not flow, while database and broker are there."""
+    """The models whose signals do not flow, while database and broker are up."""
     there = all(readiness[thing]["condition"] in ("up", "unused") for thing in ("database", "broker"))
     return ", ".join(readiness["stuck_models"]) if readiness["state"] == "running" and there else None
 
 
 def _notes_of_models(models: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """What a person should look at."""
+    """What needs attention, by model."""
     for model in models:
         name = model["name"]
         if model["paused"]:
@@ -214,5 +214,5 @@ def _signals(number: int) -> str:
 
 
 def moment(seconds: float) -> str:
-    """A moment of the wall clock, in UTC, to the second."""
+    """A time of the wall clock, in UTC, to the second."""
     return datetime.fromtimestamp(seconds, tz=timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,4 +1,4 @@
-"""The small chart of a model: how much was sent in each bucket of the last minutes, as SVG paths. Pure."""
+"""The templates of the page, and the chart of a model: signals sent in each bucket, as SVG paths."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from markupsafe import Markup
 from ..text import duration_text
 from .http import HTML, Answer
 
-#: The height of a chart, in its own units; a bucket is one unit wide.
+#: The height of a chart in SVG units; a bucket is one unit wide.
 HEIGHT = 32.0
 
-#: Kept free above the highest point, so that its line is not cut.
+#: The space above the highest point, so that its line is not clipped.
 MARGIN = 2.0
 
 
@@ -31,7 +31,7 @@ def line(chart: Mapping[str, Any]) -> str:
 
 
 def area(chart: Mapping[str, Any]) -> str:
-    """The path around what is below the line."""
+    """The path around the area below the line."""
     points = _points(chart["counts"])
     return f"{line(chart)}V{HEIGHT:g}H{points[0][0]:g}Z"
 
@@ -40,7 +40,7 @@ def _points(counts: Sequence[int]) -> list[tuple[float, float]]:
     highest = max(counts, default=0) or 1
     room = HEIGHT - MARGIN - 0.5
     tops = [round(HEIGHT - 0.5 - room * count / highest, 1) for count in counts] or [HEIGHT]
-    # The first and the last reach the edges.
+    # The first and the last bucket reach the edges.
     return [(0.0, tops[0]), *((place + 0.5, top) for place, top in enumerate(tops)), (float(len(tops)), tops[-1])]
 
 
@@ -54,7 +54,7 @@ def chart_text(model: Mapping[str, Any]) -> str:
 
 
 def figure(number: float) -> str:
-    """A rate, with no more digits than it is worth."""
+    """A rate, rounded to its significant digits."""
     return f"{number:,.0f}" if number >= 10 or number == int(number) else f"{number:.1f}"
 
 
@@ -76,20 +76,20 @@ HEADERS = {
         f"default-src 'none'; style-src {_hash(_CSS)}; script-src {_hash(_JS)}; img-src data:; connect-src 'self'; "
         "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
     ),
-    # With no referrer at all, browsers hide the origin of a form too, and it would look like one of another site.
+    # With ``no-referrer``, browsers hide the origin of a form too, and it would be refused as one of another site.
     "Referrer-Policy": "same-origin",
 }
 
 
 def clock(moment: str) -> str:
-    """A moment for people: its time, and its day unless that is today's."""
+    """A time for people: with its date unless that is today."""
     when = datetime.strptime(moment, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
     is_today = when.date() == datetime.now(timezone.utc).date()
     return when.strftime("%H:%M:%S UTC" if is_today else "%-d %b, %H:%M UTC")
 
 
 def query(model: str, key: str | None = None) -> str:
-    """The query of a link that is about a model, or a signal."""
+    """The query string of a link to a model, or to a signal."""
     return urlencode({"model": model} if key is None else {"model": model, "key": key})
 
 
@@ -118,7 +118,7 @@ def _environment() -> Environment:
         "chart_text": chart_text,
         "doing": doing,
     }
-    # The only texts that are not escaped: they are ours.
+    # The only texts that are not escaped: they are parts of this package.
     environment.globals |= {"css": Markup(_CSS), "js": Markup(_JS), "query": query}
     return environment
 

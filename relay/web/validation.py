@@ -1,4 +1,4 @@
-"""The fields of queries, forms and JSON objects: of the right kind, not too long, and nothing no database takes."""
+"""Validates fields of queries, forms and JSON objects: type, length, and no characters that a database refuses."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from .http import HttpError
 #: The largest number of characters of each field.
 LONGEST = {"model": 200, "key": 2000, "reason": 500, "token": 1000}
 
-#: The most signals in one answer, and how far one can page.
+#: The largest number of signals in one response, and the largest offset.
 MOST_LISTED = 200
 LAST_OFFSET = 50_000
 
 
 def only(fields: Mapping[str, Any], names: Collection[str]) -> None:
-    """Refuse fields that mean nothing here: whoever gave them expects something of them."""
+    """Refuse unknown fields: the client expects an effect of them."""
     if unknown := sorted(set(fields) - set(names)):
         raise bad(f"Unknown field: {unknown[0]!r}. Known are: {', '.join(names)}.")
 
 
 def text(fields: Mapping[str, Any], name: str) -> str:
-    """A text that must be given."""
+    """A required text."""
     value = optional_text(fields, name)
     if value is None:
         raise bad(f"The field {name!r} is missing.")

@@ -50,7 +50,7 @@ def _problem(connection: Connection, facts: TableFacts, where: str) -> str | Non
     return None
 
 
-# Which of several functions of one name is called is not known; the condition passes if one of them is harmless.
+# Which of several functions of one name is called is not known: a name is volatile only if all of them are.
 _VOLATILE = text(
     """
     SELECT CAST(proname AS text) FROM pg_catalog.pg_proc
