@@ -174,7 +174,7 @@ def _parse_expression(
 
 
 def _said(error: BaseException) -> str:
-    """The text of the application's error, without URLs: an error about a URL may show its password."""
+    """The text of the application's error, except when a URL cannot be parsed: it may hold a password."""
     kind = type(error).__name__
     read_url = any(
         frame.f_globals.get("__name__") == "sqlalchemy.engine.url" and frame.f_code.co_name in _READS_URL

@@ -1,4 +1,4 @@
-"""The drill: relays of its own, on a table, an exchange and a queue of its own, are broken until the promise is proved.
+"""The drill: fault injection into its own relays, on its own table, exchange and queue, to prove that nothing is lost.
 
-Nothing of an application is touched. What the drill makes bears the drill's name, and is removed whatever happens.
+Invariant: it uses nothing of an application. Whatever it creates has the drill's name, and is removed at the end.
 """

@@ -1,6 +1,6 @@
-"""The application of a drill's relays: one signal model, whose table bears the drill's name.
+"""The application of a drill's relays: one signal model, whose table has the drill's name.
 
-Its configuration comes from the environment, because a command line is for everyone to read.
+Its configuration comes from the environment, because every user can read a command line.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from signalbus_core.rabbitmq import Message, RabbitMQSignal
 
 from .relay_process import tie_to_drill
 
-#: In front of each configuration key in the environment.
+#: The prefix of each configuration key in the environment.
 PREFIX = "SIGNALBUS_DRILL"
 
-#: Larger: fewer transactions, and more duplicates after a fault.
+#: The burst size. Larger: fewer transactions, and more duplicates after a fault.
 BURST_COUNT = 50
 
 
@@ -32,11 +32,11 @@ def create_app() -> Flask:
     app.config.from_prefixed_env(PREFIX)
     db = Database(app)
     name = str(app.config["NAME"])
-    # There is none of this name: what fails in a drill must not be noted among the user's own signals.
+    # A table that does not exist: failed signals of a drill must not be stored among the user's own.
     db.metadata.info["signalbus_parked"] = f"{name}_parked"
 
     class DrillSignal(RabbitMQSignal, db.Model):  # type: ignore[name-defined,misc]
-        """A number on its way."""
+        """A signal with a number."""
 
         __tablename__ = name
         signalbus_exchange = name
@@ -51,13 +51,13 @@ def create_app() -> Flask:
         def signalbus_message(self) -> Message:
             return Message(body=str(self.number))
 
-    # Models are found by the mapper, which keeps no class alive.
+    # The mapper registry holds only weak references to classes.
     app.extensions["drill_signal"] = DrillSignal
     return app
 
 
 def environment(name: str, database_url: str, amqp_url: str) -> dict[str, str]:
-    """What the application needs in its environment.
+    """The environment variables of the application.
 
     :param name: of the table and of the exchange.
     """

@@ -1,6 +1,6 @@
-"""What is broken, and when: drawn by a seed, so that a drill can be repeated. Pure.
+"""Plans faults from a seed, so that a drill can be repeated, and injects them. :func:`plan` is pure.
 
-The kinds are dealt like cards: each comes once before any comes again.
+The kinds are shuffled: each comes once before any comes again.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from .proxy import Proxy
 from .relay_process import RelayProcess
 from .resources import Resources
 
-#: Between two faults, at least and at most.
+#: The shortest and the longest time between two faults.
 CALM_SECONDS = (0.1, 1.0)
 
-#: How long a pause or a stall lasts, at least and at most.
+#: The shortest and the longest duration of a pause or a stall.
 LASTING_SECONDS = (0.3, 2.5)
 
 
 class FaultKind(str, Enum):
-    """A way to break something that belongs to the drill; the value is what the report calls it."""
+    """A kind of fault in a part of the drill; the value is its name in the report."""
 
     KILL_RELAY = "relay killed"
     PAUSE_RELAY = "relay paused"
@@ -38,17 +38,17 @@ class FaultKind(str, Enum):
     KILL_IN_BROKER_STALL = "relay killed in broker stall"
 
 
-#: What a relay does without being asked; never planned, only seen.
+#: A relay that ended without a fault of the plan; only observed.
 ENDED_BY_ITSELF = "relay ended by itself"
 
 
 @dataclass(frozen=True)
 class PlannedFault:
-    """A fault to come.
+    """A planned fault.
 
-    :param relay: index of the relay that it is for, where it is for one.
-    :param after_seconds: the calm before it.
-    :param lasting_seconds: until it is made good, where it lasts.
+    :param relay: index of the relay that it affects, where it affects one.
+    :param after_seconds: the time without a fault before it.
+    :param lasting_seconds: until it is repaired, where it lasts.
     """
 
     kind: FaultKind
@@ -58,7 +58,7 @@ class PlannedFault:
 
 
 def plan(seed: int, kinds: Sequence[FaultKind], relays: int) -> Iterator[PlannedFault]:
-    """Faults without end."""
+    """An endless sequence of faults."""
     chance = random.Random(seed)
     while True:
         deck = list(kinds)
@@ -69,15 +69,15 @@ def plan(seed: int, kinds: Sequence[FaultKind], relays: int) -> Iterator[Planned
             )
 
 
-#: A relay that was asked to stop and does not end within so many seconds is killed.
+#: A relay that does not end within so many seconds after SIGTERM is killed.
 ENDING_SECONDS = 40.0
 
-#: The part of the drill whose sessions are ended.
+#: The part of the drill whose database sessions are terminated.
 RELAY_PART = "relay"
 
 
 class FaultInjector:
-    """Applies faults.
+    """Injects faults.
 
     :param database: the proxy between the relays and the database, where there is one.
     :param broker: the same for the broker.
@@ -97,7 +97,7 @@ class FaultInjector:
         self._stage = stage
         self._ledger = ledger
         self._pause = pause
-        # Each gives how many relays' bursts in flight it may have cut off.
+        # Each returns the number of relays whose bursts in flight it may have interrupted.
         self._actions: dict[FaultKind, Callable[[RelayProcess, float], int]] = {
             FaultKind.KILL_RELAY: self._kill,
             FaultKind.PAUSE_RELAY: self._pause_relay,
@@ -115,16 +115,16 @@ class FaultInjector:
 
     @property
     def kinds(self) -> list[FaultKind]:
-        """What can be broken."""
+        """The possible kinds of faults."""
         return list(self._actions)
 
     def apply(self, fault: PlannedFault, lasting_seconds: float) -> Fault:
-        """Break something, and make it good after ``lasting_seconds`` where it lasts."""
+        """Inject a fault, and repair it after ``lasting_seconds`` where it lasts."""
         hit = self._actions[fault.kind](self._relays[fault.relay], lasting_seconds)
         return self._note(fault.kind.value, hit)
 
     def revive(self) -> list[RelayProcess]:
-        """Start the relays again that ended by themselves; return them."""
+        """Restart the relays that ended by themselves; return them."""
         ended = [relay for relay in self._relays if relay.has_ended()]
         for relay in ended:
             relay.start()
@@ -174,7 +174,7 @@ class FaultInjector:
         return len(self._relays)
 
     def _kill_in_stall(self, proxy: Proxy, relay: RelayProcess, seconds: float) -> int:
-        """Kill a relay that waits for an answer: what it asked for still reaches the server."""
+        """Kill a relay that waits for an answer: its request still reaches the server."""
         proxy.stall()
         try:
             self._pause(seconds)

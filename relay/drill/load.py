@@ -1,4 +1,4 @@
-"""A thread that writes signals in transactions of many sizes, and takes a part of them back."""
+"""The load of a drill: threads that write signals in transactions of many sizes and roll some back; the consumer."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from sqlalchemy.exc import SQLAlchemyError
 from .oracle import Oracle
 from .resources import BROKER_ERRORS, open_connection
 
-#: Signals in one transaction, at the most.
+#: The largest number of signals in one transaction.
 LARGEST_TRANSACTION = 40
 
-#: The part of the transactions that is rolled back after its signals were written.
+#: The share of transactions that is rolled back after the signals were written.
 ROLLED_BACK_PART = 0.2
 
-#: The last signal is written when so much of the time has passed, for the breaking to go on after it.
+#: The last signal is written after this share of the time, so that faults also occur after it.
 WRITING_PART = 0.95
 
-#: How long a transaction stays open after its signals were written, at the most.
+#: The longest time that a transaction stays open after its signals were written.
 LINGER_SECONDS = 0.02
 
 RETRY_SECONDS = 0.5
@@ -34,10 +34,10 @@ RETRY_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Quota:
-    """How much one writer writes.
+    """The quota of one writer.
 
     :param signals: how many it commits.
-    :param seconds: evenly over so many; what is not written by then stays unwritten.
+    :param seconds: evenly over so many; after that it writes no more.
     """
 
     signals: int
@@ -45,7 +45,7 @@ class Quota:
 
 
 class Writer:
-    """Writes numbers that come from one source for all writers, and notes in the ledger what became of each."""
+    """Writes numbers from one source for all writers, and records in the oracle whether each was committed."""
 
     def __init__(
         self, engine: Engine, table: sa.Table, numbers: Iterator[int], quota: Quota, ledger: Oracle, seed: str
@@ -80,7 +80,7 @@ class Writer:
                 with self._engine.connect() as connection:
                     written = self._write(connection, written, started)
             except SQLAlchemyError:
-                # The server went away between two transactions: nothing was in doubt.
+                # The server went away between two transactions: no commit is in doubt.
                 self._stop.wait(RETRY_SECONDS)
 
     def _write(self, connection: Connection, written: int, started: float) -> int:
@@ -108,7 +108,7 @@ class Writer:
             if not keep:
                 connection.rollback()
         except SQLAlchemyError:
-            # No commit was asked for, so there is none.
+            # No COMMIT was sent, so it is rolled back.
             self._ledger.note_rolled_back(len(numbers))
             return None
         if not keep:
@@ -129,9 +129,9 @@ RECONNECT_SECONDS = 0.5
 
 
 class Consumer:
-    """Begins when it is made.
+    """Consumes the drill's queue from its creation on.
 
-    :param receive: called with each body, and with whether the broker says that it delivers it again.
+    :param receive: called with each body, and with the redelivered flag.
     """
 
     def __init__(self, amqp_url: str, queue: str, receive: Callable[[bytes, bool], None]) -> None:
@@ -163,7 +163,7 @@ class Consumer:
             channel = connection.channel()
             channel.basic_qos(prefetch_count=PREFETCH_COUNT)
             channel.basic_consume(self._queue, self._receive)
-            # A consumer whose queue was deleted is cancelled by the broker, and waits in vain.
+            # The broker cancels a consumer whose queue was deleted; then it would wait for ever.
             while not self._stop.is_set() and channel.consumer_tags:
                 connection.process_data_events(time_limit=0.2)
         finally:

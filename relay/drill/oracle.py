@@ -1,6 +1,6 @@
-"""What a drill knows of each signal, and the verdict. Pure bookkeeping: no database, no broker; time is passed in.
+"""The oracle: records signals, messages and faults, and decides what was lost. Pure: the time is passed in.
 
-A signal whose commit got no answer is in doubt: whether it arrives or not, nothing was lost or invented.
+Invariant: a signal whose COMMIT got no answer is in doubt: it counts as neither lost nor phantom.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from itertools import accumulate
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that was broken.
+    """An injected fault.
 
-    :param over_at: when it was made good.
-    :param relays_hit: relays whose bursts in flight it may have cut off.
+    :param over_at: when it was repaired.
+    :param relays_hit: relays whose bursts in flight it may have interrupted.
     """
 
     kind: str
@@ -29,10 +29,10 @@ class Fault:
 
 @dataclass(frozen=True)
 class Tally:
-    """What was written, held against what arrived.
+    """The comparison of written signals and arrived messages.
 
-    :param lost: numbers that were committed, never arrived, and do not wait in the table either.
-    :param late: numbers that still wait in the table.
+    :param lost: numbers that were committed, never arrived, and are not in the table either.
+    :param late: numbers that are still in the table.
     :param phantom: numbers that arrived and were never committed.
     :param duplicates: messages beyond the first of a number.
     """
@@ -53,7 +53,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Recovery:
-    """How long it took, once a fault was over, until all that was committed by then had arrived."""
+    """The time from the end of a fault until all signals that were committed by then had arrived."""
 
     seconds: float
     kind: str
@@ -61,7 +61,7 @@ class Recovery:
 
 @dataclass
 class Oracle:
-    """Signals by their numbers, messages, and faults, as they are seen. Several threads write to it."""
+    """The record of signals by their numbers, messages, and faults. Several threads write to it."""
 
     committed: dict[int, float] = field(default_factory=dict)
     rolled_back: int = 0
@@ -86,10 +86,10 @@ class Oracle:
             self.in_doubt.update(numbers)
 
     def note_arrival(self, number: int, time: float, *, redelivered: bool = False) -> None:
-        """Note a message.
+        """Record a message.
 
-        :param redelivered: the broker says that it delivers it again. Where it came before, the consumer lost its
-          connection, and the repetition is none of the relay's.
+        :param redelivered: the broker's redelivered flag. If it arrived before, the consumer had lost its connection,
+          and the relay did not cause the duplicate.
         """
         with self._lock:
             if redelivered and number in self.arrivals:
@@ -111,7 +111,7 @@ class Oracle:
     def tally(self, committed: AbstractSet[int] | None = None, waiting: AbstractSet[int] = frozenset()) -> Tally:
         """The verdict.
 
-        :param committed: the numbers that were committed, where somebody knows better than this ledger.
+        :param committed: the numbers that were committed, where a more exact source than this record exists.
         :param waiting: the numbers that are still in the table.
         """
         with self._lock:
@@ -133,12 +133,12 @@ class Oracle:
             return dict(Counter(fault.kind for fault in self.faults))
 
     def duplicates_bound(self, burst_count: int, workers: int) -> int:
-        """How many messages the faults may have repeated: the bursts then in flight, of each relay that they hit."""
+        """The largest number of duplicates from the faults: the bursts then in flight, of each relay that they hit."""
         with self._lock:
             return sum(fault.relays_hit for fault in self.faults) * burst_count * workers
 
     def longest_recovery(self) -> Recovery | None:
-        """The fault that was felt for longest; None where nothing was waiting when one was over."""
+        """The longest recovery from a fault; None where nothing was pending when a fault ended."""
         with self._lock:
             times = sorted(
                 (committed, self.arrivals[number])

@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that cuts and stalls what goes through it, and nothing else."""
+"""A TCP proxy on loopback that can cut and stall its connections."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from urllib.parse import urlsplit, urlunsplit
 
 from sqlalchemy.engine import URL
 
-#: How long the proxy's own thread may take to obey.
+#: The time limit for a command to the proxy's thread.
 ANSWER_SECONDS = 10.0
 
-#: How long connections may take to end when it is closed.
+#: The time limit for the connections to end at close().
 ENDING_SECONDS = 2.0
 
 
 class Proxy:
     """Forwards connections to ``host:port``.
 
-    - :meth:`cut` ends those that are open, with a reset to both sides.
-    - :meth:`stall` keeps all of them open and moves nothing, until :meth:`resume`.
+    - :meth:`cut` closes the open connections, with a TCP reset to both sides.
+    - :meth:`stall` keeps all of them open and forwards nothing, until :meth:`resume`.
     """
 
     def __init__(self, host: str, port: int) -> None:
         self._upstream = (host, port)
         self._writers: set[asyncio.StreamWriter] = set()
         self._ready = threading.Event()
-        #: Where it listens.
+        #: The port on which it listens.
         self.port = 0
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="proxy", daemon=True)
         self._thread.start()
@@ -107,7 +107,7 @@ class Proxy:
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    """End a connection by a reset: its other side sees an error instead of an orderly end."""
+    """Close a connection by a TCP reset: its other side gets an error instead of an orderly close."""
     raw = writer.get_extra_info("socket")
     if raw is not None:
         with contextlib.suppress(OSError):
@@ -118,20 +118,20 @@ def _reset(writer: asyncio.StreamWriter) -> None:
 POSTGRES_PORT = 5432
 AMQP_PORT = 5672
 
-#: Where the proxy listens.
+#: The address on which the proxy listens.
 LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True)
 class Upstream:
-    """Where a proxy leads to."""
+    """The server behind a proxy."""
 
     host: str
     port: int
 
 
 def database_upstream(url: URL, environ: Mapping[str, str]) -> Upstream | str:
-    """The server of a database URL, or why it cannot be reached by a detour."""
+    """The server of a database URL, or why no proxy can be used for it."""
     host = url.host or ""
     if not host or "/" in host or "," in host or {"host", "hostaddr", "port", "service"} & set(url.query):
         return "its URL names no single host"
@@ -141,7 +141,7 @@ def database_upstream(url: URL, environ: Mapping[str, str]) -> Upstream | str:
 
 
 def broker_upstream(url: str) -> Upstream | str:
-    """The server of a broker URL, or why it cannot be reached by a detour."""
+    """The server of a broker URL, or why no proxy can be used for it."""
     parts = urlsplit(url)
     if parts.scheme == "amqps":
         return "its certificate is checked against its host name (amqps)"

@@ -1,4 +1,4 @@
-"""A relay of a drill ends when its drill is gone, even when the drill was killed."""
+"""The process of a drill's relay. Invariant: it ends when its drill is gone, even when the drill was killed."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ PR_SET_PDEATHSIG = 1
 
 
 def tie_to_drill() -> None:
-    """End this process when its standard input does: the drill holds the other end, and never writes."""
+    """End this process at the end of its standard input: the drill holds the other end, and never writes."""
     if sys.platform == "linux":
-        # A relay that is paused by SIGSTOP reads nothing; the kernel kills it all the same.
+        # A relay that is stopped by SIGSTOP cannot read; the kernel kills it all the same.
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    # Started after the line above: where the drill was gone before it, the pipe says so.
+    # Started after the line above: if the drill was gone before it, the pipe is at its end.
     threading.Thread(target=_end_with_drill, name="tether", daemon=True).start()
 
 
 def _end_with_drill() -> None:
-    # Not sys.stdin, whose lock would be held while the interpreter shuts down.
+    # Not sys.stdin: its lock would be held while the interpreter shuts down.
     while os.read(0, 1):
         pass
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-#: What a relay writes to its log when it has begun to relay.
+#: The text in the log of a relay that has begun to relay.
 STARTED = b"action=started"
 
 
 class RelayProcess:
     """A relay, its command and its log.
 
-    The process holds the reading end of a pipe as its standard input; it breaks when this process ends.
+    The standard input of the process is a pipe, which closes when this process ends.
 
-    :param number: how people call it, from 1.
+    :param number: its number for people, from 1.
     :param command: of ``signalbus-relay run``, with options.
     """
 
@@ -50,7 +50,7 @@ class RelayProcess:
         self.number = number
         self._command = list(command)
         self._environ = dict(environ)
-        # Without a name, so that nothing is left over whatever happens.
+        # Without a name, so that no file is left over.
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self._log_start = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -60,7 +60,7 @@ class RelayProcess:
         return self._process.pid if self._process is not None else None
 
     def start(self) -> None:
-        """Start it. The thread that calls this must live as long as the relay: Linux ties the relay to it."""
+        """Start it. The calling thread must live as long as the relay: PR_SET_PDEATHSIG is bound to that thread."""
         self._log_start = os.fstat(self._log.fileno()).st_size
         self._process = subprocess.Popen(
             self._command,
@@ -79,7 +79,7 @@ class RelayProcess:
         return self._process is not None and self._process.poll() is not None
 
     def kill(self) -> None:
-        """SIGKILL, as a node that dies would do."""
+        """Send SIGKILL, as when a node dies."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -92,7 +92,7 @@ class RelayProcess:
         self._signal(signal.SIGCONT)
 
     def ask_to_stop(self) -> None:
-        """SIGTERM, as an orderly shutdown would do."""
+        """Send SIGTERM, as in an orderly shutdown."""
         self._signal(signal.SIGTERM)
 
     def wait(self, timeout_seconds: float) -> int:
@@ -111,7 +111,7 @@ class RelayProcess:
         return "\n".join(self._read_log(0).decode(errors="replace").splitlines()[-lines:])
 
     def close(self) -> None:
-        """Kill it, and throw its log away."""
+        """Kill it, and delete its log."""
         self.kill()
         self._log.close()
 
@@ -125,5 +125,5 @@ class RelayProcess:
                 self._process.stdin.close()
 
     def _read_log(self, start: int) -> bytes:
-        # Not by seek(): the relay writes at the same position of the same open file.
+        # Not by seek(): the relay shares the file offset.
         return os.pread(self._log.fileno(), os.fstat(self._log.fileno()).st_size - start, start)

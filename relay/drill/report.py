@@ -1,4 +1,4 @@
-"""The outcome of a drill, as a table for people and as an object for machines."""
+"""The report of a drill, as a table for people and as JSON."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any
 
 from .oracle import Recovery, Tally
 
-#: So many numbers are named; the others are counted.
+#: So many numbers are listed; the others are counted.
 NAMED = 10
 
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome.
+    """The report.
 
     :param asked: how many signals were to be committed.
     :param faults: how often each kind occurred.
     :param duplicates_bound: how many duplicates the faults explain.
-    :param recovery: the fault that was felt for longest.
+    :param recovery: the longest recovery from a fault.
     """
 
     seed: int

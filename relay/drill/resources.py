@@ -1,4 +1,4 @@
-"""The drill's own connections to the broker: direct, with deadlines, and with all of pika's errors in one name."""
+"""The drill's table, exchange and queue, and its direct connections. Invariant: :meth:`Resources.close` removes all."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from signalbus_core.rabbitmq import Publisher
 from ..telemetry.log_format import redact
 from .settings import DrillFailedError, DrillUsageError
 
-#: How long opening a connection may take.
+#: The connect timeout.
 BROKER_CONNECT_SECONDS = 10.0
 
-#: Some errors of connecting have a root of their own.
+#: pika's errors of connecting have several root classes.
 BROKER_ERRORS = (AMQPError, AMQPConnectorException, OSError)
 
 
@@ -37,13 +37,12 @@ def open_connection(url: str) -> pika.BlockingConnection:
 
 NAME_PREFIX = "signalbus_drill_"
 
-#: A queue that nobody uses any more deletes itself after so long, and its exchange with it: a drill that was killed
-#: cannot.
+#: x-expires of the queue; the exchange is deleted with it. It cleans up after a drill that was killed.
 EXPIRES_MILLISECONDS = 3_600_000
 
 CONNECT_SECONDS = "10"
 
-#: Sessions of a drill bear its name. A table whose drill has no session is left over.
+#: Sessions of a drill have its name. A table whose drill has no session is left over.
 LEFT_OVER = sa.text(
     "SELECT c.relname FROM pg_class c WHERE c.relkind = 'r' AND c.relname ~ :pattern AND pg_table_is_visible(c.oid) "
     "AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE left(a.application_name, length(c.relname)) = c.relname) "
@@ -73,7 +72,7 @@ class Resources:
         self.table = sa.Table(self.name, sa.MetaData(), *columns)
 
     def engine(self, part: str) -> Engine:
-        """An engine whose sessions bear the drill's name and that of a part of it; it keeps no connections."""
+        """An engine without a pool, whose application_name has the drill's name and that of a part of it."""
         return sa.create_engine(self.named(self._database_url, part), poolclass=sa.NullPool)
 
     def named(self, url: URL, part: str) -> URL:
@@ -81,7 +80,7 @@ class Resources:
         return url.update_query_dict({"application_name": f"{self.name} {part}", "connect_timeout": timeout})
 
     def check(self) -> list[str]:
-        """Try both servers.
+        """Connect to both servers.
 
         :returns: what earlier drills left over, one sentence each.
         :raises DrillUsageError: a server cannot be reached, or refuses the login.
@@ -104,9 +103,9 @@ class Resources:
         ]
 
     def open(self) -> None:
-        """Make the table, the exchange and the queue.
+        """Create the table, the exchange and the queue.
 
-        :raises DrillUsageError: the login may not.
+        :raises DrillUsageError: the login lacks the privileges.
         """
         self._has_table = True
         try:
@@ -127,7 +126,7 @@ class Resources:
             ) from None
 
     def waiting(self) -> frozenset[int] | None:
-        """The numbers in the table; None when the database does not tell."""
+        """The numbers in the table; None when the database does not answer."""
         try:
             with self._engine.connect() as connection:
                 return frozenset(connection.scalars(sa.select(self.table.c.number)))
@@ -135,7 +134,7 @@ class Resources:
             return None
 
     def queued(self) -> int | None:
-        """How many messages wait in the queue; None when the broker does not tell."""
+        """How many messages are in the queue; None when the broker does not answer."""
         try:
             with contextlib.closing(open_connection(self._amqp_url)) as connection:
                 return int(connection.channel().queue_declare(self.name, passive=True).method.message_count)
@@ -143,7 +142,7 @@ class Resources:
             return None
 
     def end_sessions(self, part: str = "") -> int:
-        """End the database sessions of a part of this drill; return how many there were."""
+        """Terminate the database sessions of a part of this drill; return how many there were."""
         try:
             with self._engine.connect() as connection:
                 return int(connection.scalar(END_SESSIONS, {"start": f"{self.name} {part}"}) or 0)
@@ -162,7 +161,7 @@ class Resources:
     def _remove_table(self) -> str | None:
         if not self._has_table:
             return None
-        # What a killed relay has locked stays locked until the server notices.
+        # The locks of a killed relay stay until the server notices.
         self.end_sessions()
         try:
             with self._engine.begin() as connection:
@@ -188,7 +187,7 @@ class Resources:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line, without a password."""
+    """The text of an error in one line, without a password."""
     cause = getattr(error, "orig", None) or error
     lines = str(cause).strip().splitlines() or [repr(cause)]
     return redact(lines[0].strip())

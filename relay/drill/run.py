@@ -1,4 +1,4 @@
-"""Stop requests by POSIX signals, heard wherever the drill waits."""
+"""Runs a drill. Invariant: whatever it starts or creates is ended and removed, also after a stop request."""
 
 from __future__ import annotations
 
@@ -61,40 +61,40 @@ class StopRequests:
         raise DrillInterrupted(signal.Signals(number).name)
 
 
-#: Threads that send, in each relay.
+#: The worker threads of each relay.
 WORKERS = 2
 
-#: How long the relays may take to begin.
+#: The time limit for the start of the relays.
 STARTING_SECONDS = 60.0
 
-#: After the last fault, how long all that was committed may take to arrive. Longer than a worker's longest backoff.
+#: The time limit after the last fault for all committed signals to arrive. Longer than a worker's longest backoff.
 SETTLING_SECONDS = 120.0
 
-#: With the table and the queue empty, the last message is on its way for no longer than this.
+#: When the table and the queue are empty, the last message arrives within this time.
 QUIET_SECONDS = 0.5
 
-#: The same while something is missing: before it counts as lost, the consumer gets time to connect again.
+#: The same while signals are missing: before they count as lost, the consumer gets time to reconnect.
 MISSING_SECONDS = 5.0
 
-#: What a relay reads from its environment; meant for the user's own relays.
+#: The prefixes of environment variables that are meant for the user's own relays.
 FOREIGN_PREFIXES = ("SIGNALBUS_RELAY_", f"{PREFIX}_")
 
 
 def run(settings: DrillSettings, environ: Mapping[str, str], say: Callable[[str], None]) -> Report:
-    """Carry out a drill.
+    """Run a drill.
 
-    :param environ: of this process; what the relays inherit.
-    :param say: tells people how it goes, one line or more.
+    :param environ: of this process; the relays inherit it.
+    :param say: prints progress, one line or more.
     :raises DrillUsageError: it cannot begin.
-    :raises DrillFailedError: it could not be carried through, or something could not be removed.
-    :raises DrillInterrupted: it was asked to stop.
+    :raises DrillFailedError: it could not be completed, or something could not be removed.
+    :raises DrillInterrupted: there was a stop request.
     """
     with StopRequests() as stops, ExitStack() as stack:
         return Drill(settings, environ, say, stops.pause, stack).run()
 
 
 class Drill:
-    """One drill. What it starts is registered in ``stack``, which ends it."""
+    """One drill. Whatever it starts is registered in ``stack``, which ends it."""
 
     def __init__(
         self,
@@ -131,7 +131,7 @@ class Drill:
         return self._report()
 
     def _start_relays(self) -> tuple[FaultInjector, list[RelayProcess]]:
-        """Start the relays behind proxies, and wait until they relay: what is measured is not their start."""
+        """Start the relays behind proxies, and wait until they relay: their start is not measured."""
         database_url, database = self._database_proxy()
         amqp_url, broker = self._broker_proxy()
         inherited = {key: value for key, value in self._environ.items() if not key.startswith(FOREIGN_PREFIXES)}
@@ -183,7 +183,7 @@ class Drill:
         return (broker_detour(url, proxy.port), proxy) if proxy is not None else (url, None)
 
     def _proxy(self, server: str, upstream: Upstream | str, refusal: Callable[[int], str | None]) -> Proxy | None:
-        """A proxy in front of a server; none, and a word about it, where the server cannot be reached through one."""
+        """A proxy in front of a server; None, and a printed reason, where no proxy can be used."""
         if isinstance(upstream, Upstream):
             proxy = Proxy(upstream.host, upstream.port)
             self._stack.callback(proxy.close)
@@ -196,7 +196,7 @@ class Drill:
         return None
 
     def _receive(self, body: bytes, redelivered: bool) -> None:
-        # What is no number was written by nobody here, and counts as a phantom.
+        # A body that is no number was not written by this drill, and counts as a phantom.
         self._ledger.note_arrival(int(body) if body.isdigit() else -1, time.time(), redelivered=redelivered)
 
     def _start_writers(self) -> None:
@@ -234,7 +234,7 @@ class Drill:
             self._say(f"Relay {relay.number} ended by itself, and was started again:\n{relay.log_tail()}")
 
     def _settle(self, breaker: FaultInjector) -> None:
-        """Wait until all that was committed has arrived, or nothing more can come, or the time is up."""
+        """Wait until all committed signals have arrived, or no more can arrive, or until the time limit."""
         deadline = time.monotonic() + SETTLING_SECONDS
         quiet_since = time.monotonic()
         received = -1

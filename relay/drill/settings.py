@@ -1,4 +1,4 @@
-"""Why a drill has no verdict.
+"""The settings of a drill, all problems reported together, and its errors.
 
 ::
 
@@ -23,7 +23,7 @@ from sqlalchemy.exc import ArgumentError
 class DrillUsageError(Exception):
     """The drill cannot begin.
 
-    :param problems: what is wrong, one line each, all of them, without passwords.
+    :param problems: all problems, one line each, without passwords.
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
@@ -32,14 +32,14 @@ class DrillUsageError(Exception):
 
 
 class DrillFailedError(Exception):
-    """The drill could not be carried through; the text says which part failed."""
+    """The drill could not be completed; the text says which part failed."""
 
 
 class DrillInterrupted(Exception):
     """The drill was asked to stop by a POSIX signal."""
 
 
-#: Read where the option is not given, in this order.
+#: The environment variables that are read, in this order, when an option is not given.
 FALLBACKS = {"database_url": ("DATABASE_URL",), "amqp_url": ("AMQP_URL", "RABBITMQ_URL")}
 
 QUEUE_TYPES = ("classic", "quorum")
@@ -49,14 +49,14 @@ DRIVERS = ("psycopg2", "psycopg")
 
 @dataclass(frozen=True)
 class DrillSettings:
-    """What to do.
+    """The settings of a drill.
 
-    :param database_url: of the database in which the drill makes its table.
-    :param amqp_url: of the virtual host in which it makes its exchange and its queue.
-    :param signals: how many signals are committed; those that are rolled back come on top.
-    :param seconds: how long signals are written and things are broken.
-    :param relays: processes that send.
-    :param seed: decides what is broken, and when.
+    :param database_url: of the database in which the drill creates its table.
+    :param amqp_url: of the virtual host in which it creates its exchange and its queue.
+    :param signals: how many signals are committed, not counting those that are rolled back.
+    :param seconds: how long signals are written and faults injected.
+    :param relays: the number of relay processes.
+    :param seed: determines the faults and their times.
     """
 
     database_url: URL
@@ -74,9 +74,9 @@ class _Problem(Exception):
 
 
 def resolve(given: Mapping[str, Any], environ: Mapping[str, str]) -> DrillSettings:
-    """Check what was given.
+    """Check the options.
 
-    :param given: the options by name; texts, or None for what was not given.
+    :param given: the options by name; texts, or None when not given.
     :raises DrillUsageError: with all problems.
     """
     problems: list[str] = []
@@ -111,7 +111,7 @@ def resolve(given: Mapping[str, Any], environ: Mapping[str, str]) -> DrillSettin
 def _database_url(text: str) -> URL:
     if not text:
         raise _Problem("which database? Give postgresql://user:password@host/database, or set DATABASE_URL")
-    # SQLAlchemy 2.1 takes a bare postgresql:// for another driver, and refuses postgres://.
+    # SQLAlchemy 2.1 uses another driver for a bare postgresql://, and refuses postgres://.
     for scheme in ("postgres://", "postgresql://"):
         if text.startswith(scheme):
             text = "postgresql+psycopg2://" + text.removeprefix(scheme)
@@ -154,7 +154,7 @@ def _seconds(text: str) -> float:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
-    # What is not a number compares false with everything.
+    # Comparisons with NaN are false.
     if not 1 <= seconds <= 86_400:
         raise _Problem(f"seconds from 1 to 86400 are expected, not {text!r}")
     return seconds

@@ -54,7 +54,7 @@ def chart_text(model: Mapping[str, Any]) -> str:
 
 
 def figure(number: float) -> str:
-    """A rate, rounded to its significant digits."""
+    """A rate, rounded to one decimal below 10, else to an integer."""
     return f"{number:,.0f}" if number >= 10 or number == int(number) else f"{number:.1f}"
 
 

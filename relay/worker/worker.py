@@ -54,13 +54,13 @@ BEAT_EVERY_SECONDS = 1.0
 
 
 class Worker:
-    """Sends bursts, one after the other, until it is told to stop.
+    """Sends bursts, one after the other, until the stop event is set.
 
     :param name: of the thread, for logs and health.
     :param link: the worker's own connections to the broker.
     :param clock: a monotonic clock, in seconds.
-    :param status: is told what the worker does.
-    :param empty: is told how many signals each burst locked.
+    :param status: records what the worker does.
+    :param empty: records how many signals each burst locked.
     :param retires: called between two bursts; the worker ends when it returns True.
     """
 
