@@ -27,7 +27,7 @@ from signalbus_core.lowlevel import doorbell
 from ..poller.requests import PollRequests
 from .connection import AsyncConnection, Waker, run, wait
 
-#: The longest wait without a beat to Health.
+#: The longest wait between two calls of Health.beat().
 LONGEST_WAIT_SECONDS = 0.5
 
 #: A relay that is not the leader of a table tries to become it at this interval. Shorter: a dead leader is replaced

@@ -1,7 +1,7 @@
 """Which models are paused, according to the last poll.
 
-The last known pauses stay in force while a database is away, and while this login may not read ``signalbus_paused``.
-Without that table nothing is paused. Only the poller's thread writes here.
+Invariant: the last known pauses stay in force while a database is away, and while this login may not read
+``signalbus_paused``. Without that table nothing is paused. Only the poller's thread writes here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The scan start of each model in one poll, and the update of its low-water mark after the poll."""
+"""The scan start of each model in one poll, and the update of its low-water mark after the poll.
+
+Invariant: a timeout of a statement about several models delays the scans of none of them.
+"""
 
 from __future__ import annotations
 

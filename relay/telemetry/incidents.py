@@ -1,4 +1,4 @@
-"""Incidents: one log line when it is raised, one a minute while it lasts, one when it is resolved.
+"""Incidents. Invariant: one log line when one is raised, one a minute while it lasts, one when it is resolved.
 
 A relay retries for as long as an outage lasts; a line for each try would hide the others. Lasting incidents are kept,
 so that the status page shows the same as the log.

@@ -1,4 +1,4 @@
-"""The circuit breaker of a model. Pure. It distinguishes a bad signal from bad code by the model's other signals.
+"""The circuit breaker of a model: whether a failure is due to the signal or to the code. Pure: the time is passed in.
 
 Invariant: while the breaker is open, failed attempts do not count, so that a faulty release parks no signals.
 """

@@ -1,4 +1,4 @@
-"""Bursts that hang, or lock nothing: an incident for their model, while the relay's other models flow."""
+"""Raises incidents for models whose bursts hang, and records whose bursts lock nothing. Other models flow meanwhile."""
 
 from __future__ import annotations
 

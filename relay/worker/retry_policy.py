@@ -4,8 +4,8 @@
 - One that is at fault itself is tried again with growing waits, and parked in the end.
 - One that was sent and cannot be deleted has its *delete* tried again with growing waits, and is parked in the end too.
 
-Nothing is ever discarded. Only consecutive attempts of one kind are counted: when the kind changes, the count restarts,
-so that a refusal by the destination brings no signal nearer to being parked.
+Invariant: nothing is discarded. Only consecutive attempts of one kind are counted: when the kind changes, the count
+restarts, so that a refusal by the destination brings no signal nearer to being parked.
 
 An attempt counts against a signal only when the model's other signals do not fail too.
 """

@@ -46,7 +46,7 @@ from .retry_store import RetryStores
 
 logger = logging.getLogger("signalbus.relay.worker")
 
-#: The longest time that a worker waits without a beat to Health. Longer: its connection may miss an AMQP heartbeat.
+#: The longest wait of a worker between two calls of Health.beat(). Longer: its connection may miss an AMQP heartbeat.
 LONGEST_WAIT_SECONDS = 1.0
 
 #: Progress within a burst is recorded at most once in so many seconds.
