@@ -134,7 +134,7 @@ class Schedule:
         return self._workers < self._usual + MOST_SPARE_WORKERS
 
     def moved(self, name: str, now: float, worker: str = "") -> None:
-        """Note that a worker's turn makes progress: it has locked signals, or some were answered for."""
+        """Record progress of a worker's turn: it has locked signals, or the broker answered for some."""
         for turn in self._entries[name].turns:
             if turn.worker == worker:
                 turn.moved_at, turn.is_sending = now, True
@@ -181,7 +181,7 @@ class Schedule:
         return is_wanted
 
     def remove_spare(self, now: float) -> bool:
-        """Count one worker less if without it enough are left beside the slow ones; return whether it was removed."""
+        """Count one worker less if more than the usual number are not slow; return whether it was removed."""
         is_spare = self._workers - sum(turn.is_slow(now) for turn in self._turns()) > self._usual
         self._workers -= is_spare
         return is_spare
@@ -242,7 +242,7 @@ class Scheduler:
         return None
 
     def moved(self, name: str, worker: str = "") -> None:
-        """Note that a worker's turn makes progress: it has locked signals, or some were answered for."""
+        """Record progress of a worker's turn: it has locked signals, or the broker answered for some."""
         with self._changed:
             self._schedule.moved(name, self._clock(), worker)
 

@@ -1,6 +1,6 @@
 """The scan start of each model in one poll, and the update of its low-water mark after the poll.
 
-Invariant: a timeout of a statement about several models delays the scans of none of them.
+Invariant: the timeout of a statement about several models counts against none of them.
 """
 
 from __future__ import annotations
