@@ -1,8 +1,7 @@
 """The map of the code: the picture in docs/explanation, and the table of packages in CONTRIBUTING.md.
 
-``python .ci/map.py`` draws both anew from the code. With ``--check`` it writes nothing, and ends with 1 when one of them is not
-what the code gives. Two ways a map goes wrong end it as well: packages that import each other in a circle, and a package that
-has no place in ``ORDER``.
+``python .ci/map.py`` makes both from the code. With ``--check`` it writes nothing, and ends with 1 when one of them is
+not what the code gives. It also fails when packages import each other in a circle, or a package has no place in ``ORDER``.
 """
 
 from __future__ import annotations
@@ -27,18 +26,35 @@ TITLES = {
 }
 
 #: The packages in the order in which a signal meets them; then what people use, and what the others stand on.
-ORDER = """
-    signalbus_core signalbus_core/model signalbus_core/schema signalbus_core/sql
-    relay relay/config relay/application relay/application/outbox_tables relay/application/outbox_tables/row_choice
-    relay/notifier relay/poller relay/worker
-    signalbus_core/burst signalbus_core/rabbitmq signalbus_core/rabbitmq/amqp
-    relay/telemetry relay/web relay/operations relay/commands relay/explain relay/checks relay/drill
-    signalbus_core/testing
-""".split()
+ORDER = [
+    "signalbus_core",
+    "signalbus_core/model",
+    "signalbus_core/schema",
+    "signalbus_core/sql",
+    "relay",
+    "relay/config",
+    "relay/application",
+    "relay/application/outbox_tables",
+    "relay/application/outbox_tables/row_choice",
+    "relay/notifier",
+    "relay/poller",
+    "relay/worker",
+    "signalbus_core/burst",
+    "signalbus_core/rabbitmq",
+    "signalbus_core/rabbitmq/amqp",
+    "relay/telemetry",
+    "relay/web",
+    "relay/operations",
+    "relay/commands",
+    "relay/explain",
+    "relay/checks",
+    "relay/drill",
+    "signalbus_core/testing",
+]
 
 MARGIN, PAD, GAP, BETWEEN = 16, 14, 10, 44
-BOX_WIDTH, BOX_HEIGHT, ROW_GAP, HEAD = 156, 92, 30, 42
-LINE_LETTERS, LINES = 25, 4
+BOX_WIDTH, BOX_HEIGHT, ROW_GAP, HEAD = 170, 92, 30, 42
+LINE_LETTERS, LINES = 24, 4
 
 STYLE = """
     .sheet { fill: #fbfcfb }
@@ -47,13 +63,29 @@ STYLE = """
     .way { stroke: #2a6f5f; stroke-width: 2.5 }
     .title { font-weight: 600; font-size: 17px; fill: #1d2b27 }
     .name { font-weight: 600; font-size: 14px; fill: #1d2b27 }
-    .text { font-size: 11.5px; fill: #51635c }
+    .text { font-size: 11px; fill: #51635c }
     .arrow { stroke: #7c8f88; stroke-width: 1.2; fill: none; marker-end: url(#tip) }
     .between { stroke: #2a6f5f; stroke-width: 3; fill: none; marker-end: url(#tip) }
     .tip { fill: #51635c }
     .number { fill: #2a6f5f }
     .digit { fill: #ffffff; font-size: 11px; font-weight: 600; text-anchor: middle }
 """
+
+
+_OPENING = """\
+<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img"
+     aria-labelledby="title description" font-family="system-ui, sans-serif">
+  <title id="title">The packages of Signalbus</title>
+  <desc id="description">The packages and modules of the relay and of the library, in layers. Each imports only what is
+    below it. Numbers are the steps of a signal's way, as CONTRIBUTING.md counts them.</desc>
+  <style>{style}  </style>
+  <defs>
+    <marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="8" markerHeight="8"
+            markerUnits="userSpaceOnUse" orient="auto">
+      <path class="tip" d="M0 0 10 5 0 10z"/>
+    </marker>
+  </defs>
+  <rect class="sheet" width="{width}" height="{height}" rx="12"/>"""
 
 
 def main() -> int:
@@ -65,7 +97,7 @@ def main() -> int:
         PAGE.write_text(page)
         return 0
     for path in stale:
-        print(f"{path.relative_to(ROOT)} is not what the code gives: run python .ci/map.py", file=sys.stderr)
+        sys.stderr.write(f"{path.relative_to(ROOT)} is not what the code gives: run python .ci/map.py\n")
     return 1 if stale else 0
 
 
@@ -175,15 +207,7 @@ def draw() -> str:
     whole = (left + next_width + MARGIN, max(MARGIN + height, below + next_height) + MARGIN)
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {whole[0]} {whole[1]}" role="img" '
-            'aria-labelledby="title description" font-family="system-ui, sans-serif">',
-            '  <title id="title">The packages of Signalbus</title>',
-            '  <desc id="description">The packages and modules of the relay and of the library, in layers. Each imports only '
-            "what is below it. Numbers are the steps of a signal's way, as CONTRIBUTING.md counts them.</desc>",
-            f"  <style>{STYLE}  </style>",
-            '  <defs><marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="8" markerHeight="8" '
-            'markerUnits="userSpaceOnUse" orient="auto"><path class="tip" d="M0 0 10 5 0 10z"/></marker></defs>',
-            f'  <rect class="sheet" width="{whole[0]}" height="{whole[1]}" rx="12"/>',
+            _OPENING.format(width=whole[0], height=whole[1], style=STYLE),
             *_panel(relay, MARGIN, MARGIN, way),
             *_panel(library, left, below, way),
             f'  <path class="between" d="M{MARGIN + width} {below - 2 * HEAD}H{left + next_width // 2}V{below - 3}"/>',
@@ -231,9 +255,9 @@ def _box(name: str, text: str, place: tuple[int, int], numbers: list[str]) -> li
         f'  <rect class="{kind}" x="{x}" y="{y}" width="{BOX_WIDTH}" height="{BOX_HEIGHT}" rx="8"/>',
         f'  <text class="name" x="{x + 10}" y="{y + 21}">{escape(name)}</text>',
     ]
-    lines = wrap(text.replace("``", ""), LINE_LETTERS)
+    lines = wrap(text.replace("``", "").split(". ")[0].removesuffix("."), LINE_LETTERS)
     if len(lines) > LINES:
-        lines = [*lines[: LINES - 1], lines[LINES - 1][: LINE_LETTERS - 2].rstrip(" ,.;:") + " …"]
+        lines = [*lines[: LINES - 1], lines[LINES - 1].rsplit(" ", 1)[0].rstrip(" ,.;:") + " …"]
     for index, line in enumerate(lines):
         parts.append(f'  <text class="text" x="{x + 10}" y="{y + 39 + index * 14}">{escape(line)}</text>')
     if numbers:

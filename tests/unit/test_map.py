@@ -15,7 +15,8 @@ TOP_LEVEL = r"signalbus_core|relay|tests|docs|deploy|\.ci"
 
 
 def test_the_map_is_what_the_code_gives() -> None:
-    checked = subprocess.run([sys.executable, ".ci/map.py", "--check"], cwd=ROOT, capture_output=True, text=True)
+    command = [sys.executable, ".ci/map.py", "--check"]
+    checked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stderr
 
 
