@@ -1,7 +1,7 @@
 """The map of the code: the picture in docs/explanation, and the table of packages in CONTRIBUTING.md.
 
 ``python .ci/map.py`` makes both from the code. With ``--check`` it writes nothing, and ends with 1 when one of them is
-not what the code gives. It also fails when packages import each other in a circle, or a package has no place in ``ORDER``.
+not what the code gives. It also fails when packages import each other in a circle, or one is missing in ``ORDER``.
 """
 
 from __future__ import annotations

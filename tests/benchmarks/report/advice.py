@@ -24,7 +24,7 @@ gives about {per_core} signals a second, as long as PostgreSQL ({postgres_us} µ
 cores of their own. On this machine, where all share them: {processes}.
 
 **Connections.** Each worker has one connection to the database and one to the broker; add two for a relay's own
-looks."""
+polls."""
 
 
 def advice(figures: Figures) -> str:

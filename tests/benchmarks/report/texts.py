@@ -112,7 +112,7 @@ CHAPTERS = (
     Chapter(
         "idle",
         "What a relay costs that has nothing to do",
-        "Statements a second as the server logs them, those of the doorkeeper included.",
+        "Statements a second as the server logs them, those of the notifier included.",
         (_of("idle"),),
     ),
     Chapter(
