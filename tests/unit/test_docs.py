@@ -46,7 +46,7 @@ def test_every_log_action_of_the_relay_is_in_the_reference_and_the_other_way_rou
     for source in SOURCES:
         text = source.read_text()
         in_code |= set(re.findall(r'"action": "(\w+)"', text))
-        in_code |= set(re.findall(r'(?:trouble|fine)\([^"]*?"(\w+)"', text))
+        in_code |= set(re.findall(r'(?:raised|resolved)\([^"]*?"(\w+)"', text))
         in_code |= set(re.findall(r'_note\(publisher, "\w+", "(\w+)"', text))
     table = (REFERENCE / "log-actions.md").read_text()
     documented = {
