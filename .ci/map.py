@@ -113,18 +113,17 @@ def docstring(path: Path) -> str:
 def folders() -> list[Path]:
     found = {path.parent for package in PACKAGES for path in (ROOT / package).rglob("__init__.py")}
     by_name = {str(path.relative_to(ROOT)): path for path in found}
-    if by_name.keys() != set(ORDER):
+    if sorted(by_name) != sorted(ORDER):
         raise SystemExit(f".ci/map.py: ORDER and the packages differ: {sorted(by_name.keys() ^ set(ORDER))}")
     return [by_name[name] for name in ORDER]
 
 
 def table() -> str:
-    rows = [f"| [`{name}/`]({name}) | {docstring(ROOT / name / '__init__.py')} |" for name in map(str, _names())]
-    return "\n".join(["| folder | what it does |", "| --- | --- |", *rows, ""])
-
-
-def _names() -> list[Path]:
-    return [path.relative_to(ROOT) for path in folders()]
+    rows = ["| folder | what it does |", "| --- | --- |"]
+    for folder in folders():
+        name, text = folder.relative_to(ROOT), docstring(folder / "__init__.py").replace("``", "`")
+        rows.append(f"| [`{name}/`]({name}) | {text} |")
+    return "\n".join([*rows, ""])
 
 
 def units(package: str) -> dict[str, Path]:

@@ -32,7 +32,7 @@ PRODUCERS = (
 
 DEAD_ROWS = (
     "PostgreSQL takes {more} µs a signal more than without dead rows. The first scans of the workers and of the "
-    "probe pass over all of them, before a mark is known; later ones from the first key, which find what was "
+    "poller pass over all of them, before a mark is known; later ones from the first key, which find what was "
     "committed late, take up to a tenth of the time. The longer the drain ({count} signals here), the less the "
     "first ones weigh."
 )
