@@ -84,6 +84,7 @@ lint: $(VENV)/.installed ## Check style, types and the direction of imports
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python .ci/structure.py
 
 format: $(VENV)/.installed ## Format the code
 	@$(BIN)/ruff check --fix .
