@@ -297,7 +297,7 @@ def kept(turns: Turns) -> Turns:
         """CREATE TRIGGER keep BEFORE DELETE ON "order" FOR EACH ROW WHEN (OLD.note = 'good')
            EXECUTE FUNCTION keep()""",
     )
-    turns.progress._rehearse = False
+    turns.progress._rehearse_from = float("inf")
     return turns
 
 
@@ -307,7 +307,7 @@ def test_what_was_sent_and_cannot_be_deleted_is_sent_once_and_parked(
 ) -> None:
     kept.retry_stores.use_table(None, has_table)
     for _ in range(10):
-        kept.progress._rehearse = False
+        kept.progress._rehearse_from = float("inf")
         kept.turn()
         if has_table:
             kept.execute("UPDATE signalbus_parked SET next_try_at = now() WHERE next_try_at IS NOT NULL")
@@ -335,7 +335,7 @@ def test_what_was_sent_before_there_was_a_table_is_not_sent_again(kept: Turns) -
     assert kept.retry_stores["Order"].count() == (1, 0)
     kept.retry_stores.use_table(None, True)
     for _ in range(3):
-        kept.progress._rehearse = False
+        kept.progress._rehearse_from = float("inf")
         kept.turn()
     assert kept.tried == [1]
     assert kept.retry_stores["Order"].count() == (1, 0)
