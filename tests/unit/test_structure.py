@@ -9,12 +9,16 @@ from pathlib import Path
 import pytest
 
 import signalbus_core
-from signalbus_core import rabbitmq
+from signalbus_core import lowlevel, rabbitmq
 from tests.support.distribution import APART, SLOWEST, TOGETHER
 from tests.support.servers import acquire_rabbitmq
 
 ROOT = Path(__file__).parents[2]
-PUBLIC = {"signalbus_core": set(signalbus_core.__all__), "signalbus_core.rabbitmq": set(rabbitmq.__all__)}
+PUBLIC = {
+    "signalbus_core": set(signalbus_core.__all__),
+    "signalbus_core.lowlevel": set(lowlevel.__all__),
+    "signalbus_core.rabbitmq": set(rabbitmq.__all__),
+}
 
 
 def imports_of(source: Path) -> Iterator[tuple[str, str]]:
