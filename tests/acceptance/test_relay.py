@@ -263,7 +263,7 @@ def test_a_database_url_that_sqlalchemy_misreads_is_told_how_to_be_written(shop:
         return
     shop.environ["TEST_DATABASE_URL"] = scheme + url.split("://")[1]
     # As where only psycopg2 is installed.
-    (shop.directory / "psycopg.py").write_text('raise ModuleNotFoundError("No module named \'psycopg\'")')
+    (shop.directory / "psycopg.py").write_text("raise ModuleNotFoundError(\"No module named 'psycopg'\")")
     assert_refused(shop, "postgresql+psycopg2://")
 
 
