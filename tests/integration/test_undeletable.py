@@ -91,7 +91,7 @@ class Outbox:
             note = db.Column(db.Text)
 
         class Price(Sent):
-            id = db.Column(db.Numeric(asdecimal=False), primary_key=True)
+            id = db.Column(db.Numeric(asdecimal=False), primary_key=True, autoincrement=False)
 
         class Measure(Sent):
             id = db.Column(db.REAL, primary_key=True)
