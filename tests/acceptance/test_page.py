@@ -33,7 +33,7 @@ def one_browser() -> Iterator[Browser]:
 def chromium(one_browser: Browser) -> Browser:
     """A browser with no page of another test, which may miss its relay."""
     one_browser.open("about:blank")
-    one_browser.complaints()
+    one_browser.leave()
     one_browser.asked_for()
     return one_browser
 

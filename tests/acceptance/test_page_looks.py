@@ -61,10 +61,11 @@ def operated(outbox: Outbox, tmp_path: Path) -> Iterator[Operated]:
 
 
 @pytest.fixture
-def url(operated: Operated) -> Iterator[str]:
+def url(chromium: Browser, operated: Operated) -> Iterator[str]:
     server = HttpServer(operated.site, "127.0.0.1", 0)
     server.start()
     yield f"http://127.0.0.1:{server.port}/"
+    chromium.leave()
     server.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -109,7 +110,7 @@ def test_until_empty_ends_when_a_send_method_hangs(shop: Shop) -> None:
     relay = shop.relay("--until-empty", "--drain-timeout", "2", "--stall-after", "12")
     assert relay.wait(120) == 3
     [line] = relay.logs("stopping")
-    assert "Order: worker-1 has made no progress for" in line["message"]
+    assert re.search(r"Order: worker-[12] has made no progress for", line["message"])
 
 
 def test_a_relay_tells_of_rows_that_no_burst_gets_until_they_are_sent(shop: Shop) -> None:

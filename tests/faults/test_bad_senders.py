@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -217,7 +218,7 @@ def test_a_model_that_hangs_holds_up_no_other_and_is_told_of_until_it_is_over(ba
 
     told = eventually(lambda: relay.readiness()["reasons"], 15, "it is told of")
     assert relay.readiness()["stuck_models"] == ["Order"]
-    assert told[0].startswith("Order: worker-1 has made no progress for ")
+    assert re.match(r"Order: worker-[12] has made no progress for ", told[0])
     assert "its send method has not returned" in told[0]
     assert relay.get("/readyz")[0] == 503
     assert relay.get("/livez")[0] == 200

@@ -35,6 +35,11 @@ class Browser:
     def open(self, url: str) -> None:
         self.driver.get(url)
 
+    def leave(self) -> None:
+        """Show no page, and forget what was said of the last one: its server may stop while a script of it asks."""
+        self.driver.get("about:blank")
+        self.complaints()
+
     def text(self, selector: str = "body") -> str:
         """The text that is shown in an element; empty while there is none, as between two pages."""
         try:
