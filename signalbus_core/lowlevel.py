@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .burst.delete import delete_sent
-from .burst.result import BurstResult, FailedSignal
+from .burst.result import BurstResult, FailedSignal, marks
 from .burst.send import send_burst
 from .burst.size import BurstSize
 from .errors import Proved
@@ -41,7 +41,7 @@ from .sql.backlog import (
     measure,
     oldest_age_seconds,
 )
-from .sql.keys import FIRST_KEY, Key, has_integer_key
+from .sql.keys import FIRST_KEY, Key, Mark, has_integer_key
 from .sql.locate import FoundSignal, Holder
 from .sql.parked import Failure, LeaveOut
 from .sql.retries import DueSignal
@@ -68,6 +68,8 @@ __all__ = [
     "Choice",
     "FIRST_KEY",
     "Key",
+    "Mark",
+    "marks",
     "has_integer_key",
     "error_text",
     # Failed signals

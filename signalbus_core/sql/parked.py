@@ -44,8 +44,8 @@ from ..errors import Proved
 from ..failures import is_away
 from ..model.contract import SignalSpec
 from ..schema.own_tables import UNDELETED, SetAside, lacks_columns, parked_table_of
-from .keys import Key, has_integer_key, has_key, key_from_text, text_of_key
-from .rows import has_id
+from .keys import Key, Mark, has_integer_key, has_key, key_from_text, text_of_key
+from .rows import has_id, row_id
 
 logger = logging.getLogger("signalbus")
 
@@ -183,9 +183,11 @@ def noted_so_far(
     :param rows: the ids of their rows, for those that are not found by their keys.
     """
     noted = _noted_so_far(connection, spec, has_key(spec, connection.dialect, keys))
-    if rows and not noted.keys() >= set(keys):
+    if rows and not has_integer_key(spec):
+        # A row that was written anew since is found by its key only.
         by_row = _noted_so_far(connection, spec, has_id(rows, spec.table))
-        noted = {key: replace(one, has_key=False) for key, one in by_row.items()} | noted
+        same = {key for key, one in by_row.items() if key in noted and noted[key].text == one.text}
+        noted |= {key: replace(one, has_key=key in same) for key, one in by_row.items()}
     return noted
 
 
@@ -212,12 +214,19 @@ def _noted_so_far(connection: Connection, spec: SignalSpec, condition: ColumnEle
     return {tuple(row[6:]): Noted(*row[:6]) for row in rows}
 
 
-def row_versions(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> dict[Key, str]:
-    """The row version of each of these signals that is still in its table, locked or not."""
-    rows = connection.execute(
-        select(row_version(spec), *spec.primary_key).where(has_key(spec, connection.dialect, keys))
-    )
-    return {tuple(row[1:]): row[0] for row in rows}
+def row_versions(connection: Connection, spec: SignalSpec, signals: Sequence[Mark]) -> dict[Mark, str]:
+    """The row version of each of these signals that is still in its table, locked or not.
+
+    :param signals: keys, and ids of rows.
+    """
+    versions: dict[Mark, str] = {}
+    if keys := [one for one in signals if not isinstance(one, str)]:
+        by_key = select(row_version(spec), *spec.primary_key).where(has_key(spec, connection.dialect, keys))
+        versions |= {tuple(row[1:]): row[0] for row in connection.execute(by_key)}
+    if ids := [one for one in signals if isinstance(one, str)]:
+        by_id = select(row_id(connection.dialect), row_version(spec)).where(has_id(ids, spec.table))
+        versions |= {row[0]: row[1] for row in connection.execute(by_id.select_from(spec.table))}
+    return versions
 
 
 def set_aside(

@@ -42,7 +42,7 @@ class Row(NamedTuple):
 
     @property
     def proved(self) -> Proved:
-        return Proved(self.key, self.version)
+        return Proved(self.key, self.version, self.ids[-1] if self.ids else None)
 
 
 def row_id(dialect: Dialect) -> ColumnElement[Any]:
@@ -50,20 +50,22 @@ def row_id(dialect: Dialect) -> ColumnElement[Any]:
     return literal_column("concat(tableoid, ctid, xmin)", Text) if dialect.name == "postgresql" else null()
 
 
-def has_id(ids: Iterable[str], table: Table | None = None) -> ColumnElement[bool]:
+def has_id(ids: Iterable[str], table: Table | None = None, *, negated: bool = False) -> ColumnElement[bool]:
     """The condition that a row is one of these. They are looked up by their places.
 
     :param table: which table is meant, in statements that read from several.
+    :param negated: that it is none of them.
     """
     of = "" if table is None else f"{quoted(table)}.".replace(":", "\\:")
     listed = list(ids)
     places = ",".join('"' + one[one.index("(") : one.index(")") + 1] + '"' for one in listed)
     whole = ",".join(f'"{one}"' for one in listed)
     condition = text(
-        f"{of}ctid = ANY (CAST(:signalbus_places AS tid[]))"
-        f" AND concat({of}tableoid, {of}ctid, {of}xmin) = ANY (CAST(:signalbus_rows AS text[]))"
+        f"{'NOT ' if negated else ''}({of}ctid = ANY (CAST(:signalbus_places AS tid[]))"
+        f" AND concat({of}tableoid, {of}ctid, {of}xmin) = ANY (CAST(:signalbus_rows AS text[])))"
     ).bindparams(
-        bindparam("signalbus_places", f"{{{places}}}", Text), bindparam("signalbus_rows", f"{{{whole}}}", Text)
+        bindparam("signalbus_places", f"{{{places}}}", Text, unique=True),
+        bindparam("signalbus_rows", f"{{{whole}}}", Text, unique=True),
     )
     return cast("ColumnElement[bool]", condition)
 

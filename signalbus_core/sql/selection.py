@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import BigInteger, CursorResult, Integer, and_, bindparam, func, not_, select
+from sqlalchemy import BigInteger, CursorResult, Integer, and_, bindparam, func, not_, or_, select
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.orm import Session, lazyload, undefer
 from sqlalchemy.sql import ColumnElement, Select
 
 from ..model.contract import SignalSpec
-from .keys import Key, given_keys, has_key, has_loadable_key, has_other_key, is_from, joins_given_keys, parts
+from .keys import Key, Mark, given_keys, has_key, has_loadable_key, has_other_key, is_from, joins_given_keys, parts
 from .parked import LeaveOut, leaving_out
 from .rows import has_id, row_id
 from .transaction import FOLLOW_THE_INDEX, LOOK_UP_KEYS, SAID_FIRST, can_say_first, run_all
@@ -45,15 +45,15 @@ class Choice:
     """Which of a model's signals a burst may take.
 
     :param leave_out: which of the failed signals it skips.
-    :param exclude: keys that it skips.
-    :param only: when given, it takes only these.
+    :param exclude: keys that it skips, and ids of rows: those of signals whose keys Python reads as others.
+    :param only: when given, it takes only these, as in ``exclude``.
     :param forgets: whether to delete the records of the signals that it sends, because some may have failed before.
     :param start: for models with a single integer key: the lowest key of the scan, except for keys in ``only``.
     """
 
     leave_out: LeaveOut = LeaveOut.NOTHING
-    exclude: tuple[Key, ...] = ()
-    only: tuple[Key, ...] | None = None
+    exclude: tuple[Mark, ...] = ()
+    only: tuple[Mark, ...] | None = None
     forgets: bool = False
     start: int | None = None
 
@@ -188,10 +188,19 @@ def pending(spec: SignalSpec, dialect: Dialect, choice: Choice, statement: Selec
     """Restrict a statement about a model to the chosen signals whose keys can be loaded."""
     statement = statement.where(*spec.is_signal)
     if choice.only is not None:
-        return statement.where(has_key(spec, dialect, choice.only))
+        keys, rows = _keys_and_rows(choice.only)
+        return statement.where(or_(has_key(spec, dialect, keys), *([has_id(rows)] if rows else [])))
     statement = statement.where(*has_loadable_key(spec, dialect))
     if choice.start is not None:
         statement = statement.where(is_from(spec, choice.start))
-    for part in parts(dialect, choice.exclude):
+    keys, rows = _keys_and_rows(choice.exclude)
+    for part in parts(dialect, keys):
         statement = statement.where(has_other_key(spec, dialect, part))
+    if rows:
+        statement = statement.where(has_id(rows, negated=True))
     return leaving_out(spec, choice.leave_out, statement)
+
+
+def _keys_and_rows(marks: Sequence[Mark]) -> tuple[list[Key], list[str]]:
+    keys = [mark for mark in marks if not isinstance(mark, str)]
+    return keys, [mark for mark in marks if isinstance(mark, str)]
