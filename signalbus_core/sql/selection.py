@@ -10,16 +10,16 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import BigInteger, CursorResult, Integer, and_, bindparam, func, not_, or_, select
+from sqlalchemy import BigInteger, Column, CursorResult, Integer, and_, bindparam, func, literal, not_, or_, select
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.engine import Connection, Dialect
-from sqlalchemy.orm import Session, lazyload, undefer
+from sqlalchemy.orm import Session, aliased, lazyload, undefer
 from sqlalchemy.sql import ColumnElement, Select
 
 from ..model.contract import SignalSpec
 from .keys import Key, Mark, given_keys, has_key, has_loadable_key, has_other_key, is_from, joins_given_keys, parts
 from .parked import LeaveOut, leaving_out
-from .rows import has_id, row_id
+from .rows import has_id, row_bytes, row_id, wide_columns
 from .transaction import FOLLOW_THE_INDEX, LOOK_UP_KEYS, SAID_FIRST, can_say_first, run_all
 
 S = TypeVar("S")
@@ -63,29 +63,36 @@ EVERYTHING = Choice()
 
 
 def lock_signals(
-    session: Session, spec: SignalSpec, limit: int, choice: Choice, limits: str | None = None
-) -> list[tuple[Any, str | None]]:
+    session: Session, spec: SignalSpec, limit: int, choice: Choice, most_bytes: int, limits: str | None = None
+) -> tuple[list[tuple[Any, str | None]], bool]:
     """Lock and load up to ``limit`` of the chosen signals that nobody else has locked, lowest keys first.
+
+    On PostgreSQL no more is loaded than ``most_bytes``, and the row that passes them: a table may get large rows at any
+    time.
 
     All columns are loaded, also deferred ones; relationships are loaded lazily, because an outer join cannot be locked.
 
     :param limits: time limits that are sent in the same message as the statement.
-    :returns: each signal, with the id of its row.
+    :returns: each signal, with the id of its row; and whether further rows may have been left out for their size.
     """
     dialect = session.get_bind(spec.mapper).dialect
     has_start = choice.only is None and choice.start is not None
     if choice.only is None and not choice.exclude:
-        shape = ("lock", dialect.name, choice.leave_out, has_start)
-        statement = prepared(spec, shape, lambda: _loading(spec, dialect, choice, has_start=has_start))
+        shape = ("lock", dialect.name, choice.leave_out, has_start, limit > 1)
+        statement = prepared(spec, shape, lambda: _loading(spec, dialect, choice, limit, has_start=has_start))
     else:
-        statement = _loading(spec, dialect, choice, has_start=has_start)
+        statement = _loading(spec, dialect, choice, limit, has_start=has_start)
     # Objects that are already in the session are refreshed from their rows.
     options: dict[str, Any] = {"populate_existing": True} if session.identity_map or session.new else {}
     if limits is not None:
         settings = FOLLOW_THE_INDEX if follows_index(dialect, choice) else ()
         options[SAID_FIRST] = "; ".join([limits, *settings, ""])
-    values = {"signalbus_limit": limit} | ({"signalbus_start": choice.start} if has_start else {})
-    return [(signal, row) for signal, row in session.execute(statement, values, execution_options=options)]
+    values = {"signalbus_limit": limit, "signalbus_most_bytes": most_bytes}
+    if choice.start is not None and has_start:
+        values["signalbus_start"] = choice.start
+    rows = session.execute(statement, values, execution_options=options).all()
+    is_cut = 0 < len(rows) < limit and rows[-1][2] > most_bytes
+    return [(signal, row) for signal, row, _ in rows], is_cut
 
 
 def follows_index(dialect: Dialect, choice: Choice) -> bool:
@@ -93,13 +100,36 @@ def follows_index(dialect: Dialect, choice: Choice) -> bool:
     return dialect.name == "postgresql" and choice.only is None
 
 
-def _loading(spec: SignalSpec, dialect: Dialect, choice: Choice, *, has_start: bool) -> Select[Any]:
-    """The statement for bursts with the same kind of choice; limit and start are its parameters."""
-    statement = _whole(spec, dialect)
+def _loading(spec: SignalSpec, dialect: Dialect, choice: Choice, limit: int, *, has_start: bool) -> Select[Any]:
+    """The statement for bursts with the same kind of choice; limit, start and bytes are its parameters."""
+    is_capped = limit > 1 and dialect.name == "postgresql" and bool(wide_columns(spec))
+    if is_capped:
+        columns = [column for column in spec.mapper.columns if isinstance(column, Column)]
+        statement: Select[Any] = select(
+            *columns, row_id(dialect).label("signalbus_row"), row_bytes(spec).label("signalbus_bytes")
+        ).select_from(spec.model)
+    else:
+        statement = _whole(spec, dialect).add_columns(literal(0))
     if has_start:
         statement = statement.where(is_from(spec, bindparam("signalbus_start", type_=BigInteger)))
-    limit = bindparam("signalbus_limit", type_=Integer)
-    return locking(spec, dialect, replace(choice, start=None), limit, statement)
+    statement = locking(
+        spec, dialect, replace(choice, start=None), bindparam("signalbus_limit", type_=Integer), statement
+    )
+    return _capped(spec, statement) if is_capped else statement
+
+
+def _capped(spec: SignalSpec, locked: Select[Any]) -> Select[Any]:
+    """Of the rows that are locked, the first ones, until they pass the bytes that may be loaded.
+
+    Large values stay in their TOAST table until a row is sent to the client, so that nothing else reads them.
+    """
+    rows = locked.subquery("signalbus_locked")
+    bytes_before = func.coalesce(func.sum(rows.c.signalbus_bytes).over(rows=(None, -1)), 0)
+    counted = select(rows, bytes_before.label("signalbus_before")).subquery("signalbus_counted")
+    fits = counted.c.signalbus_before <= bindparam("signalbus_most_bytes", type_=BigInteger)
+    total = counted.c.signalbus_before + counted.c.signalbus_bytes
+    loaded = select(aliased(spec.model, counted), counted.c.signalbus_row, total).where(fits)
+    return loaded.options(lazyload("*"), undefer("*"))
 
 
 def lock_rows(connection: Connection, spec: SignalSpec, limit: int, choice: Choice) -> list[Any]:
