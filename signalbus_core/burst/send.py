@@ -113,7 +113,12 @@ def send_burst(
             holding(session, connection, spec, taken.rows) as hold,
             undone_for_others(connection, "; ".join(PLAN_AS_USUAL)) if can_say_first(engine) else nullcontext(),
         ):
-            report = _send(spec, signals) if signals else _Report(delivered=[])
+            report = _Report(delivered=signals)
+            try:
+                if signals:
+                    spec.send(signals)
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - it ends up in the result
+                report = _report(error, signals)
         answered = clock()
         reach("confirmed")
 
@@ -162,13 +167,11 @@ def _reason(error: BaseException | None, signals: list[Any]) -> str:
     return str(error) if isinstance(error, (PartialDeliveryError, PublishError)) else error_text(error, signals)
 
 
-def _send(spec: SignalSpec, signals: list[Any]) -> _Report:
-    """Call the model's send method, and turn what it returns or raises into a report about the signals."""
-    try:
-        spec.send(signals)
-    except EndedEarlyError as error:
+def _report(error: BaseException, signals: list[Any]) -> _Report:
+    """Turn what the model's send method raised into a report about the signals."""
+    if isinstance(error, EndedEarlyError):
         return _Report(delivered=error.delivered)
-    except PartialDeliveryError as error:
+    if isinstance(error, PartialDeliveryError):
         failed = [*error.failed, *_unmentioned(signals, error)]
         failed_ids = {id(signal) for signal, _ in failed}
         delivered_ids = {id(signal) for signal in error.delivered} - failed_ids
@@ -178,15 +181,12 @@ def _send(spec: SignalSpec, signals: list[Any]) -> _Report:
             failed=[(signal, outcome) for signal, outcome in failed if id(signal) in ours],
             error=error,
         )
-    except PublishError as error:
-        # The outcomes of a single signal's messages are its own; of several signals it is not known which is whose.
-        failed = [(signals[0], worst(error.outcomes))] if len(signals) == 1 else []
-        return _Report(delivered=[], failed=failed, error=error)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - it ends up in the result
-        # A single signal has failed; of many signals it is not known which did.
-        failed = [(signals[0], sender_failure(error, signals[0]))] if len(signals) == 1 else []
-        return _Report(delivered=[], failed=failed, error=error)
-    return _Report(delivered=signals)
+    if len(signals) > 1:
+        # It is not known which of them failed, or whose message has which outcome.
+        return _Report(delivered=[], error=error)
+    [signal] = signals
+    outcome = worst(error.outcomes) if isinstance(error, PublishError) else sender_failure(error, signal)
+    return _Report(delivered=[], failed=[(signal, outcome)], error=error)
 
 
 def _unmentioned(signals: list[Any], error: PartialDeliveryError) -> list[tuple[Any, Outcome]]:

@@ -14,8 +14,15 @@ from .amqp.encoder import Encoder, encoder_for
 from .amqp.errors import describe
 from .amqp.frames import EncodedMessage
 from .amqp.message import InvalidMessageError, Message
-from .amqp.protocol import BrokerConnectionError, ChannelClosedError, ConnectionClosedError, Link, NoAnswerError
-from .confirms import Content
+from .amqp.protocol import (
+    BrokerConnectionError,
+    ChannelClosedError,
+    ConnectionClosedError,
+    Link,
+    NoAnswerError,
+    Problem,
+)
+from .confirms import Confirms, Content
 from .destination_breaker import Address, DestinationBreaker
 
 #: Reply codes whose cause is the destination: no such exchange, no permission, exchange locked.
@@ -64,26 +71,42 @@ class Batch:
         self._encoded: dict[int, EncodedMessage] = {}
 
     def run(self, connection: Link) -> None:
-        """Send everything over an open connection."""
-        try:
-            self._encode_all(connection)
-            self._refuse_missing_exchanges(connection)
-            trials = self._hold_back_silent()
-            held_back = {index for trial in trials for index in trial}
-            ordinary = [index for index in self._open() if index not in held_back]
-            # Messages that closed a channel before are sent last, with no other message in flight.
-            suspects = self._suspects(connection, ordinary)
-            together = [index for index in ordinary if index not in suspects]
-            for index in [*self._send_together(connection, together), *sorted(suspects)]:
-                self._send_alone(connection, index, self._deadline)
-            for trial in trials:
-                self._send_trial(connection, trial)
-        except BrokerConnectionError as error:
-            self.give_up(str(error))
-        except AMQPError as error:
-            # The connection was lost between two steps, and its state is not known.
-            connection.abort(describe(error))
-            self.give_up(describe(error))
+        """Send everything over an open connection, unless the broker has blocked it."""
+        with connection.lock:
+            if connection.blocked_reason is not None:
+                reason = f"not sent: the broker takes no messages ({connection.blocked_reason})"
+                self.give_up(reason, was_sent=False)
+                return
+            try:
+                together, alone, trials = self._plan(connection)
+                if together:
+                    chunks = [(self._encoded[index].data, self._encoded[index].frames) for index in together]
+                    sent_at = self._silences.now()
+                    answers, problem = connection.send(
+                        chunks, lambda number: self._content(together[number]), self._deadline
+                    )
+                    alone = [*self._settle(connection, together, answers, problem, sent_at), *alone]
+                for index in alone:
+                    self._send_alone(connection, index, self._deadline)
+                for trial in trials:
+                    self._send_trial(connection, trial)
+            except BrokerConnectionError as error:
+                self.give_up(str(error))
+            except AMQPError as error:
+                # The connection was lost between two steps, and its state is not known.
+                connection.abort(describe(error))
+                self.give_up(describe(error))
+
+    def _plan(self, connection: Link) -> tuple[list[int], list[int], list[range]]:
+        """Encode the messages; return which to send together, which alone, and the trials of silent destinations."""
+        self._encode_all(connection)
+        self._refuse_missing_exchanges(connection)
+        trials = self._hold_back_silent()
+        held_back = {index for trial in trials for index in trial}
+        ordinary = [index for index in self._open() if index not in held_back]
+        # Messages that closed a channel before are sent last, with no other message in flight.
+        suspects = self._suspects(connection, ordinary)
+        return [index for index in ordinary if index not in suspects], sorted(suspects), trials
 
     def give_up(self, reason: str, *, was_sent: bool = True) -> None:
         """Set the outcome of all messages that have none to unknown."""
@@ -217,14 +240,11 @@ class Batch:
             if self._messages[index].exchange in exchanges or (hashes and self._hash(index) in hashes)
         }
 
-    def _send_together(self, connection: Link, indexes: list[int]) -> list[int]:
-        """Send messages together; return those that have to be sent again, each alone."""
-        if not indexes:
-            return []
-        chunks = [(self._encoded[index].data, self._encoded[index].frames) for index in indexes]
-        sent_at = self._silences.now()
-        confirms, problem = connection.send(chunks, lambda number: self._content(indexes[number]), self._deadline)
-        outcomes = confirms.outcomes(UNANSWERED)
+    def _settle(
+        self, connection: Link, indexes: list[int], answers: Confirms, problem: Problem, sent_at: float
+    ) -> list[int]:
+        """Record the outcomes of messages that were sent together; return those to send again, each alone."""
+        outcomes = answers.outcomes(UNANSWERED)
         waiting: list[int] = []
         for index, outcome in zip(indexes, outcomes, strict=True):
             if outcome is UNANSWERED:

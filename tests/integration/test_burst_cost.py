@@ -18,7 +18,7 @@ from flask_sqlalchemy import SQLAlchemy
 from signalbus_core import SignalBus, SignalBusMixin
 from signalbus_core.lowlevel import BurstLimits, BurstResult, Choice, LeaveOut, send_burst
 from signalbus_core.rabbitmq import Message, Publisher, RabbitMQSignal
-from signalbus_core.rabbitmq.amqp.ioloop import WRITE_BYTES, JoiningConnection
+from signalbus_core.rabbitmq.amqp.connection import WRITE_BYTES, JoiningConnection
 from signalbus_core.sql.transaction import FOLLOW_THE_INDEX
 from tests.support.broker import Broker
 from tests.support.postgres import PrivatePostgres

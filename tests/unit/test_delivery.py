@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from typing import Any, ClassVar
 
 from signalbus_core.rabbitmq import Message
@@ -14,6 +15,8 @@ from signalbus_core.rabbitmq.destination_breaker import DestinationBreaker
 class LostConnection:
     """A connection that is lost while the broker is waited for."""
 
+    lock = nullcontext()
+    blocked_reason = None
     is_open = True
     frame_max = 131072
     suspect_exchanges: ClassVar[set[str]] = {"orders"}
