@@ -46,7 +46,7 @@ from .sql.locate import FoundSignal, Holder
 from .sql.parked import Failure, LeaveOut
 from .sql.retries import DueSignal
 from .sql.selection import Choice, count_unloadable_keys
-from .sql.transaction import BurstLimits, question, transaction
+from .sql.transaction import BurstLimits, question, set_limits, transaction
 from .sql.vacuum_horizon import (
     HolderKind,
     HorizonHolder,
@@ -112,6 +112,7 @@ __all__ = [
     "oldest_age_seconds",
     "question",
     "quoted",
+    "set_limits",
     "transaction",
     "table_conflicts",
     "table_privileges",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +21,7 @@ from ..model.heartbeat import Heartbeat, hearing
 from ..model.written_at import moments
 from ..sessions import atomic_mark
 from ..sql.selection import EVERYTHING, Choice
-from ..sql.transaction import DEFAULT_LIMITS, PLAN_AS_USUAL, BurstLimits, can_say_first, undone_for_others
+from ..sql.transaction import DEFAULT_LIMITS, BurstLimits, resetting_planner
 from .delete import Delete, abandon
 from .failpoints import reach
 from .hold import holding
@@ -111,7 +110,7 @@ def send_burst(
             weighing() as scale,
             hearing(Heartbeat(session, connection, limits.idle_timeout_seconds, clock, locked, on_progress)),
             holding(session, connection, spec, taken.rows) as hold,
-            undone_for_others(connection, "; ".join(PLAN_AS_USUAL)) if can_say_first(engine) else nullcontext(),
+            resetting_planner(connection),
         ):
             report = _Report(delivered=signals)
             try:

@@ -5,7 +5,7 @@ Between the bursts of a model they differ only in the values of their parameters
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
@@ -20,7 +20,7 @@ from ..model.contract import SignalSpec
 from .keys import Key, given_keys, has_key, has_loadable_key, has_other_key, is_from, joins_given_keys, parts
 from .parked import LeaveOut, leaving_out
 from .rows import has_id, row_id
-from .transaction import FOLLOW_THE_INDEX, LOOK_UP_KEYS, SAID_FIRST, can_say_first, run_all
+from .transaction import LOOK_UP_KEYS, execute_with
 
 S = TypeVar("S")
 
@@ -63,13 +63,13 @@ EVERYTHING = Choice()
 
 
 def lock_signals(
-    session: Session, spec: SignalSpec, limit: int, choice: Choice, limits: str | None = None
+    session: Session, spec: SignalSpec, limit: int, choice: Choice, options: Mapping[str, str]
 ) -> list[tuple[Any, str | None]]:
     """Lock and load up to ``limit`` of the chosen signals that nobody else has locked, lowest keys first.
 
     All columns are loaded, also deferred ones; relationships are loaded lazily, because an outer join cannot be locked.
 
-    :param limits: time limits that are sent in the same message as the statement.
+    :param options: execution options of the statement.
     :returns: each signal, with the id of its row.
     """
     dialect = session.get_bind(spec.mapper).dialect
@@ -80,12 +80,11 @@ def lock_signals(
     else:
         statement = _loading(spec, dialect, choice, has_start=has_start)
     # Objects that are already in the session are refreshed from their rows.
-    options: dict[str, Any] = {"populate_existing": True} if session.identity_map or session.new else {}
-    if limits is not None:
-        settings = FOLLOW_THE_INDEX if follows_index(dialect, choice) else ()
-        options[SAID_FIRST] = "; ".join([limits, *settings, ""])
+    refreshing = {"populate_existing": True} if session.identity_map or session.new else {}
     values = {"signalbus_limit": limit} | ({"signalbus_start": choice.start} if has_start else {})
-    return [(signal, row) for signal, row in session.execute(statement, values, execution_options=options)]
+    return [
+        (signal, row) for signal, row in session.execute(statement, values, execution_options={**options, **refreshing})
+    ]
 
 
 def follows_index(dialect: Dialect, choice: Choice) -> bool:
@@ -151,13 +150,7 @@ def delete_signals(connection: Connection, spec: SignalSpec, keys: Sequence[Key]
         deletes = [sql_delete(spec.table).where(has_key(spec, connection.dialect, piece)) for piece in pieces]
         return sum(cast("CursorResult[Any]", connection.execute(delete)).rowcount for delete in deletes)
     statement = prepared(spec, "delete", lambda: sql_delete(spec.table).where(joins_given_keys(spec)))
-    options = {}
-    if can_say_first(connection.engine):
-        options[SAID_FIRST] = "; ".join([*LOOK_UP_KEYS, ""])
-    else:
-        run_all(connection, LOOK_UP_KEYS)
-    result = connection.execute(statement, {**given_keys(spec, keys)}, execution_options=options)
-    return cast("CursorResult[Any]", result).rowcount
+    return execute_with(connection, LOOK_UP_KEYS, statement, {**given_keys(spec, keys)}).rowcount
 
 
 def count_pending(session: Session, spec: SignalSpec, limit: int | None) -> int:

@@ -21,7 +21,7 @@ from signalbus_core.lowlevel import BurstResult, Choice, LeaveOut, parked, retri
 from signalbus_core.sql.parked import Failure
 from signalbus_core.sql.rows import find_keys
 from signalbus_core.sql.selection import delete_signals, lock_rows
-from signalbus_core.sql.transaction import can_say_first
+from signalbus_core.sql.transaction import settings_option
 from tests.support.servers import Postgres
 
 #: A table that is large enough for PostgreSQL to prefer reading it as a whole, where it may.
@@ -139,7 +139,7 @@ class Outbox:
             self.db.create_all()
         self.statements: list[tuple[str, Any]] = []
         # Listens first, so that what is said before a statement is noted with it.
-        can_say_first(self.engine)
+        settings_option(self.engine, ())
         sa.event.listen(self.engine, "before_cursor_execute", self._note)
 
     def _note(self, _connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
