@@ -27,12 +27,7 @@ from .schema.own_tables import (
 from .schema.quoting import quoted
 from .schema.signal_id import SIGNAL_ID, has_signal_id
 from .sessions import own_session
-from .sql import (
-    locate,
-    parked,
-    paused,
-    retries,
-)
+from .sql import locate, parked, paused
 from .sql.backlog import (
     Measurement,
     Work,
@@ -43,8 +38,7 @@ from .sql.backlog import (
 )
 from .sql.keys import FIRST_KEY, Key, has_integer_key
 from .sql.locate import FoundSignal, Holder
-from .sql.parked import Failure, LeaveOut
-from .sql.retries import DueSignal
+from .sql.parked import DueSignal, Failure, LeaveOut, retries
 from .sql.selection import Choice, count_unloadable_keys
 from .sql.transaction import BurstLimits, question, set_limits, transaction
 from .sql.vacuum_horizon import (

@@ -1,51 +1,42 @@
-"""The retry store: SQL that records failed signals, excludes them from bursts, lists, retries and discards them.
+"""The records of failed signals in the retry store: written, read and deleted by bursts and relays.
 
-A failed signal stays in its own table. Its record in the retry store only makes bursts skip it: while it is *waiting*,
-until its next try; once it is *parked*, until a person decides.
+A failed signal stays in its own table. Its record only makes bursts skip it: while it is *waiting*, until its next try;
+once it is *parked*, until a person decides.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from enum import Enum
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import (
     ARRAY,
-    ColumnClause,
-    CursorResult,
     Interval,
     Text,
     and_,
     any_,
     bindparam,
-    column,
-    exists,
     func,
-    literal_column,
     null,
-    or_,
     select,
-    true,
-    tuple_,
 )
-from sqlalchemy import cast as sql_cast
 from sqlalchemy import delete as sql_delete
 from sqlalchemy import update as sql_update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
-from sqlalchemy.sql import ColumnElement, Select
+from sqlalchemy.exc import DataError, DBAPIError
+from sqlalchemy.sql import ColumnElement
 
-from ..errors import Proved
-from ..failures import is_away
-from ..model.contract import SignalSpec
-from ..schema.own_tables import UNDELETED, SetAside, lacks_columns, parked_table_of
-from .keys import Key, has_integer_key, has_key, key_from_text, text_of_key
-from .rows import has_id
+from ...errors import Proved
+from ...failures import is_away
+from ...model.contract import SignalSpec
+from ...schema.own_tables import UNDELETED, lacks_columns, parked_table_of
+from ..keys import Key, has_integer_key, has_key, key_from_text, text_of_key
+from ..rows import has_id
+from .conditions import row_version
 
 logger = logging.getLogger("signalbus")
 
@@ -54,19 +45,6 @@ LONGEST_REASON = 1000
 
 
 _LOSSY = "parked at once, because the model reads its key as another than it is, and it could not be found again: "
-
-
-class LeaveOut(Enum):
-    """Which of the failed signals a burst skips.
-
-    - ``NOTHING``: none, because there is no retry store.
-    - ``PARKED``: parked signals, and those that were sent and only have to be deleted.
-    - ``SET_ASIDE``: these, and waiting signals.
-    """
-
-    NOTHING = "nothing"
-    PARKED = "parked"
-    SET_ASIDE = "set aside"
 
 
 @dataclass(frozen=True)
@@ -84,43 +62,6 @@ class Failure:
     error_text: str
     destination: str | None = None
     is_of_row: bool = True
-
-
-def row_version(spec: SignalSpec) -> ColumnElement[str]:
-    """The transaction that wrote the present version of a row (``xmin``): locking or freezing does not change it."""
-    # https://www.postgresql.org/docs/current/ddl-system-columns.html
-    xmin: ColumnClause[Any] = column("xmin")
-    xmin.table = spec.table
-    return sql_cast(xmin, Text)
-
-
-def leaving_out(spec: SignalSpec, leave_out: LeaveOut, statement: Select[Any]) -> Select[Any]:
-    """Restrict a statement about a model to the signals that are not excluded as failed."""
-    if leave_out is LeaveOut.NOTHING:
-        return statement
-    table = parked_table_of(spec)
-    # If the table lacks the column row_version, the name resolves to that of this subquery, which is NULL.
-    without = select(sql_cast(null(), Text).label("row_version")).subquery("signalbus_without")
-    version: ColumnElement[str] = literal_column("row_version", Text)
-    own = select(table.c.key, version.label("version")).where(table.c.table_name == spec.table.fullname)
-    if leave_out is LeaveOut.PARKED:
-        own = own.where(or_(table.c.next_try_at.is_(None), table.c.error_class == UNDELETED))
-    notes = own.lateral("signalbus_noted")
-    noted = select(notes.c.key).select_from(without.join(notes, true()))
-    key = text_of_key(spec)
-    # NOT IN on purpose: PostgreSQL reads the records once into a hash table (hashed SubPlan), and the scan stays in the
-    # order of the key. NOT EXISTS may become a join that sorts the whole outbox first. Records with and without a row
-    # version are separate subqueries, because a NULL among the hashed values would be compared with every row.
-    return statement.where(
-        key.not_in(noted.where(notes.c.version.is_(None))),
-        tuple_(key, row_version(spec)).not_in(noted.add_columns(notes.c.version).where(notes.c.version.is_not(None))),
-    )
-
-
-def is_due(spec: SignalSpec) -> ColumnElement[bool]:
-    """The condition that the next try of some waiting signal of the model is due."""
-    table = parked_table_of(spec)
-    return exists().where(table.c.table_name == spec.table.fullname, table.c.next_try_at <= func.now())
 
 
 def undeleted_signals(connection: Connection, spec: SignalSpec, limit: int) -> list[Proved]:
@@ -339,96 +280,6 @@ def forget_gone(connection: Connection, spec: SignalSpec) -> int:
             filling.values(row_version=bindparam("found")), [{"text": text, "found": found[text]} for text in unknown]
         )
     return len(gone)
-
-
-def count_columns(spec: SignalSpec) -> tuple[ColumnElement[int], ColumnElement[int]]:
-    """How many signals of a model are waiting, and how many are parked, as columns of a query."""
-    table = parked_table_of(spec)
-    counts = select(func.count()).where(table.c.table_name == spec.table.fullname)
-    waiting, parked = counts.where(table.c.next_try_at.is_not(None)), counts.where(table.c.next_try_at.is_(None))
-    return waiting.scalar_subquery(), parked.scalar_subquery()
-
-
-def count_set_aside(connection: Connection, spec: SignalSpec) -> tuple[int, int]:
-    """How many signals of a model are waiting, and how many are parked."""
-    waiting, parked = connection.execute(select(*count_columns(spec))).one()
-    return waiting, parked
-
-
-def list_set_aside(
-    connection: Connection, spec: SignalSpec, key: str | None = None, limit: int | None = None
-) -> list[SetAside]:
-    """The failed signals of a model: parked ones first, then by the time of their next try."""
-    table = parked_table_of(spec)
-    rows = connection.execute(
-        select(*(table.c[field.name] for field in fields(SetAside)))
-        .where(*_matching(spec, key))
-        .order_by(table.c.next_try_at.asc().nulls_first(), table.c.first_failed_at, table.c.key)
-        .limit(limit)
-    )
-    return [SetAside(**row._mapping) for row in rows]
-
-
-def notes_of_row(connection: Connection, spec: SignalSpec, key: Key, text: str) -> list[SetAside]:
-    """The records of the row that has this key now; when there is none, of the one that had it."""
-    noted = list_set_aside(connection, spec, text)
-    table = parked_table_of(spec)
-    if not noted or lacks_columns(connection, table):
-        return noted
-    version = connection.scalar(select(table.c.row_version).where(*_matching(spec, text)))
-    found = row_versions(connection, spec, [key])
-    return noted if version is None or found.get(key, version) == version else []
-
-
-def try_again(connection: Connection, spec: SignalSpec, key: str | None = None) -> int:
-    """Make failed signals of a model due at once, parked ones too; return how many."""
-    table = parked_table_of(spec)
-    updated = connection.execute(sql_update(table).where(*_matching(spec, key)).values(next_try_at=func.now()))
-    return cast("CursorResult[Any]", updated).rowcount
-
-
-def discard(connection: Connection, spec: SignalSpec, text: str) -> dict[str, Any] | None:
-    """Delete a failed signal with its record.
-
-    It waits for a burst that is trying the signal; if that burst sends it, nothing is discarded.
-
-    :param text: the key, as it is noted.
-    :returns: the columns of the deleted row; None when the signal is not set aside, or not in its table any more. A row
-      that was written anew since is another signal, and stays.
-    """
-    keys = list(keys_of(connection, spec, [text]).values())
-    # In the lock order of a burst, to avoid deadlocks: the signal first, then its record.
-    here = and_(has_key(spec, connection.dialect, keys), *spec.is_signal)
-    found = connection.execute(select(row_version(spec)).where(here).with_for_update()).first() if keys else None
-    if found is None:
-        return None
-    table = parked_table_of(spec)
-    version = null() if lacks_columns(connection, table) else table.c.row_version
-    noted = connection.execute(sql_delete(table).where(*_matching(spec, text)).returning(version)).first()
-    if noted is None or noted[0] not in (None, found[0]):
-        return None
-    return _delete(connection, spec, here)
-
-
-def _delete(connection: Connection, spec: SignalSpec, here: ColumnElement[bool]) -> dict[str, Any]:
-    """Delete a row, and return its columns: all as text if the model cannot load one of them."""
-    deleting, columns = sql_delete(spec.table).where(here), spec.table.columns
-    try:
-        with connection.begin_nested():
-            return dict(connection.execute(deleting.returning(*columns)).one()._mapping)
-    except SQLAlchemyError:
-        raise
-    except Exception:  # noqa: BLE001 - the types of the application's columns may raise anything
-        texts = [sql_cast(column, Text).label(column.name) for column in columns]
-        return dict(connection.execute(deleting.returning(*texts)).one()._mapping)
-
-
-def _matching(spec: SignalSpec, key: str | None) -> list[ColumnElement[bool]]:
-    table = parked_table_of(spec)
-    conditions: list[ColumnElement[bool]] = [table.c.table_name == spec.table.fullname]
-    if key is not None:
-        conditions.append(table.c.key == key)
-    return conditions
 
 
 def _storable(text: str) -> str:

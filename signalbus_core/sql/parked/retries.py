@@ -16,10 +16,10 @@ from sqlalchemy import update as sql_update
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql import ColumnElement
 
-from ..model.contract import SignalSpec
-from ..schema.own_tables import LATER_COLUMNS, lacks_columns, parked_table_of
-from .keys import Key
-from .parked import keys_of
+from ...model.contract import SignalSpec
+from ...schema.own_tables import LATER_COLUMNS, lacks_columns, parked_table_of
+from ..keys import Key
+from .records import keys_of
 
 
 @dataclass(frozen=True)
