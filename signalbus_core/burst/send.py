@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from ..errors import EndedEarlyError, Outcome, OutcomeKind, PartialDeliveryError, PublishError, worst
 from ..failures import error_text, sender_failure
 from ..model.contract import SignalSpec
-from ..model.heartbeat import Heartbeat, hearing
+from ..model.heartbeat import Heartbeat
 from ..model.written_at import moments
 from ..sessions import atomic_mark
 from ..sql.selection import EVERYTHING, Choice
@@ -29,7 +29,6 @@ from .isolate import rehearse as rehearse_delete
 from .isolate import table_can_keep_rows
 from .lock import detach, lock
 from .result import BurstResult, failed_row
-from .size import weighing
 
 logger = logging.getLogger("signalbus")
 
@@ -107,8 +106,7 @@ def send_burst(
         # The application's own statements must run with the usual planner settings.
         with (
             atomic_mark(session),
-            weighing() as scale,
-            hearing(Heartbeat(session, connection, limits.idle_timeout_seconds, clock, locked, on_progress)),
+            Heartbeat(session, connection, limits.idle_timeout_seconds, clock, locked, on_progress) as heartbeat,
             holding(session, connection, spec, taken.rows) as hold,
             resetting_planner(connection),
         ):
@@ -146,7 +144,7 @@ def send_burst(
             error=report.error,
             reason=_reason(report.error, signals),
             written_at=moments(sent, spec.written_at),
-            message_bytes=scale.message_bytes,
+            message_bytes=heartbeat.message_bytes,
             has_large_rows=taken.has_large,
             can_keep_rows=asked,
             is_cut=taken.is_cut,

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from pika.exceptions import AMQPError
 
-from ..burst.size import weigh
 from ..errors import ACKED, Outcome, OutcomeKind
+from ..model.heartbeat import report_bytes
 from .amqp.encoder import Encoder, encoder_for
 from .amqp.errors import describe
 from .amqp.frames import EncodedMessage
@@ -140,7 +140,7 @@ class Batch:
                 except InvalidMessageError as error:
                     self._withhold(group, index, Outcome(OutcomeKind.INVALID, str(error)))
                     break
-        weigh(sum(len(encoded.data) for encoded in self._encoded.values()))
+        report_bytes(sum(len(encoded.data) for encoded in self._encoded.values()))
 
     def _encoder(self, connection: Link) -> Encoder:
         return encoder_for(connection.channel_number(self._deadline), connection.frame_max, connection.location.login)
