@@ -16,8 +16,8 @@ from .schema.doorbell import Doorbell, doorbell_problem, find_doorbells
 from .schema.own_tables import (
     LATER_COLUMNS,
     UNDELETED,
+    FailureRecord,
     Pause,
-    SetAside,
     lacks_columns,
     parked_table_of,
     parked_table_problem,
@@ -40,7 +40,7 @@ from .sql.keys import FIRST_KEY, Key, has_integer_key
 from .sql.locate import FoundSignal, Holder
 from .sql.parked import DueSignal, Failure, LeaveOut, retries
 from .sql.selection import Choice, count_unloadable_keys
-from .sql.transaction import BurstLimits, question, set_limits, transaction
+from .sql.transaction import BurstLimits, autocommit, set_limits, transaction
 from .sql.vacuum_horizon import (
     HolderKind,
     HorizonHolder,
@@ -69,7 +69,7 @@ __all__ = [
     "Failure",
     "LeaveOut",
     "LATER_COLUMNS",
-    "SetAside",
+    "FailureRecord",
     "UNDELETED",
     "lacks_columns",
     "parked",
@@ -104,7 +104,7 @@ __all__ = [
     "find_work_and_measure",
     "measure",
     "oldest_age_seconds",
-    "question",
+    "autocommit",
     "quoted",
     "set_limits",
     "transaction",

@@ -67,9 +67,9 @@ def send_burst(
 
     :param session: a session without a transaction. The send methods see it as ``db.session``.
     :param limit: the largest number of signals to take; the model's burst count when not given.
-    :param choice: which signals may be taken. What is noted of those that were set aside is removed when they are sent.
+    :param choice: which signals may be taken. The records of failed ones are deleted when they are sent.
     :param rehearse: try the delete, and take it back, before anything is sent. Signals that a foreign key or a trigger
-      keeps in their table are not sent then. It is also asked whether there may be such signals.
+      keeps in their table are not sent then. It also finds out whether there may be such signals.
     :param can_keep_rows: there may be, as :attr:`BurstResult.can_keep_rows` of an earlier burst told: rows stay locked
       while those that cannot be deleted are looked for. That takes four statements more.
     :param on_locked: told the number of signals before they are sent.
@@ -89,11 +89,11 @@ def send_burst(
             return BurstResult(selected=0, has_large_rows=taken.has_large, lock_seconds=clock() - started)
         connection, rows = taken.connection, dict(zip(map(id, taken.signals), taken.rows, strict=True))
         engine = connection.engine
-        asked: bool | None = None
+        may_keep_rows: bool | None = None
         unsent = taken.unreadable
         signals = taken.signals
         if rehearse:
-            asked = table_can_keep_rows(connection, spec)
+            may_keep_rows = table_can_keep_rows(connection, spec)
             undeletable = rehearse_delete(connection, spec, taken.rows)
             kept = {one.key for one in undeletable}
             signals = [signal for signal in signals if rows[id(signal)].key not in kept]
@@ -128,7 +128,9 @@ def send_burst(
                 extra={"action": "sender_ended_transaction", "signal": spec.name},
             )
         detach(session, taken.signals)
-        deleted = Delete(session, engine, spec, limits, choice, sent_rows, is_held, asked or can_keep_rows).run()
+        deleted = Delete(
+            session, engine, spec, limits, choice, sent_rows, is_held, may_keep_rows or can_keep_rows
+        ).run()
         left = {one.key for one in (*deleted.undeleted, *deleted.changed)}
         sent = [signal for signal in report.delivered if rows[id(signal)].key not in left]
         return BurstResult(
@@ -146,7 +148,7 @@ def send_burst(
             written_at=moments(sent, spec.written_at),
             message_bytes=heartbeat.message_bytes,
             has_large_rows=taken.has_large,
-            can_keep_rows=asked,
+            can_keep_rows=may_keep_rows,
             is_cut=taken.is_cut,
             lock_seconds=locked - started,
             send_seconds=answered - locked,

@@ -57,16 +57,16 @@ class Batch:
 
     :param groups: messages that belong together: when one of a group cannot be sent, none of the group is.
     :param deadline: on the monotonic clock.
-    :param silences: the destinations that are known not to confirm.
+    :param breaker: the destinations that are known not to confirm.
     """
 
     def __init__(
-        self, groups: Sequence[Sequence[Message]], deadline: float, silences: DestinationBreaker | None = None
+        self, groups: Sequence[Sequence[Message]], deadline: float, breaker: DestinationBreaker | None = None
     ) -> None:
         self._messages = [message for group in groups for message in group]
         self._groups = _indexes_of(groups)
         self._deadline = deadline
-        self._silences = silences or DestinationBreaker()
+        self._breaker = breaker or DestinationBreaker()
         self._outcomes: list[Outcome | None] = [None] * len(self._messages)
         self._encoded: dict[int, EncodedMessage] = {}
 
@@ -81,7 +81,7 @@ class Batch:
                 together, alone, trials = self._plan(connection)
                 if together:
                     chunks = [(self._encoded[index].data, self._encoded[index].frames) for index in together]
-                    sent_at = self._silences.now()
+                    sent_at = self._breaker.now()
                     answers, problem = connection.send(
                         chunks, lambda number: self._content(together[number]), self._deadline
                     )
@@ -185,15 +185,15 @@ class Batch:
     def _hold_back_silent(self) -> list[range]:
         """Hold back the messages for silent destinations; return the groups that are trials of such destinations."""
         trials: list[range] = []
-        if not self._silences.any_remembered:
+        if not self._breaker.any_remembered:
             return trials
         for group in self._groups:
             for index in group:
                 address = self._address(index)
-                seconds = self._silences.silent_seconds(address)
+                seconds = self._breaker.silent_seconds(address)
                 if seconds is None or self._outcomes[index] is not None:
                     continue
-                if self._silences.may_try(address):
+                if self._breaker.claim_trial(address):
                     trials.append(group)
                 else:
                     reason = (
@@ -215,16 +215,16 @@ class Batch:
 
     def _learn(self, indexes: Sequence[int], waiting: Sequence[int], problem: object, sent_at: float) -> set[Address]:
         """Record which destinations confirmed; return those that did not in time while others did."""
-        if not waiting and not self._silences.any_remembered:
+        if not waiting and not self._breaker.any_remembered:
             # One confirmed destination is enough to distinguish a later silence from an outage.
             indexes = indexes[:1]
         answered = {self._address(index) for index in set(indexes) - set(waiting)}
-        self._silences.answered(answered)
+        self._breaker.answered(answered)
         silent: set[Address] = set()
         if isinstance(problem, NoAnswerError):
             silent = {self._address(index) for index in waiting} - answered
-            self._silences.was_silent(silent, sent_at)
-        return {address for address in silent if self._silences.silent_seconds(address) is not None}
+            self._breaker.record_silence(silent, sent_at)
+        return {address for address in silent if self._breaker.silent_seconds(address) is not None}
 
     def _address(self, index: int) -> Address:
         message = self._messages[index]
@@ -274,7 +274,7 @@ class Batch:
             self._outcomes[index] = problem
             return
         encoded = self._encoded[index] = self._encoder(connection).encode(message)
-        sent_at = self._silences.now()
+        sent_at = self._breaker.now()
         confirms, closed = connection.send([(encoded.data, encoded.frames)], lambda _: self._content(index), deadline)
         [outcome] = confirms.outcomes(no_answer(closed, in_flight=1))
         is_answered = confirms.is_done or isinstance(closed, ChannelClosedError)

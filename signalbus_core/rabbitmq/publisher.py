@@ -221,7 +221,7 @@ class Publisher:
         """A batch of these messages, and the connection for it; None when there is nothing to send, or no broker."""
         settings = self._settings()
         timeout = positive_seconds(timeout_seconds) or settings.timeout_seconds or DEFAULT_TIMEOUT_SECONDS
-        batch = Batch(groups, time.monotonic() + timeout, settings.broker.silences)
+        batch = Batch(groups, time.monotonic() + timeout, settings.broker.breaker)
         connection = None
         if any(groups):
             try:

@@ -23,7 +23,7 @@ UNDELETED = "undeleted"
 
 
 @dataclass(frozen=True)
-class SetAside:
+class FailureRecord:
     """A failed signal.
 
     :param table_name: its table.

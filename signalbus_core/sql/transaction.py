@@ -178,7 +178,7 @@ def has_read_committed(dialect: Dialect) -> bool:
 
 
 @contextmanager
-def question(engine: Engine, limits: BurstLimits, *, in_order: bool = False) -> Iterator[Connection]:
+def autocommit(engine: Engine, limits: BurstLimits, *, in_order: bool = False) -> Iterator[Connection]:
     """A connection for queries: each statement is its own transaction, sent in one message with its time limits.
 
     - Each statement reads one snapshot; two statements may see different ones.

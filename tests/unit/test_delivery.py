@@ -43,7 +43,7 @@ def test_a_connection_that_is_lost_during_a_lone_message_is_no_answer() -> None:
     now = [0.0]
     silences = DestinationBreaker(lambda: now[0])
     silences.answered([("invoices", "c")])
-    silences.was_silent([("orders", "a")], since=0.0)
+    silences.record_silence([("orders", "a")], since=0.0)
     assert silences.silent_seconds(("orders", "a")) is not None
     now[0] = 10.0  # a trial is due
     delivery = Batch([[Message("orders", "a", b"x")]], time.monotonic() + 5, silences)

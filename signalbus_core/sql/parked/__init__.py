@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from .conditions import LeaveOut, count_columns, is_due, leaving_out
-from .operations import count_set_aside, discard, list_set_aside, notes_of_row, try_again
+from .operations import count_failed, discard, list_failed, records_of_row, try_again
 from .records import (
     Failure,
-    Noted,
+    FailureHistory,
+    failure_histories,
     forget,
     forget_gone,
     keys_of,
-    noted_so_far,
+    record_failures,
     row_versions,
-    set_aside,
     undeleted_signals,
 )
 from .retries import DueSignal
@@ -25,20 +25,20 @@ __all__ = [
     "leaving_out",
     # Records
     "Failure",
-    "Noted",
+    "FailureHistory",
     "forget",
     "forget_gone",
     "keys_of",
-    "noted_so_far",
+    "failure_histories",
     "row_versions",
-    "set_aside",
+    "record_failures",
     "undeleted_signals",
     # Signals whose next try is due
     "DueSignal",
     # By a person
-    "count_set_aside",
+    "count_failed",
     "discard",
-    "list_set_aside",
-    "notes_of_row",
+    "list_failed",
+    "records_of_row",
     "try_again",
 ]

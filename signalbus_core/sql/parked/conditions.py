@@ -31,12 +31,12 @@ class LeaveOut(Enum):
 
     - ``NOTHING``: none, because there is no retry store.
     - ``PARKED``: parked signals, and those that were sent and only have to be deleted.
-    - ``SET_ASIDE``: these, and waiting signals.
+    - ``FAILED``: these, and waiting signals.
     """
 
     NOTHING = "nothing"
     PARKED = "parked"
-    SET_ASIDE = "set aside"
+    FAILED = "failed"
 
 
 def row_version(spec: SignalSpec) -> ColumnElement[str]:
@@ -58,15 +58,17 @@ def leaving_out(spec: SignalSpec, leave_out: LeaveOut, statement: Select[Any]) -
     own = select(table.c.key, version.label("version")).where(table.c.table_name == spec.table.fullname)
     if leave_out is LeaveOut.PARKED:
         own = own.where(or_(table.c.next_try_at.is_(None), table.c.error_class == UNDELETED))
-    notes = own.lateral("signalbus_noted")
-    noted = select(notes.c.key).select_from(without.join(notes, true()))
+    records = own.lateral("signalbus_failed")
+    keys = select(records.c.key).select_from(without.join(records, true()))
     key = text_of_key(spec)
     # NOT IN on purpose: PostgreSQL reads the records once into a hash table (hashed SubPlan), and the scan stays in the
     # order of the key. NOT EXISTS may become a join that sorts the whole outbox first. Records with and without a row
     # version are separate subqueries, because a NULL among the hashed values would be compared with every row.
     return statement.where(
-        key.not_in(noted.where(notes.c.version.is_(None))),
-        tuple_(key, row_version(spec)).not_in(noted.add_columns(notes.c.version).where(notes.c.version.is_not(None))),
+        key.not_in(keys.where(records.c.version.is_(None))),
+        tuple_(key, row_version(spec)).not_in(
+            keys.add_columns(records.c.version).where(records.c.version.is_not(None))
+        ),
     )
 
 

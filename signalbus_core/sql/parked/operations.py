@@ -21,41 +21,41 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql import ColumnElement
 
 from ...model.contract import SignalSpec
-from ...schema.own_tables import SetAside, lacks_columns, parked_table_of
+from ...schema.own_tables import FailureRecord, lacks_columns, parked_table_of
 from ..keys import Key, has_key
 from .conditions import count_columns, row_version
 from .records import keys_of, row_versions
 
 
-def count_set_aside(connection: Connection, spec: SignalSpec) -> tuple[int, int]:
+def count_failed(connection: Connection, spec: SignalSpec) -> tuple[int, int]:
     """How many signals of a model are waiting, and how many are parked."""
     waiting, parked = connection.execute(select(*count_columns(spec))).one()
     return waiting, parked
 
 
-def list_set_aside(
+def list_failed(
     connection: Connection, spec: SignalSpec, key: str | None = None, limit: int | None = None
-) -> list[SetAside]:
+) -> list[FailureRecord]:
     """The failed signals of a model: parked ones first, then by the time of their next try."""
     table = parked_table_of(spec)
     rows = connection.execute(
-        select(*(table.c[field.name] for field in fields(SetAside)))
+        select(*(table.c[field.name] for field in fields(FailureRecord)))
         .where(*_matching(spec, key))
         .order_by(table.c.next_try_at.asc().nulls_first(), table.c.first_failed_at, table.c.key)
         .limit(limit)
     )
-    return [SetAside(**row._mapping) for row in rows]
+    return [FailureRecord(**row._mapping) for row in rows]
 
 
-def notes_of_row(connection: Connection, spec: SignalSpec, key: Key, text: str) -> list[SetAside]:
+def records_of_row(connection: Connection, spec: SignalSpec, key: Key, text: str) -> list[FailureRecord]:
     """The records of the row that has this key now; when there is none, of the one that had it."""
-    noted = list_set_aside(connection, spec, text)
+    recorded = list_failed(connection, spec, text)
     table = parked_table_of(spec)
-    if not noted or lacks_columns(connection, table):
-        return noted
+    if not recorded or lacks_columns(connection, table):
+        return recorded
     version = connection.scalar(select(table.c.row_version).where(*_matching(spec, text)))
     found = row_versions(connection, spec, [key])
-    return noted if version is None or found.get(key, version) == version else []
+    return recorded if version is None or found.get(key, version) == version else []
 
 
 def try_again(connection: Connection, spec: SignalSpec, key: str | None = None) -> int:
@@ -70,8 +70,8 @@ def discard(connection: Connection, spec: SignalSpec, text: str) -> dict[str, An
 
     It waits for a burst that is trying the signal; if that burst sends it, nothing is discarded.
 
-    :param text: the key, as it is noted.
-    :returns: the columns of the deleted row; None when the signal is not set aside, or not in its table any more. A row
+    :param text: its key, as it is recorded.
+    :returns: the columns of the deleted row; None when the signal has not failed, or is no longer in its table. A row
       that was written anew since is another signal, and stays.
     """
     keys = list(keys_of(connection, spec, [text]).values())
@@ -82,8 +82,8 @@ def discard(connection: Connection, spec: SignalSpec, text: str) -> dict[str, An
         return None
     table = parked_table_of(spec)
     version = null() if lacks_columns(connection, table) else table.c.row_version
-    noted = connection.execute(sql_delete(table).where(*_matching(spec, text)).returning(version)).first()
-    if noted is None or noted[0] not in (None, found[0]):
+    recorded = connection.execute(sql_delete(table).where(*_matching(spec, text)).returning(version)).first()
+    if recorded is None or recorded[0] not in (None, found[0]):
         return None
     return _delete(connection, spec, here)
 

@@ -95,8 +95,8 @@ def keys_of(connection: Connection, spec: SignalSpec, texts: Sequence[str]) -> d
 
 
 @dataclass(frozen=True)
-class Noted:
-    """The record of a signal in the retry store.
+class FailureHistory:
+    """What the retry store knows of a signal.
 
     :param text: its key as text.
     :param version: of its row.
@@ -116,21 +116,23 @@ class Noted:
     has_key: bool = True
 
 
-def noted_so_far(
+def failure_histories(
     connection: Connection, spec: SignalSpec, keys: Sequence[Key], rows: Sequence[str] = ()
-) -> dict[Key, Noted]:
-    """What is noted of those of the signals that are still in their table.
+) -> dict[Key, FailureHistory]:
+    """What the retry store knows of those of the signals that are still in their table.
 
     :param rows: the ids of their rows, for those that are not found by their keys.
     """
-    noted = _noted_so_far(connection, spec, has_key(spec, connection.dialect, keys))
-    if rows and not noted.keys() >= set(keys):
-        by_row = _noted_so_far(connection, spec, has_id(rows, spec.table))
-        noted = {key: replace(one, has_key=False) for key, one in by_row.items()} | noted
-    return noted
+    histories = _failure_histories(connection, spec, has_key(spec, connection.dialect, keys))
+    if rows and not histories.keys() >= set(keys):
+        by_row = _failure_histories(connection, spec, has_id(rows, spec.table))
+        histories = {key: replace(one, has_key=False) for key, one in by_row.items()} | histories
+    return histories
 
 
-def _noted_so_far(connection: Connection, spec: SignalSpec, condition: ColumnElement[bool]) -> dict[Key, Noted]:
+def _failure_histories(
+    connection: Connection, spec: SignalSpec, condition: ColumnElement[bool]
+) -> dict[Key, FailureHistory]:
     table = parked_table_of(spec)
     key_text = text_of_key(spec)
     same = and_(table.c.table_name == spec.table.fullname, table.c.key == key_text)
@@ -150,7 +152,7 @@ def _noted_so_far(connection: Connection, spec: SignalSpec, condition: ColumnEle
         .select_from(spec.table.outerjoin(table, same))
         .where(condition)
     )
-    return {tuple(row[6:]): Noted(*row[:6]) for row in rows}
+    return {tuple(row[6:]): FailureHistory(*row[:6]) for row in rows}
 
 
 def row_versions(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> dict[Key, str]:
@@ -161,12 +163,12 @@ def row_versions(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) 
     return {tuple(row[1:]): row[0] for row in rows}
 
 
-def set_aside(
-    connection: Connection, spec: SignalSpec, failures: Sequence[Failure], noted: Mapping[Key, Noted]
+def record_failures(
+    connection: Connection, spec: SignalSpec, failures: Sequence[Failure], histories: Mapping[Key, FailureHistory]
 ) -> None:
     """Record failures: first ones and repeated ones.
 
-    :param noted: from :func:`noted_so_far`.
+    :param histories: from :func:`failure_histories`.
     """
     table = parked_table_of(spec)
     is_old = lacks_columns(connection, table)
@@ -194,17 +196,17 @@ def set_aside(
         statement,
         [
             {
-                "key_text": noted[failure.key].text,
+                "key_text": histories[failure.key].text,
                 "number": failure.attempts,
-                "wait": _wait(failure, noted[failure.key]),
+                "wait": _wait(failure, histories[failure.key]),
                 "class_": failure.error_class,
-                "reason": _storable(failure.error_text if noted[failure.key].has_key else _LOSSY + failure.error_text),
+                "reason": _storable(("" if histories[failure.key].has_key else _LOSSY) + failure.error_text),
             }
             | (
                 {}
                 if is_old
                 else {
-                    "version": noted[failure.key].version if failure.is_of_row else None,
+                    "version": histories[failure.key].version if failure.is_of_row else None,
                     "of": _text_or_none(failure.destination),
                 }
             )
@@ -213,8 +215,8 @@ def set_aside(
     )
 
 
-def _wait(failure: Failure, noted: Noted) -> timedelta | None:
-    is_parked = failure.wait_seconds is None or not noted.has_key
+def _wait(failure: Failure, history: FailureHistory) -> timedelta | None:
+    is_parked = failure.wait_seconds is None or not history.has_key
     return None if is_parked else timedelta(seconds=failure.wait_seconds or 0.0)
 
 
@@ -238,7 +240,7 @@ def forget(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> Non
     except DBAPIError as error:
         if is_away(error):
             raise
-        logger.debug("What is noted of sent signals of %s cannot be removed.", spec.name, exc_info=True)
+        logger.debug("The records of sent signals of %s cannot be deleted.", spec.name, exc_info=True)
 
 
 def forget_gone(connection: Connection, spec: SignalSpec) -> int:
@@ -246,29 +248,29 @@ def forget_gone(connection: Connection, spec: SignalSpec) -> int:
 
     A row that is no longer a signal, by the model's condition, is gone too.
 
-    Otherwise a new signal with the key of an old one would be left alone with it. A note that was written before notes
-    had the version of their row gets the one that the row has now, unless it says that the row was sent: the row may be
-    a signal that was not.
+    Otherwise a new signal with the key of an old one would be left alone with it. A record that was written before
+    records had the version of their row gets the one that the row has now, unless the signal was sent: the row may be a
+    signal that was not.
     """
     table = parked_table_of(spec)
     is_old = lacks_columns(connection, table)
     mine = table.c.table_name == spec.table.fullname
     version = null() if is_old else table.c.row_version
-    notes = connection.execute(select(table.c.key, version, table.c.next_try_at.is_(None)).where(mine)).all()
-    noted = {row[0]: row[1] for row in notes}
-    keys = list(keys_of(connection, spec, list(noted)).values())
+    records = connection.execute(select(table.c.key, version, table.c.next_try_at.is_(None)).where(mine)).all()
+    versions = {row[0]: row[1] for row in records}
+    keys = list(keys_of(connection, spec, list(versions)).values())
     there = select(text_of_key(spec), row_version(spec)).where(*spec.is_signal)
     by_key = there.where(has_key(spec, connection.dialect, keys))
     found = {row[0]: row[1] for row in connection.execute(by_key)} if keys else {}
-    if not has_integer_key(spec) and (rest := [row[0] for row in notes if row[2] and row[0] not in found]):
+    if not has_integer_key(spec) and (rest := [row[0] for row in records if row[2] and row[0] not in found]):
         # Of parked ones the model may read the key as another than it is.
         by_text = there.where(text_of_key(spec) == any_(bindparam("rest", rest, type_=ARRAY(Text))))
         found |= {row[0]: row[1] for row in connection.execute(by_text)}
-    gone = [text for text, before in noted.items() if found.get(text, "") != (before or found.get(text))]
+    gone = [text for text, before in versions.items() if found.get(text, "") != (before or found.get(text))]
     if gone:
         listed = bindparam("gone", gone, type_=ARRAY(Text))
         connection.execute(sql_delete(table).where(mine, table.c.key == any_(listed)))
-    unknown = [] if is_old else [text for text, before in noted.items() if before is None and text in found]
+    unknown = [] if is_old else [text for text, before in versions.items() if before is None and text in found]
     if unknown:
         filling = sql_update(table).where(
             mine,

@@ -125,7 +125,7 @@ def _refused_by(
     return [mine, table.c.key == any_(func.array(free.scalar_subquery()))]
 
 
-def forget_noted(connection: Connection, spec: SignalSpec, signals: Sequence[DueSignal]) -> None:
+def forget_records(connection: Connection, spec: SignalSpec, signals: Sequence[DueSignal]) -> None:
     """Delete the records of signals that are gone."""
     table = parked_table_of(spec)
     texts = bindparam("texts", [signal.text for signal in signals], type_=ARRAY(Text))
