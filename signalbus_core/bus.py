@@ -16,7 +16,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Mapper, Session
 
 from .burst.delete import delete_sent
-from .burst.result import BurstResult, FailedSignal
+from .burst.result import FailedSignal
 from .burst.send import send_burst
 from .burst.size import BurstSize
 from .errors import BurstError, Proved, SignalModelError, TransactionStateError, UnreadableSignalError
@@ -244,7 +244,7 @@ def _flush(
             # A key that Python reads as a different value cannot be excluded.
             break
         failed_keys += [one.key for one in result.failed]
-        errors_in_a_row = errors_in_a_row + 1 if _failed_alone(result) else 0
+        errors_in_a_row = errors_in_a_row + 1 if result.failed_alone else 0
         if result.is_outage or errors_in_a_row >= MOST_ERRORS_IN_A_ROW or len(failed_keys) >= MOST_FAILED:
             break
         if result.selected < limit and not result.has_unmentioned and not result.is_cut:
@@ -296,7 +296,3 @@ def _unreadable(spec: SignalSpec, failed: Sequence[FailedSignal]) -> UnreadableS
         "holds, or from which something cannot be computed.",
         [one.key for one in failed],
     )
-
-
-def _failed_alone(result: BurstResult) -> bool:
-    return not result.sent and any(failed.outcome.cause == "error" for failed in result.failed)

@@ -28,14 +28,8 @@ from .schema.quoting import quoted
 from .schema.signal_id import SIGNAL_ID, has_signal_id
 from .sessions import own_session
 from .sql import locate, parked, paused
-from .sql.backlog import (
-    Measurement,
-    Work,
-    find_work,
-    find_work_and_measure,
-    measure,
-    oldest_age_seconds,
-)
+from .sql.ages import oldest_age_seconds
+from .sql.backlog import Measurement, Work, find_work, find_work_and_measure, measure
 from .sql.keys import FIRST_KEY, Key, has_integer_key
 from .sql.locate import FoundSignal, Holder
 from .sql.parked import DueSignal, Failure, LeaveOut, retries

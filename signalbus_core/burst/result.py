@@ -106,6 +106,11 @@ class BurstResult:
         return self.error is not None and not self._mentioned
 
     @property
+    def failed_alone(self) -> bool:
+        """Whether the send method raised an error for a single signal."""
+        return not self.sent and any(failed.outcome.cause == "error" for failed in self.failed)
+
+    @property
     def _mentioned(self) -> int:
         """The number of signals whose outcome is known."""
         return self.sent + len(self.failed) + len(self.undeleted)

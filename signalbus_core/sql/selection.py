@@ -5,12 +5,12 @@ Between the bursts of a model they differ only in the values of their parameters
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar, cast
-from weakref import WeakKeyDictionary
+from functools import lru_cache
+from typing import Any, cast
 
-from sqlalchemy import BigInteger, CursorResult, Integer, and_, bindparam, func, not_, select
+from sqlalchemy import BigInteger, CursorResult, Delete, Integer, and_, bindparam, func, not_, select
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.orm import Session, lazyload, undefer
@@ -22,22 +22,8 @@ from .parked import LeaveOut, leaving_out
 from .rows import has_id, row_id
 from .transaction import LOOK_UP_KEYS, execute_with
 
-S = TypeVar("S")
-
-#: By model and shape. The entries of a model are removed together with it.
-_kept: WeakKeyDictionary[SignalSpec, dict[Hashable, Any]] = WeakKeyDictionary()
-
-
-def prepared(spec: SignalSpec, shape: Hashable, make: Callable[[], S]) -> S:
-    """The cached statement of a model with this shape; built on first use.
-
-    :param shape: everything that the SQL of the statement depends on, except the model.
-    """
-    kept = _kept.setdefault(spec, {})
-    if shape not in kept:
-        kept[shape] = make()
-    statement: S = kept[shape]
-    return statement
+#: So many statements are cached, of each kind. A model has up to four.
+KEPT_STATEMENTS = 1024
 
 
 @dataclass(frozen=True)
@@ -75,10 +61,9 @@ def lock_signals(
     dialect = session.get_bind(spec.mapper).dialect
     has_start = choice.only is None and choice.start is not None
     if choice.only is None and not choice.exclude:
-        shape = ("lock", dialect.name, choice.leave_out, has_start)
-        statement = prepared(spec, shape, lambda: _loading(spec, dialect, choice, has_start=has_start))
+        statement = _cached_loading(spec, dialect, Choice(choice.leave_out), has_start)
     else:
-        statement = _loading(spec, dialect, choice, has_start=has_start)
+        statement = _loading(spec, dialect, choice, has_start)
     # Objects that are already in the session are refreshed from their rows.
     refreshing = {"populate_existing": True} if session.identity_map or session.new else {}
     values = {"signalbus_limit": limit} | ({"signalbus_start": choice.start} if has_start else {})
@@ -92,13 +77,16 @@ def follows_index(dialect: Dialect, choice: Choice) -> bool:
     return dialect.name == "postgresql" and choice.only is None
 
 
-def _loading(spec: SignalSpec, dialect: Dialect, choice: Choice, *, has_start: bool) -> Select[Any]:
+def _loading(spec: SignalSpec, dialect: Dialect, choice: Choice, has_start: bool) -> Select[Any]:
     """The statement for bursts with the same kind of choice; limit and start are its parameters."""
     statement = _whole(spec, dialect)
     if has_start:
         statement = statement.where(is_from(spec, bindparam("signalbus_start", type_=BigInteger)))
     limit = bindparam("signalbus_limit", type_=Integer)
     return locking(spec, dialect, replace(choice, start=None), limit, statement)
+
+
+_cached_loading = lru_cache(KEPT_STATEMENTS)(_loading)
 
 
 def lock_rows(connection: Connection, spec: SignalSpec, limit: int, choice: Choice) -> list[Any]:
@@ -149,8 +137,12 @@ def delete_signals(connection: Connection, spec: SignalSpec, keys: Sequence[Key]
         pieces = parts(connection.dialect, keys)
         deletes = [sql_delete(spec.table).where(has_key(spec, connection.dialect, piece)) for piece in pieces]
         return sum(cast("CursorResult[Any]", connection.execute(delete)).rowcount for delete in deletes)
-    statement = prepared(spec, "delete", lambda: sql_delete(spec.table).where(joins_given_keys(spec)))
-    return execute_with(connection, LOOK_UP_KEYS, statement, {**given_keys(spec, keys)}).rowcount
+    return execute_with(connection, LOOK_UP_KEYS, _deleting(spec), {**given_keys(spec, keys)}).rowcount
+
+
+@lru_cache(KEPT_STATEMENTS)
+def _deleting(spec: SignalSpec) -> Delete:
+    return sql_delete(spec.table).where(joins_given_keys(spec))
 
 
 def count_pending(session: Session, spec: SignalSpec, limit: int | None) -> int:
