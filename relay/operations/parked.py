@@ -20,7 +20,7 @@ from sqlalchemy.engine import Engine
 
 from signalbus_core.lowlevel import (
     BurstLimits,
-    SetAside,
+    FailureRecord,
     SignalSpec,
     parked,
     parked_table_of,
@@ -60,15 +60,15 @@ class ParkedSignals:
             for engine in ours.values():
                 limit_connections(engine)
 
-    def find(self, model: str | None, key: str | None, limit: int | None = None) -> list[SetAside]:
+    def find(self, model: str | None, key: str | None, limit: int | None = None) -> list[FailureRecord]:
         """The failed signals of a model, or one of them, or all; parked ones first.
 
         :raises CommandError: there is no such model, or a table cannot be used.
         """
-        found: list[SetAside] = []
+        found: list[FailureRecord] = []
         for spec in self._chosen(model):
             with transaction(self._engines[spec.bind_key], self._limits) as connection:
-                listed = parked.list_set_aside(connection, spec, key, limit)
+                listed = parked.list_failed(connection, spec, key, limit)
             # The model may have been renamed since the signal failed.
             found += [replace(one, model=spec.name) for one in listed]
         return sorted(found, key=lambda one: not one.is_parked)[:limit]
@@ -81,7 +81,7 @@ class ParkedSignals:
                 number += parked.try_again(connection, spec, key)
         return number
 
-    def discard(self, signals: Sequence[SetAside], record: RecordFile) -> int:
+    def discard(self, signals: Sequence[FailureRecord], record: RecordFile) -> int:
         """Delete signals, each in its own transaction, and record them in the file; return how many."""
         number = 0
         for one in signals:
@@ -121,7 +121,7 @@ class RecordFile:
     def __init__(self, path: str | None) -> None:
         self._path = path
 
-    def write(self, signal: SetAside, row: dict[str, Any]) -> None:
+    def write(self, signal: FailureRecord, row: dict[str, Any]) -> None:
         line = json.dumps({"discarded_at": _now(), **as_json(signal), "row": row}, default=_plain)
         if self._path is None:
             click.echo(line)
@@ -139,7 +139,7 @@ def _open_for_its_owner(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def as_json(signal: SetAside) -> dict[str, Any]:
+def as_json(signal: FailureRecord) -> dict[str, Any]:
     """A failed signal as JSON."""
     times = {name: time_text(getattr(signal, name)) for name in ("first_failed_at", "last_failed_at", "next_try_at")}
     first = {"model": signal.model, "key": signal.key, "state": "parked" if signal.is_parked else "waiting"}

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Collection
 from http import HTTPStatus
 
-from signalbus_core.lowlevel import SetAside
+from signalbus_core.lowlevel import FailureRecord
 
 from ..operations.parked import ParkedSignals, RecordFile
 from ..operations.pauses import Pauses
@@ -48,7 +48,7 @@ class Operations:
 
     def set_aside(
         self, model: str | None, key: str | None, limit: int, patience_seconds: float = ANSWER_WITHIN_SECONDS
-    ) -> list[SetAside]:
+    ) -> list[FailureRecord]:
         """Failed signals, parked ones first."""
         self._check(model)
         return self._desk.ask(lambda: self._parked.find(model, key, limit), patience_seconds)
