@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
-from http import HTTPStatus
+
+from werkzeug.exceptions import Forbidden, NotFound, ServiceUnavailable
 
 from signalbus_core.lowlevel import SetAside
 
 from ..operations.parked import ParkedSignals, RecordFile
 from ..operations.pauses import Pauses
 from .database_bulkhead import ANSWER_WITHIN_SECONDS, DatabaseBulkhead
-from .http import HttpError
 
 logger = logging.getLogger("signalbus.relay.http")
 
@@ -53,7 +53,7 @@ class Operations:
         self._check(model)
         return self._desk.ask(lambda: self._parked.find(model, key, limit), patience_seconds)
 
-    def retry(self, model: str | None, key: str | None, address: str) -> int:
+    def retry(self, model: str | None, key: str | None, address: str | None) -> int:
         """Have signals tried at once: one, those of a model, or all; return how many."""
         self._check(model)
         number = self._desk.ask(lambda: self._parked.try_again(model, key))
@@ -67,11 +67,11 @@ class Operations:
         )
         return number
 
-    def discard(self, model: str, key: str, address: str) -> None:
+    def discard(self, model: str, key: str, address: str | None) -> None:
         """Delete a failed signal unsent."""
         self._check(model)
         if self._record is None:
-            raise HttpError(HTTPStatus.FORBIDDEN, NO_RECORD)
+            raise Forbidden(NO_RECORD)
         record = RecordFile(self._record)
 
         def find_and_discard() -> str | None:
@@ -82,7 +82,7 @@ class Operations:
             reason = self._desk.ask(find_and_discard)
         except OSError as error:
             text = f"The record cannot be written ({error.strerror}), so nothing was discarded."
-            raise HttpError(HTTPStatus.SERVICE_UNAVAILABLE, text) from None
+            raise ServiceUnavailable(text) from None
         if reason is None:
             raise _not_set_aside(model, key)
         logger.warning(
@@ -92,15 +92,15 @@ class Operations:
             extra={"action": "signal_discarded", "signal": model, "key": key, "reason": reason, "address": address},
         )
 
-    def pause(self, model: str, reason: str | None, address: str) -> bool:
+    def pause(self, model: str, reason: str | None, address: str | None) -> bool:
         """Pause a model; return whether it was not paused before."""
         return self._change(model, lambda: self._pauses.pause(model, reason), "paused", address)
 
-    def resume(self, model: str, address: str) -> bool:
+    def resume(self, model: str, address: str | None) -> bool:
         """Resume a model; return whether it was paused."""
         return self._change(model, lambda: self._pauses.resume(model), "resumed", address)
 
-    def _change(self, model: str, change: Callable[[], bool], what: str, address: str) -> bool:
+    def _change(self, model: str, change: Callable[[], bool], what: str, address: str | None) -> bool:
         self._check(model)
         is_changed = self._desk.ask(change)
         if is_changed:
@@ -114,12 +114,12 @@ class Operations:
 
     def _check(self, model: str | None) -> None:
         if model is not None and model not in self.models:
-            raise HttpError(HTTPStatus.NOT_FOUND, f"There is no signal model of this name. Known are: {self._known}.")
+            raise NotFound(f"There is no signal model of this name. Known are: {self._known}.")
 
     @property
     def _known(self) -> str:
         return ", ".join(self.models)
 
 
-def _not_set_aside(model: str | None, key: str) -> HttpError:
-    return HttpError(HTTPStatus.NOT_FOUND, f"{model} {key} is not set aside.")
+def _not_set_aside(model: str | None, key: str) -> NotFound:
+    return NotFound(f"{model} {key} is not set aside.")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
+from flask import Flask
 from sqlalchemy.engine import Engine
 
 from ..application.databases import Databases, limit_connections
@@ -22,14 +22,10 @@ from .api_routes import api_routes
 from .app import create_app
 from .auth import Guard
 from .database_bulkhead import LIMITS, DatabaseBulkhead, engine_of_its_own
-from .health_routes import monitoring_routes
-from .openapi import openapi_routes
+from .health_routes import health_routes
 from .page_routes import page_routes
 from .parked_view import SetAsideView
 from .status_report import Database, Report
-
-if TYPE_CHECKING:
-    from .app import Wsgi
 
 
 def build_site(
@@ -40,8 +36,8 @@ def build_site(
     health: Health,
     metrics: Metrics,
     incidents: Incidents,
-) -> Wsgi:
-    """The WSGI application of a relay.
+) -> Flask:
+    """The Flask application of a relay.
 
     :param engines: the engine of each bind key that the relay's models use.
     """
@@ -50,13 +46,12 @@ def build_site(
     report = Report(status, health, incidents, [_database(key, engine) for key, engine in engines.items()])
     operations = _operations(loaded, config, engines)
     view = SetAsideView(operations, status)
-    routes = {
-        **monitoring_routes(health, metrics, report),
-        **api_routes(operations, guard),
-        **openapi_routes(),
-        **page_routes(report, view, operations, guard),
-    }
-    return create_app(routes, guard)
+    blueprints = (
+        health_routes(health, metrics, report),
+        api_routes(operations, guard),
+        page_routes(report, view, operations, guard),
+    )
+    return create_app(blueprints, guard)
 
 
 def _operations(loaded: LoadedApp, config: RelayConfig, relayed: Mapping[str | None, Engine]) -> Operations:
