@@ -12,11 +12,11 @@ from typing import TypeVar
 
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
-from werkzeug.exceptions import Conflict, HTTPException, ServiceUnavailable
+from werkzeug.exceptions import Conflict, HTTPException, NotFound, ServiceUnavailable
 
 from signalbus_core.lowlevel import BurstLimits, error_text
 
-from ..exit_codes import CommandError
+from ..exit_codes import CommandError, NotFoundError
 
 T = TypeVar("T")
 
@@ -108,6 +108,8 @@ def _busy() -> HTTPException:
 
 def _told(error: Exception) -> Exception:
     """The error for the client."""
+    if isinstance(error, NotFoundError):
+        return NotFound(str(error))
     if isinstance(error, CommandError):
         return Conflict(str(error))
     if isinstance(error, SQLAlchemyError):

@@ -11,8 +11,6 @@ from sqlalchemy.engine import Engine
 from ..application.databases import Databases, limit_connections
 from ..application.load import LoadedApp
 from ..config.resolve import RelayConfig
-from ..operations.parked import ParkedSignals
-from ..operations.pauses import Pauses
 from ..telemetry.health import Health
 from ..telemetry.incidents import Incidents
 from ..telemetry.metrics import Metrics
@@ -57,16 +55,12 @@ def build_site(
 def _operations(loaded: LoadedApp, config: RelayConfig, relayed: Mapping[str | None, Engine]) -> Operations:
     """The operator's actions for all models of the application, also those that this relay does not send."""
     with loaded.app.app_context():
-        specs = loaded.bus.specs()
-        engines = {spec.bind_key: loaded.bus.db.engines[spec.bind_key] for spec in specs}
+        engines = {spec.bind_key: loaded.bus.db.engines[spec.bind_key] for spec in loaded.bus.specs()}
     for bind_key, engine in engines.items():
         if bind_key not in relayed:
             limit_connections(engine)
     own = {bind_key: engine_of_its_own(engine) for bind_key, engine in engines.items()}
-    parked = ParkedSignals(loaded, own, LIMITS)
-    names = [spec.name for spec in specs]
-    pauses = Pauses(loaded, Databases(loaded, LIMITS, own))
-    return Operations(names, parked, pauses, DatabaseBulkhead(own.values()), config.discard_record)
+    return Operations(Databases(loaded, LIMITS, own), DatabaseBulkhead(own.values()), config.discard_record)
 
 
 def is_loopback(host: str) -> bool:
