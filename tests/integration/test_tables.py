@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.orm import Session
 
+from relay.application.databases import Databases
 from relay.application.load import LoadedApp, LoadingError, find_broker
 from relay.application.outbox_tables.build import load_tables
 from relay.application.outbox_tables.names import table_name
@@ -593,7 +594,7 @@ def test_a_condition_may_be_written_in_any_way(place: Place, where: str) -> None
 def test_rows_that_are_not_meant_are_no_backlog_and_no_lag(place: Place) -> None:
     place.execute(MARKED)
     loaded = place.load(place.rules("outbox", where="status = 'NEW'", not_before=("available_at",)))
-    [backlog] = Backlogs(loaded).measure()
+    [backlog] = Backlogs(Databases(loaded)).measure()
     assert (backlog.signals, backlog.trouble) == (1, None)
     with loaded.app.app_context():
         assert list(loaded.bus.pending().values()) == [1]
