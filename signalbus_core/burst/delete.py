@@ -162,9 +162,9 @@ def delete_sent(
     """Delete signals that were sent; send nothing.
 
     1. A row that was written anew meanwhile is another signal, and stays.
-    2. A signal that still cannot be deleted keeps no other one, and is told in :attr:`BurstResult.undeleted`.
+    2. A signal that still cannot be deleted keeps no other one, and is listed in :attr:`BurstResult.undeleted`.
     3. What is gone already needs no delete, and is neither sent nor undeleted.
-    4. A row of which it is not known whether it is the one that was sent is not deleted either, and told as undeleted.
+    4. A row of which it is not known whether it is the one that was sent stays too, and is listed as undeleted.
 
     :param proved: the signals.
     :param choice: whether the retry store exists; if so, its records of the signals are updated.
@@ -247,7 +247,7 @@ def _record(connection: Connection, spec: SignalSpec, undeleted: Sequence[Failed
     except SQLAlchemyError as error:
         # The others are still deleted.
         logger.warning(
-            "%d signals of %s were sent and cannot be deleted, which cannot be noted (%s).",
+            "%d signals of %s were sent and cannot be deleted, which cannot be recorded (%s).",
             len(undeleted),
             spec.name,
             error_text(error),

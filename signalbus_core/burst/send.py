@@ -70,12 +70,12 @@ def send_burst(
     :param choice: which signals may be taken. The records of failed ones are deleted when they are sent.
     :param rehearse: try the delete, and take it back, before anything is sent. Signals that a foreign key or a trigger
       keeps in their table are not sent then. It also finds out whether there may be such signals.
-    :param can_keep_rows: there may be, as :attr:`BurstResult.can_keep_rows` of an earlier burst told: rows stay locked
+    :param can_keep_rows: there may be, as an earlier :attr:`BurstResult.can_keep_rows` says: rows stay locked
       while those that cannot be deleted are looked for. That takes four statements more.
-    :param on_locked: told the number of signals before they are sent.
-    :param on_progress: called while they are sent, whenever some are answered for, as far as their sender tells.
-    :param most_bytes: ask how large the rows are before they are read, and take no more than so many bytes of them, but
-      always one.
+    :param on_locked: called with the number of signals before they are sent.
+    :param on_progress: called while they are sent, whenever some are answered for, as far as their sender reports it.
+    :param most_bytes: query the row sizes before rows are read, and read no more than so many bytes, but at least one
+      row.
     :raises sqlalchemy.exc.SQLAlchemyError: the database failed before anything was sent.
     :raises BurstError: two rows have one key, or a key cannot be loaded, and nothing was sent; or the database was
       unavailable when sent signals had to be deleted: these are in :attr:`BurstError.proved`.
