@@ -117,7 +117,6 @@ class Daemon:
             Unreached(self._engines, self._progress, self._retry_stores, self._empty, self._health, self._incidents),
             until_empty=config.until_empty,
             patience_seconds=config.drain_timeout_seconds,
-            stall_after_seconds=config.stall_after_seconds,
         )
         self._workers = [self._build_worker(f"worker-{number + 1}") for number in range(config.workers)]
         self._spares = 0

@@ -23,7 +23,7 @@ from ..model.contract import SignalSpec
 from ..schema.own_tables import UNDELETED
 from ..sql import parked
 from ..sql.parked import LeaveOut
-from ..sql.rows import Row, all_ids, find_keys
+from ..sql.rows import Row, all_ids, find, find_keys, has_id
 from ..sql.selection import EVERYTHING, Choice
 from ..sql.transaction import DEFAULT_LIMITS, BurstLimits, begin, transaction
 from .failpoints import reach
@@ -176,6 +176,10 @@ def delete_sent(
         versions.setdefault(one.key, set()).add(one.version)
     with transaction(engine, limits) as connection:
         found = find_keys(connection, spec, list(versions))
+        # Of a row that Python reads under another key, the id is known.
+        known = {one.key for one in found}
+        if rows := [one.row for one in proved if one.row is not None and one.key not in known]:
+            found += find(connection, spec, [has_id(rows)])
     there = [row for row in found if row.version in versions.get(row.key, ())]
     unsure = [row for row in found if row.version is not None and versions.get(row.key) == {None}]
     choice = replace(choice, forgets=choice.leave_out is not LeaveOut.NOTHING)

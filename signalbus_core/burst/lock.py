@@ -27,6 +27,7 @@ from ..sql.selection import Choice, follows_index, keys_of_rows, load_rows, lock
 from ..sql.transaction import DEFAULT_PLANNER, FOLLOW_THE_INDEX, BurstLimits, begin, run_all, settings_option
 from .result import FailedSignal
 from .row_sizes import Fitting, lock_fitting
+from .size import MOST_BYTES
 
 logger = logging.getLogger("signalbus")
 
@@ -48,6 +49,7 @@ class Locked:
     :param rows: the row of each of them, in their order.
     :param unreadable: those whose rows cannot be loaded.
     :param fitting: the result of the query for row sizes; None when it was not run.
+    :param is_cut: whether further rows were left out because of their size.
     """
 
     connection: Connection
@@ -56,16 +58,12 @@ class Locked:
     rows: tuple[Row, ...] = ()
     unreadable: tuple[FailedSignal, ...] = ()
     fitting: Fitting | None = None
+    is_cut: bool = False
 
     @property
     def has_large(self) -> bool | None:
         """Whether the table has large rows; None when that was not queried."""
         return None if self.fitting is None else self.fitting.has_large
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether further rows were left out because of their size."""
-        return self.fitting is not None and self.fitting.is_cut
 
 
 def lock(
@@ -86,33 +84,35 @@ def lock(
     :raises BurstError: two rows have one key, or a key cannot be loaded.
     """
     try:
-        connection, loaded, fitting = _lock(session, spec, limit, choice, limits, most_bytes)
+        connection, loaded, fitting, is_cut = _lock(session, spec, limit, choice, limits, most_bytes)
     except Exception as error:
         if not _may_be_of_a_row(error):
             raise
         session.rollback()
-        return _by_halves(session, spec, limit, choice, limits, most_bytes, error)
+        return _by_halves(session, spec, limit, choice, limits, most_bytes or MOST_BYTES, error)
     rows = _rows(spec, loaded)
-    return Locked(connection, tuple(row.key for row in rows), [signal for signal, _ in loaded], rows, fitting=fitting)
+    return Locked(
+        connection, tuple(row.key for row in rows), [signal for signal, _ in loaded], rows, (), fitting, is_cut
+    )
 
 
 def _lock(
     session: Session, spec: SignalSpec, limit: int, choice: Choice, limits: BurstLimits, most_bytes: int | None
-) -> tuple[Connection, _Loaded, Fitting | None]:
+) -> tuple[Connection, _Loaded, Fitting | None, bool]:
     bind = session.get_bind(spec.mapper)
     if most_bytes is not None and bind.dialect.name == "postgresql":
         connection = begin(session, spec, limits)
         fitting = _lock_fitting(connection, spec, limit, choice, most_bytes)
         loaded = load_rows(session, spec, fitting.ids) if fitting.ids else []
         _refuse_none(loaded)
-        return connection, loaded, fitting
+        return connection, loaded, fitting, fitting.is_cut
     planner = FOLLOW_THE_INDEX if follows_index(bind.dialect, choice) else ()
     options = settings_option(bind, (*limits.settings, *planner))
     connection = begin(session, spec, None if options else limits)
     with nullcontext() if options else _following_index(connection, choice):
-        loaded = lock_signals(session, spec, limit, choice, options)
+        loaded, is_cut = lock_signals(session, spec, limit, choice, MOST_BYTES, options)
     _refuse_none(loaded)
-    return connection, loaded, None
+    return connection, loaded, None, is_cut
 
 
 def _lock_fitting(connection: Connection, spec: SignalSpec, limit: int, choice: Choice, most_bytes: int) -> Fitting:
@@ -169,7 +169,8 @@ def _by_halves(
     keys = (*(row.key for row in rows), *(one.key for one in locked.unreadable))
     in_order = tuple(key for key in locked.keys if key in set(keys))
     signals = [signal for signal, _ in loaded]
-    return Locked(connection, in_order, signals, rows, tuple(locked.unreadable), locked.fitting)
+    is_cut = locked.fitting is not None and locked.fitting.is_cut
+    return Locked(connection, in_order, signals, rows, tuple(locked.unreadable), locked.fitting, is_cut)
 
 
 @dataclass

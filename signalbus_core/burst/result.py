@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from ..errors import Outcome, PublishError
+from ..errors import Outcome, Proved, PublishError
 from ..failures import is_outage_error
-from ..sql.keys import Key
+from ..model.contract import SignalSpec
+from ..sql.keys import Key, Mark, has_integer_key
 from ..sql.rows import Row
 
 
@@ -25,6 +26,19 @@ class FailedSignal:
     outcome: Outcome
     version: str | None = None
     row: str | None = None
+
+    @property
+    def proved(self) -> Proved:
+        """The same, as a signal that was proved sent."""
+        return Proved(self.key, self.version, self.row)
+
+
+def marks(spec: SignalSpec, signal: FailedSignal | Proved) -> tuple[Mark, ...]:
+    """What a burst excludes so that it does not take this signal.
+
+    Where the model may read a key as another than it is, that is the id of its row too.
+    """
+    return (signal.key,) if signal.row is None or has_integer_key(spec) else (signal.key, signal.row)
 
 
 def failed_row(row: Row, outcome: Outcome) -> FailedSignal:
