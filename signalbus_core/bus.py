@@ -224,7 +224,6 @@ def _flush(
                 choice=choice,
                 rehearse=rehearse,
                 can_keep_rows=can_keep_rows,
-                most_bytes=size.most_row_bytes,
             )
         except Exception as error:  # noqa: BLE001 - raised by the caller
             first_error = first_error or error

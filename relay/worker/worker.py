@@ -229,7 +229,6 @@ class Worker:
                 can_keep_rows=plan.can_keep_rows,
                 on_locked=partial(self._locked, spec.name),
                 on_progress=partial(self._moved, spec.name),
-                most_bytes=plan.most_bytes,
             )
 
     def _locked(self, name: str, signals: int) -> None:

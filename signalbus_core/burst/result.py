@@ -62,7 +62,6 @@ class BurstResult:
     :param reason: the same in one line for people, without the signals' own values; empty when it returned.
     :param written_at: when the signals that were sent had been written, as far as the model has the time.
     :param message_bytes: of the messages that were made of them; None when their sender does not report them.
-    :param has_large_rows: whether the table has large rows; None when it was not queried.
     :param can_keep_rows: whether something may refuse the delete of single rows of the table: a foreign key, a trigger
       or a rule; None when it was not queried.
     :param is_cut: there were more signals, too large to be sent in the same burst.
@@ -80,7 +79,6 @@ class BurstResult:
     reason: str = ""
     written_at: tuple[datetime, ...] = ()
     message_bytes: int | None = None
-    has_large_rows: bool | None = None
     can_keep_rows: bool | None = None
     is_cut: bool = False
     lock_seconds: float = 0.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any, cast
 
 from sqlalchemy import (
@@ -130,16 +131,21 @@ def _capped(spec: SignalSpec, locked: Select[Any]) -> Select[Any]:
 _cached_loading = lru_cache(KEPT_STATEMENTS)(_loading)
 
 
-def lock_rows(connection: Connection, spec: SignalSpec, limit: int, choice: Choice) -> list[Any]:
+def lock_rows(
+    connection: Connection, spec: SignalSpec, limit: int, choice: Choice, most_bytes: int
+) -> tuple[list[Any], bool]:
     """Lock the same signals, and read only the ids of their rows.
 
     :returns: the ids for :func:`load_rows`; where rows have none, the keys.
     """
     if connection.dialect.name != "postgresql":
         statement = locking(spec, connection.dialect, choice, limit, select(*spec.primary_key).select_from(spec.model))
-        return [tuple(row) for row in connection.execute(statement)]
-    statement = locking(spec, connection.dialect, choice, limit, select(row_id(connection.dialect)))
-    return list(connection.scalars(statement.select_from(spec.model)))
+        return [tuple(row) for row in connection.execute(statement)], False
+    sized = select(row_id(connection.dialect), row_bytes(spec)).select_from(spec.model)
+    rows = connection.execute(locking(spec, connection.dialect, choice, limit, sized)).all()
+    fitting = sum(total <= most_bytes for total in accumulate(size for _, size in rows))
+    taken = [found for found, _ in rows[: max(1, fitting)]]
+    return taken, len(taken) < len(rows)
 
 
 def load_rows(session: Session, spec: SignalSpec, taken: Sequence[Any]) -> list[tuple[Any, str | None]]:
