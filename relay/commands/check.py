@@ -30,7 +30,7 @@ from ..config.click_options import fail, with_options
 from ..config.resolve import ConfigError, RelayConfig, resolve
 from ..exit_codes import EXIT_OK, EXIT_RUNTIME
 from ..telemetry.log_format import configure_logging, redact
-from ..text import coloured, plain
+from ..text import coloured, one_line
 
 MARKS = {"error": ("✗", "red"), "warning": ("!", "yellow"), "ok": ("✓", "green")}
 
@@ -139,4 +139,4 @@ def as_line(finding: Finding, environ: Mapping[str, str]) -> str:
     text = f"{subject}{finding.problem}."
     if finding.level != "ok":
         text += f" {finding.remedy} [{finding.code}]"
-    return f"{coloured(mark, colour, environ)} {finding.area:<9} {plain(redact(text))}"
+    return f"{coloured(mark, colour, environ)} {finding.area:<9} {one_line(redact(text))}"
