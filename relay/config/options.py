@@ -164,7 +164,7 @@ OPTIONS: tuple[Option, ...] = (
         "poll_interval_seconds",
         read_seconds(0.05, 3600),
         1.0,
-        "The longest pause between two looks for signals.",
+        "The longest pause between two polls.",
         "SECONDS",
     ),
     Option(
@@ -236,7 +236,7 @@ OPTIONS: tuple[Option, ...] = (
         "http_hosts",
         read_texts,
         (),
-        "A name under which the HTTP server is asked, beside localhost and addresses. May be given again.",
+        "A host name that the HTTP server answers to, beside localhost and addresses. May be given again.",
         "NAME",
         many=True,
     ),
