@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from signalbus_core.lowlevel import SetAside
+from signalbus_core.lowlevel import FailureRecord
 
 from ..config.click_options import with_application
 from ..exit_codes import CommandError
@@ -121,11 +121,11 @@ def _parked_signals(given: Mapping[str, Any]) -> ParkedSignals:
     return ParkedSignals(databases(given, LIMITS))
 
 
-def _as_table(signals: Sequence[SetAside]) -> list[str]:
+def _as_table(signals: Sequence[FailureRecord]) -> list[str]:
     return table(COLUMNS, [_row(signal) for signal in signals])
 
 
-def _row(signal: SetAside) -> tuple[str, ...]:
+def _row(signal: FailureRecord) -> tuple[str, ...]:
     return (
         signal.model,
         signal.key,

@@ -11,12 +11,12 @@ from sqlalchemy.exc import OperationalError
 from signalbus_core.lowlevel import (
     BurstLimits,
     Choice,
+    FailureRecord,
     FoundSignal,
     Holder,
     Key,
     LeaveOut,
     Pause,
-    SetAside,
     SignalSpec,
     locate,
     parked,
@@ -55,7 +55,7 @@ class Facts:
     key: str
     now: datetime
     found: FoundSignal | None = None
-    failed: SetAside | None = None
+    failed: FailureRecord | None = None
     pause: Pause | None = None
     before: int = 0
     holder: Holder | None = None
@@ -95,8 +95,8 @@ def _gather(connection: Connection, spec: SignalSpec, text: str) -> tuple[Facts,
     found = locate.find_signal(connection, spec, key)
     is_locked = found is not None and bool(found.is_locked)
     has_parked = parked_table_problem(connection, parked_table_of(spec)) is None
-    noted = parked.notes_of_row(connection, spec, key, key_text) if has_parked else []
-    choice = Choice(LeaveOut.SET_ASIDE if has_parked else LeaveOut.NOTHING)
+    noted = parked.records_of_row(connection, spec, key, key_text) if has_parked else []
+    choice = Choice(LeaveOut.FAILED if has_parked else LeaveOut.NOTHING)
     return Facts(
         spec.name,
         key_text,

@@ -19,7 +19,7 @@ import click
 
 from signalbus_core.lowlevel import (
     BurstLimits,
-    SetAside,
+    FailureRecord,
     SignalSpec,
     parked,
     parked_table_of,
@@ -41,16 +41,16 @@ class ParkedSignals:
     def __init__(self, databases: Databases) -> None:
         self._databases = databases
 
-    def find(self, model: str | None, key: str | None, limit: int | None = None) -> list[SetAside]:
+    def find(self, model: str | None, key: str | None, limit: int | None = None) -> list[FailureRecord]:
         """The failed signals of a model, or one of them, or all; parked ones first.
 
         :raises NotFoundError: there is no such model, or the signal of this key has not failed.
         :raises CommandError: a table cannot be used.
         """
-        found: list[SetAside] = []
+        found: list[FailureRecord] = []
         for spec in self._chosen(model):
             with self._databases.transaction(spec.bind_key) as connection:
-                listed = parked.list_set_aside(connection, spec, key, limit)
+                listed = parked.list_failed(connection, spec, key, limit)
             # The model may have been renamed since the signal failed.
             found += [replace(one, model=spec.name) for one in listed]
         if key is not None and not found:
@@ -70,7 +70,7 @@ class ParkedSignals:
             raise no_failed_signal(model, key)
         return number
 
-    def discard(self, signals: Sequence[SetAside], record: RecordFile) -> int:
+    def discard(self, signals: Sequence[FailureRecord], record: RecordFile) -> int:
         """Delete signals, each in its own transaction, and record them in the file; return how many."""
         number = 0
         for one in signals:
@@ -111,7 +111,7 @@ class RecordFile:
     def __init__(self, path: str | None) -> None:
         self._path = path
 
-    def write(self, signal: SetAside, row: dict[str, Any]) -> None:
+    def write(self, signal: FailureRecord, row: dict[str, Any]) -> None:
         line = json.dumps({"discarded_at": _now(), **as_json(signal), "row": row}, default=_plain)
         if self._path is None:
             click.echo(line)
@@ -129,7 +129,7 @@ def _open_for_its_owner(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def as_json(signal: SetAside) -> dict[str, Any]:
+def as_json(signal: FailureRecord) -> dict[str, Any]:
     """A failed signal as JSON."""
     times = {name: time_text(getattr(signal, name)) for name in ("first_failed_at", "last_failed_at", "next_try_at")}
     first = {"model": signal.model, "key": signal.key, "state": "parked" if signal.is_parked else "waiting"}

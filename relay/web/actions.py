@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from werkzeug.exceptions import Forbidden, ServiceUnavailable
 
-from signalbus_core.lowlevel import SetAside
+from signalbus_core.lowlevel import FailureRecord
 
 from ..application.databases import Databases
 from ..operations.parked import ParkedSignals, RecordFile, no_failed_signal
@@ -45,7 +45,7 @@ class Operations:
 
     def failed_signals(
         self, model: str | None, key: str | None, limit: int, patience_seconds: float = ANSWER_WITHIN_SECONDS
-    ) -> list[SetAside]:
+    ) -> list[FailureRecord]:
         """Failed signals, parked ones first."""
         return self._bulkhead.run(lambda: self._parked.find(model, key, limit), patience_seconds)
 

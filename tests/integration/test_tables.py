@@ -27,9 +27,9 @@ from signalbus_core.lowlevel import (
     BurstLimits,
     Choice,
     LeaveOut,
+    autocommit,
     find_work_and_measure,
     parked,
-    question,
     send_burst,
     transaction,
 )
@@ -599,7 +599,7 @@ def test_rows_that_are_not_meant_are_no_backlog_and_no_lag(place: Place) -> None
     with loaded.app.app_context():
         assert list(loaded.bus.pending().values()) == [1]
         [spec] = loaded.bus.specs()
-        with question(loaded.bus.db.engine, BurstLimits()) as connection:
+        with autocommit(loaded.bus.db.engine, BurstLimits()) as connection:
             [(work, measured)] = find_work_and_measure(connection, [spec], {}, 100)
             assert (work.pending, measured.backlog, measured.head) == (True, 1, "4")
             place.execute("UPDATE outbox SET status = 'SENT'")
@@ -622,11 +622,11 @@ def test_a_row_that_is_marked_while_it_waits_is_not_tried_again(place: Place) ->
         with transaction(engine, BurstLimits()) as connection:
             assert parked.discard(connection, spec, "3") is None
         with closing(Session(engine)) as session:
-            result = send_burst(session, spec, choice=Choice(LeaveOut.SET_ASIDE, only=((3,), (1,)), forgets=True))
+            result = send_burst(session, spec, choice=Choice(LeaveOut.FAILED, only=((3,), (1,)), forgets=True))
             assert (result.selected, result.sent) == (0, 0)
         with transaction(engine, BurstLimits()) as connection:
             assert parked.forget_gone(connection, spec) == 1
-            assert [one.key for one in parked.list_set_aside(connection, spec)] == ["5"]
+            assert [one.key for one in parked.list_failed(connection, spec)] == ["5"]
     assert place.keys("outbox") == [1, 2, 3, 4, 5]
 
 
