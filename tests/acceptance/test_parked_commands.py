@@ -161,9 +161,9 @@ def test_what_cannot_be_recorded_is_not_discarded(shop: Shop, parked: Command) -
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
-        (["show", "Order", "7"], 1, "Order 7 is not set aside"),
-        (["retry", "Order", "7"], 1, "Order 7 is not set aside"),
-        (["discard", "Order", "7", "--yes"], 1, "Order 7 is not set aside"),
+        (["show", "Order", "7"], 1, "Order 7 is not a failed signal"),
+        (["retry", "Order", "7"], 1, "Order 7 is not a failed signal"),
+        (["discard", "Order", "7", "--yes"], 1, "Order 7 is not a failed signal"),
         (["discard", "Order", "--all", "--yes"], 1, "No signal of Order is parked"),
         (["list", "Nonsense"], 1, "Known are: Invoice, Order"),
         (["retry"], 2, "--all"),
