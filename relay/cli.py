@@ -26,8 +26,10 @@ from .commands.pause import pause, resume
 from .commands.pending import pending
 from .config.click_options import fail, with_options
 from .config.resolve import ConfigError, RelayConfig, resolve
-from .exit_codes import EXIT_DRAIN_TIMED_OUT, EXIT_OK, EXIT_RUNTIME
+from .end import end_process
+from .exit_codes import EXIT_OK, EXIT_RUNTIME
 from .telemetry.log_format import configure_logging
+from .telemetry.loggers import output_as_log
 
 logger = logging.getLogger("signalbus.relay")
 
@@ -59,10 +61,6 @@ def run(**given: Any) -> None:
         exit_code = _run(given)
     except (ConfigError, LoadingError, SignalBusError) as error:
         fail(error)
-    if exit_code == EXIT_DRAIN_TIMED_OUT:
-        # A thread is stuck; the interpreter would wait for a lock that it holds.
-        logging.shutdown()
-        os._exit(exit_code)
     sys.exit(exit_code)
 
 
@@ -73,10 +71,13 @@ def _run(given: dict[str, Any]) -> int:
     configure_logging(config.log_format, config.log_level)
     if config.table_rules:
         return _run_tables(config)
-    app = load_app(config.app)
+    with output_as_log(config.log_format):
+        app = load_app(config.app)
     config = resolve(given, os.environ, app.config)
     configure_logging(config.log_format, config.log_level)
-    loaded = find_bus(app, config.imports)
+    with output_as_log(config.log_format):
+        loaded = find_bus(app, config.imports)
+    configure_logging(config.log_format, config.log_level)
     find_broker(loaded, choose_broker_url(app, config.amqp_url, os.environ))
     return daemon.run(loaded, config)
 
@@ -97,11 +98,14 @@ def _run_tables(config: RelayConfig) -> int:
 
 def main() -> None:
     """The entry point."""
+    exit_code = EXIT_RUNTIME
     try:
         cli(prog_name="signalbus-relay")
+    except SystemExit as ended:
+        exit_code = ended.code if isinstance(ended.code, int) else EXIT_OK if ended.code is None else EXIT_RUNTIME
     except Exception:
         logger.critical("The relay failed.", exc_info=True, extra={"action": "failed"})
-        sys.exit(EXIT_RUNTIME)
+    end_process(exit_code)
 
 
 if __name__ == "__main__":

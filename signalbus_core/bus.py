@@ -20,6 +20,7 @@ from .burst.result import BurstResult, FailedSignal
 from .burst.send import send_burst
 from .burst.size import BurstSize
 from .errors import BurstError, Proved, SignalModelError, TransactionStateError, UnreadableSignalError
+from .failures import error_text, raise_if_stop
 from .model.contract import SignalSpec, is_signal_model, refuse_shared_table, resolve, unique_names
 from .schema import catalog, doorbell
 from .schema.catalog import table_privileges
@@ -124,7 +125,8 @@ class SignalBus:
             with own_session(self.db, self._app()) as session:
                 try:
                     count, error = _flush(session, self.db.engines[spec.bind_key], spec, specs)
-                except Exception as raised:  # noqa: BLE001 - raised at the end
+                except BaseException as raised:  # noqa: BLE001 - raised at the end
+                    raise_if_stop(raised)
                     count, error = 0, raised
             sent += count
             if error is not None:
@@ -135,6 +137,9 @@ class SignalBus:
                     extra={"action": "flush_failed", "signal": spec.name},
                 )
                 first_error = first_error or error
+        if first_error is not None and not isinstance(first_error, Exception):
+            # Raised as it is, it would end the caller.
+            raise BurstError(f"A send method raised {error_text(first_error)}.") from first_error
         if first_error is not None:
             raise first_error
         return sent
@@ -225,7 +230,8 @@ def _flush(
                 can_keep_rows=can_keep_rows,
                 most_bytes=size.bytes_to_ask,
             )
-        except Exception as error:  # noqa: BLE001 - raised by the caller
+        except BaseException as error:  # noqa: BLE001 - raised by the caller
+            raise_if_stop(error)
             first_error = first_error or error
             break
         size.record(result)

@@ -7,7 +7,7 @@ from .burst.result import BurstResult, FailedSignal
 from .burst.send import send_burst
 from .burst.size import BurstSize
 from .errors import Proved
-from .failures import error_text
+from .failures import error_text, raise_if_stop
 from .model.contract import SignalSpec
 from .schema import doorbell
 from .schema.autovacuum import autovacuum_problem
@@ -70,6 +70,7 @@ __all__ = [
     "Key",
     "has_integer_key",
     "error_text",
+    "raise_if_stop",
     # Failed signals
     "DueSignal",
     "Failure",

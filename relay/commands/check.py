@@ -30,6 +30,7 @@ from ..config.click_options import fail, with_options
 from ..config.resolve import ConfigError, RelayConfig, resolve
 from ..exit_codes import EXIT_OK, EXIT_RUNTIME
 from ..telemetry.log_format import configure_logging, redact
+from ..telemetry.loggers import output_as_log
 from ..text import coloured, plain
 
 MARKS = {"error": ("✗", "red"), "warning": ("!", "yellow"), "ok": ("✓", "green")}
@@ -75,7 +76,8 @@ def _look(
     if config.table_rules:
         return _look_at_tables(config, environ, areas, send_probe=send_probe)
     try:
-        app = load_app(config.app)
+        with output_as_log(config.log_format):
+            app = load_app(config.app)
     except (LoadingError, SignalBusError) as error:
         problem, hint, _ = str(error).partition(WRITE_DRIVER)
         remedy = hint or "Mend the application, or name another with --app."
@@ -83,7 +85,8 @@ def _look(
     config = resolve(given, environ, app.config)
     configure_logging(config.log_format, "ERROR")
     try:
-        loaded = find_bus(app, config.imports)
+        with output_as_log(config.log_format):
+            loaded = find_bus(app, config.imports)
     except (LoadingError, SignalBusError) as error:
         return [told("app-without-models", f"--app {config.app}", str(error))]
     return _look_at(loaded, config, environ, areas, send_probe=send_probe)

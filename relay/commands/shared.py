@@ -19,6 +19,7 @@ from ..config.click_options import fail
 from ..config.resolve import ConfigError, resolve
 from ..exit_codes import EXIT_RUNTIME, CommandError
 from ..telemetry.log_format import configure_logging, redact
+from ..telemetry.loggers import output_as_log
 
 
 def readable_key(_context: click.Context, _parameter: click.Parameter, given: str | None) -> str | None:
@@ -42,7 +43,8 @@ def load(given: Mapping[str, Any]) -> LoadedApp:
         if config.table_rules:
             with failing_with_1():
                 return load_tables(config.database_url, config.table_rules, config.workers)
-        return find_bus(load_app(config.app), config.imports)
+        with output_as_log(config.log_format):
+            return find_bus(load_app(config.app), config.imports)
     except (ConfigError, LoadingError, SignalBusError) as error:
         fail(error)
 

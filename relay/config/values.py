@@ -147,9 +147,10 @@ def tables_file(value: Any) -> tuple[TableRules, ...]:
 def database_url(value: Any) -> str:
     """The URL of a database, with the driver that is used."""
     text = any_text(value).strip()
-    for scheme in ("postgres://", "postgresql://"):
+    for scheme in ("postgres://", "postgresql://", "postgresql+psycopg://"):
         if text.startswith(scheme):
-            # SQLAlchemy 2.1 uses psycopg 3 for postgresql://, and does not accept postgres://.
+            # SQLAlchemy 2.1 uses psycopg 3 for postgresql://, and does not accept postgres://. Both drivers read the
+            # same URLs, and the variable may be that of an application which uses psycopg 3.
             text = f"{DRIVER}://{text.removeprefix(scheme)}"
     try:
         is_url = make_url(text).drivername == DRIVER

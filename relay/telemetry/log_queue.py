@@ -65,6 +65,11 @@ class QueuedHandler(logging.Handler):
             self._changed.wait_for(self._is_idle, FLUSH_SECONDS)
 
     def close(self) -> None:
+        """Write the queued lines, and go on: ``logging.config`` closes all handlers, also those of others."""
+        self.flush()
+        super().close()
+
+    def end(self) -> None:
         """Accept no more lines. Queued lines are still written."""
         with self._changed:
             self._is_closed = True

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from ..errors import EndedEarlyError, Outcome, OutcomeKind, PartialDeliveryError, PublishError, worst
-from ..failures import error_text, sender_failure
+from ..failures import error_text, raise_if_stop, sender_failure
 from ..model.contract import SignalSpec
 from ..model.heartbeat import Heartbeat, hearing
 from ..model.written_at import moments
@@ -182,7 +182,8 @@ def _send(spec: SignalSpec, signals: list[Any]) -> _Report:
         # The outcomes of a single signal's messages are its own; of several signals it is not known which is whose.
         failed = [(signals[0], worst(error.outcomes))] if len(signals) == 1 else []
         return _Report(delivered=[], failed=failed, error=error)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - it ends up in the result
+    except BaseException as error:  # noqa: BLE001 - it ends up in the result
+        raise_if_stop(error)
         # A single signal has failed; of many signals it is not known which did.
         failed = [(signals[0], sender_failure(error, signals[0]))] if len(signals) == 1 else []
         return _Report(delivered=[], failed=failed, error=error)

@@ -41,7 +41,7 @@ from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
 from sqlalchemy.sql import ColumnElement, Select
 
 from ..errors import Proved
-from ..failures import is_away
+from ..failures import is_away, raise_if_stop
 from ..model.contract import SignalSpec
 from ..schema.own_tables import UNDELETED, SetAside, lacks_columns, parked_table_of
 from .keys import Key, has_integer_key, has_key, key_from_text, text_of_key
@@ -418,7 +418,8 @@ def _delete(connection: Connection, spec: SignalSpec, here: ColumnElement[bool])
             return dict(connection.execute(deleting.returning(*columns)).one()._mapping)
     except SQLAlchemyError:
         raise
-    except Exception:  # noqa: BLE001 - the types of the application's columns may raise anything
+    except BaseException as error:  # noqa: BLE001 - the types of the application's columns may raise anything
+        raise_if_stop(error)
         texts = [sql_cast(column, Text).label(column.name) for column in columns]
         return dict(connection.execute(deleting.returning(*texts)).one()._mapping)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -320,17 +321,48 @@ def test_each_thread_has_a_connection_of_its_own(through_proxy: Publisher, proxy
     assert broker.count(queue) == 400
 
 
-def test_connections_of_ended_threads_are_closed_when_another_is_opened(publisher: Publisher) -> None:
-    def connect() -> None:
-        publisher.connect()
+def by_thread(work: Callable[[], object]) -> None:
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(20)
+
+
+def by_thread_of_another_maker(work: Callable[[], object]) -> None:
+    """As a thread of uWSGI, or a greenlet: threading gives it a name when it asks, and never learns of its end."""
+    has_ended = threading.Lock()
+    has_ended.acquire()
+
+    def run() -> None:
+        try:
+            work()
+        finally:
+            has_ended.release()
+
+    _thread.start_new_thread(run, ())
+    assert has_ended.acquire(timeout=20)
+
+
+@pytest.mark.parametrize("run", [by_thread, by_thread_of_another_maker])
+def test_connections_of_ended_threads_are_closed_when_one_publishes(
+    publisher: Publisher, broker: Broker, run: Callable[[Callable[[], object]], None]
+) -> None:
+    queue = broker.queue()
+    publisher.publish_messages([Message("", queue, b"")])
+
+    def publish() -> None:
+        publisher.publish_messages([Message("", queue, b"")])
         connections.append(publisher._settings().broker.connections.mine())
 
     connections: list[Any] = []
     for _ in range(3):
-        thread = threading.Thread(target=connect)
-        thread.start()
-        thread.join(20)
-    assert [connection.is_open for connection in connections] == [False, False, True]
+        run(publish)
+
+    def are_closed() -> bool:
+        # The connection of this thread is open; none has to be opened.
+        publisher.publish_messages([Message("", queue, b"")])
+        return not any(connection.is_open for connection in connections)
+
+    eventually(are_closed)
 
 
 def test_a_forked_child_opens_a_connection_of_its_own_and_leaves_its_parents_alone(
@@ -357,12 +389,22 @@ def test_closing_ends_the_connections_of_all_threads_and_publishing_opens_a_new_
 ) -> None:
     queue = broker.queue()
     publisher.connect()
-    other = threading.Thread(target=publisher.connect)
+    connections = [publisher._settings().broker.connections.mine()]
+    is_open, is_closed = threading.Event(), threading.Event()
+
+    def connect() -> None:
+        publisher.connect()
+        connections.append(publisher._settings().broker.connections.mine())
+        is_open.set()
+        is_closed.wait(20)
+
+    other = threading.Thread(target=connect)
     other.start()
-    other.join(20)
-    connections = list(publisher._settings().broker.connections._by_thread.values())
+    assert is_open.wait(20)
     publisher.close()
-    assert [connection.is_open for connection in connections] == [False, False]
+    assert [connection is not None and connection.is_open for connection in connections] == [False, False]
+    is_closed.set()
+    other.join(20)
     publisher.publish_messages([Message("", queue, b"")])
 
 
