@@ -14,6 +14,8 @@ from signalbus_core import SignalBusError
 from signalbus_core.lowlevel import error_text
 
 from . import __version__, daemon
+from .application.connection_parameters import refuse_rejected_parameters
+from .application.databases import refuse_small_pools
 from .application.load import AMQP_FALLBACKS, LoadingError, choose_broker_url, find_broker, find_bus, load_app
 from .application.outbox_tables.build import load_tables
 from .application.outbox_tables.wait import StoppedWaitingError, when_there
@@ -26,6 +28,7 @@ from .commands.pause import pause, resume
 from .commands.pending import pending
 from .config.click_options import fail, with_options
 from .config.resolve import ConfigError, RelayConfig, resolve
+from .early_server import EarlySite, listening
 from .end import end_process
 from .exit_codes import EXIT_OK, EXIT_RUNTIME
 from .telemetry.log_format import configure_logging
@@ -78,14 +81,26 @@ def _run(given: dict[str, Any]) -> int:
     with output_as_log(config.log_format):
         loaded = find_bus(app, config.imports)
     configure_logging(config.log_format, config.log_level)
+    refuse_rejected_parameters(loaded.engines())
+    refuse_small_pools(loaded.engines(), config.workers)
     find_broker(loaded, choose_broker_url(app, config.amqp_url, os.environ))
-    return daemon.run(loaded, config)
+    with listening(config) as site:
+        return daemon.run(loaded, config, site)
 
 
 def _run_tables(config: RelayConfig) -> int:
+    with listening(config) as site:
+        return _run_tables_with(config, site)
+
+
+def _run_tables_with(config: RelayConfig, site: EarlySite) -> int:
     patience = config.drain_timeout_seconds if config.until_empty else None
     try:
-        loaded = when_there(lambda: load_tables(config.database_url, config.table_rules, config.workers), patience)
+        loaded = when_there(
+            lambda: load_tables(config.database_url, config.table_rules, config.workers),
+            patience,
+            on_away=site.database_is_away,
+        )
     except StoppedWaitingError:
         return EXIT_OK
     except SQLAlchemyError as error:
@@ -93,7 +108,7 @@ def _run_tables(config: RelayConfig) -> int:
     for remark in loaded.remarks:
         logger.warning("%s", remark, extra={"action": "rows_sent_early"})
     find_broker(loaded, config.amqp_url)
-    return daemon.run(loaded, config)
+    return daemon.run(loaded, config, site)
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from flask import Flask
 from flask.ctx import AppContext
+from sqlalchemy.engine import Engine
 
 from signalbus_core import SignalBus
 from signalbus_core.lowlevel import raise_if_stop
@@ -47,6 +48,11 @@ class LoadedApp:
     app: Flask
     bus: SignalBus
     remarks: tuple[str, ...] = ()
+
+    def engines(self) -> dict[str | None, Engine]:
+        """The engines of the databases that have signal models, by bind key."""
+        with self.app.app_context():
+            return {spec.bind_key: self.bus.db.engines[spec.bind_key] for spec in self.bus.specs()}
 
 
 def load_app(location: str) -> Flask:

@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from signalbus_core import SignalBusError
 from signalbus_core.lowlevel import error_text
 
+from ..application.connection_parameters import RejectedParametersError
 from ..application.load import (
     WRITE_DRIVER,
     LoadedApp,
@@ -24,6 +25,7 @@ from ..application.load import (
     load_app,
 )
 from ..application.outbox_tables.build import TablesError, load_tables
+from ..checks.configuration import rejected
 from ..checks.finding import AREAS, Finding, found, told
 from ..checks.run import Subject, find_problems
 from ..config.click_options import fail, with_options
@@ -99,6 +101,8 @@ def _look_at_tables(
         loaded = load_tables(config.database_url, config.table_rules, config.workers)
     except TablesError as error:
         return [*_told("table-unfit", error.problems), *_told("rows-unsettled", error.unsettled)]
+    except RejectedParametersError as error:
+        return [rejected(place, why) for place, why in error.rejected.items()]
     except SQLAlchemyError as error:
         remedy = "Check that it runs, and --database-url."
         return [found("database-unreachable", "database", error_text(error).rstrip("."), remedy)]

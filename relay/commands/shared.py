@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from signalbus_core import SignalBusError
 from signalbus_core.lowlevel import error_text
 
+from ..application.connection_parameters import refuse_rejected_parameters
 from ..application.load import LoadedApp, LoadingError, find_bus, load_app
 from ..application.outbox_tables.build import load_tables
 from ..config.click_options import fail
@@ -44,7 +45,9 @@ def load(given: Mapping[str, Any]) -> LoadedApp:
             with failing_with_1():
                 return load_tables(config.database_url, config.table_rules, config.workers)
         with output_as_log(config.log_format):
-            return find_bus(load_app(config.app), config.imports)
+            loaded = find_bus(load_app(config.app), config.imports)
+        refuse_rejected_parameters(loaded.engines())
+        return loaded
     except (ConfigError, LoadingError, SignalBusError) as error:
         fail(error)
 
