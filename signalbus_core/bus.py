@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from flask import Flask, current_app
 from sqlalchemy import Table, event
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.orm import Mapper, Session
 
 from .burst.delete import delete_sent
@@ -118,6 +118,7 @@ class SignalBus:
         :raises Exception: the first error that a send method raised.
         """
         specs = self.specs(models)
+        self._refuse_outer_transactions(specs)
         self._refuse_open_changes()
         sent = 0
         first_error: BaseException | None = None
@@ -161,6 +162,18 @@ class SignalBus:
 
     def _app(self) -> Flask:
         return cast(Any, current_app)._get_current_object()  # type: ignore[no-any-return]
+
+    def _refuse_outer_transactions(self, specs: Iterable[SignalSpec]) -> None:
+        session = cast(Session, self.db.session())
+        for spec in specs:
+            bind = session.get_bind(spec.mapper)
+            if isinstance(bind, Connection):
+                raise TransactionStateError(
+                    "flushmany() was called while db.session is bound to a connection, as in tests that roll back an "
+                    f"outer transaction. A commit of the session commits nothing then, so there is no signal of "
+                    f"{spec.name} to send. signalbus_core.testing.written_signals() shows what was written; to send, "
+                    "let this test commit for real, and empty the tables after it."
+                )
 
     def _refuse_open_changes(self) -> None:
         session = cast(Session, self.db.session())

@@ -243,7 +243,16 @@ class Publisher:
                 connection.pump()
             if connection.is_open:
                 return connection
-        return connections.open(lambda: self._connect(timeout_seconds))
+        is_doubtful = connection is not None and connection.was_short_of_channels
+
+        def connect() -> Link:
+            link = self._connect(timeout_seconds)
+            if is_doubtful:
+                # It would connect, and fail at each publish: so it counts as connected when it can publish.
+                link.prove_channels(timeout_seconds)
+            return link
+
+        return connections.open(connect)
 
     def _connect(self, timeout_seconds: float) -> Link:
         return BrokerConnection(self.location, timeout_seconds)

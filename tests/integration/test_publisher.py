@@ -17,6 +17,7 @@ import pytest
 from flask import Flask
 from pika import BasicProperties
 
+from relay.checks.broker import check_broker
 from signalbus_core import OutcomeKind, PartialDeliveryError, PublishError, SetupError
 from signalbus_core.rabbitmq import BrokerConnectionError, Message, Publisher
 from tests.support.broker import Broker
@@ -363,6 +364,38 @@ def test_connections_of_ended_threads_are_closed_when_one_publishes(
         return not any(connection.is_open for connection in connections)
 
     eventually(are_closed)
+
+
+def test_a_connection_with_too_few_channels_is_no_connection(amqp_url: str) -> None:
+    with Publisher(url=f"{amqp_url}?channel_max=1") as publisher:
+        with pytest.raises(BrokerConnectionError, match="set channel_max"):
+            publisher.connect()
+        assert not publisher.status().connected
+        assert "set channel_max" in str(publisher.status().reason)
+
+
+def test_a_users_limit_of_channels_is_told_as_long_as_it_lasts(private_rabbitmq: PrivateRabbitMQ) -> None:
+    private_rabbitmq.ctl("set_user_limits", "guest", '{"max-channels": 1}')
+    try:
+        with Publisher(url=private_rabbitmq.url) as publisher:
+            [outcome] = outcomes(publisher, [Message("amq.topic", "nobody", b"", mandatory=False)])
+            assert outcome == "unknown"
+            # It could connect, and not publish.
+            for _ in range(2):
+                with pytest.raises(BrokerConnectionError, match="number of channels"):
+                    publisher.connect()
+                assert "number of channels" in str(publisher.status().reason)
+            [finding] = check_broker(publisher, [], ["broker"], send_probe=False)
+            assert (finding.code, "number of channels" in finding.problem) == ("broker-channels", True)
+            private_rabbitmq.ctl("clear_user_limits", "guest", "all")
+            publisher.connect()
+            publisher.publish_messages([Message("amq.topic", "nobody", b"", mandatory=False)])
+        private_rabbitmq.ctl("set_user_limits", "guest", '{"max-connections": 0}')
+        with Publisher(url=private_rabbitmq.url) as publisher:
+            [finding] = check_broker(publisher, [], ["broker"], send_probe=False)
+            assert (finding.code, "connection" in finding.problem) == ("broker-limit", True)
+    finally:
+        private_rabbitmq.ctl("clear_user_limits", "guest", "all")
 
 
 def test_a_forked_child_opens_a_connection_of_its_own_and_leaves_its_parents_alone(

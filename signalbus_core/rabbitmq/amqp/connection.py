@@ -28,6 +28,9 @@ CLOSING_SECONDS = 2.0
 #: How long the event loop may run to drop a connection.
 ABORT_SECONDS = 1.0
 
+#: The reply code of a broker whose limits are reached.
+NOT_ALLOWED = 530
+
 logger = logging.getLogger("signalbus.rabbitmq")
 
 
@@ -73,6 +76,11 @@ class BrokerStream:
     def closed_reason(self) -> str | None:
         """Why the connection is closed; None while it is open."""
         return self._closed_reason
+
+    @property
+    def was_short_of_channels(self) -> bool:
+        """Whether the broker closed the connection because its user has reached a limit."""
+        return self._closed_code == NOT_ALLOWED
 
     @property
     def heartbeat_seconds(self) -> float:
