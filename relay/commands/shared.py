@@ -11,9 +11,10 @@ import click
 from sqlalchemy.exc import SQLAlchemyError
 
 from signalbus_core import SignalBusError
-from signalbus_core.lowlevel import error_text
+from signalbus_core.lowlevel import BurstLimits, error_text
 
 from ..application.connection_parameters import refuse_rejected_parameters
+from ..application.databases import Databases
 from ..application.load import LoadedApp, LoadingError, find_bus, load_app
 from ..application.outbox_tables.build import load_tables
 from ..config.click_options import fail
@@ -50,6 +51,14 @@ def load(given: Mapping[str, Any]) -> LoadedApp:
         return loaded
     except (ConfigError, LoadingError, SignalBusError) as error:
         fail(error)
+
+
+def databases(given: Mapping[str, Any], limits: BurstLimits) -> Databases:
+    """The databases of that application.
+
+    :param limits: of each transaction.
+    """
+    return Databases(load(given), limits)
 
 
 @contextmanager

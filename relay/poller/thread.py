@@ -144,7 +144,7 @@ class PollLoop:
     def _what_is_left(self) -> list[str]:
         """What was not sent although no worker will lock more, in words for people."""
         left = []
-        if waiting := self._poller.count_set_aside():
+        if waiting := self._poller.count_failed():
             left.append(f"{waiting} failed {'signal is' if waiting == 1 else 'signals are'} left")
         if unloadable := self._poller.count_unloadable():
             left.append(f"{unloadable} signals have keys that Python cannot hold")
