@@ -113,7 +113,7 @@ class Worker:
                     return
                 try:
                     self.run_once()
-                except Exception:
+                except BaseException:
                     # No known error arrives here. The thread goes on; signals stay in their tables meanwhile.
                     logger.exception("%s: unexpected error; it goes on.", self.name, extra={"action": "worker_error"})
                     self._status.worker(self.name, "backing off")
