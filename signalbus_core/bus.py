@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 from flask import Flask, current_app
 from sqlalchemy import Table, event
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.orm import Mapper, Session
 
 from .burst.delete import delete_sent
-from .burst.result import BurstResult, FailedSignal, marks
+from .burst.result import FailedSignal, marks
 from .burst.send import send_burst
 from .burst.size import BurstSize
 from .errors import BurstError, Proved, SignalModelError, TransactionStateError, UnreadableSignalError
+from .failures import error_text, raise_if_stop
 from .model.contract import SignalSpec, is_signal_model, refuse_shared_table, resolve, unique_names
 from .schema import catalog, doorbell
 from .schema.catalog import table_privileges
@@ -42,7 +43,7 @@ MOST_ERRORS_IN_A_ROW = 10
 
 #: When so many signals of a model have failed, flushmany() skips the model. Their keys are a parameter of every
 #: further statement.
-MOST_SET_ASIDE = 10_000
+MOST_FAILED = 10_000
 
 
 class SignalBus:
@@ -118,6 +119,7 @@ class SignalBus:
         :raises Exception: the first error that a send method raised.
         """
         specs = self.specs(models)
+        self._refuse_outer_transactions(specs)
         self._refuse_open_changes()
         sent = 0
         first_error: BaseException | None = None
@@ -125,7 +127,8 @@ class SignalBus:
             with own_session(self.db, self._app()) as session:
                 try:
                     count, error = _flush(session, self.db.engines[spec.bind_key], spec, specs)
-                except Exception as raised:  # noqa: BLE001 - raised at the end
+                except BaseException as raised:  # noqa: BLE001 - raised at the end
+                    raise_if_stop(raised)
                     count, error = 0, raised
             sent += count
             if error is not None:
@@ -136,6 +139,9 @@ class SignalBus:
                     extra={"action": "flush_failed", "signal": spec.name},
                 )
                 first_error = first_error or error
+        if first_error is not None and not isinstance(first_error, Exception):
+            # Raised as it is, it would end the caller.
+            raise BurstError(f"A send method raised {error_text(first_error)}.") from first_error
         if first_error is not None:
             raise first_error
         return sent
@@ -157,6 +163,18 @@ class SignalBus:
 
     def _app(self) -> Flask:
         return cast(Any, current_app)._get_current_object()  # type: ignore[no-any-return]
+
+    def _refuse_outer_transactions(self, specs: Iterable[SignalSpec]) -> None:
+        session = cast(Session, self.db.session())
+        for spec in specs:
+            bind = session.get_bind(spec.mapper)
+            if isinstance(bind, Connection):
+                raise TransactionStateError(
+                    "flushmany() was called while db.session is bound to a connection, as in tests that roll back an "
+                    f"outer transaction. A commit of the session commits nothing then, so there is no signal of "
+                    f"{spec.name} to send. signalbus_core.testing.written_signals() shows what was written; to send, "
+                    "let this test commit for real, and empty the tables after it."
+                )
 
     def _refuse_open_changes(self) -> None:
         session = cast(Session, self.db.session())
@@ -205,17 +223,17 @@ def _flush(
 
     :param specs: all models that are sent.
     """
-    everything = _look_at_tables(session, spec, specs)
+    everything = _check_tables(session, spec, specs)
     undeleted = list(_delete_what_was_sent(engine, spec, everything))
     sent = errors_in_a_row = 0
     first_error: BaseException | None = None
-    tried_in_vain: dict[Mark, None] = _marks(spec, undeleted)
+    failed_marks: dict[Mark, None] = _marks(spec, undeleted)
     unreadable: list[FailedSignal] = []
     size = BurstSize(spec.burst_count)
     rehearse, can_keep_rows = True, False
     while True:
         limit = size.limit
-        choice = replace(everything, exclude=tuple(tried_in_vain))
+        choice = replace(everything, exclude=tuple(failed_marks))
         try:
             result = send_burst(
                 session,
@@ -224,15 +242,15 @@ def _flush(
                 choice=choice,
                 rehearse=rehearse,
                 can_keep_rows=can_keep_rows,
-                most_bytes=size.bytes_to_ask,
             )
-        except Exception as error:  # noqa: BLE001 - raised by the caller
+        except BaseException as error:  # noqa: BLE001 - raised by the caller
+            raise_if_stop(error)
             first_error = first_error or error
             break
         size.record(result)
         sent += result.sent
         undeleted += result.undeleted
-        tried_in_vain |= _marks(spec, result.undeleted)
+        failed_marks |= _marks(spec, result.undeleted)
         rehearse = bool(result.undeleted) or not sent
         if result.can_keep_rows is not None:
             can_keep_rows = result.can_keep_rows
@@ -241,12 +259,12 @@ def _flush(
         unreadable += () if result.error else result.failed
         if result.failed_whole:
             continue
-        if any(one.row is None and one.key in tried_in_vain for one in result.failed):
+        if any(one.row is None and one.key in failed_marks for one in result.failed):
             # Without an id of its row, a key that Python reads as a different value cannot be excluded.
             break
-        tried_in_vain |= _marks(spec, result.failed)
-        errors_in_a_row = errors_in_a_row + 1 if _failed_alone(result) else 0
-        if result.is_outage or errors_in_a_row >= MOST_ERRORS_IN_A_ROW or len(tried_in_vain) >= MOST_SET_ASIDE:
+        failed_marks |= _marks(spec, result.failed)
+        errors_in_a_row = errors_in_a_row + 1 if result.failed_alone else 0
+        if result.is_outage or errors_in_a_row >= MOST_ERRORS_IN_A_ROW or len(failed_marks) >= MOST_FAILED:
             break
         if result.selected < limit and not result.has_unmentioned and not result.is_cut:
             break
@@ -259,7 +277,7 @@ def _delete_what_was_sent(engine: Engine, spec: SignalSpec, everything: Choice) 
         return ()
     proved: list[Proved] = []
     with transaction(engine, BurstLimits()) as connection:
-        proved = parked.undeleted_signals(connection, spec, MOST_SET_ASIDE)
+        proved = parked.undeleted_signals(connection, spec, MOST_FAILED)
     return delete_sent(engine, spec, proved, choice=everything).undeleted if proved else ()
 
 
@@ -274,7 +292,7 @@ def _undeleted(spec: SignalSpec, left: Sequence[FailedSignal]) -> BurstError | N
     )
 
 
-def _look_at_tables(session: Session, spec: SignalSpec, specs: Sequence[SignalSpec]) -> Choice:
+def _check_tables(session: Session, spec: SignalSpec, specs: Sequence[SignalSpec]) -> Choice:
     """Check the model's table, and find out whether the retry store may be read and its records deleted."""
     connection = begin(session, spec, BurstLimits())
     beside = [one for one in specs if one is not spec and one.bind_key == spec.bind_key]
@@ -303,7 +321,3 @@ def _unreadable(spec: SignalSpec, failed: Sequence[FailedSignal]) -> UnreadableS
 def _marks(spec: SignalSpec, signals: Sequence[FailedSignal]) -> dict[Mark, None]:
     """What further bursts exclude of these signals, in their order."""
     return dict.fromkeys(mark for one in signals for mark in marks(spec, one))
-
-
-def _failed_alone(result: BurstResult) -> bool:
-    return not result.sent and any(failed.outcome.cause == "error" for failed in result.failed)

@@ -7,7 +7,7 @@ from .burst.result import BurstResult, FailedSignal, marks
 from .burst.send import send_burst
 from .burst.size import BurstSize
 from .errors import Proved
-from .failures import error_text
+from .failures import error_text, raise_if_stop
 from .model.contract import SignalSpec
 from .schema import doorbell
 from .schema.autovacuum import autovacuum_problem
@@ -16,8 +16,8 @@ from .schema.doorbell import Doorbell, doorbell_problem, find_doorbells
 from .schema.own_tables import (
     LATER_COLUMNS,
     UNDELETED,
+    FailureRecord,
     Pause,
-    SetAside,
     lacks_columns,
     parked_table_of,
     parked_table_problem,
@@ -27,26 +27,14 @@ from .schema.own_tables import (
 from .schema.quoting import quoted
 from .schema.signal_id import SIGNAL_ID, has_signal_id
 from .sessions import own_session
-from .sql import (
-    locate,
-    parked,
-    paused,
-    retries,
-)
-from .sql.backlog import (
-    Measurement,
-    Work,
-    find_work,
-    find_work_and_measure,
-    measure,
-    oldest_age_seconds,
-)
+from .sql import locate, parked, paused
+from .sql.ages import oldest_age_seconds
+from .sql.backlog import Measurement, Work, find_work, find_work_and_measure, measure
 from .sql.keys import FIRST_KEY, Key, Mark, has_integer_key
 from .sql.locate import FoundSignal, Holder
-from .sql.parked import Failure, LeaveOut
-from .sql.retries import DueSignal
+from .sql.parked import DueSignal, Failure, LeaveOut, retries
 from .sql.selection import Choice, count_unloadable_keys
-from .sql.transaction import BurstLimits, question, transaction
+from .sql.transaction import BurstLimits, autocommit, set_limits, transaction
 from .sql.vacuum_horizon import (
     HolderKind,
     HorizonHolder,
@@ -72,12 +60,13 @@ __all__ = [
     "marks",
     "has_integer_key",
     "error_text",
+    "raise_if_stop",
     # Failed signals
     "DueSignal",
     "Failure",
     "LeaveOut",
     "LATER_COLUMNS",
-    "SetAside",
+    "FailureRecord",
     "UNDELETED",
     "lacks_columns",
     "parked",
@@ -112,8 +101,9 @@ __all__ = [
     "find_work_and_measure",
     "measure",
     "oldest_age_seconds",
-    "question",
+    "autocommit",
     "quoted",
+    "set_limits",
     "transaction",
     "table_conflicts",
     "table_privileges",

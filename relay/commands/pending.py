@@ -12,17 +12,17 @@ import click
 
 from ..config.click_options import with_application
 from ..exit_codes import EXIT_OK, EXIT_RUNTIME
-from ..operations.backlog import Backlog, Backlogs
+from ..operations.backlog import LIMITS, Backlog, Backlogs
 from ..telemetry.log_format import redact
 from ..text import coloured, duration_text, one_line, table, time_text
-from .shared import failing_with_1, load
+from .shared import databases, failing_with_1
 
 COLUMNS = ("MODEL", "SIGNALS", "OLDEST", "WAITING", "PARKED", "STATE")
 
 
 @click.command(
     epilog="Example: signalbus-relay pending --app shop:create_app --max-lag 300\n\n"
-    "Exit codes: 0 told, 1 a table cannot be read or --max-lag is passed, 2 wrong usage."
+    "Exit codes: 0 shown, 1 a table cannot be read or --max-lag is passed, 2 wrong usage."
 )
 @click.argument("models", metavar="[MODEL]...", nargs=-1)
 @click.option("--exact", "is_exact", is_flag=True, help="Count every signal; a big table is read to its end.")
@@ -44,7 +44,7 @@ def pending(
     time at which a signal was written, or the server has track_commit_timestamp on.
     """
     environ: Mapping[str, str] = click.get_current_context().obj
-    backlogs = Backlogs(load(given))
+    backlogs = Backlogs(databases(given, LIMITS))
     with failing_with_1():
         found = backlogs.measure(models, is_exact=is_exact)
     for line in map(_as_json, found) if is_json else _as_lines(found, environ):
@@ -113,7 +113,7 @@ def _state(backlog: Backlog) -> str:
     if backlog.paused_at is not None:
         reason = f": {one_line(redact(backlog.pause_reason))}" if backlog.pause_reason else ""
         return f"paused since {time_text(backlog.paused_at)}{reason}"
-    set_aside = (backlog.waiting or 0) + (backlog.parked or 0)
-    if backlog.signals and backlog.is_exact and backlog.signals <= set_aside:
-        return "set aside"
+    failed = (backlog.waiting or 0) + (backlog.parked or 0)
+    if backlog.signals and backlog.is_exact and backlog.signals <= failed:
+        return "failed"
     return "flowing" if backlog.signals else "empty"

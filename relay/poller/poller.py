@@ -22,12 +22,12 @@ from signalbus_core.lowlevel import (
     Measurement,
     SignalSpec,
     Work,
+    autocommit,
     count_unloadable_keys,
     error_text,
     find_work,
     find_work_and_measure,
     measure,
-    question,
 )
 
 from ..scheduler import Scheduler
@@ -197,7 +197,7 @@ class Poller:
         ask: Callable[[Connection, Sequence[SignalSpec]], list[T]],
     ) -> list[T]:
         def ask_now(some: Sequence[SignalSpec]) -> list[T]:
-            with question(engine, self._limits, in_order=True) as connection:
+            with autocommit(engine, self._limits, in_order=True) as connection:
                 return ask(connection, some)
 
         if not specs:
@@ -273,7 +273,7 @@ class Poller:
         """Whether signals are left out of bursts because they may have caused an outage."""
         return any(progress.avoided() for name, progress in self._progress.items() if name not in self._paused)
 
-    def count_set_aside(self) -> int:
+    def count_failed(self) -> int:
         """How many signals of all models are waiting or parked."""
         return sum(sum(self._retry_stores[name].count()) for name in self._progress)
 
@@ -281,7 +281,7 @@ class Poller:
         """How many signals no relay can send, because Python cannot represent their keys; counted like a backlog."""
         counts = 0
         for bind_key, engine in self._engines.items():
-            with question(engine, PROBE_LIMITS) as connection:
+            with autocommit(engine, PROBE_LIMITS) as connection:
                 counts += sum(
                     count_unloadable_keys(connection, spec, BACKLOG_COUNTED_TO) for spec in self._specs[bind_key]
                 )

@@ -81,7 +81,7 @@ class PollLoop:
             except TableError as error:
                 self._request_stop(StopRequest(str(error), EXIT_CONFIGURATION))
                 return
-            except Exception:
+            except BaseException:
                 # No known error arrives here. Without the poller nothing would be sent, so it goes on.
                 logger.exception("The poller failed; it goes on.", extra={"action": "probe_error"})
                 pause_seconds = self._backoff.failed()
@@ -143,7 +143,7 @@ class PollLoop:
     def _what_is_left(self) -> list[str]:
         """What was not sent although no worker will lock more, in words for people."""
         left = []
-        if waiting := self._poller.count_set_aside():
+        if waiting := self._poller.count_failed():
             left.append(f"{waiting} failed {'signal is' if waiting == 1 else 'signals are'} left")
         if unloadable := self._poller.count_unloadable():
             left.append(f"{unloadable} signals have keys that Python cannot hold")

@@ -60,7 +60,6 @@ class BurstPlan:
     :param suspect: try this signal alone, to find out whether it caused an outage.
     :param proved: delete these signals, which were sent, and send nothing.
     :param can_keep_rows: the database may refuse the delete of single signals.
-    :param most_bytes: of rows in it, to be asked before they are read; None where that need not be asked.
     """
 
     limit: int
@@ -70,7 +69,6 @@ class BurstPlan:
     suspect: Mark | None = None
     proved: tuple[Proved, ...] = ()
     can_keep_rows: bool = False
-    most_bytes: int | None = None
 
     @property
     def is_scan(self) -> bool:
@@ -198,7 +196,7 @@ class ModelState:
                 if plan is not None:
                     return plan
             self._turn = 0
-            return replace(self._ordinary(now), avoid=avoid, most_bytes=self._size.bytes_to_ask)
+            return replace(self._ordinary(now), avoid=avoid)
 
     def _ordinary(self, now: float) -> BurstPlan:
         return BurstPlan(self._size.limit, (), now >= self._rehearse_from, can_keep_rows=self._can_keep_rows)
@@ -216,7 +214,7 @@ class ModelState:
         if not self._retry_is_due:
             return None
         self._retry_is_due = False
-        return replace(self._ordinary(now), avoid=avoid, retry=True, most_bytes=self._size.bytes_to_ask)
+        return replace(self._ordinary(now), avoid=avoid, retry=True)
 
     def finished(self, plan: BurstPlan, result: BurstResult, now: float) -> Verdict:
         """Learn from a burst that ended, whatever the outcomes of its signals."""

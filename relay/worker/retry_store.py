@@ -117,7 +117,7 @@ class TableRetryStore:
         self._memory = memory
 
     def choice(self, avoid: Sequence[Mark]) -> Choice:
-        return Choice(LeaveOut.SET_ASIDE, exclude=tuple(avoid))
+        return Choice(LeaveOut.FAILED, exclude=tuple(avoid))
 
     def has_due(self) -> bool:
         # The poll query finds due signals, those of other replicas too.
@@ -135,7 +135,7 @@ class TableRetryStore:
             return [one.key for one in retries.due_signals(connection, self._spec, limit)]
 
     def retry(self, keys: tuple[Mark, ...]) -> Choice:
-        return Choice(LeaveOut.SET_ASIDE, only=keys, forgets=True)
+        return Choice(LeaveOut.FAILED, only=keys, forgets=True)
 
     def put(
         self, failed: Sequence[FailedSignal], evidence: Evidence = ITS_OWN_FAULT, *, is_retry: bool = False
@@ -145,7 +145,7 @@ class TableRetryStore:
             self._memory.put(sent, evidence, is_retry=is_retry)
         with transaction(self._engine, self._limits) as connection:
             rows = [one.row for one in failed if one.row is not None]
-            noted = parked.noted_so_far(connection, spec, [one.key for one in failed], rows)
+            noted = parked.failure_histories(connection, spec, [one.key for one in failed], rows)
             failures = [
                 _failure(one, self._rules.after(_history(noted[one.key], is_retry), one.outcome, evidence))
                 for one in failed
@@ -156,7 +156,7 @@ class TableRetryStore:
                 and one.version in (None, noted[one.key].version)
             ]
             if failures:
-                parked.set_aside(connection, spec, failures, noted)
+                parked.record_failures(connection, spec, failures, noted)
             if is_retry:
                 for failure in {one.destination: one for one in failures if one.wait_seconds is not None}.values():
                     if failure.destination is not None:
@@ -170,7 +170,7 @@ class TableRetryStore:
             if due.is_delete:
                 kept = {one.key for one in result.undeleted}
                 gone = [one for one in due.signals if one.key not in kept]
-                retries.forget_noted(connection, self._spec, gone)
+                retries.forget_records(connection, self._spec, gone)
                 if self._memory is not None:
                     self._memory.forget([one.key for one in gone])
                 return
@@ -182,7 +182,7 @@ class TableRetryStore:
 
     def count(self) -> tuple[int, int]:
         with transaction(self._engine, self._limits) as connection:
-            return parked.count_set_aside(connection, self._spec)
+            return parked.count_failed(connection, self._spec)
 
     def tidy(self) -> None:
         with transaction(self._engine, self._limits) as connection:
@@ -326,7 +326,7 @@ def _failure(failed: FailedSignal, step: Step) -> Failure:
     )
 
 
-def _history(noted: parked.Noted, is_retry: bool) -> History:
+def _history(noted: parked.FailureHistory, is_retry: bool) -> History:
     if noted.waited_seconds is None or not is_retry:
         return History()
     return History(noted.attempts, noted.error_class, noted.failing_seconds, noted.waited_seconds)

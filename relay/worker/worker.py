@@ -113,7 +113,7 @@ class Worker:
                     return
                 try:
                     self.run_once()
-                except Exception:
+                except BaseException:
                     # No known error arrives here. The thread goes on; signals stay in their tables meanwhile.
                     logger.exception("%s: unexpected error; it goes on.", self.name, extra={"action": "worker_error"})
                     self._status.worker(self.name, "backing off")
@@ -229,7 +229,6 @@ class Worker:
                 can_keep_rows=plan.can_keep_rows,
                 on_locked=partial(self._locked, spec.name),
                 on_progress=partial(self._moved, spec.name),
-                most_bytes=plan.most_bytes,
             )
 
     def _locked(self, name: str, signals: int) -> None:

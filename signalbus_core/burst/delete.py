@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from ..errors import BurstError, Outcome, OutcomeKind, Proved
-from ..failures import error_text
+from ..failures import error_text, raise_if_stop
 from ..model.contract import SignalSpec
 from ..schema.own_tables import UNDELETED
 from ..sql import parked
@@ -92,7 +92,8 @@ class Delete:
             return Deleted()
         try:
             return self._in_session()
-        except Exception as error:  # noqa: BLE001 - the application's code may raise anything on a flush
+        except BaseException as error:  # noqa: BLE001 - the application's code may raise anything on a flush
+            raise_if_stop(error)
             # The send method may have broken the transaction; an event listener of the application may raise; the
             # connection, or the answer to COMMIT, may be lost. The messages have arrived in all these cases.
             logger.warning(
@@ -120,7 +121,7 @@ class Delete:
             connection = begin(session, spec, self.limits)
         if self.choice.forgets:
             parked.forget(connection, spec, [row.key for row in self.rows])
-        deleted = _told(connection, spec, self.choice, self._kept(connection), self._changed(connection))
+        deleted = _result_of(connection, spec, self.choice, self._kept(connection), self._changed(connection))
         reach("deleted")
         session.commit()
         reach("committed")
@@ -162,9 +163,9 @@ def delete_sent(
     """Delete signals that were sent; send nothing.
 
     1. A row that was written anew meanwhile is another signal, and stays.
-    2. A signal that still cannot be deleted keeps no other one, and is told in :attr:`BurstResult.undeleted`.
+    2. A signal that still cannot be deleted keeps no other one, and is listed in :attr:`BurstResult.undeleted`.
     3. What is gone already needs no delete, and is neither sent nor undeleted.
-    4. A row of which it is not known whether it is the one that was sent is not deleted either, and told as undeleted.
+    4. A row of which it is not known whether it is the one that was sent stays too, and is listed as undeleted.
 
     :param proved: the signals.
     :param choice: whether the retry store exists; if so, its records of the signals are updated.
@@ -211,12 +212,12 @@ def delete_alone(
         if choice.forgets:
             parked.forget(connection, spec, [row.key for row in rows])
         kept = delete_by_halves(connection, spec, rows, partial(delete_rows, connection, spec), connection.begin_nested)
-        deleted = _told(connection, spec, choice, [(row, why) for row, why, _ in kept], changed(connection))
+        deleted = _result_of(connection, spec, choice, [(row, why) for row, why, _ in kept], changed(connection))
     reach("committed")
     return deleted
 
 
-def _told(
+def _result_of(
     connection: Connection,
     spec: SignalSpec,
     choice: Choice,
@@ -229,29 +230,29 @@ def _told(
         for row, why in kept
     )
     if undeleted and choice.leave_out is not LeaveOut.NOTHING:
-        _note(connection, spec, undeleted)
+        _record(connection, spec, undeleted)
     return Deleted(
         undeleted,
         tuple(FailedSignal(row.key, Outcome(OutcomeKind.INVALID, _CHANGED), row.version) for row in changed),
     )
 
 
-def _note(connection: Connection, spec: SignalSpec, undeleted: Sequence[FailedSignal]) -> None:
+def _record(connection: Connection, spec: SignalSpec, undeleted: Sequence[FailedSignal]) -> None:
     try:
         with connection.begin_nested():
             rows = [one.row for one in undeleted if one.row is not None]
-            noted = parked.noted_so_far(connection, spec, [one.key for one in undeleted], rows)
+            histories = parked.failure_histories(connection, spec, [one.key for one in undeleted], rows)
             failures = [
                 parked.Failure(one.key, 1, UNDELETED_WAIT_SECONDS, UNDELETED, one.outcome.reason)
                 for one in undeleted
-                if one.key in noted
+                if one.key in histories
             ]
             if failures:
-                parked.set_aside(connection, spec, failures, noted)
+                parked.record_failures(connection, spec, failures, histories)
     except SQLAlchemyError as error:
         # The others are still deleted.
         logger.warning(
-            "%d signals of %s were sent and cannot be deleted, which cannot be noted (%s).",
+            "%d signals of %s were sent and cannot be deleted, which cannot be recorded (%s).",
             len(undeleted),
             spec.name,
             error_text(error),

@@ -63,10 +63,9 @@ class BurstResult:
     :param error: what the send method raised, None when it returned.
     :param reason: the same in one line for people, without the signals' own values; empty when it returned.
     :param written_at: when the signals that were sent had been written, as far as the model has the time.
-    :param message_bytes: of the messages that were made of them; None when their sender does not tell.
-    :param has_large_rows: whether the table has large rows; None when it was not asked.
+    :param message_bytes: of the messages that were made of them; None when their sender does not report them.
     :param can_keep_rows: whether something may refuse the delete of single rows of the table: a foreign key, a trigger
-      or a rule; None when it was not asked.
+      or a rule; None when it was not queried.
     :param is_cut: there were more signals, too large to be sent in the same burst.
     :param lock_seconds: from the start until the signals were locked and loaded.
     :param send_seconds: spent in the send method.
@@ -82,7 +81,6 @@ class BurstResult:
     reason: str = ""
     written_at: tuple[datetime, ...] = ()
     message_bytes: int | None = None
-    has_large_rows: bool | None = None
     can_keep_rows: bool | None = None
     is_cut: bool = False
     lock_seconds: float = 0.0
@@ -110,7 +108,7 @@ class BurstResult:
     @property
     def has_unmentioned(self) -> bool:
         """Whether the outcome of some signals is not known. Without an error, the time ran out first."""
-        return self._told < self.selected
+        return self._mentioned < self.selected
 
     @property
     def failed_whole(self) -> bool:
@@ -119,9 +117,14 @@ class BurstResult:
             return False
         if any(failed.outcome.cause == "closed" for failed in self.failed):
             return True
-        return self.error is not None and not self._told
+        return self.error is not None and not self._mentioned
 
     @property
-    def _told(self) -> int:
+    def failed_alone(self) -> bool:
+        """Whether the send method raised an error for a single signal."""
+        return not self.sent and any(failed.outcome.cause == "error" for failed in self.failed)
+
+    @property
+    def _mentioned(self) -> int:
         """The number of signals whose outcome is known."""
         return self.sent + len(self.failed) + len(self.undeleted)

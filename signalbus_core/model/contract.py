@@ -28,7 +28,7 @@ from ..errors import (
     SignalModelError,
     worst,
 )
-from ..failures import sender_failure
+from ..failures import raise_if_stop, sender_failure
 from .heartbeat import LONG_SEND_SECONDS, beat
 from .refusals import (
     refuse_joined_inheritance,
@@ -107,25 +107,22 @@ class SignalSpec:
         by_class: dict[type[Any], list[Any]] = {}
         for signal in signals:
             by_class.setdefault(type(signal), []).append(signal)
-        if len(by_class) == 1:
-            self._of_class(type(signals[0]))._send_alike(signals)
+        if len(by_class) > 1:
+            send_each([(self._of_class(model).send, group) for model, group in by_class.items()])
+            return
+        spec = self._of_class(type(signals[0]))
+        if len(signals) == 1:
+            self._refuse_unfinished(spec.send_one(signals[0]))
+        elif spec.send_many is not None:
+            self._refuse_unfinished(spec.send_many(list(signals)))
         else:
-            send_each([(self._of_class(model)._send_alike, group) for model, group in by_class.items()])
+            spec._send_one_by_one(signals)
 
     def _of_class(self, model: type[Any]) -> SignalSpec:
         """The same spec, with the send methods of a class that shares the table (single-table inheritance)."""
         if model is self.model or not issubclass(model, self.model):
             return self
         return replace(self, model=model, send_one=one_sender(model), send_many=many_sender(model, self.name))
-
-    def _send_alike(self, signals: Sequence[Any]) -> None:
-        """Send signals of one class."""
-        if self.send_many is not None and len(signals) > 1:
-            self._refuse_unfinished(self.send_many(list(signals)))
-        elif len(signals) == 1:
-            self._refuse_unfinished(self.send_one(signals[0]))
-        else:
-            self._send_one_by_one(signals)
 
     def _refuse_unfinished(self, returned: object) -> None:
         """Refuse a returned generator or coroutine: it has not run, so nothing was sent."""
@@ -153,7 +150,8 @@ class SignalSpec:
                 outcome = outcome_of(signal, error)
             except PublishError as error:
                 outcome = worst(error.outcomes)
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - chained to what is raised below
+            except BaseException as error:  # noqa: BLE001 - chained to what is raised below
+                raise_if_stop(error)
                 outcome = sender_failure(error, signal)
                 first_error = first_error or error
             else:

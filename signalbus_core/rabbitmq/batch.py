@@ -5,41 +5,30 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 from pika.exceptions import AMQPError
 
-from ..burst.size import weigh
 from ..errors import ACKED, Outcome, OutcomeKind
+from ..model.heartbeat import report_bytes
 from .amqp.encoder import Encoder, encoder_for
 from .amqp.errors import describe
 from .amqp.frames import EncodedMessage
 from .amqp.message import InvalidMessageError, Message
-from .amqp.protocol import BrokerConnectionError, ChannelClosedError, ConnectionClosedError, Link, NoAnswerError
-from .confirms import Content
+from .amqp.protocol import (
+    DESTINATION_CODES,
+    BrokerConnectionError,
+    ChannelClosedError,
+    Link,
+    NoAnswerError,
+    Problem,
+    outcome_of,
+)
+from .confirms import Confirms, Content
 from .destination_breaker import Address, DestinationBreaker
-
-#: Reply codes whose cause is the destination: no such exchange, no permission, exchange locked.
-DESTINATION_CODES = frozenset({403, 404, 405})
-
-#: Reply codes with which a broker closes the connection because of a message: malformed frame, malformed value, wrong
-#: command, unexpected frame, not implemented. The same message would fail again. The cause of the others is an
-#: administrator (320), the login (403), the virtual host (402, 530), the state of channels (504) or an error within the
-#: broker (506, 541): no message is at fault.
-#: https://www.rabbitmq.com/amqp-0-9-1-reference#constants
-CONTENT_CODES = frozenset({501, 502, 503, 505, 540})
 
 #: Placeholder for "not known yet" while the answers are processed.
 UNANSWERED = Outcome(OutcomeKind.UNKNOWN)
-
-
-def no_answer(problem: object, in_flight: int) -> Outcome:
-    """The outcome of unanswered messages, when so many of them were in flight."""
-    if not isinstance(problem, ConnectionClosedError) or problem.code not in CONTENT_CODES:
-        return Outcome(OutcomeKind.UNKNOWN, str(problem))
-    if in_flight == 1 and problem.is_about_this_call:
-        return Outcome(OutcomeKind.INVALID, str(problem))
-    return Outcome(OutcomeKind.UNKNOWN, str(problem), cause="closed")
-
 
 #: The longest wait for the confirm of a trial message to a silent destination.
 TRIAL_SECONDS = 3.0
@@ -50,40 +39,56 @@ class Batch:
 
     :param groups: messages that belong together: when one of a group cannot be sent, none of the group is.
     :param deadline: on the monotonic clock.
-    :param silences: the destinations that are known not to confirm.
+    :param breaker: the destinations that are known not to confirm.
     """
 
     def __init__(
-        self, groups: Sequence[Sequence[Message]], deadline: float, silences: DestinationBreaker | None = None
+        self, groups: Sequence[Sequence[Message]], deadline: float, breaker: DestinationBreaker | None = None
     ) -> None:
         self._messages = [message for group in groups for message in group]
         self._groups = _indexes_of(groups)
         self._deadline = deadline
-        self._silences = silences or DestinationBreaker()
+        self._breaker = breaker or DestinationBreaker()
         self._outcomes: list[Outcome | None] = [None] * len(self._messages)
         self._encoded: dict[int, EncodedMessage] = {}
 
     def run(self, connection: Link) -> None:
-        """Send everything over an open connection."""
-        try:
-            self._encode_all(connection)
-            self._refuse_missing_exchanges(connection)
-            trials = self._hold_back_silent()
-            held_back = {index for trial in trials for index in trial}
-            ordinary = [index for index in self._open() if index not in held_back]
-            # Messages that closed a channel before are sent last, with no other message in flight.
-            suspects = self._suspects(connection, ordinary)
-            together = [index for index in ordinary if index not in suspects]
-            for index in [*self._send_together(connection, together), *sorted(suspects)]:
-                self._send_alone(connection, index, self._deadline)
-            for trial in trials:
-                self._send_trial(connection, trial)
-        except BrokerConnectionError as error:
-            self.give_up(str(error))
-        except AMQPError as error:
-            # The connection was lost between two steps, and its state is not known.
-            connection.abort(describe(error))
-            self.give_up(describe(error))
+        """Send everything over an open connection, unless the broker has blocked it."""
+        with connection.lock:
+            if connection.blocked_reason is not None:
+                reason = f"not sent: the broker takes no messages ({connection.blocked_reason})"
+                self.give_up(reason, was_sent=False)
+                return
+            try:
+                together, alone, trials = self._plan(connection)
+                if together:
+                    chunks = [(self._encoded[index].data, self._encoded[index].frames) for index in together]
+                    sent_at = self._breaker.now()
+                    answers, problem = connection.send(
+                        chunks, lambda number: self._content(together[number]), self._deadline
+                    )
+                    alone = [*self._settle(connection, together, answers, problem, sent_at), *alone]
+                for index in alone:
+                    self._send_alone(connection, index, self._deadline)
+                for trial in trials:
+                    self._send_trial(connection, trial)
+            except BrokerConnectionError as error:
+                self.give_up(str(error))
+            except AMQPError as error:
+                # The connection was lost between two steps, and its state is not known.
+                connection.abort(describe(error))
+                self.give_up(describe(error))
+
+    def _plan(self, connection: Link) -> tuple[list[int], list[int], list[range]]:
+        """Encode the messages; return which to send together, which alone, and the trials of silent destinations."""
+        self._encode_all(connection)
+        self._refuse_missing_exchanges(connection)
+        trials = self._hold_back_silent()
+        held_back = {index for trial in trials for index in trial}
+        ordinary = [index for index in self._open() if index not in held_back]
+        # Messages that closed a channel before are sent last, with no other message in flight.
+        suspects = self._suspects(connection, ordinary)
+        return [index for index in ordinary if index not in suspects], sorted(suspects), trials
 
     def give_up(self, reason: str, *, was_sent: bool = True) -> None:
         """Set the outcome of all messages that have none to unknown."""
@@ -117,7 +122,7 @@ class Batch:
                 except InvalidMessageError as error:
                     self._withhold(group, index, Outcome(OutcomeKind.INVALID, str(error)))
                     break
-        weigh(sum(len(encoded.data) for encoded in self._encoded.values()))
+        report_bytes(sum(len(encoded.data) for encoded in self._encoded.values()))
 
     def _encoder(self, connection: Link) -> Encoder:
         return encoder_for(connection.channel_number(self._deadline), connection.frame_max, connection.location.login)
@@ -162,15 +167,15 @@ class Batch:
     def _hold_back_silent(self) -> list[range]:
         """Hold back the messages for silent destinations; return the groups that are trials of such destinations."""
         trials: list[range] = []
-        if not self._silences.any_remembered:
+        if not self._breaker.any_remembered:
             return trials
         for group in self._groups:
             for index in group:
                 address = self._address(index)
-                seconds = self._silences.silent_seconds(address)
+                seconds = self._breaker.silent_seconds(address)
                 if seconds is None or self._outcomes[index] is not None:
                     continue
-                if self._silences.may_try(address):
+                if self._breaker.claim_trial(address):
                     trials.append(group)
                 else:
                     reason = (
@@ -192,16 +197,16 @@ class Batch:
 
     def _learn(self, indexes: Sequence[int], waiting: Sequence[int], problem: object, sent_at: float) -> set[Address]:
         """Record which destinations confirmed; return those that did not in time while others did."""
-        if not waiting and not self._silences.any_remembered:
+        if not waiting and not self._breaker.any_remembered:
             # One confirmed destination is enough to distinguish a later silence from an outage.
             indexes = indexes[:1]
         answered = {self._address(index) for index in set(indexes) - set(waiting)}
-        self._silences.answered(answered)
+        self._breaker.answered(answered)
         silent: set[Address] = set()
         if isinstance(problem, NoAnswerError):
             silent = {self._address(index) for index in waiting} - answered
-            self._silences.was_silent(silent, sent_at)
-        return {address for address in silent if self._silences.silent_seconds(address) is not None}
+            self._breaker.record_silence(silent, sent_at)
+        return {address for address in silent if self._breaker.silent_seconds(address) is not None}
 
     def _address(self, index: int) -> Address:
         message = self._messages[index]
@@ -217,14 +222,11 @@ class Batch:
             if self._messages[index].exchange in exchanges or (hashes and self._hash(index) in hashes)
         }
 
-    def _send_together(self, connection: Link, indexes: list[int]) -> list[int]:
-        """Send messages together; return those that have to be sent again, each alone."""
-        if not indexes:
-            return []
-        chunks = [(self._encoded[index].data, self._encoded[index].frames) for index in indexes]
-        sent_at = self._silences.now()
-        confirms, problem = connection.send(chunks, lambda number: self._content(indexes[number]), self._deadline)
-        outcomes = confirms.outcomes(UNANSWERED)
+    def _settle(
+        self, connection: Link, indexes: list[int], answers: Confirms, problem: Problem, sent_at: float
+    ) -> list[int]:
+        """Record the outcomes of messages that were sent together; return those to send again, each alone."""
+        outcomes = answers.outcomes(UNANSWERED)
         waiting: list[int] = []
         for index, outcome in zip(indexes, outcomes, strict=True):
             if outcome is UNANSWERED:
@@ -238,7 +240,7 @@ class Batch:
             return waiting
         for index in waiting:
             is_silent = self._address(index) in silent
-            outcome = no_answer(problem, in_flight=len(waiting))
+            outcome = outcome_of(problem, in_flight=len(waiting))
             self._outcomes[index] = replace(outcome, cause="silent") if is_silent else outcome
         return []
 
@@ -254,9 +256,9 @@ class Batch:
             self._outcomes[index] = problem
             return
         encoded = self._encoded[index] = self._encoder(connection).encode(message)
-        sent_at = self._silences.now()
+        sent_at = self._breaker.now()
         confirms, closed = connection.send([(encoded.data, encoded.frames)], lambda _: self._content(index), deadline)
-        [outcome] = confirms.outcomes(no_answer(closed, in_flight=1))
+        [outcome] = confirms.outcomes(outcome_of(closed, in_flight=1))
         is_answered = confirms.is_done or isinstance(closed, ChannelClosedError)
         if self._learn([index], [] if is_answered else [index], closed, sent_at):
             outcome = replace(outcome, cause="silent")
@@ -292,9 +294,5 @@ def _named(address: Address) -> str:
 
 
 def _indexes_of(groups: Sequence[Sequence[Message]]) -> list[range]:
-    ranges: list[range] = []
-    start = 0
-    for group in groups:
-        ranges.append(range(start, start + len(group)))
-        start += len(group)
-    return ranges
+    ends = accumulate(map(len, groups))
+    return [range(end - len(group), end) for group, end in zip(groups, ends, strict=True)]

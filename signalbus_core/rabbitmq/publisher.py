@@ -15,7 +15,7 @@ from typing import TypeVar
 from flask import Flask
 
 from ..errors import Outcome, OutcomeKind, PartialDeliveryError, PublishError, worst
-from ..failures import error_text
+from ..failures import error_text, raise_if_stop
 from .amqp.channel import BrokerConnection
 from .amqp.message import Message, as_messages
 from .amqp.protocol import BrokerConnectionError, Link
@@ -122,9 +122,11 @@ class Publisher:
         :param timeout_seconds: how long it may take in all.
         :raises PublishError: not every message was confirmed; ``outcomes`` has one outcome for each, in order.
         """
-        delivery = self._publish([[message] for message in messages], timeout_seconds)
-        if not delivery.is_complete:
-            raise PublishError([outcome for [outcome] in delivery.outcomes()])
+        batch, connection = self._begin([[message] for message in messages], timeout_seconds)
+        if connection is not None:
+            batch.run(connection)
+        if not batch.is_complete:
+            raise PublishError([outcome for [outcome] in batch.outcomes()])
 
     def publish_signals(
         self,
@@ -149,14 +151,17 @@ class Publisher:
         for index, signal in enumerate(listed):
             try:
                 groups.append(trace.begin(index, signal, as_messages(message_of(signal))))
-            except Exception as error:  # noqa: BLE001 - whatever the application's code raises is this signal's fault
+            except BaseException as error:  # noqa: BLE001 - whatever the application's code raises is this signal's fault
+                raise_if_stop(error)
                 failed[index] = Outcome(OutcomeKind.INVALID, error_text(error, [signal]))
                 groups.append([])
         with trace:
-            delivery = self._publish(groups, timeout_seconds)
-            trace.end(delivery.outcomes)
-        if not delivery.is_complete:
-            for index, outcomes in enumerate(delivery.outcomes()):
+            batch, connection = self._begin(groups, timeout_seconds)
+            if connection is not None:
+                batch.run(connection)
+            trace.end(batch.outcomes)
+        if not batch.is_complete:
+            for index, outcomes in enumerate(batch.outcomes()):
                 bad = [outcome for outcome in outcomes if outcome.kind is not OutcomeKind.ACKED]
                 if bad:
                     failed[index] = worst(bad)
@@ -213,34 +218,39 @@ class Publisher:
     def _mine(self) -> Link | None:
         return self._settings().broker.connections.mine()
 
-    def _publish(self, groups: list[list[Message]], timeout_seconds: float | None) -> Batch:
+    def _begin(self, groups: list[list[Message]], timeout_seconds: float | None) -> tuple[Batch, Link | None]:
+        """A batch of these messages, and the connection for it; None when there is nothing to send, or no broker."""
         settings = self._settings()
         timeout = positive_seconds(timeout_seconds) or settings.timeout_seconds or DEFAULT_TIMEOUT_SECONDS
-        deadline = time.monotonic() + timeout
-        delivery = Batch(groups, deadline, settings.broker.silences)
+        batch = Batch(groups, time.monotonic() + timeout, settings.broker.breaker)
+        connection = None
         if any(groups):
             try:
                 connection = self._open_connection(min(timeout, CONNECT_TIMEOUT_SECONDS))
             except BrokerConnectionError as error:
-                delivery.give_up(f"not sent: {error}", was_sent=False)
-            else:
-                with connection.lock:
-                    if connection.blocked_reason is not None:
-                        reason = f"not sent: the broker takes no messages ({connection.blocked_reason})"
-                        delivery.give_up(reason, was_sent=False)
-                    else:
-                        delivery.run(connection)
-        return delivery
+                batch.give_up(f"not sent: {error}", was_sent=False)
+        return batch, connection
 
     def _open_connection(self, timeout_seconds: float) -> Link:
-        connection = self._mine()
+        connections = self._settings().broker.connections
+        connections.close_orphans()
+        connection = connections.mine()
         if connection is not None:
             with connection.lock:
                 # The broker may have closed it since its last use.
                 connection.pump()
             if connection.is_open:
                 return connection
-        return self._settings().broker.connections.open(lambda: self._connect(timeout_seconds))
+        is_doubtful = connection is not None and connection.was_short_of_channels
+
+        def connect() -> Link:
+            link = self._connect(timeout_seconds)
+            if is_doubtful:
+                # It would connect, and fail at each publish: so it counts as connected when it can publish.
+                link.prove_channels(timeout_seconds)
+            return link
+
+        return connections.open(connect)
 
     def _connect(self, timeout_seconds: float) -> Link:
         return BrokerConnection(self.location, timeout_seconds)

@@ -16,7 +16,6 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    CursorResult,
     Date,
     DateTime,
     Integer,
@@ -45,7 +44,7 @@ from ..errors import Proved
 from ..model.contract import SignalSpec
 from ..schema.quoting import quoted
 from .keys import Key, has_key, parts
-from .transaction import LOOK_UP_PLACES, SAID_FIRST, can_say_first
+from .transaction import LOOK_UP_CTIDS, execute_with
 
 #: Values of these types are always small.
 _NARROW = (Boolean, Date, DateTime, Integer, Numeric, Uuid)
@@ -121,11 +120,7 @@ def find_keys(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> 
 
 def delete_where(connection: Connection, spec: SignalSpec, conditions: Collection[ColumnElement[bool]]) -> int:
     """Delete the rows with all of these conditions; return how many they were."""
-    statement = delete(spec.table).where(*conditions)
-    options = {}
-    if can_say_first(connection.engine):
-        options[SAID_FIRST] = "; ".join([*LOOK_UP_PLACES, ""])
-    return cast("CursorResult[Any]", connection.execute(statement, execution_options=options)).rowcount
+    return execute_with(connection, LOOK_UP_CTIDS, delete(spec.table).where(*conditions)).rowcount
 
 
 def all_ids(rows: Iterable[Row]) -> list[str]:

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from signalbus_core import doorbell_sql, parked_table_sql
 from signalbus_core.rabbitmq import outbox_table_sql
+from tests.support import prefork
 from tests.support.broker import Broker, Received
 from tests.support.pgbouncer import PrivatePgBouncer
 from tests.support.postgres import PrivatePostgres
@@ -58,15 +59,7 @@ class Outboxes:
 
     def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """A command that ends by itself."""
-        return subprocess.run(
-            [COMMAND, *arguments],
-            env={**os.environ, **self.environ, **environ},
-            cwd=self.directory,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=90,
-        )
+        return prefork.run([COMMAND, *arguments], os.environ | self.environ | environ, self.directory)
 
     def send(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Send what is pending."""
@@ -224,7 +217,13 @@ def test_a_database_that_is_away_at_the_start_is_waited_for(outboxes: Outboxes) 
         proxy.refuse()
         relay = outboxes.relay("--table", "orders_outbox", DATABASE_URL=url)
         relay.wait_for_log("database_down")
+        # Its address answers meanwhile, as it will afterwards.
+        assert relay.get("/livez")[0] == 200
+        status, told = relay.get("/readyz")
+        assert (status, json.loads(told)["state"]) == (503, "starting")
+        assert any(reason.startswith("database is down: ") for reason in json.loads(told)["reasons"])
         proxy.forward()
+        relay.wait_ready()
         outboxes.wait_until_empty("orders_outbox")
         assert relay.logs("database_up")
 

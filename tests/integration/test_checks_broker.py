@@ -102,13 +102,13 @@ def test_tls_where_there_is_none_is_told(database_url: str, amqp_url: str) -> No
     assert [(finding.code, finding.problem) for finding in findings] == [("broker-unreachable", "TLS failed")]
 
 
-def test_an_alarm_in_force_is_told(database_url: str, shared_private_rabbitmq: PrivateRabbitMQ) -> None:
-    checked = Checked(database_url, shared_private_rabbitmq.url, "")
-    shared_private_rabbitmq.block_publishers()
+def test_an_alarm_in_force_is_told(database_url: str, private_rabbitmq: PrivateRabbitMQ) -> None:
+    checked = Checked(database_url, private_rabbitmq.url, "")
+    private_rabbitmq.block_publishers()
     try:
         eventually(lambda: checked.codes("broker") == {"broker-blocked"}, 30, "the alarm is told")
     finally:
-        shared_private_rabbitmq.unblock_publishers()
+        private_rabbitmq.unblock_publishers()
     eventually(lambda: "broker-blocked" not in checked.codes("broker"), 30, "the alarm is over")
 
 
@@ -119,3 +119,7 @@ def test_the_version_of_the_broker_is_judged(database_url: str, amqp_url: str, m
     monkeypatch.setattr(versions, "OLDEST_RABBITMQ", (99, 0))
     [finding] = [finding for finding in checked.find("versions") if finding.code == "rabbitmq-out-of-support"]
     assert finding.subject.startswith("RabbitMQ ")
+
+
+def test_too_few_channels_are_found(database_url: str, broker: Broker) -> None:
+    assert Checked(database_url, f"{broker.url}?channel_max=1").create().codes("broker") == {"broker-channels"}

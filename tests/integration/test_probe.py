@@ -133,7 +133,7 @@ def test_signals_that_wait_for_another_try_do_not_count_until_it_has_come(watche
     for name, key in (("M01", (1, "a")), ("M02", (1,))):
         watched.retry_stores[name].put([FailedSignal(key, REFUSED)])
     assert not watched.poller.run_once()
-    assert watched.poller.count_set_aside() == 2
+    assert watched.poller.count_failed() == 2
 
     watched.clock.now += 3600
     if has_table:
@@ -291,7 +291,7 @@ def test_a_note_whose_key_is_none_of_its_model_hides_nothing_and_is_forgotten(
     assert watched.poller.database_is_up
     assert watched.scheduler.take(0) == "M02"
     assert not caplog.records
-    assert watched.poller.count_set_aside() == 0
+    assert watched.poller.count_failed() == 0
 
 
 def test_a_locked_table_of_a_model_with_notes_hides_no_other_and_is_no_outage(watched: Watched) -> None:

@@ -18,8 +18,18 @@ from .programs import free_port, run_as
 
 PLACES = ("/usr/lib/rabbitmq/bin", "/opt/homebrew/opt/rabbitmq/sbin", "/usr/local/opt/rabbitmq/sbin")
 
-#: So many virtual hosts are made at once: a call of rabbitmqctl takes a second, and one of them a twentieth.
-VHOSTS_AT_ONCE = 10
+#: Has a node evaluate a text.
+EVAL = """
+    [Node, Text] = init:get_plain_arguments(),
+    {ok, Tokens, _} = erl_scan:string(Text),
+    {ok, Expressions} = erl_parse:parse_exprs(Tokens),
+    {Code, Result} = case rpc:call(list_to_atom(Node), erl_eval, exprs, [Expressions, []]) of
+        {value, Value, _} -> {0, Value};
+        Failed -> {1, Failed}
+    end,
+    io:format("~p~n", [Result]),
+    halt(Code).
+"""
 
 
 class PrivateRabbitMQ(PrivateProcess):
@@ -40,14 +50,12 @@ class PrivateRabbitMQ(PrivateProcess):
         super().__init__()
         self.port, self._distribution_port, self.epmd_port = free_port(), free_port(), free_port()
         self.tls_port = free_port() if tls is not None else None
-        self._fresh_vhosts: list[str] = []
-        self._used_vhosts: list[str] = []
         (self.directory / "enabled_plugins").write_text("[].\n")
         (self.directory / "rabbitmq.conf").write_text("\n".join([*self._configuration(tls), *settings, ""]))
         self._give_directory()
 
     def __getstate__(self) -> dict[str, object]:
-        return self.__dict__ | {"_process": None, "_fresh_vhosts": [], "_used_vhosts": []}
+        return self.__dict__ | {"_process": None}
 
     @property
     def url(self) -> str:
@@ -57,31 +65,22 @@ class PrivateRabbitMQ(PrivateProcess):
         return f"amqp://{user}:{password}@127.0.0.1:{self.port}/{vhost}"
 
     def add_vhost(self) -> str:
-        """The URL of an empty virtual host."""
-        if not self._fresh_vhosts:
-            self._make_vhosts()
-        return self.vhost_url(self._fresh_vhosts.pop())
+        """The URL of an empty virtual host. Making one takes half a second."""
+        name = f"test_{uuid.uuid4().hex[:12]}"
+        self.eval(f'rabbit_vhost:add(<<"{name}">>, <<"tests">>), {_everything_to_guest(name)}.')
+        return self.vhost_url(name)
 
-    def delete_vhost(self, url: str) -> None:
-        """Have it deleted when the next ones are made; until then nobody uses it."""
-        self._used_vhosts.append(url.rsplit("/", 1)[1])
+    def eval(self, expression: str) -> str:
+        """Evaluate Erlang expressions on the node; return what comes out.
 
-    def _make_vhosts(self) -> None:
-        used, self._used_vhosts = self._used_vhosts, []
-        fresh = [f"test_{uuid.uuid4().hex[:12]}" for _ in range(VHOSTS_AT_ONCE)]
-        self.eval(
-            ", ".join(
-                [f'rabbit_vhost:delete(<<"{name}">>, <<"tests">>)' for name in used]
-                + [f'rabbit_vhost:add(<<"{name}">>, <<"tests">>), {_everything_to_guest(name)}' for name in fresh]
-            )
-            + "."
-        )
-        self._fresh_vhosts = fresh
-
-    def ctl(self, *arguments: str) -> str:
-        """Run ``rabbitmqctl`` on the node; return what it printed."""
+        It is what ``rabbitmqctl eval`` does, in a third of its time.
+        """
         done = subprocess.run(
-            [self._server.with_name("rabbitmqctl"), "-q", *arguments],
+            [
+                *("erl", "-sname", f"eval{os.getpid()}@localhost", "-hidden", "-noinput", "-boot", "start_clean"),
+                *("-kernel", "inet_dist_use_interface", "{127,0,0,1}", "-eval", EVAL),
+                *("-extra", f"signalbus{self.port}@localhost", expression),
+            ],
             env=self._environ(),
             capture_output=True,
             text=True,
@@ -90,11 +89,8 @@ class PrivateRabbitMQ(PrivateProcess):
             **run_as("rabbitmq"),
         )
         if done.returncode != 0:
-            raise RuntimeError(f"rabbitmqctl {arguments[0]} failed:\n{done.stdout}{done.stderr}")
+            raise RuntimeError(f"{expression} failed:\n{done.stdout}{done.stderr}")
         return done.stdout
-
-    def eval(self, expression: str) -> str:
-        return self.ctl("eval", expression)
 
     def _command(self) -> Sequence[object]:
         guardian.watch("epmd", self.epmd_port)

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 
+from . import prefork
 from .broker import Broker
 from .processes import COMMAND, RelayProcess
 from .proxy import FaultProxy
@@ -77,11 +78,6 @@ def create_app():
     app.config.from_prefixed_env("SHOP")
     db.init_app(app)
 
-    @app.teardown_appcontext
-    def teardown(_error):
-        if Path("end-threads").exists():
-            raise SystemExit(5)
-
     return app
 '''
 
@@ -130,16 +126,8 @@ class Shop:
 
     def command(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run a command about the application to its end."""
-        return subprocess.run(
-            [COMMAND, *arguments, "--app", "shop:create_app"],
-            env=os.environ | self.environ | environ,
-            cwd=self.directory,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
+        command = [COMMAND, *arguments, "--app", "shop:create_app"]
+        return prefork.run(command, os.environ | self.environ | environ, self.directory)
 
     def received(self) -> list[int]:
         """The bodies in the queue; they are taken out of it."""

@@ -155,7 +155,7 @@ class StubProbe:
     def has_suspects(self) -> bool:
         return False
 
-    def count_set_aside(self) -> int:
+    def count_failed(self) -> int:
         return 0
 
     def count_unloadable(self) -> int:

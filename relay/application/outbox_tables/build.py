@@ -9,8 +9,9 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.engine import Engine
 
 from signalbus_core import SignalBusMixin
-from signalbus_core.lowlevel import BurstLimits, question
+from signalbus_core.lowlevel import BurstLimits, autocommit
 
+from ..connection_parameters import refuse_rejected_parameters
 from ..databases import limit_connections
 from ..load import LoadedApp, LoadingError
 from .catalog import find_tables
@@ -66,8 +67,9 @@ def load_tables(database_url: str | None, rules: Sequence[TableRules], workers: 
     db = Database(app)
     with app.app_context():
         limit_connections(db.engine)
+        refuse_rejected_parameters(db.engines)
         try:
-            with question(db.engine, LIMITS) as connection:
+            with autocommit(db.engine, LIMITS) as connection:
                 facts = find_tables(connection, [one.name for one in rules])
             plans = plan_all(facts, rules)
             _refuse_problems(db.engine, plans)
@@ -90,7 +92,7 @@ def _refuse_problems(engine: Engine, plans: Sequence[Plan]) -> None:
             problem = where_problem(engine, plan.facts, plan.rules.where, LIMITS)
             problems += [] if problem is None else [f"{label}: --where: {problem}"]
         if plan.unsettled:
-            with question(engine, LIMITS) as connection:
+            with autocommit(engine, LIMITS) as connection:
                 texts = [unsettled_text(one, counted(connection, plan.facts, one)) for one in plan.unsettled]
             unsettled += [f"{label}: {text}" for text in texts]
     if problems or unsettled:

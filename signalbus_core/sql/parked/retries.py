@@ -16,10 +16,10 @@ from sqlalchemy import update as sql_update
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql import ColumnElement
 
-from ..model.contract import SignalSpec
-from ..schema.own_tables import LATER_COLUMNS, lacks_columns, parked_table_of
-from .keys import Key, Mark
-from .parked import keys_of
+from ...model.contract import SignalSpec
+from ...schema.own_tables import LATER_COLUMNS, lacks_columns, parked_table_of
+from ..keys import Key, Mark
+from .records import keys_of
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def postpone_destination(
 ) -> None:
     """Have all signals that a destination refused wait for it as long as the one that tried it.
 
-    In a table that does not tell destinations each waits for itself.
+    In a table without destinations each waits for itself.
     """
     table = parked_table_of(spec)
     if lacks_columns(connection, table):
@@ -118,14 +118,14 @@ def release_destination(connection: Connection, spec: SignalSpec, destination: s
 def _refused_by(
     table: Table, spec: SignalSpec, destination: str, *conditions: ColumnElement[bool]
 ) -> list[ColumnElement[bool]]:
-    """The conditions of notes that wait for a destination; none of those that somebody has locked."""
+    """The conditions of records that wait for a destination; none of those that somebody has locked."""
     mine = table.c.table_name == spec.table.fullname
     waiting = [mine, table.c.destination == destination, table.c.next_try_at.is_not(None), *conditions]
     free = select(table.c.key).where(*waiting).with_for_update(skip_locked=True)
     return [mine, table.c.key == any_(func.array(free.scalar_subquery()))]
 
 
-def forget_noted(connection: Connection, spec: SignalSpec, signals: Sequence[DueSignal]) -> None:
+def forget_records(connection: Connection, spec: SignalSpec, signals: Sequence[DueSignal]) -> None:
     """Delete the records of signals that are gone."""
     table = parked_table_of(spec)
     texts = bindparam("texts", [signal.text for signal in signals], type_=ARRAY(Text))
