@@ -267,7 +267,7 @@ def test_flushmany_sends_it_once_and_deletes_it_when_it_can(outbox: Outbox) -> N
 
     outbox.sender = sender
     for _ in range(2):
-        with pytest.raises(BurstError, match=r"1 signals of Order were sent.*not sent again"):
+        with pytest.raises(BurstError, match=r"1 signal of Order was sent.*not sent again"):
             outbox.flush()
         assert outbox.left() == [7]
     outbox.execute("DELETE FROM child")
@@ -281,7 +281,7 @@ def test_flushmany_does_not_send_again_what_is_noted_as_sent(outbox: Outbox) -> 
     outbox.execute(CAUSES["foreign key"])
     assert outbox.burst(choice=NOTED).sent == 1
     for _ in range(3):
-        with pytest.raises(BurstError, match="1 signals of Order were sent, and are still in 'order'"):
+        with pytest.raises(BurstError, match="1 signal of Order was sent, and cannot be deleted from 'order'"):
             outbox.flush()
     outbox.execute("DELETE FROM child")
     assert outbox.flush() == 0
