@@ -24,7 +24,13 @@ from relay.worker.model_state import LONGEST_SUSPICION_SECONDS, ModelState
 from relay.worker.retry_policy import RetryPolicy
 from relay.worker.retry_store import RetryStores
 from signalbus_core import Outcome, OutcomeKind, SignalBusMixin
-from signalbus_core.lowlevel import FIRST_KEY, BurstLimits, BurstResult, FailedSignal, has_integer_key
+from signalbus_core.lowlevel import (
+    FIRST_KEY,
+    BurstLimits,
+    BurstResult,
+    FailedSignal,
+    has_integer_key,
+)
 from signalbus_core.sql import backlog
 from tests.support.clock import Clock
 from tests.support.servers import Postgres
@@ -157,6 +163,15 @@ def test_without_the_parked_table_it_is_said_once_what_to_do(
     watched.execute("ALTER TABLE elsewhere RENAME TO signalbus_parked")
     watched.poller.run_once()
     assert caplog.records[-1].action == "parked_table_found"
+
+
+def test_a_parked_table_of_an_earlier_version_is_told_once(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
+    watched.execute("ALTER TABLE signalbus_parked DROP row_version")
+    for _ in range(3):
+        watched.poller.run_once()
+        watched.clock.now += TIDY_EVERY_SECONDS
+    assert [record.action for record in caplog.records] == ["parked_table_old"]
+    assert "signalbus-relay ddl parked" in caplog.text
 
 
 def test_a_parked_table_that_goes_away_is_done_without(watched: Watched) -> None:

@@ -10,7 +10,7 @@ import pytest
 from relay.explain.gather import MOST_BEFORE, Facts
 from relay.explain.render import STATES, Explanation, tell
 from relay.explain.routes import Answer, Messages, Route
-from signalbus_core.lowlevel import FailureRecord, FoundSignal, Holder, Pause
+from signalbus_core.lowlevel import UNDELETED, FailureRecord, FoundSignal, Holder, Pause
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 FOUND = FoundSignal(NOW - timedelta(seconds=90), False, "0")
@@ -59,6 +59,23 @@ def test_a_parked_signal_of_a_paused_model_tells_of_both() -> None:
     assert said(story, "is paused since 2026-01-01T11:00:00Z")
     assert "parked retry Order 42" in story.to_do
     assert "resume Order" in story.to_do
+
+
+@pytest.mark.parametrize("is_parked", [True, False])
+def test_of_a_signal_that_was_sent_only_the_delete_is_told(is_parked: bool) -> None:
+    failed = replace(NOTED if is_parked else next_try(60), error_class=UNDELETED, error_text="a foreign key")
+    story = tell(replace(PENDING, failed=failed))
+    assert story.state == ("parked" if is_parked else "waiting")
+    assert said(story, "It was sent, at 2026-01-01T12:00:00Z at the latest, and is never sent again")
+    assert said(
+        story, "cannot be deleted, which was tried 3 times in a row, last at 2026-01-01T12:00:00Z: a foreign key"
+    )
+    if is_parked:
+        assert story.sentences[0].endswith("is parked: it was sent; it cannot be deleted, and waits for a person.")
+        assert "tries its delete, not its send" in story.to_do
+    else:
+        assert said(story, "delete")
+        assert not said(story, "failed")
 
 
 @pytest.mark.parametrize(
