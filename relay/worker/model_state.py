@@ -22,8 +22,8 @@ from signalbus_core.lowlevel import BurstResult, BurstSize, FailedSignal, Key, P
 from .backoff import Backoff
 from .circuit_breaker import CircuitBreaker
 from .low_water import LowWater
-from .notes import Note, Notes
 from .retry_policy import ITS_OWN_FAULT, Evidence
+from .retry_store import Note, Notes
 
 #: A suspect waits at most so many seconds for its next try. Longer: a suspect that is not at fault is sent later.
 LONGEST_SUSPICION_SECONDS = 30.0

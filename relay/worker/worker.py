@@ -41,8 +41,7 @@ from .backoff import Backoff
 from .broker_connections import BrokerConnections
 from .hanging import EmptyBursts
 from .model_state import SUSPECT, BurstPlan, ModelState, Verdict
-from .notes import Due
-from .retry_store import RetryStores
+from .retry_store import Due, RetryStores
 
 logger = logging.getLogger("signalbus.relay.worker")
 

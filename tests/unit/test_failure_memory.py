@@ -11,9 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from relay.worker.backoff import Backoff
 from relay.worker.model_state import BurstPlan, ModelState
-from relay.worker.notes import Due
 from relay.worker.retry_policy import RetryPolicy
-from relay.worker.retry_store import MemoryRetryStore
+from relay.worker.retry_store import Due, MemoryRetryStore
 from signalbus_core import BurstError, Outcome, OutcomeKind
 from signalbus_core.lowlevel import UNDELETED, BurstResult, DueSignal, FailedSignal, Key, Proved, SignalSpec
 from tests.support.clock import Clock

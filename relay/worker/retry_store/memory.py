@@ -1,0 +1,133 @@
+"""The memory of this process as the store of failed signals, where a database has no table ``signalbus_parked``."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+
+from signalbus_core import Outcome, OutcomeKind
+from signalbus_core.lowlevel import UNDELETED, BurstResult, Choice, DueSignal, FailedSignal, Key
+
+from ..retry_policy import ITS_OWN_FAULT, Evidence, History, RetryPolicy
+from .notes import Due, Note, Notes
+from .store import TAKEN_SECONDS, arrived_at, unanswered
+
+#: The same in memory. Larger: more keys in a parameter of each of the model's statements.
+MOST_IN_MEMORY = 10_000
+
+
+class MemoryRetryStore:
+    """The memory of this process, lost when it ends: every signal is tried again then.
+
+    :param versions: returns the row versions of those of the given signals that are in their table, locked or not.
+    :param clock: a monotonic clock, in seconds.
+    """
+
+    most = MOST_IN_MEMORY
+
+    def __init__(
+        self,
+        rules: RetryPolicy,
+        versions: Callable[[Sequence[Key]], Mapping[Key, str | None]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._rules = rules
+        self._versions = versions
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._notes = Notes()
+
+    def choice(self, avoid: Sequence[Key]) -> Choice:
+        with self._lock:
+            return Choice(exclude=tuple(dict.fromkeys([*self._notes.keys(), *avoid])))
+
+    def has_due(self) -> bool:
+        with self._lock:
+            return bool(self._notes.due(self._clock()))
+
+    def take_due(self, limit: int, avoid: Sequence[Key] = ()) -> Due:
+        now = self._clock()
+        with self._lock:
+            due = [_due(key, note) for key, note in self._notes.due(now) if key not in avoid]
+            taken = Due.of(due, limit)
+            self._notes.postpone(taken.keys, now + TAKEN_SECONDS)
+        return taken
+
+    def due_keys(self, limit: int) -> list[Key]:
+        with self._lock:
+            return [key for key, _ in self._notes.due(self._clock())][:limit]
+
+    def retry(self, keys: tuple[Key, ...]) -> Choice:
+        return Choice(only=keys)
+
+    def put(
+        self, failed: Sequence[FailedSignal], evidence: Evidence = ITS_OWN_FAULT, *, is_retry: bool = False
+    ) -> list[Key]:
+        versions = self._versions([one.key for one in failed])
+        now = self._clock()
+        parked_now: list[Key] = []
+        with self._lock:
+            for one in failed:
+                before = self._notes.get(one.key) if is_retry else None
+                history = History() if before is None else _history_of(before, now)
+                step = self._rules.after(history, one.outcome, evidence)
+                next_try = None if step.wait_seconds is None else now + step.wait_seconds
+                first_failed = now if before is None else before.first_failed
+                version, destination = one.version or versions.get(one.key), one.outcome.destination
+                note = Note(next_try, one.outcome.cause, step.attempts, first_failed, now, version, destination)
+                self._notes.write(one.key, note)
+                if next_try is None:
+                    parked_now.append(one.key)
+                elif is_retry and destination is not None:
+                    self._notes.postpone([key for key, _ in self._notes.of_destination(destination)], next_try)
+        return parked_now
+
+    def tried(self, due: Due, result: BurstResult, noted: Collection[Key] = ()) -> None:
+        failed = {one.key for one in (*result.failed, *result.undeleted)} | set(noted)
+        left = self._versions(due.keys) if result.selected < len(due.keys) else {}
+        now = self._clock()
+        with self._lock:
+            untold = {one.key for one in unanswered(due, result, noted)}
+            for signal in due.signals:
+                key, note = signal.key, self._notes.get(signal.key)
+                if key in untold and note is not None:
+                    self._notes.write(key, replace(note, next_try=now))
+                elif key not in failed and (key in result.keys or key not in left):
+                    # Sent, or gone. A signal that was not selected but is still there may be in another worker's burst.
+                    self._notes.forget([key])
+            for destination in arrived_at(due, result):
+                for key, note in self._notes.of_destination(destination):
+                    self._notes.write(key, replace(note, next_try=now, destination=None))
+
+    def sent(self) -> list[FailedSignal]:
+        """Signals that were sent, and are still in their table because they cannot be deleted."""
+        kept = Outcome(OutcomeKind.ACKED, "noted before there was the table signalbus_parked", cause=UNDELETED)
+        with self._lock:
+            return [
+                FailedSignal(key, kept, note.version) for key, note in self._notes.items() if note.cause == UNDELETED
+            ]
+
+    def count(self) -> tuple[int, int]:
+        with self._lock:
+            parked_signals = sum(note.next_try is None for _, note in self._notes.items())
+            return len(self._notes) - parked_signals, parked_signals
+
+    def tidy(self) -> None:
+        with self._lock:
+            noted = self._notes.items()
+        versions = self._versions([key for key, _ in noted]) if noted else {}
+        with self._lock:
+            for key, note in noted:
+                is_same = key in versions and (note.version is None or versions[key] == note.version)
+                if not is_same and self._notes.get(key) is note:
+                    self._notes.forget([key])
+
+
+def _history_of(note: Note, now: float) -> History:
+    return History(note.attempts, note.cause, now - note.first_failed, now - note.last_failed)
+
+
+def _due(key: Key, note: Note) -> DueSignal:
+    return DueSignal(key, "", note.cause, note.destination, note.version)
