@@ -281,14 +281,11 @@ class Scheduler:
         earliest = self._clock() - within_seconds
         return any(turn.is_sending and turn.moved_at >= earliest for turns in self.turns().values() for turn in turns)
 
-    def unmoved(self, seconds: float) -> dict[str, dict[str, float]]:
-        """The models whose turns have made no progress for ``seconds``: for how long, by worker."""
-        now = self._clock()
-        late = {
-            name: {turn.worker: now - turn.moved_at for turn in turns if now - turn.moved_at >= seconds}
-            for name, turns in self.turns().items()
-        }
-        return {name: workers for name, workers in late.items() if workers}
+    def unmoved(self, seconds: float) -> dict[str, list[Turn]]:
+        """The turns that have made no progress for ``seconds``, by model."""
+        latest = self._clock() - seconds
+        late = {name: [turn for turn in turns if turn.moved_at <= latest] for name, turns in self.turns().items()}
+        return {name: turns for name, turns in late.items() if turns}
 
     def turns(self) -> dict[str, list[Turn]]:
         """The current turns, by model."""

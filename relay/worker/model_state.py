@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from signalbus_core import BurstError, Outcome, OutcomeKind
 from signalbus_core.lowlevel import BurstResult, BurstSize, FailedSignal, Key, Proved, SignalSpec, error_text
@@ -22,7 +22,8 @@ from signalbus_core.lowlevel import BurstResult, BurstSize, FailedSignal, Key, P
 from .backoff import Backoff
 from .circuit_breaker import CircuitBreaker
 from .low_water import LowWater
-from .retry_policy import ITS_OWN_FAULT, Evidence
+from .plan import SUSPECT, BurstPlan, Verdict
+from .retry_policy import Evidence
 from .retry_store import Note, Notes
 
 #: A suspect waits at most so many seconds for its next try. Longer: a suspect that is not at fault is sent later.
@@ -34,58 +35,6 @@ MOST_SUSPECTS = 100
 #: So often it is made sure again that signals can be deleted. Longer: a foreign key or a trigger that is made meanwhile
 #: is known later; until then a signal that it keeps may be sent by several workers.
 REHEARSE_EVERY_SECONDS = 60.0
-
-#: The cause of a note that says no more than that a signal was alone in an outage.
-SUSPECT = "suspect"
-
-
-@dataclass(frozen=True)
-class BurstPlan:
-    """The parameters of the next burst of a model.
-
-    :param limit: the largest number of signals in it.
-    :param avoid: signals to leave out.
-    :param rehearse: verify first that signals can be deleted.
-    :param retry: try waiting signals whose next try is due.
-    :param suspect: try this signal alone, to find out whether it caused an outage.
-    :param proved: delete these signals, which were sent, and send nothing.
-    :param can_keep_rows: the database may refuse the delete of single signals.
-    :param most_bytes: of rows in it, to be asked before they are read; None where that need not be asked.
-    """
-
-    limit: int
-    avoid: tuple[Key, ...]
-    rehearse: bool
-    retry: bool = False
-    suspect: Key | None = None
-    proved: tuple[Proved, ...] = ()
-    can_keep_rows: bool = False
-    most_bytes: int | None = None
-
-    @property
-    def is_scan(self) -> bool:
-        """Whether it takes the lowest keys, whichever they are."""
-        return not self.retry and self.suspect is None and not self.proved
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What follows from a burst.
-
-    :param more: the next burst may follow at once.
-    :param wait_seconds: how long no worker takes the model.
-    :param trouble: what is wrong with the model as a whole, for people; None when nothing is.
-    :param failed: signals for the retry store, including those that were sent and cannot be deleted.
-    :param evidence: whether their attempts count.
-    :param recovered: signals were sent, and no failure of the model as a whole is known to last.
-    """
-
-    more: bool
-    wait_seconds: float = 0.0
-    trouble: str | None = None
-    failed: tuple[FailedSignal, ...] = ()
-    evidence: Evidence = field(default=ITS_OWN_FAULT)
-    recovered: bool = False
 
 
 class ModelState:

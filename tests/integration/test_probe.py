@@ -16,9 +16,7 @@ from relay.poller.isolation import MOST_SLOW, PROBE_LIMITS
 from relay.poller.pauses import PausedModels
 from relay.poller.poller import MEASURE_EVERY_SECONDS, TIDY_EVERY_SECONDS, Poller, TableError
 from relay.scheduler import Schedule, Scheduler
-from relay.telemetry.health import Health
-from relay.telemetry.incidents import Incidents, single_signals
-from relay.telemetry.metrics import Metrics
+from relay.telemetry.incidents import single_signals
 from relay.worker.low_water import LowWater
 from relay.worker.model_state import LONGEST_SUSPICION_SECONDS, ModelState
 from relay.worker.retry_policy import RetryPolicy
@@ -27,6 +25,7 @@ from signalbus_core import Outcome, OutcomeKind, SignalBusMixin
 from signalbus_core.lowlevel import FIRST_KEY, BurstLimits, BurstResult, FailedSignal, has_integer_key
 from signalbus_core.sql import backlog
 from tests.support.clock import Clock
+from tests.support.recorder import Recorder
 from tests.support.servers import Postgres
 
 
@@ -54,7 +53,6 @@ class Watched:
                 members["created_at"] = db.Column(sa.DateTime(timezone=True))
             self.models.append(type(f"M{number:02}", (db.Model,), members))
         self.clock = Clock(1000.0)
-        self.metrics, self.health = Metrics(), Health(60, self.clock)
         self.statements: list[str] = []
         with self.app.app_context():
             db.create_all()
@@ -64,22 +62,19 @@ class Watched:
         self.progress = {
             spec.name: ModelState(spec, low_water=LowWater(is_kept=has_integer_key(spec))) for spec in specs
         }
-        self.metrics.prepare(self.names)
+        self.recorder = Recorder(self.names, self.clock, "test.probe")
+        self.metrics, self.health = self.recorder.metrics, self.recorder.health
         self.scheduler = Scheduler(Schedule(self.names), self.clock)
-        incidents = Incidents(logging.getLogger("test.probe"), self.clock)
         rules = RetryPolicy(uniform=lambda _low, high: high)
         self.retry_stores = RetryStores(specs, {None: self.engine}, rules, BurstLimits(), self.clock)
-        self.paused = PausedModels(self.scheduler, self.metrics)
+        self.paused = PausedModels(self.scheduler, self.recorder.runtime)
         self.poller = Poller(
             {None: self.engine},
             self.progress,
             self.retry_stores,
             self.paused,
             self.scheduler,
-            self.metrics,
-            self.health,
-            incidents,
-            self.clock,
+            self.recorder.runtime,
             limits=limits,
         )
         sa.event.listen(self.engine, "before_cursor_execute", self._note)
@@ -133,7 +128,7 @@ def test_signals_that_wait_for_another_try_do_not_count_until_it_has_come(watche
     for name, key in (("M01", (1, "a")), ("M02", (1,))):
         watched.retry_stores[name].put([FailedSignal(key, REFUSED)])
     assert not watched.poller.run_once()
-    assert watched.poller.count_set_aside() == 2
+    assert watched.poller.count_failed() == 2
 
     watched.clock.now += 3600
     if has_table:
@@ -291,7 +286,7 @@ def test_a_note_whose_key_is_none_of_its_model_hides_nothing_and_is_forgotten(
     assert watched.poller.database_is_up
     assert watched.scheduler.take(0) == "M02"
     assert not caplog.records
-    assert watched.poller.count_set_aside() == 0
+    assert watched.poller.count_failed() == 0
 
 
 def test_a_locked_table_of_a_model_with_notes_hides_no_other_and_is_no_outage(watched: Watched) -> None:
@@ -419,8 +414,8 @@ def test_the_reason_of_a_database_error_is_one_line_without_values(watched: Watc
 
 
 def test_signals_flow_while_a_look_finds_nothing_to_send(watched: Watched) -> None:
-    watched.health.set_state("running")
-    watched.health.set_broker("worker-1", "unused")
+    watched.health.relay_changed("running")
+    watched.health.broker_changed("worker-1", "unused")
     watched.clock.now += 61
     assert not watched.poller.run_once()
     assert watched.health.readiness()["ready"]

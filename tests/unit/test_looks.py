@@ -9,10 +9,10 @@ import pytest
 
 from relay.exit_codes import EXIT_RUNTIME, StopRequest
 from relay.poller.requests import LONGEST_AWAKE_PAUSE_SECONDS, SENT_PAUSE_SECONDS, PollRequests
-from relay.poller.thread import STUCK_AFTER_SECONDS, PollLoop
-from relay.telemetry.health import Health
+from relay.poller.thread import STUCK_AFTER_SECONDS, PollLoop, UntilEmpty
 from relay.worker.backoff import PollInterval
 from tests.support.clock import Clock
+from tests.support.recorder import Recorder
 
 #: Longer than any test.
 NEVER = 3600.0
@@ -155,7 +155,7 @@ class StubProbe:
     def has_suspects(self) -> bool:
         return False
 
-    def count_set_aside(self) -> int:
+    def count_failed(self) -> int:
         return 0
 
     def count_unloadable(self) -> int:
@@ -187,21 +187,16 @@ class Watched:
     def __init__(self, *, until_empty: bool = False) -> None:
         self.clock = Clock(100.0)
         self.poller, self.scheduler, self.looks = StubProbe(), StubDispatcher(), PollRequests(self.clock)
-        self.requests: list[StopRequest] = []
         self.unreached: Any = StubUnreached()
-        parts: Any = (self.poller, self.scheduler)
-        self.poll_loop = PollLoop(
-            *parts,
-            Health(60),
-            PollInterval(1.0),
-            self.looks,
-            threading.Event(),
-            self.requests.append,
-            self.unreached,
-            until_empty=until_empty,
-            patience_seconds=30,
-            clock=self.clock,
-        )
+        self.recorder = Recorder(clock=self.clock)
+        parts: Any = (self.poller, self.scheduler, self.looks)
+        ending = UntilEmpty(*parts, self.unreached, 30, 180, self.clock) if until_empty else None
+        self.poll_loop = PollLoop(*parts, PollInterval(1.0), self.unreached, self.recorder.runtime, ending)
+
+    @property
+    def requests(self) -> list[StopRequest]:
+        """The requests to end the relay since the last call."""
+        return list(iter(lambda: self.recorder.stop.next_request(0), None))
 
     def is_calm(self, *, finds: bool, active: bool = False, saw_everything: bool = True) -> bool:
         self.poller.finds, self.scheduler.active, self.poller.saw_everything = finds, active, saw_everything
