@@ -25,7 +25,7 @@ from .poller.requests import PollRequests
 from .poller.thread import PollLoop, UntilEmpty
 from .poller.unreached import Unreached
 from .runtime import Runtime
-from .scheduler import Schedule, Scheduler
+from .scheduler import Scheduler
 from .telemetry.boards import Boards
 from .telemetry.health import FLOW_WITHIN_SECONDS
 from .web.server import HttpServer
@@ -78,7 +78,7 @@ class Daemon:
         self._stop = self._runtime.stop
 
         self._poll_requests = PollRequests()
-        self._scheduler = Scheduler(Schedule(names, config.workers), on_sent=self._poll_requests.sent)
+        self._scheduler = Scheduler(names, config.workers, on_sent=self._poll_requests.sent)
         self._hanging = HangingBursts(self._scheduler, self._runtime)
         self._states = {
             spec.name: ModelState(spec, low_water=LowWater(is_kept=has_integer_key(spec))) for spec in specs

@@ -17,7 +17,7 @@ from flask_sqlalchemy import SQLAlchemy
 from relay.poller.gauges import MEASURE_EVERY_SECONDS
 from relay.poller.pauses import PausedModels
 from relay.poller.poller import Poller
-from relay.scheduler import Schedule, Scheduler
+from relay.scheduler import Scheduler
 from relay.worker.backoff import Backoff
 from relay.worker.broker_connections import BrokerConnections
 from relay.worker.bursts import Bursts
@@ -86,7 +86,7 @@ class Relay:
         self.metrics, runtime = recorder.metrics, recorder.runtime
         rules = RetryPolicy(uniform=lambda _low, high: high)
         self.retry_stores = RetryStores(specs, {None: self.engine}, rules, BurstLimits(), self.clock)
-        self.scheduler = Scheduler(Schedule(["Order"]), self.clock)
+        self.scheduler = Scheduler(["Order"], clock=self.clock)
         states = {"Order": self.progress}
         paused = PausedModels(self.scheduler, runtime)
         self.poller = Poller({None: self.engine}, states, self.retry_stores, paused, self.scheduler, runtime)

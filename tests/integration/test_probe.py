@@ -15,7 +15,7 @@ from flask_sqlalchemy import SQLAlchemy
 from relay.poller.isolation import MOST_SLOW, PROBE_LIMITS
 from relay.poller.pauses import PausedModels
 from relay.poller.poller import MEASURE_EVERY_SECONDS, TIDY_EVERY_SECONDS, Poller, TableError
-from relay.scheduler import Schedule, Scheduler
+from relay.scheduler import Scheduler
 from relay.telemetry.incidents import single_signals
 from relay.worker.low_water import LowWater
 from relay.worker.model_state import LONGEST_SUSPICION_SECONDS, ModelState
@@ -64,7 +64,7 @@ class Watched:
         }
         self.recorder = Recorder(self.names, self.clock, "test.probe")
         self.metrics, self.health = self.recorder.metrics, self.recorder.health
-        self.scheduler = Scheduler(Schedule(self.names), self.clock)
+        self.scheduler = Scheduler(self.names, clock=self.clock)
         rules = RetryPolicy(uniform=lambda _low, high: high)
         self.retry_stores = RetryStores(specs, {None: self.engine}, rules, BurstLimits(), self.clock)
         self.paused = PausedModels(self.scheduler, self.recorder.runtime)

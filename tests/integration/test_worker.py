@@ -14,7 +14,7 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.exc import OperationalError
 
 from relay.poller.unreached import DIAGNOSE_EVERY_SECONDS, UNREACHED_AFTER_SECONDS, Unreached
-from relay.scheduler import Schedule, Scheduler
+from relay.scheduler import Scheduler
 from relay.worker.backoff import Backoff
 from relay.worker.broker_connections import BrokerConnections
 from relay.worker.bursts import Bursts
@@ -87,7 +87,7 @@ class Turns:
         runtime = self.recorder.runtime
         self.retry_stores = RetryStores(specs, {None: self.engine}, RetryPolicy(3), BurstLimits(), self.clock)
         self.retry_stores.use_table(None, True)
-        self.scheduler = Scheduler(Schedule(["Order"]), self.clock)
+        self.scheduler = Scheduler(["Order"], clock=self.clock)
         self.worker = Worker(
             "worker-1",
             {"Order": self.progress},
