@@ -26,3 +26,7 @@ class StopRequest:
 
 class CommandError(Exception):
     """The command cannot do what was requested; the text says why. Exit code 1."""
+
+
+class NotFoundError(CommandError):
+    """There is no such signal model, or no such signal."""

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Mapper, Session
 
 from .burst.delete import delete_sent
-from .burst.result import BurstResult, FailedSignal
+from .burst.result import FailedSignal
 from .burst.send import send_burst
 from .burst.size import BurstSize
 from .errors import BurstError, Proved, SignalModelError, TransactionStateError, UnreadableSignalError
@@ -42,7 +42,7 @@ MOST_ERRORS_IN_A_ROW = 10
 
 #: When so many signals of a model have failed, flushmany() skips the model. Their keys are a parameter of every
 #: further statement.
-MOST_SET_ASIDE = 10_000
+MOST_FAILED = 10_000
 
 
 class SignalBus:
@@ -204,17 +204,17 @@ def _flush(
 
     :param specs: all models that are sent.
     """
-    everything = _look_at_tables(session, spec, specs)
+    everything = _check_tables(session, spec, specs)
     undeleted = list(_delete_what_was_sent(engine, spec, everything))
     sent = errors_in_a_row = 0
     first_error: BaseException | None = None
-    tried_in_vain: list[Key] = [one.key for one in undeleted]
+    failed_keys: list[Key] = [one.key for one in undeleted]
     unreadable: list[FailedSignal] = []
     size = BurstSize(spec.burst_count)
     rehearse, can_keep_rows = True, False
     while True:
         limit = size.limit
-        choice = replace(everything, exclude=tuple(tried_in_vain))
+        choice = replace(everything, exclude=tuple(failed_keys))
         try:
             result = send_burst(
                 session,
@@ -223,7 +223,7 @@ def _flush(
                 choice=choice,
                 rehearse=rehearse,
                 can_keep_rows=can_keep_rows,
-                most_bytes=size.bytes_to_ask,
+                most_bytes=size.most_row_bytes,
             )
         except Exception as error:  # noqa: BLE001 - raised by the caller
             first_error = first_error or error
@@ -231,7 +231,7 @@ def _flush(
         size.record(result)
         sent += result.sent
         undeleted += result.undeleted
-        tried_in_vain += [one.key for one in result.undeleted]
+        failed_keys += [one.key for one in result.undeleted]
         rehearse = bool(result.undeleted) or not sent
         if result.can_keep_rows is not None:
             can_keep_rows = result.can_keep_rows
@@ -240,12 +240,12 @@ def _flush(
         unreadable += () if result.error else result.failed
         if result.failed_whole:
             continue
-        if any(one.key in tried_in_vain for one in result.failed):
+        if any(one.key in failed_keys for one in result.failed):
             # A key that Python reads as a different value cannot be excluded.
             break
-        tried_in_vain += [one.key for one in result.failed]
-        errors_in_a_row = errors_in_a_row + 1 if _failed_alone(result) else 0
-        if result.is_outage or errors_in_a_row >= MOST_ERRORS_IN_A_ROW or len(tried_in_vain) >= MOST_SET_ASIDE:
+        failed_keys += [one.key for one in result.failed]
+        errors_in_a_row = errors_in_a_row + 1 if result.failed_alone else 0
+        if result.is_outage or errors_in_a_row >= MOST_ERRORS_IN_A_ROW or len(failed_keys) >= MOST_FAILED:
             break
         if result.selected < limit and not result.has_unmentioned and not result.is_cut:
             break
@@ -258,7 +258,7 @@ def _delete_what_was_sent(engine: Engine, spec: SignalSpec, everything: Choice) 
         return ()
     proved: list[Proved] = []
     with transaction(engine, BurstLimits()) as connection:
-        proved = parked.undeleted_signals(connection, spec, MOST_SET_ASIDE)
+        proved = parked.undeleted_signals(connection, spec, MOST_FAILED)
     return delete_sent(engine, spec, proved, choice=everything).undeleted if proved else ()
 
 
@@ -273,7 +273,7 @@ def _undeleted(spec: SignalSpec, left: Sequence[FailedSignal]) -> BurstError | N
     )
 
 
-def _look_at_tables(session: Session, spec: SignalSpec, specs: Sequence[SignalSpec]) -> Choice:
+def _check_tables(session: Session, spec: SignalSpec, specs: Sequence[SignalSpec]) -> Choice:
     """Check the model's table, and find out whether the retry store may be read and its records deleted."""
     connection = begin(session, spec, BurstLimits())
     beside = [one for one in specs if one is not spec and one.bind_key == spec.bind_key]
@@ -296,7 +296,3 @@ def _unreadable(spec: SignalSpec, failed: Sequence[FailedSignal]) -> UnreadableS
         "holds, or from which something cannot be computed.",
         [one.key for one in failed],
     )
-
-
-def _failed_alone(result: BurstResult) -> bool:
-    return not result.sent and any(failed.outcome.cause == "error" for failed in result.failed)

@@ -17,8 +17,8 @@ from .schema.doorbell import Doorbell, doorbell_problem, find_doorbells
 from .schema.own_tables import (
     LATER_COLUMNS,
     UNDELETED,
+    FailureRecord,
     Pause,
-    SetAside,
     lacks_columns,
     parked_table_of,
     parked_table_problem,
@@ -28,26 +28,14 @@ from .schema.own_tables import (
 from .schema.quoting import quoted
 from .schema.signal_id import SIGNAL_ID, has_signal_id
 from .sessions import own_session
-from .sql import (
-    locate,
-    parked,
-    paused,
-    retries,
-)
-from .sql.backlog import (
-    Measurement,
-    Work,
-    find_work,
-    find_work_and_measure,
-    measure,
-    oldest_age_seconds,
-)
+from .sql import locate, parked, paused
+from .sql.ages import oldest_age_seconds
+from .sql.backlog import Measurement, Work, find_work, find_work_and_measure, measure
 from .sql.keys import FIRST_KEY, Key, has_integer_key
 from .sql.locate import FoundSignal, Holder
-from .sql.parked import Failure, LeaveOut
-from .sql.retries import DueSignal
+from .sql.parked import DueSignal, Failure, LeaveOut, retries
 from .sql.selection import Choice, count_unloadable_keys
-from .sql.transaction import BurstLimits, question, transaction
+from .sql.transaction import BurstLimits, autocommit, set_limits, transaction
 from .sql.vacuum_horizon import (
     HolderKind,
     HorizonHolder,
@@ -76,7 +64,7 @@ __all__ = [
     "Failure",
     "LeaveOut",
     "LATER_COLUMNS",
-    "SetAside",
+    "FailureRecord",
     "UNDELETED",
     "lacks_columns",
     "parked",
@@ -114,8 +102,9 @@ __all__ = [
     "find_work_and_measure",
     "measure",
     "oldest_age_seconds",
-    "question",
+    "autocommit",
     "quoted",
+    "set_limits",
     "transaction",
     "table_conflicts",
     "table_privileges",

@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from .errors import DBSerializationError, TransactionStateError
 from .extension import DatabaseMixin
+from .failures import sqlstate
 from .sessions import (
     atomic_mark,
     engines_in_use,
@@ -53,11 +54,7 @@ def is_race(error: BaseException) -> bool:
     """Whether a transaction failed only because of a concurrent one."""
     if isinstance(error, DBSerializationError):
         return True
-    if not isinstance(error, DBAPIError):
-        return False
-    # psycopg2 calls it pgcode, other drivers sqlstate.
-    code = getattr(error.orig, "pgcode", None) or getattr(error.orig, "sqlstate", None)
-    return code in RACE_CODES
+    return isinstance(error, DBAPIError) and sqlstate(error) in RACE_CODES
 
 
 def retry_on_race(

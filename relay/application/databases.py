@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from signalbus_core.lowlevel import BurstLimits, SignalSpec, transaction
 
-from ..exit_codes import CommandError
+from ..exit_codes import NotFoundError
 from .load import LoadedApp
 
 #: The drivers that use libpq and accept its parameters.
@@ -97,11 +97,11 @@ class Databases:
     def spec(self, model: str) -> SignalSpec:
         """The model of this name.
 
-        :raises CommandError: there is none.
+        :raises NotFoundError: there is none.
         """
         known = {spec.name: spec for spec in self.specs}
         if model not in known:
-            raise CommandError(f"There is no signal model {model!r}. Known are: {', '.join(known)}.")
+            raise NotFoundError(f"There is no signal model {model!r}. Known are: {', '.join(known)}.")
         return known[model]
 
     def by_bind(self, specs: Sequence[SignalSpec] | None = None) -> dict[str | None, list[SignalSpec]]:

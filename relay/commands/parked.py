@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
-from signalbus_core.lowlevel import SetAside
+from signalbus_core.lowlevel import FailureRecord
 
 from ..config.click_options import with_application
 from ..exit_codes import CommandError
-from ..operations.parked import ParkedSignals, RecordFile, as_json
+from ..operations.parked import LIMITS, ParkedSignals, RecordFile, as_json
 from ..telemetry.log_format import redact
 from ..text import coloured, one_line, table, time_text
-from .shared import failing_with_1, load, readable_key
+from .shared import databases, failing_with_1, readable_key
 
 COLUMNS = ("MODEL", "KEY", "STATE", "ATTEMPTS", "FIRST FAILED", "NEXT TRY", "WHY")
 
@@ -64,8 +64,6 @@ def parked_show(model: str, key: str, is_json: bool, **given: Any) -> None:
     signals = _parked_signals(given)
     with failing_with_1():
         found = signals.find(model, key)
-        if not found:
-            raise CommandError(f"{model} {key} is not set aside.")
     shown = as_json(found[0])
     click.echo(json.dumps(shown) if is_json else "\n".join(f"{name}: {value}" for name, value in shown.items()))
 
@@ -83,8 +81,6 @@ def parked_retry(model: str | None, key: str | None, is_all: bool, is_json: bool
     signals = _parked_signals(given)
     with failing_with_1():
         number = signals.try_again(model, key)
-        if not number and key is not None:
-            raise CommandError(f"{model} {key} is not set aside.")
     click.echo(_done(model, key, "retried", number) if is_json else f"{number} will be tried again.")
 
 
@@ -106,7 +102,7 @@ def parked_discard(
     with failing_with_1():
         found = [one for one in signals.find(model, key) if key is not None or one.is_parked]
         if not found:
-            raise CommandError(f"{model} {key} is not set aside." if key else f"No signal of {model} is parked.")
+            raise CommandError(f"No signal of {model} is parked.")
         if not yes:
             click.echo("\n".join(_as_table(found[:20])), err=True)
             click.confirm(f"Delete {len(found)} signals of {model}? They will never be sent", abort=True, err=True)
@@ -122,14 +118,14 @@ def _done(model: str | None, key: str | None, what: str, number: int) -> str:
 
 
 def _parked_signals(given: Mapping[str, Any]) -> ParkedSignals:
-    return ParkedSignals(load(given))
+    return ParkedSignals(databases(given, LIMITS))
 
 
-def _as_table(signals: Sequence[SetAside]) -> list[str]:
+def _as_table(signals: Sequence[FailureRecord]) -> list[str]:
     return table(COLUMNS, [_row(signal) for signal in signals])
 
 
-def _row(signal: SetAside) -> tuple[str, ...]:
+def _row(signal: FailureRecord) -> tuple[str, ...]:
     return (
         signal.model,
         signal.key,

@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
+from ..application.databases import LIMITS
 from ..config.click_options import with_application
 from ..operations.pauses import Pauses
-from .shared import failing_with_1, load
+from .shared import databases, failing_with_1
 
 
 @click.command(
@@ -27,7 +28,7 @@ def pause(model: str, reason: str | None, is_json: bool, **given: Any) -> None:
     flight end. Backlog and lag are measured as before; signals that wait for another try wait on. `pending` shows what
     is paused. `flask signalbus flushmany` does not heed it.
     """
-    pauses = Pauses(load(given))
+    pauses = Pauses(databases(given, LIMITS))
     with failing_with_1():
         changed = pauses.pause(model, reason)
     if is_json:
@@ -48,7 +49,7 @@ def resume(model: str | None, is_all: bool, is_json: bool, **given: Any) -> None
     """Have relays send the signals of MODEL again."""
     if (model is None) != is_all:
         raise click.UsageError("Give a MODEL, or --all.")
-    pauses = Pauses(load(given))
+    pauses = Pauses(databases(given, LIMITS))
     with failing_with_1():
         models = [one.model for one in pauses.list()] if model is None else [model]
         changed = {name: pauses.resume(name) for name in models}

@@ -12,10 +12,10 @@ import click
 
 from ..config.click_options import with_application
 from ..exit_codes import EXIT_OK, EXIT_RUNTIME
-from ..operations.backlog import Backlog, Backlogs
+from ..operations.backlog import LIMITS, Backlog, Backlogs
 from ..telemetry.log_format import redact
 from ..text import coloured, duration_text, one_line, table, time_text
-from .shared import failing_with_1, load
+from .shared import databases, failing_with_1
 
 COLUMNS = ("MODEL", "SIGNALS", "OLDEST", "WAITING", "PARKED", "STATE")
 
@@ -44,7 +44,7 @@ def pending(
     time at which a signal was written, or the server has track_commit_timestamp on.
     """
     environ: Mapping[str, str] = click.get_current_context().obj
-    backlogs = Backlogs(load(given))
+    backlogs = Backlogs(databases(given, LIMITS))
     with failing_with_1():
         found = backlogs.measure(models, is_exact=is_exact)
     for line in map(_as_json, found) if is_json else _as_lines(found, environ):

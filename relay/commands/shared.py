@@ -11,8 +11,9 @@ import click
 from sqlalchemy.exc import SQLAlchemyError
 
 from signalbus_core import SignalBusError
-from signalbus_core.lowlevel import error_text
+from signalbus_core.lowlevel import BurstLimits, error_text
 
+from ..application.databases import Databases
 from ..application.load import LoadedApp, LoadingError, find_bus, load_app
 from ..application.outbox_tables.build import load_tables
 from ..config.click_options import fail
@@ -45,6 +46,14 @@ def load(given: Mapping[str, Any]) -> LoadedApp:
         return find_bus(load_app(config.app), config.imports)
     except (ConfigError, LoadingError, SignalBusError) as error:
         fail(error)
+
+
+def databases(given: Mapping[str, Any], limits: BurstLimits) -> Databases:
+    """The databases of that application.
+
+    :param limits: of each transaction.
+    """
+    return Databases(load(given), limits)
 
 
 @contextmanager

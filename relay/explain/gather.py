@@ -11,24 +11,22 @@ from sqlalchemy.exc import OperationalError
 from signalbus_core.lowlevel import (
     BurstLimits,
     Choice,
+    FailureRecord,
     FoundSignal,
     Holder,
     Key,
     LeaveOut,
     Pause,
-    SetAside,
     SignalSpec,
     locate,
     parked,
     parked_table_of,
     parked_table_problem,
-    paused,
-    paused_table_of,
-    paused_table_problem,
 )
 
 from ..application.databases import APPLICATION_NAME, Databases
 from ..exit_codes import CommandError
+from ..operations.pauses import list_pauses
 from ..poller.isolation import is_lock_timeout
 
 #: The signals before this one are counted up to this number. Larger: exact for longer backlogs, at a higher cost.
@@ -57,7 +55,7 @@ class Facts:
     key: str
     now: datetime
     found: FoundSignal | None = None
-    set_aside: SetAside | None = None
+    set_aside: FailureRecord | None = None
     pause: Pause | None = None
     before: int = 0
     holder: Holder | None = None
@@ -97,17 +95,15 @@ def _gather(connection: Connection, spec: SignalSpec, text: str) -> tuple[Facts,
     found = locate.find_signal(connection, spec, key)
     is_locked = found is not None and bool(found.is_locked)
     has_parked = parked_table_problem(connection, parked_table_of(spec)) is None
-    has_paused = paused_table_problem(connection, paused_table_of(spec)) is None
-    noted = parked.notes_of_row(connection, spec, key, key_text) if has_parked else []
-    pauses = paused.list_pauses(connection, [spec]) if has_paused else []
-    choice = Choice(LeaveOut.SET_ASIDE if has_parked else LeaveOut.NOTHING)
+    noted = parked.records_of_row(connection, spec, key, key_text) if has_parked else []
+    choice = Choice(LeaveOut.FAILED if has_parked else LeaveOut.NOTHING)
     return Facts(
         spec.name,
         key_text,
         _now(),
         found,
         next(iter(noted), None),
-        next(iter(pauses), None),
+        next(iter(list_pauses(connection, [spec])), None),
         locate.count_before(connection, spec, key, choice, MOST_BEFORE) if found else 0,
         locate.row_holder(connection, found.last_locker) if found and is_locked else None,
         was_given_out=None if found else locate.was_given_out(connection, spec, key),

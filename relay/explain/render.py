@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from shlex import quote
 
-from signalbus_core.lowlevel import Holder, SetAside
+from signalbus_core.lowlevel import FailureRecord, Holder
 
 from ..application.databases import APPLICATION_NAME
 from ..poller.unreached import session_text
@@ -157,7 +157,7 @@ def _of_those_before(number: int) -> str:
     return f"{'More than ' if number >= MOST_BEFORE else ''}{number} signals of its model come before it."
 
 
-def _of_failures(facts: Facts, set_aside: SetAside) -> str:
+def _of_failures(facts: Facts, set_aside: FailureRecord) -> str:
     if facts.found is None:
         return f"It is noted as set aside since {time_text(set_aside.first_failed_at)}."
     tries = "once" if set_aside.attempts == 1 else f"{set_aside.attempts} times in a row"

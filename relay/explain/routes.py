@@ -13,17 +13,17 @@ import pika
 from flask import Flask
 from pika import exceptions
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
-from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from signalbus_core import SignalBus
-from signalbus_core.lowlevel import Key, SignalSpec, error_text, own_session
+from signalbus_core.lowlevel import BurstLimits, Key, SignalSpec, error_text, own_session, set_limits
 from signalbus_core.rabbitmq import Message, Publisher, RabbitMQSignal, as_messages
 
 from ..checks.broker import TIMEOUT_SECONDS, judge_connecting
 from ..checks.routes import closes
 
-_LIMITS = text("SELECT set_config('statement_timeout', '20s', true), set_config('lock_timeout', '2s', true)")
+#: Time limits of the transaction that loads a signal.
+LIMITS = BurstLimits(statement_timeout_seconds=20.0, lock_timeout_seconds=2.0)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def messages_of(app: Flask, bus: SignalBus, spec: SignalSpec, key: Key) -> Messa
             connection = session.connection(
                 bind_arguments={"mapper": spec.mapper}, execution_options={"postgresql_readonly": True}
             )
-            connection.execute(_LIMITS)
+            set_limits(connection, LIMITS)
             signal = session.get(spec.model, key if len(key) > 1 else key[0])
             if signal is None:
                 return None

@@ -13,7 +13,7 @@ import psycopg2
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from signalbus_core.lowlevel import SignalSpec, error_text, find_doorbells, question
+from signalbus_core.lowlevel import SignalSpec, autocommit, error_text, find_doorbells
 
 from ..poller.isolation import PROBE_LIMITS
 from ..poller.requests import PollRequests
@@ -128,7 +128,7 @@ class NotifyListener:
 
     def _find_doorbells(self) -> dict[int, str]:
         """The models whose tables have an enabled doorbell trigger, by the OIDs of the tables."""
-        with question(self._engine, PROBE_LIMITS) as connection:
+        with autocommit(self._engine, PROBE_LIMITS) as connection:
             bells = find_doorbells(connection, self._specs)
         missing = tuple(bell.problem for bell in bells if bell.is_wanted and bell.problem is not None)
         if missing and missing != self._missing:

@@ -16,13 +16,10 @@ from signalbus_core.lowlevel import (
     oldest_age_seconds,
     parked_table_of,
     parked_table_problem,
-    paused,
-    paused_table_of,
-    paused_table_problem,
 )
 
 from ..application.databases import Databases
-from ..application.load import LoadedApp
+from .pauses import list_pauses
 
 #: Counting stops here unless every signal is to be counted.
 COUNTED_TO = 10_000
@@ -57,14 +54,14 @@ class Backlog:
 class Backlogs:
     """The backlogs of an application's models."""
 
-    def __init__(self, loaded: LoadedApp) -> None:
-        self._databases = Databases(loaded, LIMITS)
+    def __init__(self, databases: Databases) -> None:
+        self._databases = databases
 
     def measure(self, models: tuple[str, ...] = (), *, is_exact: bool = False) -> list[Backlog]:
         """The backlog of these models, or of all. A table that cannot be read hides no other model.
 
         :param is_exact: count every signal, however many there are.
-        :raises CommandError: there is no such model.
+        :raises NotFoundError: there is no such model.
         """
         chosen = [self._databases.spec(model) for model in dict.fromkeys(models)] or self._databases.specs
         return [self._measure(spec, None if is_exact else COUNTED_TO) for spec in chosen]
@@ -79,9 +76,8 @@ class Backlogs:
 
 def _backlog(connection: Connection, spec: SignalSpec, most: int | None) -> Backlog:
     has_parked = parked_table_problem(connection, parked_table_of(spec)) is None
-    has_paused = paused_table_problem(connection, paused_table_of(spec)) is None
     [measured] = measure(connection, [spec], most, has_parked_table=has_parked)
-    pause = next(iter(paused.list_pauses(connection, [spec])), None) if has_paused else None
+    pause = next(iter(list_pauses(connection, [spec])), None)
     return Backlog(
         spec.name,
         measured.backlog,

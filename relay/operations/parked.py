@@ -10,27 +10,24 @@ import base64
 import json
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from typing import Any
 
 import click
-from sqlalchemy.engine import Engine
 
 from signalbus_core.lowlevel import (
     BurstLimits,
-    SetAside,
+    FailureRecord,
     SignalSpec,
     parked,
     parked_table_of,
     parked_table_problem,
-    transaction,
 )
 
-from ..application.databases import limit_connections
-from ..application.load import LoadedApp
-from ..exit_codes import CommandError
+from ..application.databases import Databases
+from ..exit_codes import CommandError, NotFoundError
 from ..telemetry.log_format import redact
 from ..text import time_text
 
@@ -39,54 +36,46 @@ LIMITS = BurstLimits(statement_timeout_seconds=60.0, lock_timeout_seconds=40.0, 
 
 
 class ParkedSignals:
-    """The failed signals in all databases of an application.
+    """The failed signals in all databases of an application."""
 
-    :param engines: of each bind key that the models use; the application's own when not given.
-    :param limits: of each transaction.
-    """
+    def __init__(self, databases: Databases) -> None:
+        self._databases = databases
 
-    def __init__(
-        self,
-        loaded: LoadedApp,
-        engines: Mapping[str | None, Engine] | None = None,
-        limits: BurstLimits = LIMITS,
-    ) -> None:
-        with loaded.app.app_context():
-            self._specs = loaded.bus.specs()
-            ours: dict[str | None, Engine] = {s.bind_key: loaded.bus.db.engines[s.bind_key] for s in self._specs}
-        self._engines = ours if engines is None else engines
-        self._limits = limits
-        if engines is None:
-            for engine in ours.values():
-                limit_connections(engine)
-
-    def find(self, model: str | None, key: str | None, limit: int | None = None) -> list[SetAside]:
+    def find(self, model: str | None, key: str | None, limit: int | None = None) -> list[FailureRecord]:
         """The failed signals of a model, or one of them, or all; parked ones first.
 
-        :raises CommandError: there is no such model, or a table cannot be used.
+        :raises NotFoundError: there is no such model, or the signal of this key has not failed.
+        :raises CommandError: a table cannot be used.
         """
-        found: list[SetAside] = []
+        found: list[FailureRecord] = []
         for spec in self._chosen(model):
-            with transaction(self._engines[spec.bind_key], self._limits) as connection:
-                listed = parked.list_set_aside(connection, spec, key, limit)
+            with self._databases.transaction(spec.bind_key) as connection:
+                listed = parked.list_failed(connection, spec, key, limit)
             # The model may have been renamed since the signal failed.
             found += [replace(one, model=spec.name) for one in listed]
+        if key is not None and not found:
+            raise no_failed_signal(model, key)
         return sorted(found, key=lambda one: not one.is_parked)[:limit]
 
     def try_again(self, model: str | None, key: str | None) -> int:
-        """Have failed signals tried at once; return how many."""
+        """Have failed signals tried at once; return how many.
+
+        :raises NotFoundError: as for :meth:`find`.
+        """
         number = 0
         for spec in self._chosen(model):
-            with transaction(self._engines[spec.bind_key], self._limits) as connection:
+            with self._databases.transaction(spec.bind_key) as connection:
                 number += parked.try_again(connection, spec, key)
+        if key is not None and not number:
+            raise no_failed_signal(model, key)
         return number
 
-    def discard(self, signals: Sequence[SetAside], record: RecordFile) -> int:
+    def discard(self, signals: Sequence[FailureRecord], record: RecordFile) -> int:
         """Delete signals, each in its own transaction, and record them in the file; return how many."""
         number = 0
         for one in signals:
             [spec] = self._chosen(one.model)
-            with transaction(self._engines[spec.bind_key], self._limits) as connection:
+            with self._databases.transaction(spec.bind_key) as connection:
                 row = parked.discard(connection, spec, one.key)
                 if row is not None:
                     # Before the commit: a signal that cannot be recorded is not deleted.
@@ -96,13 +85,10 @@ class ParkedSignals:
 
     def _chosen(self, model: str | None) -> list[SignalSpec]:
         """The chosen models; their databases have the table."""
-        known = {spec.name: spec for spec in self._specs}
-        if model is not None and model not in known:
-            raise CommandError(f"There is no signal model {model!r}. Known are: {', '.join(known)}.")
-        chosen = self._specs if model is None else [known[model]]
-        for bind_key, spec in {spec.bind_key: spec for spec in chosen}.items():
-            table = parked_table_of(spec)
-            with transaction(self._engines[bind_key], self._limits) as connection:
+        chosen = self._databases.specs if model is None else [self._databases.spec(model)]
+        for bind_key, specs in self._databases.by_bind(chosen).items():
+            table = parked_table_of(specs[0])
+            with self._databases.transaction(bind_key) as connection:
                 problem = parked_table_problem(connection, table)
             if problem is not None:
                 raise CommandError(
@@ -110,6 +96,10 @@ class ParkedSignals:
                     "memory. Create it: `signalbus-relay ddl parked` prints it, db.create_all() and Alembic know it."
                 )
         return chosen
+
+
+def no_failed_signal(model: str | None, key: str) -> NotFoundError:
+    return NotFoundError(f"{model} {key} is not a failed signal; `signalbus-relay explain` tells where it is.")
 
 
 class RecordFile:
@@ -121,7 +111,7 @@ class RecordFile:
     def __init__(self, path: str | None) -> None:
         self._path = path
 
-    def write(self, signal: SetAside, row: dict[str, Any]) -> None:
+    def write(self, signal: FailureRecord, row: dict[str, Any]) -> None:
         line = json.dumps({"discarded_at": _now(), **as_json(signal), "row": row}, default=_plain)
         if self._path is None:
             click.echo(line)
@@ -139,7 +129,7 @@ def _open_for_its_owner(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def as_json(signal: SetAside) -> dict[str, Any]:
+def as_json(signal: FailureRecord) -> dict[str, Any]:
     """A failed signal as JSON."""
     times = {name: time_text(getattr(signal, name)) for name in ("first_failed_at", "last_failed_at", "next_try_at")}
     first = {"model": signal.model, "key": signal.key, "state": "parked" if signal.is_parked else "waiting"}

@@ -5,12 +5,13 @@ A pause is in force in every relay after one poll interval. Bursts in flight end
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy.engine import Connection
 
 from signalbus_core.lowlevel import Pause, SignalSpec, paused, paused_table_of, paused_table_problem, table_privileges
 
 from ..application.databases import Databases
-from ..application.load import LoadedApp
 from ..exit_codes import CommandError
 
 _CREATE = "Create it: `signalbus-relay ddl paused` prints it, db.create_all() and Alembic know it."
@@ -18,13 +19,10 @@ _GRANT = "Its owner can let this login change it: GRANT SELECT, INSERT, DELETE O
 
 
 class Pauses:
-    """The pauses of an application's signal models.
+    """The pauses of an application's signal models."""
 
-    :param databases: of the application; created from it when not given.
-    """
-
-    def __init__(self, loaded: LoadedApp, databases: Databases | None = None) -> None:
-        self._databases = databases or Databases(loaded)
+    def __init__(self, databases: Databases) -> None:
+        self._databases = databases
 
     def pause(self, model: str, reason: str | None = None) -> bool:
         """Pause a model; return False when it is paused already. Then its first reason stays.
@@ -51,9 +49,15 @@ class Pauses:
         found: list[Pause] = []
         for bind_key, specs in self._databases.by_bind().items():
             with self._databases.transaction(bind_key) as connection:
-                if paused_table_problem(connection, paused_table_of(specs[0])) is None:
-                    found += paused.list_pauses(connection, specs)
+                found += list_pauses(connection, specs)
         return sorted(found, key=lambda pause: pause.paused_at)
+
+
+def list_pauses(connection: Connection, specs: Sequence[SignalSpec]) -> Sequence[Pause]:
+    """The pauses of these models of one database. Nothing where the table does not exist or may not be read."""
+    if paused_table_problem(connection, paused_table_of(specs[0])) is not None:
+        return ()
+    return paused.list_pauses(connection, specs)
 
 
 def _require_table(connection: Connection, spec: SignalSpec) -> None:

@@ -12,10 +12,10 @@ from sqlalchemy.engine import Engine
 
 from signalbus_core.lowlevel import (
     SignalSpec,
+    autocommit,
     lacks_columns,
     parked_table_of,
     parked_table_problem,
-    question,
     table_conflicts,
     table_problem,
     transaction,
@@ -99,7 +99,7 @@ class Maintenance:
             return
         spec = self._specs[bind_key][0]
         table = parked_table_of(spec)
-        with question(engine, PROBE_LIMITS) as connection:
+        with autocommit(engine, PROBE_LIMITS) as connection:
             problem = parked_table_problem(connection, table)
             is_old = problem is None and lacks_columns(connection, table)
             self._paused.find_table(connection, spec)
@@ -117,7 +117,7 @@ class Maintenance:
 
     def _find_conflicts(self, bind_key: str | None, engine: Engine) -> None:
         def query(specs: Sequence[SignalSpec]) -> list[tuple[str, str]]:
-            with question(engine, PROBE_LIMITS) as connection:
+            with autocommit(engine, PROBE_LIMITS) as connection:
                 return list(table_conflicts(connection, specs).items())
 
         # A table that cannot be queried keeps no other from being checked.

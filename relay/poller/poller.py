@@ -21,12 +21,12 @@ from signalbus_core.lowlevel import (
     Measurement,
     SignalSpec,
     Work,
+    autocommit,
     count_unloadable_keys,
     error_text,
     find_work,
     find_work_and_measure,
     measure,
-    question,
 )
 
 from ..runtime import Runtime
@@ -170,7 +170,7 @@ class Poller:
         read: Callable[[Connection, Sequence[SignalSpec]], list[T]],
     ) -> list[T]:
         def query(some: Sequence[SignalSpec]) -> list[T]:
-            with question(engine, self._limits, in_order=True) as connection:
+            with autocommit(engine, self._limits, in_order=True) as connection:
                 return read(connection, some)
 
         if not specs:
@@ -254,7 +254,7 @@ class Poller:
         """How many signals no relay can send, because Python cannot represent their keys; counted like a backlog."""
         counts = 0
         for bind_key, engine in self._engines.items():
-            with question(engine, PROBE_LIMITS) as connection:
+            with autocommit(engine, PROBE_LIMITS) as connection:
                 counts += sum(
                     count_unloadable_keys(connection, spec, BACKLOG_COUNTED_TO) for spec in self._specs[bind_key]
                 )

@@ -17,10 +17,10 @@ from signalbus_core.lowlevel import (
     HolderKind,
     HorizonHolder,
     SignalSpec,
+    autocommit,
     count_dead_rows,
     error_text,
     horizon_holders,
-    question,
 )
 
 from ..runtime import Runtime
@@ -132,7 +132,7 @@ class Horizon:
     def _query(self, bind_key: str | None, engine: Engine) -> tuple[dict[str, int], list[HorizonHolder]]:
         """The models with too many dead rows, with their number; and if there are any, who holds the horizon back."""
         specs = self._specs[bind_key]
-        with question(engine, PROBE_LIMITS) as connection:
+        with autocommit(engine, PROBE_LIMITS) as connection:
             counted = dict(zip((spec.name for spec in specs), count_dead_rows(connection, specs), strict=True))
             hurting = {name: number for name, number in counted.items() if number >= DEAD_ROWS_THAT_HURT}
             holders = horizon_holders(connection) if hurting else []

@@ -2,8 +2,6 @@
 
 A caller formats its line, queues it and goes on. When the queue is full, lines are dropped and counted; the first line
 after the gap says how many are missing. The order of lines is kept.
-
-The standard library's ``QueueListener`` does not suffice: it stops only when all lines are written, however slowly.
 """
 
 from __future__ import annotations
@@ -11,9 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import select
-import threading
-from collections import deque
-from typing import IO, Protocol
+from collections.abc import Callable
+from contextlib import suppress
+from logging.handlers import QueueHandler, QueueListener
+from queue import Queue
+from typing import IO, Any
 
 #: The longest queue, in lines. Larger: a longer pause of the reader loses no lines, but costs memory.
 LONGEST_QUEUE = 10_000
@@ -22,168 +22,148 @@ LONGEST_QUEUE = 10_000
 FLUSH_SECONDS = 2.0
 
 
-class QueuedHandler(logging.Handler):
+class QueuedHandler(QueueHandler):
     """Hands formatted lines to the one thread that writes them to ``stream``.
 
     :param longest_queue: in lines.
     """
 
     def __init__(self, stream: IO[str] | None, longest_queue: int = LONGEST_QUEUE) -> None:
-        super().__init__()
+        super().__init__(Queue())
         self.stream = stream
-        self._output = output_to(stream)
+        self._output = Output(stream)
         self._longest_queue = longest_queue
-        # The handler's own lock: logging recreates it in a forked process.
-        self._changed = threading.Condition(self.lock)
-        self._lines: deque[str] = deque()
         self._dropped = 0
-        self._unwritten = 0
-        self._is_writing = False
         self._is_closed = False
-        self._thread: threading.Thread | None = None
+        self._writer: Writer | None = None
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Queue a line. It is formatted now: its arguments may change before it is written."""
-        try:
-            line = self.format(record)
-        except Exception:  # noqa: BLE001 - an argument of the application's may fail in any way
-            self.handleError(record)
+    def prepare(self, record: logging.LogRecord) -> str:
+        """Format the line now: its arguments may change before it is written."""
+        return self.format(record)
+
+    def enqueue(self, record: Any) -> None:
+        """Queue a line with the number of lines that were dropped before it, or drop it."""
+        if self._is_closed:
             return
-        with self._changed:
-            # Once a line is dropped, the next ones are too until there is room for more than one: else a slow reader
-            # would see a gap after every line.
-            if self._dropped or len(self._lines) >= self._longest_queue:
-                self._dropped += 1
-            elif not self._is_closed:
-                self._start_writer()
-                self._lines.append(line)
-                self._changed.notify_all()
+        writer = self._own_writer()
+        if writer is None:
+            writer = self._writer = Writer(self._output, self._gap)
+            self._dropped = 0
+        # Once a line is dropped, the next ones are too until there is room for more than one: else a slow reader would
+        # see a gap after every line.
+        if writer.lines.qsize() >= (self._longest_queue // 2 + 1 if self._dropped else self._longest_queue):
+            self._dropped += 1
+        else:
+            writer.lines.put_nowait((self._dropped, record))
+            self._dropped = 0
 
     def flush(self) -> None:
         """Wait until all lines are written, but not for long: the output may block."""
-        with self._changed:
-            self._changed.wait_for(self._is_idle, FLUSH_SECONDS)
+        writer = self._own_writer()
+        if writer is not None and writer.is_done() and self._dropped:
+            self.acquire()
+            writer.lines.put_nowait((self._dropped, None))
+            self._dropped = 0
+            self.release()
+            writer.is_done()
 
     def close(self) -> None:
         """Accept no more lines. Queued lines are still written."""
-        with self._changed:
-            self._is_closed = True
-            self._changed.notify_all()
-            if self._thread is None:
-                self._output.close()
+        if self._is_closed:
+            return
+        self._is_closed = True
+        writer = self._own_writer()
+        if writer is not None:
+            writer.enqueue_sentinel()
+        else:
+            self._output.close()
         super().close()
 
-    def _is_idle(self) -> bool:
-        is_alive = self._thread is not None and self._thread.is_alive()
-        return not is_alive or not (self._lines or self._dropped or self._is_writing)
-
-    def _start_writer(self) -> None:
-        if self._thread is not None and self._thread.is_alive():
-            return
-        # Without a living writer this is the first line, or a forked process whose queued lines are the parent's.
-        self._lines.clear()
-        self._is_writing = False
-        self._thread = threading.Thread(target=self._write_lines, name="log", daemon=True)
-        self._thread.start()
-
-    def _write_lines(self) -> None:
-        while (line := self._next_line()) is not None:
-            try:
-                if self._unwritten:
-                    self._output.write(self._gap(self._unwritten) + "\n")
-                    self._unwritten = 0
-                self._output.write(line + "\n")
-            except Exception:  # noqa: BLE001 - a full disk, a reader that is gone, a stream that was closed
-                self._unwritten += 1
-        self._output.close()
-
-    def _next_line(self) -> str | None:
-        """Wait for a line; None at the end."""
-        with self._changed:
-            if self._dropped and len(self._lines) <= self._longest_queue // 2:
-                self._lines.append(self._gap(self._dropped))
-                self._dropped = 0
-            self._is_writing = False
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: self._lines or self._is_closed)
-            if not self._lines:
-                return None
-            self._is_writing = True
-            return self._lines.popleft()
+    def _own_writer(self) -> Writer | None:
+        """The writer of this process: a forked one has neither the thread nor a usable queue."""
+        return self._writer if self._writer is not None and self._writer.pid == os.getpid() else None
 
     def _gap(self, lines: int) -> str:
-        record = logging.getLogger("signalbus.relay").makeRecord(
-            "signalbus.relay",
-            logging.WARNING,
-            __file__,
-            0,
-            "%d log lines were lost here: the log could not be written in time.",
-            (lines,),
-            None,
-            extra={"action": "log_lines_dropped", "lines": lines},
+        text = "%d log lines were lost here: the log could not be written in time."
+        facts = {"name": "signalbus.relay", "levelno": logging.WARNING, "levelname": "WARNING"}
+        return self.format(
+            logging.makeLogRecord(
+                {**facts, "msg": text, "args": (lines,), "action": "log_lines_dropped", "lines": lines}
+            )
         )
-        return self.format(record)
 
 
-class Output(Protocol):
-    """The output of lines."""
+class Writer(QueueListener):
+    """The thread that writes the queued lines, and closes the output after the last.
 
-    def write(self, text: str) -> None:
-        """Return when the text is written."""
-
-    def close(self) -> None: ...
-
-
-def output_to(stream: IO[str] | None) -> Output:
-    """The output to a stream, by its file descriptor where it has one; without a stream, lines are discarded."""
-    if stream is None:
-        return DescriptorOutput(os.open(os.devnull, os.O_WRONLY), "utf-8")
-    try:
-        # Duplicated: if standard error were closed, its number would go to the next socket.
-        descriptor = os.dup(stream.fileno())
-    except (OSError, ValueError, AttributeError):
-        return StreamOutput(stream)
-    return DescriptorOutput(descriptor, getattr(stream, "encoding", None) or "utf-8")
-
-
-class StreamOutput:
-    """A stream in memory."""
-
-    def __init__(self, stream: IO[str]) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()
-
-    def close(self) -> None:
-        """Leave the stream open; its owner closes it."""
-
-
-class DescriptorOutput:
-    """A file descriptor, which it closes at the end.
-
-    It bypasses the stream: a thread that blocks in a stream's ``write`` holds the stream's lock, and the interpreter,
-    which needs that lock when it ends, would be aborted.
+    :param gap: returns the line that says how many lines are missing.
     """
 
-    def __init__(self, descriptor: int, encoding: str) -> None:
-        self._descriptor = descriptor
-        self._encoding = encoding
+    def __init__(self, output: Output, gap: Callable[[int], str]) -> None:
+        self.lines: Queue[tuple[int, str | None] | None] = Queue()
+        super().__init__(self.lines)
+        self.pid = os.getpid()
+        self._output = output
+        self._gap = gap
+        self._missing = 0
+        self.start()
+
+    def dequeue(self, block: bool) -> Any:
+        item = super().dequeue(block)
+        if item is None:
+            self._output.close()
+        return item
+
+    def handle(self, record: Any) -> None:
+        dropped, line = record
+        self._missing += dropped
+        try:
+            if self._missing:
+                self._output.write(self._gap(self._missing))
+                self._missing = 0
+            if line is not None:
+                self._output.write(line)
+        except Exception:  # noqa: BLE001 - a full disk, a reader that is gone, a stream that was closed
+            self._missing += line is not None
+
+    def is_done(self) -> bool:
+        """Wait until all lines are written, but not for long; return whether they are."""
+        with self.lines.all_tasks_done:
+            return self.lines.all_tasks_done.wait_for(lambda: not self.lines.unfinished_tasks, FLUSH_SECONDS)
+
+
+class Output:
+    """A file descriptor of its own where the stream has one; a stream in memory; without a stream, nothing.
+
+    A thread that blocks in a stream's ``write`` holds the stream's lock, and the interpreter, which needs that lock
+    when it ends, would be aborted. And if standard error were closed, its number would go to the next socket.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._descriptor: int | None = os.open(os.devnull, os.O_WRONLY) if stream is None else None
+        with suppress(OSError, ValueError, AttributeError):
+            self._descriptor = self._descriptor or os.dup(self._stream.fileno())
+        self._encoding = getattr(stream, "encoding", None) or "utf-8"
         self._is_torn = False
 
-    def write(self, text: str) -> None:
-        # After a text that was written only in part, the next one begins on a new line.
-        data = (("\n" if self._is_torn else "") + text).encode(self._encoding, "backslashreplace")
+    def write(self, line: str) -> None:
+        """Return when the line is written."""
+        if self._descriptor is None:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+            return
+        # After a line that was written only in part, the next one begins on a new line.
+        data = (("\n" if self._is_torn else "") + line + "\n").encode(self._encoding, "backslashreplace")
         while data:
             try:
-                written = os.write(self._descriptor, data)
+                data = data[os.write(self._descriptor, data) :]
+                self._is_torn = bool(data)
             except BlockingIOError:
                 # Another process that shares the output has made it non-blocking.
                 select.select([], [self._descriptor], [])
-            else:
-                data = data[written:]
-                self._is_torn = bool(data)
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        """Close the descriptor. A stream in memory is left open; its owner closes it."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)

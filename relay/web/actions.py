@@ -7,15 +7,16 @@ discarded row is written to the record file before its delete is committed; with
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
-from http import HTTPStatus
+from collections.abc import Callable
 
-from signalbus_core.lowlevel import SetAside
+from werkzeug.exceptions import Forbidden, ServiceUnavailable
 
-from ..operations.parked import ParkedSignals, RecordFile
+from signalbus_core.lowlevel import FailureRecord
+
+from ..application.databases import Databases
+from ..operations.parked import ParkedSignals, RecordFile, no_failed_signal
 from ..operations.pauses import Pauses
 from .database_bulkhead import ANSWER_WITHIN_SECONDS, DatabaseBulkhead
-from .http import HttpError
 
 logger = logging.getLogger("signalbus.relay.http")
 
@@ -28,17 +29,13 @@ NO_RECORD = (
 class Operations:
     """Carries out the operator's actions.
 
-    :param models: the names of the signal models.
     :param record: the path of the file for discarded signals.
     """
 
-    def __init__(
-        self, models: Collection[str], parked: ParkedSignals, pauses: Pauses, desk: DatabaseBulkhead, record: str | None
-    ) -> None:
-        self.models = models
-        self._parked = parked
-        self._pauses = pauses
-        self._desk = desk
+    def __init__(self, databases: Databases, bulkhead: DatabaseBulkhead, record: str | None) -> None:
+        self._parked = ParkedSignals(databases)
+        self._pauses = Pauses(databases)
+        self._bulkhead = bulkhead
         self._record = record
 
     @property
@@ -48,17 +45,13 @@ class Operations:
 
     def set_aside(
         self, model: str | None, key: str | None, limit: int, patience_seconds: float = ANSWER_WITHIN_SECONDS
-    ) -> list[SetAside]:
+    ) -> list[FailureRecord]:
         """Failed signals, parked ones first."""
-        self._check(model)
-        return self._desk.ask(lambda: self._parked.find(model, key, limit), patience_seconds)
+        return self._bulkhead.ask(lambda: self._parked.find(model, key, limit), patience_seconds)
 
-    def retry(self, model: str | None, key: str | None, address: str) -> int:
+    def retry(self, model: str | None, key: str | None, address: str | None) -> int:
         """Have signals tried at once: one, those of a model, or all; return how many."""
-        self._check(model)
-        number = self._desk.ask(lambda: self._parked.try_again(model, key))
-        if not number and key is not None:
-            raise _not_set_aside(model, key)
+        number = self._bulkhead.ask(lambda: self._parked.try_again(model, key))
         logger.warning(
             "An operator had %d signals of %s tried again.",
             number,
@@ -67,24 +60,23 @@ class Operations:
         )
         return number
 
-    def discard(self, model: str, key: str, address: str) -> None:
+    def discard(self, model: str, key: str, address: str | None) -> None:
         """Delete a failed signal unsent."""
-        self._check(model)
         if self._record is None:
-            raise HttpError(HTTPStatus.FORBIDDEN, NO_RECORD)
+            raise Forbidden(NO_RECORD)
         record = RecordFile(self._record)
 
-        def find_and_discard() -> str | None:
+        def find_and_discard() -> str:
             found = self._parked.find(model, key)
-            return found[0].error_class if found and self._parked.discard(found, record) else None
+            if not self._parked.discard(found, record):
+                raise no_failed_signal(model, key)
+            return found[0].error_class
 
         try:
-            reason = self._desk.ask(find_and_discard)
+            reason = self._bulkhead.ask(find_and_discard)
         except OSError as error:
             text = f"The record cannot be written ({error.strerror}), so nothing was discarded."
-            raise HttpError(HTTPStatus.SERVICE_UNAVAILABLE, text) from None
-        if reason is None:
-            raise _not_set_aside(model, key)
+            raise ServiceUnavailable(text) from None
         logger.warning(
             "An operator discarded signal %s of %s; its row is in the record.",
             key,
@@ -92,17 +84,16 @@ class Operations:
             extra={"action": "signal_discarded", "signal": model, "key": key, "reason": reason, "address": address},
         )
 
-    def pause(self, model: str, reason: str | None, address: str) -> bool:
+    def pause(self, model: str, reason: str | None, address: str | None) -> bool:
         """Pause a model; return whether it was not paused before."""
         return self._change(model, lambda: self._pauses.pause(model, reason), "paused", address)
 
-    def resume(self, model: str, address: str) -> bool:
+    def resume(self, model: str, address: str | None) -> bool:
         """Resume a model; return whether it was paused."""
         return self._change(model, lambda: self._pauses.resume(model), "resumed", address)
 
-    def _change(self, model: str, change: Callable[[], bool], what: str, address: str) -> bool:
-        self._check(model)
-        is_changed = self._desk.ask(change)
+    def _change(self, model: str, change: Callable[[], bool], what: str, address: str | None) -> bool:
+        is_changed = self._bulkhead.ask(change)
         if is_changed:
             logger.warning(
                 "An operator %s %s.",
@@ -111,15 +102,3 @@ class Operations:
                 extra={"action": "operator_acted", "signal": model, "change": what, "address": address},
             )
         return is_changed
-
-    def _check(self, model: str | None) -> None:
-        if model is not None and model not in self.models:
-            raise HttpError(HTTPStatus.NOT_FOUND, f"There is no signal model of this name. Known are: {self._known}.")
-
-    @property
-    def _known(self) -> str:
-        return ", ".join(self.models)
-
-
-def _not_set_aside(model: str | None, key: str) -> HttpError:
-    return HttpError(HTTPStatus.NOT_FOUND, f"{model} {key} is not set aside.")

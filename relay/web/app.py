@@ -1,23 +1,27 @@
-"""The WSGI application: the handler of each path, and the headers of every response."""
+"""The Flask application of the site: the checks before every request, and the headers of every response.
+
+Invariant: it shares nothing with the application whose signals are relayed: no configuration, no FLASK_ variable, and
+no logger.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from http import HTTPStatus
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import Any
 
+from flask import Blueprint, Flask, Response, request
+from flask.json.provider import DefaultJSONProvider
+from flask.typing import ResponseReturnValue
+from jinja2 import StrictUndefined
+from werkzeug.exceptions import HTTPException, InternalServerError
+
+from ..telemetry.log_format import redacted
+from . import templates
 from .auth import Guard
-from .http import TEXT, Answer, HttpError, Request, json_answer
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
-
-    Wsgi = Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]
+from .validation import MOST_BODY_BYTES
 
 logger = logging.getLogger("signalbus.relay.http")
-
-Handler = Callable[[Request], Answer]
 
 #: The headers of every response. The policy allows nothing; a page has its own.
 SECURITY_HEADERS = {
@@ -31,50 +35,64 @@ SECURITY_HEADERS = {
 }
 
 
-def create_app(routes: Mapping[str, Mapping[str, Handler]], guard: Guard) -> Wsgi:
-    """The application.
+class _Json(DefaultJSONProvider):
+    """Passwords in URLs are removed from all texts of a JSON response."""
 
-    :param routes: for each path the handlers by method.
-    """
+    compact = False
+    sort_keys = False
 
-    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        request = Request(environ)
-        try:
-            answer = _answer(routes, guard, request)
-        except HttpError as error:
-            answer = _error(request, error)
-        except Exception:
-            # The client gets no internals; the log has the traceback.
-            logger.exception("A request failed: %s %r.", request.method, request.path, extra={"action": "http_error"})
-            answer = _error(request, HttpError(HTTPStatus.INTERNAL_SERVER_ERROR, "The relay's log tells what failed."))
-        headers = {
-            "Content-Type": answer.content_type,
-            "Content-Length": str(len(answer.body)),
-            **SECURITY_HEADERS,
-            **answer.headers,
-        }
-        start_response(f"{answer.status.value} {answer.status.phrase}", list(headers.items()))
-        return [] if request.method == "HEAD" else [answer.body]
+    def dumps(self, obj: Any, **kwargs: Any) -> str:
+        return super().dumps(redacted(obj), **kwargs)
+
+
+class _Site(Flask):
+    json_provider_class = _Json
+
+    def add_url_rule(self, *args: Any, **options: Any) -> None:
+        """A route answers the methods that it names, and OPTIONS is none of them."""
+        super().add_url_rule(*args, **{**options, "provide_automatic_options": False})
+
+
+def create_app(blueprints: Iterable[Blueprint], guard: Guard) -> Flask:
+    """The application."""
+    app = _Site(__name__, static_folder=None)
+    # Otherwise FLASK_DEBUG, which is meant for the relayed application, would show tracebacks.
+    app.debug = False
+    app.config["MAX_CONTENT_LENGTH"] = MOST_BODY_BYTES
+    app.url_map.merge_slashes = False
+    app.jinja_options = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    app.jinja_env.filters |= templates.FILTERS
+    app.jinja_env.globals |= templates.GLOBALS
+    for blueprint in blueprints:
+        app.register_blueprint(blueprint)
+    app.register_error_handler(HTTPException, _refuse)
+    app.register_error_handler(Exception, _fail)
+
+    @app.before_request
+    def check() -> None:
+        guard.check_host(request)
+        if request.method not in ("GET", "HEAD"):
+            guard.check_origin(request)
+
+    @app.after_request
+    def protect(response: Response) -> Response:
+        for name, value in SECURITY_HEADERS.items():
+            response.headers.setdefault(name, value)
+        return response
 
     return app
 
 
-def _answer(routes: Mapping[str, Mapping[str, Handler]], guard: Guard, request: Request) -> Answer:
-    guard.check_host(request)
-    handlers = routes.get(request.path)
-    if handlers is None:
-        raise HttpError(HTTPStatus.NOT_FOUND, "There is nothing here.")
-    method = "GET" if request.method == "HEAD" else request.method
-    handler = handlers.get(method)
-    if handler is None:
-        allowed = sorted({*handlers, *(["HEAD"] if "GET" in handlers else [])})
-        raise HttpError(HTTPStatus.METHOD_NOT_ALLOWED, f"Allowed: {', '.join(allowed)}.", Allow=", ".join(allowed))
-    if method != "GET":
-        guard.check_origin(request)
-    return handler(request)
-
-
-def _error(request: Request, error: HttpError) -> Answer:
+def _refuse(error: HTTPException) -> ResponseReturnValue:
+    """The response to a request that cannot be served: a sentence, which is JSON for programs."""
+    headers = [(name, value) for name, value in error.get_headers() if name != "Content-Type"]
     if request.path.startswith("/api/"):
-        return json_answer({"error": str(error)}, error.status, error.headers)
-    return Answer(f"{error}\n".encode(), TEXT, error.status, error.headers)
+        return {"error": error.description}, error.code or 500, headers
+    return Response(f"{error.description}\n", mimetype="text/plain"), error.code or 500, headers
+
+
+def _fail(error: Exception) -> ResponseReturnValue:
+    # The client gets no internals; the log has the traceback.
+    extra = {"action": "http_error"}
+    logger.error("A request failed: %s %r.", request.method, request.path, exc_info=error, extra=extra)
+    return _refuse(InternalServerError("The relay's log tells what failed."))

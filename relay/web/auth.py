@@ -10,11 +10,13 @@ import hmac
 import ipaddress
 import logging
 from collections.abc import Sequence
-from http import HTTPStatus
 from urllib.parse import urlsplit
 
+from flask import Request
+from werkzeug.datastructures import WWWAuthenticate
+from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, Unauthorized
+
 from ..telemetry.incidents import Incidents
-from .http import HttpError, Request
 
 logger = logging.getLogger("signalbus.relay.http")
 
@@ -26,6 +28,13 @@ NO_TOKEN = (
 _TOKEN = "Operator token"
 
 WRONG_TOKEN = "The operator token is missing or wrong."
+
+
+class MisdirectedRequest(HTTPException):
+    """The relay is not known under the name that the request gives it."""
+
+    code = 421
+    description = "The relay is not known under this name. Name it with --http-hosts."
 
 
 class Guard:
@@ -50,44 +59,42 @@ class Guard:
 
     def check_host(self, request: Request) -> None:
         """Refuse host names that a foreign DNS server may resolve to this address."""
-        host = request.header("Host")
+        host = request.headers.get("Host")
         if host is None:
             # Load balancers may send no Host header; browsers always do.
             return
         name = _host_name(host)
         if name is None:
-            raise HttpError(HTTPStatus.BAD_REQUEST, "The Host header cannot be read.")
+            raise BadRequest("The Host header cannot be read.")
         if self._accepts_any or name in self._hosts or name == "localhost" or _is_address(name):
             return
-        raise HttpError(
-            HTTPStatus.MISDIRECTED_REQUEST, "The relay is not known under this name. Name it with --http-hosts."
-        )
+        raise MisdirectedRequest
 
     def check_origin(self, request: Request) -> None:
         """Refuse requests of foreign pages."""
-        origin = request.header("Origin")
+        origin = request.headers.get("Origin")
         if origin is None:
             # Browsers that send no Origin state in Sec-Fetch-Site whether the page is of this site.
-            is_ours = request.header("Sec-Fetch-Site") in (None, "same-origin", "none")
+            is_ours = request.headers.get("Sec-Fetch-Site") in (None, "same-origin", "none")
         else:
-            is_ours = origin.lower().partition("://")[2] == (request.header("Host") or "").lower() != ""
+            is_ours = origin.lower().partition("://")[2] == (request.headers.get("Host") or "").lower() != ""
         if not is_ours:
-            raise HttpError(HTTPStatus.FORBIDDEN, "This was sent by a page of another site.")
+            raise Forbidden("This was sent by a page of another site.")
 
     def check_bearer(self, request: Request) -> None:
         """Check the token in the Authorization header."""
-        scheme, _, token = (request.header("Authorization") or "").partition(" ")
+        scheme, _, token = (request.headers.get("Authorization") or "").partition(" ")
         self.check_token(token.strip() if scheme.lower() == "bearer" else "", request)
 
     def check_token(self, given: str, request: Request) -> None:
         """Refuse all but the operator's token; refusals are logged at most once a minute."""
         if self._token is None:
-            raise HttpError(HTTPStatus.FORBIDDEN, NO_TOKEN)
+            raise Forbidden(NO_TOKEN)
         # As bytes, and in constant time.
         if not hmac.compare_digest(given.encode(errors="replace"), self._token.encode()):
-            tried = f"{request.address} gave no or a wrong one"
+            tried = f"{request.remote_addr} gave no or a wrong one"
             self._incidents.raised(_TOKEN, "operator_refused", tried, path=request.path)
-            raise HttpError(HTTPStatus.UNAUTHORIZED, WRONG_TOKEN, WWW_Authenticate='Bearer realm="signalbus"')
+            raise Unauthorized(WRONG_TOKEN, www_authenticate=WWWAuthenticate("bearer", {"realm": "signalbus"}))
 
 
 def _host_name(header: str) -> str | None:

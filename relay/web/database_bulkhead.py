@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from http import HTTPStatus
 from typing import TypeVar
 
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
+from werkzeug.exceptions import Conflict, HTTPException, NotFound, ServiceUnavailable
 
 from signalbus_core.lowlevel import BurstLimits, error_text
 
-from ..exit_codes import CommandError
-from .http import HttpError
+from ..exit_codes import CommandError, NotFoundError
 
 T = TypeVar("T")
 
@@ -56,7 +55,7 @@ class DatabaseBulkhead:
     def ask(self, work: Callable[[], T], patience_seconds: float = ANSWER_WITHIN_SECONDS) -> T:
         """Run database work.
 
-        :raises HttpError: it gets no turn, the database fails, or it takes too long.
+        :raises HTTPException: it gets no turn, the database fails, or it takes too long.
         """
         if not self._places.acquire(blocking=False):
             raise _busy()
@@ -91,10 +90,8 @@ class DatabaseBulkhead:
             self._leave()
             raise _busy() from None
         if not done.wait(patience_seconds):
-            raise HttpError(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "The database takes long to answer. What was asked for may still be done.",
-                Retry_After="5",
+            raise ServiceUnavailable(
+                "The database takes long to answer. What was asked for may still be done.", retry_after=5
             )
         if errors:
             raise _told(errors[0])
@@ -105,14 +102,16 @@ class DatabaseBulkhead:
         self._places.release()
 
 
-def _busy() -> HttpError:
-    return HttpError(HTTPStatus.SERVICE_UNAVAILABLE, "The relay is asking the database. Try again.", Retry_After="1")
+def _busy() -> HTTPException:
+    return ServiceUnavailable("The relay is asking the database. Try again.", retry_after=1)
 
 
 def _told(error: Exception) -> Exception:
     """The error for the client."""
+    if isinstance(error, NotFoundError):
+        return NotFound(str(error))
     if isinstance(error, CommandError):
-        return HttpError(HTTPStatus.CONFLICT, str(error))
+        return Conflict(str(error))
     if isinstance(error, SQLAlchemyError):
-        return HttpError(HTTPStatus.SERVICE_UNAVAILABLE, f"The database failed: {error_text(error)}", Retry_After="5")
+        return ServiceUnavailable(f"The database failed: {error_text(error)}", retry_after=5)
     return error

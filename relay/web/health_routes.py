@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from http import HTTPStatus
+from typing import Any
+
+from flask import Blueprint, Response
 
 from ..telemetry.health import Health
 from ..telemetry.metrics import CONTENT_TYPE, Metrics
-from .app import Handler
-from .http import Answer, Request, json_answer
 from .status_report import Report
 
 
-def monitoring_routes(health: Health, metrics: Metrics, report: Report) -> dict[str, Mapping[str, Handler]]:
-    """The handlers of these paths."""
+def health_routes(health: Health, metrics: Metrics, report: Report) -> Blueprint:
+    routes = Blueprint("health", __name__)
 
-    def live(_request: Request) -> Answer:
+    @routes.get("/livez")
+    @routes.get("/healthz")
+    def live() -> tuple[dict[str, Any], int]:
         stalled = health.stalled()
-        return json_answer({"alive": not stalled, "reasons": stalled}, _status(good=not stalled))
+        return {"alive": not stalled, "reasons": stalled}, 503 if stalled else 200
 
-    def ready(_request: Request) -> Answer:
+    @routes.get("/readyz")
+    def ready() -> tuple[dict[str, Any], int]:
         readiness = health.readiness()
-        return json_answer(readiness, _status(good=readiness["ready"]))
+        return readiness, 200 if readiness["ready"] else 503
 
-    def scrape(_request: Request) -> Answer:
-        return Answer(metrics.render(), CONTENT_TYPE)
+    @routes.get("/metrics")
+    def scrape() -> Response:
+        return Response(metrics.render(), content_type=CONTENT_TYPE)
 
-    def status(_request: Request) -> Answer:
-        return json_answer(report.as_object())
+    @routes.get("/api/status")
+    def status() -> dict[str, Any]:
+        return report.as_object()
 
-    handlers = {"/livez": live, "/healthz": live, "/readyz": ready, "/metrics": scrape, "/api/status": status}
-    return {path: {"GET": handler} for path, handler in handlers.items()}
-
-
-def _status(*, good: bool) -> HTTPStatus:
-    return HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
+    return routes

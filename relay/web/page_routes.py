@@ -5,21 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any
+
+from flask import Blueprint, render_template, request
+from flask.typing import ResponseReturnValue
+from flask.views import MethodView
+from werkzeug.exceptions import HTTPException
 
 from ..telemetry.log_format import redacted
 from . import validation as field
 from .actions import NO_RECORD, Operations
-from .app import Handler
 from .auth import NO_TOKEN, Guard
-from .http import FORM, Answer, HttpError, Request
 from .parked_view import LAST_PAGE, SetAsideView
 from .status_report import Report, moment
-from .templates import page
+from .templates import HEADERS
 
 #: Takes the fields of the action, the reason, and the operator's address; returns what was done, in words.
-Act = Callable[[Operations, Mapping[str, str], "str | None", str], str]
+Act = Callable[[Operations, Mapping[str, str], "str | None", "str | None"], str]
 
 
 @dataclass(frozen=True)
@@ -40,22 +42,22 @@ class Form:
     is_final: bool = False
 
 
-def _retry(operations: Operations, subject: Mapping[str, str], _reason: str | None, address: str) -> str:
+def _retry(operations: Operations, subject: Mapping[str, str], _reason: str | None, address: str | None) -> str:
     operations.retry(subject["model"], subject["key"], address)
     return "The signal will be tried again at once, by whichever relay comes first."
 
 
-def _discard(operations: Operations, subject: Mapping[str, str], _reason: str | None, address: str) -> str:
+def _discard(operations: Operations, subject: Mapping[str, str], _reason: str | None, address: str | None) -> str:
     operations.discard(subject["model"], subject["key"], address)
     return "The signal is discarded. Its row is in the relay's record file."
 
 
-def _pause(operations: Operations, subject: Mapping[str, str], reason: str | None, address: str) -> str:
+def _pause(operations: Operations, subject: Mapping[str, str], reason: str | None, address: str | None) -> str:
     was_flowing = operations.pause(subject["model"], reason, address)
     return "The model is paused." if was_flowing else "The model was paused already; its first reason stands."
 
 
-def _resume(operations: Operations, subject: Mapping[str, str], _reason: str | None, address: str) -> str:
+def _resume(operations: Operations, subject: Mapping[str, str], _reason: str | None, address: str | None) -> str:
     was_paused = operations.resume(subject["model"], address)
     return "The model flows again." if was_paused else "The model was not paused."
 
@@ -108,17 +110,14 @@ _CONDITIONS = {
 }
 
 
-def page_routes(
-    report: Report, view: SetAsideView, operations: Operations, guard: Guard
-) -> dict[str, Mapping[str, Handler]]:
-    """The handlers of these paths."""
+def page_routes(report: Report, view: SetAsideView, operations: Operations, guard: Guard) -> Blueprint:
+    routes = Blueprint("page", __name__)
 
-    def index(request: Request) -> Answer:
-        given = request.query()
-        field.only(given, ("page",))
-        number = field.number(given, "page", 1, 1, LAST_PAGE)
+    @routes.get("/")
+    def index() -> ResponseReturnValue:
+        number = field.number(field.query("page"), "page", 1, 1, LAST_PAGE)
         status: Any = redacted(report.as_object())
-        return page(
+        text = render_template(
             "page.html",
             status=status,
             connections=_connections(status),
@@ -128,56 +127,54 @@ def page_routes(
             can_discard=operations.can_discard,
             now=moment(time.time()),
         )
+        return text, HEADERS
 
-    routes: dict[str, Mapping[str, Handler]] = {"/": {"GET": index}}
     for form in FORMS:
-        routes[f"/{form.path}"] = _form_handlers(form, operations, guard, view)
+        routes.add_url_rule(f"/{form.path}", view_func=_FormView.as_view(form.path, form, operations, guard, view))
     return routes
 
 
-def _form_handlers(form: Form, operations: Operations, guard: Guard, view: SetAsideView) -> Mapping[str, Handler]:
-    def ask(request: Request) -> Answer:
-        given = request.query()
-        field.only(given, form.names)
-        problem = None if guard.has_token else NO_TOKEN
-        if form.is_final and not operations.can_discard:
+class _FormView(MethodView):
+    """Asks before an action, and carries it out."""
+
+    init_every_request = False
+
+    def __init__(self, form: Form, operations: Operations, guard: Guard, view: SetAsideView) -> None:
+        self._form = form
+        self._operations = operations
+        self._guard = guard
+        self._view = view
+
+    def get(self) -> ResponseReturnValue:
+        problem = None if self._guard.has_token else NO_TOKEN
+        if self._form.is_final and not self._operations.can_discard:
             problem = NO_RECORD
-        return _form_page(form, _subject(form, given), problem, can_act=problem is None)
+        return self._ask(field.query(*self._form.names), problem, can_act=problem is None)
 
-    def act(request: Request) -> Answer:
-        # An empty field counts as not given.
-        given = {name: value for name, value in request.fields(FORM).items() if value}
-        field.only(given, (*form.names, "reason", "token"))
-        subject = _subject(form, given)
+    def post(self) -> ResponseReturnValue:
+        given = field.form(*self._form.names, "reason", "token")
+        subject = _subject(self._form, given)
         try:
-            guard.check_token(given.get("token", ""), request)
-            done = form.act(operations, subject, field.optional_text(given, "reason"), request.address)
-        except HttpError as error:
-            return _form_page(form, subject, str(error), can_act=guard.has_token, status=error.status)
-        view.forget()
-        return page("action.html", form=form, done=done, home="./")
+            self._guard.check_token(given.get("token", ""), request)
+            reason = field.optional_text(given, "reason")
+            done = self._form.act(self._operations, subject, reason, request.remote_addr)
+        except HTTPException as error:
+            return self._ask(given, error.description, can_act=self._guard.has_token, status=error.code or 500)
+        self._view.forget()
+        return render_template("action.html", form=self._form, done=done, home="./"), HEADERS
 
-    return {"GET": ask, "POST": act}
+    def _ask(
+        self, given: Mapping[str, str], problem: str | None, *, can_act: bool, status: int = 200
+    ) -> ResponseReturnValue:
+        subject = _subject(self._form, given)
+        text = render_template(
+            "action.html", form=self._form, done=None, subject=subject, problem=problem, can_act=can_act, home="./"
+        )
+        return text, status, HEADERS
 
 
 def _subject(form: Form, given: Mapping[str, str]) -> dict[str, str]:
     return {name: field.text(given, name) for name in form.names}
-
-
-def _form_page(
-    form: Form, subject: Mapping[str, str], problem: str | None, *, can_act: bool, status: HTTPStatus = HTTPStatus.OK
-) -> Answer:
-    return page(
-        "action.html",
-        status,
-        form=form,
-        done=None,
-        facts=[(name.capitalize(), value) for name, value in subject.items()],
-        hidden=list(subject.items()),
-        problem=problem,
-        can_act=can_act,
-        home="./",
-    )
 
 
 def _connections(status: Mapping[str, Any]) -> list[dict[str, Any]]:

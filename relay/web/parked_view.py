@@ -11,10 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from werkzeug.exceptions import HTTPException
+
 from ..operations.parked import as_json
 from ..telemetry.status import Status
 from .actions import Operations
-from .http import HttpError
 from .validation import LAST_OFFSET
 
 #: The largest number of signals on one page. Larger: longer pages, fewer of them.
@@ -94,6 +95,6 @@ class SetAsideView:
         first, end = known.before, known.before + MOST_SHOWN
         try:
             found = self._operations.set_aside(None, None, end + 1, PATIENCE_SECONDS)
-        except HttpError as error:
-            return replace(known, problem=f"Not up to date: {error}")
+        except HTTPException as error:
+            return replace(known, problem=f"Not up to date: {error.description}")
         return SetAsideShown(known.page, tuple(as_json(one) for one in found[first:end]), len(found) > end)

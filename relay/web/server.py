@@ -10,7 +10,6 @@ import contextlib
 import resource
 import socket
 import threading
-from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,9 +21,7 @@ from waitress.trigger import trigger
 from ..config.resolve import ConfigError
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
-
-    Wsgi = Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]
+    from _typeshed.wsgi import WSGIApplication
 
 #: The threads that handle requests. Slow clients occupy none: the event loop reads requests and writes responses.
 THREADS = 4
@@ -97,7 +94,7 @@ class HttpServer:
     :raises ConfigError: the address cannot be used.
     """
 
-    def __init__(self, app: Wsgi, host: str, port: int, **limits: Any) -> None:
+    def __init__(self, app: WSGIApplication, host: str, port: int, **limits: Any) -> None:
         self._sockets: dict[int, Any] = {}
         most = most_connections()
         # Waitress counts all sockets of its loop: also the listeners, and the trigger.

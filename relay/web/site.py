@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
+from flask import Flask
 from sqlalchemy.engine import Engine
 
 from ..application.databases import Databases, limit_connections
 from ..application.load import LoadedApp
 from ..config.resolve import RelayConfig
-from ..operations.parked import ParkedSignals
-from ..operations.pauses import Pauses
 from ..telemetry.health import Health
 from ..telemetry.incidents import Incidents
 from ..telemetry.metrics import Metrics
@@ -22,14 +20,10 @@ from .api_routes import api_routes
 from .app import create_app
 from .auth import Guard
 from .database_bulkhead import LIMITS, DatabaseBulkhead, engine_of_its_own
-from .health_routes import monitoring_routes
-from .openapi import openapi_routes
+from .health_routes import health_routes
 from .page_routes import page_routes
 from .parked_view import SetAsideView
 from .status_report import Database, Report
-
-if TYPE_CHECKING:
-    from .app import Wsgi
 
 
 def build_site(
@@ -40,8 +34,8 @@ def build_site(
     health: Health,
     metrics: Metrics,
     incidents: Incidents,
-) -> Wsgi:
-    """The WSGI application of a relay.
+) -> Flask:
+    """The Flask application of a relay.
 
     :param engines: the engine of each bind key that the relay's models use.
     """
@@ -50,28 +44,23 @@ def build_site(
     report = Report(status, health, incidents, [_database(key, engine) for key, engine in engines.items()])
     operations = _operations(loaded, config, engines)
     view = SetAsideView(operations, status)
-    routes = {
-        **monitoring_routes(health, metrics, report),
-        **api_routes(operations, guard),
-        **openapi_routes(),
-        **page_routes(report, view, operations, guard),
-    }
-    return create_app(routes, guard)
+    blueprints = (
+        health_routes(health, metrics, report),
+        api_routes(operations, guard),
+        page_routes(report, view, operations, guard),
+    )
+    return create_app(blueprints, guard)
 
 
 def _operations(loaded: LoadedApp, config: RelayConfig, relayed: Mapping[str | None, Engine]) -> Operations:
     """The operator's actions for all models of the application, also those that this relay does not send."""
     with loaded.app.app_context():
-        specs = loaded.bus.specs()
-        engines = {spec.bind_key: loaded.bus.db.engines[spec.bind_key] for spec in specs}
+        engines = {spec.bind_key: loaded.bus.db.engines[spec.bind_key] for spec in loaded.bus.specs()}
     for bind_key, engine in engines.items():
         if bind_key not in relayed:
             limit_connections(engine)
     own = {bind_key: engine_of_its_own(engine) for bind_key, engine in engines.items()}
-    parked = ParkedSignals(loaded, own, LIMITS)
-    names = [spec.name for spec in specs]
-    pauses = Pauses(loaded, Databases(loaded, LIMITS, own))
-    return Operations(names, parked, pauses, DatabaseBulkhead(own.values()), config.discard_record)
+    return Operations(Databases(loaded, LIMITS, own), DatabaseBulkhead(own.values()), config.discard_record)
 
 
 def is_loopback(host: str) -> bool:

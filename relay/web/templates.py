@@ -1,4 +1,4 @@
-"""The templates of the page, and the chart of a model: signals sent in each bucket, as SVG paths."""
+"""What the templates of the page use: filters, style, script, and the chart of the signals sent in each bucket."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from http import HTTPStatus
 from importlib.resources import files
 from typing import Any
 from urllib.parse import urlencode
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from ..text import duration_text
-from .http import HTML, Answer
 
 #: The height of a chart in SVG units; a bucket is one unit wide.
 HEIGHT = 32.0
@@ -101,32 +98,15 @@ def doing(worker: dict[str, Any]) -> str:
     return text if worker["model"] is None else f"{text} {worker['model']}"
 
 
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FunctionLoader(lambda name: _read(f"templates/{name}")),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "clock": clock,
-        "duration": duration_text,
-        "figure": figure,
-        "area": area,
-        "line": line,
-        "chart_text": chart_text,
-        "doing": doing,
-    }
-    # The only texts that are not escaped: they are parts of this package.
-    environment.globals |= {"css": Markup(_CSS), "js": Markup(_JS), "query": query}
-    return environment
+FILTERS: dict[str, Any] = {
+    "clock": clock,
+    "duration": duration_text,
+    "figure": figure,
+    "area": area,
+    "line": line,
+    "chart_text": chart_text,
+    "doing": doing,
+}
 
-
-_ENVIRONMENT = _environment()
-
-
-def page(template: str, status: HTTPStatus = HTTPStatus.OK, /, **values: object) -> Answer:
-    """A page of this template."""
-    text = _ENVIRONMENT.get_template(template).render(**values)
-    return Answer(text.encode(), HTML, status, HEADERS)
+#: The only texts that are not escaped are parts of this package.
+GLOBALS: dict[str, Any] = {"css": Markup(_CSS), "js": Markup(_JS), "query": query}

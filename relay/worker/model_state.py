@@ -136,7 +136,7 @@ class ModelState:
                 if plan is not None:
                     return plan
             self._turn = 0
-            return replace(self._ordinary(now), avoid=avoid, most_bytes=self._size.bytes_to_ask)
+            return replace(self._ordinary(now), avoid=avoid, most_bytes=self._size.most_row_bytes)
 
     def _ordinary(self, now: float) -> BurstPlan:
         return BurstPlan(self._size.limit, (), now >= self._rehearse_from, can_keep_rows=self._can_keep_rows)
@@ -154,7 +154,7 @@ class ModelState:
         if not self._retry_is_due:
             return None
         self._retry_is_due = False
-        return replace(self._ordinary(now), avoid=avoid, retry=True, most_bytes=self._size.bytes_to_ask)
+        return replace(self._ordinary(now), avoid=avoid, retry=True, most_bytes=self._size.most_row_bytes)
 
     def finished(self, plan: BurstPlan, result: BurstResult, now: float) -> Verdict:
         """Learn from a burst that ended, whatever the outcomes of its signals."""

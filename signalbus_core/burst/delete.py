@@ -120,7 +120,7 @@ class Delete:
             connection = begin(session, spec, self.limits)
         if self.choice.forgets:
             parked.forget(connection, spec, [row.key for row in self.rows])
-        deleted = _told(connection, spec, self.choice, self._kept(connection), self._changed(connection))
+        deleted = _result_of(connection, spec, self.choice, self._kept(connection), self._changed(connection))
         reach("deleted")
         session.commit()
         reach("committed")
@@ -207,12 +207,12 @@ def delete_alone(
         if choice.forgets:
             parked.forget(connection, spec, [row.key for row in rows])
         kept = delete_by_halves(connection, spec, rows, partial(delete_rows, connection, spec), connection.begin_nested)
-        deleted = _told(connection, spec, choice, [(row, why) for row, why, _ in kept], changed(connection))
+        deleted = _result_of(connection, spec, choice, [(row, why) for row, why, _ in kept], changed(connection))
     reach("committed")
     return deleted
 
 
-def _told(
+def _result_of(
     connection: Connection,
     spec: SignalSpec,
     choice: Choice,
@@ -225,25 +225,25 @@ def _told(
         for row, why in kept
     )
     if undeleted and choice.leave_out is not LeaveOut.NOTHING:
-        _note(connection, spec, undeleted)
+        _record(connection, spec, undeleted)
     return Deleted(
         undeleted,
         tuple(FailedSignal(row.key, Outcome(OutcomeKind.INVALID, _CHANGED), row.version) for row in changed),
     )
 
 
-def _note(connection: Connection, spec: SignalSpec, undeleted: Sequence[FailedSignal]) -> None:
+def _record(connection: Connection, spec: SignalSpec, undeleted: Sequence[FailedSignal]) -> None:
     try:
         with connection.begin_nested():
             rows = [one.row for one in undeleted if one.row is not None]
-            noted = parked.noted_so_far(connection, spec, [one.key for one in undeleted], rows)
+            histories = parked.failure_histories(connection, spec, [one.key for one in undeleted], rows)
             failures = [
                 parked.Failure(one.key, 1, UNDELETED_WAIT_SECONDS, UNDELETED, one.outcome.reason)
                 for one in undeleted
-                if one.key in noted
+                if one.key in histories
             ]
             if failures:
-                parked.set_aside(connection, spec, failures, noted)
+                parked.record_failures(connection, spec, failures, histories)
     except SQLAlchemyError as error:
         # The others are still deleted.
         logger.warning(

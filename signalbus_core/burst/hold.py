@@ -70,7 +70,7 @@ class Hold:
         session.flush()
         if self._holder is None or not self._is_held_by(session):
             return
-        self._try("note", self._holder[1], self._note_versions)
+        self._try("record", self._holder[1], self._record_versions)
         self._locked = set()
         self._holder = None
 
@@ -86,7 +86,7 @@ class Hold:
         locking = locking.where(has_id(known)).with_for_update(skip_locked=True)
         self._locked = {known[one] for one in connection.scalars(locking)}
 
-    def _note_versions(self, connection: Connection) -> None:
+    def _record_versions(self, connection: Connection) -> None:
         for found in find_keys(connection, self._spec, [key for key in self._rows if key in self._locked]):
             before = self._rows.get(found.key)
             if before is not None and found.ids[0] not in before.ids:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -24,7 +24,7 @@ from ..model.contract import SignalSpec
 from ..sql.keys import Key
 from ..sql.rows import Row
 from ..sql.selection import Choice, follows_index, keys_of_rows, load_rows, lock_rows, lock_signals
-from ..sql.transaction import FOLLOW_THE_INDEX, PLAN_AS_USUAL, BurstLimits, begin, limits_to_say_first, run_all
+from ..sql.transaction import DEFAULT_PLANNER, FOLLOW_THE_INDEX, BurstLimits, begin, run_all, settings_option
 from .result import FailedSignal
 from .row_sizes import Fitting, lock_fitting
 
@@ -80,7 +80,7 @@ def lock(
 
     :param most_bytes: query the row sizes first, and load no more than so many bytes, but at least one row.
 
-    The planner settings of the scan may stay set: see :func:`~signalbus_core.sql.transaction.undone_for_others`.
+    The planner settings of the scan may stay set: see :func:`~signalbus_core.sql.transaction.resetting_planner`.
 
     :raises sqlalchemy.exc.SQLAlchemyError: the database failed, and no single row is the cause.
     :raises BurstError: two rows have one key, or a key cannot be loaded.
@@ -99,34 +99,36 @@ def lock(
 def _lock(
     session: Session, spec: SignalSpec, limit: int, choice: Choice, limits: BurstLimits, most_bytes: int | None
 ) -> tuple[Connection, _Loaded, Fitting | None]:
-    if most_bytes is not None and session.get_bind(spec.mapper).dialect.name == "postgresql":
+    bind = session.get_bind(spec.mapper)
+    if most_bytes is not None and bind.dialect.name == "postgresql":
         connection = begin(session, spec, limits)
         fitting = _lock_fitting(connection, spec, limit, choice, most_bytes)
         loaded = load_rows(session, spec, fitting.ids) if fitting.ids else []
         _refuse_none(loaded)
         return connection, loaded, fitting
-    said_first = limits_to_say_first(session, spec, limits)
-    connection = begin(session, spec, None if said_first else limits)
-    with _following_index(connection, choice, is_said=said_first is not None):
-        loaded = lock_signals(session, spec, limit, choice, said_first)
+    planner = FOLLOW_THE_INDEX if follows_index(bind.dialect, choice) else ()
+    options = settings_option(bind, (*limits.settings, *planner))
+    connection = begin(session, spec, None if options else limits)
+    with nullcontext() if options else _following_index(connection, choice):
+        loaded = lock_signals(session, spec, limit, choice, options)
     _refuse_none(loaded)
     return connection, loaded, None
 
 
 def _lock_fitting(connection: Connection, spec: SignalSpec, limit: int, choice: Choice, most_bytes: int) -> Fitting:
-    with _following_index(connection, choice, is_said=False):
+    with _following_index(connection, choice):
         return lock_fitting(connection, spec, limit, choice, most_bytes)
 
 
 @contextmanager
-def _following_index(connection: Connection, choice: Choice, *, is_said: bool) -> Iterator[None]:
-    """Make the scan use the index of the key, unless that setting is sent in the same message as its statement."""
-    is_needed = not is_said and follows_index(connection.dialect, choice)
+def _following_index(connection: Connection, choice: Choice) -> Iterator[None]:
+    """Make the scans in the block use the index of the key."""
+    is_needed = follows_index(connection.dialect, choice)
     if is_needed:
         run_all(connection, FOLLOW_THE_INDEX)
     yield
     if is_needed:
-        run_all(connection, PLAN_AS_USUAL)
+        run_all(connection, DEFAULT_PLANNER)
 
 
 def _may_be_of_a_row(error: Exception) -> bool:
@@ -193,7 +195,7 @@ def _lock_by_halves(
         result.fitting = _lock_fitting(connection, spec, limit, choice, most_bytes)
         taken = result.fitting.ids
     else:
-        with _following_index(connection, choice, is_said=False):
+        with _following_index(connection, choice):
             taken = lock_rows(connection, spec, limit, choice)
     for part, found, cause in _loadable(session, connection, spec, taken):
         if cause is None:

@@ -94,7 +94,7 @@ class BurstResult:
     @property
     def has_unmentioned(self) -> bool:
         """Whether the outcome of some signals is not known. Without an error, the time ran out first."""
-        return self._told < self.selected
+        return self._mentioned < self.selected
 
     @property
     def failed_whole(self) -> bool:
@@ -103,9 +103,14 @@ class BurstResult:
             return False
         if any(failed.outcome.cause == "closed" for failed in self.failed):
             return True
-        return self.error is not None and not self._told
+        return self.error is not None and not self._mentioned
 
     @property
-    def _told(self) -> int:
+    def failed_alone(self) -> bool:
+        """Whether the send method raised an error for a single signal."""
+        return not self.sent and any(failed.outcome.cause == "error" for failed in self.failed)
+
+    @property
+    def _mentioned(self) -> int:
         """The number of signals whose outcome is known."""
         return self.sent + len(self.failed) + len(self.undeleted)

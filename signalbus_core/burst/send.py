@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,11 +17,11 @@ from sqlalchemy.orm import Session
 from ..errors import EndedEarlyError, Outcome, OutcomeKind, PartialDeliveryError, PublishError, worst
 from ..failures import error_text, sender_failure
 from ..model.contract import SignalSpec
-from ..model.heartbeat import Heartbeat, hearing
+from ..model.heartbeat import Heartbeat
 from ..model.written_at import moments
 from ..sessions import atomic_mark
 from ..sql.selection import EVERYTHING, Choice
-from ..sql.transaction import DEFAULT_LIMITS, PLAN_AS_USUAL, BurstLimits, can_say_first, undone_for_others
+from ..sql.transaction import DEFAULT_LIMITS, BurstLimits, resetting_planner
 from .delete import Delete, abandon
 from .failpoints import reach
 from .hold import holding
@@ -30,7 +29,6 @@ from .isolate import rehearse as rehearse_delete
 from .isolate import table_can_keep_rows
 from .lock import detach, lock
 from .result import BurstResult, failed_row
-from .size import weighing
 
 logger = logging.getLogger("signalbus")
 
@@ -69,9 +67,9 @@ def send_burst(
 
     :param session: a session without a transaction. The send methods see it as ``db.session``.
     :param limit: the largest number of signals to take; the model's burst count when not given.
-    :param choice: which signals may be taken. What is noted of those that were set aside is removed when they are sent.
+    :param choice: which signals may be taken. The records of failed ones are deleted when they are sent.
     :param rehearse: try the delete, and take it back, before anything is sent. Signals that a foreign key or a trigger
-      keeps in their table are not sent then. It is also asked whether there may be such signals.
+      keeps in their table are not sent then. It also finds out whether there may be such signals.
     :param can_keep_rows: there may be, as :attr:`BurstResult.can_keep_rows` of an earlier burst told: rows stay locked
       while those that cannot be deleted are looked for. That takes four statements more.
     :param on_locked: told the number of signals before they are sent.
@@ -91,11 +89,11 @@ def send_burst(
             return BurstResult(selected=0, has_large_rows=taken.has_large, lock_seconds=clock() - started)
         connection, rows = taken.connection, dict(zip(map(id, taken.signals), taken.rows, strict=True))
         engine = connection.engine
-        asked: bool | None = None
+        may_keep_rows: bool | None = None
         unsent = taken.unreadable
         signals = taken.signals
         if rehearse:
-            asked = table_can_keep_rows(connection, spec)
+            may_keep_rows = table_can_keep_rows(connection, spec)
             undeletable = rehearse_delete(connection, spec, taken.rows)
             kept = {one.key for one in undeletable}
             signals = [signal for signal in signals if rows[id(signal)].key not in kept]
@@ -108,12 +106,16 @@ def send_burst(
         # The application's own statements must run with the usual planner settings.
         with (
             atomic_mark(session),
-            weighing() as scale,
-            hearing(Heartbeat(session, connection, limits.idle_timeout_seconds, clock, locked, on_progress)),
+            Heartbeat(session, connection, limits.idle_timeout_seconds, clock, locked, on_progress) as heartbeat,
             holding(session, connection, spec, taken.rows) as hold,
-            undone_for_others(connection, "; ".join(PLAN_AS_USUAL)) if can_say_first(engine) else nullcontext(),
+            resetting_planner(connection),
         ):
-            report = _send(spec, signals) if signals else _Report(delivered=[])
+            report = _Report(delivered=signals)
+            try:
+                if signals:
+                    spec.send(signals)
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - it ends up in the result
+                report = _report(error, signals)
         answered = clock()
         reach("confirmed")
 
@@ -126,7 +128,9 @@ def send_burst(
                 extra={"action": "sender_ended_transaction", "signal": spec.name},
             )
         detach(session, taken.signals)
-        deleted = Delete(session, engine, spec, limits, choice, sent_rows, is_held, asked or can_keep_rows).run()
+        deleted = Delete(
+            session, engine, spec, limits, choice, sent_rows, is_held, may_keep_rows or can_keep_rows
+        ).run()
         left = {one.key for one in (*deleted.undeleted, *deleted.changed)}
         sent = [signal for signal in report.delivered if rows[id(signal)].key not in left]
         return BurstResult(
@@ -142,9 +146,9 @@ def send_burst(
             error=report.error,
             reason=_reason(report.error, signals),
             written_at=moments(sent, spec.written_at),
-            message_bytes=scale.message_bytes,
+            message_bytes=heartbeat.message_bytes,
             has_large_rows=taken.has_large,
-            can_keep_rows=asked,
+            can_keep_rows=may_keep_rows,
             is_cut=taken.is_cut,
             lock_seconds=locked - started,
             send_seconds=answered - locked,
@@ -162,13 +166,11 @@ def _reason(error: BaseException | None, signals: list[Any]) -> str:
     return str(error) if isinstance(error, (PartialDeliveryError, PublishError)) else error_text(error, signals)
 
 
-def _send(spec: SignalSpec, signals: list[Any]) -> _Report:
-    """Call the model's send method, and turn what it returns or raises into a report about the signals."""
-    try:
-        spec.send(signals)
-    except EndedEarlyError as error:
+def _report(error: BaseException, signals: list[Any]) -> _Report:
+    """Turn what the model's send method raised into a report about the signals."""
+    if isinstance(error, EndedEarlyError):
         return _Report(delivered=error.delivered)
-    except PartialDeliveryError as error:
+    if isinstance(error, PartialDeliveryError):
         failed = [*error.failed, *_unmentioned(signals, error)]
         failed_ids = {id(signal) for signal, _ in failed}
         delivered_ids = {id(signal) for signal in error.delivered} - failed_ids
@@ -178,15 +180,12 @@ def _send(spec: SignalSpec, signals: list[Any]) -> _Report:
             failed=[(signal, outcome) for signal, outcome in failed if id(signal) in ours],
             error=error,
         )
-    except PublishError as error:
-        # The outcomes of a single signal's messages are its own; of several signals it is not known which is whose.
-        failed = [(signals[0], worst(error.outcomes))] if len(signals) == 1 else []
-        return _Report(delivered=[], failed=failed, error=error)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - it ends up in the result
-        # A single signal has failed; of many signals it is not known which did.
-        failed = [(signals[0], sender_failure(error, signals[0]))] if len(signals) == 1 else []
-        return _Report(delivered=[], failed=failed, error=error)
-    return _Report(delivered=signals)
+    if len(signals) > 1:
+        # It is not known which of them failed, or whose message has which outcome.
+        return _Report(delivered=[], error=error)
+    [signal] = signals
+    outcome = worst(error.outcomes) if isinstance(error, PublishError) else sender_failure(error, signal)
+    return _Report(delivered=[], failed=[(signal, outcome)], error=error)
 
 
 def _unmentioned(signals: list[Any], error: PartialDeliveryError) -> list[tuple[Any, Outcome]]:

@@ -1,46 +1,14 @@
-"""The size of bursts, limited by count and by message size. The publisher reports the message size to the burst.
+"""The size of bursts, limited by count, by the time that sending takes, and by the size of rows and messages.
 
-Without such a report the message size is unknown. A report from another thread than the burst's is ignored.
+The publisher reports the size of messages to the burst. Without such a report it is unknown.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 
 from ..model.heartbeat import LONG_SEND_SECONDS
 from .result import BurstResult
-
-
-class Scale:
-    """Adds up the reported message sizes; None while nothing was reported."""
-
-    def __init__(self) -> None:
-        self.message_bytes: int | None = None
-
-
-_listening: ContextVar[Scale | None] = ContextVar("signalbus_scale", default=None)
-
-
-@contextmanager
-def weighing() -> Iterator[Scale]:
-    """Collect the message sizes that are reported in the block."""
-    scale = Scale()
-    token = _listening.set(scale)
-    try:
-        yield scale
-    finally:
-        _listening.reset(token)
-
-
-def weigh(message_bytes: int) -> None:
-    """Report that so many bytes of messages are about to be sent."""
-    scale = _listening.get()
-    if scale is not None:
-        scale.message_bytes = (scale.message_bytes or 0) + message_bytes
-
 
 #: The target for the message size of a burst, estimated from the last bursts. Larger: more memory for each worker, and
 #: little speed, because round trips hardly matter to a burst of this size.
@@ -56,13 +24,13 @@ GROWTH = 8
 LARGE_BYTES = 64 * 1024
 
 #: After so many bursts of a table without large rows, they are queried again. Less: more statements.
-ASK_EVERY = 100
+QUERY_EVERY = 100
 
 #: Of so many bursts, the one with the largest signals counts, so that one of small signals does not enlarge the next.
 REMEMBERED = 4
 
 
-class BurstWeight:
+class MessageSizes:
     """The message sizes of a model's recent bursts.
 
     :param most_bytes: the target for the message size of a burst.
@@ -71,42 +39,42 @@ class BurstWeight:
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self._most_bytes = most_bytes
         self._bytes_of_a_signal: deque[float] = deque(maxlen=REMEMBERED)
-        self._most_weighed = 0
-        self._is_weighed = True
+        self._most_measured = 0
+        self._is_measured = True
         # None until the table was queried.
         self._has_large_rows: bool | None = None
-        self._not_asked = 0
+        self._bursts_since_query = 0
 
     @property
-    def bytes_to_ask(self) -> int | None:
+    def most_row_bytes(self) -> int | None:
         """The most bytes of rows that the next burst may read; None where their sizes need not be queried."""
         is_light = self._has_large_rows is False and max(self._bytes_of_a_signal, default=0.0) < LARGE_BYTES
-        return None if is_light and self._not_asked < ASK_EVERY else self._most_bytes
+        return None if is_light and self._bursts_since_query < QUERY_EVERY else self._most_bytes
 
     def most_signals(self, largest: int) -> int:
         """The most signals that the next burst may take; never above ``largest``, and at least one."""
-        if not self._is_weighed:
+        if not self._is_measured:
             return largest
         if not self._bytes_of_a_signal:
             return min(largest, FIRST_SIGNALS)
         by_bytes = int(self._most_bytes / max(1.0, *self._bytes_of_a_signal))
-        return max(1, min(largest, by_bytes, max(FIRST_SIGNALS, self._most_weighed * GROWTH)))
+        return max(1, min(largest, by_bytes, max(FIRST_SIGNALS, self._most_measured * GROWTH)))
 
     def record(self, result: BurstResult) -> None:
         """Record the message size of a burst."""
-        self._not_asked += 1
+        self._bursts_since_query += 1
         if result.has_large_rows is not None:
-            self._has_large_rows, self._not_asked = result.has_large_rows, 0
+            self._has_large_rows, self._bursts_since_query = result.has_large_rows, 0
         if not result.selected:
             return
         if result.message_bytes is None:
             # Its sender reports no message size, unless it failed before.
-            came_to_that = result.sent or any(failed.outcome.is_of_destination for failed in result.failed)
-            self._is_weighed = self._is_weighed and (bool(self._bytes_of_a_signal) or not came_to_that)
+            has_sent = result.sent or any(failed.outcome.is_of_destination for failed in result.failed)
+            self._is_measured = self._is_measured and (bool(self._bytes_of_a_signal) or not has_sent)
             return
-        self._is_weighed = True
+        self._is_measured = True
         self._bytes_of_a_signal.append(result.message_bytes / result.selected)
-        self._most_weighed = max(self._most_weighed, result.selected)
+        self._most_measured = max(self._most_measured, result.selected)
 
 
 class BurstSize:
@@ -114,26 +82,26 @@ class BurstSize:
 
     :param largest: the model's burst count; the size never exceeds it.
     :param long_seconds: sending a burst should not take longer.
-    :param weight: the message sizes of the model's bursts.
+    :param sizes: the message sizes of the model's bursts.
     """
 
     def __init__(
-        self, largest: int, long_seconds: float = LONG_SEND_SECONDS, weight: BurstWeight | None = None
+        self, largest: int, long_seconds: float = LONG_SEND_SECONDS, sizes: MessageSizes | None = None
     ) -> None:
         self.largest = largest
         self._steps = largest
         self._long_seconds = long_seconds
-        self._weight = weight or BurstWeight()
+        self._sizes = sizes or MessageSizes()
 
     @property
     def limit(self) -> int:
         """The most signals that the next burst takes."""
-        return min(self._steps, self._weight.most_signals(self.largest))
+        return min(self._steps, self._sizes.most_signals(self.largest))
 
     @property
-    def bytes_to_ask(self) -> int | None:
+    def most_row_bytes(self) -> int | None:
         """The most bytes of rows that it may read; None where their sizes need not be queried."""
-        return self._weight.bytes_to_ask if self.limit > 1 else None
+        return self._sizes.most_row_bytes if self.limit > 1 else None
 
     @property
     def is_whole(self) -> bool:
@@ -142,7 +110,7 @@ class BurstSize:
 
     def record(self, result: BurstResult) -> None:
         """Record the result of a burst of :attr:`limit` signals."""
-        self._weight.record(result)
+        self._sizes.record(result)
         if result.is_outage:
             self.shrink()
         elif result.failed_whole or result.has_unmentioned or result.send_seconds > self._long_seconds:

@@ -102,25 +102,22 @@ class SignalSpec:
         by_class: dict[type[Any], list[Any]] = {}
         for signal in signals:
             by_class.setdefault(type(signal), []).append(signal)
-        if len(by_class) == 1:
-            self._of_class(type(signals[0]))._send_alike(signals)
+        if len(by_class) > 1:
+            send_each([(self._of_class(model).send, group) for model, group in by_class.items()])
+            return
+        spec = self._of_class(type(signals[0]))
+        if len(signals) == 1:
+            self._refuse_unfinished(spec.send_one(signals[0]))
+        elif spec.send_many is not None:
+            self._refuse_unfinished(spec.send_many(list(signals)))
         else:
-            send_each([(self._of_class(model)._send_alike, group) for model, group in by_class.items()])
+            spec._send_one_by_one(signals)
 
     def _of_class(self, model: type[Any]) -> SignalSpec:
         """The same spec, with the send methods of a class that shares the table (single-table inheritance)."""
         if model is self.model or not issubclass(model, self.model):
             return self
         return replace(self, model=model, send_one=one_sender(model), send_many=many_sender(model, self.name))
-
-    def _send_alike(self, signals: Sequence[Any]) -> None:
-        """Send signals of one class."""
-        if self.send_many is not None and len(signals) > 1:
-            self._refuse_unfinished(self.send_many(list(signals)))
-        elif len(signals) == 1:
-            self._refuse_unfinished(self.send_one(signals[0]))
-        else:
-            self._send_one_by_one(signals)
 
     def _refuse_unfinished(self, returned: object) -> None:
         """Refuse a returned generator or coroutine: it has not run, so nothing was sent."""

@@ -1,13 +1,13 @@
 """Progress within a burst: the sender reports it to the code that runs the burst.
 
-A long burst is healthy as long as it makes progress. A report from another thread than the burst's is ignored.
+A long burst is healthy as long as it makes progress. A sender also reports the size of its messages; without such a
+report it is unknown. A report from another thread than the burst's is ignored.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 
 from sqlalchemy import text
@@ -22,31 +22,28 @@ logger = logging.getLogger("signalbus")
 #: idle transaction (120 s), after which all of the burst is sent again.
 LONG_SEND_SECONDS = 10.0
 
-_listening: ContextVar[Callable[[], object] | None] = ContextVar("signalbus_heartbeat", default=None)
-
-
-@contextmanager
-def hearing(on_beat: Callable[[], object] | None) -> Iterator[None]:
-    """Call ``on_beat`` for progress within the block, in the thread that reports it."""
-    token = _listening.set(on_beat)
-    try:
-        yield
-    finally:
-        _listening.reset(token)
+_current: ContextVar[Heartbeat | None] = ContextVar("signalbus_heartbeat", default=None)
 
 
 def beat() -> None:
     """Report that some signals or messages were confirmed."""
-    on_beat = _listening.get()
-    if on_beat is not None:
-        on_beat()
+    heartbeat = _current.get()
+    if heartbeat is not None:
+        heartbeat.beat()
+
+
+def report_bytes(message_bytes: int) -> None:
+    """Report that so many bytes of messages are about to be sent."""
+    heartbeat = _current.get()
+    if heartbeat is not None:
+        heartbeat.message_bytes = (heartbeat.message_bytes or 0) + message_bytes
 
 
 class Heartbeat:
-    """Receives the progress of the send method, and keeps the burst's transaction from its idle timeout.
+    """Receives the reports within its block, and keeps the burst's transaction from its idle timeout.
 
     :param idle_timeout_seconds: ``idle_in_transaction_session_timeout`` of the transaction.
-    :param said: when the last statement was sent to the database, by the clock.
+    :param last_statement: when the last statement was sent to the database, by the clock.
     """
 
     def __init__(
@@ -55,7 +52,7 @@ class Heartbeat:
         connection: Connection,
         idle_timeout_seconds: float,
         clock: Callable[[], float],
-        said: float,
+        last_statement: float,
         on_progress: Callable[[], object] | None,
     ) -> None:
         self._session = session
@@ -64,15 +61,24 @@ class Heartbeat:
         self._every_seconds = idle_timeout_seconds / 4
         self._clock = clock
         self._on_progress = on_progress
-        self._said = said
+        self._last_statement = last_statement
+        #: The reported size of the messages; None while nothing was reported.
+        self.message_bytes: int | None = None
 
-    def __call__(self) -> None:
+    def __enter__(self) -> Heartbeat:
+        self._token = _current.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
+
+    def beat(self) -> None:
         if self._on_progress is not None:
             self._on_progress()
         now = self._clock()
-        if now - self._said < self._every_seconds:
+        if now - self._last_statement < self._every_seconds:
             return
-        self._said = now
+        self._last_statement = now
         if self._session.get_transaction() is self._transaction:
             try:
                 self._connection.execute(text("SELECT 1"))

@@ -8,14 +8,21 @@ from dataclasses import replace
 
 from pika.exceptions import AMQPError
 
-from ..burst.size import weigh
 from ..errors import ACKED, Outcome, OutcomeKind
+from ..model.heartbeat import report_bytes
 from .amqp.encoder import Encoder, encoder_for
 from .amqp.errors import describe
 from .amqp.frames import EncodedMessage
 from .amqp.message import InvalidMessageError, Message
-from .amqp.protocol import BrokerConnectionError, ChannelClosedError, ConnectionClosedError, Link, NoAnswerError
-from .confirms import Content
+from .amqp.protocol import (
+    BrokerConnectionError,
+    ChannelClosedError,
+    ConnectionClosedError,
+    Link,
+    NoAnswerError,
+    Problem,
+)
+from .confirms import Confirms, Content
 from .destination_breaker import Address, DestinationBreaker
 
 #: Reply codes whose cause is the destination: no such exchange, no permission, exchange locked.
@@ -50,40 +57,56 @@ class Batch:
 
     :param groups: messages that belong together: when one of a group cannot be sent, none of the group is.
     :param deadline: on the monotonic clock.
-    :param silences: the destinations that are known not to confirm.
+    :param breaker: the destinations that are known not to confirm.
     """
 
     def __init__(
-        self, groups: Sequence[Sequence[Message]], deadline: float, silences: DestinationBreaker | None = None
+        self, groups: Sequence[Sequence[Message]], deadline: float, breaker: DestinationBreaker | None = None
     ) -> None:
         self._messages = [message for group in groups for message in group]
         self._groups = _indexes_of(groups)
         self._deadline = deadline
-        self._silences = silences or DestinationBreaker()
+        self._breaker = breaker or DestinationBreaker()
         self._outcomes: list[Outcome | None] = [None] * len(self._messages)
         self._encoded: dict[int, EncodedMessage] = {}
 
     def run(self, connection: Link) -> None:
-        """Send everything over an open connection."""
-        try:
-            self._encode_all(connection)
-            self._refuse_missing_exchanges(connection)
-            trials = self._hold_back_silent()
-            held_back = {index for trial in trials for index in trial}
-            ordinary = [index for index in self._open() if index not in held_back]
-            # Messages that closed a channel before are sent last, with no other message in flight.
-            suspects = self._suspects(connection, ordinary)
-            together = [index for index in ordinary if index not in suspects]
-            for index in [*self._send_together(connection, together), *sorted(suspects)]:
-                self._send_alone(connection, index, self._deadline)
-            for trial in trials:
-                self._send_trial(connection, trial)
-        except BrokerConnectionError as error:
-            self.give_up(str(error))
-        except AMQPError as error:
-            # The connection was lost between two steps, and its state is not known.
-            connection.abort(describe(error))
-            self.give_up(describe(error))
+        """Send everything over an open connection, unless the broker has blocked it."""
+        with connection.lock:
+            if connection.blocked_reason is not None:
+                reason = f"not sent: the broker takes no messages ({connection.blocked_reason})"
+                self.give_up(reason, was_sent=False)
+                return
+            try:
+                together, alone, trials = self._plan(connection)
+                if together:
+                    chunks = [(self._encoded[index].data, self._encoded[index].frames) for index in together]
+                    sent_at = self._breaker.now()
+                    answers, problem = connection.send(
+                        chunks, lambda number: self._content(together[number]), self._deadline
+                    )
+                    alone = [*self._settle(connection, together, answers, problem, sent_at), *alone]
+                for index in alone:
+                    self._send_alone(connection, index, self._deadline)
+                for trial in trials:
+                    self._send_trial(connection, trial)
+            except BrokerConnectionError as error:
+                self.give_up(str(error))
+            except AMQPError as error:
+                # The connection was lost between two steps, and its state is not known.
+                connection.abort(describe(error))
+                self.give_up(describe(error))
+
+    def _plan(self, connection: Link) -> tuple[list[int], list[int], list[range]]:
+        """Encode the messages; return which to send together, which alone, and the trials of silent destinations."""
+        self._encode_all(connection)
+        self._refuse_missing_exchanges(connection)
+        trials = self._hold_back_silent()
+        held_back = {index for trial in trials for index in trial}
+        ordinary = [index for index in self._open() if index not in held_back]
+        # Messages that closed a channel before are sent last, with no other message in flight.
+        suspects = self._suspects(connection, ordinary)
+        return [index for index in ordinary if index not in suspects], sorted(suspects), trials
 
     def give_up(self, reason: str, *, was_sent: bool = True) -> None:
         """Set the outcome of all messages that have none to unknown."""
@@ -117,7 +140,7 @@ class Batch:
                 except InvalidMessageError as error:
                     self._withhold(group, index, Outcome(OutcomeKind.INVALID, str(error)))
                     break
-        weigh(sum(len(encoded.data) for encoded in self._encoded.values()))
+        report_bytes(sum(len(encoded.data) for encoded in self._encoded.values()))
 
     def _encoder(self, connection: Link) -> Encoder:
         return encoder_for(connection.channel_number(self._deadline), connection.frame_max, connection.location.login)
@@ -162,15 +185,15 @@ class Batch:
     def _hold_back_silent(self) -> list[range]:
         """Hold back the messages for silent destinations; return the groups that are trials of such destinations."""
         trials: list[range] = []
-        if not self._silences.any_remembered:
+        if not self._breaker.any_remembered:
             return trials
         for group in self._groups:
             for index in group:
                 address = self._address(index)
-                seconds = self._silences.silent_seconds(address)
+                seconds = self._breaker.silent_seconds(address)
                 if seconds is None or self._outcomes[index] is not None:
                     continue
-                if self._silences.may_try(address):
+                if self._breaker.claim_trial(address):
                     trials.append(group)
                 else:
                     reason = (
@@ -192,16 +215,16 @@ class Batch:
 
     def _learn(self, indexes: Sequence[int], waiting: Sequence[int], problem: object, sent_at: float) -> set[Address]:
         """Record which destinations confirmed; return those that did not in time while others did."""
-        if not waiting and not self._silences.any_remembered:
+        if not waiting and not self._breaker.any_remembered:
             # One confirmed destination is enough to distinguish a later silence from an outage.
             indexes = indexes[:1]
         answered = {self._address(index) for index in set(indexes) - set(waiting)}
-        self._silences.answered(answered)
+        self._breaker.answered(answered)
         silent: set[Address] = set()
         if isinstance(problem, NoAnswerError):
             silent = {self._address(index) for index in waiting} - answered
-            self._silences.was_silent(silent, sent_at)
-        return {address for address in silent if self._silences.silent_seconds(address) is not None}
+            self._breaker.record_silence(silent, sent_at)
+        return {address for address in silent if self._breaker.silent_seconds(address) is not None}
 
     def _address(self, index: int) -> Address:
         message = self._messages[index]
@@ -217,14 +240,11 @@ class Batch:
             if self._messages[index].exchange in exchanges or (hashes and self._hash(index) in hashes)
         }
 
-    def _send_together(self, connection: Link, indexes: list[int]) -> list[int]:
-        """Send messages together; return those that have to be sent again, each alone."""
-        if not indexes:
-            return []
-        chunks = [(self._encoded[index].data, self._encoded[index].frames) for index in indexes]
-        sent_at = self._silences.now()
-        confirms, problem = connection.send(chunks, lambda number: self._content(indexes[number]), self._deadline)
-        outcomes = confirms.outcomes(UNANSWERED)
+    def _settle(
+        self, connection: Link, indexes: list[int], answers: Confirms, problem: Problem, sent_at: float
+    ) -> list[int]:
+        """Record the outcomes of messages that were sent together; return those to send again, each alone."""
+        outcomes = answers.outcomes(UNANSWERED)
         waiting: list[int] = []
         for index, outcome in zip(indexes, outcomes, strict=True):
             if outcome is UNANSWERED:
@@ -254,7 +274,7 @@ class Batch:
             self._outcomes[index] = problem
             return
         encoded = self._encoded[index] = self._encoder(connection).encode(message)
-        sent_at = self._silences.now()
+        sent_at = self._breaker.now()
         confirms, closed = connection.send([(encoded.data, encoded.frames)], lambda _: self._content(index), deadline)
         [outcome] = confirms.outcomes(no_answer(closed, in_flight=1))
         is_answered = confirms.is_done or isinstance(closed, ChannelClosedError)

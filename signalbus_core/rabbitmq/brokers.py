@@ -23,7 +23,7 @@ class Broker:
     def __init__(self, location: BrokerLocation) -> None:
         self.location = location
         self.connections = ThreadConnections()
-        self.silences = DestinationBreaker()
+        self.breaker = DestinationBreaker()
 
 
 @dataclass(frozen=True)

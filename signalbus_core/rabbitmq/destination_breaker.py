@@ -50,7 +50,7 @@ class DestinationBreaker:
         return bool(self._silences)
 
     def now(self) -> float:
-        """The time, for :meth:`was_silent`."""
+        """The time, for :meth:`record_silence`."""
         return self._clock()
 
     def answered(self, addresses: Collection[Address]) -> None:
@@ -62,7 +62,7 @@ class DestinationBreaker:
             for address in self._silences.keys() & set(addresses):
                 del self._silences[address]
 
-    def was_silent(self, addresses: Collection[Address], since: float) -> None:
+    def record_silence(self, addresses: Collection[Address], since: float) -> None:
         """Record that the time ran out without an answer for messages to these destinations.
 
         :param since: when they were sent. An answer for others since then, or since an earlier silence, proves that
@@ -90,7 +90,7 @@ class DestinationBreaker:
                 return None
             return self._clock() - silence.noticed
 
-    def may_try(self, address: Address) -> bool:
+    def claim_trial(self, address: Address) -> bool:
         """Whether the caller may send one trial message. True for one caller at a time."""
         now = self._clock()
         with self._lock:

@@ -122,9 +122,11 @@ class Publisher:
         :param timeout_seconds: how long it may take in all.
         :raises PublishError: not every message was confirmed; ``outcomes`` has one outcome for each, in order.
         """
-        delivery = self._publish([[message] for message in messages], timeout_seconds)
-        if not delivery.is_complete:
-            raise PublishError([outcome for [outcome] in delivery.outcomes()])
+        batch, connection = self._begin([[message] for message in messages], timeout_seconds)
+        if connection is not None:
+            batch.run(connection)
+        if not batch.is_complete:
+            raise PublishError([outcome for [outcome] in batch.outcomes()])
 
     def publish_signals(
         self,
@@ -153,10 +155,12 @@ class Publisher:
                 failed[index] = Outcome(OutcomeKind.INVALID, error_text(error, [signal]))
                 groups.append([])
         with trace:
-            delivery = self._publish(groups, timeout_seconds)
-            trace.end(delivery.outcomes)
-        if not delivery.is_complete:
-            for index, outcomes in enumerate(delivery.outcomes()):
+            batch, connection = self._begin(groups, timeout_seconds)
+            if connection is not None:
+                batch.run(connection)
+            trace.end(batch.outcomes)
+        if not batch.is_complete:
+            for index, outcomes in enumerate(batch.outcomes()):
                 bad = [outcome for outcome in outcomes if outcome.kind is not OutcomeKind.ACKED]
                 if bad:
                     failed[index] = worst(bad)
@@ -213,24 +217,18 @@ class Publisher:
     def _mine(self) -> Link | None:
         return self._settings().broker.connections.mine()
 
-    def _publish(self, groups: list[list[Message]], timeout_seconds: float | None) -> Batch:
+    def _begin(self, groups: list[list[Message]], timeout_seconds: float | None) -> tuple[Batch, Link | None]:
+        """A batch of these messages, and the connection for it; None when there is nothing to send, or no broker."""
         settings = self._settings()
         timeout = positive_seconds(timeout_seconds) or settings.timeout_seconds or DEFAULT_TIMEOUT_SECONDS
-        deadline = time.monotonic() + timeout
-        delivery = Batch(groups, deadline, settings.broker.silences)
+        batch = Batch(groups, time.monotonic() + timeout, settings.broker.breaker)
+        connection = None
         if any(groups):
             try:
                 connection = self._open_connection(min(timeout, CONNECT_TIMEOUT_SECONDS))
             except BrokerConnectionError as error:
-                delivery.give_up(f"not sent: {error}", was_sent=False)
-            else:
-                with connection.lock:
-                    if connection.blocked_reason is not None:
-                        reason = f"not sent: the broker takes no messages ({connection.blocked_reason})"
-                        delivery.give_up(reason, was_sent=False)
-                    else:
-                        delivery.run(connection)
-        return delivery
+                batch.give_up(f"not sent: {error}", was_sent=False)
+        return batch, connection
 
     def _open_connection(self, timeout_seconds: float) -> Link:
         connection = self._mine()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("signalbus")
 
-_told: set[type[Exception]] = set()
+_logged: set[type[Exception]] = set()
 
 
 class PublishTrace:
@@ -100,8 +100,8 @@ def _end(span: Span, outcome: Outcome | None) -> None:
 
 def _complain(error: Exception) -> None:
     """Log each kind of error once per process: errors in tracing tend to repeat for every message."""
-    if type(error) not in _told:
-        _told.add(type(error))
+    if type(error) not in _logged:
+        _logged.add(type(error))
         logger.warning(
             "Tracing fails (%s); the signals concerned are sent without spans.",
             type(error).__name__,

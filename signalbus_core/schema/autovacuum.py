@@ -6,14 +6,13 @@ once held a million signals waits for 200,000 dead rows, which every burst must 
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import MetaData, Table, text
-from sqlalchemy import inspect as sqlalchemy_inspect
+from sqlalchemy import Table, text
 from sqlalchemy.engine import Connection
 
 from ..model.contract import SignalSpec
-from .quoting import quoted
+from .quoting import quoted, table_of
 
 #: A table with so many dead rows is vacuumed by the next run of autovacuum, once a minute by default. More: more dead
 #: rows to skip; less: tables are vacuumed too often.
@@ -38,7 +37,7 @@ def autovacuum_sql(*targets: type[Any] | Table | str) -> list[str]:
     :param targets: signal models, tables, or names of tables (``"orders"``, ``"sales.orders"``).
     """
     settings = ", ".join(f"{name} = {value}" for name, value in SETTINGS.items())
-    return [f"ALTER TABLE {quoted(_as_table(target))} SET ({settings})" for target in targets]
+    return [f"ALTER TABLE {quoted(table_of(target))} SET ({settings})" for target in targets]
 
 
 def autovacuum_problem(connection: Connection, spec: SignalSpec) -> str | None:
@@ -61,15 +60,6 @@ def autovacuum_problem(connection: Connection, spec: SignalSpec) -> str | None:
     if row.by_default:
         return f"The table {row.by_default} has no autovacuum settings of its own: dead rows are removed late. {remedy}"
     return None
-
-
-def _as_table(target: type[Any] | Table | str) -> Table:
-    if isinstance(target, Table):
-        return target
-    if isinstance(target, str):
-        schema, _, name = target.rpartition(".")
-        return Table(name, MetaData(), schema=schema or None)
-    return cast(Table, cast(Any, sqlalchemy_inspect(target)).local_table)
 
 
 # A partitioned table has no rows and accepts no settings; its partitions do.

@@ -11,16 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import ARRAY, MetaData, Table, Text, bindparam, event, text
-from sqlalchemy import inspect as sqlalchemy_inspect
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import DDLElement, ExecutableDDLElement
 
 from ..model.contract import SignalSpec
-from .quoting import PLAIN, quoted
+from .quoting import PLAIN, quoted, table_of
 
 #: First key of an advisory lock; the second is the table's OID. Its holder is the leader, which answers the doorbell.
 DOORKEEPER_LOCK = 1396853553
@@ -78,7 +77,8 @@ def doorbell_sql(*targets: type[Any] | Table | str) -> list[str]:
     :param targets: signal models, tables, or names of tables (``"orders"``, ``"sales.orders"``). Models that opt out by
       ``signalbus_doorbell = False`` are left out.
     """
-    tables = [table for target in targets if (table := _as_table(target)) is not None]
+    wanted = [target for target in targets if not isinstance(target, type) or has_doorbell(target, table_of(target))]
+    tables = [table_of(target) for target in wanted]
     functions = {table.schema: CreateDoorbellFunction(table) for table in tables}
     elements: list[DDLElement] = [*functions.values(), *(CreateDoorbell(table) for table in tables)]
     return [str(element.compile(dialect=PLAIN)) for element in elements]
@@ -99,16 +99,6 @@ def _create_doorbell(table: Table, connection: Connection, **_: Any) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(CreateDoorbellFunction(table))
         connection.execute(CreateDoorbell(table))
-
-
-def _as_table(target: type[Any] | Table | str) -> Table | None:
-    if isinstance(target, Table):
-        return target
-    if isinstance(target, str):
-        schema, _, name = target.rpartition(".")
-        return Table(name, MetaData(), schema=schema or None)
-    table = cast(Table, cast(Any, sqlalchemy_inspect(target)).local_table)
-    return table if has_doorbell(target, table) else None
 
 
 def _function_of(table: Table, compiler: Any) -> str:

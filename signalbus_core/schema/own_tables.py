@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Column, DateTime, Integer, MetaData, Table, Text, text
 from sqlalchemy.engine import Connection
@@ -13,8 +15,6 @@ from ..model.contract import SignalSpec
 from .catalog import privileges_problem
 from .quoting import PLAIN, quoted
 
-PARKED_TABLE_NAME = "signalbus_parked"
-
 #: Columns that earlier versions did not create. Without them a record applies to a key, whichever row has it.
 LATER_COLUMNS = ("row_version", "destination")
 
@@ -23,7 +23,7 @@ UNDELETED = "undeleted"
 
 
 @dataclass(frozen=True)
-class SetAside:
+class FailureRecord:
     """A failed signal.
 
     :param table_name: its table.
@@ -63,19 +63,66 @@ class SetAside:
         return f"{self.error_class}: {self.error_text}"
 
 
-def parked_table(metadata: MetaData) -> Table:
-    """The table of failed signals (the retry store), as a part of ``metadata``.
+@dataclass(frozen=True)
+class Pause:
+    """A signal model that no relay sends.
 
-    ``metadata.info["signalbus_parked"]`` may give it another name.
+    :param reason: given by the person who paused it; None when not given.
     """
-    schema, name = metadata.schema, metadata.info.get("signalbus_parked", PARKED_TABLE_NAME)
-    known = metadata.tables.get(f"{schema}.{name}" if schema else name)
-    if known is not None:
-        return known
-    return Table(
-        name,
-        metadata,
-        # By the table, not by the model: other applications may have a class of the same name.
+
+    model: str
+    paused_at: datetime
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class OwnTable:
+    """A table of Signalbus itself. ``metadata.info`` may give it another name, under the key of its usual one.
+
+    :param columns: makes its columns.
+    :param later_columns: columns of type TEXT that earlier versions did not create.
+    :param read_with: the privileges that reading needs.
+    :param changed_with: the privileges that changing needs.
+    """
+
+    name: str
+    comment: str
+    columns: Callable[[], Sequence[Column[Any]]]
+    read_with: tuple[str, ...]
+    changed_with: tuple[str, ...]
+    later_columns: tuple[str, ...] = ()
+
+    def table(self, metadata: MetaData) -> Table:
+        """The table as a part of ``metadata``."""
+        schema, name = metadata.schema, metadata.info.get(self.name, self.name)
+        known = metadata.tables.get(f"{schema}.{name}" if schema else name)
+        return Table(name, metadata, *self.columns(), comment=self.comment) if known is None else known
+
+    def of(self, spec: SignalSpec) -> Table:
+        """The table for a model, in the model's own database."""
+        return self.table(spec.table.metadata)
+
+    def sql(self) -> str:
+        """The statements that create the table in PostgreSQL, or add what it lacks, for migrations written by hand."""
+        table = self.table(MetaData())
+        adding = ", ".join(f"ADD COLUMN IF NOT EXISTS {name} TEXT" for name in self.later_columns)
+        statements = [
+            CreateTable(table, if_not_exists=True).compile(dialect=PLAIN),
+            *([f"ALTER TABLE {PLAIN.identifier_preparer.format_table(table)} {adding}"] if adding else []),
+            SetTableComment(table).compile(dialect=PLAIN),
+        ]
+        return "\n".join(f"{str(statement).strip()};" for statement in statements)
+
+    def problem(self, connection: Connection, table: Table, *, for_change: bool = False) -> str | None:
+        """Why the table cannot be read, or changed: it, or a privilege on it, is missing. None when it can."""
+        return privileges_problem(connection, table, self.changed_with if for_change else self.read_with)
+
+
+# The key is that of the table, not of the model: other applications may have a class of the same name.
+PARKED = OwnTable(
+    "signalbus_parked",
+    "Signals that the Signalbus relay has set aside",
+    lambda: (
         Column("table_name", Text, primary_key=True),
         Column("key", Text, primary_key=True),
         Column("model", Text, nullable=False),
@@ -89,34 +136,32 @@ def parked_table(metadata: MetaData) -> Table:
         Column("row_version", Text),
         # Who refused it. One of the signals of a destination is tried for all of them.
         Column("destination", Text),
-        comment="Signals that the Signalbus relay has set aside",
-    )
+    ),
+    read_with=("SELECT", "INSERT", "UPDATE", "DELETE"),
+    changed_with=("SELECT", "INSERT", "UPDATE", "DELETE"),
+    later_columns=LATER_COLUMNS,
+)
 
+PAUSED = OwnTable(
+    "signalbus_paused",
+    "Signal models that the Signalbus relay leaves alone",
+    lambda: (
+        Column("table_name", Text, primary_key=True),
+        Column("model", Text, nullable=False),
+        Column("paused_at", DateTime(timezone=True), nullable=False),
+        Column("reason", Text),
+    ),
+    read_with=("SELECT",),
+    changed_with=("SELECT", "INSERT", "DELETE"),
+)
 
-def parked_table_sql() -> str:
-    """The statements that create the table in PostgreSQL, or add what it lacks, for migrations written by hand."""
-    table = parked_table(MetaData())
-    adding = ", ".join(f"ADD COLUMN IF NOT EXISTS {name} TEXT" for name in LATER_COLUMNS)
-    statements = (
-        str(CreateTable(table, if_not_exists=True).compile(dialect=PLAIN)).strip(),
-        f"ALTER TABLE {PLAIN.identifier_preparer.format_table(table)} {adding}",
-        str(SetTableComment(table).compile(dialect=PLAIN)).strip(),
-    )
-    return "\n".join(f"{statement};" for statement in statements)
-
-
-def parked_table_of(spec: SignalSpec) -> Table:
-    """The table for the signals of a model, in the model's own database."""
-    return parked_table(spec.table.metadata)
-
-
-def parked_table_problem(connection: Connection, table: Table) -> str | None:
-    """Why a relay cannot use the table: it, or a privilege on it, is missing. None when it can."""
-    return privileges_problem(connection, table, ("SELECT", "INSERT", "UPDATE", "DELETE"))
+parked_table, parked_table_of, parked_table_sql = PARKED.table, PARKED.of, PARKED.sql
+paused_table, paused_table_of, paused_table_sql = PAUSED.table, PAUSED.of, PAUSED.sql
+parked_table_problem, paused_table_problem = PARKED.problem, PAUSED.problem
 
 
 def lacks_columns(connection: Connection, table: Table) -> bool:
-    """Whether an earlier version created the table, and the later columns are still missing."""
+    """Whether an earlier version created the retry store, and the later columns are still missing."""
     given = {"name": quoted(table), "names": list(LATER_COLUMNS)}
     found: int = connection.scalar(_FOUND, given) or 0
     return found < len(LATER_COLUMNS)
@@ -126,56 +171,3 @@ _FOUND = text(
     "SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass(:name) AND NOT attisdropped"
     " AND attname = ANY(CAST(:names AS text[]))"
 )
-
-
-PAUSED_TABLE_NAME = "signalbus_paused"
-
-
-@dataclass(frozen=True)
-class Pause:
-    """A signal model that no relay sends.
-
-    :param reason: given by the person who paused it; None when not given.
-    """
-
-    model: str
-    paused_at: datetime
-    reason: str | None
-
-
-def paused_table(metadata: MetaData) -> Table:
-    """The table of paused signal models, as a part of ``metadata``.
-
-    ``metadata.info["signalbus_paused"]`` may give it another name.
-    """
-    schema, name = metadata.schema, metadata.info.get("signalbus_paused", PAUSED_TABLE_NAME)
-    known = metadata.tables.get(f"{schema}.{name}" if schema else name)
-    if known is not None:
-        return known
-    return Table(
-        name,
-        metadata,
-        # By the table, not by the model: other applications may have a class of the same name.
-        Column("table_name", Text, primary_key=True),
-        Column("model", Text, nullable=False),
-        Column("paused_at", DateTime(timezone=True), nullable=False),
-        Column("reason", Text),
-        comment="Signal models that the Signalbus relay leaves alone",
-    )
-
-
-def paused_table_sql() -> str:
-    """The statements that create the table in PostgreSQL, for migrations written by hand."""
-    table = paused_table(MetaData())
-    statements = (CreateTable(table), SetTableComment(table))
-    return "\n".join(f"{str(statement.compile(dialect=PLAIN)).strip()};" for statement in statements)
-
-
-def paused_table_of(spec: SignalSpec) -> Table:
-    """The table of paused models in the model's own database."""
-    return paused_table(spec.table.metadata)
-
-
-def paused_table_problem(connection: Connection, table: Table, *, for_change: bool = False) -> str | None:
-    """Why the table cannot be read, or changed: it, or a privilege on it, is missing. None when it can."""
-    return privileges_problem(connection, table, ("SELECT", "INSERT", "DELETE") if for_change else ("SELECT",))

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from sqlalchemy import MetaData, Table, TypeDecorator, Uuid, text
-from sqlalchemy import inspect as sqlalchemy_inspect
+from sqlalchemy import Table, TypeDecorator, Uuid, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import MappedColumn, Mapper, mapped_column
 from sqlalchemy.sql.functions import FunctionElement
 
-from .quoting import quoted
+from .quoting import quoted, table_of
 
 #: The name of the column, and of the attribute.
 SIGNAL_ID = "signalbus_id"
@@ -79,7 +78,7 @@ def signal_id_sql(*targets: type[Any] | Table | str) -> list[str]:
 
     :param targets: signal models, tables, or names of tables (``"orders"``, ``"sales.orders"``).
     """
-    names = [quoted(_as_table(target)) for target in targets]
+    names = [quoted(table_of(target)) for target in targets]
     return [
         statement
         for name in names
@@ -114,12 +113,3 @@ _THIS_DATABASE = text(
     FROM pg_catalog.pg_database WHERE datname = current_database()
     """
 )
-
-
-def _as_table(target: type[Any] | Table | str) -> Table:
-    if isinstance(target, Table):
-        return target
-    if isinstance(target, str):
-        schema, _, name = target.rpartition(".")
-        return Table(name, MetaData(), schema=schema or None)
-    return cast(Table, cast(Any, sqlalchemy_inspect(target)).local_table)

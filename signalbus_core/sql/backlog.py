@@ -9,24 +9,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import chain, count, islice
-from typing import Any, cast
+from itertools import count, islice
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     BindParameter,
     Boolean,
     Double,
-    Float,
     Text,
     bindparam,
-    extract,
     func,
     literal,
     literal_column,
     null,
     select,
-    text,
     union_all,
 )
 from sqlalchemy import cast as sql_cast
@@ -96,9 +93,7 @@ def find_work(
     :param choices: for names of models, which signals count.
     :param has_paused_table: whether the table of paused models can be read.
     """
-    finds = _finds(specs, choices, has_paused_table)
-    answers = _ask(connection, [(find,) for find in finds], [(start,) for start in _starts(finds, choices)])
-    return [find.answer(values) for find, [values] in zip(finds, answers, strict=True)]
+    return [work for [work] in _run(connection, [[one] for one in _finds(specs, choices, has_paused_table)])]
 
 
 def measure(
@@ -116,10 +111,7 @@ def measure(
     :param has_parked_table: whether the retry store can be read.
     :param starts: for names of models with a single integer key, the start key; None for all keys.
     """
-    starts = starts or {}
-    measures = _measures(specs, most, has_parked_table, starts)
-    answers = _ask(connection, [(one,) for one in measures], [(starts.get(spec.name),) for spec in specs])
-    return [one.answer(values) for one, [values] in zip(measures, answers, strict=True)]
+    return [found for [found] in _run(connection, [[one] for one in _measures(specs, most, has_parked_table, starts)])]
 
 
 def find_work_and_measure(
@@ -133,29 +125,27 @@ def find_work_and_measure(
     starts: Mapping[str, int | None] | None = None,
 ) -> list[tuple[Work, Measurement]]:
     """:func:`find_work` and :func:`measure` by one query."""
-    starts = starts or {}
     finds = _finds(specs, choices, has_paused_table)
     measures = _measures(specs, most, has_parked_table, starts)
-    given = zip(_starts(finds, choices), (starts.get(spec.name) for spec in specs), strict=True)
-    answers = _ask(connection, list(zip(finds, measures, strict=True)), list(given))
     return [
-        (find.answer(found), one.answer(measured))
-        for find, one, [found, measured] in zip(finds, measures, answers, strict=True)
+        (work, found) for [work, found] in _run(connection, [list(both) for both in zip(finds, measures, strict=True)])
     ]
 
 
-def _finds(specs: Sequence[SignalSpec], choices: Mapping[str, Choice], has_paused_table: bool) -> list[_Find]:
-    return [_Find.of(spec, choices.get(spec.name, EVERYTHING), has_paused_table) for spec in specs]
+def _finds(specs: Sequence[SignalSpec], choices: Mapping[str, Choice], has_paused_table: bool) -> list[_Part]:
+    parts: list[_Part] = []
+    for spec in specs:
+        choice = choices.get(spec.name, EVERYTHING)
+        start = choice.start if choice.only is None else None
+        parts.append((_Find(spec, replace(choice, start=None), start is not None, has_paused_table), start))
+    return parts
 
 
 def _measures(
-    specs: Sequence[SignalSpec], most: int | None, has_parked_table: bool, starts: Mapping[str, int | None]
-) -> list[_Measure]:
-    return [_Measure(spec, most, has_parked_table, starts.get(spec.name) is not None) for spec in specs]
-
-
-def _starts(finds: Sequence[_Find], choices: Mapping[str, Choice]) -> list[int | None]:
-    return [choices[find.spec.name].start if find.has_start else None for find in finds]
+    specs: Sequence[SignalSpec], most: int | None, has_parked_table: bool, starts: Mapping[str, int | None] | None
+) -> list[_Part]:
+    given = [(spec, (starts or {}).get(spec.name)) for spec in specs]
+    return [(_Measure(spec, most, has_parked_table, start is not None), start) for spec, start in given]
 
 
 @dataclass(frozen=True)
@@ -171,11 +161,6 @@ class _Find:
     choice: Choice
     has_start: bool
     has_paused_table: bool
-
-    @classmethod
-    def of(cls, spec: SignalSpec, choice: Choice, has_paused_table: bool) -> _Find:
-        has_start = choice.start is not None and choice.only is None
-        return cls(spec, replace(choice, start=None), has_start, has_paused_table)
 
     def columns(self, dialect: Dialect, start: BindParameter[int]) -> list[ColumnElement[Any]]:
         found, lowest = self._found(dialect, start)
@@ -242,45 +227,40 @@ def _age_seconds(spec: SignalSpec, dialect: Dialect, first: Select[Any]) -> Colu
     return func.date_part("epoch", func.clock_timestamp() - written_at)
 
 
-#: The parts of a query about one model.
-_Asked = tuple[_Find | _Measure, ...]
+#: A part of the query for a model, and the start key of its scan.
+_Part = tuple[_Find | _Measure, int | None]
 
 
-def _ask(
-    connection: Connection, asked: Sequence[_Asked], starts: Sequence[tuple[int | None, ...]]
-) -> list[list[Sequence[Any]]]:
-    """Run the query for all models; return for each model the values of each part.
-
-    :param starts: for each part of each model, the start key.
-    """
-    answers: list[list[Sequence[Any]]] = []
-    for first in range(0, len(asked), MODELS_PER_STATEMENT):
-        some = asked[first : first + MODELS_PER_STATEMENT]
-        flat = enumerate(chain.from_iterable(starts[first : first + MODELS_PER_STATEMENT]))
-        given = {_start_name(number): start for number, start in flat if start is not None}
-        rows = connection.execute(_statement(tuple(some), connection.dialect), given)
+def _run(connection: Connection, models: Sequence[Sequence[_Part]]) -> list[list[Any]]:
+    """Run the query for all models; return for each model the answers of its parts."""
+    answers: list[list[Any]] = []
+    for first in range(0, len(models), MODELS_PER_STATEMENT):
+        some = models[first : first + MODELS_PER_STATEMENT]
+        starts = enumerate(start for parts in some for _, start in parts)
+        given = {_start_name(number): start for number, start in starts if start is not None}
+        statement = _statement(tuple(tuple(part for part, _ in parts) for parts in some), connection.dialect)
         # UNION ALL guarantees no order.
-        by_number = {row[0]: iter(row[1:]) for row in rows}
+        by_number = {row[0]: iter(row[1:]) for row in connection.execute(statement, given)}
         answers += [
-            [list(islice(by_number[number], question.width)) for question in questions]
-            for number, questions in enumerate(some)
+            [part.answer(list(islice(by_number[number], part.width))) for part, _ in parts]
+            for number, parts in enumerate(some)
         ]
     return answers
 
 
 @lru_cache(KEPT_STATEMENTS)
-def _statement(asked: tuple[_Asked, ...], dialect: Dialect) -> Select[Any] | CompoundSelect[Any]:
+def _statement(models: tuple[tuple[_Find | _Measure, ...], ...], dialect: Dialect) -> Select[Any] | CompoundSelect[Any]:
     """A query with a row for each model: the columns of a thousand models exceed the limit of one row.
 
     https://www.postgresql.org/docs/current/limits.html
     """
     numbers = count()
     rows = []
-    for model, questions in enumerate(asked):
+    for model, parts in enumerate(models):
         columns = [
             column
-            for question in questions
-            for column in question.columns(dialect, bindparam(_start_name(next(numbers)), type_=BigInteger))
+            for part in parts
+            for column in part.columns(dialect, bindparam(_start_name(next(numbers)), type_=BigInteger))
         ]
         named = [column.label(f"c{number}") for number, column in enumerate(columns)]
         rows.append(select(literal_column(str(model)).label("model"), *named))
@@ -289,31 +269,3 @@ def _statement(asked: tuple[_Asked, ...], dialect: Dialect) -> Select[Any] | Com
 
 def _start_name(number: int) -> str:
     return f"signalbus_start_{number}"
-
-
-def oldest_age_seconds(connection: Connection, spec: SignalSpec, most: int | None) -> float | None:
-    """The age in seconds of a model's oldest signal; None when there is none, or its age is unknown.
-
-    :param most: read only so many signals, those with the lowest keys; all when None.
-    """
-    moment = written_at_column(connection, spec)
-    if moment is None:
-        return None
-    first = select(moment.label("moment")).select_from(spec.model).where(*spec.is_signal)
-    looked_at = (first if most is None else first.order_by(*spec.primary_key).limit(most)).subquery()
-    age = func.clock_timestamp() - func.min(looked_at.c.moment)
-    seconds = connection.scalar(select(sql_cast(extract("epoch", age), Float)))
-    return None if seconds is None else max(0.0, seconds)
-
-
-def written_at_column(connection: Connection, spec: SignalSpec) -> ColumnElement[Any] | None:
-    """When a signal was written, as a column of a query on its model; None when that is unknown.
-
-    https://www.postgresql.org/docs/current/runtime-config-replication.html#GUC-TRACK-COMMIT-TIMESTAMP
-    """
-    if spec.written_at is not None:
-        return cast("ColumnElement[Any]", spec.mapper.columns[spec.written_at])
-    if connection.dialect.name != "postgresql":
-        return None
-    keeps_times = text("SELECT CAST(current_setting('track_commit_timestamp') AS bool)")
-    return func.pg_xact_commit_timestamp(literal_column("xmin")) if connection.scalar(keeps_times) else None

@@ -17,7 +17,7 @@ from sqlalchemy.sql import ColumnElement
 
 from ..model.contract import SignalSpec
 from ..schema.quoting import quoted
-from .backlog import written_at_column
+from .ages import written_at_column
 from .keys import Key, has_key, key_from_text, text_of_key
 from .selection import Choice, pending
 

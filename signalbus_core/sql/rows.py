@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import CursorResult, Table, Text, bindparam, delete, literal_column, null, select, text
+from sqlalchemy import Table, Text, bindparam, delete, literal_column, null, select, text
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.sql import ColumnElement
 
@@ -20,7 +20,7 @@ from ..errors import Proved
 from ..model.contract import SignalSpec
 from ..schema.quoting import quoted
 from .keys import Key, has_key, parts
-from .transaction import LOOK_UP_PLACES, SAID_FIRST, can_say_first
+from .transaction import LOOK_UP_CTIDS, execute_with
 
 RowId = str | None
 
@@ -88,11 +88,7 @@ def find_keys(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> 
 
 def delete_where(connection: Connection, spec: SignalSpec, conditions: Collection[ColumnElement[bool]]) -> int:
     """Delete the rows with all of these conditions; return how many they were."""
-    statement = delete(spec.table).where(*conditions)
-    options = {}
-    if can_say_first(connection.engine):
-        options[SAID_FIRST] = "; ".join([*LOOK_UP_PLACES, ""])
-    return cast("CursorResult[Any]", connection.execute(statement, execution_options=options)).rowcount
+    return execute_with(connection, LOOK_UP_CTIDS, delete(spec.table).where(*conditions)).rowcount
 
 
 def all_ids(rows: Iterable[Row]) -> list[str]:

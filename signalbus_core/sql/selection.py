@@ -5,12 +5,12 @@ Between the bursts of a model they differ only in the values of their parameters
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar, cast
-from weakref import WeakKeyDictionary
+from functools import lru_cache
+from typing import Any, cast
 
-from sqlalchemy import BigInteger, CursorResult, Integer, and_, bindparam, func, not_, select
+from sqlalchemy import BigInteger, CursorResult, Delete, Integer, and_, bindparam, func, not_, select
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.orm import Session, lazyload, undefer
@@ -20,24 +20,10 @@ from ..model.contract import SignalSpec
 from .keys import Key, given_keys, has_key, has_loadable_key, has_other_key, is_from, joins_given_keys, parts
 from .parked import LeaveOut, leaving_out
 from .rows import has_id, row_id
-from .transaction import FOLLOW_THE_INDEX, LOOK_UP_KEYS, SAID_FIRST, can_say_first, run_all
+from .transaction import LOOK_UP_KEYS, execute_with
 
-S = TypeVar("S")
-
-#: By model and shape. The entries of a model are removed together with it.
-_kept: WeakKeyDictionary[SignalSpec, dict[Hashable, Any]] = WeakKeyDictionary()
-
-
-def prepared(spec: SignalSpec, shape: Hashable, make: Callable[[], S]) -> S:
-    """The cached statement of a model with this shape; built on first use.
-
-    :param shape: everything that the SQL of the statement depends on, except the model.
-    """
-    kept = _kept.setdefault(spec, {})
-    if shape not in kept:
-        kept[shape] = make()
-    statement: S = kept[shape]
-    return statement
+#: So many statements are cached, of each kind. A model has up to four.
+KEPT_STATEMENTS = 1024
 
 
 @dataclass(frozen=True)
@@ -63,29 +49,27 @@ EVERYTHING = Choice()
 
 
 def lock_signals(
-    session: Session, spec: SignalSpec, limit: int, choice: Choice, limits: str | None = None
+    session: Session, spec: SignalSpec, limit: int, choice: Choice, options: Mapping[str, str]
 ) -> list[tuple[Any, str | None]]:
     """Lock and load up to ``limit`` of the chosen signals that nobody else has locked, lowest keys first.
 
     All columns are loaded, also deferred ones; relationships are loaded lazily, because an outer join cannot be locked.
 
-    :param limits: time limits that are sent in the same message as the statement.
+    :param options: execution options of the statement.
     :returns: each signal, with the id of its row.
     """
     dialect = session.get_bind(spec.mapper).dialect
     has_start = choice.only is None and choice.start is not None
     if choice.only is None and not choice.exclude:
-        shape = ("lock", dialect.name, choice.leave_out, has_start)
-        statement = prepared(spec, shape, lambda: _loading(spec, dialect, choice, has_start=has_start))
+        statement = _cached_loading(spec, dialect, Choice(choice.leave_out), has_start)
     else:
-        statement = _loading(spec, dialect, choice, has_start=has_start)
+        statement = _loading(spec, dialect, choice, has_start)
     # Objects that are already in the session are refreshed from their rows.
-    options: dict[str, Any] = {"populate_existing": True} if session.identity_map or session.new else {}
-    if limits is not None:
-        settings = FOLLOW_THE_INDEX if follows_index(dialect, choice) else ()
-        options[SAID_FIRST] = "; ".join([limits, *settings, ""])
+    refreshing = {"populate_existing": True} if session.identity_map or session.new else {}
     values = {"signalbus_limit": limit} | ({"signalbus_start": choice.start} if has_start else {})
-    return [(signal, row) for signal, row in session.execute(statement, values, execution_options=options)]
+    return [
+        (signal, row) for signal, row in session.execute(statement, values, execution_options={**options, **refreshing})
+    ]
 
 
 def follows_index(dialect: Dialect, choice: Choice) -> bool:
@@ -93,13 +77,16 @@ def follows_index(dialect: Dialect, choice: Choice) -> bool:
     return dialect.name == "postgresql" and choice.only is None
 
 
-def _loading(spec: SignalSpec, dialect: Dialect, choice: Choice, *, has_start: bool) -> Select[Any]:
+def _loading(spec: SignalSpec, dialect: Dialect, choice: Choice, has_start: bool) -> Select[Any]:
     """The statement for bursts with the same kind of choice; limit and start are its parameters."""
     statement = _whole(spec, dialect)
     if has_start:
         statement = statement.where(is_from(spec, bindparam("signalbus_start", type_=BigInteger)))
     limit = bindparam("signalbus_limit", type_=Integer)
     return locking(spec, dialect, replace(choice, start=None), limit, statement)
+
+
+_cached_loading = lru_cache(KEPT_STATEMENTS)(_loading)
 
 
 def lock_rows(connection: Connection, spec: SignalSpec, limit: int, choice: Choice) -> list[Any]:
@@ -150,14 +137,12 @@ def delete_signals(connection: Connection, spec: SignalSpec, keys: Sequence[Key]
         pieces = parts(connection.dialect, keys)
         deletes = [sql_delete(spec.table).where(has_key(spec, connection.dialect, piece)) for piece in pieces]
         return sum(cast("CursorResult[Any]", connection.execute(delete)).rowcount for delete in deletes)
-    statement = prepared(spec, "delete", lambda: sql_delete(spec.table).where(joins_given_keys(spec)))
-    options = {}
-    if can_say_first(connection.engine):
-        options[SAID_FIRST] = "; ".join([*LOOK_UP_KEYS, ""])
-    else:
-        run_all(connection, LOOK_UP_KEYS)
-    result = connection.execute(statement, {**given_keys(spec, keys)}, execution_options=options)
-    return cast("CursorResult[Any]", result).rowcount
+    return execute_with(connection, LOOK_UP_KEYS, _deleting(spec), {**given_keys(spec, keys)}).rowcount
+
+
+@lru_cache(KEPT_STATEMENTS)
+def _deleting(spec: SignalSpec) -> Delete:
+    return sql_delete(spec.table).where(joins_given_keys(spec))
 
 
 def count_pending(session: Session, spec: SignalSpec, limit: int | None) -> int:

@@ -1,6 +1,10 @@
-"""Transactions and queries at READ COMMITTED. Their time limits and planner settings end with the transaction, and are
-sent in the same message as the statement where the driver can do that.
+"""Transactions and queries at READ COMMITTED. Their time limits and planner settings end with the transaction.
 
+Where the driver can do that, the settings are sent in the same message as the statement that they are for, in front of
+it. PostgreSQL runs the statements of one message in one transaction, with which ``SET LOCAL`` ends, and applies
+``statement_timeout`` to each.
+
+https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT
 https://www.postgresql.org/docs/current/runtime-config-client.html
 """
 
@@ -12,9 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
 
-from sqlalchemy import event, text
+from sqlalchemy import CursorResult, event
 from sqlalchemy.engine import Connection, Dialect, Engine
 from sqlalchemy.orm import Session
+from sqlalchemy.sql import Executable
 
 from ..model.contract import SignalSpec
 
@@ -28,55 +33,66 @@ FOLLOW_THE_INDEX = tuple(f"SET LOCAL {name} = off" for name in _SETTINGS)
 LOOK_UP_KEYS = ("SET LOCAL enable_hashjoin = off", "SET LOCAL enable_mergejoin = off", "SET LOCAL jit = off")
 
 #: Planner settings for the rest of the transaction: any number of rows is looked up by ``ctid``.
-LOOK_UP_PLACES = ("SET LOCAL enable_seqscan = off", "SET LOCAL jit = off")
+LOOK_UP_CTIDS = ("SET LOCAL enable_seqscan = off", "SET LOCAL jit = off")
 
 #: Reset the settings of FOLLOW_THE_INDEX before the transaction ends.
-PLAN_AS_USUAL = tuple(f"SET LOCAL {name} TO DEFAULT" for name in _SETTINGS)
+DEFAULT_PLANNER = tuple(f"SET LOCAL {name} TO DEFAULT" for name in _SETTINGS)
 
+#: The settings of a query that runs once, and is not worth JIT compilation.
+WITHOUT_JIT = ("SET LOCAL jit = off",)
 
-#: The execution option with the settings that are sent in the same message as the statement.
-SAID_FIRST = "signalbus_said_first"
-
-#: The key in ``Connection.info`` for settings to run before the next statement.
-_UNDO = "signalbus_undo"
+#: The execution option with the settings of a statement, and the key in ``Connection.info`` of settings to run before
+#: the next statement.
+_SETTINGS_OPTION = "signalbus_settings"
 
 _listening: WeakSet[Engine] = WeakSet()
 
 
-def can_say_first(bind: Engine | Connection) -> bool:
-    """Whether statements on new connections of this engine may have the option :data:`SAID_FIRST`.
+def settings_option(bind: Engine | Connection, settings: Iterable[str]) -> dict[str, str]:
+    """The execution option that sends these settings in the message of the statement.
 
-    Not with drivers that prepare statements, or send each by itself.
+    :param bind: the engine; statements on its new connections may have the option.
+    :returns: nothing with drivers that prepare statements, or send each by itself.
     """
     if not isinstance(bind, Engine) or bind.dialect.name != "postgresql" or bind.dialect.driver != "psycopg2":
-        return False
+        return {}
     if bind not in _listening:
-        event.listen(bind, "before_cursor_execute", _say_first, retval=True)
+        event.listen(bind, "before_cursor_execute", _put_in_front, retval=True)
         _listening.add(bind)
-    return True
+    return {_SETTINGS_OPTION: "; ".join([*settings, ""])}
+
+
+def execute_with(
+    connection: Connection, settings: Iterable[str], statement: Executable, values: Any = None
+) -> CursorResult[Any]:
+    """Execute a statement with these settings: in one message, or after them where the driver cannot do that."""
+    options = settings_option(connection.engine, settings)
+    if not options and connection.dialect.name == "postgresql":
+        run_all(connection, settings)
+    return connection.execute(statement, values, execution_options=options)
 
 
 @contextmanager
-def undone_for_others(connection: Connection, undo: str) -> Iterator[None]:
-    """In the block, run ``undo`` before the first statement on the connection, if there is one."""
+def resetting_planner(connection: Connection) -> Iterator[None]:
+    """In the block, reset the planner settings before the first statement on the connection, if there is one."""
     # The settings are stored in Connection.info, so they survive session.close().
-    notes = connection.info
-    notes[_UNDO] = undo
+    info = connection.info
+    info[_SETTINGS_OPTION] = DEFAULT_PLANNER
     try:
         yield
     finally:
-        notes.pop(_UNDO, None)
+        info.pop(_SETTINGS_OPTION, None)
 
 
-def _say_first(
+def _put_in_front(
     connection: Connection, _cursor: Any, statement: str, parameters: Any, context: Any, _executemany: bool
 ) -> tuple[str, Any]:
-    undo = connection.info.pop(_UNDO, None)
-    if undo is not None:
+    before = connection.info.pop(_SETTINGS_OPTION, None)
+    if before is not None:
         with closing(connection.connection.cursor()) as cursor:
-            cursor.execute(undo)
-    first = context.execution_options.get(SAID_FIRST) if context is not None else None
-    return (statement if first is None else first + statement), parameters
+            cursor.execute("; ".join(before))
+    settings = context.execution_options.get(_SETTINGS_OPTION, "") if context is not None else ""
+    return settings + statement, parameters
 
 
 READ_COMMITTED = "READ COMMITTED"
@@ -97,6 +113,15 @@ class BurstLimits:
     statement_timeout_seconds: float = 30.0
     lock_timeout_seconds: float = 5.0
     idle_timeout_seconds: float = 120.0
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The statements that set them for the current transaction."""
+        return (
+            f"SET LOCAL statement_timeout = {_milliseconds(self.statement_timeout_seconds)}",
+            f"SET LOCAL lock_timeout = {_milliseconds(self.lock_timeout_seconds)}",
+            f"SET LOCAL idle_in_transaction_session_timeout = {_milliseconds(self.idle_timeout_seconds)}",
+        )
 
 
 DEFAULT_LIMITS = BurstLimits()
@@ -119,49 +144,22 @@ def begin(session: Session, spec: SignalSpec, limits: BurstLimits | None) -> Con
     return connection
 
 
+def set_limits(connection: Connection, limits: BurstLimits) -> None:
+    """Set the time limits of the current transaction."""
+    if connection.dialect.name == "postgresql":
+        run_all(connection, limits.settings)
+
+
 @contextmanager
 def transaction(engine: Engine, limits: BurstLimits) -> Iterator[Connection]:
     """A connection in its own transaction at READ COMMITTED, with time limits; it is committed at the end."""
     options = {"isolation_level": READ_COMMITTED} if has_read_committed(engine.dialect) else {}
     with engine.connect() as connection:
         connection = connection.execution_options(**options)
-        set_limits(connection, limits, once=True)
+        if engine.dialect.name == "postgresql":
+            run_all(connection, (*limits.settings, *WITHOUT_JIT))
         yield connection
         connection.commit()
-
-
-def set_limits(connection: Connection, limits: BurstLimits, *, once: bool = False) -> None:
-    """Set the time limits of the current transaction.
-
-    :param once: also turn JIT off, because the transaction's query is not worth compiling.
-    """
-    if connection.dialect.name == "postgresql":
-        connection.execute(
-            _SET_LIMITS_ONCE if once else _SET_LIMITS,
-            {
-                "statement": milliseconds(limits.statement_timeout_seconds),
-                "lock": milliseconds(limits.lock_timeout_seconds),
-                "idle": milliseconds(limits.idle_timeout_seconds),
-            },
-        )
-
-
-_SET_LIMITS = text(
-    "SELECT set_config('statement_timeout', :statement, true), set_config('lock_timeout', :lock, true),"
-    " set_config('idle_in_transaction_session_timeout', :idle, true)"
-)
-_SET_LIMITS_ONCE = text(f"{_SET_LIMITS.text}, set_config('jit', 'off', true)")
-
-
-def limits_to_say_first(session: Session, spec: SignalSpec, limits: BurstLimits) -> str | None:
-    """The time limits as SQL for the message of the first statement; None where they need a separate statement."""
-    if not can_say_first(session.get_bind(spec.mapper)):
-        return None
-    return (
-        f"SET LOCAL statement_timeout = {milliseconds(limits.statement_timeout_seconds)};"
-        f" SET LOCAL lock_timeout = {milliseconds(limits.lock_timeout_seconds)};"
-        f" SET LOCAL idle_in_transaction_session_timeout = {milliseconds(limits.idle_timeout_seconds)}"
-    )
 
 
 def run_all(connection: Connection, settings: Iterable[str]) -> None:
@@ -169,7 +167,7 @@ def run_all(connection: Connection, settings: Iterable[str]) -> None:
     connection.exec_driver_sql("; ".join(settings))
 
 
-def milliseconds(seconds: float) -> str:
+def _milliseconds(seconds: float) -> str:
     """A time limit for PostgreSQL's settings, at least 1 ms: zero would mean no limit."""
     return str(max(1, round(seconds * 1000)))
 
@@ -180,7 +178,7 @@ def has_read_committed(dialect: Dialect) -> bool:
 
 
 @contextmanager
-def question(engine: Engine, limits: BurstLimits, *, in_order: bool = False) -> Iterator[Connection]:
+def autocommit(engine: Engine, limits: BurstLimits, *, in_order: bool = False) -> Iterator[Connection]:
     """A connection for queries: each statement is its own transaction, sent in one message with its time limits.
 
     - Each statement reads one snapshot; two statements may see different ones.
@@ -189,15 +187,15 @@ def question(engine: Engine, limits: BurstLimits, *, in_order: bool = False) -> 
 
     :param in_order: scans in the order of the key use its index.
     """
-    if engine.dialect.name != "postgresql" or engine.dialect.driver != "psycopg2":
+    options = settings_option(engine, (*limits.settings, *(FOLLOW_THE_INDEX if in_order else WITHOUT_JIT)))
+    if not options:
         with transaction(engine, limits) as connection:
             if in_order and engine.dialect.name == "postgresql":
                 run_all(connection, FOLLOW_THE_INDEX)
             yield connection
         return
     with engine.connect() as connection, _autocommit(connection.connection.driver_connection):
-        event.listen(connection, "before_cursor_execute", _Prefix(limits, in_order), retval=True)
-        yield connection
+        yield connection.execution_options(**options)
         connection.rollback()
 
 
@@ -219,25 +217,3 @@ def _autocommit(driver_connection: Any) -> Iterator[None]:
         if not driver_connection.closed:
             driver_connection.autocommit = False
             driver_connection.isolation_level = isolation_level
-
-
-class _Prefix:
-    """Puts the settings of a statement before it, in the same message.
-
-    PostgreSQL runs the statements of one message in one transaction, with which SET LOCAL ends, and applies
-    ``statement_timeout`` to each.
-    https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT
-    """
-
-    def __init__(self, limits: BurstLimits, in_order: bool) -> None:
-        self._text = (
-            f"SET LOCAL statement_timeout = {milliseconds(limits.statement_timeout_seconds)};"
-            f" SET LOCAL lock_timeout = {milliseconds(limits.lock_timeout_seconds)};"
-            # A query that runs once is not worth JIT compilation.
-            f" {'; '.join([*(FOLLOW_THE_INDEX if in_order else ('SET LOCAL jit = off',)), ''])}"
-        )
-
-    def __call__(
-        self, _connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool
-    ) -> tuple[str, Any]:
-        return self._text + statement, parameters

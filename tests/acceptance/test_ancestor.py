@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
+from tests.support import prefork
 from tests.support.broker import Broker
 from tests.support.processes import COMMAND
 
@@ -184,14 +184,7 @@ def test_the_command_for_cron_is_silent_unless_it_sends(adopted_app: Adopted) ->
 def test_a_relay_takes_over(adopted_app: Adopted) -> None:
     adopted_app.execute("INSERT INTO transfer_signal SELECT 1, 2, n, n FROM generate_series(1, 300) n")
     adopted_app.execute("INSERT INTO purge_signal (reason) SELECT n::text FROM generate_series(1, 300) n")
-    done = subprocess.run(
-        [COMMAND, "run", "--app", "accounts:create_app", "--until-empty", "--http", "off"],
-        cwd=adopted_app.directory,
-        env=os.environ | adopted_app.environ,
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
+    command = [COMMAND, "run", "--app", "accounts:create_app", "--until-empty", "--http", "off"]
+    done = prefork.run(command, os.environ | adopted_app.environ, adopted_app.directory)
     assert done.returncode == 0, done.stderr
     assert len(set(adopted_app.received())) == 600

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import time
 from typing import TYPE_CHECKING, Any
-
-from tests.support.processes import COMMAND
 
 if TYPE_CHECKING:
     from tests.support.proxy import FaultProxy
@@ -20,15 +16,7 @@ MOST_SECONDS = 90
 
 def check(shop: Shop, *arguments: str) -> tuple[int, set[tuple[str, str]], str]:
     """The exit code, what was found by area and code, and all that was printed."""
-    done = subprocess.run(
-        [COMMAND, "check", "--app", "shop:create_app", "--json", *arguments],
-        env=os.environ | shop.environ,
-        cwd=shop.directory,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = shop.command("check", "--json", *arguments)
     found: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
     return done.returncode, {(one["area"], one["code"]) for one in found}, done.stdout + done.stderr
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from tests.support import prefork
 from tests.support.processes import COMMAND
 
 if TYPE_CHECKING:
@@ -16,10 +16,9 @@ if TYPE_CHECKING:
 
 def test_what_ddl_autovacuum_prints_sets_all_tables_of_the_application(shop: Shop) -> None:
     def printed(*arguments: str) -> str:
-        command = [COMMAND, "ddl", *arguments]
-        return subprocess.run(
-            command, cwd=shop.directory, env=os.environ | shop.environ, check=True, capture_output=True, text=True
-        ).stdout
+        done = prefork.run([COMMAND, "ddl", *arguments], os.environ | shop.environ, shop.directory)
+        done.check_returncode()
+        return done.stdout
 
     of_application = printed("autovacuum", "--app", "shop:create_app")
     assert of_application == printed("autovacuum", "invoice", "order", "signalbus_parked")

@@ -19,7 +19,6 @@ import pytest
 
 import signalbus_core
 from relay import __version__
-from tests.support.broker import Broker
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("signalbus_core", "relay")
@@ -87,7 +86,7 @@ def test_the_version_is_said_in_one_place(wheel: Path) -> None:
 
 
 def test_the_relay_runs_from_the_wheel_in_an_empty_environment(
-    wheel: Path, tmp_path: Path, database_url: str, broker: Broker
+    wheel: Path, tmp_path: Path, database_url: str, empty_amqp_url: str
 ) -> None:
     run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv")
     programs = tmp_path / "venv" / "bin"
@@ -97,7 +96,7 @@ def test_the_relay_runs_from_the_wheel_in_an_empty_environment(
     shop = re.findall(r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)[0]
     (tmp_path / "shop.py").write_text(shop)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
-    environment = inherited | {"DATABASE_URL": database_url, "RABBITMQ_URL": broker.url}
+    environment = inherited | {"DATABASE_URL": database_url, "RABBITMQ_URL": empty_amqp_url}
 
     def shell(*command: object) -> str:
         return run(*command, cwd=tmp_path, env=environment)

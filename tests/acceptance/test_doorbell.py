@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ import sqlalchemy as sa
 from relay.notifier.protocol import TRY_EVERY_SECONDS
 from signalbus_core import doorbell_sql
 from signalbus_core.lowlevel import doorbell
+from tests.support import prefork
 from tests.support.broker import Broker
 from tests.support.pgbouncer import PrivatePgBouncer
 from tests.support.postgres import PrivatePostgres
@@ -134,9 +134,9 @@ def test_behind_pgbouncer_in_transaction_mode_the_relay_polls_and_says_so_once(
 def test_what_ddl_doorbell_prints_makes_the_bells(shop: Shop) -> None:
     def printed(*arguments: str) -> str:
         command = [COMMAND, "ddl", "doorbell", *arguments]
-        return subprocess.run(
-            command, cwd=shop.directory, env=os.environ | shop.environ, check=True, capture_output=True, text=True
-        ).stdout
+        done = prefork.run(command, os.environ | shop.environ, shop.directory)
+        done.check_returncode()
+        return done.stdout
 
     of_application, of_tables = printed("--app", "shop:create_app"), printed("invoice", "order")
     assert of_application == of_tables

@@ -106,8 +106,8 @@ class Drill:
         return True
 
 
-def test_a_drill_breaks_much_and_loses_nothing(database_url: str, amqp_url: str) -> None:
-    with Drill(database_url, amqp_url, "--seconds", "8", "--signals", "1500") as drill:
+def test_a_drill_breaks_much_and_loses_nothing(database_url: str, empty_amqp_url: str) -> None:
+    with Drill(database_url, empty_amqp_url, "--seconds", "8", "--signals", "1500") as drill:
         name = drill.read_name()
         code, output, errors = drill.end()
         assert code == 0, output + errors
@@ -126,8 +126,8 @@ def test_a_drill_breaks_much_and_loses_nothing(database_url: str, amqp_url: str)
         assert drill.leaves_nothing_behind(name)
 
 
-def test_an_interrupted_drill_leaves_nothing_behind(database_url: str, amqp_url: str) -> None:
-    with Drill(database_url, amqp_url, "--seconds", "600", "--relays", "1") as drill:
+def test_an_interrupted_drill_leaves_nothing_behind(database_url: str, empty_amqp_url: str) -> None:
+    with Drill(database_url, empty_amqp_url, "--seconds", "600", "--relays", "1") as drill:
         name = drill.read_name()
         drill.read_until("committed")
         assert drill.relays()
@@ -139,9 +139,9 @@ def test_an_interrupted_drill_leaves_nothing_behind(database_url: str, amqp_url:
 
 
 def test_relays_end_with_a_drill_that_is_killed_and_the_next_one_says_what_is_left(
-    database_url: str, amqp_url: str
+    database_url: str, empty_amqp_url: str
 ) -> None:
-    with Drill(database_url, amqp_url, "--seconds", "600", "--relays", "2") as drill:
+    with Drill(database_url, empty_amqp_url, "--seconds", "600", "--relays", "2") as drill:
         name = drill.read_name()
         drill.read_until("committed")
         paused = eventually(drill.relays)[0]
@@ -151,7 +151,7 @@ def test_relays_end_with_a_drill_that_is_killed_and_the_next_one_says_what_is_le
         drill.process.kill()
         eventually(lambda: not drill.relays(), 20)
     eventually(lambda: drill.traces(name) == {"table", "queue", "exchange"}, 20)
-    with Drill(database_url, amqp_url) as following:
+    with Drill(database_url, empty_amqp_url) as following:
         line = following.read_until("Left over")
         assert line == f'Left over from an earlier drill: table {name} (drop it with: DROP TABLE "{name}";)\n'
         following.process.send_signal(signal.SIGTERM)
@@ -170,15 +170,15 @@ def test_servers_that_cannot_be_reached_are_named_in_one_line_each() -> None:
 
 
 @pytest.fixture
-def thief(amqp_url: str) -> Iterator[pika.BlockingConnection]:
-    with contextlib.closing(pika.BlockingConnection(pika.URLParameters(amqp_url))) as connection:
+def thief(empty_amqp_url: str) -> Iterator[pika.BlockingConnection]:
+    with contextlib.closing(pika.BlockingConnection(pika.URLParameters(empty_amqp_url))) as connection:
         yield connection
 
 
 def test_stolen_and_invented_messages_are_found(
-    database_url: str, amqp_url: str, thief: pika.BlockingConnection
+    database_url: str, empty_amqp_url: str, thief: pika.BlockingConnection
 ) -> None:
-    with Drill(database_url, amqp_url, "--seconds", "3", "--signals", "600", "--json") as drill:
+    with Drill(database_url, empty_amqp_url, "--seconds", "3", "--signals", "600", "--json") as drill:
         assert drill.process.stderr is not None
         for line in drill.process.stderr:
             if "Table, exchange and queue: " in line:

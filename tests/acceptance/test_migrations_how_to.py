@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
+
+from tests.support import prefork
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,20 +34,8 @@ PAGE = "docs/how-to/migrations.md"
 
 
 def run(directory: Path, database_url: str, *command: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", *command],
-        cwd=directory,
-        env=os.environ
-        | {
-            "DATABASE_URL": database_url,
-            "RABBITMQ_URL": "amqp://guest:guest@127.0.0.1:1/",
-            "PYTHONPATH": str(directory),
-        },
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    environ = {"DATABASE_URL": database_url, "RABBITMQ_URL": "amqp://guest:guest@127.0.0.1:1/"}
+    done = prefork.run(command, os.environ | environ, directory)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return done.stdout
 

@@ -21,6 +21,7 @@ from relay.config.resolve import RelayConfig, resolve
 from tests.support.broker import Broker
 from tests.support.node import node_environment
 from tests.support.postgres import PLACES
+from tests.support.prefork import stand_ins
 from tests.support.programs import find_program
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +55,8 @@ def prepared(command: str, database_url: str, amqp_url: str) -> str:
 def run_page(directory: Path, listed: list[str], environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
     psql = find_program("psql", *PLACES)
     assert psql is not None, "psql comes with PostgreSQL"
-    path = os.pathsep.join([str(Path(sys.executable).parent), str(psql.parent), os.environ["PATH"]])
+    programs = stand_ins(directory / "programs")
+    path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), str(psql.parent), os.environ["PATH"]])
     return subprocess.run(
         ["bash", "-c", "\n".join(["set -e -o pipefail", *listed])],
         cwd=directory,
@@ -67,12 +69,15 @@ def run_page(directory: Path, listed: list[str], environ: dict[str, str]) -> sub
 
 
 def test_shops_in_sql_and_node_are_relayed_as_the_page_says(
-    tmp_path: Path, database_url: str, broker: Broker, amqp_url: str
+    tmp_path: Path, database_url: str, empty_amqp_url: str
 ) -> None:
     shutil.copytree(ROOT / "deploy" / "examples", tmp_path / "deploy" / "examples")
     node = node_environment()
     url = database_url.replace("+psycopg2", "")
-    listed = [prepared(command, url, amqp_url) for command in commands() if node or not command.startswith("node ")]
+    listed = [
+        prepared(command, url, empty_amqp_url) for command in commands() if node or not command.startswith("node ")
+    ]
+    broker = Broker(empty_amqp_url)
     with broker.channel as channel:
         channel.exchange_declare("orders", exchange_type="topic", durable=True)
     queue = broker.queue("orders", "order.placed")
@@ -82,6 +87,7 @@ def test_shops_in_sql_and_node_are_relayed_as_the_page_says(
     assert "No signal is set aside." in done.stdout
     received = sorted(broker.take_all(queue), key=lambda message: int(json.loads(message.body)["order_id"]))
     broker.delete_exchange("orders")
+    broker.close()
     assert {message.properties.type for message in received} == {"OrderPlaced"}
     writers = Counter((message.properties.headers or {})["written-by"] for message in received)
     items = [json.loads(message.body) for message in received]

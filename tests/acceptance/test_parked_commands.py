@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from signalbus_core import parked_table_sql
+from tests.support import prefork
 from tests.support.processes import COMMAND
 from tests.support.waiting import eventually
 
@@ -51,16 +52,8 @@ def parked(shop: Shop) -> Callable[..., subprocess.CompletedProcess[str]]:
         connection.exec_driver_sql(parked_table_sql())
 
     def run(*arguments: str, answer: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [COMMAND, "parked", *arguments, "--app", "shop:create_app"],
-            env=os.environ | shop.environ,
-            cwd=shop.directory,
-            input=answer,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
+        command = [COMMAND, "parked", *arguments, "--app", "shop:create_app"]
+        return prefork.run(command, os.environ | shop.environ, shop.directory, text=answer)
 
     return run
 
@@ -168,9 +161,9 @@ def test_what_cannot_be_recorded_is_not_discarded(shop: Shop, parked: Command) -
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
-        (["show", "Order", "7"], 1, "Order 7 is not set aside"),
-        (["retry", "Order", "7"], 1, "Order 7 is not set aside"),
-        (["discard", "Order", "7", "--yes"], 1, "Order 7 is not set aside"),
+        (["show", "Order", "7"], 1, "Order 7 is not a failed signal"),
+        (["retry", "Order", "7"], 1, "Order 7 is not a failed signal"),
+        (["discard", "Order", "7", "--yes"], 1, "Order 7 is not a failed signal"),
         (["discard", "Order", "--all", "--yes"], 1, "No signal of Order is parked"),
         (["list", "Nonsense"], 1, "Known are: Invoice, Order"),
         (["retry"], 2, "--all"),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.prefork import stand_ins
 from tests.support.programs import free_port
 from tests.support.waiting import eventually
 
@@ -78,7 +79,7 @@ class Reader:
 
 
 @pytest.fixture
-def reader(tmp_path: Path, database_url: str, amqp_url: str) -> Iterator[Reader]:
+def reader(tmp_path: Path, database_url: str, empty_amqp_url: str) -> Iterator[Reader]:
     (tmp_path / "shop.py").write_text(python(README))
     (tmp_path / "returns.py").write_text(python(PAGE))
     reader = Reader(
@@ -86,8 +87,8 @@ def reader(tmp_path: Path, database_url: str, amqp_url: str) -> Iterator[Reader]
         os.environ
         | {
             "DATABASE_URL": database_url,
-            "RABBITMQ_URL": amqp_url,
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "RABBITMQ_URL": empty_amqp_url,
+            "PATH": f"{stand_ins(tmp_path / 'programs')}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         },
     )
     reader.types("flask --app shop set-up")

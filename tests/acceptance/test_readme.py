@@ -41,7 +41,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def test_the_five_minutes_work_as_written(
-    tmp_path: Path, checkout: Path, database_url: str, amqp_url: str, broker: object
+    tmp_path: Path, checkout: Path, database_url: str, empty_amqp_url: str, broker: object
 ) -> None:
     directory = tmp_path / "empty"
     directory.mkdir()
@@ -52,7 +52,7 @@ def test_the_five_minutes_work_as_written(
             continue
         command = command.replace("path/to/signalbus", str(checkout))
         command = re.sub(r"^(export DATABASE_URL)=.*", rf"\1={database_url}", command)
-        command = re.sub(r"^(export RABBITMQ_URL)=.*", rf"\1={amqp_url}", command)
+        command = re.sub(r"^(export RABBITMQ_URL)=.*", rf"\1={empty_amqp_url}", command)
         if command.endswith(" &"):
             # What the reader does without being told: wait until the relay has begun, and stop it in the end.
             command = (

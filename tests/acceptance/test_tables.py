@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from signalbus_core import doorbell_sql, parked_table_sql
 from signalbus_core.rabbitmq import outbox_table_sql
+from tests.support import prefork
 from tests.support.broker import Broker, Received
 from tests.support.pgbouncer import PrivatePgBouncer
 from tests.support.postgres import PrivatePostgres
@@ -58,15 +59,7 @@ class Outboxes:
 
     def run(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """A command that ends by itself."""
-        return subprocess.run(
-            [COMMAND, *arguments],
-            env={**os.environ, **self.environ, **environ},
-            cwd=self.directory,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=90,
-        )
+        return prefork.run([COMMAND, *arguments], os.environ | self.environ | environ, self.directory)
 
     def send(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Send what is pending."""

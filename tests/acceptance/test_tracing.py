@@ -9,10 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.prefork import stand_ins
+
 PAGE = (Path(__file__).parents[2] / "docs/how-to/tracing.md").read_text()
 
 
-def test_the_how_to_works_as_written(tmp_path: Path, database_url: str, amqp_url: str) -> None:
+def test_the_how_to_works_as_written(tmp_path: Path, database_url: str, empty_amqp_url: str) -> None:
     [snippet] = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     (tmp_path / "shop.py").write_text(snippet)
     install, *commands = re.findall(r"^\$ (.*)", PAGE, re.MULTILINE)
@@ -23,8 +25,8 @@ def test_the_how_to_works_as_written(tmp_path: Path, database_url: str, amqp_url
         env=os.environ
         | {
             "DATABASE_URL": database_url,
-            "RABBITMQ_URL": amqp_url,
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "RABBITMQ_URL": empty_amqp_url,
+            "PATH": f"{stand_ins(tmp_path / 'programs')}:{Path(sys.executable).parent}:{os.environ['PATH']}",
         },
         capture_output=True,
         text=True,

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
+from tests.support import prefork
 from tests.support.shop import Shop
 from tests.support.waiting import eventually
 
@@ -142,12 +141,7 @@ def test_both_commands_count_alike_whatever_the_orm_hides(shop: Shop) -> None:
 
 
 def flask_pending(shop: Shop) -> str:
-    return subprocess.run(
-        [sys.executable, "-m", "flask", "--app", "shop:create_app", "signalbus", "pending"],
-        env=os.environ | shop.environ,
-        cwd=shop.directory,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    ).stdout
+    command = ["flask", "--app", "shop:create_app", "signalbus", "pending"]
+    done = prefork.run(command, os.environ | shop.environ, shop.directory)
+    done.check_returncode()
+    return done.stdout

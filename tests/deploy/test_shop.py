@@ -50,9 +50,9 @@ def free_port() -> int:
         return int(taken.getsockname()[1])
 
 
-def test_every_order_that_the_shop_takes_arrives(tmp_path: Path, database_url: str, amqp_url: str) -> None:
+def test_every_order_that_the_shop_takes_arrives(tmp_path: Path, database_url: str, empty_amqp_url: str) -> None:
     environ = {"PYTHONPATH": str(ROOT)}
-    for name, value in {"SHOP_DATABASE_URL": database_url, "SHOP_RABBITMQ_URL": amqp_url}.items():
+    for name, value in {"SHOP_DATABASE_URL": database_url, "SHOP_RABBITMQ_URL": empty_amqp_url}.items():
         (tmp_path / name).write_text(f"{value}\n")
         environ[f"{name}_FILE"] = str(tmp_path / name)
     port = free_port()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import threading
 from typing import Any
 
+from tests.support import prefork
 from tests.support.processes import COMMAND
 from tests.support.waiting import eventually
 
@@ -28,14 +28,9 @@ FLOWING_SECONDS = 60.0
 
 def set_aside(world: World) -> dict[str, dict[str, Any]]:
     """What the command shows, by key."""
-    done = subprocess.run(
-        [COMMAND, "parked", "list", "--json", "--app", "application:create_app"],
-        cwd=world.directory,
-        env=os.environ | world.environ,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    command = [COMMAND, "parked", "list", "--json", "--app", "application:create_app"]
+    done = prefork.run(command, os.environ | world.environ, world.directory)
+    done.check_returncode()
     shown = [json.loads(line) for line in done.stdout.splitlines()]
     return {str(one["key"]): one for one in shown}
 

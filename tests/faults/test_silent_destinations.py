@@ -48,7 +48,7 @@ def clock() -> Clock:
 @pytest.fixture
 def publisher(broker: Broker, clock: Clock) -> Iterator[Publisher]:
     with Publisher(url=broker.peer.url) as publisher:
-        publisher._settings().broker.silences = DestinationBreaker(clock)
+        publisher._settings().broker.breaker = DestinationBreaker(clock)
         yield publisher
 
 

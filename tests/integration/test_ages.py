@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from relay.application.databases import Databases
 from relay.application.load import LoadedApp
 from relay.operations.backlog import Backlogs
 from tests.support.outbox_app import OutboxApp
@@ -25,7 +26,7 @@ def age(url: str) -> float | None:
     outbox.write(order, 1)
     # A transaction that only takes locks changes no row's time.
     outbox.execute('SELECT FROM "order" FOR UPDATE')
-    [found] = Backlogs(LoadedApp(outbox.app, outbox.db.signalbus)).measure()
+    [found] = Backlogs(Databases(LoadedApp(outbox.app, outbox.db.signalbus))).measure()
     assert found.signals == 1
     outbox.close()
     return found.oldest_age_seconds

@@ -18,7 +18,7 @@ from flask_sqlalchemy import SQLAlchemy
 from signalbus_core import SignalBus, SignalBusMixin
 from signalbus_core.lowlevel import BurstLimits, BurstResult, Choice, LeaveOut, send_burst
 from signalbus_core.rabbitmq import Message, Publisher, RabbitMQSignal
-from signalbus_core.rabbitmq.amqp.ioloop import WRITE_BYTES, JoiningConnection
+from signalbus_core.rabbitmq.amqp.connection import WRITE_BYTES, JoiningConnection
 from signalbus_core.sql.transaction import FOLLOW_THE_INDEX
 from tests.support.broker import Broker
 from tests.support.postgres import PrivatePostgres
@@ -238,11 +238,11 @@ def test_each_burst_leaves_out_what_its_own_choice_says(outbox: Outbox) -> None:
         )
         outbox.db.session.commit()
     for choice, left in (
-        (Choice(LeaveOut.SET_ASIDE), [1, 2, 4, 5, 6, 7, 8, 9]),
-        (Choice(LeaveOut.SET_ASIDE, exclude=((4,), (5,))), [1, 2, 4, 5, 7, 8, 9]),
+        (Choice(LeaveOut.FAILED), [1, 2, 4, 5, 6, 7, 8, 9]),
+        (Choice(LeaveOut.FAILED, exclude=((4,), (5,))), [1, 2, 4, 5, 7, 8, 9]),
         (Choice(LeaveOut.PARKED), [1, 4, 5, 7, 8, 9]),
         (Choice(LeaveOut.PARKED, exclude=((4,),)), [1, 4, 7, 8, 9]),
-        (Choice(LeaveOut.SET_ASIDE), [1, 7, 8, 9]),
+        (Choice(LeaveOut.FAILED), [1, 7, 8, 9]),
         (Choice(exclude=((1,),)), [1, 8, 9]),
         (Choice(), [8, 9]),
     ):

@@ -102,13 +102,13 @@ def test_tls_where_there_is_none_is_told(database_url: str, amqp_url: str) -> No
     assert [(finding.code, finding.problem) for finding in findings] == [("broker-unreachable", "TLS failed")]
 
 
-def test_an_alarm_in_force_is_told(database_url: str, shared_private_rabbitmq: PrivateRabbitMQ) -> None:
-    checked = Checked(database_url, shared_private_rabbitmq.url, "")
-    shared_private_rabbitmq.block_publishers()
+def test_an_alarm_in_force_is_told(database_url: str, private_rabbitmq: PrivateRabbitMQ) -> None:
+    checked = Checked(database_url, private_rabbitmq.url, "")
+    private_rabbitmq.block_publishers()
     try:
         eventually(lambda: checked.codes("broker") == {"broker-blocked"}, 30, "the alarm is told")
     finally:
-        shared_private_rabbitmq.unblock_publishers()
+        private_rabbitmq.unblock_publishers()
     eventually(lambda: "broker-blocked" not in checked.codes("broker"), 30, "the alarm is over")
 
 

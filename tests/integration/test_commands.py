@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
+from tests.support import prefork
 from tests.support.waiting import eventually
 
 APPLICATION = """
@@ -51,12 +51,10 @@ class Commands:
         self.run("signals")
 
     def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "flask", "signalbus", *arguments]
+        return ["flask", "signalbus", *arguments]
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(*arguments), cwd=self.directory, env=self.environ, capture_output=True, text=True, check=False
-        )
+        return prefork.run(self.command(*arguments), self.environ, self.directory)
 
     def write(self, table: str, *ids: int) -> None:
         self.execute(*(f"INSERT INTO {table} VALUES ({number})" for number in ids))
@@ -144,12 +142,8 @@ def test_repeat_goes_on_after_errors_and_ends_at_once_when_asked_to(commands: Co
     output = commands.directory / "output"
     commands.write("bad", 1)
     with output.open("wb") as file:
-        process = subprocess.Popen(
-            commands.command("flushmany", "-r", "0.2"),
-            cwd=commands.directory,
-            env=commands.environ,
-            stdout=file,
-            stderr=file,
+        process = prefork.start(
+            commands.command("flushmany", "-r", "0.2"), commands.environ, commands.directory, file, file
         )
         try:
             eventually(lambda: "A round failed" in output.read_text())

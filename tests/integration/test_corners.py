@@ -23,7 +23,7 @@ RAISED = Outcome(OutcomeKind.UNKNOWN, "ValueError: bad", cause="error")
 REFUSED = Outcome(OutcomeKind.REFUSED, "312 NO_ROUTE", cause="returned")
 
 
-NOT_SET_ASIDE = Choice(LeaveOut.SET_ASIDE)
+NOT_SET_ASIDE = Choice(LeaveOut.FAILED)
 
 
 class Database(SignalBusMixin, SQLAlchemy):
@@ -160,7 +160,7 @@ def test_a_discard_waits_for_a_burst_that_is_trying_the_signal(make: Callable[..
         threads[0].start()
         threading.Event().wait(seconds)  # longer than it takes the discard to wait for our row
 
-    result = app.burst(Choice(LeaveOut.SET_ASIDE, only=((42,),)))
+    result = app.burst(Choice(LeaveOut.FAILED, only=((42,),)))
     threads[0].join()
     assert result.sent == 1
     assert discarded == [None], "it was sent, so it must not be recorded as discarded"

@@ -21,7 +21,7 @@ from signalbus_core.lowlevel import BurstResult, Choice, LeaveOut, parked, retri
 from signalbus_core.sql.parked import Failure
 from signalbus_core.sql.rows import find_keys
 from signalbus_core.sql.selection import delete_signals, lock_rows
-from signalbus_core.sql.transaction import can_say_first
+from signalbus_core.sql.transaction import settings_option
 from tests.support.servers import Postgres
 
 #: A table that is large enough for PostgreSQL to prefer reading it as a whole, where it may.
@@ -139,7 +139,7 @@ class Outbox:
             self.db.create_all()
         self.statements: list[tuple[str, Any]] = []
         # Listens first, so that what is said before a statement is noted with it.
-        can_say_first(self.engine)
+        settings_option(self.engine, ())
         sa.event.listen(self.engine, "before_cursor_execute", self._note)
 
     def _note(self, _connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
@@ -215,17 +215,17 @@ def test_signals_are_chosen_noted_and_deleted_whatever_their_keys(
     if more:
         assert outbox.burst(choice=Choice(only=tuple(more))).keys == tuple(more)
     with outbox.engine.begin() as connection:
-        noted = parked.noted_so_far(connection, outbox.spec, [first, second])
+        noted = parked.failure_histories(connection, outbox.spec, [first, second])
         assert list(noted) == [first]
-        parked.set_aside(connection, outbox.spec, [Failure(first, 1, 0.0, "error", "bad")], noted)
-    assert outbox.burst(choice=Choice(LeaveOut.SET_ASIDE)).selected == 0
+        parked.record_failures(connection, outbox.spec, [Failure(first, 1, 0.0, "error", "bad")], noted)
+    assert outbox.burst(choice=Choice(LeaveOut.FAILED)).selected == 0
     with outbox.engine.begin() as connection:
         due = retries.due_signals(connection, outbox.spec, 10)[0].key
         assert len(find_keys(connection, outbox.spec, [due, second])) == 1
         assert parked.forget_gone(connection, outbox.spec) == 0
     assert outbox.burst(choice=Choice(only=(due,), forgets=True)).keys == (first,)
     with outbox.engine.begin() as connection:
-        assert parked.count_set_aside(connection, outbox.spec) == (0, 0)
+        assert parked.count_failed(connection, outbox.spec) == (0, 0)
         assert len(find_keys(connection, outbox.spec, [first, second, *more])) == 0
     assert sorted(map(repr, outbox.sent)) == sorted(map(repr, (first, second, *more)))
 
@@ -267,7 +267,7 @@ def test_a_statement_about_keys_has_as_many_parameters_as_they_have_columns(
             lock_rows(connection, outbox.spec, 10, Choice(exclude=tuple(keys)))
             lock_rows(connection, outbox.spec, 10, Choice(only=tuple(keys)))
             delete_signals(connection, outbox.spec, keys)
-            parked.noted_so_far(connection, outbox.spec, keys)
+            parked.failure_histories(connection, outbox.spec, keys)
             parked.forget(connection, outbox.spec, keys)
         asked = [parameters for text, parameters in outbox.statements if "unnest" in text]
         lists = [[one for one in parameters.values() if len(str(one)) > 2 * number] for parameters in asked]

@@ -28,7 +28,7 @@ from relay.worker.retry_store import RetryStores
 from relay.worker.worker import Worker
 from signalbus_core import SignalBusMixin
 from signalbus_core.lowlevel import FIRST_KEY, BurstLimits, has_integer_key
-from signalbus_core.sql.transaction import can_say_first
+from signalbus_core.sql.transaction import settings_option
 from tests.support.clock import Clock
 from tests.support.recorder import Recorder
 
@@ -100,7 +100,7 @@ class Relay:
         )
         self.statements: list[tuple[str, Any]] = []
         # First, so that what is noted has what is said before it.
-        assert can_say_first(self.engine)
+        assert settings_option(self.engine, ())
         sa.event.listen(self.engine, "before_cursor_execute", self._note)
 
     def _note(self, _connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:

@@ -99,9 +99,9 @@ class Outbox:
         with self.app.app_context():
             return send_burst(self.db.session(), self.spec, choice=choice, **arguments).sent
 
-    def noted(self) -> list[parked.SetAside]:
+    def noted(self) -> list[parked.FailureRecord]:
         with self.engine.connect() as connection:
-            return parked.list_set_aside(connection, self.spec)
+            return parked.list_failed(connection, self.spec)
 
     def left(self) -> int:
         with self.engine.connect() as connection:
@@ -109,7 +109,7 @@ class Outbox:
 
     def work(self) -> tuple[bool, bool]:
         with self.engine.connect() as connection:
-            [work] = find_work(connection, [self.spec], {"Order": Choice(LeaveOut.SET_ASIDE)})
+            [work] = find_work(connection, [self.spec], {"Order": Choice(LeaveOut.FAILED)})
         return work.pending, work.due
 
 
@@ -310,7 +310,7 @@ def test_bursts_keep_the_order_of_the_key_and_read_the_set_aside_keys_once(made:
         "FROM generate_series(1, 5000) n",
     )
     with made.engine.begin() as connection:
-        statement = parked.leaving_out(made.spec, LeaveOut.SET_ASIDE, sa.select(made.model.id))
+        statement = parked.leaving_out(made.spec, LeaveOut.FAILED, sa.select(made.model.id))
         compiled = statement.order_by(made.model.id).limit(100).with_for_update(skip_locked=True)
         text = str(compiled.compile(connection, compile_kwargs={"literal_binds": True}))
         plan = "\n".join(connection.scalars(sa.text("EXPLAIN " + text)))
@@ -463,7 +463,7 @@ def test_in_an_earlier_table_a_row_is_not_taken_for_one_that_was_sent(outbox: Ou
     outbox.execute("ALTER TABLE signalbus_parked DROP COLUMN row_version, DROP COLUMN destination")
     outbox.write(1)
     outbox.execute('CREATE TABLE child (of bigint REFERENCES "order")', "INSERT INTO child VALUES (1)")
-    assert outbox.burst(Choice(LeaveOut.SET_ASIDE)) == 0
+    assert outbox.burst(Choice(LeaveOut.FAILED)) == 0
     assert outbox.noted()[0].was_sent
     outbox.execute("DELETE FROM child", 'DELETE FROM "order"', 'INSERT INTO "order" VALUES (1)')
     for is_migrated in (False, True):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from relay.application.databases import Databases
 from relay.application.load import LoadedApp
 from relay.exit_codes import CommandError
 from relay.operations.pauses import Pauses
@@ -30,7 +31,7 @@ def watched(database_url: str) -> Iterator[Watched]:
 
 @pytest.fixture
 def pauses(watched: Watched) -> Pauses:
-    return Pauses(LoadedApp(watched.app, watched.db.signalbus))
+    return Pauses(Databases(LoadedApp(watched.app, watched.db.signalbus)))
 
 
 def actions(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import threading
 import time
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -167,9 +165,9 @@ def test_an_exchange_deleted_after_it_was_verified_is_the_only_one_refused(
 
 
 def test_a_forbidden_exchange_is_refused_and_the_others_arrive_once_from_then_on(
-    shared_private_rabbitmq: PrivateRabbitMQ,
+    private_rabbitmq: PrivateRabbitMQ,
 ) -> None:
-    server = shared_private_rabbitmq
+    server = private_rabbitmq
     broker = Broker(server.add_vhost())
     vhost = broker.url.rsplit("/", 1)[1]
     user = f"limited-{uuid.uuid4().hex[:8]}"
@@ -590,28 +588,14 @@ def test_a_wrong_timeout_is_an_error(timeout: Any) -> None:
 # TLS
 
 
-@pytest.fixture
-def certificates(tmp_path: Path) -> Path:
-    command = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
-    subprocess.run(
-        ["openssl", *command.split(), "-keyout", tmp_path / "key.pem", "-out", tmp_path / "cert.pem"],
-        check=True,
-        capture_output=True,
-    )
-    (tmp_path / "ca.pem").write_bytes((tmp_path / "cert.pem").read_bytes())
-    (tmp_path / "key.pem").chmod(0o644)
-    return tmp_path
-
-
-def test_amqps_urls_are_encrypted_and_verified(certificates: Path) -> None:
-    with PrivateRabbitMQ(tls=certificates) as server:
-        server.start()
-        broker = Broker(server.url)
-        queue = broker.queue()
-        query = f"ssl_options={{'ca_certs':'{certificates}/ca.pem','server_hostname':'localhost'}}"
-        with Publisher(url=f"amqps://guest:guest@127.0.0.1:{server.tls_port}/%2F?{query}") as publisher:
-            publisher.publish_messages([Message("", queue, b"over TLS")])
-        assert [message.text for message in broker.take_all(queue)] == ["over TLS"]
-        with pytest.raises(BrokerConnectionError, match=r"SSL|TLS|certificate"):
-            Publisher(url=f"amqps://guest:guest@127.0.0.1:{server.tls_port}/%2F").connect(5)
-        broker.close()
+def test_amqps_urls_are_encrypted_and_verified(private_rabbitmq: PrivateRabbitMQ) -> None:
+    server = private_rabbitmq
+    broker = Broker(server.url)
+    queue = broker.queue()
+    query = f"ssl_options={{'ca_certs':'{server.directory}/tls/ca.pem','server_hostname':'localhost'}}"
+    with Publisher(url=f"amqps://guest:guest@127.0.0.1:{server.tls_port}/%2F?{query}") as publisher:
+        publisher.publish_messages([Message("", queue, b"over TLS")])
+    assert [message.text for message in broker.take_all(queue)] == ["over TLS"]
+    with pytest.raises(BrokerConnectionError, match=r"SSL|TLS|certificate"):
+        Publisher(url=f"amqps://guest:guest@127.0.0.1:{server.tls_port}/%2F").connect(5)
+    broker.close()

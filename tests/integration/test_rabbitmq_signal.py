@@ -17,6 +17,7 @@ from signalbus_core import PartialDeliveryError, SetupError, SignalBusMixin
 from signalbus_core.rabbitmq import Message, Publisher, RabbitMQSignal
 from signalbus_core.rabbitmq.signal import message_id
 from tests.support.broker import Broker
+from tests.support.stack import deepest_at_failpoints
 
 
 class Database(SignalBusMixin, SQLAlchemy):
@@ -215,3 +216,13 @@ def test_an_id_too_long_for_amqp_is_shortened_and_still_told_apart(models: Any) 
     assert len(ids) == 4
     assert all(len(text.encode()) <= 255 for text in ids)
     assert len(message_id(simple(key="x" * 248))) == 255
+
+
+def test_a_burst_is_published_at_most_eight_calls_deep(shop: Shop) -> None:
+    with deepest_at_failpoints() as stacks:
+        shop.send(*range(10))
+    for place in ("publishing", "awaiting"):
+        stack = stacks[place]
+        burst = [name.rpartition(":")[2] for name in stack].index("send_burst") + 1
+        assert burst <= 8, f"below send_burst: {stack}"
+        assert len(stack) <= 12, f"below flushmany: {stack}"

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from relay.worker.backoff import PollInterval
-from signalbus_core.lowlevel import BurstLimits, question
+from signalbus_core.lowlevel import BurstLimits, autocommit
 from signalbus_core.sql import backlog
 from tests.support.postgres import PrivatePostgres
 from tests.support.statement_log import SETTINGS, StatementLog
@@ -83,7 +83,7 @@ def test_the_limits_of_a_question_hold_for_it_and_end_with_it(url: str) -> None:
     engine = sa.create_engine(url, pool_size=1, max_overflow=0)
     limits = BurstLimits(statement_timeout_seconds=0.2, lock_timeout_seconds=3.0)
     shown = sa.text("SELECT current_setting('statement_timeout'), current_setting('lock_timeout')")
-    with question(engine, limits) as connection:
+    with autocommit(engine, limits) as connection:
         assert tuple(connection.execute(shown).one()) == ("200ms", "3s")
         with pytest.raises(sa.exc.OperationalError, match="statement timeout"):
             connection.execute(sa.text("SELECT pg_sleep(20)"))
@@ -95,7 +95,7 @@ def test_the_limits_of_a_question_hold_for_it_and_end_with_it(url: str) -> None:
 
 def test_a_question_warns_of_nothing_and_leaves_no_transaction_open(url: str) -> None:
     engine = sa.create_engine(url)
-    with question(engine, BurstLimits()) as connection:
+    with autocommit(engine, BurstLimits()) as connection:
         driver_connection = connection.connection.driver_connection
         assert driver_connection is not None
         connection.execute(sa.text("SELECT 1 WHERE '%' = :sign"), {"sign": "%"}).one()
@@ -116,7 +116,7 @@ def test_a_question_leaves_the_isolation_level_of_the_application_alone(
     with engine.connect() as connection:
         before = connection.scalar(show), connection.connection.driver_connection.autocommit
     log.new()
-    with question(engine, BurstLimits()) as connection:
+    with autocommit(engine, BurstLimits()) as connection:
         connection.execute(sa.text("SELECT 1"))
     assert len(log.new()) == 1
     with engine.connect() as connection:

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.orm import Session
 
+from relay.application.databases import Databases
 from relay.application.load import LoadedApp, LoadingError, find_broker
 from relay.application.outbox_tables.build import load_tables
 from relay.application.outbox_tables.names import table_name
@@ -26,9 +27,9 @@ from signalbus_core.lowlevel import (
     BurstLimits,
     Choice,
     LeaveOut,
+    autocommit,
     find_work_and_measure,
     parked,
-    question,
     send_burst,
     transaction,
 )
@@ -593,12 +594,12 @@ def test_a_condition_may_be_written_in_any_way(place: Place, where: str) -> None
 def test_rows_that_are_not_meant_are_no_backlog_and_no_lag(place: Place) -> None:
     place.execute(MARKED)
     loaded = place.load(place.rules("outbox", where="status = 'NEW'", not_before=("available_at",)))
-    [backlog] = Backlogs(loaded).measure()
+    [backlog] = Backlogs(Databases(loaded)).measure()
     assert (backlog.signals, backlog.trouble) == (1, None)
     with loaded.app.app_context():
         assert list(loaded.bus.pending().values()) == [1]
         [spec] = loaded.bus.specs()
-        with question(loaded.bus.db.engine, BurstLimits()) as connection:
+        with autocommit(loaded.bus.db.engine, BurstLimits()) as connection:
             [(work, measured)] = find_work_and_measure(connection, [spec], {}, 100)
             assert (work.pending, measured.backlog, measured.head) == (True, 1, "4")
             place.execute("UPDATE outbox SET status = 'SENT'")
@@ -621,11 +622,11 @@ def test_a_row_that_is_marked_while_it_waits_is_not_tried_again(place: Place) ->
         with transaction(engine, BurstLimits()) as connection:
             assert parked.discard(connection, spec, "3") is None
         with closing(Session(engine)) as session:
-            result = send_burst(session, spec, choice=Choice(LeaveOut.SET_ASIDE, only=((3,), (1,)), forgets=True))
+            result = send_burst(session, spec, choice=Choice(LeaveOut.FAILED, only=((3,), (1,)), forgets=True))
             assert (result.selected, result.sent) == (0, 0)
         with transaction(engine, BurstLimits()) as connection:
             assert parked.forget_gone(connection, spec) == 1
-            assert [one.key for one in parked.list_set_aside(connection, spec)] == ["5"]
+            assert [one.key for one in parked.list_failed(connection, spec)] == ["5"]
     assert place.keys("outbox") == [1, 2, 3, 4, 5]
 
 

@@ -27,7 +27,7 @@ from signalbus_core.lowlevel import (
     send_burst,
 )
 
-NOTED = Choice(LeaveOut.SET_ASIDE)
+NOTED = Choice(LeaveOut.FAILED)
 
 #: So that a delete that waits is ended soon.
 SHORT = BurstLimits(statement_timeout_seconds=1.5)
@@ -303,7 +303,7 @@ def test_a_note_is_never_in_the_way_of_its_signal(outbox: Outbox, note: str) -> 
         other.execute(sa.text("SELECT FROM signalbus_parked FOR UPDATE"))
         if note != "locked":
             other.rollback()
-        result = outbox.burst(choice=Choice(LeaveOut.SET_ASIDE, only=((1,), (2,)), forgets=True))
+        result = outbox.burst(choice=Choice(LeaveOut.FAILED, only=((1,), (2,)), forgets=True))
     assert (result.sent, result.undeleted) == (2, ())
     assert outbox.left() == []
 
@@ -357,7 +357,7 @@ def test_a_failed_signal_with_a_key_read_lossily_is_parked_and_tried_once(
         assert outbox.bus.flushmany([model]) == 0
     assert sum(outbox.sent.values()) == 2
     with outbox.engine.connect() as connection:
-        [note] = parked.list_set_aside(connection, outbox.spec(model))
+        [note] = parked.list_failed(connection, outbox.spec(model))
     assert "reads its key as another" in note.error_text
     outbox.execute(f"DELETE FROM {'child' if is_sent else table}; DELETE FROM {table}")
     retry_store.tidy()

@@ -13,8 +13,9 @@ from xdist.scheduler import LoadScopeScheduling
 TOGETHER = {
     "tests/faults/test_faults.py": "the world",
     "tests/faults/test_bad_signals.py": "the world",
-    "tests/integration/test_publisher.py": "a broker to break",
-    "tests/integration/test_checks_broker.py": "a broker to break",
+    "tests/integration/test_publisher.py": "a broker to hold up",
+    "tests/integration/test_checks_broker.py": "a broker to hold up",
+    "tests/integration/test_bad_messages.py": "a broker to hold up",
 }
 
 #: Slow files whose tests share nothing that is slow to make.

@@ -11,7 +11,7 @@ import os
 import pytest
 
 #: Fixtures that start a server, or are given one; what is built on them is known to pytest.
-FIXTURES = {"postgres", "rabbitmq", "private_postgres", "shared_private_rabbitmq", "world"}
+FIXTURES = {"postgres", "rabbitmq", "private_postgres", "private_rabbitmq", "world"}
 
 #: Modules of the tests' support that a test module imports to start servers itself.
 STARTERS = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -13,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from . import prefork
 from .guardian import guardian
 from .waiting import eventually
 
@@ -30,15 +30,8 @@ class RelayProcess:
         number = len(list(directory.glob("relay-*.log")))
         self._log_path = directory / f"relay-{number}.log"
         with self._log_path.open("wb") as log:
-            self._process = subprocess.Popen(
-                [COMMAND, "run", "--http", "127.0.0.1:0", "--log-format", "json", *arguments],
-                env=os.environ | (dict(environ) if environ else {}),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=directory,
-                start_new_session=True,
-            )
+            command = [COMMAND, "run", "--http", "127.0.0.1:0", "--log-format", "json", *arguments]
+            self._process = prefork.start(command, os.environ | dict(environ or {}), directory, log, log)
         guardian.watch("group", self._process.pid)
 
     def __enter__(self) -> RelayProcess:

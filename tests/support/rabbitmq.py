@@ -18,9 +18,6 @@ from .programs import free_port, run_as
 
 PLACES = ("/usr/lib/rabbitmq/bin", "/opt/homebrew/opt/rabbitmq/sbin", "/usr/local/opt/rabbitmq/sbin")
 
-#: So many virtual hosts are made at once: a call of rabbitmqctl takes a second, and one of them a twentieth.
-VHOSTS_AT_ONCE = 10
-
 
 class PrivateRabbitMQ(PrivateProcess):
     """A RabbitMQ node. It takes about 7 seconds to start.
@@ -40,14 +37,12 @@ class PrivateRabbitMQ(PrivateProcess):
         super().__init__()
         self.port, self._distribution_port, self.epmd_port = free_port(), free_port(), free_port()
         self.tls_port = free_port() if tls is not None else None
-        self._fresh_vhosts: list[str] = []
-        self._used_vhosts: list[str] = []
         (self.directory / "enabled_plugins").write_text("[].\n")
         (self.directory / "rabbitmq.conf").write_text("\n".join([*self._configuration(tls), *settings, ""]))
         self._give_directory()
 
     def __getstate__(self) -> dict[str, object]:
-        return self.__dict__ | {"_process": None, "_fresh_vhosts": [], "_used_vhosts": []}
+        return self.__dict__ | {"_process": None}
 
     @property
     def url(self) -> str:
@@ -57,26 +52,10 @@ class PrivateRabbitMQ(PrivateProcess):
         return f"amqp://{user}:{password}@127.0.0.1:{self.port}/{vhost}"
 
     def add_vhost(self) -> str:
-        """The URL of an empty virtual host."""
-        if not self._fresh_vhosts:
-            self._make_vhosts()
-        return self.vhost_url(self._fresh_vhosts.pop())
-
-    def delete_vhost(self, url: str) -> None:
-        """Have it deleted when the next ones are made; until then nobody uses it."""
-        self._used_vhosts.append(url.rsplit("/", 1)[1])
-
-    def _make_vhosts(self) -> None:
-        used, self._used_vhosts = self._used_vhosts, []
-        fresh = [f"test_{uuid.uuid4().hex[:12]}" for _ in range(VHOSTS_AT_ONCE)]
-        self.eval(
-            ", ".join(
-                [f'rabbit_vhost:delete(<<"{name}">>, <<"tests">>)' for name in used]
-                + [f'rabbit_vhost:add(<<"{name}">>, <<"tests">>), {_everything_to_guest(name)}' for name in fresh]
-            )
-            + "."
-        )
-        self._fresh_vhosts = fresh
+        """The URL of an empty virtual host. Making one takes a second."""
+        name = f"test_{uuid.uuid4().hex[:12]}"
+        self.eval(f'rabbit_vhost:add(<<"{name}">>, <<"tests">>), {_everything_to_guest(name)}.')
+        return self.vhost_url(name)
 
     def ctl(self, *arguments: str) -> str:
         """Run ``rabbitmqctl`` on the node; return what it printed."""

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 
+from . import prefork
 from .broker import Broker
 from .processes import COMMAND, RelayProcess
 from .proxy import FaultProxy
@@ -130,16 +131,8 @@ class Shop:
 
     def command(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run a command about the application to its end."""
-        return subprocess.run(
-            [COMMAND, *arguments, "--app", "shop:create_app"],
-            env=os.environ | self.environ | environ,
-            cwd=self.directory,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
+        command = [COMMAND, *arguments, "--app", "shop:create_app"]
+        return prefork.run(command, os.environ | self.environ | environ, self.directory)
 
     def received(self) -> list[int]:
         """The bodies in the queue; they are taken out of it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from typing import Any, ClassVar
 
 from signalbus_core.rabbitmq import Message
@@ -14,6 +15,8 @@ from signalbus_core.rabbitmq.destination_breaker import DestinationBreaker
 class LostConnection:
     """A connection that is lost while the broker is waited for."""
 
+    lock = nullcontext()
+    blocked_reason = None
     is_open = True
     frame_max = 131072
     suspect_exchanges: ClassVar[set[str]] = {"orders"}
@@ -40,7 +43,7 @@ def test_a_connection_that_is_lost_during_a_lone_message_is_no_answer() -> None:
     now = [0.0]
     silences = DestinationBreaker(lambda: now[0])
     silences.answered([("invoices", "c")])
-    silences.was_silent([("orders", "a")], since=0.0)
+    silences.record_silence([("orders", "a")], since=0.0)
     assert silences.silent_seconds(("orders", "a")) is not None
     now[0] = 10.0  # a trial is due
     delivery = Batch([[Message("orders", "a", b"x")]], time.monotonic() + 5, silences)

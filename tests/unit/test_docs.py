@@ -17,9 +17,12 @@ from relay.cli import cli
 from relay.config.options import OPTIONS
 from relay.config.resolve import ABOUT_TABLES
 from relay.web.api_routes import api_routes
-from relay.web.health_routes import monitoring_routes
-from relay.web.openapi import document, openapi_routes
+from relay.web.app import create_app
+from relay.web.health_routes import health_routes
+from relay.web.openapi import document
 from relay.web.page_routes import page_routes
+from relay.web.parked_view import LAST_PAGE
+from relay.web.validation import LAST_OFFSET, LONGEST, MOST_LISTED
 from signalbus_core import rabbitmq, testing
 from tests.support.reference import REFERENCE, TABLES, updated
 
@@ -58,15 +61,29 @@ def test_every_log_action_of_the_relay_is_in_the_reference_and_the_other_way_rou
 
 def test_the_openapi_document_has_the_paths_and_methods_that_the_relay_serves() -> None:
     unused: Any = None
-    routes = {
-        **monitoring_routes(unused, unused, unused),
-        **api_routes(unused, unused),
-        **openapi_routes(),
-        **page_routes(unused, unused, unused, unused),
-    }
-    served = {(path, method) for path, handlers in routes.items() for method in handlers}
+    blueprints = [
+        health_routes(unused, unused, unused),
+        api_routes(unused, unused),
+        page_routes(unused, unused, unused, unused),
+    ]
+    rules = create_app(blueprints, unused).url_map.iter_rules()
+    served = {(rule.rule, method) for rule in rules for method in (rule.methods or set()) - {"HEAD"}}
     documented = {(path, method.upper()) for path, methods in document()["paths"].items() for method in methods}
     assert documented == served
+
+
+def test_the_openapi_document_has_the_limits_of_the_code() -> None:
+    schemas = document()["components"]["schemas"]
+    names = {"model": "ModelName", "key": "SignalKey", "reason": "Reason", "token": "OperatorToken"}
+    assert {field: schemas[name]["maxLength"] for field, name in names.items()} == LONGEST
+    paths = document()["paths"]
+    limits = {
+        one["name"]: one["schema"]["maximum"]
+        for path in ("/", "/api/parked")
+        for one in paths[path]["get"]["parameters"]
+        if "maximum" in one["schema"]
+    }
+    assert limits == {"page": LAST_PAGE, "limit": MOST_LISTED, "offset": LAST_OFFSET}
 
 
 def test_every_exit_code_is_in_the_reference() -> None:

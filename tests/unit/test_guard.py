@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from flask import Request
 from hypothesis import given
 from hypothesis import strategies as st
+from werkzeug.exceptions import HTTPException
 
 from relay.web.auth import Guard
-from relay.web.http import HttpError, Request
 from relay.web.site import is_loopback
 
 TOKEN = "0123456789abcdef"
@@ -20,7 +21,7 @@ def asked(**headers: str) -> Request:
 def is_known(guard: Guard, host: str) -> bool:
     try:
         guard.check_host(asked(host=host))
-    except HttpError:
+    except HTTPException:
         return False
     return True
 
@@ -84,13 +85,13 @@ def test_only_the_token_itself_in_the_bearer_header_counts(header: str, is_right
     if is_right:
         guard.check_bearer(asked(authorization=header))
     else:
-        with pytest.raises(HttpError, match="missing or wrong"):
+        with pytest.raises(HTTPException, match="missing or wrong"):
             guard.check_bearer(asked(authorization=header))
 
 
 @given(st.text())
 def test_no_other_text_is_the_token(text: str) -> None:
-    with pytest.raises(HttpError):
+    with pytest.raises(HTTPException):
         Guard(TOKEN).check_token(text + "x", asked())
 
 
@@ -116,7 +117,7 @@ def test_what_our_own_page_sends_is_accepted() -> None:
 def test_who_tries_tokens_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     guard = Guard(TOKEN)
     for _ in range(5):
-        with pytest.raises(HttpError):
+        with pytest.raises(HTTPException):
             guard.check_token("wrong", Request({"REMOTE_ADDR": "192.0.2.7", "PATH_INFO": "/api/pause"}))
     [record] = [record for record in caplog.records if record.levelname == "WARNING"]
     assert "192.0.2.7 gave no or a wrong one" in record.getMessage()

@@ -10,16 +10,16 @@ import pytest
 from relay.explain.gather import MOST_BEFORE, Facts
 from relay.explain.render import STATES, Explanation, tell
 from relay.explain.routes import Answer, Messages, Route
-from signalbus_core.lowlevel import FoundSignal, Holder, Pause, SetAside
+from signalbus_core.lowlevel import FailureRecord, FoundSignal, Holder, Pause
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 FOUND = FoundSignal(NOW - timedelta(seconds=90), False, "0")
 PENDING = Facts("Order", "42", NOW, FOUND, relay_sessions=3)
 PAUSE = Pause("Order", NOW - timedelta(hours=1), None)
-NOTED = SetAside("order", "42", "Order", 3, NOW, NOW, None, "returned", "no queue")
+NOTED = FailureRecord("order", "42", "Order", 3, NOW, NOW, None, "returned", "no queue")
 
 
-def next_try(seconds: float) -> SetAside:
+def next_try(seconds: float) -> FailureRecord:
     return replace(NOTED, next_try_at=NOW + timedelta(seconds=seconds))
 
 

@@ -9,7 +9,7 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.engine import Engine
 
 from signalbus_core import SignalBusMixin
-from signalbus_core.lowlevel import BurstLimits, question
+from signalbus_core.lowlevel import BurstLimits, autocommit
 
 from ..databases import limit_connections
 from ..load import LoadedApp, LoadingError
@@ -67,7 +67,7 @@ def load_tables(database_url: str | None, rules: Sequence[TableRules], workers: 
     with app.app_context():
         limit_connections(db.engine)
         try:
-            with question(db.engine, LIMITS) as connection:
+            with autocommit(db.engine, LIMITS) as connection:
                 facts = find_tables(connection, [one.name for one in rules])
             plans = plan_all(facts, rules)
             _refuse_problems(db.engine, plans)
@@ -90,7 +90,7 @@ def _refuse_problems(engine: Engine, plans: Sequence[Plan]) -> None:
             problem = where_problem(engine, plan.facts, plan.rules.where, LIMITS)
             problems += [] if problem is None else [f"{label}: --where: {problem}"]
         if plan.unsettled:
-            with question(engine, LIMITS) as connection:
+            with autocommit(engine, LIMITS) as connection:
                 texts = [unsettled_text(one, counted(connection, plan.facts, one)) for one in plan.unsettled]
             unsettled += [f"{label}: {text}" for text in texts]
     if problems or unsettled:

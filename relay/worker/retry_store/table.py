@@ -45,7 +45,7 @@ class TableRetryStore:
         self._limits = limits
 
     def choice(self, avoid: Sequence[Key]) -> Choice:
-        return Choice(LeaveOut.SET_ASIDE, exclude=tuple(avoid))
+        return Choice(LeaveOut.FAILED, exclude=tuple(avoid))
 
     def has_due(self) -> bool:
         # The poll query finds due signals, those of other replicas too.
@@ -63,7 +63,7 @@ class TableRetryStore:
             return [one.key for one in retries.due_signals(connection, self._spec, limit)]
 
     def retry(self, keys: tuple[Key, ...]) -> Choice:
-        return Choice(LeaveOut.SET_ASIDE, only=keys, forgets=True)
+        return Choice(LeaveOut.FAILED, only=keys, forgets=True)
 
     def put(
         self, failed: Sequence[FailedSignal], evidence: Evidence = ITS_OWN_FAULT, *, is_retry: bool = False
@@ -71,7 +71,7 @@ class TableRetryStore:
         spec = self._spec
         with transaction(self._engine, self._limits) as connection:
             rows = [one.row for one in failed if one.row is not None]
-            noted = parked.noted_so_far(connection, spec, [one.key for one in failed], rows)
+            noted = parked.failure_histories(connection, spec, [one.key for one in failed], rows)
             failures = [
                 _failure(one, self._rules.after(_history(noted[one.key], is_retry), one.outcome, evidence))
                 for one in failed
@@ -82,7 +82,7 @@ class TableRetryStore:
                 and one.version in (None, noted[one.key].version)
             ]
             if failures:
-                parked.set_aside(connection, spec, failures, noted)
+                parked.record_failures(connection, spec, failures, noted)
             if is_retry:
                 for failure in {one.destination: one for one in failures if one.wait_seconds is not None}.values():
                     if failure.destination is not None:
@@ -95,7 +95,7 @@ class TableRetryStore:
         with transaction(self._engine, self._limits) as connection:
             if due.is_delete:
                 kept = {one.key for one in result.undeleted}
-                retries.forget_noted(connection, self._spec, [one for one in due.signals if one.key not in kept])
+                retries.forget_records(connection, self._spec, [one for one in due.signals if one.key not in kept])
                 return
             # The burst itself has removed the records of the signals that it sent.
             if untold := unanswered(due, result, noted):
@@ -105,7 +105,7 @@ class TableRetryStore:
 
     def count(self) -> tuple[int, int]:
         with transaction(self._engine, self._limits) as connection:
-            return parked.count_set_aside(connection, self._spec)
+            return parked.count_failed(connection, self._spec)
 
     def tidy(self) -> None:
         with transaction(self._engine, self._limits) as connection:
@@ -120,7 +120,7 @@ def _failure(failed: FailedSignal, step: Step) -> Failure:
     )
 
 
-def _history(noted: parked.Noted, is_retry: bool) -> History:
+def _history(noted: parked.FailureHistory, is_retry: bool) -> History:
     if noted.waited_seconds is None or not is_retry:
         return History()
     return History(noted.attempts, noted.error_class, noted.failing_seconds, noted.waited_seconds)

@@ -16,9 +16,8 @@ from pika.frame import Method
 from ...burst.failpoints import reach
 from ...model.heartbeat import beat
 from ..confirms import Confirms, Content, UnexpectedConfirmError
-from .connection import BrokerStream
+from .connection import BrokerStream, joined
 from .errors import describe
-from .ioloop import joined
 from .protocol import BrokerConnectionError, ChannelClosedError, ConnectionClosedError, NoAnswerError, Problem
 from .url import BrokerLocation
 
@@ -83,7 +82,7 @@ class BrokerConnection(BrokerStream):
             if confirms.unanswered < unanswered:
                 unanswered = confirms.unanswered
                 beat()
-            return confirms.is_done or self._channel_error is not None
+            return confirms.is_done or self._channel_error is not None or not self.is_open
 
         self._run_until(has_ended, deadline)
         self._confirms = None

@@ -10,15 +10,16 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pika
-from pika.exceptions import ConnectionClosedByBroker
+from pika.adapters.select_connection import IOLoop
+from pika.exceptions import ConnectionClosedByBroker, StreamLostError
 from pika.frame import Method
 
 from .errors import describe
-from .ioloop import JoiningConnection, LoopDriver
 from .protocol import BrokerConnectionError
 from .url import BrokerLocation
 
@@ -28,7 +29,41 @@ CLOSING_SECONDS = 2.0
 #: How long the event loop may run to drop a connection.
 ABORT_SECONDS = 1.0
 
+#: Frames are joined up to so many bytes. Larger: fewer system calls, more memory while they are sent.
+WRITE_BYTES = 128 * 1024
+
 logger = logging.getLogger("signalbus.rabbitmq")
+
+
+class JoiningConnection(pika.SelectConnection):
+    """Writes the frames of many messages with few system calls."""
+
+    def write_frames(self, data: bytes, frames: int) -> None:
+        self.bytes_sent += len(data)
+        self.frames_sent += frames
+        self._adapter_emit_data(data)
+
+    def abort_stream(self) -> None:
+        """Drop the stream. It is closed when the close callback has been called."""
+        if not self.is_closed:
+            self._terminate_stream(StreamLostError("dropped"))
+
+
+def joined(chunks: Sequence[tuple[bytes, int]]) -> list[tuple[bytes, int]]:
+    """Join the data of messages into few pieces, with the number of frames of each."""
+    pieces: list[tuple[bytes, int]] = []
+    parts: list[bytes] = []
+    size = frames = 0
+    for data, count in chunks:
+        parts.append(data)
+        size += len(data)
+        frames += count
+        if size >= WRITE_BYTES:
+            pieces.append((b"".join(parts), frames))
+            parts, size, frames = [], 0, 0
+    if parts:
+        pieces.append((b"".join(parts), frames))
+    return pieces
 
 
 class BrokerStream:
@@ -48,16 +83,19 @@ class BrokerStream:
         self._opened = False
         self._stream_ended = False
         self._is_released = False
-        self._driver = LoopDriver()
+        # The loop's poller is called directly, as pika's BlockingConnection does: starting and stopping the loop would
+        # create a new poller each time.
+        self._loop = IOLoop()
+        self._loop.activate_poller()
         self._connection = JoiningConnection(
             location.parameters(timeout_seconds),
             on_open_callback=self._on_open,
             on_open_error_callback=self._on_open_error,
             on_close_callback=self._on_close,
-            custom_ioloop=self._driver.ioloop,
+            custom_ioloop=self._loop,
         )
         # pika's own timeout is shorter, because its error shows the cause better.
-        self._run_until(lambda: self._opened, time.monotonic() + timeout_seconds + 0.5)
+        self._run_until(lambda: self._opened or not self.is_open, time.monotonic() + timeout_seconds + 0.5)
         if not self._opened:
             reason = self._closed_reason or f"no answer within {timeout_seconds:g} s"
             self.abort(reason)
@@ -86,7 +124,10 @@ class BrokerStream:
     def pump(self) -> None:
         """Process heartbeats, a close or a block that are due, without waiting."""
         if self.is_open:
-            self._turning(self._driver.one_turn)
+            with self._noticing_loss():
+                self._loop.call_later(0, _nothing)
+                self._loop.poll()
+                self._loop.process_timeouts()
 
     def abort(self, reason: str) -> None:
         """Drop the connection without an AMQP close, and free its socket."""
@@ -97,18 +138,18 @@ class BrokerStream:
         if not self._stream_ended:
             try:
                 self._connection.abort_stream()
-                self._driver.run(lambda: self._stream_ended, time.monotonic() + ABORT_SECONDS)
+                self._run_until(lambda: self._stream_ended, time.monotonic() + ABORT_SECONDS)
             except Exception:
                 # pika may fail on a half-open connection; the socket is freed with the loop.
                 logger.debug("Dropping a connection failed.", exc_info=True)
-        self._driver.close()
+        self._loop.close()
 
     def close(self) -> None:
         """Close with an AMQP close; drop the connection when the broker does not answer."""
         if self.is_open:
             try:
                 self._connection.close(200, "closed by the application")
-                self._driver.run(lambda: self._stream_ended, time.monotonic() + CLOSING_SECONDS)
+                self._run_until(lambda: self._stream_ended, time.monotonic() + CLOSING_SECONDS)
             except Exception:
                 # The connection was lost at the same time.
                 logger.debug("Closing a connection failed; it is dropped.", exc_info=True)
@@ -117,7 +158,7 @@ class BrokerStream:
     # Waiting
 
     def _await(self, is_done: Callable[[], bool], deadline: float, what: str) -> None:
-        self._run_until(is_done, deadline)
+        self._run_until(lambda: is_done() or not self.is_open, deadline)
         if is_done():
             return
         if self.is_open:
@@ -125,12 +166,25 @@ class BrokerStream:
         raise BrokerConnectionError(f"{self.location}: {self._closed_reason}")
 
     def _run_until(self, is_done: Callable[[], bool], deadline: float) -> None:
-        """Run the connection until ``is_done()``, the connection is lost, or the deadline has passed."""
-        self._turning(lambda: self._driver.run(lambda: not self.is_open or is_done(), deadline))
+        """Process events until ``is_done()``, or until the deadline on the monotonic clock.
 
-    def _turning(self, turn: Callable[[], None]) -> None:
+        ``is_done()`` is called at the beginning, and after each event.
+        """
+        with self._noticing_loss():
+            # Without this timer, a wait without events would not end.
+            timer = self._loop.call_later(max(0.0, deadline - time.monotonic()), _nothing)
+            try:
+                while not is_done() and time.monotonic() < deadline:
+                    self._loop.poll()
+                    self._loop.process_timeouts()
+            finally:
+                self._loop.remove_timeout(timer)
+
+    @contextmanager
+    def _noticing_loss(self) -> Iterator[None]:
+        """Drop the connection if it is closed at the end of the block, or if the block fails."""
         try:
-            turn()
+            yield
         except Exception as error:  # noqa: BLE001 - pika lets errors of its callbacks out here, whatever they are
             self._closed_reason = self._closed_reason or f"{type(error).__name__}: {error}"
         if not self.is_open:
@@ -156,3 +210,7 @@ class BrokerStream:
 
     def _on_unblocked(self, _connection: pika.connection.Connection, _answer: Method[Any]) -> None:
         self.blocked_reason = None
+
+
+def _nothing() -> None:
+    pass

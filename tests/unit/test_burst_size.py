@@ -1,23 +1,24 @@
-"""How many signals a burst takes of a model whose messages have a weight."""
+"""The size of bursts, by the size of their messages and rows."""
 
 from __future__ import annotations
+
+from unittest.mock import Mock
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from signalbus_core import Outcome, OutcomeKind
 from signalbus_core.burst.size import (
-    ASK_EVERY,
     FIRST_SIGNALS,
     GROWTH,
     LARGE_BYTES,
     MOST_BYTES,
+    QUERY_EVERY,
     REMEMBERED,
-    BurstWeight,
-    weigh,
-    weighing,
+    MessageSizes,
 )
 from signalbus_core.lowlevel import BurstResult, BurstSize, FailedSignal
+from signalbus_core.model.heartbeat import Heartbeat, report_bytes
 
 MOST = 1_000_000
 
@@ -32,7 +33,7 @@ def burst(count: int, message_bytes: int | None) -> BurstResult:
 def test_a_burst_never_passes_the_burst_count_and_takes_at_least_one(
     largest: int, bursts: list[tuple[int, int | None]]
 ) -> None:
-    size = BurstSize(largest, weight=BurstWeight(MOST))
+    size = BurstSize(largest, sizes=MessageSizes(MOST))
     for count, message_bytes in bursts:
         size.record(burst(count, message_bytes))
         assert 1 <= size.limit <= largest
@@ -42,7 +43,7 @@ def test_a_burst_never_passes_the_burst_count_and_takes_at_least_one(
 def test_bursts_of_signals_of_one_weight_are_never_too_heavy_and_become_as_large_as_they_may(
     largest: int, weight: int
 ) -> None:
-    size = BurstSize(largest, weight=BurstWeight(MOST))
+    size = BurstSize(largest, sizes=MessageSizes(MOST))
     assert size.limit == min(largest, FIRST_SIGNALS)
     for number in range(10):
         count = size.limit
@@ -53,7 +54,7 @@ def test_bursts_of_signals_of_one_weight_are_never_too_heavy_and_become_as_large
 
 @given(st.lists(st.integers(1, 10_000), min_size=10, max_size=10), st.integers(1, 8))
 def test_a_burst_is_too_heavy_by_no_more_than_its_signals_differ(weights: list[int], factor: int) -> None:
-    size = BurstSize(5000, weight=BurstWeight(MOST))
+    size = BurstSize(5000, sizes=MessageSizes(MOST))
     base = max(weights)
     size.record(burst(FIRST_SIGNALS, FIRST_SIGNALS * base))
     for number in range(10):
@@ -64,7 +65,7 @@ def test_a_burst_is_too_heavy_by_no_more_than_its_signals_differ(weights: list[i
 
 
 def test_light_bursts_in_between_do_not_let_heavy_ones_grow() -> None:
-    size = BurstSize(1000, weight=BurstWeight(MOST))
+    size = BurstSize(1000, sizes=MessageSizes(MOST))
     size.record(burst(10, 10 * 100_000))
     for _ in range(REMEMBERED - 1):
         size.record(burst(10, 10))
@@ -98,7 +99,7 @@ def test_a_burst_that_came_to_no_sending_changes_nothing_of_what_is_known() -> N
 
 
 def test_a_burst_whose_trouble_is_over_grows_back_to_what_its_weight_allows() -> None:
-    size = BurstSize(1000, weight=BurstWeight(MOST))
+    size = BurstSize(1000, sizes=MessageSizes(MOST))
     size.record(burst(10, 10 * 10_000))
     assert (size.limit, size.is_whole) == (80, True)
     size.shrink()
@@ -108,14 +109,18 @@ def test_a_burst_whose_trouble_is_over_grows_back_to_what_its_weight_allows() ->
     assert (size.limit, size.is_whole) == (100, True)
 
 
-def test_what_is_said_is_heard_by_the_innermost_that_listens_and_by_nobody_outside() -> None:
-    weigh(1)
-    with weighing() as outer:
-        with weighing() as inner:
-            weigh(2)
-            weigh(3)
+def heartbeat() -> Heartbeat:
+    return Heartbeat(Mock(), Mock(), 120.0, lambda: 0.0, 0.0, None)
+
+
+def test_sizes_are_reported_to_the_innermost_burst_and_to_none_outside() -> None:
+    report_bytes(1)
+    with heartbeat() as outer:
+        with heartbeat() as inner:
+            report_bytes(2)
+            report_bytes(3)
         assert (inner.message_bytes, outer.message_bytes) == (5, None)
-        weigh(0)
+        report_bytes(0)
     assert outer.message_bytes == 0
 
 
@@ -124,24 +129,24 @@ def asked(has_large_rows: bool, count: int = 10, message_bytes: int = 100) -> Bu
 
 
 def test_sizes_are_asked_first_and_while_rows_are_large() -> None:
-    size = BurstSize(5000, weight=BurstWeight(MOST))
-    assert size.bytes_to_ask == MOST
+    size = BurstSize(5000, sizes=MessageSizes(MOST))
+    assert size.most_row_bytes == MOST
     size.record(asked(True))
-    assert size.bytes_to_ask == MOST
+    assert size.most_row_bytes == MOST
     size.record(asked(False))
-    assert size.bytes_to_ask is None
+    assert size.most_row_bytes is None
     size.record(burst(10, 10 * LARGE_BYTES))
-    assert size.bytes_to_ask == MOST
+    assert size.most_row_bytes == MOST
 
 
 def test_sizes_of_small_rows_are_asked_for_again_now_and_then() -> None:
-    size = BurstSize(5000, weight=BurstWeight(MOST))
+    size = BurstSize(5000, sizes=MessageSizes(MOST))
     size.record(asked(False))
-    for _ in range(ASK_EVERY):
-        assert size.bytes_to_ask is None
+    for _ in range(QUERY_EVERY):
+        assert size.most_row_bytes is None
         size.record(burst(10, 100))
-    assert size.bytes_to_ask == MOST
+    assert size.most_row_bytes == MOST
 
 
 def test_the_size_of_a_single_row_is_not_asked_for() -> None:
-    assert BurstSize(1).bytes_to_ask is None
+    assert BurstSize(1).most_row_bytes is None

@@ -16,10 +16,10 @@ from sqlalchemy import update as sql_update
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql import ColumnElement
 
-from ..model.contract import SignalSpec
-from ..schema.own_tables import LATER_COLUMNS, lacks_columns, parked_table_of
-from .keys import Key
-from .parked import keys_of
+from ...model.contract import SignalSpec
+from ...schema.own_tables import LATER_COLUMNS, lacks_columns, parked_table_of
+from ..keys import Key
+from .records import keys_of
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _refused_by(
     return [mine, table.c.key == any_(func.array(free.scalar_subquery()))]
 
 
-def forget_noted(connection: Connection, spec: SignalSpec, signals: Sequence[DueSignal]) -> None:
+def forget_records(connection: Connection, spec: SignalSpec, signals: Sequence[DueSignal]) -> None:
     """Delete the records of signals that are gone."""
     table = parked_table_of(spec)
     texts = bindparam("texts", [signal.text for signal in signals], type_=ARRAY(Text))

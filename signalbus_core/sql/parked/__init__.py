@@ -1,0 +1,44 @@
+"""The retry store: SQL that records failed signals, excludes them from bursts, retries and discards them."""
+
+from __future__ import annotations
+
+from .conditions import LeaveOut, count_columns, is_due, leaving_out
+from .operations import count_failed, discard, list_failed, records_of_row, try_again
+from .records import (
+    Failure,
+    FailureHistory,
+    failure_histories,
+    forget,
+    forget_gone,
+    keys_of,
+    record_failures,
+    row_versions,
+    undeleted_signals,
+)
+from .retries import DueSignal
+
+__all__ = [
+    # In the queries of bursts and polls
+    "LeaveOut",
+    "count_columns",
+    "is_due",
+    "leaving_out",
+    # Records
+    "Failure",
+    "FailureHistory",
+    "forget",
+    "forget_gone",
+    "keys_of",
+    "failure_histories",
+    "row_versions",
+    "record_failures",
+    "undeleted_signals",
+    # Signals whose next try is due
+    "DueSignal",
+    # By a person
+    "count_failed",
+    "discard",
+    "list_failed",
+    "records_of_row",
+    "try_again",
+]

@@ -1,0 +1,109 @@
+"""What a person does to failed signals: list them, try them again, discard them. Each statement is about one model."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, cast
+
+from sqlalchemy import (
+    CursorResult,
+    Text,
+    and_,
+    func,
+    null,
+    select,
+)
+from sqlalchemy import cast as sql_cast
+from sqlalchemy import delete as sql_delete
+from sqlalchemy import update as sql_update
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.sql import ColumnElement
+
+from ...model.contract import SignalSpec
+from ...schema.own_tables import FailureRecord, lacks_columns, parked_table_of
+from ..keys import Key, has_key
+from .conditions import count_columns, row_version
+from .records import keys_of, row_versions
+
+
+def count_failed(connection: Connection, spec: SignalSpec) -> tuple[int, int]:
+    """How many signals of a model are waiting, and how many are parked."""
+    waiting, parked = connection.execute(select(*count_columns(spec))).one()
+    return waiting, parked
+
+
+def list_failed(
+    connection: Connection, spec: SignalSpec, key: str | None = None, limit: int | None = None
+) -> list[FailureRecord]:
+    """The failed signals of a model: parked ones first, then by the time of their next try."""
+    table = parked_table_of(spec)
+    rows = connection.execute(
+        select(*(table.c[field.name] for field in fields(FailureRecord)))
+        .where(*_matching(spec, key))
+        .order_by(table.c.next_try_at.asc().nulls_first(), table.c.first_failed_at, table.c.key)
+        .limit(limit)
+    )
+    return [FailureRecord(**row._mapping) for row in rows]
+
+
+def records_of_row(connection: Connection, spec: SignalSpec, key: Key, text: str) -> list[FailureRecord]:
+    """The records of the row that has this key now; when there is none, of the one that had it."""
+    recorded = list_failed(connection, spec, text)
+    table = parked_table_of(spec)
+    if not recorded or lacks_columns(connection, table):
+        return recorded
+    version = connection.scalar(select(table.c.row_version).where(*_matching(spec, text)))
+    found = row_versions(connection, spec, [key])
+    return recorded if version is None or found.get(key, version) == version else []
+
+
+def try_again(connection: Connection, spec: SignalSpec, key: str | None = None) -> int:
+    """Make failed signals of a model due at once, parked ones too; return how many."""
+    table = parked_table_of(spec)
+    updated = connection.execute(sql_update(table).where(*_matching(spec, key)).values(next_try_at=func.now()))
+    return cast("CursorResult[Any]", updated).rowcount
+
+
+def discard(connection: Connection, spec: SignalSpec, text: str) -> dict[str, Any] | None:
+    """Delete a failed signal with its record.
+
+    It waits for a burst that is trying the signal; if that burst sends it, nothing is discarded.
+
+    :param text: its key, as it is recorded.
+    :returns: the columns of the deleted row; None when the signal has not failed, or is no longer in its table. A row
+      that was written anew since is another signal, and stays.
+    """
+    keys = list(keys_of(connection, spec, [text]).values())
+    # In the lock order of a burst, to avoid deadlocks: the signal first, then its record.
+    here = and_(has_key(spec, connection.dialect, keys), *spec.is_signal)
+    found = connection.execute(select(row_version(spec)).where(here).with_for_update()).first() if keys else None
+    if found is None:
+        return None
+    table = parked_table_of(spec)
+    version = null() if lacks_columns(connection, table) else table.c.row_version
+    recorded = connection.execute(sql_delete(table).where(*_matching(spec, text)).returning(version)).first()
+    if recorded is None or recorded[0] not in (None, found[0]):
+        return None
+    return _delete(connection, spec, here)
+
+
+def _delete(connection: Connection, spec: SignalSpec, here: ColumnElement[bool]) -> dict[str, Any]:
+    """Delete a row, and return its columns: all as text if the model cannot load one of them."""
+    deleting, columns = sql_delete(spec.table).where(here), spec.table.columns
+    try:
+        with connection.begin_nested():
+            return dict(connection.execute(deleting.returning(*columns)).one()._mapping)
+    except SQLAlchemyError:
+        raise
+    except Exception:  # noqa: BLE001 - the types of the application's columns may raise anything
+        texts = [sql_cast(column, Text).label(column.name) for column in columns]
+        return dict(connection.execute(deleting.returning(*texts)).one()._mapping)
+
+
+def _matching(spec: SignalSpec, key: str | None) -> list[ColumnElement[bool]]:
+    table = parked_table_of(spec)
+    conditions: list[ColumnElement[bool]] = [table.c.table_name == spec.table.fullname]
+    if key is not None:
+        conditions.append(table.c.key == key)
+    return conditions
