@@ -205,7 +205,7 @@ def test_the_last_signal_that_is_parked_is_no_flow_and_a_sent_or_discarded_one_i
     caplog.set_level(logging.INFO)
     watched.poller.run_once()
     watched.execute("INSERT INTO m03 SELECT n, 'a' FROM generate_series(1, 2) n")
-    watched.poller._incidents.raised(single_signals("M03"), "signals_set_aside", "1 cannot be sent")
+    watched.recorder.incidents.raised(single_signals("M03"), "signals_set_aside", "1 cannot be sent")
     watched.retry_stores["M03"].put([FailedSignal((1, "a"), REFUSED)])
     assert look() == []
     watched.execute("UPDATE signalbus_parked SET next_try_at = NULL")
@@ -215,7 +215,7 @@ def test_the_last_signal_that_is_parked_is_no_flow_and_a_sent_or_discarded_one_i
     progress.finished(progress.plan(0.0), BurstResult(selected=1, sent=1), now=0.0)
     assert look() == ["signals_flow_again"]
 
-    watched.poller._incidents.raised(single_signals("M03"), "signals_set_aside", "1 cannot be sent")
+    watched.recorder.incidents.raised(single_signals("M03"), "signals_set_aside", "1 cannot be sent")
     progress.finished(progress.plan(0.0), BurstResult(1, failed=(FailedSignal((2, "a"), REFUSED),)), now=0.0)
     assert look() == ["signals_flow_again"]
     watched.execute("DELETE FROM signalbus_parked")
@@ -227,7 +227,7 @@ def test_the_trouble_of_a_model_is_over_when_another_relay_has_emptied_it(
 ) -> None:
     caplog.set_level(logging.INFO)
     watched.execute("INSERT INTO m03 VALUES (1, 'a')")
-    watched.poller._incidents.raised("M03", "model_failing", "no answer")
+    watched.recorder.incidents.raised("M03", "model_failing", "no answer")
     watched.poller.run_once()
     assert "model_recovered" not in [record.action for record in caplog.records]
     watched.execute("DELETE FROM m03")
