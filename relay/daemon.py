@@ -16,6 +16,7 @@ from signalbus_core.lowlevel import SignalSpec, has_integer_key, stop_requests
 
 from .application.databases import APPLICATION_NAME, DRIVERS, limit_connections
 from .application.load import LoadedApp
+from .boards import Boards
 from .config.resolve import ConfigError, RelayConfig
 from .exit_codes import EXIT_DRAIN_TIMED_OUT, EXIT_OK, EXIT_RUNTIME, StopRequest
 from .notifier.thread import NotifyListener
@@ -26,7 +27,6 @@ from .poller.thread import PollLoop, UntilEmpty
 from .poller.unreached import Unreached
 from .runtime import Runtime
 from .scheduler import Scheduler
-from .telemetry.boards import Boards
 from .telemetry.health import FLOW_WITHIN_SECONDS
 from .web.server import HttpServer
 from .web.site import build_site

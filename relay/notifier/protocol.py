@@ -148,7 +148,7 @@ class LeaderProtocol:
         self._led |= won
         if self.state is not State.QUEUEING:
             # While asleep, it must take the sleep locks again, with the new tables.
-            self._stay_awake(self._requests.ask())
+            self._stay_awake(self._requests.poll_now())
         return won
 
     def _step(self) -> None:
@@ -162,7 +162,7 @@ class LeaderProtocol:
             return
         if calm and self.state is State.POLLING and not self._requests.were_calm(self._poll):
             # Only that poll was thorough. A calm one after it may have begun above keys that it did not reach.
-            self._wake(self._requests.ask())
+            self._wake(self._requests.poll_now())
             return
         self._release(self._locked - self._to_lock())
         self._poll = number + 1
@@ -172,7 +172,7 @@ class LeaderProtocol:
             self._request_locks()
         elif self._to_lock() - self._locked:
             # A model was resumed: a poll after the locks finds what its producers wrote without a NOTIFY.
-            self._stay_awake(self._requests.ask())
+            self._stay_awake(self._requests.poll_now())
         else:
             self._sleep()
 
@@ -192,14 +192,14 @@ class LeaderProtocol:
             # Some of the locks may have been granted already.
             self._run(self._locking_session, _RELEASE)
             self._locked.clear()
-            self._stay_awake(self._requests.ask())
+            self._stay_awake(self._requests.poll_now())
             return
         self._locked |= {oid for oid, _ in self._locking_session.rows()}
         if self._to_lock() - self._locked:
             self._request_locks()
             return
         self.state = State.POLLING
-        self._poll = self._requests.ask(thorough=True)
+        self._poll = self._requests.poll_now(thorough=True)
 
     def _sleep(self) -> None:
         if self.state is not State.ASLEEP:
@@ -216,7 +216,7 @@ class LeaderProtocol:
         if not rung:
             return
         self.rings += len(rung)
-        poll = self._requests.ask(cause="doorbell")
+        poll = self._requests.poll_now(cause="doorbell")
         if self.state in (State.POLLING, State.ASLEEP):
             self._wake(poll)
         elif self.state is State.AWAKE:

@@ -129,8 +129,8 @@ class NotifyListener:
     def _find_doorbells(self) -> dict[int, str]:
         """The models whose tables have an enabled doorbell trigger, by the OIDs of the tables."""
         with autocommit(self._engine, PROBE_LIMITS) as connection:
-            bells = find_doorbells(connection, self._specs)
-        missing = tuple(bell.problem for bell in bells if bell.is_wanted and bell.problem is not None)
+            doorbells = find_doorbells(connection, self._specs)
+        missing = tuple(one.problem for one in doorbells if one.is_wanted and one.problem is not None)
         if missing and missing != self._missing:
             self._logger.info(
                 "%s: signals of these models are found by polling, up to --poll-interval after they are written: %s",
@@ -138,11 +138,11 @@ class NotifyListener:
                 " ".join(missing),
                 extra={
                     "action": "doorbell_missing",
-                    "signals": [bell.spec.name for bell in bells if bell.is_wanted and not bell.rings],
+                    "signals": [one.spec.name for one in doorbells if one.is_wanted and not one.rings],
                 },
             )
         self._missing = missing
-        return {bell.table_oid: bell.spec.name for bell in bells if bell.rings and bell.table_oid is not None}
+        return {one.table_oid: one.spec.name for one in doorbells if one.rings and one.table_oid is not None}
 
     def _passes_self_test(self, listener: AsyncConnection) -> bool:
         try:

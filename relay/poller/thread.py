@@ -136,7 +136,7 @@ class UntilEmpty:
         if not found and self._poller.saw_everything and self._scheduler.is_idle() and not self._poller.has_suspects():
             if not self._poller.saw_every_key:
                 # A signal may have been committed late, below a low-water mark.
-                self._requests.ask(thorough=True)
+                self._requests.poll_now(thorough=True)
                 return None
             left = self._what_is_left()
             if left:

@@ -45,7 +45,7 @@ class Verdict(Protocol):
         """The next burst follows at once."""
 
     @property
-    def trouble(self) -> str | None:
+    def problem(self) -> str | None:
         """What is wrong with the model as a whole, for people; None when nothing is."""
 
     @property

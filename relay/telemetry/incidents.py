@@ -89,13 +89,13 @@ class Incidents(Events):
         self._last_of_signal: dict[str, Incident] = {}
 
     def burst_ended(self, model: str, result: BurstResult, verdict: Verdict) -> None:
-        if verdict.trouble is not None:
-            self.raised(model, "model_failing", verdict.trouble, model)
+        if verdict.problem is not None:
+            self.raised(model, "model_failing", verdict.problem, model)
         elif verdict.recovered:
             self.resolved(model, "model_recovered", model)
 
     def burst_interrupted(self, model: str, verdict: Verdict, possible_duplicates: int = 0) -> None:
-        self.raised(model, "model_failing", verdict.trouble or "", model)
+        self.raised(model, "model_failing", verdict.problem or "", model)
 
     def model_stuck(self, model: str, cause: str, reason: str | None) -> None:
         if reason is None:

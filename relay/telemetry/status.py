@@ -168,7 +168,7 @@ class Status(Events):
         with self._lock:
             return name in self._paused
 
-    def set_aside_signals(self) -> int:
+    def failed_signals(self) -> int:
         """How many signals of all models are waiting or parked, according to the last measurements."""
         with self._lock:
             gauges = [model.gauge for model in self._models.values() if model.gauge is not None]

@@ -133,7 +133,7 @@ class Bursts:
         if verdict.failed:
             parked = retry_store.put(verdict.failed, verdict.evidence, is_retry=not plan.is_scan)
             self._tell(name, verdict.failed, parked)
-        state.mark_noted([one.key for one in result.undeleted])
+        state.mark_recorded([one.key for one in result.undeleted])
         if plan.retry and due.signals:
             retry_store.tried(due, result, [one.key for one in verdict.failed])
             # Other signals may be due as well, and need not wait for the next poll.

@@ -91,7 +91,7 @@ class ModelState:
         with self._lock:
             self._suspects.forget([key])
 
-    def mark_noted(self, keys: Sequence[Key]) -> None:
+    def mark_recorded(self, keys: Sequence[Key]) -> None:
         """The retry store records that these signals were sent, so bursts leave them out."""
         with self._lock:
             for key in keys:
@@ -169,24 +169,24 @@ class ModelState:
                 failed = _each_alone(result) if plan.retry else result.undeleted
                 return Verdict(more=True, failed=failed, evidence=Evidence(too_much_fails=True))
             # Retried signals are in the store already, even a full one; a later next try lets others have a turn.
-            noted = answered if not plan.is_scan or not self._is_full else ()
+            recorded = answered if not plan.is_scan or not self._is_full else ()
             evidence = self._breaker.evidence(now)
             if result.is_outage:
-                return self._outage(plan, result, (*noted, *result.undeleted), now)
+                return self._outage(plan, result, (*recorded, *result.undeleted), now)
             if self._breaker.is_open:
-                text = f"too much fails at once; nothing is parked until signals are sent again: {_trouble(result)}"
-                return Verdict(False, self._backoff.failed(), text, (*noted, *result.undeleted), evidence)
-            if len(noted) < len(answered):
-                text = f"so many signals are set aside that no more can be: {_trouble(result)}"
+                text = f"too much fails at once; nothing is parked until signals are sent again: {_problem(result)}"
+                return Verdict(False, self._backoff.failed(), text, (*recorded, *result.undeleted), evidence)
+            if len(recorded) < len(answered):
+                text = f"so many signals are set aside that no more can be: {_problem(result)}"
                 return Verdict(False, self._backoff.failed(), text, result.undeleted, evidence)
             if result.selected and not result.sent and not result.failed and not result.undeleted:
                 # The send method reported nothing about its signals: without a wait they would be sent again at once.
-                return Verdict(False, self._backoff.failed(), _trouble(result))
+                return Verdict(False, self._backoff.failed(), _problem(result))
             # A burst that ended early has left signals, which are not locked any more.
             has_left = result.selected == plan.limit or result.is_cut or (result.sent > 0 and result.has_unmentioned)
             more = not plan.is_scan or has_left or self._retry_is_due or self._has_due(now)
             recovered = result.sent > 0 and self._is_well(plan, result)
-            return Verdict(more, failed=(*noted, *result.undeleted), evidence=evidence, recovered=recovered)
+            return Verdict(more, failed=(*recorded, *result.undeleted), evidence=evidence, recovered=recovered)
 
     def _is_well(self, plan: BurstPlan, result: BurstResult) -> bool:
         # While bursts still grow after an outage, they may not have reached the signal at fault.
@@ -211,7 +211,7 @@ class ModelState:
             self._rehearse_from = float("-inf")
         if result.can_keep_rows is not None:
             self._can_keep_rows = result.can_keep_rows
-        # Until it is noted elsewhere: nobody else may send it.
+        # Until it is recorded elsewhere: nobody else may send it.
         self._prove(Proved(one.key, one.version) for one in result.undeleted)
         if answered:
             self._flows_again = False
@@ -225,15 +225,15 @@ class ModelState:
                 self._proved_from, self._proved_tries = float("-inf"), 0
             self._proved[one.key] = one
 
-    def _outage(self, plan: BurstPlan, result: BurstResult, noted: tuple[FailedSignal, ...], now: float) -> Verdict:
+    def _outage(self, plan: BurstPlan, result: BurstResult, recorded: tuple[FailedSignal, ...], now: float) -> Verdict:
         evidence = self._breaker.evidence(now)
         if result.selected == 1 and result.failed:
             self._suspect(result.failed[0].key, now)
         if plan.suspect is not None and not self._backoff.failures:
             # Others are sent meanwhile: the suspect alone causes the outage, and the model need not wait.
-            return Verdict(True, 0.0, _trouble(result), noted, evidence)
+            return Verdict(True, 0.0, _problem(result), recorded, evidence)
         self._size.shrink()
-        return Verdict(False, self._backoff.failed(), _trouble(result), noted, evidence)
+        return Verdict(False, self._backoff.failed(), _problem(result), recorded, evidence)
 
     def _suspect(self, key: Key, now: float) -> None:
         before = self._suspects.get(key)
@@ -248,7 +248,7 @@ class ModelState:
                 self._prove(error.proved)
             self._size.shrink()
             self._rehearse_from = float("-inf")
-            return Verdict(more=False, wait_seconds=self._backoff.failed(), trouble=text)
+            return Verdict(more=False, wait_seconds=self._backoff.failed(), problem=text)
 
 
 def _each_alone(result: BurstResult) -> tuple[FailedSignal, ...]:
@@ -259,7 +259,7 @@ def _each_alone(result: BurstResult) -> tuple[FailedSignal, ...]:
     return (*(one for one in result.failed if one.key in told), *rest, *result.undeleted)
 
 
-def _trouble(result: BurstResult) -> str:
+def _problem(result: BurstResult) -> str:
     if result.failed:
         return f"{len(result.failed)} of {result.selected} signals not sent; first: {result.failed[0].outcome}"
     return result.reason

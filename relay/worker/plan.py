@@ -23,7 +23,7 @@ class BurstPlan:
     :param suspect: try this signal alone, to find out whether it caused an outage.
     :param proved: delete these signals, which were sent, and send nothing.
     :param can_keep_rows: the database may refuse the delete of single signals.
-    :param most_bytes: of rows in it, to be asked before they are read; None where that need not be asked.
+    :param most_bytes: of rows in it, measured before they are read; None where that is not needed.
     """
 
     limit: int
@@ -47,7 +47,7 @@ class Verdict:
 
     :param more: the next burst may follow at once.
     :param wait_seconds: how long no worker takes the model.
-    :param trouble: what is wrong with the model as a whole, for people; None when nothing is.
+    :param problem: what is wrong with the model as a whole, for people; None when nothing is.
     :param failed: signals for the retry store, including those that were sent and cannot be deleted.
     :param evidence: whether their attempts count.
     :param recovered: signals were sent, and no failure of the model as a whole is known to last.
@@ -55,7 +55,7 @@ class Verdict:
 
     more: bool
     wait_seconds: float = 0.0
-    trouble: str | None = None
+    problem: str | None = None
     failed: tuple[FailedSignal, ...] = ()
     evidence: Evidence = field(default=ITS_OWN_FAULT)
     recovered: bool = False

@@ -255,7 +255,7 @@ def test_producers_of_a_paused_model_are_silent_and_those_of_a_resumed_one_ring(
     with Watch(outbox, paused=paused) as watch:
         eventually(lambda: watch.is_asleep(2), 20)
         paused.add("First")
-        watch.looks.ask()
+        watch.looks.poll_now()
         eventually(lambda: watch.is_asleep(1), 20, "the sleep lock of the other table is kept")
         vigil = watch.notifier.protocol
         assert vigil is not None
@@ -270,7 +270,7 @@ def test_producers_of_a_paused_model_are_silent_and_those_of_a_resumed_one_ring(
 
         eventually(lambda: watch.is_asleep(1), 20)
         paused.clear()
-        watch.looks.ask()
+        watch.looks.poll_now()
         eventually(lambda: watch.is_asleep(2), 20)
         outbox.execute("INSERT INTO first VALUES (22)")
         eventually(heard(watch, 22), FOUND_WITHIN_SECONDS)
@@ -287,10 +287,10 @@ def test_pausing_and_resuming_while_writers_race_loses_no_wake_up(outbox: Outbox
         for number in range(41):
             (paused.discard if number % 2 else paused.add)("First")
             # As the look that sees it does.
-            watch.looks.ask()
+            watch.looks.poll_now()
             stop.wait(0.05)
         paused.clear()
-        watch.looks.ask()
+        watch.looks.poll_now()
         stop.wait(0.5)
         stop.set()
         for writer in writers:

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from relay.boards import Boards
 from relay.runtime import Runtime, Stop
-from relay.telemetry.boards import Boards
 from relay.telemetry.events import EVENTS, Events
 from relay.telemetry.health import FLOW_WITHIN_SECONDS
 from relay.worker.plan import Verdict

@@ -94,7 +94,7 @@ def test_a_burst_is_told_once_and_stands_on_each_board(caplog: pytest.LogCapture
     assert recorder.status.models()[0].sent == 5
     assert gauges(recorder)['signalbus_signals_sent_total{signal="Order"}'] == 5
     assert gauges(recorder)['signalbus_wakeups_total{cause="catchup"}'] == 1
-    recorder.events.burst_ended("Order", BurstResult(selected=1), Verdict(more=False, trouble="1 of 1 not sent"))
+    recorder.events.burst_ended("Order", BurstResult(selected=1), Verdict(more=False, problem="1 of 1 not sent"))
     assert recorder.incidents.lasting()["Order"].reason == "1 of 1 not sent"
     recorder.events.burst_ended("Order", burst(1), ENDED)
     assert "Order" in recorder.incidents.lasting()

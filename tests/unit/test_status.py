@@ -58,7 +58,7 @@ def test_sending_nothing_is_no_success(status: Status) -> None:
 
 def test_before_the_first_measurement_nothing_is_known(status: Status) -> None:
     assert status.models()[0].gauge is None
-    assert status.set_aside_signals() == 0
+    assert status.failed_signals() == 0
 
 
 def test_measurements_of_both_kinds_are_kept_together(status: Status) -> None:
@@ -67,7 +67,7 @@ def test_measurements_of_both_kinds_are_kept_together(status: Status) -> None:
     gauge = status.models()[0].gauge
     assert gauge is not None
     assert (gauge.backlog, gauge.lag_seconds, gauge.waiting, gauge.parked) == (40, 1.5, 2, 1)
-    assert status.set_aside_signals() == 3
+    assert status.failed_signals() == 3
 
 
 def test_threads_that_write_at_once_lose_nothing(status: Status) -> None:

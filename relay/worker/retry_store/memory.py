@@ -29,11 +29,11 @@ class MemoryRetryStore:
 
     def __init__(
         self,
-        rules: RetryPolicy,
+        policy: RetryPolicy,
         versions: Callable[[Sequence[Key]], Mapping[Key, str | None]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._rules = rules
+        self._policy = policy
         self._versions = versions
         self._clock = clock
         self._lock = threading.Lock()
@@ -72,7 +72,7 @@ class MemoryRetryStore:
             for one in failed:
                 before = self._notes.get(one.key) if is_retry else None
                 history = History() if before is None else _history_of(before, now)
-                step = self._rules.after(history, one.outcome, evidence)
+                step = self._policy.after(history, one.outcome, evidence)
                 next_try = None if step.wait_seconds is None else now + step.wait_seconds
                 first_failed = now if before is None else before.first_failed
                 version, destination = one.version or versions.get(one.key), one.outcome.destination
@@ -84,12 +84,12 @@ class MemoryRetryStore:
                     self._notes.postpone([key for key, _ in self._notes.of_destination(destination)], next_try)
         return parked_now
 
-    def tried(self, due: Due, result: BurstResult, noted: Collection[Key] = ()) -> None:
-        failed = {one.key for one in (*result.failed, *result.undeleted)} | set(noted)
+    def tried(self, due: Due, result: BurstResult, recorded: Collection[Key] = ()) -> None:
+        failed = {one.key for one in (*result.failed, *result.undeleted)} | set(recorded)
         left = self._versions(due.keys) if result.selected < len(due.keys) else {}
         now = self._clock()
         with self._lock:
-            untold = {one.key for one in unanswered(due, result, noted)}
+            untold = {one.key for one in unanswered(due, result, recorded)}
             for signal in due.signals:
                 key, note = signal.key, self._notes.get(signal.key)
                 if key in untold and note is not None:
@@ -116,10 +116,10 @@ class MemoryRetryStore:
 
     def tidy(self) -> None:
         with self._lock:
-            noted = self._notes.items()
-        versions = self._versions([key for key, _ in noted]) if noted else {}
+            recorded = self._notes.items()
+        versions = self._versions([key for key, _ in recorded]) if recorded else {}
         with self._lock:
-            for key, note in noted:
+            for key, note in recorded:
                 is_same = key in versions and (note.version is None or versions[key] == note.version)
                 if not is_same and self._notes.get(key) is note:
                     self._notes.forget([key])

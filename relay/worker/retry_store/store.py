@@ -49,8 +49,8 @@ class RetryStore(Protocol):
         :param is_retry: the signals were in the store. Else a record under the same key is about an earlier row.
         """
 
-    def tried(self, due: Due, result: BurstResult, noted: Collection[Key] = ()) -> None:
-        """Record the result of a retry, except for signals that were :meth:`put` just now: ``noted``."""
+    def tried(self, due: Due, result: BurstResult, recorded: Collection[Key] = ()) -> None:
+        """Record the result of a retry, except for signals that were :meth:`put` just now: ``recorded``."""
 
     def count(self) -> tuple[int, int]:
         """How many signals are waiting, and how many are parked."""
@@ -63,11 +63,11 @@ class RetryStore(Protocol):
         """The largest number of signals in the store."""
 
 
-def unanswered(due: Due, result: BurstResult, noted: Collection[Key]) -> list[DueSignal]:
+def unanswered(due: Due, result: BurstResult, recorded: Collection[Key]) -> list[DueSignal]:
     """Signals that were tried without a known outcome: they are due again at once."""
     if not (result.has_unmentioned or result.is_outage):
         return []
-    return [one for one in due.signals if one.key in result.keys and one.key not in noted]
+    return [one for one in due.signals if one.key in result.keys and one.key not in recorded]
 
 
 def arrived_at(due: Due, result: BurstResult) -> list[str]:

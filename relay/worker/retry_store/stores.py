@@ -26,16 +26,16 @@ class RetryStores:
         self,
         specs: Sequence[SignalSpec],
         engines: Mapping[str | None, Engine],
-        rules: RetryPolicy,
+        policy: RetryPolicy,
         limits: BurstLimits,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._specs = {spec.name: spec for spec in specs}
         self._engines = engines
         self._limits = limits
-        self._memory = {name: MemoryRetryStore(rules, partial(self.versions, name), clock) for name in self._specs}
+        self._memory = {name: MemoryRetryStore(policy, partial(self.versions, name), clock) for name in self._specs}
         self._tables: dict[str, RetryStore] = {
-            spec.name: TableRetryStore(spec, engines[spec.bind_key], rules, limits) for spec in specs
+            spec.name: TableRetryStore(spec, engines[spec.bind_key], policy, limits) for spec in specs
         }
         self._with_table: set[str | None] = set()
 
@@ -45,9 +45,10 @@ class RetryStores:
     def use_table(self, bind_key: str | None, is_there: bool) -> None:
         """Note whether a database has the table.
 
-        What this process remembers of signals that were sent is noted there once it has: they must not be sent again.
+        Once it has, what this process remembers of signals that were sent is recorded there: they must not be sent
+        again.
 
-        :raises sqlalchemy.exc.SQLAlchemyError: that cannot be noted.
+        :raises sqlalchemy.exc.SQLAlchemyError: that cannot be recorded.
         """
         if is_there and bind_key not in self._with_table:
             for name, retry_store in self._memory.items():

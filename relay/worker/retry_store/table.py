@@ -38,10 +38,10 @@ class TableRetryStore:
 
     most = MOST_IN_TABLE
 
-    def __init__(self, spec: SignalSpec, engine: Engine, rules: RetryPolicy, limits: BurstLimits) -> None:
+    def __init__(self, spec: SignalSpec, engine: Engine, policy: RetryPolicy, limits: BurstLimits) -> None:
         self._spec = spec
         self._engine = engine
-        self._rules = rules
+        self._policy = policy
         self._limits = limits
 
     def choice(self, avoid: Sequence[Key]) -> Choice:
@@ -71,34 +71,34 @@ class TableRetryStore:
         spec = self._spec
         with transaction(self._engine, self._limits) as connection:
             rows = [one.row for one in failed if one.row is not None]
-            noted = parked.failure_histories(connection, spec, [one.key for one in failed], rows)
+            recorded = parked.failure_histories(connection, spec, [one.key for one in failed], rows)
             failures = [
-                _failure(one, self._rules.after(_history(noted[one.key], is_retry), one.outcome, evidence))
+                _failure(one, self._policy.after(_history(recorded[one.key], is_retry), one.outcome, evidence))
                 for one in failed
-                # The burst itself has noted what it could not delete.
-                if one.key in noted
-                and (is_retry or noted[one.key].error_class != UNDELETED)
+                # The burst itself has recorded what it could not delete.
+                if one.key in recorded
+                and (is_retry or recorded[one.key].error_class != UNDELETED)
                 # Written anew since it was sent, it is another signal.
-                and one.version in (None, noted[one.key].version)
+                and one.version in (None, recorded[one.key].version)
             ]
             if failures:
-                parked.record_failures(connection, spec, failures, noted)
+                parked.record_failures(connection, spec, failures, recorded)
             if is_retry:
                 for failure in {one.destination: one for one in failures if one.wait_seconds is not None}.values():
                     if failure.destination is not None:
                         retries.postpone_destination(
                             connection, spec, failure.destination, failure.attempts, failure.wait_seconds or 0.0
                         )
-        return [one.key for one in failures if one.wait_seconds is None or not noted[one.key].has_key]
+        return [one.key for one in failures if one.wait_seconds is None or not recorded[one.key].has_key]
 
-    def tried(self, due: Due, result: BurstResult, noted: Collection[Key] = ()) -> None:
+    def tried(self, due: Due, result: BurstResult, recorded: Collection[Key] = ()) -> None:
         with transaction(self._engine, self._limits) as connection:
             if due.is_delete:
                 kept = {one.key for one in result.undeleted}
                 retries.forget_records(connection, self._spec, [one for one in due.signals if one.key not in kept])
                 return
             # The burst itself has removed the records of the signals that it sent.
-            if untold := unanswered(due, result, noted):
+            if untold := unanswered(due, result, recorded):
                 retries.postpone(connection, self._spec, untold, 0.0)
             for destination in arrived_at(due, result):
                 retries.release_destination(connection, self._spec, destination)
@@ -120,7 +120,7 @@ def _failure(failed: FailedSignal, step: Step) -> Failure:
     )
 
 
-def _history(noted: parked.FailureHistory, is_retry: bool) -> History:
-    if noted.waited_seconds is None or not is_retry:
+def _history(recorded: parked.FailureHistory, is_retry: bool) -> History:
+    if recorded.waited_seconds is None or not is_retry:
         return History()
-    return History(noted.attempts, noted.error_class, noted.failing_seconds, noted.waited_seconds)
+    return History(recorded.attempts, recorded.error_class, recorded.failing_seconds, recorded.waited_seconds)

@@ -10,11 +10,11 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from .events import Events, FanOut
-from .health import FLOW_WITHIN_SECONDS, Health
-from .incidents import Incidents
-from .metrics import Metrics
-from .status import Status
+from .telemetry.events import Events, FanOut
+from .telemetry.health import FLOW_WITHIN_SECONDS, Health
+from .telemetry.incidents import Incidents
+from .telemetry.metrics import Metrics
+from .telemetry.status import Status
 
 
 class Boards:
