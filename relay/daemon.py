@@ -101,15 +101,8 @@ class Daemon:
         config, runtime, requests = self._config, self._runtime, self._poll_requests
         poller = Poller(self._engines, self._states, retry_stores, self._paused, self._scheduler, runtime)
         unreached = Unreached(self._states, retry_stores, empty, self._boards.incidents, runtime)
-        until_empty = UntilEmpty(
-            poller,
-            self._scheduler,
-            requests,
-            unreached,
-            config.drain_timeout_seconds,
-            config.stall_after_seconds,
-            runtime.clock,
-        )
+        patience_seconds = config.drain_timeout_seconds
+        until_empty = UntilEmpty(poller, self._scheduler, requests, unreached, patience_seconds, runtime.clock)
         interval = PollInterval(config.poll_interval_seconds)
         ends = until_empty if config.until_empty else None
         return PollLoop(poller, self._scheduler, requests, interval, unreached, runtime, ends)

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Mapper, Session
 
 from .burst.delete import delete_sent
-from .burst.result import FailedSignal
+from .burst.result import FailedSignal, marks
 from .burst.send import send_burst
 from .burst.size import BurstSize
 from .errors import BurstError, Proved, SignalModelError, TransactionStateError, UnreadableSignalError
@@ -26,7 +26,7 @@ from .schema.catalog import table_privileges
 from .schema.own_tables import parked_table, parked_table_of, paused_table
 from .sessions import has_open_changes, in_atomic_block, own_session
 from .sql import parked
-from .sql.keys import Key
+from .sql.keys import Mark
 from .sql.parked import LeaveOut
 from .sql.selection import Choice, count_pending
 from .sql.transaction import BurstLimits, begin, transaction
@@ -104,7 +104,8 @@ class SignalBus:
         - Signals that another process is sending at the moment are skipped.
         - Waiting signals are tried at once; parked signals are skipped.
         - Signals that were sent, but cannot be deleted, are not sent again: the next call only tries to delete them.
-          That needs the table ``signalbus_parked``, where they are recorded.
+          Without the table ``signalbus_parked``, where they are recorded, or the right to write it, the next call sends
+          them again.
         - Signals of a paused model are sent: only relays honour a pause.
         - After a failure it continues with the other models, and raises the first error at the end. Signals that were
           sent stay sent.
@@ -112,7 +113,7 @@ class SignalBus:
         :param models: the signal models to send, all when not given.
         :raises TransactionStateError: called in an atomic block, or with uncommitted changes in ``db.session``.
         :raises SignalModelError: a model violates the contract, or its table cannot serve as an outbox.
-        :raises UnreadableSignalError: signals were not sent because they cannot be loaded, or could not be deleted.
+        :raises UnreadableSignalError: signals were not sent because they cannot be loaded, or cannot be deleted.
         :raises BurstError: signals were sent, and could not be deleted.
         :raises Exception: the first error that a send method raised.
         """
@@ -208,13 +209,13 @@ def _flush(
     undeleted = list(_delete_what_was_sent(engine, spec, everything))
     sent = errors_in_a_row = 0
     first_error: BaseException | None = None
-    failed_keys: list[Key] = [one.key for one in undeleted]
+    failed_marks: dict[Mark, None] = _marks(spec, undeleted)
     unreadable: list[FailedSignal] = []
     size = BurstSize(spec.burst_count)
     rehearse, can_keep_rows = True, False
     while True:
         limit = size.limit
-        choice = replace(everything, exclude=tuple(failed_keys))
+        choice = replace(everything, exclude=tuple(failed_marks))
         try:
             result = send_burst(
                 session,
@@ -223,7 +224,6 @@ def _flush(
                 choice=choice,
                 rehearse=rehearse,
                 can_keep_rows=can_keep_rows,
-                most_bytes=size.most_row_bytes,
             )
         except Exception as error:  # noqa: BLE001 - raised by the caller
             first_error = first_error or error
@@ -231,7 +231,7 @@ def _flush(
         size.record(result)
         sent += result.sent
         undeleted += result.undeleted
-        failed_keys += [one.key for one in result.undeleted]
+        failed_marks |= _marks(spec, result.undeleted)
         rehearse = bool(result.undeleted) or not sent
         if result.can_keep_rows is not None:
             can_keep_rows = result.can_keep_rows
@@ -240,12 +240,12 @@ def _flush(
         unreadable += () if result.error else result.failed
         if result.failed_whole:
             continue
-        if any(one.key in failed_keys for one in result.failed):
-            # A key that Python reads as a different value cannot be excluded.
+        if any(one.row is None and one.key in failed_marks for one in result.failed):
+            # Without an id of its row, a key that Python reads as a different value cannot be excluded.
             break
-        failed_keys += [one.key for one in result.failed]
+        failed_marks |= _marks(spec, result.failed)
         errors_in_a_row = errors_in_a_row + 1 if result.failed_alone else 0
-        if result.is_outage or errors_in_a_row >= MOST_ERRORS_IN_A_ROW or len(failed_keys) >= MOST_FAILED:
+        if result.is_outage or errors_in_a_row >= MOST_ERRORS_IN_A_ROW or len(failed_marks) >= MOST_FAILED:
             break
         if result.selected < limit and not result.has_unmentioned and not result.is_cut:
             break
@@ -267,9 +267,9 @@ def _undeleted(spec: SignalSpec, left: Sequence[FailedSignal]) -> BurstError | N
         return None
     return BurstError(
         f"{len(left)} signals of {spec.name} were sent, and are still in {spec.table.fullname!r}, because they cannot "
-        f"be deleted: {left[0].outcome.reason}. Noted in the table signalbus_parked, they are not sent again; where "
-        "there is no such table that this login may write, they are.",
-        proved=[Proved(one.key, one.version) for one in left],
+        f"be deleted: {left[0].outcome.reason}. They are noted in signalbus_parked and not sent again. Without that "
+        "table, or without the right to write it, the next call sends them again.",
+        proved=[one.proved for one in left],
     )
 
 
@@ -293,6 +293,12 @@ def _unreadable(spec: SignalSpec, failed: Sequence[FailedSignal]) -> UnreadableS
     return UnreadableSignalError(
         f"{len(failed)} signals of {spec.name} cannot be sent, and stay in their table; the first is "
         f"{failed[0].outcome}. A row that cannot be loaded has a column whose type in the model does not fit what it "
-        "holds, or from which something cannot be computed.",
+        "holds, or from which something cannot be computed. A row that cannot be deleted is kept by a foreign key, a "
+        "trigger, a rule or row-level security.",
         [one.key for one in failed],
     )
+
+
+def _marks(spec: SignalSpec, signals: Sequence[FailedSignal]) -> dict[Mark, None]:
+    """What further bursts exclude of these signals, in their order."""
+    return dict.fromkeys(mark for one in signals for mark in marks(spec, one))

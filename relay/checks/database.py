@@ -60,7 +60,7 @@ class DatabaseChecks:
                 with transaction(self._engine, LIMITS) as connection:
                     yield from list(self._checks[area](connection))
             except DBAPIError as error:
-                problem = f"{area} could not be looked at: {error_text(error)}"
+                problem = f"{area} could not be checked: {error_text(error)}"
                 remedy = "Mend what the database says, and run the check again."
                 yield found("area-failed", self._name, problem, remedy, area=area)
 

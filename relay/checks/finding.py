@@ -117,10 +117,10 @@ KINDS: dict[str, Kind] = {
     "route-refused": Kind("broker", "error", "a queue refuses messages (only with `--send-probe`)"),
     "route-unproved": Kind("broker", "ok", "whether a routing key reaches a queue was not tried"),
     "message-fails": Kind("broker", "warning", "a pending signal has no message that can be sent"),
-    "area-unreachable": Kind("", "error", "an area could not be looked at, because its server does not answer"),
-    "area-timeout": Kind("", "error", "an area could not be looked at in time"),
-    "area-failed": Kind("", "error", "an area could not be looked at"),
-    "area-skipped": Kind("", "ok", "there is nothing in an area that could be looked at"),
+    "area-unreachable": Kind("", "error", "an area could not be checked, because its server does not answer"),
+    "area-timeout": Kind("", "error", "an area could not be checked in time"),
+    "area-failed": Kind("", "error", "an area could not be checked"),
+    "area-skipped": Kind("", "ok", "there is nothing in an area that could be checked"),
     "area-fine": Kind("", "ok", "nothing is wrong in an area"),
 }
 

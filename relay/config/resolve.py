@@ -15,7 +15,7 @@ from signalbus_core.lowlevel import BurstLimits
 from ..application.outbox_tables.names import TableName
 from ..application.outbox_tables.rules import Assignment, TableRules, combine
 from .options import OPTIONS, Option
-from .values import HttpAddress, InvalidValue
+from .values import HttpAddress
 
 
 class ConfigError(Exception):
@@ -118,7 +118,7 @@ def resolve(
         sources[option.field] = source
         try:
             values[option.field] = option.parse(raw)
-        except InvalidValue as invalid:
+        except ValueError as invalid:
             shown = "" if option.is_secret or option.field in TELLING else f", not {raw!r}"
             problems.append(f"{source}: {invalid}{shown}.")
     problems += subject_problems(values, sources, {name for option in OPTIONS for name in option.fallbacks})

@@ -109,7 +109,7 @@ def ask_broker(publisher: Publisher, routes: Sequence[Route]) -> Iterator[Answer
         for route in dict.fromkeys(routes):
             yield _ask(connection, route)
     except (exceptions.AMQPError, OSError) as error:
-        yield Answer(f"{broker} was lost while it was asked ({type(error).__name__}).", "See the broker's log.")
+        yield Answer(f"{broker} was lost during the query ({type(error).__name__}).", "See the broker's log.")
     finally:
         if connection.is_open:
             connection.close()

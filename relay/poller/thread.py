@@ -11,6 +11,7 @@ from ..exit_codes import EXIT_CONFIGURATION, EXIT_OK, EXIT_RUNTIME, StopRequest
 from ..runtime import Runtime
 from ..scheduler import Scheduler
 from ..worker.backoff import Backoff, PollInterval
+from ..worker.hanging import HANGS_AFTER_SECONDS
 from .poller import Poller, TableError
 from .requests import PollRequests
 from .unreached import Unreached
@@ -102,8 +103,8 @@ class PollLoop:
 class UntilEmpty:
     """Decides after each poll whether a relay with ``--until-empty`` ends.
 
-    :param patience_seconds: how long nothing may be sent while signals are pending.
-    :param stall_after_seconds: a burst that has made no progress for so long is not waited for.
+    :param patience_seconds: how long nothing may be sent while signals are pending. A burst that has made progress
+        since is waited for.
     """
 
     def __init__(
@@ -113,7 +114,6 @@ class UntilEmpty:
         requests: PollRequests,
         unreached: Unreached,
         patience_seconds: float,
-        stall_after_seconds: float,
         clock: Callable[[], float],
     ) -> None:
         self._poller = poller
@@ -121,7 +121,6 @@ class UntilEmpty:
         self._requests = requests
         self._unreached = unreached
         self._patience_seconds = patience_seconds
-        self._stall_after_seconds = stall_after_seconds
         self._clock = clock
         self._last_activity = clock()
 
@@ -153,8 +152,8 @@ class UntilEmpty:
         """Whether nothing was sent for too long. A burst that locks nothing, or fails, does not count as progress."""
         if self._clock() - self._last_activity <= self._patience_seconds:
             return False
-        # The trial of a suspect does not count as progress either, however long it takes.
-        return not (found and self._scheduler.is_sending(self._stall_after_seconds))
+        # The trial of a suspect does not count as progress either, however long it takes; nor does a burst that hangs.
+        return not (found and self._scheduler.is_sending(max(self._patience_seconds, HANGS_AFTER_SECONDS)))
 
     def _what_is_left(self) -> list[str]:
         """What was not sent although no worker will lock more, in words for people."""

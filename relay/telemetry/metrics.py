@@ -117,7 +117,7 @@ class Metrics(Events):
         self._gauge("signalbus_database_up", "1 when every database answered the last poll.").set_function(
             lambda: health.database == "up"
         )
-        self._wakeups = self._counter("signalbus_wakeups", "What made the relay look for signals.", "cause")
+        self._wakeups = self._counter("signalbus_wakeups", "Polls that found signals, by what caused them.", "cause")
         self._last_success = self._gauge(
             "signalbus_last_success_timestamp_seconds", "When signals were last sent; 0 when never.", "signal"
         )

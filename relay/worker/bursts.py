@@ -29,7 +29,7 @@ from signalbus_core.lowlevel import (
 from ..runtime import Runtime
 from ..telemetry.incidents import single_signals
 from .model_state import ModelState
-from .plan import SUSPECT, BurstPlan, Verdict
+from .plan import BurstPlan, Verdict
 from .retry_store import Due, RetryStores
 
 
@@ -67,7 +67,7 @@ class Bursts:
         if plan.proved:
             return Due(tuple(DueSignal(one.key, "", UNDELETED, version=one.version) for one in plan.proved), True)
         if plan.suspect is not None:
-            return Due((DueSignal(plan.suspect, "", SUSPECT),))
+            return Due()
         return self._retry_stores[name].take_due(plan.limit, plan.avoid) if plan.retry else None
 
     def run(self, state: ModelState, plan: BurstPlan, due: Due | None, watcher: Watcher) -> BurstResult:
@@ -96,11 +96,13 @@ class Bursts:
         return result
 
     def _try_again(self, spec: SignalSpec, plan: BurstPlan, due: Due, watcher: Watcher) -> BurstResult:
+        if plan.suspect is not None:
+            return self._send(spec, plan, self._retry_stores[spec.name].retry((plan.suspect,)), watcher)
         if not due.signals:
             # Another relay has taken them.
             return BurstResult(selected=0)
         if due.is_delete:
-            proved = [Proved(one.key, one.version) for one in due.signals]
+            proved = plan.proved or [Proved(one.key, one.version) for one in due.signals]
             return delete_sent(self._retry_stores.engine(spec.name), spec, proved, limits=self._limits)
         return self._send(spec, plan, self._retry_stores[spec.name].retry(due.keys), watcher)
 
@@ -116,7 +118,6 @@ class Bursts:
                 can_keep_rows=plan.can_keep_rows,
                 on_locked=watcher.on_locked,
                 on_progress=watcher.on_progress,
-                most_bytes=plan.most_bytes,
             )
 
     def record(
@@ -128,12 +129,12 @@ class Bursts:
         """
         name, due = state.spec.name, due or Due()
         retry_store = self._retry_stores[name]
-        if plan.suspect is not None and not result.selected and not self._retry_stores.versions(name, due.keys):
+        if plan.suspect is not None and not result.selected and not self._retry_stores.versions(name, [plan.suspect]):
             state.forget(plan.suspect)
         if verdict.failed:
             parked = retry_store.put(verdict.failed, verdict.evidence, is_retry=not plan.is_scan)
             self._tell(name, verdict.failed, parked)
-        state.mark_recorded([one.key for one in result.undeleted])
+        state.mark_recorded(result.undeleted)
         if plan.retry and due.signals:
             retry_store.tried(due, result, [one.key for one in verdict.failed])
             # Other signals may be due as well, and need not wait for the next poll.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from signalbus_core.lowlevel import FailedSignal, Key, Proved
+from signalbus_core.lowlevel import FailedSignal, Mark, Proved
 
 from .retry_policy import ITS_OWN_FAULT, Evidence
 
@@ -23,17 +23,15 @@ class BurstPlan:
     :param suspect: try this signal alone, to find out whether it caused an outage.
     :param proved: delete these signals, which were sent, and send nothing.
     :param can_keep_rows: the database may refuse the delete of single signals.
-    :param most_bytes: of rows in it, measured before they are read; None where that is not needed.
     """
 
     limit: int
-    avoid: tuple[Key, ...]
+    avoid: tuple[Mark, ...]
     rehearse: bool
     retry: bool = False
-    suspect: Key | None = None
+    suspect: Mark | None = None
     proved: tuple[Proved, ...] = ()
     can_keep_rows: bool = False
-    most_bytes: int | None = None
 
     @property
     def is_scan(self) -> bool:

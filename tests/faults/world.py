@@ -99,8 +99,8 @@ class World:
         self._measure_a_burst()
 
     def _prepare_broker(self) -> None:
-        self.rabbitmq.eval(f'rabbit_auth_backend_internal:add_user(<<"{LOGIN}">>, <<"{SECRET}">>, <<"tests">>).')
-        self.rabbitmq.eval(permissions(".*"))
+        user = f'rabbit_auth_backend_internal:add_user(<<"{LOGIN}">>, <<"{SECRET}">>, <<"tests">>)'
+        self.rabbitmq.eval(f"{user}, {permissions('.*')}")
         with self.channel() as channel:
             channel.exchange_declare(EXCHANGE, exchange_type="topic", durable=True)
             for key in KEYS:

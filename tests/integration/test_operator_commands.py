@@ -182,7 +182,7 @@ def test_a_model_whose_every_signal_is_set_aside_does_not_flow(loaded: LoadedApp
     assert line.endswith("flowing")
     set_aside(loaded, 3, "NULL")
     [line] = [line for line in run("pending", "Number").stdout.splitlines() if line.startswith("Number")]
-    assert line.endswith("set aside")
+    assert line.endswith("failed")
 
 
 def test_a_signal_that_is_not_there_ends_with_1_and_it_is_told_what_can_be_known(loaded: LoadedApp) -> None:

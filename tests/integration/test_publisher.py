@@ -171,8 +171,11 @@ def test_a_forbidden_exchange_is_refused_and_the_others_arrive_once_from_then_on
     broker = Broker(server.add_vhost())
     vhost = broker.url.rsplit("/", 1)[1]
     user = f"limited-{uuid.uuid4().hex[:8]}"
-    server.ctl("add_user", user, "pw")
-    server.ctl("set_permissions", "-p", vhost, user, "^$", "^amq[.]default$", "^$")
+    server.eval(
+        f'rabbit_auth_backend_internal:add_user(<<"{user}">>, <<"pw">>, <<"tests">>), '
+        f'rabbit_auth_backend_internal:set_permissions(<<"{user}">>, <<"{vhost}">>, '
+        '<<"^$">>, <<"^amq[.]default$">>, <<"^$">>, <<"tests">>).'
+    )
     queue, exchange = broker.queue(), broker.exchange("fanout")
     broker.bind(queue, exchange, "")
     messages = [Message("", queue, b"a"), Message(exchange, "", b"forbidden"), Message("", queue, b"b")]

@@ -18,6 +18,19 @@ from .programs import free_port, run_as
 
 PLACES = ("/usr/lib/rabbitmq/bin", "/opt/homebrew/opt/rabbitmq/sbin", "/usr/local/opt/rabbitmq/sbin")
 
+#: Has a node evaluate a text.
+EVAL = """
+    [Node, Text] = init:get_plain_arguments(),
+    {ok, Tokens, _} = erl_scan:string(Text),
+    {ok, Expressions} = erl_parse:parse_exprs(Tokens),
+    {Code, Result} = case rpc:call(list_to_atom(Node), erl_eval, exprs, [Expressions, []]) of
+        {value, Value, _} -> {0, Value};
+        Failed -> {1, Failed}
+    end,
+    io:format("~p~n", [Result]),
+    halt(Code).
+"""
+
 
 class PrivateRabbitMQ(PrivateProcess):
     """A RabbitMQ node. It takes about 7 seconds to start.
@@ -52,15 +65,22 @@ class PrivateRabbitMQ(PrivateProcess):
         return f"amqp://{user}:{password}@127.0.0.1:{self.port}/{vhost}"
 
     def add_vhost(self) -> str:
-        """The URL of an empty virtual host. Making one takes a second."""
+        """The URL of an empty virtual host. Making one takes half a second."""
         name = f"test_{uuid.uuid4().hex[:12]}"
         self.eval(f'rabbit_vhost:add(<<"{name}">>, <<"tests">>), {_everything_to_guest(name)}.')
         return self.vhost_url(name)
 
-    def ctl(self, *arguments: str) -> str:
-        """Run ``rabbitmqctl`` on the node; return what it printed."""
+    def eval(self, expression: str) -> str:
+        """Evaluate Erlang expressions on the node; return what comes out.
+
+        It is what ``rabbitmqctl eval`` does, in a third of its time.
+        """
         done = subprocess.run(
-            [self._server.with_name("rabbitmqctl"), "-q", *arguments],
+            [
+                *("erl", "-sname", f"eval{os.getpid()}@localhost", "-hidden", "-noinput", "-boot", "start_clean"),
+                *("-kernel", "inet_dist_use_interface", "{127,0,0,1}", "-eval", EVAL),
+                *("-extra", f"signalbus{self.port}@localhost", expression),
+            ],
             env=self._environ(),
             capture_output=True,
             text=True,
@@ -69,11 +89,8 @@ class PrivateRabbitMQ(PrivateProcess):
             **run_as("rabbitmq"),
         )
         if done.returncode != 0:
-            raise RuntimeError(f"rabbitmqctl {arguments[0]} failed:\n{done.stdout}{done.stderr}")
+            raise RuntimeError(f"{expression} failed:\n{done.stdout}{done.stderr}")
         return done.stdout
-
-    def eval(self, expression: str) -> str:
-        return self.ctl("eval", expression)
 
     def _command(self) -> Sequence[object]:
         guardian.watch("epmd", self.epmd_port)

@@ -20,5 +20,5 @@ def test_a_machine_without_a_thread_to_give_costs_one_request_and_not_all(monkey
         with monkeypatch.context() as context:
             context.setattr(threading.Thread, "start", refuse)
             with pytest.raises(ServiceUnavailable):
-                desk.ask(lambda: None)
-    assert desk.ask(lambda: "answered") == "answered"
+                desk.run(lambda: None)
+    assert desk.run(lambda: "done") == "done"

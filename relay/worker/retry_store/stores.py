@@ -8,7 +8,7 @@ from functools import partial
 
 from sqlalchemy.engine import Engine
 
-from signalbus_core.lowlevel import BurstLimits, Key, SignalSpec, parked, transaction
+from signalbus_core.lowlevel import BurstLimits, Mark, SignalSpec, parked, transaction
 
 from ..retry_policy import RetryPolicy
 from .memory import MemoryRetryStore
@@ -35,7 +35,8 @@ class RetryStores:
         self._limits = limits
         self._memory = {name: MemoryRetryStore(policy, partial(self.versions, name), clock) for name in self._specs}
         self._tables: dict[str, RetryStore] = {
-            spec.name: TableRetryStore(spec, engines[spec.bind_key], policy, limits) for spec in specs
+            spec.name: TableRetryStore(spec, engines[spec.bind_key], policy, limits, self._memory[spec.name])
+            for spec in specs
         }
         self._with_table: set[str | None] = set()
 
@@ -60,7 +61,7 @@ class RetryStores:
         """The engine of a model's database."""
         return self._engines[self._specs[name].bind_key]
 
-    def versions(self, name: str, keys: Sequence[Key]) -> dict[Key, str]:
+    def versions(self, name: str, signals: Sequence[Mark]) -> dict[Mark, str]:
         """The row versions of those of these signals that are in the model's table, locked or not."""
         with transaction(self.engine(name), self._limits) as connection:
-            return parked.row_versions(connection, self._specs[name], keys)
+            return parked.row_versions(connection, self._specs[name], signals)

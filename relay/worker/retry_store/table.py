@@ -15,6 +15,7 @@ from signalbus_core.lowlevel import (
     Failure,
     Key,
     LeaveOut,
+    Mark,
     SignalSpec,
     parked,
     retries,
@@ -22,6 +23,7 @@ from signalbus_core.lowlevel import (
 )
 
 from ..retry_policy import ITS_OWN_FAULT, Evidence, History, RetryPolicy, Step
+from .memory import MemoryRetryStore
 from .notes import Due
 from .store import TAKEN_SECONDS, arrived_at, unanswered
 
@@ -34,24 +36,34 @@ class TableRetryStore:
     """The table ``signalbus_parked``, shared by all replicas.
 
     :param engine: of the model's database.
+    :param memory: knows too what this process has sent and cannot delete: it must not be sent again when somebody drops
+      the table.
     """
 
     most = MOST_IN_TABLE
 
-    def __init__(self, spec: SignalSpec, engine: Engine, policy: RetryPolicy, limits: BurstLimits) -> None:
+    def __init__(
+        self,
+        spec: SignalSpec,
+        engine: Engine,
+        policy: RetryPolicy,
+        limits: BurstLimits,
+        memory: MemoryRetryStore | None = None,
+    ) -> None:
         self._spec = spec
         self._engine = engine
         self._policy = policy
         self._limits = limits
+        self._memory = memory
 
-    def choice(self, avoid: Sequence[Key]) -> Choice:
+    def choice(self, avoid: Sequence[Mark]) -> Choice:
         return Choice(LeaveOut.FAILED, exclude=tuple(avoid))
 
     def has_due(self) -> bool:
         # The poll query finds due signals, those of other replicas too.
         return False
 
-    def take_due(self, limit: int, avoid: Sequence[Key] = ()) -> Due:
+    def take_due(self, limit: int, avoid: Sequence[Mark] = ()) -> Due:
         with transaction(self._engine, self._limits) as connection:
             due = Due.of(retries.due_signals(connection, self._spec, limit, avoid), limit)
             if due.signals:
@@ -62,13 +74,15 @@ class TableRetryStore:
         with transaction(self._engine, self._limits) as connection:
             return [one.key for one in retries.due_signals(connection, self._spec, limit)]
 
-    def retry(self, keys: tuple[Key, ...]) -> Choice:
+    def retry(self, keys: tuple[Mark, ...]) -> Choice:
         return Choice(LeaveOut.FAILED, only=keys, forgets=True)
 
     def put(
         self, failed: Sequence[FailedSignal], evidence: Evidence = ITS_OWN_FAULT, *, is_retry: bool = False
     ) -> list[Key]:
         spec = self._spec
+        if self._memory is not None and (sent := [one for one in failed if one.outcome.cause == UNDELETED]):
+            self._memory.put(sent, evidence, is_retry=is_retry)
         with transaction(self._engine, self._limits) as connection:
             rows = [one.row for one in failed if one.row is not None]
             recorded = parked.failure_histories(connection, spec, [one.key for one in failed], rows)
@@ -95,7 +109,10 @@ class TableRetryStore:
         with transaction(self._engine, self._limits) as connection:
             if due.is_delete:
                 kept = {one.key for one in result.undeleted}
-                retries.forget_records(connection, self._spec, [one for one in due.signals if one.key not in kept])
+                gone = [one for one in due.signals if one.key not in kept]
+                retries.forget_records(connection, self._spec, gone)
+                if self._memory is not None:
+                    self._memory.forget([one.key for one in gone])
                 return
             # The burst itself has removed the records of the signals that it sent.
             if untold := unanswered(due, result, recorded):
@@ -110,6 +127,8 @@ class TableRetryStore:
     def tidy(self) -> None:
         with transaction(self._engine, self._limits) as connection:
             parked.forget_gone(connection, self._spec)
+        if self._memory is not None:
+            self._memory.tidy()
 
 
 def _failure(failed: FailedSignal, step: Step) -> Failure:
