@@ -18,6 +18,7 @@ from .application.databases import APPLICATION_NAME, DRIVERS, limit_connections
 from .application.load import LoadedApp
 from .boards import Boards
 from .config.resolve import ConfigError, RelayConfig
+from .early_server import EarlySite
 from .exit_codes import EXIT_DRAIN_TIMED_OUT, EXIT_OK, EXIT_RUNTIME, StopRequest
 from .notifier.thread import NotifyListener
 from .poller.pauses import PausedModels
@@ -28,7 +29,6 @@ from .poller.unreached import Unreached
 from .runtime import Runtime
 from .scheduler import Scheduler
 from .telemetry.health import FLOW_WITHIN_SECONDS
-from .web.server import HttpServer
 from .web.site import build_site
 from .worker.backoff import PollInterval
 from .worker.broker_connections import BrokerConnections
@@ -46,20 +46,22 @@ logger = logging.getLogger("signalbus.relay")
 SUPERVISE_EVERY_SECONDS = 0.5
 
 
-def run(loaded: LoadedApp, config: RelayConfig) -> int:
+def run(loaded: LoadedApp, config: RelayConfig, site: EarlySite) -> int:
     """Run the relay until it is asked to stop.
 
+    :param site: answers until the relay's own site does.
     :returns: the exit code.
     :raises ConfigError: an option does not fit the application, or the HTTP address cannot be used.
     """
-    return Daemon(loaded, config).run()
+    return Daemon(loaded, config, site).run()
 
 
 class Daemon:
     """One relay process: an HTTP server, a poller, workers, and the main thread that supervises them."""
 
-    def __init__(self, loaded: LoadedApp, config: RelayConfig) -> None:
+    def __init__(self, loaded: LoadedApp, config: RelayConfig, site: EarlySite) -> None:
         self._config = config
+        self._early_site = site
         self._loaded = loaded
         self._app = loaded.app
         self._bus = loaded.bus
@@ -131,37 +133,16 @@ class Daemon:
 
     def run(self) -> int:
         """Start all parts, wait for a stop request, drain, and close in reverse order."""
-        server = self._start_http()
-        try:
-            with stop_requests(lambda name: self._stop.request(StopRequest(name, by_signal=True))):
-                # The objects loaded so far stay; garbage collection of them takes a sixth of the time of full bursts.
-                gc.freeze()
-                self._start_threads()
-                self._runtime.events.relay_changed("running")
-                request = self._supervise()
-                exit_code = self._drain(request)
-        finally:
-            # Last, so that Kubernetes probes and Prometheus scrapes see the whole drain.
-            if server is not None:
-                server.close()
-        return exit_code
-
-    def _start_http(self) -> HttpServer | None:
-        if self._config.http is None:
-            return None
         boards = self._boards
-        site = build_site(
-            self._loaded, self._config, self._engines, boards.status, boards.health, boards.metrics, boards.incidents
-        )
-        server = HttpServer(site, self._config.http.host, self._config.http.port)
-        server.start()
-        logger.info(
-            "Health and metrics at http://%s:%d/.",
-            self._config.http.host,
-            server.port,
-            extra={"action": "http_listening", "host": self._config.http.host, "port": server.port},
-        )
-        return server
+        known = (boards.status, boards.health, boards.metrics, boards.incidents)
+        self._early_site.give_way(build_site(self._loaded, self._config, self._engines, *known))
+        with stop_requests(lambda name: self._stop.request(StopRequest(name, by_signal=True))):
+            # The objects loaded so far stay; garbage collection of them takes a sixth of the time of full bursts.
+            gc.freeze()
+            self._start_threads()
+            self._runtime.events.relay_changed("running")
+            request = self._supervise()
+            return self._drain(request)
 
     def _start_threads(self) -> None:
         parts: list[PollLoop | Worker | NotifyListener] = [self._poll_loop, *self._workers, *self._notifiers]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from flask import Flask, current_app
 from sqlalchemy import Table, event
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.orm import Mapper, Session
 
 from .burst.delete import delete_sent
@@ -20,6 +20,7 @@ from .burst.result import FailedSignal, marks
 from .burst.send import send_burst
 from .burst.size import BurstSize
 from .errors import BurstError, Proved, SignalModelError, TransactionStateError, UnreadableSignalError
+from .failures import error_text, raise_if_stop
 from .model.contract import SignalSpec, is_signal_model, refuse_shared_table, resolve, unique_names
 from .schema import catalog, doorbell
 from .schema.catalog import table_privileges
@@ -118,6 +119,7 @@ class SignalBus:
         :raises Exception: the first error that a send method raised.
         """
         specs = self.specs(models)
+        self._refuse_outer_transactions(specs)
         self._refuse_open_changes()
         sent = 0
         first_error: BaseException | None = None
@@ -125,7 +127,8 @@ class SignalBus:
             with own_session(self.db, self._app()) as session:
                 try:
                     count, error = _flush(session, self.db.engines[spec.bind_key], spec, specs)
-                except Exception as raised:  # noqa: BLE001 - raised at the end
+                except BaseException as raised:  # noqa: BLE001 - raised at the end
+                    raise_if_stop(raised)
                     count, error = 0, raised
             sent += count
             if error is not None:
@@ -136,6 +139,9 @@ class SignalBus:
                     extra={"action": "flush_failed", "signal": spec.name},
                 )
                 first_error = first_error or error
+        if first_error is not None and not isinstance(first_error, Exception):
+            # Raised as it is, it would end the caller.
+            raise BurstError(f"A send method raised {error_text(first_error)}.") from first_error
         if first_error is not None:
             raise first_error
         return sent
@@ -157,6 +163,18 @@ class SignalBus:
 
     def _app(self) -> Flask:
         return cast(Any, current_app)._get_current_object()  # type: ignore[no-any-return]
+
+    def _refuse_outer_transactions(self, specs: Iterable[SignalSpec]) -> None:
+        session = cast(Session, self.db.session())
+        for spec in specs:
+            bind = session.get_bind(spec.mapper)
+            if isinstance(bind, Connection):
+                raise TransactionStateError(
+                    "flushmany() was called while db.session is bound to a connection, as in tests that roll back an "
+                    f"outer transaction. A commit of the session commits nothing then, so there is no signal of "
+                    f"{spec.name} to send. signalbus_core.testing.written_signals() shows what was written; to send, "
+                    "let this test commit for real, and empty the tables after it."
+                )
 
     def _refuse_open_changes(self) -> None:
         session = cast(Session, self.db.session())
@@ -225,7 +243,8 @@ def _flush(
                 rehearse=rehearse,
                 can_keep_rows=can_keep_rows,
             )
-        except Exception as error:  # noqa: BLE001 - raised by the caller
+        except BaseException as error:  # noqa: BLE001 - raised by the caller
+            raise_if_stop(error)
             first_error = first_error or error
             break
         size.record(result)

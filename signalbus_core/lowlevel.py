@@ -7,7 +7,7 @@ from .burst.result import BurstResult, FailedSignal, marks
 from .burst.send import send_burst
 from .burst.size import BurstSize
 from .errors import Proved
-from .failures import error_text
+from .failures import error_text, raise_if_stop
 from .model.contract import SignalSpec
 from .posix_signals import STOP_SIGNALS, stop_requests
 from .schema import doorbell
@@ -61,6 +61,7 @@ __all__ = [
     "marks",
     "has_integer_key",
     "error_text",
+    "raise_if_stop",
     # Failed signals
     "DueSignal",
     "Failure",

@@ -66,7 +66,7 @@ class PollLoop:
             except TableError as error:
                 self._stop.request(StopRequest(str(error), EXIT_CONFIGURATION))
                 return
-            except Exception:
+            except BaseException:
                 # No known error arrives here. Without the poller nothing would be sent, so it goes on.
                 self._logger.exception("The poller failed; it goes on.", extra={"action": "probe_error"})
                 pause_seconds = self._backoff.failed()

@@ -72,7 +72,7 @@ class Worker:
                     return
                 try:
                     self.run_once()
-                except Exception:
+                except BaseException:
                     # No known error arrives here. The thread goes on; signals stay in their tables meanwhile.
                     self._logger.exception(
                         "%s: unexpected error; it goes on.", self.name, extra={"action": "worker_error"}

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from ..errors import BurstError, Outcome, OutcomeKind, Proved
-from ..failures import error_text
+from ..failures import error_text, raise_if_stop
 from ..model.contract import SignalSpec
 from ..schema.own_tables import UNDELETED
 from ..sql import parked
@@ -92,7 +92,8 @@ class Delete:
             return Deleted()
         try:
             return self._in_session()
-        except Exception as error:  # noqa: BLE001 - the application's code may raise anything on a flush
+        except BaseException as error:  # noqa: BLE001 - the application's code may raise anything on a flush
+            raise_if_stop(error)
             # The send method may have broken the transaction; an event listener of the application may raise; the
             # connection, or the answer to COMMIT, may be lost. The messages have arrived in all these cases.
             logger.warning(

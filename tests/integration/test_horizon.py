@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from relay.checks import vacuum
 from relay.poller.vacuum_horizon import ACTIVE_SECONDS, DEAD_ROWS_THAT_HURT, HELD_FOR_SECONDS, IDLE_SECONDS, Horizon
 from signalbus_core.lowlevel import HolderKind, HorizonHolder, count_dead_rows, horizon_holders
+from tests.support.checked import Checked
 from tests.support.postgres import PrivatePostgres
 from tests.support.recorder import Recorder
 from tests.support.standby import PrivateStandby
@@ -320,3 +321,10 @@ def test_without_rights_the_session_of_another_login_is_told_and_what_may_not_be
         horizon.run_once(None, engine, is_active=False)
         assert told(caplog)[-1].__dict__["action"] == "horizon_unknown"
     engine.dispose()
+
+
+def test_two_phase_commit_and_doorbells_exclude_each_other(url: str) -> None:
+    checked = Checked(url, "amqp://127.0.0.1:1/").create()
+    assert checked.codes("doorbell") == {"doorbell-two-phase"}
+    checked.order.signalbus_doorbell = False
+    assert checked.codes("doorbell") == {"area-fine"}
