@@ -100,13 +100,13 @@ class Worker:
             return
         verdict, sent = Verdict(more=False, wait_seconds=LONGEST_WAIT_SECONDS), False
         try:
-            verdict, sent = self._burst(self._states[name])
+            verdict, sent = self._send_burst(self._states[name])
         finally:
             self._scheduler.give_back(
                 name, more=verdict.more, wait_seconds=verdict.wait_seconds, sent=sent, worker=self.name
             )
 
-    def _burst(self, state: ModelState) -> tuple[Verdict, bool]:
+    def _send_burst(self, state: ModelState) -> tuple[Verdict, bool]:
         """One burst; return what follows from it, and whether signals were sent."""
         name = state.spec.name
         plan = state.plan(self._clock())
