@@ -52,3 +52,13 @@ def refuse_joined_inheritance(mapper: Mapper[Any], name: str) -> None:
                 f"{name} is spread over several tables by joined-table inheritance ({one.class_.__name__}). "
                 "Give each signal model a table of its own; share columns through a mixin or an abstract base."
             )
+
+
+def refuse_unhashable_keys(mapper: Mapper[Any], name: str) -> None:
+    """The session keeps objects by their keys, so Python must be able to hash them."""
+    for column in mapper.primary_key:
+        if not column.type.hashable:
+            raise SignalModelError(
+                f"{name}: the values of its key column {column.name} ({column.type!r}) cannot be hashed by Python, so "
+                "its signals cannot be loaded. Give the model another key; an array can say as_tuple=True."
+            )
