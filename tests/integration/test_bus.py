@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy.dialects.postgresql import ARRAY, ENUM
+from sqlalchemy.dialects.postgresql import ENUM
 
 from signalbus_core import (
     Outcome,
@@ -459,15 +459,6 @@ def test_joined_table_inheritance_is_refused_with_the_reason(shop: Any) -> None:
     for model in (Special, shop.models.apple):
         with pytest.raises(SignalModelError, match="joined-table inheritance"):
             shop.bus.flushmany([model])
-
-
-@pytest.mark.parametrize("kind", [sa.JSON(), ARRAY(sa.Integer)])
-def test_a_key_that_python_cannot_hash_is_refused(shop: Any, kind: Any) -> None:
-    class Tagged(shop.recorded):  # type: ignore[name-defined,misc]
-        tags = shop.db.Column(kind, primary_key=True)
-
-    with pytest.raises(SignalModelError, match=r"key column tags .* cannot be hashed"):
-        shop.bus.flushmany([Tagged])
 
 
 def test_single_table_inheritance_is_sent_through_the_parent(shop: Any, session: Any) -> None:
