@@ -25,7 +25,7 @@ def test_a_missing_order_is_lost() -> None:
     assert (report.lost, report.is_good) == (1, False)
 
 
-def test_a_message_about_an_order_that_was_never_committed_is_a_phantom() -> None:
+def test_message_about_order_that_was_never_committed_is_phantom() -> None:
     report = ledger([1], [1, 5]).report({1})
     assert (report.phantom, report.is_good) == (1, False)
 

@@ -108,7 +108,7 @@ def test_flushmany_prints_nothing_when_there_is_nothing_to_send(commands: Comman
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_flushmany_sends_only_the_named_models_and_warns_of_a_wrong_name(commands: Commands) -> None:
+def test_flushmany_sends_named_models_and_warns_of_wrong_name(commands: Commands) -> None:
     commands.write("apple", 1)
     commands.write("bad", 1)
     done = commands.run("flushmany", "Apple", "Nonsense")
@@ -138,7 +138,7 @@ def test_a_wrong_repeat_interval_is_a_usage_error(commands: Commands, seconds: s
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_repeat_goes_on_after_errors_and_ends_at_once_when_asked_to(commands: Commands, number: int) -> None:
+def test_repeat_goes_on_after_errors_and_ends_when_asked(commands: Commands, number: int) -> None:
     output = commands.directory / "output"
     commands.write("bad", 1)
     with output.open("wb") as file:

@@ -180,7 +180,7 @@ def is_silent(client: socket.socket) -> bool:
         client.settimeout(20)
 
 
-def test_a_line_that_stands_still_to_the_server_holds_back_what_is_asked(
+def test_line_stalled_to_server_holds_back_what_is_asked(
     proxy: FaultProxy, echo: EchoServer, client: socket.socket
 ) -> None:
     proxy.stall("to_server")
@@ -191,7 +191,7 @@ def test_a_line_that_stands_still_to_the_server_holds_back_what_is_asked(
     assert read(client, 5) == b"again"
 
 
-def test_a_line_that_stands_still_to_the_client_holds_back_what_is_answered(
+def test_line_stalled_to_client_holds_back_what_is_answered(
     proxy: FaultProxy, echo: EchoServer, client: socket.socket
 ) -> None:
     proxy.stall("to_client")
@@ -208,7 +208,7 @@ def stall_one_after_the_other(proxy: FaultProxy) -> None:
 
 
 @pytest.mark.parametrize("hold", [FaultProxy.stall, FaultProxy.blackhole, stall_one_after_the_other])
-def test_a_line_that_stands_still_both_ways_moves_nothing_and_stays_open(
+def test_line_stalled_both_ways_moves_nothing_and_stays_open(
     proxy: FaultProxy, echo: EchoServer, client: socket.socket, hold: Callable[[FaultProxy], None]
 ) -> None:
     hold(proxy)

@@ -62,7 +62,7 @@ def shop(request: pytest.FixtureRequest, database_url: str) -> Iterator[Shop]:
     shop.engine.dispose()
 
 
-def test_what_the_caller_has_loaded_stays_and_its_later_changes_are_written(shop: Shop) -> None:
+def test_what_caller_has_loaded_stays_and_changes_are_written(shop: Shop) -> None:
     session = shop.db.session
     user = session.get(shop.user, 1)
     before = session()
@@ -76,7 +76,7 @@ def test_what_the_caller_has_loaded_stays_and_its_later_changes_are_written(shop
         assert connection.scalar(sa.text('SELECT name FROM "user"')) == "new"
 
 
-def test_the_send_method_sees_the_session_and_transaction_of_the_burst(shop: Shop) -> None:
+def test_send_method_sees_session_and_transaction_of_burst(shop: Shop) -> None:
     caller = shop.db.session()
     seen: list[Any] = []
 
@@ -93,7 +93,7 @@ def test_the_send_method_sees_the_session_and_transaction_of_the_burst(shop: Sho
     assert all(is_own for is_own, _ in seen)
 
 
-def test_looking_at_pending_signals_in_a_test_leaves_what_is_loaded(shop: Shop) -> None:
+def test_looking_at_pending_signals_leaves_what_is_loaded(shop: Shop) -> None:
     user = shop.db.session.get(shop.user, 1)
     assert len(pending_signals(shop.app)) == 2
     assert user in shop.db.session

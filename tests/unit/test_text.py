@@ -15,7 +15,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_columns_stand_under_their_names_and_no_line_ends_in_blanks() -> None:
+def test_columns_stand_under_names_and_no_line_ends_in_blanks() -> None:
     lines = table(("MODEL", "N", "WHY"), [("Order", "10000+", ""), ("A", "2", "no route")])
     assert lines == ["MODEL  N       WHY", "Order  10000+", "A      2       no route"]
 
@@ -57,7 +57,7 @@ def test_moments_are_shown_in_utc() -> None:
         ({"TERM": "dumb"}, Terminal(), False),
     ],
 )
-def test_colours_are_for_terminals_whose_user_did_not_refuse_them(
+def test_colours_are_for_terminals_of_users_who_want_them(
     environ: dict[str, str], stream: io.StringIO, is_coloured: bool
 ) -> None:
     text = coloured("late", "red", environ, stream)
@@ -65,5 +65,5 @@ def test_colours_are_for_terminals_whose_user_did_not_refuse_them(
     assert "late" in text
 
 
-def test_a_text_of_somebody_else_moves_no_cursor_and_breaks_no_line() -> None:
+def test_foreign_text_moves_no_cursor_and_breaks_no_line() -> None:
     assert one_line("a\nb\x1b[31mc\u202ed\u00e9") == "a b [31mc d\u00e9"

@@ -47,7 +47,7 @@ def test_it_waits_longer_before_each_try_up_to_a_bound() -> None:
     assert max(waits) == waits[-1] == LONGEST_WAIT_SECONDS
 
 
-def test_it_gives_up_after_the_last_try_and_does_not_wait_for_nothing() -> None:
+def test_it_gives_up_after_last_try_and_does_not_wait() -> None:
     with pytest.raises(DBSerializationError):
         run([DBSerializationError()] * 3, tries=3)
     assert len(run([DBSerializationError()] * 2, tries=3)[1]) == 2

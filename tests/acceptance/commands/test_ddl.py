@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.acceptance.conftest import Shop
 
 
-def test_what_ddl_autovacuum_prints_sets_all_tables_of_the_application(shop: Shop) -> None:
+def test_what_ddl_autovacuum_prints_sets_all_tables_of_app(shop: Shop) -> None:
     def printed(*arguments: str) -> str:
         done = prefork.run([COMMAND, "ddl", *arguments], os.environ | shop.environ, shop.directory)
         done.check_returncode()

@@ -138,9 +138,7 @@ def test_an_interrupted_drill_leaves_nothing_behind(database_url: str, empty_amq
         assert drill.leaves_nothing_behind(name)
 
 
-def test_relays_end_with_a_drill_that_is_killed_and_the_next_one_says_what_is_left(
-    database_url: str, empty_amqp_url: str
-) -> None:
+def test_relays_end_with_drill_killed_and_next_one_tells(database_url: str, empty_amqp_url: str) -> None:
     with Drill(database_url, empty_amqp_url, "--seconds", "600", "--relays", "2") as drill:
         name = drill.read_name()
         drill.read_until("committed")
@@ -158,7 +156,7 @@ def test_relays_end_with_a_drill_that_is_killed_and_the_next_one_says_what_is_le
         assert following.end()[0] == 1
 
 
-def test_servers_that_cannot_be_reached_are_named_in_one_line_each() -> None:
+def test_servers_out_of_reach_are_named_in_one_line_each() -> None:
     database_url, amqp_url = "postgresql://user:secret@127.0.0.1:1/shop", "amqp://user:secret@127.0.0.1:1/shop"
     with Drill(database_url, amqp_url) as drill:
         code, output, errors = drill.end()

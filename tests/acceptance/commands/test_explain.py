@@ -54,7 +54,7 @@ def test_a_pending_signal_its_message_and_what_comes_before_it(told: Shop) -> No
     assert "\x1b" not in "".join(text)
 
 
-def test_a_missing_exchange_and_a_broker_that_is_away_are_what_to_mend(told: Shop) -> None:
+def test_missing_exchange_and_broker_away_are_what_to_mend(told: Shop) -> None:
     told.write(1, 1)
     told.environ["TEST_EXCHANGE"] = "nowhere"
     found = story(told, "Order", "1")
@@ -86,7 +86,7 @@ def test_a_signal_that_a_relay_is_sending_is_locked_by_it_and_asking_holds_up_no
     assert relay.is_running
 
 
-def test_a_session_that_holds_a_signal_and_one_that_locks_its_table_are_named(told: Shop) -> None:
+def test_session_that_holds_signal_or_locks_table_is_named(told: Shop) -> None:
     told.write(1, 2)
     with told.engine.connect() as other:
         pid = other.exec_driver_sql("SELECT pg_backend_pid()").scalar()
@@ -103,7 +103,7 @@ def test_a_session_that_holds_a_signal_and_one_that_locks_its_table_are_named(to
         assert (locked["state"], locked["holder"]["pid"]) == ("table-locked", pid)
 
 
-def test_a_message_that_cannot_be_made_is_told_without_the_payload(told: Shop) -> None:
+def test_a_message_that_cannot_be_made_is_told_without_payload(told: Shop) -> None:
     path = told.directory / "shop.py"
     makes = "return Message(None, self.routing_key, self.body)"
     path.write_text(path.read_text().replace(makes, 'raise ValueError(f"cannot read {self.body}")'))

@@ -125,7 +125,7 @@ def test_refused_signals_wait_are_never_parked_and_flow_when_their_route_is_ther
     assert not relay.logs("signal_parked")
 
 
-def test_a_discarded_signal_is_asked_about_and_leaves_its_row_behind(shop: Shop, parked: Command) -> None:
+def test_discarded_signal_is_asked_about_and_leaves_row_behind(shop: Shop, parked: Command) -> None:
     shop.write(1, 2, routing_key="unwanted")
     relay = shop.relay()
     eventually(lambda: len(listed(parked)) == 2, 20)

@@ -99,7 +99,7 @@ def test_a_view_reads_before_an_atomic_block_and_shows_it_after(adopted_app: Ado
     assert adopted_app.values("SELECT principal FROM account") == [1]
 
 
-def test_a_view_changes_before_an_atomic_block_and_it_is_committed(adopted_app: Adopted) -> None:
+def test_view_changes_before_atomic_block_and_it_is_committed(adopted_app: Adopted) -> None:
     assert adopted_app.app.test_client().post("/1/2/hello").status_code == 200
     assert adopted_app.values("SELECT text FROM note") == ["hello"]
     assert adopted_app.values("SELECT principal FROM account") == [10]
@@ -138,7 +138,7 @@ def test_a_block_whose_insert_was_overtaken_finds_the_row(adopted_app: Adopted) 
     assert len(tries) == 2
 
 
-def test_a_race_of_a_block_that_began_with_changes_is_caught_as_ever(adopted_app: Adopted) -> None:
+def test_race_of_block_that_began_with_changes_is_caught_as_ever(adopted_app: Adopted) -> None:
     with adopted_app.app.app_context():
         account = adopted_app.module.get_account(1, 2)
         account.owner = "Cleo"
@@ -155,7 +155,7 @@ def test_wrong_use_is_a_runtime_error(adopted_app: Adopted) -> None:
         adopted_app.db.init_app(adopted_app.app)
 
 
-def test_bursts_of_5000_signals_with_a_key_of_three_columns_are_sent(adopted_app: Adopted) -> None:
+def test_bursts_of_5000_signals_with_three_key_columns_are_sent(adopted_app: Adopted) -> None:
     adopted_app.execute("INSERT INTO transfer_signal SELECT 1, 2, n, n FROM generate_series(1, 5001) n")
     with adopted_app.app.app_context():
         assert adopted_app.db.signalbus.flushmany() == 5001

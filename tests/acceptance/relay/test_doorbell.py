@@ -66,7 +66,7 @@ def test_a_signal_written_to_an_idle_relay_is_sent_at_once(shop: Shop, driver: s
     assert relay.wait(5) == 0
 
 
-def test_a_doorkeeper_that_is_killed_is_replaced_within_the_stated_time(shop: Shop) -> None:
+def test_doorkeeper_killed_is_replaced_within_stated_time(shop: Shop) -> None:
     hang_up_bells(shop)
     first = shop.relay(*SELDOM)
     first.wait_for_log("doorbell_answered")
@@ -101,7 +101,7 @@ def test_without_triggers_the_relay_polls_and_says_so_once(shop: Shop) -> None:
     assert len(relay.logs("doorbell_missing")) == 1
 
 
-def test_the_bell_is_dropped_while_the_relay_sleeps_and_polling_goes_on(shop: Shop) -> None:
+def test_bell_is_dropped_while_relay_sleeps_and_polling_goes_on(shop: Shop) -> None:
     hang_up_bells(shop)
     relay = shop.relay()
     relay.wait_for_log("doorbell_answered")

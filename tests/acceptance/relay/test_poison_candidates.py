@@ -97,7 +97,7 @@ def test_until_empty_does_not_call_a_table_empty_that_is_not(outbox: Outbox) -> 
     assert outbox.left() == ["away"]
 
 
-def test_until_empty_waits_for_a_suspect_that_can_be_sent_after_all(outbox: Outbox) -> None:
+def test_until_empty_waits_for_suspect_that_can_be_sent(outbox: Outbox) -> None:
     outbox.execute("""INSERT INTO "order" (note) VALUES ('away')""")
     with outbox.relay("--until-empty") as relay:
         eventually(lambda: outbox.lines("away"), 30)

@@ -33,7 +33,7 @@ def test_two_relays_on_one_table_send_every_signal_once(shop: Shop) -> None:
     assert all(relay.logs("burst_sent") for relay in relays)
 
 
-def test_a_kill_between_confirm_and_commit_repeats_the_burst_and_loses_nothing(shop: Shop) -> None:
+def test_kill_before_commit_repeats_burst_and_loses_nothing(shop: Shop) -> None:
     shop.write(1, 30)
     with shop.paused("confirmed") as wait_for_relay:
         relay = shop.relay()
@@ -45,7 +45,7 @@ def test_a_kill_between_confirm_and_commit_repeats_the_burst_and_loses_nothing(s
     assert sorted(shop.received()) == sorted([*range(1, 31), *range(1, 31)])
 
 
-def test_a_stop_request_in_the_middle_of_a_burst_lets_it_end_and_starts_no_other(shop: Shop) -> None:
+def test_stop_request_lets_burst_end_and_starts_no_other(shop: Shop) -> None:
     shop.write(1, 500)
     with shop.paused("confirmed") as wait_for_relay:
         relay = shop.relay("--workers", "1")
@@ -80,7 +80,7 @@ def test_a_second_stop_request_ends_a_relay_that_hangs(shop: Shop) -> None:
     assert shop.left() == 30
 
 
-def test_bursts_that_do_not_end_within_the_drain_timeout_are_cut_short(shop: Shop) -> None:
+def test_bursts_longer_than_drain_timeout_are_cut_short(shop: Shop) -> None:
     shop.write(1, 30)
     with shop.paused("confirmed") as wait_for_relay:
         relay = shop.relay("--drain-timeout", "0.5")
@@ -91,7 +91,7 @@ def test_bursts_that_do_not_end_within_the_drain_timeout_are_cut_short(shop: Sho
     assert shop.left() == 30
 
 
-def test_a_send_method_that_hangs_makes_liveness_fail_and_names_the_thread(shop: Shop) -> None:
+def test_hanging_send_method_fails_liveness_and_names_thread(shop: Shop) -> None:
     shop.write(1, 30)
     with shop.paused("confirmed") as wait_for_relay:
         relay = shop.relay("--stall-after", "1")
@@ -101,7 +101,7 @@ def test_a_send_method_that_hangs_makes_liveness_fail_and_names_the_thread(shop:
     eventually(lambda: relay.get("/livez")[0] == 200, 10)
 
 
-def test_a_dead_thread_ends_the_process_so_that_it_is_started_again(shop: Shop) -> None:
+def test_a_dead_thread_ends_process_so_that_it_is_started_again(shop: Shop) -> None:
     relay = shop.relay("--workers", "1")
     relay.wait_ready()
     (shop.directory / "end-threads").touch()
@@ -118,7 +118,7 @@ def test_until_empty_sends_what_is_pending_and_ends(shop: Shop) -> None:
     assert len(shop.received()) == 1000
 
 
-def test_until_empty_ends_with_1_when_something_could_not_be_sent(shop: Shop) -> None:
+def test_until_empty_ends_with_1_when_something_is_unsent(shop: Shop) -> None:
     shop.write(1, 5)
     shop.write(6, 7, routing_key="unwanted")
     relay = shop.relay("--until-empty")
@@ -146,7 +146,7 @@ def test_an_unroutable_signal_stays_and_holds_up_no_other(shop: Shop) -> None:
     assert "NO_ROUTE" in str(relay.logs("signals_set_aside"))
 
 
-def test_a_signal_that_cannot_be_encoded_stays_and_holds_up_no_other(shop: Shop) -> None:
+def test_unencodable_signal_stays_and_holds_up_no_other(shop: Shop) -> None:
     shop.write(1, 1, routing_key="k" * 256)
     shop.write(2, 100)
     relay = shop.relay()
@@ -167,9 +167,7 @@ def test_a_signal_flows_again_once_its_destination_is_there(shop: Shop) -> None:
 # Servers that are away
 
 
-def test_a_relay_that_starts_without_its_database_carries_on_when_it_is_there(
-    shop: Shop, database_proxy: FaultProxy
-) -> None:
+def test_relay_started_without_database_carries_on_later(shop: Shop, database_proxy: FaultProxy) -> None:
     shop.write(1, 10)
     database_proxy.refuse()
     relay = shop.relay()
@@ -182,9 +180,7 @@ def test_a_relay_that_starts_without_its_database_carries_on_when_it_is_there(
     assert sorted(shop.received()) == list(range(1, 11))
 
 
-def test_a_relay_that_starts_without_its_broker_carries_on_when_it_is_there(
-    shop: Shop, broker_proxy: FaultProxy
-) -> None:
+def test_relay_started_without_broker_carries_on_later(shop: Shop, broker_proxy: FaultProxy) -> None:
     shop.write(1, 10)
     broker_proxy.refuse()
     relay = shop.relay()
@@ -245,7 +241,7 @@ def test_a_refused_login_is_told_and_does_not_end_the_relay(shop: Shop, user: st
     assert "wrong-secret" not in relay.output
 
 
-def test_a_refused_database_login_is_told_and_does_not_end_the_relay(shop: Shop) -> None:
+def test_a_refused_database_login_is_told_and_does_not_end_relay(shop: Shop) -> None:
     shop.environ["TEST_DATABASE_URL"] = re.sub("//.*@", "//nobody:wrong-secret@", shop.environ["TEST_DATABASE_URL"])
     relay = shop.relay()
     eventually(lambda: relay.readiness()["database"]["condition"] == "down", 10)
@@ -267,7 +263,7 @@ def test_a_database_url_that_sqlalchemy_misreads_is_told_how_to_be_written(shop:
     assert_refused(shop, "postgresql+psycopg2://")
 
 
-def test_a_missing_virtual_host_is_told_and_does_not_end_the_relay(shop: Shop) -> None:
+def test_a_missing_virtual_host_is_told_and_does_not_end_relay(shop: Shop) -> None:
     shop.environ["TEST_AMQP_URL"] = shop.environ["TEST_AMQP_URL"].rsplit("/", 1)[0] + "/no-such-vhost"
     relay = shop.relay()
     eventually(lambda: "virtual host" in relay.get("/readyz")[1], 10)
@@ -332,7 +328,7 @@ def test_all_wrong_options_are_reported_at_once(shop: Shop) -> None:
     )
 
 
-def test_an_unknown_signal_name_is_refused_and_the_known_ones_are_listed(shop: Shop) -> None:
+def test_unknown_signal_name_is_refused_and_known_are_listed(shop: Shop) -> None:
     assert_refused(shop, "Nonsense", "Invoice, Order", arguments=("--signals", "Nonsense"))
 
 
@@ -354,7 +350,7 @@ def test_a_port_in_use_is_refused(shop: Shop) -> None:
         ("from flask import Flask\ndef create_app(): return Flask('x')", "SignalBusMixin"),
     ],
 )
-def test_an_application_that_cannot_be_loaded_is_refused_with_the_reason(shop: Shop, code: str, text: str) -> None:
+def test_app_that_cannot_be_loaded_is_refused_with_reason(shop: Shop, code: str, text: str) -> None:
     (shop.directory / "shop.py").write_text(code)
     assert_refused(shop, text)
 
@@ -382,7 +378,7 @@ def test_a_table_that_cannot_serve_is_refused(shop: Shop, statement: str, text: 
 # Where configuration comes from
 
 
-def test_options_come_from_the_environment_from_files_and_from_the_application(shop: Shop) -> None:
+def test_options_come_from_environment_from_files_and_from_app(shop: Shop) -> None:
     secret = shop.directory / "amqp-url"
     secret.write_text(shop.environ["TEST_AMQP_URL"] + "\n")
     shop.environ["TEST_AMQP_URL"] = "amqp://guest:unused@127.0.0.1:1/"

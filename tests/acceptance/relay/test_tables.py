@@ -80,7 +80,7 @@ def outboxes(tmp_path: Path, database_url: str, broker: Broker) -> Iterator[Outb
     outboxes.close()
 
 
-def test_a_table_as_it_is_printed_is_relayed_woken_by_its_doorbell(outboxes: Outboxes) -> None:
+def test_table_as_it_is_printed_is_relayed_woken_by_its_doorbell(outboxes: Outboxes) -> None:
     printed = outboxes.run("ddl", "outbox", "orders_outbox").stdout
     outboxes.execute(printed, *doorbell_sql("orders_outbox"))
     relay = outboxes.relay("--table", "orders_outbox", "--poll-interval", "60")
@@ -134,7 +134,7 @@ def test_wrong_options_are_told_before_the_database_is_asked(outboxes: Outboxes)
     ]
 
 
-def test_two_replicas_send_a_partitioned_table_in_a_schema_and_lose_nothing(outboxes: Outboxes) -> None:
+def test_two_replicas_send_partitioned_table_and_lose_nothing(outboxes: Outboxes) -> None:
     outboxes.execute(
         "CREATE SCHEMA sales",
         "CREATE TABLE sales.outbox (day int, id bigint GENERATED ALWAYS AS IDENTITY, kind text, payload jsonb,"
@@ -157,7 +157,7 @@ def test_two_replicas_send_a_partitioned_table_in_a_schema_and_lose_nothing(outb
     assert all(relay.logs("burst_sent") for relay in relays)
 
 
-def test_bad_rows_are_parked_shown_and_discarded_while_others_are_sent(outboxes: Outboxes) -> None:
+def test_bad_rows_are_parked_and_discarded_while_others_go(outboxes: Outboxes) -> None:
     outboxes.execute(outbox_table_sql("orders_outbox"), parked_table_sql())
     for headers in ("'[1]'", "NULL", "'{}'"):
         outboxes.insert("orders_outbox", "exchange, routing_key, body, headers", f"'{{x}}', 'k', '1', {headers}")
@@ -175,7 +175,7 @@ def test_bad_rows_are_parked_shown_and_discarded_while_others_are_sent(outboxes:
     assert outboxes.count("orders_outbox") == 0
 
 
-def test_a_key_that_python_cannot_hold_stops_no_other_and_is_told_at_the_end(outboxes: Outboxes) -> None:
+def test_key_that_python_cannot_hold_is_told_at_end(outboxes: Outboxes) -> None:
     outboxes.execute("CREATE TABLE moments (at timestamptz PRIMARY KEY, exchange text, routing_key text, body text)")
     for at in ("-infinity", "2026-01-01"):
         outboxes.insert("moments", "at, exchange, routing_key, body", f"'{at}', '{{x}}', 'k', '{at}'")
@@ -222,7 +222,7 @@ def test_a_database_that_is_away_at_the_start_is_waited_for(outboxes: Outboxes) 
         assert relay.logs("database_up")
 
 
-def test_a_relay_that_waits_for_its_database_stops_when_it_is_asked_to(outboxes: Outboxes) -> None:
+def test_relay_that_waits_for_database_stops_when_it_is_asked_to(outboxes: Outboxes) -> None:
     relay = outboxes.relay("--table", "orders_outbox", DATABASE_URL="postgres://127.0.0.1:1/x")
     relay.wait_for_log("database_down")
     relay.terminate()
@@ -317,7 +317,7 @@ def peak_bytes(outboxes: Outboxes, *arguments: str) -> int:
 
 
 @pytest.mark.parametrize("kind", ["text", "jsonb", "bytea"])
-def test_large_bodies_are_sent_within_the_memory_that_our_manifests_give(outboxes: Outboxes, kind: str) -> None:
+def test_large_bodies_are_sent_within_memory_of_our_manifests(outboxes: Outboxes, kind: str) -> None:
     body = {"text": LARGE, "jsonb": f"to_jsonb({LARGE})", "bytea": f"convert_to({LARGE}, 'UTF8')"}[kind]
     outboxes.execute(
         f"CREATE TABLE outbox (id bigint PRIMARY KEY, body {kind})",

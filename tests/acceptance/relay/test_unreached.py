@@ -112,7 +112,7 @@ def test_until_empty_ends_when_a_send_method_hangs(shop: Shop) -> None:
     assert re.search(r"Order: worker-[12] has made no progress for", line["message"])
 
 
-def test_a_relay_tells_of_rows_that_no_burst_gets_until_they_are_sent(shop: Shop) -> None:
+def test_relay_tells_of_rows_that_no_burst_gets(shop: Shop) -> None:
     shop.write(1, 1)
     shop.write(101, 101, "invoice")
     with locked(shop) as pid:

@@ -56,7 +56,7 @@ def shows(page: Browser, text: str, selector: str = "#main") -> None:
         raise AssertionError(f"{text!r} is not shown in {page.text()!r}") from None
 
 
-def test_the_page_shows_the_flow_and_since_when_the_broker_is_away(
+def test_page_shows_flow_and_since_when_broker_is_away(
     chromium: Browser, pausable: Shop, broker_proxy: FaultProxy
 ) -> None:
     relay, url = start(pausable)
@@ -77,7 +77,7 @@ def test_the_page_shows_the_flow_and_since_when_the_broker_is_away(
     assert relay.is_running
 
 
-def test_the_operator_sees_why_signals_are_parked_and_decides_about_them(chromium: Browser, pausable: Shop) -> None:
+def test_operator_sees_why_signals_are_parked_and_decides(chromium: Browser, pausable: Shop) -> None:
     good = (pausable.directory / "shop.py").read_text()
     change_sender(pausable, "    def signalbus_message", "    @classmethod", POISON)
     pausable.execute("""INSERT INTO "order" (routing_key, body) VALUES ('poison', 'card 4711'), ('poison', '4712')""")
@@ -144,7 +144,7 @@ def test_a_model_is_paused_and_resumed_without_javascript(pausable: Shop) -> Non
         assert plain.complaints() == []
 
 
-def test_the_status_tells_what_a_worker_sends_and_answers_while_it_hangs(pausable: Shop) -> None:
+def test_status_tells_what_worker_sends_while_it_hangs(pausable: Shop) -> None:
     pausable.write(1, 120)
     with pausable.paused("confirmed") as wait_for_relay:
         relay, _ = start(pausable, "--workers", "1")

@@ -14,7 +14,7 @@ def parameters(engine: sa.Engine) -> dict[str, str]:
     return found
 
 
-def test_connections_are_opened_with_limits_also_those_of_a_pool_that_is_filled_already(database_url: str) -> None:
+def test_connections_are_opened_with_limits_in_pool_too(database_url: str) -> None:
     engine = sa.create_engine(database_url)
     engine.connect().close()
     limit_connections(engine)

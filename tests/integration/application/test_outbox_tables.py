@@ -162,7 +162,7 @@ def test_ids_without_the_column_have_the_time_of_writing(place: Place) -> None:
 ODD = """"sa.les"."o'd ""né"" (x) :y.z\""""
 
 
-def test_names_may_be_odd_and_tables_partitioned_with_composite_keys(place: Place) -> None:
+def test_names_may_be_odd_and_tables_partitioned(place: Place) -> None:
     tenant = uuid.uuid4()
     place.execute('CREATE SCHEMA "sa.les"')
     place.execute(
@@ -268,7 +268,7 @@ expected. --map headers=- leaves it alone.
 """
 
 
-def test_everything_that_is_wrong_with_all_tables_is_told_together(place: Place) -> None:
+def test_everything_wrong_with_all_tables_is_told_together(place: Place) -> None:
     place.execute(
         f"CREATE TABLE good ({MINIMAL}); CREATE VIEW seen AS SELECT * FROM good; CREATE TABLE keyless (body text);"
         "CREATE TABLE wrong (id float PRIMARY KEY, body point, headers int[], priority text);"
@@ -414,7 +414,7 @@ def rows(draw: st.DrawFn) -> tuple[dict[str, Any], bool]:
     return {**row, **{name: draw(BAD[name]) for name in wrong}}, bool(wrong)
 
 
-def test_every_row_arrives_equal_or_stays_with_a_reason_and_stops_no_other(place: Place) -> None:
+def test_every_row_arrives_equal_or_stays_with_reason(place: Place) -> None:
     # json and not jsonb, which takes fewer texts.
     place.execute(outbox_table_sql("fuzz").replace("JSONB", "JSON"))
     loaded = place.load(place.rules("fuzz", routing_key=None))
@@ -452,7 +452,7 @@ def test_every_row_arrives_equal_or_stays_with_a_reason_and_stops_no_other(place
 
 @pytest.mark.parametrize("kind", ["timestamptz", "timestamp", "date"])
 @pytest.mark.parametrize("composite", ["", ", n"])
-def test_a_key_that_python_does_not_know_stays_and_holds_up_no_other(place: Place, kind: str, composite: str) -> None:
+def test_key_unknown_to_python_stays_and_holds_up_no_other(place: Place, kind: str, composite: str) -> None:
     place.execute(f"CREATE TABLE moments (at {kind}, n int DEFAULT 1, body text, PRIMARY KEY (at{composite}))")
     for key in ("-infinity", "0044-03-15 BC", "0001-01-01", "2026-01-01", "9999-12-31", "10000-01-01", "infinity"):
         place.execute(f"INSERT INTO moments (at, body) VALUES ('{key}', '{key}')")
@@ -489,7 +489,7 @@ MARKED = (
 )
 
 
-def test_columns_that_mark_rows_are_told_with_their_rows_and_nothing_is_sent(place: Place) -> None:
+def test_columns_that_mark_rows_are_told_and_nothing_is_sent(place: Place) -> None:
     place.execute(MARKED)
     told = place.problems("outbox")
     assert [problem.split(", and nothing says")[0] for problem in told] == [
@@ -537,7 +537,7 @@ def test_a_condition_that_does_not_name_a_time_is_remarked_on(place: Place) -> N
 
 @pytest.mark.parametrize("kind", ["timestamptz", "timestamp", "date"])
 @pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "Pacific/Pago_Pago"])
-def test_a_time_without_a_zone_is_in_utc_whatever_the_session_says(place: Place, kind: str, zone: str) -> None:
+def test_a_time_without_a_zone_is_in_utc_whatever_session_says(place: Place, kind: str, zone: str) -> None:
     place.execute(f"CREATE TABLE outbox ({MINIMAL}, due {kind})")
     now = "now()" if kind == "timestamptz" else "timezone('UTC', now())"
     values = ("NULL", f"{now} - interval '1 minute'", f"{now} + interval '1 day'", "'infinity'", "'-infinity'")

@@ -167,7 +167,7 @@ def test_a_single_signal_that_fails_is_named_with_its_reason(outbox: Outbox) -> 
     assert (failed.outcome.cause, failed.outcome.reason) == ("error", "ValueError: bad")
 
 
-def test_exactly_the_delivered_signals_of_a_partial_delivery_are_deleted(outbox: Outbox) -> None:
+def test_exactly_the_delivered_of_partial_delivery_are_deleted(outbox: Outbox) -> None:
     outbox.write(1, 2, 3, 4)
 
     def sender(signals: list[Any]) -> None:
@@ -214,7 +214,7 @@ def test_whatever_the_send_method_raises_ends_in_the_result(outbox: Outbox, erro
     assert outbox.left() == [1]
 
 
-def test_ctrl_c_in_the_send_method_ends_the_burst_and_keeps_the_signals(outbox: Outbox) -> None:
+def test_ctrl_c_in_send_method_ends_burst_and_keeps_signals(outbox: Outbox) -> None:
     outbox.write(1)
 
     def sender(signals: list[Any]) -> None:
@@ -232,7 +232,7 @@ def test_excluded_keys_are_left_alone(outbox: Outbox) -> None:
     assert outbox.sent == [2]
 
 
-def test_only_excluded_keys_are_left_alone_whatever_the_kind_of_key(outbox: Outbox) -> None:
+def test_only_excluded_keys_are_left_alone_whatever_kind_of_key(outbox: Outbox) -> None:
     db = outbox.db
     kinds: dict[str, tuple[Any, list[Any]]] = {
         "number": (db.BigInteger, [1, 2, 3]),
@@ -349,7 +349,7 @@ def test_changes_to_a_sent_instance_do_no_harm(outbox: Outbox) -> None:
     assert outbox.left() == []
 
 
-def test_a_lost_connection_after_sending_does_not_lead_to_repeats(outbox: Outbox) -> None:
+def test_lost_connection_after_sending_does_not_lead_to_repeats(outbox: Outbox) -> None:
     outbox.write(1)
 
     def sender(signals: list[Any]) -> None:
@@ -361,7 +361,7 @@ def test_a_lost_connection_after_sending_does_not_lead_to_repeats(outbox: Outbox
     assert outbox.left() == []
 
 
-def test_the_burst_is_read_committed_whatever_the_default_isolation(outbox: Outbox) -> None:
+def test_burst_is_read_committed_whatever_default_isolation(outbox: Outbox) -> None:
     outbox.write(1)
     outbox.execute("ALTER ROLE CURRENT_USER SET default_transaction_isolation = 'serializable'")
     levels: list[str] = []
@@ -395,7 +395,7 @@ def test_time_limits_hold_for_the_burst_and_end_with_it(outbox: Outbox) -> None:
     assert after == ["0", "0", "0"]
 
 
-def test_a_locked_table_is_not_waited_for_longer_than_the_lock_timeout(outbox: Outbox) -> None:
+def test_locked_table_is_not_waited_for_longer_than_lock_timeout(outbox: Outbox) -> None:
     outbox.write(1)
     with outbox.transaction() as connection:
         connection.execute(sa.text('LOCK TABLE "order" IN ACCESS EXCLUSIVE MODE'))
@@ -412,7 +412,7 @@ REFUSE_DELETE = """
 
 
 @pytest.mark.parametrize("body", ["RAISE EXCEPTION 'not allowed';", "RETURN NULL;"], ids=["raises", "suppresses"])
-def test_a_rehearsed_burst_sends_no_signal_that_cannot_be_deleted(outbox: Outbox, body: str) -> None:
+def test_rehearsed_burst_sends_no_signal_that_cannot_be_deleted(outbox: Outbox, body: str) -> None:
     outbox.write(1)
     outbox.execute(REFUSE_DELETE.format(body=body))
     result = outbox.burst(rehearse=True)
@@ -489,7 +489,7 @@ def one_by_one(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> Outbox:
     return outbox
 
 
-def test_what_is_sent_one_by_one_is_deleted_when_sending_takes_long(one_by_one: Outbox) -> None:
+def test_what_is_sent_one_by_one_is_deleted_when_slow(one_by_one: Outbox) -> None:
     one_by_one.write(1, 2, 3)
     result = one_by_one.burst()
     assert (result.selected, result.sent, result.failed, result.error) == (3, 1, (), None)
@@ -497,14 +497,14 @@ def test_what_is_sent_one_by_one_is_deleted_when_sending_takes_long(one_by_one: 
     assert one_by_one.left() == [2, 3]
 
 
-def test_flushmany_sends_all_in_short_bursts_when_sending_takes_long(one_by_one: Outbox) -> None:
+def test_flushmany_sends_short_bursts_when_sending_is_slow(one_by_one: Outbox) -> None:
     one_by_one.write(1, 2, 3)
     with one_by_one.app.app_context():
         assert SignalBus(one_by_one.db).flushmany([one_by_one.model]) == 3
     assert one_by_one.sent == [1, 2, 3]
 
 
-def test_progress_is_reported_and_keeps_the_transaction_from_counting_as_idle(outbox: Outbox) -> None:
+def test_progress_is_reported_and_transaction_is_not_idle(outbox: Outbox) -> None:
     outbox.write(1)
     clock, beats, states = Clock(), [], []
 

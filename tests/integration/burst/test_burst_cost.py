@@ -135,7 +135,7 @@ def outbox(logging_postgres: PrivatePostgres, shared_broker: Broker) -> Iterator
 
 
 @pytest.mark.parametrize("count", [1, 300])
-def test_a_burst_is_four_round_trips_to_the_database_whatever_its_size(outbox: Outbox, count: int) -> None:
+def test_burst_is_four_round_trips_to_database_whatever_its_size(outbox: Outbox, count: int) -> None:
     outbox.write(1, 1 + count)
     # The first burst of an engine makes its connection.
     assert outbox.burst(limit=1).sent == 1
@@ -178,7 +178,7 @@ def test_signals_with_keys_of_several_columns_are_deleted_without_reading_the_wh
     assert "Seq Scan" not in plan
 
 
-def test_a_burst_that_waits_for_a_lock_is_held_to_its_limit_by_its_first_statement(outbox: Outbox) -> None:
+def test_burst_waiting_for_lock_is_limited_by_first_statement(outbox: Outbox) -> None:
     outbox.write(1, 1)
     with outbox.app.app_context():
         other = outbox.db.engine.connect()
@@ -214,7 +214,7 @@ def test_a_burst_of_one_is_written_by_one_call(outbox: Outbox) -> None:
     assert len(sent) == 1
 
 
-def test_a_sender_of_the_applications_own_tells_nothing_of_weight(outbox: Outbox) -> None:
+def test_a_sender_of_applications_own_tells_nothing_of_weight(outbox: Outbox) -> None:
     outbox.write(1, 1, model=outbox.letter)
     assert outbox.burst(outbox.letter).message_bytes is None
 
@@ -250,7 +250,7 @@ def test_each_burst_leaves_out_what_its_own_choice_says(outbox: Outbox) -> None:
         assert outbox.left() == left
 
 
-def test_what_the_session_knew_of_a_signal_does_not_hide_what_is_in_its_row(outbox: Outbox) -> None:
+def test_what_session_knew_does_not_hide_what_is_in_row(outbox: Outbox) -> None:
     outbox.write(1, 1, body="old", model=outbox.letter)
     with outbox.app.app_context():
         session = outbox.db.session()

@@ -114,7 +114,7 @@ def post(database_url: str) -> Iterator[Post]:
 INHERITING = "CREATE TABLE letter_eu (PRIMARY KEY (id)) INHERITS (letter)"
 
 
-def test_a_table_that_others_inherit_from_is_refused_with_the_remedy(post: Post) -> None:
+def test_a_table_that_others_inherit_from_is_refused_with_remedy(post: Post) -> None:
     letter, _ = post.letters()
     post.write(letter(id=1))
     post.execute(INHERITING, "INSERT INTO letter_eu VALUES (1, 'letter')")
@@ -196,7 +196,7 @@ def test_a_key_that_is_unique_only_in_each_partition_is_no_key(post: Post, index
         post.db.signalbus.flushmany()
 
 
-def test_a_key_with_columns_that_the_model_does_not_know_is_no_key(post: Post) -> None:
+def test_a_key_with_columns_that_model_does_not_know_is_no_key(post: Post) -> None:
     class Letter(post.sender, post.plain):  # type: ignore[name-defined,misc]
         pass
 
@@ -208,7 +208,7 @@ def test_a_key_with_columns_that_the_model_does_not_know_is_no_key(post: Post) -
         post.db.signalbus.flushmany()
 
 
-def test_rows_of_a_table_that_begins_to_inherit_are_never_deleted_unsent(post: Post) -> None:
+def test_rows_of_inheriting_table_are_never_deleted_unsent(post: Post) -> None:
     letter, _ = post.letters()
     post.write(letter(id=1))
     post.execute(INHERITING, "INSERT INTO letter_eu VALUES (1, 'letter')")
@@ -240,13 +240,13 @@ def taken(scheduler: Scheduler) -> set[str]:
     return {name for _ in range(2) if (name := scheduler.take(0)) is not None}
 
 
-def test_a_relay_does_not_start_on_a_table_that_others_inherit_from(watched: Watched) -> None:
+def test_relay_does_not_start_on_table_that_others_inherit_from(watched: Watched) -> None:
     watched.execute("CREATE TABLE eu () INHERITS (m02)")
     with pytest.raises(TableError, match=r"M02.*inherit"):
         watched.poller.run_once()
 
 
-def test_a_relay_leaves_a_table_alone_once_others_inherit_from_it(
+def test_relay_leaves_table_alone_once_others_inherit_from_it(
     watched: Watched, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -284,7 +284,7 @@ def second_model(post: Post, how: str) -> Any:
 
 
 @pytest.mark.parametrize("how", ["__table__", "extend_existing", "another schema"])
-def test_two_signal_models_on_one_table_are_refused_by_both_names(post: Post, how: str) -> None:
+def test_two_models_on_one_table_are_refused_by_both_names(post: Post, how: str) -> None:
     models = second_model(post, how)
     post.execute("CREATE TABLE letter (id int PRIMARY KEY, kind text)", "INSERT INTO letter VALUES (1, '')")
     with pytest.raises(SignalModelError, match="several signal models") as raised:
@@ -455,7 +455,7 @@ def test_rows_of_a_parent_that_is_no_signal_model_are_left_alone(post: Post) -> 
     assert post.db.signalbus.pending() == {parcel: 0}
 
 
-def test_rows_that_cannot_be_loaded_are_looked_for_in_their_class(post: Post) -> None:
+def test_rows_that_cannot_be_loaded_are_looked_for_in_class(post: Post) -> None:
     class Picky(sa.TypeDecorator[str]):
         impl = sa.Text
         cache_ok = True
@@ -486,7 +486,7 @@ def test_signal_models_side_by_side_on_one_table_are_refused(post: Post) -> None
             post.db.signalbus.specs([model])
 
 
-def test_a_signal_model_without_rows_of_its_own_may_stand_above_others(post: Post) -> None:
+def test_signal_model_without_rows_may_stand_above_others(post: Post) -> None:
     class Letter(post.plain):  # type: ignore[name-defined,misc]
         __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "letter"}
 

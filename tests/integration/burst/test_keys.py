@@ -205,9 +205,7 @@ def make(module_url: str) -> Iterator[Callable[..., Outbox]]:
 @pytest.mark.filterwarnings("ignore:Type object .*DOMAIN:sqlalchemy.exc.SADeprecationWarning")
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_signals_are_chosen_noted_and_deleted_whatever_their_keys(
-    make: Callable[..., Outbox], kind: str, shape: str
-) -> None:
+def test_signals_are_chosen_noted_and_deleted_whatever_keys(make: Callable[..., Outbox], kind: str, shape: str) -> None:
     type_of, values = KINDS[kind]
     outbox = make(SHAPES[shape](type_of()))
     first, second, *more = outbox.write(*values)
@@ -288,7 +286,7 @@ def test_flushmany_sends_keys_of_several_columns_in_whole_bursts(make: Callable[
     assert len(set(deletes)) == 1
 
 
-def test_a_row_whose_key_is_no_whole_number_is_deleted_and_no_other(make: Callable[..., Outbox]) -> None:
+def test_row_whose_key_is_no_whole_number_is_deleted_alone(make: Callable[..., Outbox]) -> None:
     outbox = make([("a", sa.Integer())])
     outbox.execute("ALTER TABLE orders ALTER a TYPE numeric", "INSERT INTO orders VALUES (2), (3), (4.0)")
     assert outbox.burst(limit=3).sent == 3

@@ -86,7 +86,7 @@ def make(database_url: str) -> Iterator[Callable[..., App]]:
         app.engine.dispose()
 
 
-def test_a_column_that_was_widened_in_the_database_alone_loses_no_signal(make: Callable[..., App]) -> None:
+def test_column_widened_in_database_alone_loses_no_signal(make: Callable[..., App]) -> None:
     app = make(id=sa.Column(sa.String(5), primary_key=True))
     app.execute('ALTER TABLE "order" ALTER id TYPE text')
     app.execute("""INSERT INTO "order" VALUES ('order', 'set aside'), ('order-2', 'good')""")
@@ -108,7 +108,7 @@ def test_the_right_signal_is_discarded_of_a_widened_column(make: Callable[..., A
     assert app.all('SELECT id FROM "order"') == [("order",)]
 
 
-def test_a_new_signal_under_the_key_of_a_sent_one_is_not_deleted_by_the_second_try(make: Callable[..., App]) -> None:
+def test_new_signal_under_key_of_sent_one_is_not_deleted(make: Callable[..., App]) -> None:
     app = make()
     app.execute("""INSERT INTO "order" VALUES (42, 'old')""")
 
@@ -166,7 +166,7 @@ def test_a_discard_waits_for_a_burst_that_is_trying_the_signal(make: Callable[..
     assert discarded == [None], "it was sent, so it must not be recorded as discarded"
 
 
-def test_signals_of_another_application_with_a_class_of_the_same_name_are_not_left_out(
+def test_signals_of_another_application_are_not_left_out(
     make: Callable[..., App],
 ) -> None:
     one, other = make("Outbox", "shop_outbox"), make("Outbox", "billing_outbox")
@@ -176,7 +176,7 @@ def test_signals_of_another_application_with_a_class_of_the_same_name_are_not_le
     assert other.burst().sent == 1
 
 
-def test_tidying_up_leaves_the_notes_of_another_application_with_a_class_of_the_same_name(
+def test_tidying_up_leaves_notes_of_another_application(
     make: Callable[..., App],
 ) -> None:
     one, other = make("Outbox", "shop_outbox"), make("Outbox", "billing_outbox")
@@ -186,7 +186,7 @@ def test_tidying_up_leaves_the_notes_of_another_application_with_a_class_of_the_
     assert len(one.all("SELECT key FROM signalbus_parked")) == 1
 
 
-def test_a_note_whose_key_cannot_be_cast_does_not_hold_up_retries(make: Callable[..., App]) -> None:
+def test_note_whose_key_cannot_be_cast_does_not_hold_up_retries(make: Callable[..., App]) -> None:
     app = make()
     app.execute("INSERT INTO signalbus_parked VALUES ('order', '3f2a', 'Order', 1, now(), now(), now(), 'error', '')")
     app.execute("""INSERT INTO "order" VALUES (7, 'x')""")
@@ -287,7 +287,7 @@ def test_flushmany_shows_no_payload_of_a_database_error(database_url: str) -> No
     assert "4111111111111111" not in result.output, result.output
 
 
-def test_of_a_million_signals_a_burst_reads_no_more_than_it_takes(make: Callable[..., App]) -> None:
+def test_of_million_signals_burst_reads_no_more_than_it_takes(make: Callable[..., App]) -> None:
     app = make()
     assert app.burst(limit=10).selected == 0
     app.execute("""INSERT INTO "order" SELECT n, 'x' FROM generate_series(1, 1000000) n""")

@@ -106,9 +106,7 @@ def test_a_question_warns_of_nothing_and_leaves_no_transaction_open(url: str) ->
 
 
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "AUTOCOMMIT", None])
-def test_a_question_leaves_the_isolation_level_of_the_application_alone(
-    url: str, log: StatementLog, level: str | None
-) -> None:
+def test_a_question_leaves_isolation_level_of_application_alone(url: str, log: StatementLog, level: str | None) -> None:
     options = {} if level is None else {"isolation_level": level}
     engine = sa.create_engine(url, pool_size=1, max_overflow=0, **options)
     show = sa.text("SHOW transaction_isolation")

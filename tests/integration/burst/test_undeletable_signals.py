@@ -170,7 +170,7 @@ def test_a_sent_signal_that_the_database_keeps_is_isolated(outbox: Outbox, cause
 
 
 @pytest.mark.parametrize("cause", ["foreign key", "deferred foreign key", "trigger that raises"])
-def test_nobody_gets_what_was_sent_while_the_kept_row_is_looked_for(outbox: Outbox, cause: str) -> None:
+def test_nobody_gets_what_was_sent_while_kept_row_is_looked_for(outbox: Outbox, cause: str) -> None:
     outbox.write(*range(1, 11))
     outbox.execute(CAUSES[cause])
     others: list[list[int]] = []
@@ -218,7 +218,7 @@ def test_a_rehearsal_finds_it_before_it_is_sent(outbox: Outbox, cause: str) -> N
     assert outbox.sent == Counter(number for number in range(40) if number != 7)
 
 
-def test_what_a_sender_wrote_is_kept_when_a_trigger_keeps_one_signal(outbox: Outbox) -> None:
+def test_what_sender_wrote_is_kept_when_trigger_keeps_one_signal(outbox: Outbox) -> None:
     outbox.write(7, 8)
     outbox.execute("CREATE TABLE journal (line text);" + CAUSES["trigger that suppresses"])
     outbox.sender = lambda _: outbox.db.session.execute(sa.text("INSERT INTO journal VALUES ('sent')"))
@@ -328,9 +328,7 @@ def test_a_key_that_python_reads_lossily_is_sent_once(
 
 @pytest.mark.parametrize("kind", ["numeric", "folded"])
 @pytest.mark.parametrize("is_sent", [True, False])
-def test_a_failed_signal_with_a_key_read_lossily_is_parked_and_tried_once(
-    outbox: Outbox, kind: str, is_sent: bool
-) -> None:
+def test_failed_signal_with_lossy_key_is_parked_and_tried_once(outbox: Outbox, kind: str, is_sent: bool) -> None:
     model: Any = outbox.lossy[kind]
     table = model.__table__.name
     bad, good = {"numeric": ("0.1234567890123456789", "7"), "folded": ("' Tea'", "'milk'")}[kind]
@@ -364,7 +362,7 @@ def test_a_failed_signal_with_a_key_read_lossily_is_parked_and_tried_once(
     assert retry_store.count() == (0, 0)
 
 
-def test_a_row_whose_key_only_looks_like_that_of_another_is_not_deleted(outbox: Outbox) -> None:
+def test_row_whose_key_looks_like_that_of_another_stays(outbox: Outbox) -> None:
     outbox.execute("INSERT INTO price VALUES (1), (1.000000000000000000001)")
     model = outbox.lossy["numeric"]
     with outbox.engine.connect() as other:
@@ -392,7 +390,7 @@ def test_two_rows_of_one_key_are_refused_before_anything_is_sent(outbox: Outbox,
 
 
 @pytest.mark.parametrize("hook", ["before_commit", "before_flush"])
-def test_a_listener_of_the_application_that_raises_costs_no_message(outbox: Outbox, hook: str) -> None:
+def test_a_listener_of_application_that_raises_costs_no_message(outbox: Outbox, hook: str) -> None:
     outbox.write(1, 2, 3)
 
     def refuse(session: Any, *_: Any) -> None:

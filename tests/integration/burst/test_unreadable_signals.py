@@ -132,7 +132,7 @@ def outbox(database_url: str) -> Iterator[Outbox]:
 
 @pytest.mark.parametrize("cause", CAUSES)
 @pytest.mark.parametrize("rehearse", [False, True])
-def test_a_row_that_cannot_be_loaded_is_told_and_the_others_go_on(outbox: Outbox, cause: str, rehearse: bool) -> None:
+def test_a_row_that_cannot_be_loaded_is_told_and_others_go_on(outbox: Outbox, cause: str, rehearse: bool) -> None:
     outbox.write(cause, 15, {4, 5, 11})
     result = outbox.burst(cause, rehearse=rehearse)
     assert outbox.sent == [number for number in range(15) if number not in {4, 5, 11}]
@@ -143,7 +143,7 @@ def test_a_row_that_cannot_be_loaded_is_told_and_the_others_go_on(outbox: Outbox
 
 
 @pytest.mark.parametrize("cause", CAUSES)
-def test_flushmany_sends_what_can_be_loaded_and_tells_of_the_rest(outbox: Outbox, cause: str) -> None:
+def test_flushmany_sends_what_can_be_loaded_and_tells_of_rest(outbox: Outbox, cause: str) -> None:
     outbox.write(cause, 50, {0, 30})
     with pytest.raises(UnreadableSignalError, match="2 signals of") as raised:
         outbox.flush(cause)
@@ -153,7 +153,7 @@ def test_flushmany_sends_what_can_be_loaded_and_tells_of_the_rest(outbox: Outbox
 
 
 @pytest.mark.parametrize("burst_count", [1, 2, 20])
-def test_rows_whose_keys_cannot_be_loaded_are_passed_over_and_told(
+def test_rows_with_unloadable_keys_are_passed_over_and_told(
     outbox: Outbox, burst_count: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     with outbox.engine.begin() as connection:

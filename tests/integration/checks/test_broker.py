@@ -52,9 +52,7 @@ def test_a_queue_that_is_full_is_told_by_a_probe(sending: Callable[..., Checked]
     assert broker.count(queue) == 1
 
 
-def test_a_look_reaches_no_consumer_even_when_all_messages_are_wanted(
-    sending: Callable[..., Checked], broker: Broker
-) -> None:
+def test_look_reaches_no_consumer_when_all_messages_are_wanted(sending: Callable[..., Checked], broker: Broker) -> None:
     exchange = broker.exchange("fanout")
     queue = broker.queue(exchange)
     received: list[bytes] = []

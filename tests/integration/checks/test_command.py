@@ -88,7 +88,7 @@ def test_a_finding_is_an_object_with_texts(tmp_path: Path) -> None:
     assert (found["code"], found["level"]) == ("broker-url", "error")
 
 
-def test_a_url_that_sqlalchemy_does_not_know_is_told_with_what_to_write(tmp_path: Path) -> None:
+def test_url_unknown_to_sqlalchemy_told_with_what_to_write(tmp_path: Path) -> None:
     source = (
         SHOP.replace("postgresql+psycopg2://", "postgres://").replace("db.init_app(app)", "").replace("app", "shop")
     )

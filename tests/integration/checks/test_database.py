@@ -66,7 +66,7 @@ def test_what_is_broken_in_a_table_is_found(checked: Checked, area: str, stateme
     assert checked.codes(area) == {code}
 
 
-def test_a_table_without_the_column_of_its_ids_is_found_with_the_recipe(checked: Checked) -> None:
+def test_a_table_without_column_of_its_ids_is_found_with_recipe(checked: Checked) -> None:
     checked.execute('ALTER TABLE "order" DROP COLUMN signalbus_id')
     [finding] = [one for one in checked.find("tables") if one.code == "table-unfit"]
     recipe = finding.remedy.partition("its code: ")[2].partition(". Or ")[0]

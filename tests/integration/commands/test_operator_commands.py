@@ -110,9 +110,7 @@ def test_keys_of_all_kinds_are_found(loaded: LoadedApp, model: str, key: str, be
         ("Pair", '["1", "c"]', 1),
     ],
 )
-def test_keys_that_are_none_are_wrong_usage_and_others_are_not_there(
-    loaded: LoadedApp, model: str, key: str, code: int
-) -> None:
+def test_keys_none_are_wrong_usage_and_others_are_not_there(loaded: LoadedApp, model: str, key: str, code: int) -> None:
     assert run("explain", model, key).exit_code == code
 
 
@@ -156,7 +154,7 @@ def set_aside(loaded: LoadedApp, key: int, next_try: str) -> None:
     )
 
 
-def test_signals_that_are_set_aside_and_paused_tell_why_and_which_command_acts(loaded: LoadedApp) -> None:
+def test_signals_set_aside_and_paused_tell_why_and_what_to_do(loaded: LoadedApp) -> None:
     set_aside(loaded, 1, "NULL")
     set_aside(loaded, 2, "now() + interval '1 hour'")
     parked = told("explain", "Number", "1")
@@ -185,7 +183,7 @@ def test_a_model_whose_every_signal_is_set_aside_does_not_flow(loaded: LoadedApp
     assert line.endswith("set aside")
 
 
-def test_a_signal_that_is_not_there_ends_with_1_and_it_is_told_what_can_be_known(loaded: LoadedApp) -> None:
+def test_signal_not_there_ends_with_1_and_what_is_known(loaded: LoadedApp) -> None:
     execute(loaded, "DELETE FROM number WHERE id = 2", "SELECT nextval(pg_get_serial_sequence('number', 'id'))")
     gone = told("explain", "Number", "1")
     assert gone["state"] == "pending"
@@ -197,7 +195,7 @@ def test_a_signal_that_is_not_there_ends_with_1_and_it_is_told_what_can_be_known
     assert never["story"][0].endswith("no signal has been given this key yet.")
 
 
-def test_a_login_that_may_only_read_is_told_all_but_who_holds_a_lock(loaded: LoadedApp) -> None:
+def test_login_that_may_only_read_is_told_all_but_who_holds_lock(loaded: LoadedApp) -> None:
     with loaded.app.app_context():
         engine = loaded.bus.db.engine
     role = f"reading_{engine.url.database}"
@@ -229,7 +227,7 @@ def test_pausing_what_is_paused_and_resuming_what_is_not_is_said_and_no_error(lo
     assert run("resume", "--all").stdout == "No model is paused.\n"
 
 
-def test_a_table_that_cannot_be_read_hides_no_other_and_ends_with_1(loaded: LoadedApp) -> None:
+def test_unreadable_table_hides_no_other_and_ends_with_1(loaded: LoadedApp) -> None:
     execute(loaded, "DROP TABLE word", "DROP TABLE signalbus_parked")
     done = run("pending")
     assert done.exit_code == 1
@@ -289,9 +287,7 @@ COMMANDS = st.one_of(
 @given(arguments=COMMANDS)
 @example(arguments=("explain", "Word", "\ud800"))
 @example(arguments=("parked", "show", "Number", "\0"))
-def test_whatever_is_typed_ends_with_a_code_and_never_with_a_traceback(
-    loaded: LoadedApp, arguments: Sequence[str]
-) -> None:
+def test_whatever_is_typed_ends_with_code_without_traceback(loaded: LoadedApp, arguments: Sequence[str]) -> None:
     done = run(*arguments)
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exc_info
     assert done.exit_code in (0, 1, 2)

@@ -65,9 +65,7 @@ def test_such_a_signal_is_explained(loaded: LoadedApp) -> None:
     assert "20000" not in done.output
 
 
-def test_such_a_signal_is_discarded_and_its_row_recorded_as_the_database_writes_it(
-    loaded: LoadedApp, tmp_path: Path
-) -> None:
+def test_such_signal_is_discarded_and_its_row_recorded(loaded: LoadedApp, tmp_path: Path) -> None:
     record = tmp_path / "discarded.jsonl"
     done = run("parked", "discard", "Appointment", "1", "--yes", "--record", str(record))
     assert done.exit_code == 0, done.exception
@@ -89,7 +87,7 @@ def test_a_record_may_be_what_is_no_file_of_a_disk(loaded: LoadedApp, tmp_path: 
         os.close(reader)
 
 
-def test_only_its_owner_may_read_the_record_of_what_was_discarded(loaded: LoadedApp, tmp_path: Path) -> None:
+def test_only_its_owner_may_read_record_of_what_was_discarded(loaded: LoadedApp, tmp_path: Path) -> None:
     record = tmp_path / "discarded.jsonl"
     assert run("parked", "discard", "Appointment", "1", "--yes", "--record", str(record)).exit_code == 0
     assert record.stat().st_mode & 0o077 == 0

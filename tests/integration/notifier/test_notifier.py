@@ -243,7 +243,7 @@ def test_writers_race_against_falling_asleep_and_lose_no_signal(outbox: Outbox) 
         )
 
 
-def test_a_long_transaction_delays_nobody_elses_signals_and_its_own_come_when_it_ends(outbox: Outbox) -> None:
+def test_long_transaction_delays_its_own_signals_alone(outbox: Outbox) -> None:
     with session(url_of(outbox)) as slow:
         # It was silent, so the relay cannot fall asleep before it ends.
         slow.execute("INSERT INTO first VALUES (1)")
@@ -286,7 +286,7 @@ def test_producers_of_a_paused_model_are_silent_and_those_of_a_resumed_one_ring(
         eventually(heard(watch, 22), FOUND_WITHIN_SECONDS)
 
 
-def test_pausing_and_resuming_while_writers_race_loses_no_wake_up(outbox: Outbox) -> None:
+def test_pausing_and_resuming_in_a_race_loses_no_wake_up(outbox: Outbox) -> None:
     stop = threading.Event()
     paused: set[str] = set()
     writers = [Writer(url_of(outbox), number, stop) for number in (1, 2)]
@@ -387,7 +387,7 @@ def test_a_server_that_is_started_again_is_listened_to_again(private_postgres: P
     outbox.engine.dispose()
 
 
-def test_a_stop_request_is_heard_at_once_also_behind_a_long_transaction(outbox: Outbox) -> None:
+def test_stop_request_is_heard_at_once_behind_long_transaction(outbox: Outbox) -> None:
     with session(url_of(outbox)) as slow:
         slow.execute("INSERT INTO first VALUES (1)")
         with Watch(outbox) as watch:
@@ -401,7 +401,7 @@ def test_a_stop_request_is_heard_at_once_also_behind_a_long_transaction(outbox: 
         slow.connection.rollback()
 
 
-def test_a_trigger_that_is_dropped_is_told_of_and_its_table_is_left_to_polling(
+def test_trigger_dropped_is_told_of_and_table_is_left_to_polling(
     outbox: Outbox, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doorkeeper_module, "CHECK_EVERY_SECONDS", 0.3)
@@ -418,7 +418,7 @@ def test_a_trigger_that_is_dropped_is_told_of_and_its_table_is_left_to_polling(
         eventually(lambda: watch.is_asleep(2), 20)
 
 
-def test_behind_a_pooler_in_transaction_mode_nothing_is_held_and_it_is_said_once(
+def test_behind_pooler_nothing_is_held_and_it_is_said_once(
     private_postgres: PrivatePostgres, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doorkeeper_module, "CHECK_EVERY_SECONDS", 0.2)

@@ -40,7 +40,7 @@ def actions(caplog: pytest.LogCaptureFixture) -> list[str]:
 # The table
 
 
-def test_pausing_twice_changes_nothing_and_the_first_reason_stands(pauses: Pauses) -> None:
+def test_pausing_twice_changes_nothing_and_first_reason_stands(pauses: Pauses) -> None:
     assert pauses.pause("M01", "moving the queue")
     assert not pauses.pause("M01", "another reason")
     assert [(one.model, one.reason) for one in pauses.list()] == [("M01", "moving the queue")]
@@ -75,7 +75,7 @@ def test_the_printed_sql_creates_the_table(watched: Watched) -> None:
     assert columns == {"table_name": False, "model": False, "paused_at": False, "reason": True}
 
 
-def test_without_the_table_pausing_tells_what_to_do_and_nothing_is_listed(watched: Watched, pauses: Pauses) -> None:
+def test_without_table_pausing_tells_what_to_do(watched: Watched, pauses: Pauses) -> None:
     watched.execute("DROP TABLE signalbus_paused")
     for act in (lambda: pauses.pause("M01", None), lambda: pauses.resume("M01")):
         with pytest.raises(CommandError, match="signalbus-relay ddl paused"):
@@ -148,9 +148,7 @@ def test_backlog_and_lag_of_a_paused_model_are_measured(watched: Watched, pauses
 
 
 @pytest.mark.parametrize("has_table", [True, False])
-def test_signals_that_wait_for_another_try_wait_while_their_model_is_paused(
-    watched: Watched, pauses: Pauses, has_table: bool
-) -> None:
+def test_signals_waiting_for_another_try_wait_while_paused(watched: Watched, pauses: Pauses, has_table: bool) -> None:
     if not has_table:
         watched.execute("DROP TABLE signalbus_parked")
     watched.poller.run_once()
@@ -184,9 +182,7 @@ def test_a_suspect_of_a_paused_model_counts_as_left(watched: Watched, pauses: Pa
 # When the table is away
 
 
-def test_a_relay_without_the_table_says_once_that_nothing_can_be_paused(
-    watched: Watched, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_relay_without_table_says_once_that_none_is_paused(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     watched.execute("DROP TABLE signalbus_paused", "INSERT INTO m01 VALUES (1, 'a')")
     for _ in range(3):
@@ -200,7 +196,7 @@ def test_a_relay_without_the_table_says_once_that_nothing_can_be_paused(
     assert actions(caplog)[-1] == "paused_table_found"
 
 
-def test_a_table_that_is_gone_pauses_nothing_and_that_is_warned_of(
+def test_table_that_is_gone_pauses_nothing_and_that_is_warned_of(
     watched: Watched, pauses: Pauses, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -217,7 +213,7 @@ def test_a_table_that_is_gone_pauses_nothing_and_that_is_warned_of(
     assert "model_resumed" in actions(caplog)
 
 
-def test_what_was_seen_last_holds_while_the_table_is_closed_to_the_login(
+def test_what_was_seen_last_holds_while_table_is_closed_to_login(
     watched: Watched, pauses: Pauses, caplog: pytest.LogCaptureFixture
 ) -> None:
     admin = sa.create_engine(watched.engine.url)

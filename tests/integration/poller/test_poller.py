@@ -199,9 +199,7 @@ def test_what_is_set_aside_counts_as_soon_as_its_table_is_found(watched: Watched
     assert not watched.poller.run_once(), "what is parked is no work"
 
 
-def test_the_last_signal_that_is_parked_is_no_flow_and_a_sent_or_discarded_one_is(
-    watched: Watched, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_last_signal_parked_is_no_flow_sent_or_discarded_is(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
     def look() -> list[str]:
         watched.clock.now += MEASURE_EVERY_SECONDS
         watched.poller.run_once()
@@ -227,7 +225,7 @@ def test_the_last_signal_that_is_parked_is_no_flow_and_a_sent_or_discarded_one_i
     assert look() == ["signals_flow_again"] * 2
 
 
-def test_the_trouble_of_a_model_is_over_when_another_relay_has_emptied_it(
+def test_trouble_of_model_ends_when_another_relay_empties_it(
     watched: Watched, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -264,7 +262,7 @@ def test_a_dropped_table_does_not_hide_the_other_models(watched: Watched, caplog
     assert "m05" in caplog.text
 
 
-def test_a_dropped_table_with_signals_that_were_set_aside_is_no_outage(watched: Watched) -> None:
+def test_dropped_table_with_signals_set_aside_is_no_outage(watched: Watched) -> None:
     watched.poller.run_once()
     watched.execute("INSERT INTO m03 VALUES (1, 'a')")
     watched.retry_stores["M03"].put([FailedSignal((1, "a"), REFUSED)])
@@ -279,7 +277,7 @@ def test_a_dropped_table_with_signals_that_were_set_aside_is_no_outage(watched: 
 
 
 @pytest.mark.parametrize("name", ["M00", "M01"], ids=["one column", "two columns"])
-def test_a_note_whose_key_is_none_of_its_model_hides_nothing_and_is_forgotten(
+def test_note_with_a_foreign_key_hides_nothing_and_is_forgotten(
     watched: Watched, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     note = f"('{name.lower()}', '3f2a', '{name}', 9, now(), now(), NULL, 'error', '')"
@@ -309,9 +307,7 @@ def test_a_locked_table_of_a_model_with_notes_hides_no_other_and_is_no_outage(wa
     assert watched.scheduler.take(0) == "M06"
 
 
-def test_a_locked_table_does_not_hide_the_other_models_and_is_no_outage(
-    watched: Watched, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_locked_table_hides_no_other_model_and_is_no_outage(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
     watched.poller.run_once()
     watched.execute("INSERT INTO m06 VALUES (1, 'a')")
     with watched.engine.begin() as connection:
@@ -404,7 +400,7 @@ def test_a_database_that_does_not_answer_is_told_with_the_reason(watched: Watche
     assert "refused" in database["reason"]
 
 
-def test_the_reason_of_a_database_error_is_one_line_without_values(watched: Watched) -> None:
+def test_reason_of_a_database_error_is_one_line_without_values(watched: Watched) -> None:
     watched.poller.run_once()
     watched.execute(
         "CREATE FUNCTION away() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION "
@@ -466,7 +462,7 @@ def test_the_statements_about_hundreds_of_models_are_made_once(crowd: Watched) -
     assert backlog._statement.cache_info().misses == made
 
 
-def test_a_table_that_is_gone_has_its_neighbours_alone_asked_one_by_one(crowd: Watched) -> None:
+def test_table_gone_has_neighbours_alone_asked_one_by_one(crowd: Watched) -> None:
     crowd.execute("ALTER TABLE m07 RENAME TO elsewhere")
     try:
         crowd.poller.run_once()
@@ -542,7 +538,7 @@ def test_a_scan_that_took_too_long_is_not_due_again_at_once(slow: Slow) -> None:
     assert slow.begun > begun
 
 
-def test_where_a_worker_found_the_lowest_key_the_probe_looks_from_there_on(slow: Slow) -> None:
+def test_where_worker_found_lowest_key_probe_looks_from_there_on(slow: Slow) -> None:
     watched = slow.watched
     watched.execute("INSERT INTO m06 VALUES (50, 'a')")
     slow.tables = {"m06"}
@@ -558,7 +554,7 @@ def test_where_a_worker_found_the_lowest_key_the_probe_looks_from_there_on(slow:
     assert (slow.begun, watched.scheduler.take(0)) == (begun, "M06")
 
 
-def test_many_tables_that_take_too_long_do_not_hold_up_one_look_for_all(slow: Slow) -> None:
+def test_many_slow_tables_do_not_hold_up_one_poll_for_all(slow: Slow) -> None:
     watched = slow.watched
     slow.tables = {f"m{number:02}" for number in (0, 1, 2, 3, 4, 5)}
     watched.poller.run_once()

@@ -111,7 +111,7 @@ NO_TEXTS = {
 
 @pytest.mark.parametrize("value", NO_TEXTS.values(), ids=NO_TEXTS)
 @pytest.mark.parametrize("part", ["exchange", "routing_key", *TEXT_PROPERTIES])
-def test_what_is_no_text_of_255_bytes_is_invalid_where_one_is_expected(place: Place, part: str, value: Any) -> None:
+def test_what_is_no_text_of_255_bytes_is_invalid(place: Place, part: str, value: Any) -> None:
     reason = place.refuses(place.message(**{part: value}))
     assert reason.startswith(f"{part}: ")
     assert_hidden(value, reason)
@@ -301,7 +301,7 @@ def test_header_names_that_amqp_has_not_are_invalid(place: Place, name: Any) -> 
     assert "secret" not in reason
 
 
-def test_rounding_that_the_application_asked_for_does_not_reach_its_headers(place: Place) -> None:
+def test_rounding_that_app_asked_for_does_not_reach_its_headers(place: Place) -> None:
     with decimal.localcontext() as context:
         context.prec = 2
         assert "'price'" in place.refuses(place.message(headers={"price": decimal.Decimal("1.25")}))

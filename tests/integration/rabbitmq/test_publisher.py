@@ -100,11 +100,11 @@ def test_returned_messages_are_told_apart_one_by_one(publisher: Publisher, broke
     assert broker.count(queue) == 120
 
 
-def test_the_reason_of_a_returned_message_is_what_the_broker_said(publisher: Publisher, broker: Broker) -> None:
+def test_reason_of_a_returned_message_is_what_broker_said(publisher: Publisher, broker: Broker) -> None:
     assert reasons(publisher, [Message("", "no-such-queue", b"")]) == ["312 NO_ROUTE"]
 
 
-def test_an_unroutable_message_that_is_not_mandatory_counts_as_taken(publisher: Publisher) -> None:
+def test_unroutable_message_not_mandatory_counts_as_taken(publisher: Publisher) -> None:
     assert outcomes(publisher, [Message("", "no-such-queue", b"", mandatory=False)]) == ["acked"]
 
 
@@ -146,9 +146,7 @@ def test_an_exchange_that_appears_later_is_found(publisher: Publisher, broker: B
     assert outcomes(publisher, [Message(exchange, "k", b"")]) == ["acked"]
 
 
-def test_an_exchange_deleted_after_it_was_verified_is_the_only_one_refused(
-    publisher: Publisher, broker: Broker
-) -> None:
+def test_exchange_deleted_once_verified_is_only_one_refused(publisher: Publisher, broker: Broker) -> None:
     queue, exchange = broker.queue(), broker.exchange("fanout")
     broker.bind(queue, exchange, "")
     assert outcomes(publisher, [Message(exchange, "", b"before")]) == ["acked"]
@@ -189,7 +187,7 @@ def test_a_forbidden_exchange_is_refused_and_the_others_arrive_once_from_then_on
     broker.close()
 
 
-def test_a_burst_cut_off_at_any_point_acks_nothing_that_did_not_arrive(
+def test_burst_cut_anywhere_acks_nothing_that_did_not_arrive(
     through_proxy: Publisher, proxy: FaultProxy, broker: Broker
 ) -> None:
     queue = broker.queue()
@@ -230,7 +228,7 @@ def test_a_silent_broker_is_given_up_at_the_deadline(
     assert outcomes(through_proxy, [Message("", queue, b"")]) == ["acked"]
 
 
-def test_a_broker_that_is_away_leaves_everything_unknown_and_unsent() -> None:
+def test_broker_away_leaves_everything_unknown_and_unsent() -> None:
     publisher = Publisher(url="amqp://guest:secret@127.0.0.1:1/", timeout_seconds=2)
     [reason] = reasons(publisher, [Message("", "q", b"")])
     assert reason.startswith("not sent: ")
@@ -238,9 +236,7 @@ def test_a_broker_that_is_away_leaves_everything_unknown_and_unsent() -> None:
     assert "secret" not in reason
 
 
-def test_a_silent_peer_does_not_hold_up_connecting_beyond_the_timeout(
-    through_proxy: Publisher, proxy: FaultProxy
-) -> None:
+def test_silent_peer_does_not_hold_up_connecting_beyond_timeout(through_proxy: Publisher, proxy: FaultProxy) -> None:
     proxy.blackhole()
     started = time.monotonic()
     with pytest.raises(BrokerConnectionError, match="no answer"):
@@ -248,7 +244,7 @@ def test_a_silent_peer_does_not_hold_up_connecting_beyond_the_timeout(
     assert time.monotonic() - started < PATIENCE_SECONDS
 
 
-def test_what_keeps_a_connection_from_opening_is_said_without_the_password(amqp_url: str) -> None:
+def test_why_connection_does_not_open_is_said_without_password(amqp_url: str) -> None:
     parts = urlsplit(amqp_url)
     address = f"{parts.hostname}:{parts.port}"
     cases = {
@@ -321,7 +317,7 @@ def test_each_thread_has_a_connection_of_its_own(through_proxy: Publisher, proxy
     assert broker.count(queue) == 400
 
 
-def test_connections_of_ended_threads_are_closed_when_another_is_opened(publisher: Publisher) -> None:
+def test_connections_of_ended_threads_are_closed_later(publisher: Publisher) -> None:
     def connect() -> None:
         publisher.connect()
         connections.append(publisher._settings().broker.connections.mine())
@@ -334,7 +330,7 @@ def test_connections_of_ended_threads_are_closed_when_another_is_opened(publishe
     assert [connection.is_open for connection in connections] == [False, False, True]
 
 
-def test_a_forked_child_opens_a_connection_of_its_own_and_leaves_its_parents_alone(
+def test_forked_child_opens_connection_and_leaves_parents_alone(
     through_proxy: Publisher, proxy: FaultProxy, broker: Broker
 ) -> None:
     queue = broker.queue()
@@ -367,7 +363,7 @@ def test_closing_ends_the_connections_of_all_threads_and_publishing_opens_a_new_
     publisher.publish_messages([Message("", queue, b"")])
 
 
-def test_an_idle_connection_stays_open_as_long_as_it_is_kept_alive(amqp_url: str, broker: Broker) -> None:
+def test_idle_connection_stays_open_as_long_as_it_is_kept_alive(amqp_url: str, broker: Broker) -> None:
     queue = broker.queue()
     with Publisher(url=amqp_url + "?heartbeat=1") as publisher:
         publisher.connect()
@@ -435,7 +431,7 @@ def test_all_signals_delivered_raises_nothing(publisher: Publisher, broker: Brok
     assert broker.count(queue) == 2
 
 
-def test_a_signal_with_one_message_too_few_confirmed_is_not_delivered(publisher: Publisher, broker: Broker) -> None:
+def test_signal_with_too_few_messages_confirmed_is_undelivered(publisher: Publisher, broker: Broker) -> None:
     queue = broker.queue()
     with pytest.raises(PartialDeliveryError) as raised:
         publisher.publish_signals([1], lambda _: [Message("", queue, b""), Message("", "no-such-queue", b"")])
@@ -463,7 +459,7 @@ def test_the_url_comes_from_the_application(amqp_url: str, broker: Broker) -> No
     publisher.close()
 
 
-def test_all_publishers_of_an_application_are_registered_and_the_first_is_the_default() -> None:
+def test_all_publishers_are_registered_and_first_is_default() -> None:
     app = Flask(__name__)
     first, second = Publisher(app, url="amqp://one/"), Publisher(app, url="amqp://two/")
     assert app.extensions["signalbus_rabbitmq"] is first
@@ -484,7 +480,7 @@ def test_the_url_is_found_under_another_key(amqp_url: str, broker: Broker) -> No
     assert broker.count(queue) == 1
 
 
-def test_a_url_that_is_missing_under_another_key_is_an_error_that_names_the_key() -> None:
+def test_url_missing_under_another_key_is_error_that_names_key() -> None:
     with pytest.raises(SetupError, match="PROTOCOL_BROKER_URL"):
         Publisher(application(SIGNALBUS_RABBITMQ_URL="amqp://one/"), url_config_key="PROTOCOL_BROKER_URL")
 
@@ -537,7 +533,7 @@ def test_each_application_of_a_publisher_has_its_own_broker(amqp_url: str, broke
     assert broker.count(queue) == 2
 
 
-def test_applications_with_one_broker_share_its_connection_also_outside_of_them(amqp_url: str, broker: Broker) -> None:
+def test_apps_with_one_broker_share_connection_outside_of_them(amqp_url: str, broker: Broker) -> None:
     queue = broker.queue()
     apps = [application(SIGNALBUS_RABBITMQ_URL=amqp_url) for _ in range(2)]
     with Publisher() as publisher:
@@ -560,7 +556,7 @@ def test_an_application_that_is_initialized_again_is_asked_again(amqp_url: str) 
     assert app.extensions["signalbus_publishers"] == [publisher]
 
 
-def test_none_for_the_messages_of_a_signal_is_an_error_that_says_what_nothing_is(publisher: Publisher) -> None:
+def test_none_as_messages_is_an_error_that_says_what_nothing_is(publisher: Publisher) -> None:
     with pytest.raises(PartialDeliveryError) as raised:
         publisher.publish_signals([1], lambda _: None)  # type: ignore[arg-type,return-value]
     [(_, outcome)] = raised.value.failed

@@ -102,7 +102,7 @@ def test_a_message_may_name_another_exchange(shop: Shop) -> None:
     assert [message.text for message in shop.send(1)] == ["direct"]
 
 
-def test_a_signal_may_have_several_messages_each_with_an_id_of_its_own(shop: Shop) -> None:
+def test_signal_may_have_several_messages_each_with_id(shop: Shop) -> None:
     shop.message_of = lambda _signal: [Message(None, None, str(number)) for number in range(3)]
     received = shop.send(4)
     first, *others = [message.properties.message_id for message in received]
@@ -110,7 +110,7 @@ def test_a_signal_may_have_several_messages_each_with_an_id_of_its_own(shop: Sho
     assert others == [f"{first}#2", f"{first}#3"]
 
 
-def test_messages_are_mandatory_so_that_an_unroutable_signal_stays(shop: Shop) -> None:
+def test_messages_are_mandatory_so_that_unroutable_signal_stays(shop: Shop) -> None:
     shop.message_of = lambda signal: Message(None if signal.id != 2 else "", "nobody", b"")
     with pytest.raises(PartialDeliveryError, match="NO_ROUTE"):
         shop.send(1, 2, 3)
@@ -162,7 +162,7 @@ def test_the_publisher_of_the_application_is_used(shop: Shop) -> None:
         assert publisher.status().connected
 
 
-def test_a_publisher_is_made_from_the_configuration_when_there_is_none(shop: Shop) -> None:
+def test_publisher_is_made_from_configuration_when_there_is_none(shop: Shop) -> None:
     assert "signalbus_rabbitmq" not in shop.app.extensions
     shop.send(1)
     assert isinstance(shop.app.extensions["signalbus_rabbitmq"], Publisher)
@@ -210,7 +210,7 @@ def test_a_uuid_key_is_readable(models: Any) -> None:
     assert message_id(models[2](key=key)) == f"universal:{key}"
 
 
-def test_an_id_too_long_for_amqp_is_shortened_and_still_told_apart(models: Any) -> None:
+def test_id_too_long_for_amqp_is_shortened_and_still_told_apart(models: Any) -> None:
     simple, _, _ = models
     ids = {message_id(simple(key="x" * length)) for length in (249, 300, 301, 70_000)}
     assert len(ids) == 4

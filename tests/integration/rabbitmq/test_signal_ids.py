@@ -137,7 +137,7 @@ def test_a_restored_row_keeps_its_id_and_new_ones_get_others(make: MakeShop, dat
 
 
 @pytest.mark.parametrize("kind", ["column", "time"])
-def test_after_a_failover_that_lost_orders_new_ones_have_other_ids(make: MakeShop, kind: str) -> None:
+def test_after_failover_that_lost_orders_new_ones_have_other_ids(make: MakeShop, kind: str) -> None:
     with PrivatePostgres() as primary:
         primary.start()
         shop = make(primary.url, kind)

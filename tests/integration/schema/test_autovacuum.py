@@ -56,7 +56,7 @@ def outbox(database_url: str) -> Iterator[Outbox]:
     outbox.engine.dispose()
 
 
-def test_the_printed_settings_end_the_problem_and_can_be_run_again(outbox: Outbox) -> None:
+def test_printed_settings_end_problem_and_can_be_run_again(outbox: Outbox) -> None:
     problem = outbox.problem()
     assert problem is not None
     assert "`signalbus-relay ddl autovacuum sales.Order`" in problem
@@ -79,7 +79,7 @@ def test_a_table_that_is_left_out_by_autovacuum_is_told(outbox: Outbox) -> None:
     assert outbox.problem() is None
 
 
-def test_of_a_partitioned_table_each_partition_needs_the_settings(outbox: Outbox) -> None:
+def test_of_a_partitioned_table_each_partition_needs_settings(outbox: Outbox) -> None:
     outbox.execute(
         'DROP TABLE sales."Order"',
         'CREATE TABLE sales."Order" (id bigint PRIMARY KEY) PARTITION BY RANGE (id)',

@@ -106,9 +106,7 @@ def session(url: str) -> Iterator[Any]:
 # When it rings
 
 
-def test_an_insert_rings_while_the_relay_sleeps_and_is_silent_while_it_is_awake(
-    engine: sa.Engine, listening: Any
-) -> None:
+def test_insert_rings_only_while_relay_sleeps(engine: sa.Engine, listening: Any) -> None:
     signal_table(engine)
     listener = listening("signal")
     run(engine, "INSERT INTO signal VALUES (1)")
@@ -121,7 +119,7 @@ def test_an_insert_rings_while_the_relay_sleeps_and_is_silent_while_it_is_awake(
     assert listener.rings() == 0
 
 
-def test_a_bell_is_heard_at_the_commit_and_never_after_a_rollback(
+def test_a_bell_is_heard_at_commit_and_never_after_a_rollback(
     engine: sa.Engine, listening: Any, database_url: str
 ) -> None:
     signal_table(engine)
@@ -137,9 +135,7 @@ def test_a_bell_is_heard_at_the_commit_and_never_after_a_rollback(
     assert listener.rings() == 1
 
 
-def test_who_falls_asleep_waits_for_silent_writers_while_others_ring(
-    engine: sa.Engine, listening: Any, database_url: str
-) -> None:
+def test_who_falls_asleep_waits_for_silent_writers(engine: sa.Engine, listening: Any, database_url: str) -> None:
     signal_table(engine)
     ear, sleeper = listening("signal"), listening("signal")
     with session(database_url) as early:
@@ -209,7 +205,7 @@ def test_updates_and_deletes_do_not_ring(engine: sa.Engine, listening: Any) -> N
     assert listener.rings() == 0
 
 
-def test_a_table_that_is_renamed_moved_or_partitioned_rings_all_the_same(engine: sa.Engine, listening: Any) -> None:
+def test_table_that_is_renamed_moved_or_partitioned_rings(engine: sa.Engine, listening: Any) -> None:
     signal_table(engine)
     run(
         engine,
@@ -329,7 +325,7 @@ def outbox(database_url: str) -> Iterator[Outbox]:
     outbox.engine.dispose()
 
 
-def test_create_all_makes_the_bells_of_signal_models_unless_they_opt_out(outbox: Outbox) -> None:
+def test_create_all_makes_bells_of_models_that_want_them(outbox: Outbox) -> None:
     with outbox.app.app_context():
         outbox.db.create_all()
         assert outbox.triggers() == ["order"]

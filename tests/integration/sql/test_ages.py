@@ -32,11 +32,11 @@ def age(url: str) -> float | None:
     return found.oldest_age_seconds
 
 
-def test_times_of_commits_tell_the_age_where_the_server_keeps_them(timing_postgres: PrivatePostgres) -> None:
+def test_times_of_commits_tell_age_where_server_keeps_them(timing_postgres: PrivatePostgres) -> None:
     seconds = age(timing_postgres.create_database())
     assert seconds is not None
     assert 0 < seconds < 60
 
 
-def test_without_them_nothing_tells_the_age_of_a_model_without_a_time(database_url: str) -> None:
+def test_without_them_nothing_tells_age_of_model_without_time(database_url: str) -> None:
     assert age(database_url) is None

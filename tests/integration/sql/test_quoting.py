@@ -68,7 +68,7 @@ def outbox(database_url: str) -> Iterator[Outbox]:
     outbox.engine.dispose()
 
 
-def test_signals_of_a_table_with_a_percent_sign_in_its_name_are_sent(outbox: Outbox) -> None:
+def test_signals_of_table_with_percent_sign_in_its_name_are_sent(outbox: Outbox) -> None:
     outbox.execute(sa.insert(outbox.spec.table).values(body="first"))
     with outbox.app.app_context():
         assert outbox.db.signalbus.flushmany() == 1

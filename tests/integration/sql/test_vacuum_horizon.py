@@ -63,14 +63,14 @@ def hold_a_snapshot(cursor: Any) -> None:
     cursor.execute("SELECT 'card 4111'")
 
 
-def test_nobody_holds_the_horizon_of_an_idle_database_and_who_asks_does_not_count(url: str) -> None:
+def test_nobody_holds_horizon_of_idle_database(url: str) -> None:
     with session(url) as idle:
         idle.execute("SELECT 1")
         idle.connection.commit()
         assert holders(url) == []
 
 
-def test_a_held_snapshot_is_told_by_its_session_and_never_by_its_query(url: str) -> None:
+def test_held_snapshot_is_told_by_session_and_never_by_query(url: str) -> None:
     with session(url) as snapshot:
         hold_a_snapshot(snapshot)
         [holder] = holders(url)
@@ -216,7 +216,7 @@ def forgotten_slot(url: str, server: PrivatePostgres) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("holding", [held_snapshot, prepared_transaction, forgotten_slot])
-def test_who_keeps_many_dead_rows_alive_is_told_once_and_its_end_too(
+def test_who_keeps_many_dead_rows_alive_is_told_once_and_end_too(
     watched: Watched, url: str, server: PrivatePostgres, caplog: pytest.LogCaptureFixture, holding: Any
 ) -> None:
     with holding(url, server) as holder:

@@ -67,7 +67,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [str(vars(record).get("action")) for record in caplog.records]
 
 
-def test_parked_signals_are_listed_in_pages_without_their_payload(operated: Operated) -> None:
+def test_parked_signals_are_listed_in_pages_without_payload(operated: Operated) -> None:
     operated.park(1, 2, 3)
     reply = operated.ask("/api/parked", query="model=Order&limit=2")
     assert (reply.status, reply.json["more"]) == (200, True)
@@ -168,7 +168,7 @@ def test_a_wrong_token_is_refused_and_nothing_is_done(operated: Operated, path: 
     assert (operated.outbox.left(), operated.outbox.noted(), paused(operated)) == (1, before, [])
 
 
-def test_a_token_in_the_query_or_in_the_body_of_the_api_counts_for_nothing(operated: Operated) -> None:
+def test_a_token_in_query_or_in_body_of_api_counts_for_nothing(operated: Operated) -> None:
     operated.park(1)
     body = json.dumps({"model": "Order", "key": "1", "token": TOKEN}).encode()
     assert operated.ask("/api/parked/discard", "POST", body=body, content_type="application/json").status == 401
@@ -314,7 +314,7 @@ def test_without_the_tables_it_is_told_what_to_do(operated: Operated) -> None:
     assert "ddl parked" in page.text
 
 
-def test_a_locked_table_holds_up_no_page_and_costs_a_request_a_few_seconds(operated: Operated) -> None:
+def test_locked_table_holds_up_no_page(operated: Operated) -> None:
     operated.park(1)
     with operated.outbox.engine.connect() as connection:
         connection.exec_driver_sql("LOCK TABLE signalbus_parked")
@@ -337,7 +337,7 @@ def test_a_locked_table_holds_up_no_page_and_costs_a_request_a_few_seconds(opera
     assert operated.act("/api/parked/discard", DISCARD).status == 200
 
 
-def test_requests_take_no_connection_of_the_workers_and_leave_none_open(operated: Operated) -> None:
+def test_requests_take_no_connection_of_workers(operated: Operated) -> None:
     operated.park(1)
     pool: Any = operated.outbox.engine.pool
     held = [operated.outbox.engine.connect() for _ in range(pool.size() + pool._max_overflow)]

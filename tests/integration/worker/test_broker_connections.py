@@ -46,7 +46,7 @@ def test_a_worker_that_cannot_connect_while_another_is_connected_is_no_outage(
         assert told() == ["WARNING", "INFO"]
 
 
-def test_each_broker_of_an_application_is_told_of_by_its_location(amqp_url: str) -> None:
+def test_each_broker_of_application_is_told_of_by_its_location(amqp_url: str) -> None:
     app, other = Flask("shop"), Flask("other")
     app.config.update(HERE=amqp_url, AWAY="amqp://guest:guest@127.0.0.1:1/")
     other.config.update(HERE="amqp://nobody:none@127.0.0.1:1/", AWAY=amqp_url)
@@ -85,9 +85,7 @@ def test_a_connection_that_was_served_is_left_alone_for_a_moment(
         assert publisher.status().connected, "a connection that is lost is opened at once"
 
 
-def test_a_connection_that_was_served_is_not_left_alone_when_it_is_blocked(
-    amqp_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_connection_served_is_not_left_alone_when_it_is_blocked(amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     health = Health(60)
     with Publisher(url=amqp_url) as publisher:

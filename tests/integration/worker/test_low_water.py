@@ -172,7 +172,7 @@ def found_within_the_bound(relay: Relay) -> None:
 # What is below the mark is found
 
 
-def test_a_signal_with_a_lower_key_that_is_committed_late_is_sent_within_the_stated_time(relay: Relay) -> None:
+def test_lower_key_committed_late_is_sent_within_stated_time(relay: Relay) -> None:
     with relay.session() as late:
         late.execute('INSERT INTO "order" VALUES (5)')
         relay.write(*range(10, 40))
@@ -203,7 +203,7 @@ def test_signals_that_another_relay_had_locked_and_gave_back_are_sent_within_the
     assert sorted(relay.sent) == list(range(1, 31))
 
 
-def test_keys_that_the_application_sets_back_are_sent_within_the_stated_time(relay: Relay) -> None:
+def test_keys_that_app_sets_back_are_sent_within_stated_time(relay: Relay) -> None:
     relay.write(*range(1000, 1010))
     relay.drain()
     relay.write(3, 1, -7, FIRST_KEY)
@@ -218,7 +218,7 @@ def test_keys_that_the_application_sets_back_are_sent_within_the_stated_time(rel
 
 
 @pytest.mark.parametrize("what_fails", ["sending", "locking"])
-def test_after_a_burst_that_failed_the_next_one_begins_at_the_first_key(relay: Relay, what_fails: str) -> None:
+def test_after_a_burst_that_failed_next_one_begins_at_first_key(relay: Relay, what_fails: str) -> None:
     relay.write(*range(1, 31))
     with relay.session() as other:
         other.execute('SELECT FROM "order" WHERE id <= 10 FOR UPDATE')
@@ -239,7 +239,7 @@ def test_after_a_burst_that_failed_the_next_one_begins_at_the_first_key(relay: R
     assert relay.sent[before:] == [1], "a single signal, the lowest, after an outage"
 
 
-def test_signals_that_are_set_aside_below_the_mark_are_tried_again_by_their_keys(relay: Relay) -> None:
+def test_signals_set_aside_below_mark_are_tried_again_by_keys(relay: Relay) -> None:
     relay.bad = {1}
     relay.write(*range(1, 40))
     relay.look()
@@ -264,7 +264,7 @@ def test_a_thorough_look_finds_what_is_below_the_mark(relay: Relay) -> None:
     assert relay.poller.saw_every_key
 
 
-def test_a_thorough_look_that_measures_as_well_finds_what_is_below_the_mark(relay: Relay) -> None:
+def test_thorough_poll_that_measures_finds_what_is_below_mark(relay: Relay) -> None:
     relay.write(10)
     relay.drain()
     relay.clock.now += MEASURE_EVERY_SECONDS
@@ -298,7 +298,7 @@ def test_keys_that_are_no_integers_have_no_mark(database_url: str) -> None:
 # Backlog and lag
 
 
-def test_the_backlog_has_signals_below_the_mark_that_are_set_aside(relay: Relay) -> None:
+def test_backlog_has_signals_below_mark_that_are_set_aside(relay: Relay) -> None:
     relay.bad = {1}
     relay.write(*range(1, 21))
     relay.look()
@@ -376,7 +376,7 @@ def test_with_dead_rows_below_neither_bursts_nor_looks_nor_gauges_read_them(rela
 
 
 @pytest.mark.parametrize("is_kept", [True, False], ids=["with a mark", "without"])
-def test_a_full_table_that_counts_as_empty_is_not_read_as_a_whole(relay: Relay, is_kept: bool) -> None:
+def test_full_table_that_counts_as_empty_is_not_read_as_whole(relay: Relay, is_kept: bool) -> None:
     many = 100_000
     relay.execute('ALTER TABLE "order" SET (autovacuum_enabled = false)')
     # Their keys are not those of the rows that follow: dead rows between these would be read as well.

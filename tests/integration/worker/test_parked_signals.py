@@ -124,7 +124,7 @@ def failed(key: Any, outcome: Outcome = REFUSED) -> FailedSignal:
     return FailedSignal(key if isinstance(key, tuple) else (key,), outcome)
 
 
-def test_the_table_is_part_of_the_metadata_beside_signal_models_and_nowhere_else(database_url: str) -> None:
+def test_table_is_in_metadata_beside_models_and_nowhere_else(database_url: str) -> None:
     app = Flask(__name__)
     app.config["SQLALCHEMY_DATABASE_URI"] = database_url
     app.config["SQLALCHEMY_BINDS"] = {"other": database_url, "third": database_url}
@@ -194,7 +194,7 @@ def test_whatever_the_kind_of_key_a_signal_is_left_out_tried_again_and_forgotten
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_whatever_the_kind_of_key_what_was_sent_is_found_again_by_it(database_url: str, kind: str) -> None:
+def test_whatever_kind_of_key_what_was_sent_is_found_again_by_it(database_url: str, kind: str) -> None:
     columns, keys = KINDS[kind]
     outbox = Outbox(database_url, columns)
     outbox.write(*keys)
@@ -247,7 +247,7 @@ def test_a_signal_waits_until_its_time_has_come(outbox: Outbox) -> None:
     assert outbox.retry_store().take_due(10).keys == ((7,),)
 
 
-def test_a_parked_signal_is_left_alone_until_a_person_says_otherwise(outbox: Outbox) -> None:
+def test_parked_signal_is_left_alone_until_person_says_otherwise(outbox: Outbox) -> None:
     outbox.write(7)
     retry_store = outbox.retry_store(park_after=2)
     assert retry_store.put([failed(7, RAISED)]) == []
@@ -262,7 +262,7 @@ def test_a_parked_signal_is_left_alone_until_a_person_says_otherwise(outbox: Out
     assert retry_store.take_due(10).keys == ((7,),)
 
 
-def test_flushmany_tries_what_waits_at_once_and_forgets_what_it_sent(outbox: Outbox) -> None:
+def test_flushmany_tries_what_waits_and_forgets_what_it_sent(outbox: Outbox) -> None:
     outbox.write(1, 2)
     outbox.retry_store(wait=100.0).put([failed(2)])
     with outbox.app.app_context():
@@ -303,7 +303,7 @@ def made(outbox: Outbox, request: pytest.FixtureRequest) -> Outbox:
     return outbox
 
 
-def test_bursts_keep_the_order_of_the_key_and_read_the_set_aside_keys_once(made: Outbox) -> None:
+def test_bursts_keep_order_of_key_and_read_set_aside_keys_once(made: Outbox) -> None:
     made.execute(
         'INSERT INTO "order" (id) SELECT generate_series(1, 20000)',
         "INSERT INTO signalbus_parked SELECT 'order', n::text, 'Order', 1, now(), now(), now(), 'returned', '' "
@@ -338,7 +338,7 @@ def test_whichever_version_made_the_table_signals_wait_are_tried_shown_and_parke
     assert sorted(made.sent) == [(2,), (3,)]
 
 
-def test_the_ddl_adds_what_an_earlier_table_lacks_and_keeps_what_is_noted(made: Outbox) -> None:
+def test_ddl_adds_what_earlier_table_lacks_and_keeps_notes(made: Outbox) -> None:
     made.write(1)
     made.retry_store(wait=100.0).put([failed(1)])
     made.execute(*parked_table_sql().removesuffix(";").split(";"))
@@ -378,7 +378,7 @@ def test_a_new_signal_under_the_key_of_a_failed_one_begins_anew(outbox: Outbox) 
     assert retry_store.put([failed(7, RAISED)], is_retry=True) == [(7,)]
 
 
-def test_what_is_noted_of_a_row_that_was_written_anew_is_forgotten(outbox: Outbox) -> None:
+def test_what_is_noted_of_row_that_was_written_anew_is_forgotten(outbox: Outbox) -> None:
     outbox.write(1, 2)
     outbox.retry_store(park_after=1).put([failed(1, INVALID), failed(2, INVALID)])
     outbox.execute('UPDATE "order" SET note = NULL WHERE id = 1')
@@ -459,7 +459,7 @@ def test_without_privileges_on_the_table_it_is_said_which(outbox: Outbox) -> Non
     assert problem == "is closed to this login, which lacks UPDATE, DELETE"
 
 
-def test_in_an_earlier_table_a_row_is_not_taken_for_one_that_was_sent(outbox: Outbox) -> None:
+def test_in_earlier_table_row_is_not_taken_for_one_that_was_sent(outbox: Outbox) -> None:
     outbox.execute("ALTER TABLE signalbus_parked DROP COLUMN row_version, DROP COLUMN destination")
     outbox.write(1)
     outbox.execute('CREATE TABLE child (of bigint REFERENCES "order")', "INSERT INTO child VALUES (1)")
@@ -490,13 +490,13 @@ def test_a_discarded_key_takes_no_signal_that_was_written_anew(outbox: Outbox) -
     assert outbox.left() == 1
 
 
-def test_a_row_that_was_written_anew_since_it_was_sent_is_not_noted_as_sent(outbox: Outbox) -> None:
+def test_row_written_anew_since_it_was_sent_is_not_noted_as_sent(outbox: Outbox) -> None:
     outbox.write(1)
     outbox.retry_store().put([FailedSignal((1,), KEPT, version="1")])
     assert outbox.noted() == []
 
 
-def test_in_an_earlier_table_each_signal_waits_for_its_destination_by_itself(outbox: Outbox) -> None:
+def test_in_earlier_table_each_signal_waits_for_destination_by(outbox: Outbox) -> None:
     outbox.execute("ALTER TABLE signalbus_parked DROP COLUMN row_version, DROP COLUMN destination")
     outbox.write(1, 2)
     retry_store = outbox.retry_store()

@@ -302,7 +302,7 @@ def kept(turns: Turns) -> Turns:
 
 
 @pytest.mark.parametrize("has_table", [True, False])
-def test_what_was_sent_and_cannot_be_deleted_is_sent_once_and_parked(
+def test_what_was_sent_and_undeletable_is_sent_once_and_parked(
     kept: Turns, has_table: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     kept.retry_stores.use_table(None, has_table)
@@ -329,7 +329,7 @@ def test_what_was_sent_and_cannot_be_deleted_is_sent_once_and_parked(
         assert kept.tried == [1, 2]
 
 
-def test_what_was_sent_before_there_was_a_table_is_not_sent_again(kept: Turns) -> None:
+def test_what_was_sent_before_there_was_table_is_not_sent_again(kept: Turns) -> None:
     kept.retry_stores.use_table(None, False)
     kept.turn()
     assert kept.retry_stores["Order"].count() == (1, 0)
@@ -341,7 +341,7 @@ def test_what_was_sent_before_there_was_a_table_is_not_sent_again(kept: Turns) -
     assert kept.retry_stores["Order"].count() == (1, 0)
 
 
-def test_what_was_sent_while_the_database_went_away_is_deleted_and_not_sent_again(turns: Turns) -> None:
+def test_what_was_sent_while_database_left_is_not_sent_again(turns: Turns) -> None:
     turns.execute("""INSERT INTO "order" VALUES (1, 'good'), (2, 'good')""")
     with turns.engine.connect() as connection:
         version = connection.scalar(sa.text('SELECT xmin::text FROM "order" WHERE id = 1'))
@@ -388,7 +388,7 @@ def test_signals_flow_when_some_are_sent_or_others_are_sending_them_and_not_othe
     assert turns.health.readiness()["ready"]
 
 
-def test_the_board_shows_what_was_sent_and_what_the_worker_did_last(turns: Turns) -> None:
+def test_board_shows_what_was_sent_and_what_worker_did_last(turns: Turns) -> None:
     turns.execute("""INSERT INTO "order" VALUES (1, 'good')""")
     turns.turn()
     assert turns.status.models()[0].sent == 1

@@ -84,7 +84,7 @@ def test_a_database_url_that_cannot_be_read_is_not_shown(module: Write, url: str
     assert "geheim" not in str(told.value)
 
 
-def test_a_database_url_that_cannot_be_read_on_import_is_not_shown(module: Write) -> None:
+def test_database_url_that_cannot_be_read_on_import_is_not_shown(module: Write) -> None:
     with pytest.raises(LoadingError, match="the URL of a database cannot be read") as told:
         load_app(module("from sqlalchemy import create_engine\ncreate_engine('postgresql:/u:geheim@h/db')"))
     assert "geheim" not in str(told.value)

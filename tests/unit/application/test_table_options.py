@@ -55,7 +55,7 @@ def test_a_database_url_whose_file_is_missing_is_one_problem_and_not_two(tmp_pat
     assert problem.startswith(f"{variable}: the file cannot be read")
 
 
-def test_tables_may_be_listed_in_the_environment_with_commas_in_quotes() -> None:
+def test_tables_may_be_listed_in_environment_with_quotes() -> None:
     config = resolve(URL, {"SIGNALBUS_RELAY_TABLE": 'orders, sales.x,"a, b"'})
     assert config.table_names == (TableName(None, "orders"), TableName("sales", "x"), TableName(None, "a, b"))
     assert [str(rules.name) for rules in config.table_rules] == ["orders", "sales.x", "a, b"]
@@ -172,7 +172,7 @@ routing_key = ""
 
 
 @pytest.mark.parametrize("suffix", ["json", "toml"])
-def test_a_file_says_of_each_table_what_the_command_line_says_of_all(tmp_path: Path, suffix: str) -> None:
+def test_a_file_says_of_each_table_what_command_line_says_of_all(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"tables.{suffix}"
     path.write_text(json.dumps(CONTENT) if suffix == "json" else TOML)
     if suffix == "toml" and sys.version_info < (3, 11):

@@ -34,7 +34,7 @@ def failed(*outcomes: Outcome) -> tuple[FailedSignal, ...]:
         (BurstResult(selected=3, sent=1, error=PartialDeliveryError([1])), False, False, True),
     ],
 )
-def test_an_outage_a_fault_of_some_signal_and_what_was_left_open_are_told_apart(
+def test_outage_fault_of_signal_and_left_open_are_told_apart(
     result: BurstResult, is_outage: bool, failed_whole: bool, has_unmentioned: bool
 ) -> None:
     assert (result.is_outage, result.failed_whole, result.has_unmentioned) == (is_outage, failed_whole, has_unmentioned)

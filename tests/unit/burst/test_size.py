@@ -30,7 +30,7 @@ def burst(count: int, message_bytes: int | None) -> BurstResult:
 
 
 @given(largest_bursts, st.lists(st.tuples(st.integers(0, 5000), st.none() | st.integers(0, 10**9)), max_size=30))
-def test_a_burst_never_passes_the_burst_count_and_takes_at_least_one(
+def test_a_burst_never_passes_burst_count_and_takes_at_least_one(
     largest: int, bursts: list[tuple[int, int | None]]
 ) -> None:
     size = BurstSize(largest, sizes=MessageSizes(MOST))
@@ -89,7 +89,7 @@ def test_signals_of_a_sender_that_does_not_tell_have_no_weight_once_some_were_se
     assert size.limit == 1000
 
 
-def test_a_burst_that_came_to_no_sending_changes_nothing_of_what_is_known() -> None:
+def test_burst_that_sends_nothing_changes_nothing_known() -> None:
     size = BurstSize(1000)
     size.record(burst(50, 50 * MOST_BYTES))
     assert size.limit == 1
@@ -98,7 +98,7 @@ def test_a_burst_that_came_to_no_sending_changes_nothing_of_what_is_known() -> N
     assert size.limit == 1
 
 
-def test_a_burst_whose_trouble_is_over_grows_back_to_what_its_weight_allows() -> None:
+def test_burst_after_trouble_grows_to_what_weight_allows() -> None:
     size = BurstSize(1000, sizes=MessageSizes(MOST))
     size.record(burst(10, 10 * 10_000))
     assert (size.limit, size.is_whole) == (80, True)
@@ -113,7 +113,7 @@ def heartbeat() -> Heartbeat:
     return Heartbeat(Mock(), Mock(), 120.0, lambda: 0.0, 0.0, None)
 
 
-def test_sizes_are_reported_to_the_innermost_burst_and_to_none_outside() -> None:
+def test_sizes_are_reported_to_innermost_burst_alone() -> None:
     report_bytes(1)
     with heartbeat() as outer:
         with heartbeat() as inner:

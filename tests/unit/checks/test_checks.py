@@ -36,7 +36,7 @@ def test_every_kind_belongs_to_an_area_and_is_named_in_a_test() -> None:
     assert all(re.fullmatch("[a-z-]+", code) for code in KINDS)
 
 
-def test_the_first_sentence_is_the_problem_and_the_rest_is_the_remedy() -> None:
+def test_first_sentence_is_problem_and_rest_is_remedy() -> None:
     finding = told("table-unfit", "Order", "The table is a view. Name a table. Or drop it.")
     assert (finding.problem, finding.remedy) == ("The table is a view", "Name a table. Or drop it.")
 
@@ -165,7 +165,7 @@ def holder(age_seconds: float | None, transactions: int) -> HorizonHolder:
     return HorizonHolder(HolderKind.SLOT, None, "standby", None, age_seconds, transactions, "740")
 
 
-def test_what_does_not_know_its_age_is_judged_by_the_transactions_since() -> None:
+def test_what_does_not_know_age_is_judged_by_transactions_since() -> None:
     assert is_held(holder(300.0, 0), 300.0)
     assert not is_held(holder(299.0, 10**9), 300.0)
     assert is_held(holder(None, HELD_TRANSACTIONS), 300.0)

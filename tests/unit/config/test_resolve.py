@@ -28,7 +28,7 @@ def test_the_defaults_are_what_the_help_promises() -> None:
     assert (config.log_format, config.log_level, config.until_empty) == ("text", "INFO", False)
 
 
-def test_every_option_fills_a_field_and_every_field_has_an_option() -> None:
+def test_every_option_fills_field_and_every_field_has_option() -> None:
     assert {option.field for option in OPTIONS} == set(RelayConfig.__dataclass_fields__)
 
 
@@ -37,7 +37,7 @@ def test_a_configuration_cannot_be_changed() -> None:
         resolve(APP, {}).workers = 5  # type: ignore[misc]
 
 
-def test_the_command_line_wins_over_the_environment_and_that_over_the_application() -> None:
+def test_command_line_wins_over_environment_and_that_over_app() -> None:
     environ = {"SIGNALBUS_RELAY_WORKERS": "3"}
     app_config = {"SIGNALBUS_RELAY_WORKERS": 4, "SIGNALBUS_RELAY_POLL_INTERVAL": 0.5}
     assert resolve(APP | {"workers": "2"}, environ, app_config).workers == 2
@@ -66,7 +66,7 @@ def test_a_missing_secret_file_is_reported(tmp_path: Path) -> None:
     assert problem.startswith("SIGNALBUS_RELAY_AMQP_URL_FILE")
 
 
-def test_all_problems_are_reported_at_once_with_where_they_come_from() -> None:
+def test_all_problems_are_reported_with_where_they_come_from() -> None:
     found = problems(
         {"workers": "0", "http": "9109"},
         {"SIGNALBUS_RELAY_POLL_INTERVAL": "often"},

@@ -52,7 +52,7 @@ def test_a_second_message_is_a_duplicate_and_no_harm() -> None:
     assert (tally.duplicates, tally.is_good) == (2, True)
 
 
-def test_a_message_that_the_broker_repeats_is_no_duplicate_of_the_relay() -> None:
+def test_a_message_that_broker_repeats_is_no_duplicate_of_relay() -> None:
     book = ledger([1, 2], [1])
     book.note_arrival(1, 12.0, redelivered=True)
     book.note_arrival(2, 12.0, redelivered=True)
@@ -91,7 +91,7 @@ def test_the_bound_grows_with_the_relays_that_were_hit() -> None:
     assert book.faults_by_kind() == {"cut": 3}
 
 
-def test_a_recovery_lasts_until_all_that_was_committed_by_then_has_arrived() -> None:
+def test_recovery_lasts_until_all_committed_by_then_has_arrived() -> None:
     book = Oracle()
     book.note_committed([1], 1.0)
     book.note_committed([2], 2.0)

@@ -37,7 +37,7 @@ def test_urls_fall_back_to_the_environment_and_the_option_wins() -> None:
     assert resolve({"amqp_url": "amqp://option"}, environ).amqp_url == "amqp://option"
 
 
-def test_all_problems_are_reported_together_and_without_passwords() -> None:
+def test_all_problems_are_reported_together_without_passwords() -> None:
     wrong = {
         "database_url": "mysql://user:secret@host/db",
         "amqp_url": "http://user:secret@host",
@@ -77,7 +77,7 @@ def test_a_variable_with_a_problem_is_named() -> None:
         ("postgresql+psycopg2://user@db.example/shop", {"PGSSLMODE": "verify-full"}),
     ],
 )
-def test_a_database_that_checks_or_lacks_a_host_name_takes_no_detour(url: str, environ: dict[str, str]) -> None:
+def test_database_that_checks_or_lacks_host_name_takes_no_detour(url: str, environ: dict[str, str]) -> None:
     assert isinstance(database_upstream(make_url(url), environ), str)
 
 

@@ -36,7 +36,7 @@ EACH = {
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_each_story_says_its_state_first_and_ends_with_one_sentence_to_do(state: str) -> None:
+def test_each_story_says_state_first_and_at_end_what_to_do(state: str) -> None:
     story = tell(EACH[state])
     assert story.state == state
     assert "Order" in story.sentences[0]
@@ -48,7 +48,7 @@ def said(story: Explanation, text: str) -> bool:
     return any(text in sentence for sentence in story.sentences)
 
 
-def test_a_signal_that_is_tried_again_soon_tells_when_and_one_that_is_due_says_so() -> None:
+def test_signal_tried_again_soon_tells_when_and_one_due_says_so() -> None:
     assert tell(EACH["waiting"]).sentences[0].endswith("at 2026-01-01T12:01:00Z, 1 min 0 s from now.")
     assert tell(replace(PENDING, set_aside=next_try(0))).sentences[0].endswith("which is due.")
 
@@ -101,7 +101,7 @@ def test_what_the_broker_or_the_code_lacks_is_what_to_do_first() -> None:
     assert broken.to_do == "Mend signalbus_message, or the signal."
 
 
-def test_a_signal_that_is_returned_names_the_binding_that_is_missing() -> None:
+def test_a_signal_that_is_returned_names_binding_that_is_missing() -> None:
     waiting = EACH["waiting"]
     one = tell(waiting, Messages((Route("orders", "placed"),)))
     assert one.to_do.startswith("Bind a queue to exchange 'orders' with routing key 'placed'; `signalbus-relay parked")

@@ -231,13 +231,13 @@ def test_every_committed_signal_is_seen_in_the_end(writers: int) -> None:
         "looks above the mark only",
     ],
 )
-def test_a_protocol_with_a_step_left_out_or_moved_loses_a_wake_up(broken: Rules) -> None:
+def test_protocol_with_step_left_out_or_moved_loses_wake_up(broken: Rules) -> None:
     assert any(explore(writers, broken)[1] for writers in (1, 2))
 
 
 @pytest.mark.parametrize(
     "protocol", [("request", "listen", "acquire", "look", "sleep"), ("request", "acquire", "listen", "look", "sleep")]
 )
-def test_to_listen_later_but_before_the_look_loses_nothing_either(protocol: Sequence[str]) -> None:
+def test_to_listen_later_but_before_look_loses_nothing_either(protocol: Sequence[str]) -> None:
     # A row whose bell was not heard is visible to the look. To listen before only makes the bell heard at once.
     assert [explore(writers, Rules(protocol=protocol))[1] for writers in (1, 2)] == [[], []]

@@ -142,7 +142,7 @@ def test_it_sleeps_after_a_thorough_look_that_was_calm(watch: Watch) -> None:
     assert watch.known_to_sleep() == {"doorkeeper": False}
 
 
-def test_a_calm_look_after_a_thorough_one_that_was_not_lets_it_not_sleep(watch: Watch) -> None:
+def test_calm_look_after_thorough_one_not_lets_it_not_sleep(watch: Watch) -> None:
     watch.until_looking()
     assert watch.look(calm=False)
     # It ends before the notifier has noticed the first.
@@ -157,7 +157,7 @@ def test_once_it_is_over_nobody_waits_for_it(watch: Watch) -> None:
     assert watch.known_to_sleep() == {}
 
 
-def test_a_table_that_is_won_while_it_queues_is_locked_before_the_last_look(watch: Watch) -> None:
+def test_table_won_while_it_queues_is_locked_before_last_look(watch: Watch) -> None:
     watch.look(calm=True)
     assert watch.step() is State.QUEUEING
     watch.answer_the_other_too()
@@ -166,7 +166,7 @@ def test_a_table_that_is_won_while_it_queues_is_locked_before_the_last_look(watc
     assert watch.hand.locked == {OID, OTHER_OID}
 
 
-def test_locks_that_came_before_one_that_did_not_come_in_time_are_let_go(watch: Watch) -> None:
+def test_locks_before_one_that_came_too_late_are_let_go(watch: Watch) -> None:
     watch.answer_the_other_too()
     watch.hand.not_granted = {OTHER_OID}
     watch.step()

@@ -18,7 +18,7 @@ from tests.support.clock import Clock
 NEVER = 3600.0
 
 
-def test_a_look_that_is_under_way_is_not_the_one_that_was_asked_for() -> None:
+def test_a_look_that_is_under_way_is_not_one_that_was_asked_for() -> None:
     looks = PollRequests()
     looks.begin()
     number = looks.ask()
@@ -124,7 +124,7 @@ def test_looks_after_signals_were_sent_keep_their_distance_and_without_a_doorkee
     assert pause_of(looks, clock, 60.0) == pytest.approx(SENT_PAUSE_SECONDS)
 
 
-def test_signals_that_were_sent_bring_a_look_at_once_where_there_is_a_doorkeeper() -> None:
+def test_signals_sent_bring_poll_at_once_where_is_notifier() -> None:
     clock = Clock(100.0)
     looks = PollRequests(clock)
     looks.begin()
@@ -244,7 +244,7 @@ def test_the_look_after_a_bell_is_counted_as_one() -> None:
     assert watched.poller.causes == ["doorbell", "poll"]
 
 
-def test_a_look_is_thorough_when_a_doorkeeper_asks_for_it_and_only_then() -> None:
+def test_poll_is_thorough_only_when_notifier_asks_for_it() -> None:
     watched = Watched()
     seen = []
     for ask in (False, True, False):
@@ -264,7 +264,7 @@ def test_the_relay_does_not_end_as_empty_before_a_thorough_look_has_found_nothin
     assert [request.reason for request in watched.requests] == ["nothing is left to send"]
 
 
-def test_bursts_that_are_busy_without_progress_do_not_keep_it_from_ending() -> None:
+def test_bursts_busy_without_progress_do_not_keep_it_from_ending() -> None:
     watched = Watched(until_empty=True)
     watched.poller.finds, watched.poller.found = True, ["A"]
     watched.poll_loop.run_once()
@@ -281,7 +281,7 @@ def test_bursts_that_are_busy_without_progress_do_not_keep_it_from_ending() -> N
     )
 
 
-def test_the_relay_does_not_end_as_empty_while_a_table_cannot_be_looked_at() -> None:
+def test_relay_does_not_end_as_empty_while_table_is_unreadable() -> None:
     watched = Watched(until_empty=True)
     watched.poller.saw_everything = False
     watched.poll_loop.run_once()

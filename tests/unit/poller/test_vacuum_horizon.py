@@ -59,7 +59,7 @@ def test_a_slot_is_the_same_whoever_uses_it() -> None:
     assert sightings.saw([replace(SLOT, pid=2)], HELD_FOR_SECONDS) is not None
 
 
-def test_of_those_who_hold_it_long_the_one_that_holds_it_back_furthest_is_told() -> None:
+def test_the_one_that_holds_the_horizon_furthest_back_is_told() -> None:
     sightings = Debounce()
     sightings.saw([REPORT, SLOT], 0.0)
     passing = replace(REPORT, pid=8, transactions=2000, horizon="1")

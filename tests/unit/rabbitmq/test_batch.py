@@ -39,7 +39,7 @@ class LostConnection:
     def abort(self, reason: str) -> None: ...
 
 
-def test_a_connection_that_is_lost_during_a_lone_message_is_no_answer() -> None:
+def test_connection_lost_during_lone_message_is_no_answer() -> None:
     now = [0.0]
     silences = DestinationBreaker(lambda: now[0])
     silences.answered([("invoices", "c")])

@@ -65,7 +65,7 @@ def test_a_nack_for_many_refuses_all_up_to_its_tag() -> None:
     assert kinds(confirms) == ["nacked", "nacked", "acked"]
 
 
-def test_a_returned_message_is_refused_though_it_is_acked_afterwards() -> None:
+def test_returned_message_is_refused_though_acked_afterwards() -> None:
     confirms = Confirms(1, 2, content)
     confirms.returned(content(1), "312 NO_ROUTE")
     confirms.ack(2, multiple=True)
@@ -74,7 +74,7 @@ def test_a_returned_message_is_refused_though_it_is_acked_afterwards() -> None:
     assert (second.kind, second.cause, second.reason) == (OutcomeKind.REFUSED, "returned", "312 NO_ROUTE")
 
 
-def test_a_returned_message_is_refused_even_when_its_ack_never_comes() -> None:
+def test_returned_message_is_refused_even_when_ack_never_comes() -> None:
     confirms = Confirms(1, 1, content)
     confirms.returned(content(0), "312 NO_ROUTE")
     assert not confirms.is_done
@@ -89,7 +89,7 @@ def test_of_equal_messages_each_return_takes_another_one() -> None:
     assert sorted(kinds(confirms)) == ["acked", "returned", "returned"]
 
 
-def test_a_message_that_was_acked_before_cannot_be_the_returned_one() -> None:
+def test_a_message_that_was_acked_before_cannot_be_returned_one() -> None:
     confirms = Confirms(1, 2, lambda _number: content(0))
     confirms.ack(1, multiple=False)
     confirms.returned(content(0), "312")
@@ -97,7 +97,7 @@ def test_a_message_that_was_acked_before_cannot_be_the_returned_one() -> None:
     assert kinds(confirms) == ["acked", "returned"]
 
 
-def test_messages_that_differ_only_in_their_headers_are_told_apart() -> None:
+def test_messages_that_differ_only_in_headers_are_told_apart() -> None:
     headers: list[dict[str, Any]] = [{"region": "eu"}, {"region": "us"}]
     confirms = Confirms(1, 2, lambda number: content(0, headers=headers[number]))
     confirms.returned(content(0, headers={"region": "us"}), "312")
@@ -112,14 +112,14 @@ def test_headers_that_the_broker_changed_do_not_hide_a_return() -> None:
     assert kinds(confirms) == ["returned"]
 
 
-def test_a_message_that_is_not_mandatory_cannot_be_the_returned_one() -> None:
+def test_a_message_that_is_not_mandatory_cannot_be_returned_one() -> None:
     confirms = Confirms(1, 2, lambda number: content(0, mandatory=number == 1))
     confirms.returned(content(0), "312")
     confirms.ack(2, multiple=True)
     assert kinds(confirms) == ["acked", "returned"]
 
 
-def test_a_return_that_cannot_be_matched_leaves_no_ack_of_its_address_standing() -> None:
+def test_unmatched_return_leaves_no_ack_of_its_address() -> None:
     confirms = Confirms(1, 2, content)
     confirms.returned(content(0, body=b"changed on the way"), "312")
     confirms.ack(2, multiple=True)
@@ -206,7 +206,7 @@ def broker_runs(draw: st.DrawFn) -> tuple[list[Fate], list[tuple[str, int, bool]
 
 @settings(max_examples=400)
 @given(broker_runs(), st.integers(1, 10_000))
-def test_whatever_the_broker_does_a_message_is_acked_only_when_it_was_stored(
+def test_message_is_acked_only_when_it_was_stored(
     run: tuple[list[Fate], list[tuple[str, int, bool]], int], first_tag: int
 ) -> None:
     fates, events, stop = run
@@ -257,7 +257,7 @@ def test_an_answer_for_many_costs_the_same_however_many_they_are() -> None:
     assert calls_of(lambda: settle(100_000, 100)) - many <= 90 * 5
 
 
-def test_answers_for_many_among_single_ones_look_at_no_message_twice() -> None:
+def test_answers_for_many_look_at_no_message_twice() -> None:
     confirms = Confirms(1, 10_000, content)
 
     def answer() -> None:

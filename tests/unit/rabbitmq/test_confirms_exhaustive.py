@@ -136,9 +136,7 @@ def groupings(count: int) -> Iterator[tuple[int, ...]]:
 
 @pytest.mark.parametrize("content_of", DIFFERENCES.values(), ids=DIFFERENCES)
 @pytest.mark.parametrize("count", range(5))
-def test_of_different_messages_each_has_the_outcome_that_the_broker_gave_it(
-    count: int, content_of: Callable[[int], Content]
-) -> None:
+def test_each_message_has_outcome_that_broker_gave_it(count: int, content_of: Callable[[int], Content]) -> None:
     visited = 0
     for confirms, truth in all_states([content_of(number) for number in range(count)]):
         assert causes(confirms) == truth.outcomes, truth
@@ -152,7 +150,7 @@ SOME_EQUAL = [grouping for grouping in groupings(4) if len(set(grouping)) < 4]
 
 
 @pytest.mark.parametrize("grouping", SOME_EQUAL, ids=lambda grouping: "".join(map(str, grouping)))
-def test_no_message_is_called_acked_without_an_ack_of_its_own_whatever_equals_it(grouping: tuple[int, ...]) -> None:
+def test_no_message_is_acked_without_ack_whatever_equals_it(grouping: tuple[int, ...]) -> None:
     for confirms, truth in all_states([DIFFERENCES["body"](number) for number in grouping]):
         assert confirms.is_done == (not truth.open), truth
         said = causes(confirms)
@@ -164,7 +162,7 @@ def test_no_message_is_called_acked_without_an_ack_of_its_own_whatever_equals_it
     [grouping for grouping in groupings(3) if len(set(grouping)) < 3],
     ids=lambda grouping: "".join(map(str, grouping)),
 )
-def test_no_more_of_equal_messages_are_called_acked_than_the_broker_stored(grouping: tuple[int, ...]) -> None:
+def test_no_more_of_equal_messages_are_acked_than_were_stored(grouping: tuple[int, ...]) -> None:
     for confirms, truth in all_states([DIFFERENCES["body"](number) for number in grouping]):
         for number in set(grouping):
             members = [index for index, other in enumerate(grouping) if other == number]

@@ -25,7 +25,7 @@ def test_a_destination_is_silent_when_others_were_answered_while_it_was_not() ->
     assert silences.silent_seconds(B) is None
 
 
-def test_when_nothing_was_answered_it_is_an_outage_however_long_it_lasts() -> None:
+def test_nothing_answered_is_an_outage_however_long_it_lasts() -> None:
     clock = Clock()
     silences = DestinationBreaker(clock)
     silences.answered([A, B])
@@ -39,7 +39,7 @@ def test_when_nothing_was_answered_it_is_an_outage_however_long_it_lasts() -> No
     assert silences.silent_seconds(B) is None
 
 
-def test_a_second_silence_is_its_own_when_others_were_answered_since_the_first() -> None:
+def test_second_silence_counts_when_others_were_answered_since() -> None:
     clock = Clock()
     silences = DestinationBreaker(clock)
     silences.record_silence([A], since=-1.0)
@@ -75,7 +75,7 @@ def test_one_caller_at_a_time_tries_and_later_each_time() -> None:
     assert waits[-1] == LONGEST_WAIT_SECONDS
 
 
-def test_a_try_whose_caller_never_came_back_is_taken_up_by_another() -> None:
+def test_try_whose_caller_never_came_back_is_taken_up_by_another() -> None:
     clock = Clock()
     silences = DestinationBreaker(clock)
     silences.record_silence([A], since=clock.now)

@@ -80,7 +80,7 @@ messages = st.builds(
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(messages, min_size=1, max_size=4))
-def test_any_message_is_encoded_or_refused_as_the_slow_way_does_it(burst: list[Message]) -> None:
+def test_any_message_is_encoded_or_refused_as_slow_way_does_it(burst: list[Message]) -> None:
     encoder = Encoder(CHANNEL, FRAME_MAX, LOGIN)
     # Twice: the second time, what messages have in common is known.
     for message in [*burst, *burst]:
@@ -122,7 +122,7 @@ def test_usual_messages_take_the_quick_way(
     ("name", "first", "second"),
     [("priority", 1, 1.0), ("delivery_mode", 2, 2.0), ("type", "a", Word("a")), ("timestamp", 1, 1.0)],
 )
-def test_equal_values_of_different_types_are_not_taken_for_each_other(name: str, first: Any, second: Any) -> None:
+def test_equal_values_of_different_types_are_told_apart(name: str, first: Any, second: Any) -> None:
     encoder = Encoder(CHANNEL, FRAME_MAX, LOGIN)
     encoder.encode(Message("", "k", b"", BasicProperties(**{name: first})))
     message = Message("", "k", b"", BasicProperties(**{name: second}))

@@ -62,7 +62,7 @@ def test_fields_become_properties() -> None:
         ({"created_at": NOON.astimezone(timezone(timedelta(hours=5)))}, NOON.timestamp()),
     ],
 )
-def test_the_timestamp_is_that_of_the_row_and_the_same_on_every_resend(row: dict[str, Any], seconds: float) -> None:
+def test_timestamp_is_that_of_row_and_same_on_every_resend(row: dict[str, Any], seconds: float) -> None:
     assert properties(**row) == {"timestamp": seconds}
 
 

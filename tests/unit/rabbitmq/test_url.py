@@ -8,7 +8,7 @@ from signalbus_core import SetupError
 from signalbus_core.rabbitmq.amqp.url import HEARTBEAT_SECONDS, TCP_OPTIONS, BrokerLocation
 
 
-def test_limits_of_the_connection_are_set_and_those_of_the_url_win() -> None:
+def test_limits_of_connection_are_set_and_those_of_url_win() -> None:
     plain = BrokerLocation("amqp://guest:secret@host/").parameters(3.0)
     assert (plain.heartbeat, plain.tcp_options, plain.socket_timeout) == (HEARTBEAT_SECONDS, TCP_OPTIONS, 3.0)
     url = "amqp://guest:secret@host/?heartbeat=7&tcp_options={'TCP_USER_TIMEOUT':2000}"
@@ -34,7 +34,7 @@ def test_a_location_is_never_shown_with_its_password() -> None:
         "amqp://guest:secret\u2100@host/",
     ],
 )
-def test_a_url_that_cannot_be_used_is_refused_without_being_shown(url: str) -> None:
+def test_url_that_cannot_be_used_is_refused_without_being_shown(url: str) -> None:
     with pytest.raises(SetupError) as raised:
         BrokerLocation(url)
     assert "secret" not in str(raised.value)

@@ -24,7 +24,7 @@ def all_well(health: Health) -> None:
     health.set_broker("worker-1", "up")
 
 
-def test_a_thread_without_progress_makes_the_relay_dead_and_is_named(health: Health, clock: Clock) -> None:
+def test_a_thread_without_progress_makes_relay_dead_and_is_named(health: Health, clock: Clock) -> None:
     health.beat("worker-1")
     health.beat("worker-2")
     clock.now = 9
@@ -39,7 +39,7 @@ def test_a_dependency_that_is_away_never_makes_the_relay_dead(health: Health) ->
     assert health.stalled() == []
 
 
-def test_the_relay_is_ready_when_it_runs_with_database_and_broker(health: Health) -> None:
+def test_relay_is_ready_when_it_runs_with_database_and_broker(health: Health) -> None:
     all_well(health)
     assert health.readiness()["ready"]
     assert health.readiness()["reasons"] == []
@@ -57,13 +57,13 @@ def test_an_unusable_broker_makes_it_unready_with_the_reason(health: Health, con
     assert health.readiness()["reasons"] == [f"broker is {condition}: low on memory"]
 
 
-def test_an_unreachable_database_makes_it_unready_with_the_reason(health: Health) -> None:
+def test_an_unreachable_database_makes_it_unready_with_reason(health: Health) -> None:
     all_well(health)
     health.set_database("down", "refused")
     assert health.readiness()["reasons"] == ["database is down: refused"]
 
 
-def test_an_application_that_sends_in_its_own_way_is_ready_without_a_broker(health: Health) -> None:
+def test_app_that_sends_in_its_own_way_is_ready_without_broker(health: Health) -> None:
     all_well(health)
     health.set_broker("worker-1", "unused")
     assert health.readiness()["ready"]
@@ -115,7 +115,7 @@ def test_of_several_brokers_each_is_known_by_itself(health: Health) -> None:
     assert {name: known.condition for name, known in health.brokers().items()} == {"here": "up", "there": "blocked"}
 
 
-def test_a_model_that_is_stuck_makes_it_unready_by_name_until_it_is_over(health: Health) -> None:
+def test_model_stuck_makes_it_unready_by_name_until_it_is_over(health: Health) -> None:
     all_well(health)
     health.set_stuck("Order", "hangs", "worker-1 has made no progress for 12 s")
     health.set_stuck("Order", "unreached", "locked")

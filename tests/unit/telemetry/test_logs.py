@@ -142,7 +142,7 @@ def test_a_log_that_cannot_be_written_stops_nobody(root: logging.Logger, capsys:
     assert capsys.readouterr().err == ""
 
 
-def test_lines_that_could_not_be_written_are_counted_once_they_can(root: logging.Logger) -> None:
+def test_lines_that_could_not_be_written_are_counted_later(root: logging.Logger) -> None:
     disk = FullDisk()
     configure_logging("json", "INFO", disk)
     for _ in range(3):
@@ -202,7 +202,7 @@ def test_what_finds_no_room_is_dropped_and_the_gap_is_told_where_it_is(pipe: Pip
     assert gap.startswith("3 log lines were lost here")
 
 
-def test_a_slow_reader_is_told_of_one_gap_and_not_of_one_after_every_line(pipe: Pipe, queued: QueuedHandler) -> None:
+def test_slow_reader_is_told_of_one_gap_not_of_every_line(pipe: Pipe, queued: QueuedHandler) -> None:
     for number in range(1, 6):
         queued.handle(record(str(number)))
     # Room for one line only: as before, lines are lost.
@@ -284,7 +284,7 @@ sys.exit(len(select.select(pair, [], [], 0)[0]))
 
 
 @pytest.mark.parametrize("when", ["closed first", "closed later"])
-def test_no_line_goes_to_a_socket_that_has_the_number_of_standard_error(when: str) -> None:
+def test_no_line_goes_to_socket_numbered_as_standard_error(when: str) -> None:
     start = 'exec "$@" 2>&-' if when == "closed first" else 'exec "$@"'
     done = subprocess.run(
         ["sh", "-c", start, "sh", sys.executable, "-c", CONVERSATION, when],

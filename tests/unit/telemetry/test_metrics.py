@@ -71,7 +71,7 @@ def test_bursts_are_counted_by_what_became_of_them(metrics: Metrics, result: Bur
     assert value(metrics, f'signalbus_bursts_total{{outcome="{outcome}",signal="A"}}') == 1
 
 
-def test_a_failure_that_told_nothing_counts_all_its_signals_as_errors(metrics: Metrics) -> None:
+def test_failure_that_told_nothing_counts_all_signals_as_errors(metrics: Metrics) -> None:
     metrics.burst_finished("A", BurstResult(selected=7, error=ValueError("bad")))
     assert value(metrics, 'signalbus_publish_failures_total{reason="error",signal="A"}') == 7
 

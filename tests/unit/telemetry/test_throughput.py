@@ -39,7 +39,7 @@ def test_a_long_silence_empties_all() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 1000), st.floats(0, 100)), max_size=60), st.floats(0, 2000))
-def test_the_counts_are_those_of_the_whole_buckets_that_are_shown(steps: list[tuple[int, float]], more: float) -> None:
+def test_counts_are_those_of_whole_buckets_that_are_shown(steps: list[tuple[int, float]], more: float) -> None:
     rates, now, added = Throughput(0.0), 0.0, []
     for number, pause in steps:
         now += pause

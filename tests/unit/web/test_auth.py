@@ -35,7 +35,7 @@ def test_addresses_and_localhost_are_always_known(host: str) -> None:
 @pytest.mark.parametrize(
     "host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example:9109", "relay", "0"]
 )
-def test_a_name_that_somebody_may_have_made_point_here_is_refused(host: str) -> None:
+def test_name_that_somebody_may_have_made_point_here_is_refused(host: str) -> None:
     assert not is_known(Guard(None), host)
     assert not is_known(Guard(None, ["relay.internal"], is_local=False), host)
 
@@ -53,7 +53,7 @@ def test_names_that_are_given_are_known_and_nothing_else_is() -> None:
     assert not is_known(guard, "other.internal")
 
 
-def test_a_relay_that_listens_for_others_without_names_is_known_under_any() -> None:
+def test_relay_that_listens_for_others_is_known_under_any_name() -> None:
     assert is_known(Guard(None, is_local=False), "signalbus-relay.shop.svc.cluster.local:9109")
 
 

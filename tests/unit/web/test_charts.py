@@ -19,7 +19,7 @@ def test_the_chart_fits_its_frame_and_reaches_both_edges(counts: list[int]) -> N
     assert area({"counts": counts}).startswith(path)
 
 
-def test_the_highest_bucket_is_on_top_and_nothing_is_at_the_bottom() -> None:
+def test_highest_bucket_is_on_top_and_nothing_is_at_bottom() -> None:
     assert line({"counts": [0, 10, 5]}) == "M0 31.5L0.5 31.5L1.5 2L2.5 16.8L3 16.8"
 
 

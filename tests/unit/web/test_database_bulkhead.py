@@ -10,7 +10,7 @@ from werkzeug.exceptions import ServiceUnavailable
 from relay.web.database_bulkhead import DatabaseBulkhead
 
 
-def test_a_machine_without_a_thread_to_give_costs_one_request_and_not_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_machine_without_free_thread_costs_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
     desk = DatabaseBulkhead()
 
     def refuse(_thread: threading.Thread) -> None:

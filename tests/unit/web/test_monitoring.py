@@ -68,7 +68,7 @@ def status_of(site: Callable[..., Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", ["/livez", "/healthz", "/readyz", "/metrics", "/api/status"])
-def test_every_page_answers_200_with_safe_headers_when_all_is_well(site: Callable[..., Any], path: str) -> None:
+def test_every_page_answers_200_with_safe_headers(site: Callable[..., Any], path: str) -> None:
     reply = call(site, path)
     assert reply.status == 200
     assert reply.text
@@ -120,7 +120,7 @@ def test_head_answers_without_a_body(site: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("debug", ["0", "1"])
-def test_an_error_inside_shows_a_sentence_and_its_traceback_is_logged(
+def test_error_inside_shows_sentence_and_its_traceback_is_logged(
     debug: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The variable is meant for the application.
@@ -198,7 +198,7 @@ def test_a_model_shows_what_was_sent_and_measured(site: Callable[..., Any], stat
     ]
 
 
-def test_the_last_error_of_a_model_stays_when_its_trouble_is_over(
+def test_last_error_of_a_model_stays_when_its_trouble_is_over(
     site: Callable[..., Any], incidents: Incidents, clock: Clock
 ) -> None:
     incidents.raised(single_signals("Order"), "signals_set_aside", "1 cannot be sent", signal="Order")
@@ -233,7 +233,7 @@ def test_passwords_in_reasons_are_not_shown(site: Callable[..., Any], health: He
         assert "s3cret" not in reply.text
 
 
-def test_a_held_horizon_is_told_with_who_holds_it_and_what_ends_it(site: Callable[..., Any], status: Status) -> None:
+def test_held_horizon_is_told_with_who_holds_it_and_what_ends_it(site: Callable[..., Any], status: Status) -> None:
     status.set_horizon(None, HeldHorizon(("Order", "Invoice"), "session with pid 7", "End it.", 61.04))
     shown = status_of(site)
     assert [one["horizon"] for one in shown["databases"]] == [
@@ -248,7 +248,7 @@ def test_a_held_horizon_is_told_with_who_holds_it_and_what_ends_it(site: Callabl
     assert status_of(site)["verdict"]["level"] == "flowing"
 
 
-def test_single_signals_are_told_once_and_the_trouble_of_a_model_beside_them(
+def test_single_signals_told_once_beside_trouble_of_model(
     site: Callable[..., Any], status: Status, incidents: Incidents
 ) -> None:
     incidents.raised(single_signals("Order"), "signals_set_aside", "1 cannot be sent", signal="Order")

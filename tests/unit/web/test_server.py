@@ -147,7 +147,7 @@ def test_after_closing_nothing_listens() -> None:
         socket.create_connection(("127.0.0.1", port), timeout=2)
 
 
-def test_a_thousand_idle_clients_and_a_hundred_that_drip_hold_up_nobody(server: HttpServer) -> None:
+def test_thousand_idle_and_hundred_slow_clients_delay_nobody(server: HttpServer) -> None:
     clients: list[socket.socket] = []
     before = open_files()
     try:

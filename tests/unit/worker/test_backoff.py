@@ -38,7 +38,7 @@ def test_waits_stay_within_their_bounds_however_long_the_outage(failures: int) -
     assert 0.2 <= Backoff().wait_seconds(failures) <= 30.0
 
 
-def test_the_wait_is_drawn_from_the_whole_range_so_that_replicas_spread() -> None:
+def test_wait_is_drawn_from_whole_range_so_that_replicas_spread() -> None:
     ranges: list[tuple[float, float]] = []
 
     def record(low: float, high: float) -> float:
@@ -49,7 +49,7 @@ def test_the_wait_is_drawn_from_the_whole_range_so_that_replicas_spread() -> Non
     assert ranges == [(0.0, 30.0)]
 
 
-def test_polls_slow_down_to_the_longest_interval_while_nothing_is_sent() -> None:
+def test_polls_slow_down_to_longest_interval_while_idle() -> None:
     poll = PollInterval(1.0, shortest_seconds=0.1, uniform=lowest)
     poll.next_seconds(active=True)
     assert [poll.next_seconds(active=False) for _ in range(5)] == [0.2, 0.4, 0.8, 1.0, 1.0]

@@ -23,7 +23,7 @@ def begun_with(mark: int, now: float = 0.0) -> LowWater:
     return low_water
 
 
-def test_the_first_scan_begins_at_the_start_and_the_next_one_at_the_lowest_key_that_was_seen() -> None:
+def test_first_scan_begins_at_start_next_at_lowest_key_seen() -> None:
     low_water = LowWater(is_kept=True)
     first = low_water.begin(0.0)
     assert (first.start, first.sees_everything) == (FIRST_KEY, True)
@@ -32,7 +32,7 @@ def test_the_first_scan_begins_at_the_start_and_the_next_one_at_the_lowest_key_t
     assert (second.start, second.sees_everything) == (1000, False)
 
 
-def test_the_mark_rises_with_what_is_found_and_stays_where_nothing_is() -> None:
+def test_mark_rises_with_what_is_found_and_else_stays() -> None:
     low_water = begun_with(1000)
     low_water.saw(low_water.begin(1.0), 1500, 0.01)
     assert low_water.begin(2.0).start == 1500
@@ -40,13 +40,13 @@ def test_the_mark_rises_with_what_is_found_and_stays_where_nothing_is() -> None:
     assert low_water.begin(4.0).start == 1500
 
 
-def test_a_scan_from_the_start_is_due_within_ten_times_what_the_last_one_took() -> None:
+def test_scan_from_start_is_due_within_ten_times_the_last() -> None:
     low_water = begun_with(1000)
     assert not low_water.begin(COSTS_AT_MOST_ONE_IN * LONG - 0.01).sees_everything
     assert low_water.begin(COSTS_AT_MOST_ONE_IN * LONG).sees_everything
 
 
-def test_a_thorough_scan_begins_at_the_start_and_puts_the_next_one_off() -> None:
+def test_a_thorough_scan_begins_at_start_and_puts_next_one_off() -> None:
     low_water = begun_with(1000)
     scan = low_water.begin(9.0, thorough=True)
     assert scan.sees_everything
@@ -62,7 +62,7 @@ def test_a_key_below_the_mark_lowers_it(late: int) -> None:
     assert low_water.begin(10.5).start == late
 
 
-def test_a_scan_that_began_before_the_mark_was_lowered_does_not_raise_it() -> None:
+def test_scan_begun_before_mark_was_lowered_does_not_raise_it() -> None:
     low_water = begun_with(1000)
     burst = low_water.begin(9.9)
     low_water.saw(low_water.begin(10.0), 7, LONG)
@@ -81,7 +81,7 @@ def test_what_a_scan_takes_that_begins_where_the_mark_was_lowered_to_counts_as_w
     assert low_water.begin(20.001).sees_everything
 
 
-def test_while_one_scans_from_the_start_the_others_go_by_the_mark() -> None:
+def test_while_one_scans_from_start_others_go_by_mark() -> None:
     low_water = begun_with(1000)
     assert low_water.begin(10.0).sees_everything
     assert low_water.begin(10.1).start == 1000
@@ -95,7 +95,7 @@ def test_after_a_burst_that_failed_a_scan_begins_at_the_start() -> None:
     assert low_water.begin(1.1).sees_everything
 
 
-def test_a_scan_that_was_under_way_when_a_burst_failed_does_not_put_the_next_one_off() -> None:
+def test_scan_under_way_when_burst_failed_delays_no_next_one() -> None:
     low_water = begun_with(1000)
     burst = low_water.begin(9.0)
     scan = low_water.begin(10.0)
@@ -104,7 +104,7 @@ def test_a_scan_that_was_under_way_when_a_burst_failed_does_not_put_the_next_one
     assert low_water.begin(11.0).sees_everything
 
 
-def test_scans_from_the_start_that_fail_do_not_follow_each_other_at_once() -> None:
+def test_failed_scans_from_start_do_not_follow_at_once() -> None:
     low_water = begun_with(1000)
     for now in (10.0, 20.0, 30.0):
         scan = low_water.begin(now)
@@ -113,7 +113,7 @@ def test_scans_from_the_start_that_fail_do_not_follow_each_other_at_once() -> No
         assert not low_water.begin(now + 9.9).sees_everything
 
 
-def test_a_scan_that_took_too_long_is_due_again_after_ten_times_as_long() -> None:
+def test_scan_that_took_long_is_due_after_ten_times_as_long() -> None:
     low_water = begun_with(1000)
     scan = low_water.begin(10.0)
     assert not low_water.failed(scan, 5.0), "from the mark on, scans are short"
@@ -123,7 +123,7 @@ def test_a_scan_that_took_too_long_is_due_again_after_ten_times_as_long() -> Non
 
 
 @pytest.mark.parametrize("is_kept", [True, False])
-def test_where_no_shorter_scan_is_the_model_is_left_alone_until_a_key_is_found(is_kept: bool) -> None:
+def test_without_shorter_scan_model_waits_until_key_is_found(is_kept: bool) -> None:
     low_water = LowWater(is_kept=is_kept)
     assert low_water.failed(low_water.begin(0.0), 5.0)
     assert low_water.is_blind(49.9)
@@ -136,7 +136,7 @@ def test_where_no_shorter_scan_is_the_model_is_left_alone_until_a_key_is_found(i
     assert not low_water.is_blind(30.0)
 
 
-def test_a_scan_from_the_mark_that_took_too_long_leaves_the_model_alone() -> None:
+def test_a_scan_from_mark_that_took_too_long_leaves_model_alone() -> None:
     low_water = begun_with(1000)
     assert low_water.failed(low_water.begin(1.0), 5.0)
     assert low_water.is_blind(50.9)
@@ -152,7 +152,7 @@ def test_a_model_without_a_mark_has_no_start_whatever_is_found() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0.001, 5.0), st.floats(0.0, 3.0)), min_size=1, max_size=60))
-def test_scans_from_the_start_take_no_more_than_a_tenth_of_the_time(steps: list[tuple[float, float]]) -> None:
+def test_scans_from_start_take_no_more_than_a_tenth_of_time(steps: list[tuple[float, float]]) -> None:
     low_water = LowWater(is_kept=True)
     now, spent, last = 0.0, 0.0, 0.0
     for cost, pause in steps:

@@ -64,7 +64,7 @@ def test_a_burst_that_had_no_time_for_some_is_followed_at_once_by_a_smaller_one(
     assert progress.plan(0.0).limit == 3
 
 
-def test_an_outage_waits_costs_no_attempt_and_goes_on_with_one_signal(progress: ModelState) -> None:
+def test_outage_waits_costs_no_attempt_and_tries_one_signal(progress: ModelState) -> None:
     verdict = progress.finished(progress.plan(0.0), result(2, 0, (1, UNKNOWN), (2, UNKNOWN)), now=0.0)
     assert not verdict.more
     assert verdict.wait_seconds > 0
@@ -91,9 +91,7 @@ def test_after_an_outage_bursts_grow_back_to_the_burst_count(progress: ModelStat
 
 
 @pytest.mark.parametrize("outcome", [REFUSED, INVALID])
-def test_a_signal_that_failed_alone_is_set_aside_while_its_model_goes_on(
-    progress: ModelState, outcome: Outcome
-) -> None:
+def test_signal_failed_alone_waits_while_model_goes_on(progress: ModelState, outcome: Outcome) -> None:
     verdict = progress.finished(progress.plan(0.0), result(8, 7, (3, outcome)), now=0.0)
     assert verdict.more
     assert verdict.wait_seconds == 0.0
@@ -102,13 +100,13 @@ def test_a_signal_that_failed_alone_is_set_aside_while_its_model_goes_on(
     assert not verdict.evidence.too_much_fails
 
 
-def test_in_an_outage_only_the_signals_that_the_broker_answered_for_are_set_aside(progress: ModelState) -> None:
+def test_in_outage_only_answered_signals_are_set_aside(progress: ModelState) -> None:
     verdict = progress.finished(progress.plan(0.0), result(8, 5, (3, REFUSED), (4, UNKNOWN), (5, UNKNOWN)), now=0.0)
     assert [failed.key for failed in verdict.failed] == [(3,)]
     assert verdict.wait_seconds > 0
 
 
-def test_a_burst_that_failed_as_a_whole_is_halved_down_to_one_signal(progress: ModelState) -> None:
+def test_burst_that_failed_as_whole_is_halved_down_to_one_signal(progress: ModelState) -> None:
     limits = []
     for _ in range(4):
         plan = progress.plan(0.0)
@@ -147,13 +145,13 @@ def test_an_exception_that_tells_of_an_outage_is_one(progress: ModelState) -> No
     assert progress.plan(0.0).limit == 1
 
 
-def test_a_signal_that_is_alone_in_an_outage_is_avoided_by_the_next_burst(progress: ModelState) -> None:
+def test_signal_that_is_alone_in_outage_is_avoided_by_next_burst(progress: ModelState) -> None:
     progress.finished(progress.plan(0.0), result(1, 0, (1, UNKNOWN)), now=0.0)
     assert progress.plan(0.0).avoid == ((1,),)
     assert progress.avoided() == [(1,)]
 
 
-def test_a_suspect_is_tried_again_alone_and_in_turns_with_the_others(progress: ModelState) -> None:
+def test_a_suspect_is_tried_again_alone_and_in_turns_with_others(progress: ModelState) -> None:
     for key in (1, 2):
         progress.finished(progress.plan(0.0), result(1, 0, (key, UNKNOWN)), now=0.0)
     assert progress.has_due_suspect(2.0)
@@ -163,7 +161,7 @@ def test_a_suspect_is_tried_again_alone_and_in_turns_with_the_others(progress: M
     assert plans[1].avoid == ((1,), (2,))
 
 
-def test_the_outage_of_a_suspect_holds_up_nobody_while_others_are_sent(progress: ModelState) -> None:
+def test_outage_of_suspect_holds_up_nobody_while_others_are_sent(progress: ModelState) -> None:
     progress.finished(progress.plan(0.0), result(1, 0, (1, UNKNOWN)), now=0.0)
     for now in (2.0, 6.0, 14.0):
         sent = progress.finished(progress.plan(now - 0.1), result(8, 8), now)
@@ -178,7 +176,7 @@ def test_the_outage_of_a_suspect_holds_up_nobody_while_others_are_sent(progress:
         assert progress.plan(now).limit == size
 
 
-def test_the_outage_of_a_suspect_waits_like_any_other_while_nothing_is_sent(progress: ModelState) -> None:
+def test_outage_of_suspect_waits_like_any_other(progress: ModelState) -> None:
     progress.finished(progress.plan(0.0), result(1, 0, (1, UNKNOWN)), now=0.0)
     verdict = progress.finished(progress.plan(2.0), result(1, 0, (1, UNKNOWN)), now=2.0)
     assert verdict.wait_seconds > 0
@@ -214,7 +212,7 @@ def test_a_model_whose_signals_all_fail_is_not_well_because_nothing_is_left_to_t
     assert not progress.mark_drained()
 
 
-def test_an_emptied_model_waits_as_briefly_after_its_next_outage_as_after_the_first(progress: ModelState) -> None:
+def test_emptied_model_waits_briefly_after_each_outage(progress: ModelState) -> None:
     outage = result(2, 0, (1, UNKNOWN), (2, UNKNOWN))
     first = progress.finished(progress.plan(0.0), outage, now=0.0).wait_seconds
     progress.finished(progress.plan(0.0), outage, now=0.0)
@@ -242,14 +240,14 @@ def test_signals_whose_time_has_come_are_tried_once_and_ordinary_bursts_follow(p
     assert not progress.plan(0.0).retry
 
 
-def test_tries_of_signals_that_were_set_aside_do_not_change_the_size_of_bursts(progress: ModelState) -> None:
+def test_tries_of_signals_set_aside_do_not_change_size_of_bursts(progress: ModelState) -> None:
     progress.finished(progress.plan(0.0), result(1, 0, (1, UNKNOWN)), now=0.0)
     progress.mark_retry_due()
     progress.finished(progress.plan(0.0), result(1, 1), now=0.0)
     assert progress.plan(0.0).limit == 1
 
 
-def test_when_no_more_can_be_set_aside_the_model_waits_as_a_whole(progress: ModelState) -> None:
+def test_when_no_more_can_be_set_aside_model_waits_as_a_whole(progress: ModelState) -> None:
     progress.set_has_room(False)
     verdict = progress.finished(progress.plan(0.0), result(8, 7, (3, REFUSED)), now=0.0)
     assert verdict.wait_seconds > 0
@@ -258,13 +256,13 @@ def test_when_no_more_can_be_set_aside_the_model_waits_as_a_whole(progress: Mode
 
 
 @pytest.mark.parametrize("other", [UNKNOWN, INVALID], ids=["outage", "too much fails"])
-def test_when_no_more_can_be_set_aside_none_is_whatever_else_fails(progress: ModelState, other: Outcome) -> None:
+def test_when_store_is_full_none_is_set_aside(progress: ModelState, other: Outcome) -> None:
     progress.set_has_room(False)
     failures = [(n, other) for n in range(7)]
     assert progress.finished(progress.plan(0.0), result(8, 0, (8, REFUSED), *failures), now=0.0).failed == ()
 
 
-def test_when_no_more_can_be_set_aside_failed_retries_are_still_noted(progress: ModelState) -> None:
+def test_when_store_is_full_failed_retries_are_still_noted(progress: ModelState) -> None:
     progress.set_has_room(False)
     progress.mark_retry_due()
     verdict = progress.finished(progress.plan(0.0), result(1, 0, (1, REFUSED)), now=0.0)
@@ -294,7 +292,7 @@ def test_what_fails_among_healthy_traffic_counts_and_what_fails_alone_does_not(p
     assert outcomes == [False, True, False]
 
 
-def test_bad_signals_among_healthy_traffic_do_not_open_the_breaker(progress: ModelState) -> None:
+def test_bad_signals_among_healthy_traffic_do_not_open_breaker(progress: ModelState) -> None:
     five = [(key, INVALID) for key in range(5)]
     for _ in range(12):
         progress.finished(progress.plan(0.0), result(8, 8), now=0.0)
@@ -361,7 +359,7 @@ def test_no_suspect_waits_longer_than_an_outage_would(progress: ModelState) -> N
     assert progress.has_due_suspect(30.0)
 
 
-def test_a_long_outage_is_remembered_for_a_bounded_number_of_signals(progress: ModelState) -> None:
+def test_long_outage_is_remembered_for_bounded_number_of_signals(progress: ModelState) -> None:
     for key in range(MOST_SUSPECTS + 10):
         progress.finished(progress.plan(0.0), result(1, 0, (key, UNKNOWN)), now=0.0)
     assert len(progress.avoided()) == MOST_SUSPECTS
@@ -409,7 +407,7 @@ def test_the_first_burst_is_rehearsed_and_one_a_minute(progress: ModelState) -> 
     assert progress.plan(60.0).rehearse
 
 
-def test_what_the_last_rehearsal_found_of_the_table_is_remembered(progress: ModelState) -> None:
+def test_what_last_rehearsal_found_of_table_is_remembered(progress: ModelState) -> None:
     assert not progress.plan(0.0).can_keep_rows
     for told, remembered in ((True, True), (None, True), (False, False)):
         progress.finished(progress.plan(0.0), replace(result(8, 8), can_keep_rows=told), now=0.0)

@@ -59,7 +59,7 @@ def test_an_attempt_that_does_not_count_parks_nothing() -> None:
     assert (step.attempts, step.wait_seconds) == (11, LONGEST_REFUSED_WAIT_SECONDS)
 
 
-def test_attempts_that_do_not_count_wait_longer_with_the_time_up_to_a_minute() -> None:
+def test_attempts_that_do_not_count_wait_up_to_a_minute() -> None:
     away = Evidence(unsent_seconds=math.inf)
     waits = [rules().after(History(1, "error", failing, 1.0), RAISED, away).wait_seconds for failing in (0, 7, 9, 900)]
     assert waits == [4.0, 8.0, 16.0, LONGEST_REFUSED_WAIT_SECONDS]
@@ -68,21 +68,19 @@ def test_attempts_that_do_not_count_wait_longer_with_the_time_up_to_a_minute() -
 @pytest.mark.parametrize(
     ("unsent_seconds", "is_parked"), [(9.0, True), (11.0, False), (math.inf, False)], ids=["since", "before", "never"]
 )
-def test_what_a_sender_raises_counts_when_another_was_sent_since_the_last_try(
-    unsent_seconds: float, is_parked: bool
-) -> None:
+def test_what_sender_raises_counts_when_another_was_sent_since(unsent_seconds: float, is_parked: bool) -> None:
     before = History(2, "error", failing_seconds=100.0, waited_seconds=10.0)
     step = rules(park_after=3).after(before, RAISED, Evidence(unsent_seconds=unsent_seconds))
     assert (step.wait_seconds is None) == is_parked
     assert rules(park_after=3).after(before, INVALID, Evidence(unsent_seconds=unsent_seconds)).wait_seconds is None
 
 
-def test_the_first_failure_of_a_sender_that_has_sent_nothing_yet_parks_nothing() -> None:
+def test_first_failure_of_new_sender_parks_nothing() -> None:
     step = rules(park_after=1).after(History(), RAISED, Evidence(unsent_seconds=math.inf))
     assert (step.attempts, step.wait_seconds) == (1, 2.0)
 
 
-def test_a_signal_with_nothing_to_compare_it_with_is_parked_after_a_day() -> None:
+def test_signal_without_comparison_is_parked_after_a_day() -> None:
     before = History(11, "error", ALONE_SECONDS, 60.0)
     assert rules().after(before, RAISED, Evidence(unsent_seconds=math.inf)).wait_seconds is None
 
@@ -92,7 +90,7 @@ def test_while_too_much_fails_not_even_a_day_parks() -> None:
     assert rules().after(before, RAISED, Evidence(too_much_fails=True)).wait_seconds is not None
 
 
-def test_a_signal_that_was_parked_and_fails_again_is_parked_again() -> None:
+def test_signal_that_was_parked_and_fails_again_is_parked_again() -> None:
     assert rules().after(History(12, "error"), INVALID).wait_seconds is None
 
 
@@ -105,6 +103,6 @@ def test_attempts_of_another_kind_do_not_count(cause: str, outcome: Outcome) -> 
 
 
 @pytest.mark.parametrize("cause", ["returned", "nacked", "refused", "silent", "mailbox full"])
-def test_refusals_in_a_row_count_together_whatever_they_are_called(cause: str) -> None:
+def test_refusals_in_row_count_together_whatever_they_are_called(cause: str) -> None:
     refused = Outcome(OutcomeKind.REFUSED, "", cause=cause)
     assert rules().after(History(3, cause), refused).attempts == 4

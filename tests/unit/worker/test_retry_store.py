@@ -48,7 +48,7 @@ def test_a_signal_is_due_when_its_wait_is_over_and_not_before() -> None:
     assert retry_store.retry(((1,),)).only == ((1,),)
 
 
-def test_refused_signals_are_tried_again_together_and_raising_ones_alone() -> None:
+def test_refused_signals_are_tried_together_raising_ones_alone() -> None:
     clock = Clock()
     retry_store = new_shelf(clock)
     retry_store.put([failed(1), failed(2, RAISED), failed(3), failed(4, RAISED)])
@@ -130,7 +130,7 @@ def test_of_what_was_sent_only_the_delete_is_tried() -> None:
     assert not retry_store.take_due(10).is_delete
 
 
-def test_a_new_signal_under_the_key_of_a_parked_one_is_not_left_out_for_long() -> None:
+def test_new_signal_under_key_of_parked_one_is_found_soon() -> None:
     versions = {(1,): "700", (2,): "701"}
     retry_store = MemoryRetryStore(RetryPolicy(1), lambda keys: {key: versions[key] for key in keys}, Clock())
     retry_store.put([failed(1, INVALID), failed(2, INVALID)])
@@ -148,7 +148,7 @@ def test_what_is_to_be_avoided_is_not_due_and_keeps_nothing_else_from_being_so(o
     assert retry_store.take_due(1, avoid=[(1,)]).keys == ((2,),)
 
 
-def test_a_signal_that_fails_too_often_is_parked_and_not_due_any_more() -> None:
+def test_signal_that_fails_too_often_is_parked() -> None:
     clock = Clock()
     retry_store = new_shelf(clock, park_after=2)
     assert retry_store.put([failed(1, RAISED)]) == []
