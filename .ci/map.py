@@ -31,6 +31,7 @@ ORDER = [
     "signalbus_core/model",
     "signalbus_core/schema",
     "signalbus_core/sql",
+    "signalbus_core/sql/parked",
     "relay",
     "relay/config",
     "relay/application",

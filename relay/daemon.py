@@ -21,6 +21,7 @@ from signalbus_core.lowlevel import SignalSpec, has_integer_key
 from .application.databases import APPLICATION_NAME, DRIVERS, limit_connections
 from .application.load import LoadedApp
 from .config.resolve import ConfigError, RelayConfig
+from .early_server import EarlySite
 from .exit_codes import EXIT_DRAIN_TIMED_OUT, EXIT_OK, EXIT_RUNTIME, StopRequest
 from .notifier.thread import NotifyListener
 from .poller.pauses import PausedModels
@@ -33,7 +34,6 @@ from .telemetry.health import FLOW_WITHIN_SECONDS, Health
 from .telemetry.incidents import Incidents
 from .telemetry.metrics import Metrics
 from .telemetry.status import Status
-from .web.server import HttpServer
 from .web.site import build_site
 from .worker.backoff import PollInterval
 from .worker.broker_connections import BrokerConnections
@@ -50,20 +50,22 @@ logger = logging.getLogger("signalbus.relay")
 SUPERVISE_EVERY_SECONDS = 0.5
 
 
-def run(loaded: LoadedApp, config: RelayConfig) -> int:
+def run(loaded: LoadedApp, config: RelayConfig, site: EarlySite) -> int:
     """Run the relay until it is asked to stop.
 
+    :param site: answers until the relay's own site does.
     :returns: the exit code.
     :raises ConfigError: an option does not fit the application, or the HTTP address cannot be used.
     """
-    return Daemon(loaded, config).run()
+    return Daemon(loaded, config, site).run()
 
 
 class Daemon:
     """One relay process: an HTTP server, a poller, workers, and the main thread that supervises them."""
 
-    def __init__(self, loaded: LoadedApp, config: RelayConfig) -> None:
+    def __init__(self, loaded: LoadedApp, config: RelayConfig, site: EarlySite) -> None:
         self._config = config
+        self._early_site = site
         self._loaded = loaded
         self._app = loaded.app
         self._bus = loaded.bus
@@ -117,7 +119,6 @@ class Daemon:
             Unreached(self._engines, self._progress, self._retry_stores, self._empty, self._health, self._incidents),
             until_empty=config.until_empty,
             patience_seconds=config.drain_timeout_seconds,
-            stall_after_seconds=config.stall_after_seconds,
         )
         self._workers = [self._build_worker(f"worker-{number + 1}") for number in range(config.workers)]
         self._spares = 0
@@ -166,36 +167,18 @@ class Daemon:
 
     def run(self) -> int:
         """Start all parts, wait for a stop request, drain, and close in reverse order."""
-        server = self._start_http()
-        try:
-            with self._stop_requests_from_signals():
-                # The objects loaded so far stay; garbage collection of them takes a sixth of the time of full bursts.
-                gc.freeze()
-                self._start_threads()
-                self._set_state("running")
-                request = self._supervise()
-                exit_code = self._drain(request)
-        finally:
-            # Last, so that Kubernetes probes and Prometheus scrapes see the whole drain.
-            if server is not None:
-                server.close()
-        return exit_code
-
-    def _start_http(self) -> HttpServer | None:
-        if self._config.http is None:
-            return None
-        site = build_site(
-            self._loaded, self._config, self._engines, self._status, self._health, self._metrics, self._incidents
+        self._early_site.give_way(
+            build_site(
+                self._loaded, self._config, self._engines, self._status, self._health, self._metrics, self._incidents
+            )
         )
-        server = HttpServer(site, self._config.http.host, self._config.http.port)
-        server.start()
-        logger.info(
-            "Health and metrics at http://%s:%d/.",
-            self._config.http.host,
-            server.port,
-            extra={"action": "http_listening", "host": self._config.http.host, "port": server.port},
-        )
-        return server
+        with self._stop_requests_from_signals():
+            # The objects loaded so far stay; garbage collection of them takes a sixth of the time of full bursts.
+            gc.freeze()
+            self._start_threads()
+            self._set_state("running")
+            request = self._supervise()
+            return self._drain(request)
 
     def _start_threads(self) -> None:
         parts: list[PollLoop | Worker | NotifyListener] = [self._poll_loop, *self._workers, *self._notifiers]

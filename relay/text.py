@@ -37,7 +37,7 @@ def duration_text(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
-def plain(text: str) -> str:
+def one_line(text: str) -> str:
     """An external text in one line, without control characters for a terminal."""
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
@@ -50,8 +50,3 @@ def coloured(text: str, colour: str, environ: Mapping[str, str], stream: IO[str]
     stream = stream or sys.stdout
     wanted = stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
     return click.style(text, fg=colour) if wanted else text
-
-
-def one_line(text: str) -> str:
-    """An external text, made safe for one line of a terminal."""
-    return "".join(character if character.isprintable() else " " for character in text)

@@ -12,21 +12,22 @@ from typing import TYPE_CHECKING, Any, cast
 
 from flask import Flask, current_app
 from sqlalchemy import Table, event
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.orm import Mapper, Session
 
 from .burst.delete import delete_sent
-from .burst.result import FailedSignal
+from .burst.result import FailedSignal, marks
 from .burst.send import send_burst
 from .burst.size import BurstSize
 from .errors import BurstError, Proved, SignalModelError, TransactionStateError, UnreadableSignalError
+from .failures import error_text, raise_if_stop
 from .model.contract import SignalSpec, is_signal_model, refuse_shared_table, resolve, unique_names
 from .schema import catalog, doorbell
 from .schema.catalog import table_privileges
 from .schema.own_tables import parked_table, parked_table_of, paused_table
 from .sessions import has_open_changes, in_atomic_block, own_session
 from .sql import parked
-from .sql.keys import Key
+from .sql.keys import Mark
 from .sql.parked import LeaveOut
 from .sql.selection import Choice, count_pending
 from .sql.transaction import BurstLimits, begin, transaction
@@ -104,7 +105,8 @@ class SignalBus:
         - Signals that another process is sending at the moment are skipped.
         - Waiting signals are tried at once; parked signals are skipped.
         - Signals that were sent, but cannot be deleted, are not sent again: the next call only tries to delete them.
-          That needs the table ``signalbus_parked``, where they are recorded.
+          Without the table ``signalbus_parked``, where they are recorded, or the right to write it, the next call sends
+          them again.
         - Signals of a paused model are sent: only relays honour a pause.
         - After a failure it continues with the other models, and raises the first error at the end. Signals that were
           sent stay sent.
@@ -112,11 +114,12 @@ class SignalBus:
         :param models: the signal models to send, all when not given.
         :raises TransactionStateError: called in an atomic block, or with uncommitted changes in ``db.session``.
         :raises SignalModelError: a model violates the contract, or its table cannot serve as an outbox.
-        :raises UnreadableSignalError: signals were not sent because they cannot be loaded, or could not be deleted.
+        :raises UnreadableSignalError: signals were not sent because they cannot be loaded, or cannot be deleted.
         :raises BurstError: signals were sent, and could not be deleted.
         :raises Exception: the first error that a send method raised.
         """
         specs = self.specs(models)
+        self._refuse_outer_transactions(specs)
         self._refuse_open_changes()
         sent = 0
         first_error: BaseException | None = None
@@ -124,7 +127,8 @@ class SignalBus:
             with own_session(self.db, self._app()) as session:
                 try:
                     count, error = _flush(session, self.db.engines[spec.bind_key], spec, specs)
-                except Exception as raised:  # noqa: BLE001 - raised at the end
+                except BaseException as raised:  # noqa: BLE001 - raised at the end
+                    raise_if_stop(raised)
                     count, error = 0, raised
             sent += count
             if error is not None:
@@ -135,6 +139,9 @@ class SignalBus:
                     extra={"action": "flush_failed", "signal": spec.name},
                 )
                 first_error = first_error or error
+        if first_error is not None and not isinstance(first_error, Exception):
+            # Raised as it is, it would end the caller.
+            raise BurstError(f"A send method raised {error_text(first_error)}.") from first_error
         if first_error is not None:
             raise first_error
         return sent
@@ -156,6 +163,18 @@ class SignalBus:
 
     def _app(self) -> Flask:
         return cast(Any, current_app)._get_current_object()  # type: ignore[no-any-return]
+
+    def _refuse_outer_transactions(self, specs: Iterable[SignalSpec]) -> None:
+        session = cast(Session, self.db.session())
+        for spec in specs:
+            bind = session.get_bind(spec.mapper)
+            if isinstance(bind, Connection):
+                raise TransactionStateError(
+                    "flushmany() was called while db.session is bound to a connection, as in tests that roll back an "
+                    f"outer transaction. A commit of the session commits nothing then, so there is no signal of "
+                    f"{spec.name} to send. signalbus_core.testing.written_signals() shows what was written; to send, "
+                    "let this test commit for real, and empty the tables after it."
+                )
 
     def _refuse_open_changes(self) -> None:
         session = cast(Session, self.db.session())
@@ -208,13 +227,13 @@ def _flush(
     undeleted = list(_delete_what_was_sent(engine, spec, everything))
     sent = errors_in_a_row = 0
     first_error: BaseException | None = None
-    failed_keys: list[Key] = [one.key for one in undeleted]
+    failed_marks: dict[Mark, None] = _marks(spec, undeleted)
     unreadable: list[FailedSignal] = []
     size = BurstSize(spec.burst_count)
     rehearse, can_keep_rows = True, False
     while True:
         limit = size.limit
-        choice = replace(everything, exclude=tuple(failed_keys))
+        choice = replace(everything, exclude=tuple(failed_marks))
         try:
             result = send_burst(
                 session,
@@ -223,15 +242,15 @@ def _flush(
                 choice=choice,
                 rehearse=rehearse,
                 can_keep_rows=can_keep_rows,
-                most_bytes=size.most_row_bytes,
             )
-        except Exception as error:  # noqa: BLE001 - raised by the caller
+        except BaseException as error:  # noqa: BLE001 - raised by the caller
+            raise_if_stop(error)
             first_error = first_error or error
             break
         size.record(result)
         sent += result.sent
         undeleted += result.undeleted
-        failed_keys += [one.key for one in result.undeleted]
+        failed_marks |= _marks(spec, result.undeleted)
         rehearse = bool(result.undeleted) or not sent
         if result.can_keep_rows is not None:
             can_keep_rows = result.can_keep_rows
@@ -240,12 +259,12 @@ def _flush(
         unreadable += () if result.error else result.failed
         if result.failed_whole:
             continue
-        if any(one.key in failed_keys for one in result.failed):
-            # A key that Python reads as a different value cannot be excluded.
+        if any(one.row is None and one.key in failed_marks for one in result.failed):
+            # Without an id of its row, a key that Python reads as a different value cannot be excluded.
             break
-        failed_keys += [one.key for one in result.failed]
+        failed_marks |= _marks(spec, result.failed)
         errors_in_a_row = errors_in_a_row + 1 if result.failed_alone else 0
-        if result.is_outage or errors_in_a_row >= MOST_ERRORS_IN_A_ROW or len(failed_keys) >= MOST_FAILED:
+        if result.is_outage or errors_in_a_row >= MOST_ERRORS_IN_A_ROW or len(failed_marks) >= MOST_FAILED:
             break
         if result.selected < limit and not result.has_unmentioned and not result.is_cut:
             break
@@ -267,9 +286,9 @@ def _undeleted(spec: SignalSpec, left: Sequence[FailedSignal]) -> BurstError | N
         return None
     return BurstError(
         f"{len(left)} signals of {spec.name} were sent, and are still in {spec.table.fullname!r}, because they cannot "
-        f"be deleted: {left[0].outcome.reason}. Noted in the table signalbus_parked, they are not sent again; where "
-        "there is no such table that this login may write, they are.",
-        proved=[Proved(one.key, one.version) for one in left],
+        f"be deleted: {left[0].outcome.reason}. They are noted in signalbus_parked and not sent again. Without that "
+        "table, or without the right to write it, the next call sends them again.",
+        proved=[one.proved for one in left],
     )
 
 
@@ -293,6 +312,12 @@ def _unreadable(spec: SignalSpec, failed: Sequence[FailedSignal]) -> UnreadableS
     return UnreadableSignalError(
         f"{len(failed)} signals of {spec.name} cannot be sent, and stay in their table; the first is "
         f"{failed[0].outcome}. A row that cannot be loaded has a column whose type in the model does not fit what it "
-        "holds, or from which something cannot be computed.",
+        "holds, or from which something cannot be computed. A row that cannot be deleted is kept by a foreign key, a "
+        "trigger, a rule or row-level security.",
         [one.key for one in failed],
     )
+
+
+def _marks(spec: SignalSpec, signals: Sequence[FailedSignal]) -> dict[Mark, None]:
+    """What further bursts exclude of these signals, in their order."""
+    return dict.fromkeys(mark for one in signals for mark in marks(spec, one))

@@ -87,10 +87,12 @@ class Proved:
     :param key: its primary key, as a tuple.
     :param version: the transaction that wrote its row (``xmin``, as text). A row with another ``xmin`` is another
       signal with the same key. None where the database has no such column.
+    :param row: the id of its row, by which it is found where Python reads its key as another; None when not known.
     """
 
     key: tuple[Any, ...]
     version: str | None
+    row: str | None = None
 
 
 class SignalBusError(Exception):
@@ -131,7 +133,9 @@ class BurstError(SignalBusError):
 
 
 class UnreadableSignalError(SignalBusError):
-    """Signals were not sent because the model cannot load values of their columns. They are still in their table.
+    """Signals were not sent: the model cannot load their columns, or the database would not let them be deleted.
+
+    They are still in their table.
 
     :param keys: their primary keys, as tuples. The message shows none of their values.
     """

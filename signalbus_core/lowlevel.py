@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from .burst.delete import delete_sent
-from .burst.result import BurstResult, FailedSignal
+from .burst.result import BurstResult, FailedSignal, marks
 from .burst.send import send_burst
 from .burst.size import BurstSize
 from .errors import Proved
-from .failures import error_text
+from .failures import error_text, raise_if_stop
 from .model.contract import SignalSpec
 from .schema import doorbell
 from .schema.autovacuum import autovacuum_problem
@@ -30,7 +30,7 @@ from .sessions import own_session
 from .sql import locate, parked, paused
 from .sql.ages import oldest_age_seconds
 from .sql.backlog import Measurement, Work, find_work, find_work_and_measure, measure
-from .sql.keys import FIRST_KEY, Key, has_integer_key
+from .sql.keys import FIRST_KEY, Key, Mark, has_integer_key
 from .sql.locate import FoundSignal, Holder
 from .sql.parked import DueSignal, Failure, LeaveOut, retries
 from .sql.selection import Choice, count_unloadable_keys
@@ -56,8 +56,11 @@ __all__ = [
     "Choice",
     "FIRST_KEY",
     "Key",
+    "Mark",
+    "marks",
     "has_integer_key",
     "error_text",
+    "raise_if_stop",
     # Failed signals
     "DueSignal",
     "Failure",

@@ -11,9 +11,9 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from signalbus_core.lowlevel import BurstLimits, SignalSpec, error_text, transaction
 
+from ..application.databases import place_of
 from ..config.resolve import RelayConfig
 from . import versions
-from .configuration import place_of
 from .connect import CONNECT_WITHIN_SECONDS
 from .doorbell import check_doorbells
 from .finding import Finding, found
@@ -60,7 +60,7 @@ class DatabaseChecks:
                 with transaction(self._engine, LIMITS) as connection:
                     yield from list(self._checks[area](connection))
             except DBAPIError as error:
-                problem = f"{area} could not be looked at: {error_text(error)}"
+                problem = f"{area} could not be checked: {error_text(error)}"
                 remedy = "Mend what the database says, and run the check again."
                 yield found("area-failed", self._name, problem, remedy, area=area)
 

@@ -64,7 +64,7 @@ def look_side_by_side(tasks: Sequence[Task], seconds: float) -> list[Finding]:
 
 
 def _failed(area: str, error: Exception) -> Finding:
-    problem = f"it could not be looked at: {error_text(error)}"
+    problem = f"it could not be checked: {error_text(error)}"
     return found("area-failed", area, problem, "Mend what the text names, and run the check again.", area=area)
 
 

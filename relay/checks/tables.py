@@ -26,6 +26,13 @@ from .finding import Finding, found, told
 _PARKED_NEEDS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 _PAUSED_NEEDS = ("SELECT", "INSERT", "DELETE")
 
+#: What is missing without the table, or without a privilege on it.
+_WITHOUT = {
+    "parked": ": relays that start, and each flushmany(), try failed signals again, and send again what was sent and "
+    "cannot be deleted",
+    "paused": "",
+}
+
 # Row locks need UPDATE on one column at least.
 # https://www.postgresql.org/docs/current/sql-select.html#SQL-FOR-UPDATE-SHARE
 _FACTS = text(
@@ -131,7 +138,8 @@ def check_own_table(
         granted = table_privileges(connection, table)
         if granted is None:
             remedy = f"Create it; `signalbus-relay ddl {name}` prints it."
-            yield found(f"{name}-table", table.fullname, "the table does not exist", remedy)
+            yield found(f"{name}-table", table.fullname, f"the table does not exist{_WITHOUT[name]}", remedy)
         elif missing := ", ".join(word for word in needed if word not in granted):
             remedy = f"GRANT {missing} ON {quoted(table)} to the relay's login."
-            yield found(f"{name}-table", table.fullname, f"the login lacks {missing} on the table", remedy)
+            problem = f"the login lacks {missing} on the table{_WITHOUT[name]}"
+            yield found(f"{name}-table", table.fullname, problem, remedy)

@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from signalbus_core import SignalBusError
 from signalbus_core.lowlevel import error_text
 
+from ..application.connection_parameters import RejectedParametersError
 from ..application.load import (
     WRITE_DRIVER,
     LoadedApp,
@@ -24,13 +25,15 @@ from ..application.load import (
     load_app,
 )
 from ..application.outbox_tables.build import TablesError, load_tables
+from ..checks.configuration import rejected
 from ..checks.finding import AREAS, Finding, found, told
 from ..checks.run import Subject, find_problems
 from ..config.click_options import fail, with_options
 from ..config.resolve import ConfigError, RelayConfig, resolve
 from ..exit_codes import EXIT_OK, EXIT_RUNTIME
 from ..telemetry.log_format import configure_logging, redact
-from ..text import coloured, plain
+from ..telemetry.loggers import output_as_log
+from ..text import coloured, one_line
 
 MARKS = {"error": ("✗", "red"), "warning": ("!", "yellow"), "ok": ("✓", "green")}
 
@@ -39,7 +42,9 @@ MARKS = {"error": ("✗", "red"), "warning": ("!", "yellow"), "ok": ("✓", "gre
     epilog="Example: signalbus-relay check --app shop:create_app --only config --only models\n\n"
     "Exit codes: 0 nothing is wrong, 1 something is, 2 wrong usage or configuration."
 )
-@click.option("--only", "only", type=click.Choice(AREAS), multiple=True, help="Look at this area. May be given again.")
+@click.option(
+    "--only", "only", type=click.Choice(AREAS), multiple=True, help="Check only this area. May be given again."
+)
 @click.option("--skip", "skip", type=click.Choice(AREAS), multiple=True, help="Leave this area out.")
 @click.option("--strict", is_flag=True, help="Warnings count as wrong.")
 @click.option("--json", "is_json", is_flag=True, help="One JSON object a line.")
@@ -55,10 +60,10 @@ def check(
     """
     areas = [area for area in AREAS if (not only or area in only) and area not in skip]
     if not areas:
-        raise click.UsageError("No area is left to look at.")
+        raise click.UsageError("No area is left to check.")
     environ: Mapping[str, str] = click.get_current_context().obj
     try:
-        findings = _look(given, environ, areas, send_probe=send_probe)
+        findings = _check(given, environ, areas, send_probe=send_probe)
     except ConfigError as error:
         fail(error)
     for finding in findings:
@@ -67,15 +72,16 @@ def check(
     sys.exit(EXIT_RUNTIME if any(finding.level in wrong for finding in findings) else EXIT_OK)
 
 
-def _look(
+def _check(
     given: Mapping[str, Any], environ: Mapping[str, str], areas: Sequence[str], *, send_probe: bool
 ) -> list[Finding]:
     config = resolve(given, environ)
     configure_logging(config.log_format, "ERROR")
     if config.table_rules:
-        return _look_at_tables(config, environ, areas, send_probe=send_probe)
+        return _check_tables(config, environ, areas, send_probe=send_probe)
     try:
-        app = load_app(config.app)
+        with output_as_log(config.log_format):
+            app = load_app(config.app)
     except (LoadingError, SignalBusError) as error:
         problem, hint, _ = str(error).partition(WRITE_DRIVER)
         remedy = hint or "Mend the application, or name another with --app."
@@ -83,24 +89,27 @@ def _look(
     config = resolve(given, environ, app.config)
     configure_logging(config.log_format, "ERROR")
     try:
-        loaded = find_bus(app, config.imports)
+        with output_as_log(config.log_format):
+            loaded = find_bus(app, config.imports)
     except (LoadingError, SignalBusError) as error:
         return [told("app-without-models", f"--app {config.app}", str(error))]
-    return _look_at(loaded, config, environ, areas, send_probe=send_probe)
+    return _check_models(loaded, config, environ, areas, send_probe=send_probe)
 
 
-def _look_at_tables(
+def _check_tables(
     config: RelayConfig, environ: Mapping[str, str], areas: Sequence[str], *, send_probe: bool
 ) -> list[Finding]:
     try:
         loaded = load_tables(config.database_url, config.table_rules, config.workers)
     except TablesError as error:
         return [*_told("table-unfit", error.problems), *_told("rows-unsettled", error.unsettled)]
+    except RejectedParametersError as error:
+        return [rejected(place, why) for place, why in error.rejected.items()]
     except SQLAlchemyError as error:
         remedy = "Check that it runs, and --database-url."
         return [found("database-unreachable", "database", error_text(error).rstrip("."), remedy)]
     early = _told("rows-early", loaded.remarks)
-    return [*early, *_look_at(loaded, config, environ, areas, send_probe=send_probe)]
+    return [*early, *_check_models(loaded, config, environ, areas, send_probe=send_probe)]
 
 
 def _told(code: str, lines: Sequence[str]) -> list[Finding]:
@@ -109,7 +118,7 @@ def _told(code: str, lines: Sequence[str]) -> list[Finding]:
     return [told(code, table, problem) for table, _, problem in named]
 
 
-def _look_at(
+def _check_models(
     loaded: LoadedApp, config: RelayConfig, environ: Mapping[str, str], areas: Sequence[str], *, send_probe: bool
 ) -> list[Finding]:
     known = _find_broker(loaded, config.amqp_url, environ)
@@ -139,4 +148,4 @@ def as_line(finding: Finding, environ: Mapping[str, str]) -> str:
     text = f"{subject}{finding.problem}."
     if finding.level != "ok":
         text += f" {finding.remedy} [{finding.code}]"
-    return f"{coloured(mark, colour, environ)} {finding.area:<9} {plain(redact(text))}"
+    return f"{coloured(mark, colour, environ)} {finding.area:<9} {one_line(redact(text))}"

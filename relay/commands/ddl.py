@@ -40,7 +40,7 @@ def ddl() -> None:
 
 @ddl.command("parked", epilog="Example: signalbus-relay ddl parked")
 def ddl_parked() -> None:
-    """The table of signals that are set aside. db.create_all() and Alembic's autogenerate know it too."""
+    """The table of failed signals. db.create_all() and Alembic's autogenerate know it too."""
     click.echo(parked_table_sql())
 
 
@@ -80,7 +80,7 @@ def ddl_doorbell(tables: tuple[str, ...], **given: Any) -> None:
 def ddl_autovacuum(tables: tuple[str, ...], **given: Any) -> None:
     """The autovacuum settings that suit an outbox: of these TABLES, or of all signal models of the application.
 
-    The statements can be run again. Without TABLES the table of signals that are set aside is among them.
+    The statements can be run again. Without TABLES the table of failed signals is among them.
     """
     _print(autovacuum_sql(*_named(tables)) if tables else _of_application(given, _autovacuum))
 

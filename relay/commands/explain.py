@@ -30,7 +30,7 @@ COLOURS = {"absent": "red", "table-locked": "red", "parked": "red", "waiting": "
 
 @click.command(
     epilog="Example: signalbus-relay explain --app shop:create_app OrderPlaced 42\n\n"
-    "Exit codes: 0 explained, 1 it is not in its table, or cannot be looked for, 2 wrong usage."
+    "Exit codes: 0 explained, 1 it is not in its table, or the table cannot be read, 2 wrong usage."
 )
 @click.argument("model")
 @click.argument("key", callback=readable_key)
@@ -44,7 +44,7 @@ COLOURS = {"absent": "red", "table-locked": "red", "parked": "red", "waiting": "
 @click.option("--json", "is_json", is_flag=True, help="As a JSON object.")
 @with_application
 def explain(model: str, key: str, asks_broker: bool, is_json: bool, **given: Any) -> None:
-    """Tell where a signal stands, why, and what to do. A KEY of several columns is a JSON array of texts.
+    """Explain where a signal is, why it is not sent, and what to do. A KEY of several columns is a JSON array of texts.
 
     It changes nothing. The application makes the signal's messages, of which exchange and routing key are shown, in a
     read-only transaction that is rolled back.
@@ -52,9 +52,9 @@ def explain(model: str, key: str, asks_broker: bool, is_json: bool, **given: Any
     environ: Mapping[str, str] = click.get_current_context().obj
     loaded = load(given)
     with failing_with_1():
-        facts, messages = _look(loaded, model, key)
+        facts, messages = _gather(loaded, model, key)
         routes = messages.routes if asks_broker and messages is not None else ()
-        answers = _ask(loaded, given, environ, routes) if routes else []
+        answers = _ask_broker(loaded, given, environ, routes) if routes else []
     story = tell(facts, messages, answers)
     if is_json:
         click.echo(json.dumps(as_json(facts, messages, answers, story)))
@@ -68,7 +68,7 @@ def explain(model: str, key: str, asks_broker: bool, is_json: bool, **given: Any
     sys.exit(EXIT_RUNTIME if story.state == "absent" else EXIT_OK)
 
 
-def _look(loaded: LoadedApp, model: str, key: str) -> tuple[Facts, Messages | None]:
+def _gather(loaded: LoadedApp, model: str, key: str) -> tuple[Facts, Messages | None]:
     databases = Databases(loaded, LIMITS)
     spec = databases.spec(model)
     try:
@@ -78,7 +78,7 @@ def _look(loaded: LoadedApp, model: str, key: str) -> tuple[Facts, Messages | No
     return facts, None if found_key is None else messages_of(loaded.app, loaded.bus, spec, found_key)
 
 
-def _ask(
+def _ask_broker(
     loaded: LoadedApp, given: Mapping[str, Any], environ: Mapping[str, str], routes: Sequence[Route]
 ) -> list[Answer]:
     """The answers of the broker that a relay with the same environment uses."""
@@ -94,7 +94,7 @@ def _ask(
 
 def as_json(facts: Facts, messages: Messages | None, answers: Sequence[Answer], story: Explanation) -> dict[str, Any]:
     """The explanation and its facts as JSON."""
-    found, set_aside, pause = facts.found, facts.set_aside, facts.pause
+    found, failed, pause = facts.found, facts.failed, facts.pause
     return {
         "model": facts.model,
         "key": facts.key,
@@ -104,8 +104,8 @@ def as_json(facts: Facts, messages: Messages | None, answers: Sequence[Answer], 
         "written_at": time_text(found.written_at) if found else None,
         "before": facts.before if found else None,
         "holder": asdict(facts.holder) if facts.holder else None,
-        "attempts": set_aside.attempts if set_aside else None,
-        "next_try_at": time_text(set_aside.next_try_at) if set_aside else None,
+        "attempts": failed.attempts if failed else None,
+        "next_try_at": time_text(failed.next_try_at) if failed else None,
         "paused_at": time_text(pause.paused_at) if pause else None,
         "relay_sessions": None if facts.is_table_locked else facts.relay_sessions,
         "messages": None if messages is None else [asdict(route) for route in messages.routes],

@@ -43,7 +43,7 @@ def parked_list(model: str | None, limit: int, is_json: bool, **given: Any) -> N
         for one in found[:limit]:
             click.echo(json.dumps(as_json(one)))
     elif not found:
-        click.echo("No signal is set aside.")
+        click.echo("No signal has failed.")
     else:
         environ: Mapping[str, str] = click.get_current_context().obj
         head, *lines = _as_table(found[:limit])

@@ -24,9 +24,9 @@ from .shared import databases, failing_with_1
 def pause(model: str, reason: str | None, is_json: bool, **given: Any) -> None:
     """Have all relays leave the signals of MODEL in their table.
 
-    It takes one poll interval to be heeded, holds for all relays, and survives restarts, until `resume`. Bursts in
+    It takes effect within one poll interval, holds for all relays, and survives restarts, until `resume`. Bursts in
     flight end. Backlog and lag are measured as before; signals that wait for another try wait on. `pending` shows what
-    is paused. `flask signalbus flushmany` does not heed it.
+    is paused. `flask signalbus flushmany` ignores it.
     """
     pauses = Pauses(databases(given, LIMITS))
     with failing_with_1():

@@ -22,7 +22,7 @@ COLUMNS = ("MODEL", "SIGNALS", "OLDEST", "WAITING", "PARKED", "STATE")
 
 @click.command(
     epilog="Example: signalbus-relay pending --app shop:create_app --max-lag 300\n\n"
-    "Exit codes: 0 told, 1 a table cannot be read or --max-lag is passed, 2 wrong usage."
+    "Exit codes: 0 shown, 1 a table cannot be read or --max-lag is passed, 2 wrong usage."
 )
 @click.argument("models", metavar="[MODEL]...", nargs=-1)
 @click.option("--exact", "is_exact", is_flag=True, help="Count every signal; a big table is read to its end.")
@@ -113,7 +113,7 @@ def _state(backlog: Backlog) -> str:
     if backlog.paused_at is not None:
         reason = f": {one_line(redact(backlog.pause_reason))}" if backlog.pause_reason else ""
         return f"paused since {time_text(backlog.paused_at)}{reason}"
-    set_aside = (backlog.waiting or 0) + (backlog.parked or 0)
-    if backlog.signals and backlog.is_exact and backlog.signals <= set_aside:
-        return "set aside"
+    failed = (backlog.waiting or 0) + (backlog.parked or 0)
+    if backlog.signals and backlog.is_exact and backlog.signals <= failed:
+        return "failed"
     return "flowing" if backlog.signals else "empty"

@@ -8,19 +8,19 @@ from typing import Any
 
 from ..application.outbox_tables.rules import PRESETS
 from ..application.outbox_tables.where import condition
+from ..option_types import read_choice, read_count, read_flag, read_seconds, read_text
 from ..worker.retry_policy import PARK_AFTER
-from . import values as of_tables
 from .values import (
     HttpAddress,
-    checked_by,
-    read_choice,
-    read_count,
-    read_flag,
+    any_text,
+    assignments,
+    columns,
+    database_url,
     read_http,
-    read_seconds,
-    read_text,
     read_texts,
     read_token,
+    table_names,
+    tables_file,
 )
 
 #: The prefix of an option's name in the environment, and in the application's configuration.
@@ -32,7 +32,8 @@ class Option:
     """An option of ``signalbus-relay run``.
 
     :param name: on the command line, without dashes.
-    :param parse: turns a text, or a value of the application's configuration, into the value.
+    :param parse: turns a text, or a value of the application's configuration, into the value; its ValueError says what
+      is expected.
     :param default: used when nothing else gives a value.
     :param fallbacks: environment variables that are used when nothing else gives a value.
     :param is_secret: may also come from a file whose path is in the variable with ``_FILE``; its value is never shown.
@@ -73,7 +74,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "table",
         "table_names",
-        checked_by(of_tables.table_names),
+        table_names,
         (),
         "An outbox table to relay without an application, perhaps with its schema. May be given again.",
         "TABLE",
@@ -82,7 +83,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "tables",
         "tables_file",
-        checked_by(of_tables.tables_file),
+        tables_file,
         (),
         "A file about such tables, in TOML, or in JSON if its name ends in .json.",
         "FILE",
@@ -90,7 +91,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "map",
         "assignments",
-        checked_by(of_tables.assignments),
+        assignments,
         (),
         "The field that a column of such tables is, for example payload=body. May be given again.",
         "[TABLE.]COLUMN=FIELD",
@@ -100,7 +101,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "exchange",
         "exchange",
-        checked_by(of_tables.any_text),
+        any_text,
         None,
         "The exchange of such rows that name none.",
         "NAME",
@@ -108,7 +109,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "routing-key",
         "routing_key",
-        checked_by(of_tables.any_text),
+        any_text,
         None,
         "The routing key of such rows that name none.",
         "KEY",
@@ -116,7 +117,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "where",
         "where",
-        checked_by(condition),
+        condition,
         None,
         "Which rows of such tables are to be sent, as a condition of SQL, for example status = 'NEW'.",
         "CONDITION",
@@ -124,7 +125,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "not-before",
         "not_before",
-        checked_by(of_tables.columns),
+        columns,
         (),
         "A column of such tables with a time before which a row is not to be sent. May be given again.",
         "COLUMN",
@@ -141,7 +142,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "database-url",
         "database_url",
-        checked_by(of_tables.database_url),
+        database_url,
         None,
         "The database of such tables.",
         "URL",
@@ -163,7 +164,7 @@ OPTIONS: tuple[Option, ...] = (
         "poll_interval_seconds",
         read_seconds(0.05, 3600),
         1.0,
-        "The longest pause between two looks for signals.",
+        "The longest pause between two polls.",
         "SECONDS",
     ),
     Option(
@@ -235,7 +236,7 @@ OPTIONS: tuple[Option, ...] = (
         "http_hosts",
         read_texts,
         (),
-        "A name under which the HTTP server is asked, beside localhost and addresses. May be given again.",
+        "A host name that the HTTP server answers to, beside localhost and addresses. May be given again.",
         "NAME",
         many=True,
     ),

@@ -1,4 +1,7 @@
-"""Parses and checks single values of options: each function returns a valid value, or its error says what is valid."""
+"""The types of options that only a relay has: names, addresses, tables.
+
+Each function returns a valid value, or its ValueError says what is expected.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from sqlalchemy.exc import ArgumentError
 from ..application.outbox_tables.file import read_file
 from ..application.outbox_tables.names import TableName, split_list, table_name
 from ..application.outbox_tables.rules import Assignment, TableRules, assignment, column_name
+from ..option_types import DRIVER, read_text, with_driver
 
 #: The shortest operator token; a shorter one could be guessed.
 SHORTEST_TOKEN = 16
@@ -26,76 +30,11 @@ class HttpAddress:
     port: int
 
 
-class InvalidValue(Exception):
-    """A value is not allowed; the text says what is."""
-
-
-def read_text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise InvalidValue("a text is expected")
-    return value.strip()
-
-
 def read_texts(value: Any) -> tuple[str, ...]:
     parts = re.split(r"[,\s]+", value) if isinstance(value, str) else value
     if not isinstance(parts, (list, tuple, set)) or not all(isinstance(part, str) for part in parts):
-        raise InvalidValue("names, separated by commas, are expected")
+        raise ValueError("names, separated by commas, are expected")
     return tuple(part for part in parts if part)
-
-
-def checked_by(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def parse(value: Any) -> Any:
-        try:
-            return read(value)
-        except ValueError as error:
-            raise InvalidValue(str(error)) from None
-
-    return parse
-
-
-def read_count(least: int, most: int) -> Callable[[Any], int]:
-    def parse(value: Any) -> int:
-        try:
-            number = int(value) if isinstance(value, str) else value
-        except ValueError:
-            number = None
-        if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
-            raise InvalidValue(f"a whole number from {least} to {most} is expected")
-        return number
-
-    return parse
-
-
-def read_seconds(least: float, most: float) -> Callable[[Any], float]:
-    def parse(value: Any) -> float:
-        try:
-            number = float(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else None
-        except ValueError:
-            number = None
-        # Comparisons with NaN are false.
-        if number is None or not least <= number <= most:
-            raise InvalidValue(f"seconds from {least:g} to {most:g} are expected")
-        return number
-
-    return parse
-
-
-def read_choice(*allowed: str) -> Callable[[Any], str]:
-    def parse(value: Any) -> str:
-        for choice in allowed:
-            if isinstance(value, str) and value.lower() == choice.lower():
-                return choice
-        raise InvalidValue(f"one of {', '.join(allowed)} is expected")
-
-    return parse
-
-
-def read_flag(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.lower() in ("1", "true", "yes", "on", "0", "false", "no", "off"):
-        return value.lower() in ("1", "true", "yes", "on")
-    raise InvalidValue("yes or no is expected")
 
 
 def read_http(value: Any) -> HttpAddress | None:
@@ -105,14 +44,14 @@ def read_http(value: Any) -> HttpAddress | None:
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
-        raise InvalidValue("HOST:PORT (port 0 for a free one) or off is expected")
+        raise ValueError("HOST:PORT (port 0 for a free one) or off is expected")
     return HttpAddress(host, int(port))
 
 
 def read_token(value: Any) -> str:
     text = read_text(value)
     if len(text) < SHORTEST_TOKEN or not all("!" <= character <= "~" for character in text):
-        raise InvalidValue(
+        raise ValueError(
             f"at least {SHORTEST_TOKEN} letters, digits and signs without spaces are expected; "
             "`openssl rand -hex 32` prints a good one"
         )
@@ -120,8 +59,6 @@ def read_token(value: Any) -> str:
 
 
 T = TypeVar("T")
-
-DRIVER = "postgresql+psycopg2"
 
 
 def table_names(value: Any) -> tuple[TableName, ...]:
@@ -146,11 +83,7 @@ def tables_file(value: Any) -> tuple[TableRules, ...]:
 
 def database_url(value: Any) -> str:
     """The URL of a database, with the driver that is used."""
-    text = any_text(value).strip()
-    for scheme in ("postgres://", "postgresql://"):
-        if text.startswith(scheme):
-            # SQLAlchemy 2.1 uses psycopg 3 for postgresql://, and does not accept postgres://.
-            text = f"{DRIVER}://{text.removeprefix(scheme)}"
+    text = with_driver(any_text(value).strip())
     try:
         is_url = make_url(text).drivername == DRIVER
     except (ArgumentError, ValueError):

@@ -7,29 +7,31 @@ import contextlib
 import socket
 import struct
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from sqlalchemy.engine import URL
 
+#: The address on which the proxy listens.
+LOOPBACK = "127.0.0.1"
+
 #: The time limit for a command to the proxy's thread.
 ANSWER_SECONDS = 10.0
 
-#: The time limit for the connections to end at close().
-ENDING_SECONDS = 2.0
+Side = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-class Proxy:
-    """Forwards connections to ``host:port``.
+class Forwarder:
+    """Accepts connections in a thread of its own, and connects each to ``host:port``.
 
-    - :meth:`cut` closes the open connections, with a TCP reset to both sides.
-    - :meth:`stall` keeps all of them open and forwards nothing, until :meth:`resume`.
+    :param listener: a bound socket to accept connections on, instead of a free port of the loopback address.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, listener: socket.socket | None = None) -> None:
         self._upstream = (host, port)
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._address: dict[str, Any] = {"sock": listener} if listener else {"host": LOOPBACK, "port": 0}
         self._ready = threading.Event()
         #: The port on which it listens.
         self.port = 0
@@ -37,22 +39,17 @@ class Proxy:
         self._thread.start()
         self._ready.wait(ANSWER_SECONDS)
 
-    def cut(self) -> None:
-        self._do(self._cut_all)
-
-    def stall(self) -> None:
-        self._do(lambda: self._flowing.clear())
-
-    def resume(self) -> None:
-        self._do(lambda: self._flowing.set())
-
     def close(self) -> None:
-        if not self._thread.is_alive():
-            return
-        self._do(lambda: self._closing.set())
-        self._thread.join(ANSWER_SECONDS)
+        """Reset all connections, and accept none any more."""
+        if self._thread.is_alive():
+            self._do(lambda: self._closing.set())
+            self._thread.join(ANSWER_SECONDS)
 
     def _do(self, change: Callable[[], object]) -> None:
+        """Run on the proxy's loop, and wait until it is done."""
+        if threading.current_thread() is self._thread:
+            change()
+            return
         done = threading.Event()
 
         def run() -> None:
@@ -60,34 +57,69 @@ class Proxy:
             done.set()
 
         self._loop.call_soon_threadsafe(run)
-        done.wait(ANSWER_SECONDS)
+        if not done.wait(ANSWER_SECONDS):
+            raise TimeoutError("the proxy does not answer")
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._closing, self._flowing = asyncio.Event(), asyncio.Event()
-        self._flowing.set()
-        server = await asyncio.start_server(self._forward, "127.0.0.1", 0)
+        self._closing = asyncio.Event()
+        server = await asyncio.start_server(self._accept, **self._address)
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._closing.wait()
         server.close()
-        self._flowing.set()
         self._cut_all()
-        # Not cancelled at once: asyncio would log each as an error.
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        if tasks:
-            await asyncio.wait(tasks, timeout=ENDING_SECONDS)
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            upstream_reader, upstream_writer = await asyncio.open_connection(*self._upstream)
-        except OSError:
-            _reset(writer)
-            return
-        pair = {writer, upstream_writer}
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A connection is cancelled when the proxy is closed; asyncio would log it as an error.
+        with contextlib.suppress(asyncio.CancelledError):
+            try:
+                server = await asyncio.open_connection(*self._upstream)
+            except OSError:
+                reset([writer])
+                return
+            await self._link((reader, writer), server)
+
+    async def _link(self, client: Side, server: Side) -> None:
+        """Forward until one side ends."""
+        raise NotImplementedError
+
+    def _cut_all(self) -> None:
+        """Reset the open connections."""
+        raise NotImplementedError
+
+
+class Proxy(Forwarder):
+    """A proxy whose connections can be broken.
+
+    - :meth:`cut` closes the open connections, with a TCP reset to both sides.
+    - :meth:`stall` keeps all of them open and forwards nothing, until :meth:`resume`.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        super().__init__(host, port)
+
+    def cut(self) -> None:
+        self._do(self._cut_all)
+
+    def stall(self) -> None:
+        self._do(self._flowing.clear)
+
+    def resume(self) -> None:
+        self._do(self._flowing.set)
+
+    async def _link(self, client: Side, server: Side) -> None:
+        pair = {client[1], server[1]}
         self._writers |= pair
         try:
-            await asyncio.gather(self._pump(reader, upstream_writer), self._pump(upstream_reader, writer))
+            await asyncio.gather(self._pump(client[0], server[1]), self._pump(server[0], client[1]))
         finally:
             self._writers -= pair
             for one in pair:
@@ -102,24 +134,21 @@ class Proxy:
         writer.close()
 
     def _cut_all(self) -> None:
-        for writer in list(self._writers):
-            _reset(writer)
+        reset(self._writers)
 
 
-def _reset(writer: asyncio.StreamWriter) -> None:
-    """Close a connection by a TCP reset: its other side gets an error instead of an orderly close."""
-    raw = writer.get_extra_info("socket")
-    if raw is not None:
-        with contextlib.suppress(OSError):
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()
+def reset(writers: Iterable[asyncio.StreamWriter]) -> None:
+    """End connections by a TCP reset: the other sides get an error instead of an orderly close."""
+    for writer in list(writers):
+        raw = writer.get_extra_info("socket")
+        if raw is not None:
+            with contextlib.suppress(OSError):
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
 
 
 POSTGRES_PORT = 5432
 AMQP_PORT = 5672
-
-#: The address on which the proxy listens.
-LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from ..option_types import read_choice, read_count, read_seconds, with_driver
+
 
 class DrillUsageError(Exception):
     """The drill cannot begin.
@@ -69,10 +71,6 @@ class DrillSettings:
     as_json: bool
 
 
-class _Problem(Exception):
-    """A value is not allowed; the text says what is."""
-
-
 def resolve(given: Mapping[str, Any], environ: Mapping[str, str]) -> DrillSettings:
     """Check the options.
 
@@ -89,18 +87,19 @@ def resolve(given: Mapping[str, Any], environ: Mapping[str, str]) -> DrillSettin
                 value, source = environ[variable], variable
         try:
             return parse(value if value is not None else default or "")
-        except _Problem as problem:
-            problems.append(f"{source}: {problem}.")
+        except ValueError as problem:
+            # A URL may hold a password.
+            problems.append(f"{source}: {problem}." if name in FALLBACKS else f"{source}: {problem}, not {value!r}.")
             return None
 
     settings = DrillSettings(
         database_url=read("database_url", _database_url),
         amqp_url=read("amqp_url", _amqp_url),
-        signals=read("signals", _count(1, 10_000_000), "5000"),
-        seconds=read("seconds", _seconds, "30"),
-        relays=read("relays", _count(1, 32), "2"),
-        seed=read("seed", _count(0, 2**63), str(secrets.randbelow(1_000_000))),
-        queue_type=read("queue_type", _queue_type, QUEUE_TYPES[0]),
+        signals=read("signals", read_count(1, 10_000_000), "5000"),
+        seconds=read("seconds", read_seconds(1, 86_400), "30"),
+        relays=read("relays", read_count(1, 32), "2"),
+        seed=read("seed", read_count(0, 2**63), str(secrets.randbelow(1_000_000))),
+        queue_type=read("queue_type", read_choice(*QUEUE_TYPES), QUEUE_TYPES[0]),
         as_json=bool(given.get("as_json")),
     )
     if problems:
@@ -110,57 +109,26 @@ def resolve(given: Mapping[str, Any], environ: Mapping[str, str]) -> DrillSettin
 
 def _database_url(text: str) -> URL:
     if not text:
-        raise _Problem("which database? Give postgresql://user:password@host/database, or set DATABASE_URL")
-    # SQLAlchemy 2.1 uses another driver for a bare postgresql://, and refuses postgres://.
-    for scheme in ("postgres://", "postgresql://"):
-        if text.startswith(scheme):
-            text = "postgresql+psycopg2://" + text.removeprefix(scheme)
+        raise ValueError("which database? Give postgresql://user:password@host/database, or set DATABASE_URL")
     try:
-        url = make_url(text)
+        url = make_url(with_driver(text))
     except (ArgumentError, ValueError):
         # The text of the error may hold the URL, and with it the password.
-        raise _Problem("this is no URL like postgresql://user:password@host:5432/database") from None
+        raise ValueError("this is no URL like postgresql://user:password@host:5432/database") from None
     name, _, driver = url.drivername.partition("+")
     if name != "postgresql" or driver not in DRIVERS:
-        raise _Problem("a database URL begins with postgresql:// or postgresql+psycopg2://")
+        raise ValueError("a database URL begins with postgresql:// or postgresql+psycopg2://")
     return url
 
 
 def _amqp_url(text: str) -> str:
     if not text:
-        raise _Problem("which broker? Give amqp://user:password@host/vhost, or set AMQP_URL")
+        raise ValueError("which broker? Give amqp://user:password@host/vhost, or set AMQP_URL")
     try:
         parts = urlsplit(text)
         is_good = parts.scheme in ("amqp", "amqps") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         is_good = False
     if not is_good:
-        raise _Problem("this is no URL like amqp://user:password@host:5672/vhost (or amqps://...)")
-    return text
-
-
-def _count(least: int, most: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        number = int(text) if text.isascii() and text.isdigit() else -1
-        if not least <= number <= most:
-            raise _Problem(f"a whole number from {least} to {most} is expected, not {text!r}")
-        return number
-
-    return parse
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    # Comparisons with NaN are false.
-    if not 1 <= seconds <= 86_400:
-        raise _Problem(f"seconds from 1 to 86400 are expected, not {text!r}")
-    return seconds
-
-
-def _queue_type(text: str) -> str:
-    if text not in QUEUE_TYPES:
-        raise _Problem(f"one of {', '.join(QUEUE_TYPES)} is expected, not {text!r}")
+        raise ValueError("this is no URL like amqp://user:password@host:5672/vhost (or amqps://...)")
     return text

@@ -42,7 +42,7 @@ class Facts:
 
     :param key: as the database writes it.
     :param found: None when it is not in its table, and while the table is locked.
-    :param set_aside: its row in ``signalbus_parked``.
+    :param failed: its row in ``signalbus_parked``.
     :param pause: of its model.
     :param before: how many signals a relay takes before it.
     :param holder: the session that has locked its row, or its whole table; None when it is not known.
@@ -55,7 +55,7 @@ class Facts:
     key: str
     now: datetime
     found: FoundSignal | None = None
-    set_aside: FailureRecord | None = None
+    failed: FailureRecord | None = None
     pause: Pause | None = None
     before: int = 0
     holder: Holder | None = None

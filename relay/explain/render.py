@@ -55,8 +55,8 @@ def state_of(facts: Facts) -> str:
         return "left-out"
     if facts.found.is_locked:
         return "locked"
-    if facts.set_aside is not None:
-        return "parked" if facts.set_aside.is_parked else "waiting"
+    if facts.failed is not None:
+        return "parked" if facts.failed.is_parked else "waiting"
     return "paused" if facts.pause is not None else "pending"
 
 
@@ -88,14 +88,14 @@ def _locked(facts: Facts) -> str:
 
 
 def _parked(facts: Facts) -> str:
-    if facts.set_aside is not None and facts.set_aside.was_sent:
+    if facts.failed is not None and facts.failed.was_sent:
         return f"{_named(facts)} is parked: it was sent; it cannot be deleted, and waits for a person."
     return f"{_named(facts)} is parked: it failed too often, and waits for a person."
 
 
 def _waiting(facts: Facts) -> str:
-    assert facts.set_aside is not None
-    until = facts.set_aside.next_try_at
+    assert facts.failed is not None
+    until = facts.failed.next_try_at
     assert until is not None
     if until <= facts.now:
         return f"{_named(facts)} is waiting for its next try, which is due."
@@ -135,8 +135,8 @@ def _until(facts: Facts, moment: datetime) -> str:
 def _further(facts: Facts, state: str) -> Iterator[str]:
     if facts.found is not None and facts.found.written_at is not None:
         yield f"It was written {_until(facts, facts.found.written_at)} ago, at {time_text(facts.found.written_at)}."
-    if facts.set_aside is not None:
-        yield _of_failures(facts, facts.set_aside)
+    if facts.failed is not None:
+        yield _of_failures(facts, facts.failed)
     if facts.pause is not None:
         reason = f": {facts.pause.reason}" if facts.pause.reason else "."
         yield f"Its model is paused since {time_text(facts.pause.paused_at)}{reason}"
@@ -157,19 +157,19 @@ def _of_those_before(number: int) -> str:
     return f"{'More than ' if number >= MOST_BEFORE else ''}{number} signals of its model come before it."
 
 
-def _of_failures(facts: Facts, set_aside: FailureRecord) -> str:
+def _of_failures(facts: Facts, failed: FailureRecord) -> str:
     if facts.found is None:
-        return f"It is noted as set aside since {time_text(set_aside.first_failed_at)}."
-    tries = "once" if set_aside.attempts == 1 else f"{set_aside.attempts} times in a row"
-    if set_aside.was_sent:
+        return f"It is noted as failed since {time_text(failed.first_failed_at)}."
+    tries = "once" if failed.attempts == 1 else f"{failed.attempts} times in a row"
+    if failed.was_sent:
         return (
-            f"It was sent, at {time_text(set_aside.first_failed_at)} at the latest, and is never sent again; its row "
-            f"cannot be deleted, which was tried {tries}, last at {time_text(set_aside.last_failed_at)}: "
-            f"{set_aside.error_text}"
+            f"It was sent, at {time_text(failed.first_failed_at)} at the latest, and is never sent again; its row "
+            f"cannot be deleted, which was tried {tries}, last at {time_text(failed.last_failed_at)}: "
+            f"{failed.error_text}"
         )
     return (
-        f"It failed {tries}, first at {time_text(set_aside.first_failed_at)}, last at "
-        f"{time_text(set_aside.last_failed_at)}: {set_aside.error_class}: {set_aside.error_text}"
+        f"It failed {tries}, first at {time_text(failed.first_failed_at)}, last at "
+        f"{time_text(failed.last_failed_at)}: {failed.error_class}: {failed.error_text}"
     )
 
 
@@ -197,7 +197,7 @@ def _to_do(facts: Facts, state: str, messages: Messages | None, answers: Sequenc
         return _when_locked(facts)
     if state == "parked":
         retry = f"`signalbus-relay parked retry {signal}` after its cause is mended"
-        if facts.set_aside is not None and facts.set_aside.was_sent:
+        if facts.failed is not None and facts.failed.was_sent:
             retry += " tries its delete, not its send"
         what = f"{retry}, or `parked discard {signal}`"
         resume = f", and `signalbus-relay resume {model}`" if facts.pause else ""
@@ -223,7 +223,7 @@ def _remedies(facts: Facts, messages: Messages | None, answers: Sequence[Answer]
         return
     if messages.trouble is not None:
         yield "Mend signalbus_message, or the signal"
-    if facts.set_aside is not None and facts.set_aside.error_class == "returned" and messages.routes:
+    if facts.failed is not None and facts.failed.error_class == "returned" and messages.routes:
         yield _binding(list(dict.fromkeys(messages.routes)))
 
 

@@ -141,8 +141,8 @@ class Maintenance:
             else:
                 logger.warning(
                     "The table %s %s. Signals that fail are noted in the memory of each relay, and lose their attempts "
-                    "when it ends. Create the table: `signalbus-relay ddl parked` prints it, "
-                    "db.create_all() and Alembic know it.",
+                    "when it ends; what was sent and cannot be deleted is sent again then. Create the table: "
+                    "`signalbus-relay ddl parked` prints it, db.create_all() and Alembic know it.",
                     table.fullname,
                     problem,
                     extra={"action": "parked_table_missing"},

@@ -14,6 +14,7 @@ from ..exit_codes import EXIT_CONFIGURATION, EXIT_OK, EXIT_RUNTIME, StopRequest
 from ..scheduler import Scheduler
 from ..telemetry.health import Health
 from ..worker.backoff import Backoff, PollInterval
+from ..worker.hanging import HANGS_AFTER_SECONDS
 from .poller import Poller, TableError
 from .requests import PollRequests
 from .unreached import Unreached
@@ -34,8 +35,8 @@ class PollLoop:
     :param looks: the requests for polls, and the results of polls.
     :param unreached: raises incidents for signals that polls find and no burst can lock.
     :param until_empty: end the relay when nothing is left to send.
-    :param patience_seconds: with ``until_empty``, how long nothing may be sent while signals are pending.
-    :param stall_after_seconds: a burst that has made no progress for so long is not waited for.
+    :param patience_seconds: with ``until_empty``, how long nothing may be sent while signals are pending. A burst that
+      has made progress since is waited for.
     :param request_stop: called, from the poller's thread, to end the relay.
     :param clock: a monotonic clock, in seconds.
     """
@@ -55,7 +56,6 @@ class PollLoop:
         *,
         until_empty: bool,
         patience_seconds: float,
-        stall_after_seconds: float = 180.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._poller = poller
@@ -68,7 +68,6 @@ class PollLoop:
         self._unreached = unreached
         self._until_empty = until_empty
         self._patience_seconds = patience_seconds
-        self._stall_after_seconds = stall_after_seconds
         self._clock = clock
         self._backoff = Backoff(longest_seconds=LONGEST_DATABASE_RETRY_SECONDS)
         self._last_activity = clock()
@@ -82,7 +81,7 @@ class PollLoop:
             except TableError as error:
                 self._request_stop(StopRequest(str(error), EXIT_CONFIGURATION))
                 return
-            except Exception:
+            except BaseException:
                 # No known error arrives here. Without the poller nothing would be sent, so it goes on.
                 logger.exception("The poller failed; it goes on.", extra={"action": "probe_error"})
                 pause_seconds = self._backoff.failed()
@@ -138,8 +137,8 @@ class PollLoop:
         """Whether nothing was sent for too long. A burst that locks nothing, or fails, does not count as progress."""
         if self._clock() - self._last_activity <= self._patience_seconds:
             return False
-        # The trial of a suspect does not count as progress either, however long it takes.
-        return not (found and self._scheduler.is_sending(self._stall_after_seconds))
+        # The trial of a suspect does not count as progress either, however long it takes; nor does a burst that hangs.
+        return not (found and self._scheduler.is_sending(max(self._patience_seconds, HANGS_AFTER_SECONDS)))
 
     def _what_is_left(self) -> list[str]:
         """What was not sent although no worker will lock more, in words for people."""

@@ -95,7 +95,7 @@ class Metrics:
         self._broker_up = self._gauge("signalbus_broker_up", "1 when a connection to the broker is open.")
         self._broker_blocked = self._gauge("signalbus_broker_blocked", "1 while the broker takes no messages.")
         self._database_up = self._gauge("signalbus_database_up", "1 when every database answered the last poll.")
-        self._wakeups = self._counter("signalbus_wakeups", "What made the relay look for signals.", "cause")
+        self._wakeups = self._counter("signalbus_wakeups", "Polls that found signals, by what caused them.", "cause")
         self._last_success = self._gauge(
             "signalbus_last_success_timestamp_seconds", "When signals were last sent; 0 when never.", "signal"
         )

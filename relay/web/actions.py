@@ -43,15 +43,15 @@ class Operations:
         """Whether there is a record file for discarded signals."""
         return self._record is not None
 
-    def set_aside(
+    def failed_signals(
         self, model: str | None, key: str | None, limit: int, patience_seconds: float = ANSWER_WITHIN_SECONDS
     ) -> list[FailureRecord]:
         """Failed signals, parked ones first."""
-        return self._bulkhead.ask(lambda: self._parked.find(model, key, limit), patience_seconds)
+        return self._bulkhead.run(lambda: self._parked.find(model, key, limit), patience_seconds)
 
     def retry(self, model: str | None, key: str | None, address: str | None) -> int:
         """Have signals tried at once: one, those of a model, or all; return how many."""
-        number = self._bulkhead.ask(lambda: self._parked.try_again(model, key))
+        number = self._bulkhead.run(lambda: self._parked.try_again(model, key))
         logger.warning(
             "An operator had %d signals of %s tried again.",
             number,
@@ -73,7 +73,7 @@ class Operations:
             return found[0].error_class
 
         try:
-            reason = self._bulkhead.ask(find_and_discard)
+            reason = self._bulkhead.run(find_and_discard)
         except OSError as error:
             text = f"The record cannot be written ({error.strerror}), so nothing was discarded."
             raise ServiceUnavailable(text) from None
@@ -93,7 +93,7 @@ class Operations:
         return self._change(model, lambda: self._pauses.resume(model), "resumed", address)
 
     def _change(self, model: str, change: Callable[[], bool], what: str, address: str | None) -> bool:
-        is_changed = self._bulkhead.ask(change)
+        is_changed = self._bulkhead.run(change)
         if is_changed:
             logger.warning(
                 "An operator %s %s.",

@@ -32,7 +32,7 @@ def api_routes(operations: Operations, guard: Guard) -> Blueprint:
         query = field.query("model", "limit", "offset")
         limit = field.number(query, "limit", 50, 1, field.MOST_LISTED)
         offset = field.number(query, "offset", 0, 0, field.LAST_OFFSET)
-        found = operations.set_aside(field.optional_text(query, "model"), None, offset + limit + 1)
+        found = operations.failed_signals(field.optional_text(query, "model"), None, offset + limit + 1)
         shown = found[offset : offset + limit]
         return {"signals": [as_json(one) for one in shown], "more": len(found) > offset + limit}
 

@@ -52,7 +52,7 @@ class DatabaseBulkhead:
         # One request works and one waits; with a longer queue all threads would wait.
         self._places = threading.BoundedSemaphore(2)
 
-    def ask(self, work: Callable[[], T], patience_seconds: float = ANSWER_WITHIN_SECONDS) -> T:
+    def run(self, work: Callable[[], T], patience_seconds: float = ANSWER_WITHIN_SECONDS) -> T:
         """Run database work.
 
         :raises HTTPException: it gets no turn, the database fails, or it takes too long.
@@ -75,7 +75,7 @@ class DatabaseBulkhead:
         def run() -> None:
             try:
                 results.append(work())
-            except Exception as error:  # noqa: BLE001 - it is raised in the thread that asked
+            except Exception as error:  # noqa: BLE001 - it is raised in the thread of the request
                 errors.append(error)
             finally:
                 for engine in self._engines:
@@ -91,7 +91,7 @@ class DatabaseBulkhead:
             raise _busy() from None
         if not done.wait(patience_seconds):
             raise ServiceUnavailable(
-                "The database takes long to answer. What was asked for may still be done.", retry_after=5
+                "The database takes long to answer. The action may still be carried out.", retry_after=5
             )
         if errors:
             raise _told(errors[0])
@@ -103,7 +103,7 @@ class DatabaseBulkhead:
 
 
 def _busy() -> HTTPException:
-    return ServiceUnavailable("The relay is asking the database. Try again.", retry_after=1)
+    return ServiceUnavailable("Another request is using the database. Try again.", retry_after=1)
 
 
 def _told(error: Exception) -> Exception:

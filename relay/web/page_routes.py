@@ -16,7 +16,7 @@ from ..telemetry.log_format import redacted
 from . import validation as field
 from .actions import NO_RECORD, Operations
 from .auth import NO_TOKEN, Guard
-from .parked_view import LAST_PAGE, SetAsideView
+from .parked_view import LAST_PAGE, FailedSignalsView
 from .status_report import Report, moment
 from .templates import HEADERS
 
@@ -66,7 +66,7 @@ FORMS = (
     Form(
         "retry",
         "Try this signal again?",
-        "It is tried at once, whatever its next try was to be.",
+        "It is tried at once, even if its next try is due later.",
         "Try again",
         ("model", "key"),
         _retry,
@@ -110,7 +110,7 @@ _CONDITIONS = {
 }
 
 
-def page_routes(report: Report, view: SetAsideView, operations: Operations, guard: Guard) -> Blueprint:
+def page_routes(report: Report, view: FailedSignalsView, operations: Operations, guard: Guard) -> Blueprint:
     routes = Blueprint("page", __name__)
 
     @routes.get("/")
@@ -121,7 +121,7 @@ def page_routes(report: Report, view: SetAsideView, operations: Operations, guar
             "page.html",
             status=status,
             connections=_connections(status),
-            set_aside=view.show(number),
+            failed=view.show(number),
             last_page=LAST_PAGE,
             can_act=guard.has_token,
             can_discard=operations.can_discard,
@@ -139,7 +139,7 @@ class _FormView(MethodView):
 
     init_every_request = False
 
-    def __init__(self, form: Form, operations: Operations, guard: Guard, view: SetAsideView) -> None:
+    def __init__(self, form: Form, operations: Operations, guard: Guard, view: FailedSignalsView) -> None:
         self._form = form
         self._operations = operations
         self._guard = guard

@@ -35,7 +35,7 @@ PATIENCE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class SetAsideShown:
+class FailedSignalsPage:
     """A page of failed signals.
 
     :param page: its number, from 1 on.
@@ -54,7 +54,7 @@ class SetAsideShown:
         return (self.page - 1) * MOST_SHOWN
 
 
-class SetAsideView:
+class FailedSignalsView:
     """Reads pages of failed signals, and caches them.
 
     :param clock: a monotonic clock, in seconds.
@@ -65,36 +65,36 @@ class SetAsideView:
         self._status = status
         self._clock = clock
         self._lock = threading.Lock()
-        self._known: dict[int, tuple[SetAsideShown, float]] = {}
+        self._known: dict[int, tuple[FailedSignalsPage, float]] = {}
 
     def forget(self) -> None:
         """Drop the cached pages, because they have changed."""
         self._known = {page: (shown, float("-inf")) for page, (shown, _) in self._known.items()}
 
-    def show(self, page: int = 1) -> SetAsideShown:
+    def show(self, page: int = 1) -> FailedSignalsPage:
         """A page of failed signals, from 1 on."""
         # The measured status says whether there are any: a page about a healthy relay costs no statement.
         if not self._status.set_aside_signals():
-            return SetAsideShown()
-        known, at = self._known.get(page, (SetAsideShown(page), float("-inf")))
+            return FailedSignalsPage()
+        known, at = self._known.get(page, (FailedSignalsPage(page), float("-inf")))
         if self._clock() - at < FRESH_FOR_SECONDS:
             return known
         if not self._lock.acquire(blocking=False):
-            return known if known.signals else replace(known, problem="The relay is asking the database.")
+            return known if known.signals else replace(known, problem="Another request is using the database.")
         try:
             return self._keep(self._ask(known))
         finally:
             self._lock.release()
 
-    def _keep(self, shown: SetAsideShown) -> SetAsideShown:
+    def _keep(self, shown: FailedSignalsPage) -> FailedSignalsPage:
         others = [(page, known) for page, known in self._known.items() if page != shown.page]
         self._known = dict([*others[1 - MOST_KEPT :], (shown.page, (shown, self._clock()))])
         return shown
 
-    def _ask(self, known: SetAsideShown) -> SetAsideShown:
+    def _ask(self, known: FailedSignalsPage) -> FailedSignalsPage:
         first, end = known.before, known.before + MOST_SHOWN
         try:
-            found = self._operations.set_aside(None, None, end + 1, PATIENCE_SECONDS)
+            found = self._operations.failed_signals(None, None, end + 1, PATIENCE_SECONDS)
         except HTTPException as error:
             return replace(known, problem=f"Not up to date: {error.description}")
-        return SetAsideShown(known.page, tuple(as_json(one) for one in found[first:end]), len(found) > end)
+        return FailedSignalsPage(known.page, tuple(as_json(one) for one in found[first:end]), len(found) > end)

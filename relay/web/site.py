@@ -22,7 +22,7 @@ from .auth import Guard
 from .database_bulkhead import LIMITS, DatabaseBulkhead, engine_of_its_own
 from .health_routes import health_routes
 from .page_routes import page_routes
-from .parked_view import SetAsideView
+from .parked_view import FailedSignalsView
 from .status_report import Database, Report
 
 
@@ -43,7 +43,7 @@ def build_site(
     guard = Guard(config.operator_token, config.http_hosts, is_local=is_loopback(host))
     report = Report(status, health, incidents, [_database(key, engine) for key, engine in engines.items()])
     operations = _operations(loaded, config, engines)
-    view = SetAsideView(operations, status)
+    view = FailedSignalsView(operations, status)
     blueprints = (
         health_routes(health, metrics, report),
         api_routes(operations, guard),

@@ -190,7 +190,7 @@ def _notes_of_models(models: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         if model["waiting"]:
             yield f"{name}: {_signals(model['waiting'])} waiting for the next try."
         if model["failing"]:
-            yield f"{name} has trouble."
+            yield f"{name} is failing."
         if model["lag_seconds"] > FLOW_WITHIN_SECONDS and not (model["paused"] or model["waiting"] or model["failing"]):
             yield f"{name}: the oldest signal has been waiting for {model['lag_seconds']:.0f} s."
         if model["backlog"] >= model["backlog_counted_to"] and not model["paused"]:

@@ -15,9 +15,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from signalbus_core import BurstError, Outcome, OutcomeKind
-from signalbus_core.lowlevel import BurstResult, BurstSize, FailedSignal, Key, Proved, SignalSpec, error_text
+from signalbus_core.lowlevel import (
+    BurstResult,
+    BurstSize,
+    FailedSignal,
+    Mark,
+    Proved,
+    SignalSpec,
+    error_text,
+    marks,
+)
 
 from .backoff import Backoff
 from .circuit_breaker import CircuitBreaker
@@ -50,17 +60,15 @@ class BurstPlan:
     :param suspect: try this signal alone, to find out whether it caused an outage.
     :param proved: delete these signals, which were sent, and send nothing.
     :param can_keep_rows: the database may refuse the delete of single signals.
-    :param most_bytes: of rows in it, to be asked before they are read; None where that need not be asked.
     """
 
     limit: int
-    avoid: tuple[Key, ...]
+    avoid: tuple[Mark, ...]
     rehearse: bool
     retry: bool = False
-    suspect: Key | None = None
+    suspect: Mark | None = None
     proved: tuple[Proved, ...] = ()
     can_keep_rows: bool = False
-    most_bytes: int | None = None
 
     @property
     def is_scan(self) -> bool:
@@ -108,7 +116,7 @@ class ModelState:
         self._suspicion = suspicion or Backoff(1.0, LONGEST_SUSPICION_SECONDS)
         self._suspects = Notes(MOST_SUSPECTS)
         # Signals that were sent, which no table records yet.
-        self._proved: dict[Key, Proved] = {}
+        self._proved: dict[tuple[Mark, ...], Proved] = {}
         # When their delete is tried, and how often it was tried in vain.
         self._proved_from, self._proved_tries = float("-inf"), 0
         self._breaker = CircuitBreaker()
@@ -121,13 +129,14 @@ class ModelState:
         self._turn = 0
         self._flows_again = False
 
-    def avoided(self) -> list[Key]:
+    def avoided(self) -> list[Mark]:
         """Suspects, and signals that were proved sent; the bursts of other signals leave them out."""
         with self._lock:
             return self._avoided()
 
-    def _avoided(self) -> list[Key]:
-        return [*self._suspects.keys(), *self._proved]
+    def _avoided(self) -> list[Mark]:
+        keys = [note.key for _, note in self._suspects.items() if note.key is not None]
+        return list(dict.fromkeys([*self._suspects.keys(), *keys, *chain.from_iterable(self._proved)]))
 
     def has_due_suspect(self, now: float) -> bool:
         """Whether one of these signals is due."""
@@ -137,16 +146,16 @@ class ModelState:
     def _has_due(self, now: float) -> bool:
         return bool((self._proved and now >= self._proved_from) or self._suspects.due(now))
 
-    def forget(self, key: Key) -> None:
+    def forget(self, suspect: Mark) -> None:
         """A signal is not in its table any more."""
         with self._lock:
-            self._suspects.forget([key])
+            self._suspects.forget([suspect])
 
-    def mark_noted(self, keys: Sequence[Key]) -> None:
+    def mark_noted(self, signals: Sequence[FailedSignal]) -> None:
         """The retry store records that these signals were sent, so bursts leave them out."""
         with self._lock:
-            for key in keys:
-                self._proved.pop(key, None)
+            for one in signals:
+                self._proved.pop(marks(self.spec, one), None)
 
     def mark_drained(self) -> bool:
         """The model has nothing to send; return whether that resolves its incident."""
@@ -187,12 +196,12 @@ class ModelState:
                 if plan is not None:
                     return plan
             self._turn = 0
-            return replace(self._ordinary(now), avoid=avoid, most_bytes=self._size.most_row_bytes)
+            return replace(self._ordinary(now), avoid=avoid)
 
     def _ordinary(self, now: float) -> BurstPlan:
         return BurstPlan(self._size.limit, (), now >= self._rehearse_from, can_keep_rows=self._can_keep_rows)
 
-    def _suspect_turn(self, _avoid: tuple[Key, ...], now: float) -> BurstPlan | None:
+    def _suspect_turn(self, _avoid: tuple[Mark, ...], now: float) -> BurstPlan | None:
         due = self._suspects.due(now)
         if not due:
             return None
@@ -201,17 +210,17 @@ class ModelState:
         self._suspects.postpone([key], now + self._suspicion.wait_seconds(note.attempts))
         return replace(self._ordinary(now), limit=1, suspect=key)
 
-    def _retry_turn(self, avoid: tuple[Key, ...], now: float) -> BurstPlan | None:
+    def _retry_turn(self, avoid: tuple[Mark, ...], now: float) -> BurstPlan | None:
         if not self._retry_is_due:
             return None
         self._retry_is_due = False
-        return replace(self._ordinary(now), avoid=avoid, retry=True, most_bytes=self._size.most_row_bytes)
+        return replace(self._ordinary(now), avoid=avoid, retry=True)
 
     def finished(self, plan: BurstPlan, result: BurstResult, now: float) -> Verdict:
         """Learn from a burst that ended, whatever the outcomes of its signals."""
         with self._lock:
             answered = tuple(one for one in result.failed if not one.outcome.is_unanswered)
-            self._learn(plan, result, [one.key for one in answered], now)
+            self._learn(plan, result, [mark for one in answered for mark in marks(self.spec, one)], now)
             if plan.proved:
                 return Verdict(more=True, failed=result.undeleted)
             if result.failed_whole:
@@ -244,14 +253,14 @@ class ModelState:
         has_grown = self._size.is_whole or (result.selected < plan.limit and not result.is_cut)
         return has_grown and not self._avoided()
 
-    def _learn(self, plan: BurstPlan, result: BurstResult, answered: list[Key], now: float) -> None:
+    def _learn(self, plan: BurstPlan, result: BurstResult, answered: list[Mark], now: float) -> None:
         self._suspects.forget(answered)
         self._breaker.record(result, now, is_retry=not plan.is_scan)
         if plan.is_scan:
             # Retries would enlarge the burst size before it is halved down to the signal at fault.
             self._size.record(result)
         for proved in plan.proved:
-            self._proved.pop(proved.key, None)
+            self._proved.pop(marks(self.spec, proved), None)
         if result.sent or result.undeleted:
             if plan.rehearse and not plan.proved:
                 self._rehearse_from = now + REHEARSE_EVERY_SECONDS
@@ -263,7 +272,7 @@ class ModelState:
         if result.can_keep_rows is not None:
             self._can_keep_rows = result.can_keep_rows
         # Until it is noted elsewhere: nobody else may send it.
-        self._prove(Proved(one.key, one.version) for one in result.undeleted)
+        self._prove(one.proved for one in result.undeleted)
         if answered:
             self._flows_again = False
         elif result.sent and plan.retry:
@@ -271,25 +280,27 @@ class ModelState:
 
     def _prove(self, proved: Iterable[Proved]) -> None:
         for one in proved:
-            self._suspects.forget([one.key])
-            if one.key not in self._proved:
+            self._suspects.forget(marks(self.spec, one))
+            if marks(self.spec, one) not in self._proved:
                 self._proved_from, self._proved_tries = float("-inf"), 0
-            self._proved[one.key] = one
+            self._proved[marks(self.spec, one)] = one
 
     def _outage(self, plan: BurstPlan, result: BurstResult, noted: tuple[FailedSignal, ...], now: float) -> Verdict:
         evidence = self._breaker.evidence(now)
         if result.selected == 1 and result.failed:
-            self._suspect(result.failed[0].key, now)
+            self._suspect(result.failed[0], now)
         if plan.suspect is not None and not self._backoff.failures:
             # Others are sent meanwhile: the suspect alone causes the outage, and the model need not wait.
             return Verdict(True, 0.0, _trouble(result), noted, evidence)
         self._size.shrink()
         return Verdict(False, self._backoff.failed(), _trouble(result), noted, evidence)
 
-    def _suspect(self, key: Key, now: float) -> None:
-        before = self._suspects.get(key)
+    def _suspect(self, failed: FailedSignal, now: float) -> None:
+        *_, mark = marks(self.spec, failed)
+        before = self._suspects.get(mark)
         times = before.attempts + 1 if before else 1
-        self._suspects.write(key, Note(now + self._suspicion.wait_seconds(times), SUSPECT, times))
+        note = Note(now + self._suspicion.wait_seconds(times), SUSPECT, times, key=failed.key)
+        self._suspects.write(mark, note)
 
     def interrupted(self, error: Exception) -> Verdict:
         """Learn from a burst that a database error or a :class:`BurstError` ended early."""

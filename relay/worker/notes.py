@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from signalbus_core.lowlevel import UNDELETED, DueSignal, Key
+from signalbus_core.lowlevel import UNDELETED, DueSignal, Key, Mark
 
 #: After failures of these classes a signal is tried alone: only then it is known which signal of a burst is at fault.
 ALONE = frozenset({"error", "closed"})
@@ -23,6 +23,7 @@ class Note:
     :param cause: of its last failure.
     :param version: of its row; None when it is not known.
     :param destination: that refused it; None when none did, and when it is tried independently of others.
+    :param key: as the model reads it, where the note is stored by the id of the row.
     """
 
     next_try: float | None
@@ -32,53 +33,54 @@ class Note:
     last_failed: float = 0.0
     version: str | None = None
     destination: str | None = None
+    key: Key | None = None
 
     def is_due(self, now: float) -> bool:
         return self.next_try is not None and self.next_try <= now
 
 
 class Notes:
-    """Notes by key, in the order in which they were written.
+    """Notes by key, in the order in which they were written; by row, where the model reads the key as another.
 
     :param most: the largest number; the oldest is dropped.
     """
 
     def __init__(self, most: int | None = None) -> None:
-        self._notes: dict[Key, Note] = {}
+        self._notes: dict[Mark, Note] = {}
         self._most = most
 
-    def write(self, key: Key, note: Note) -> None:
+    def write(self, key: Mark, note: Note) -> None:
         self._notes.pop(key, None)
         self._notes[key] = note
         if self._most is not None and len(self._notes) > self._most:
             del self._notes[next(iter(self._notes))]
 
-    def get(self, key: Key) -> Note | None:
+    def get(self, key: Mark) -> Note | None:
         return self._notes.get(key)
 
-    def forget(self, keys: Iterable[Key]) -> None:
+    def forget(self, keys: Iterable[Mark]) -> None:
         for key in keys:
             self._notes.pop(key, None)
 
-    def keys(self) -> list[Key]:
+    def keys(self) -> list[Mark]:
         return list(self._notes)
 
-    def items(self) -> list[tuple[Key, Note]]:
+    def items(self) -> list[tuple[Mark, Note]]:
         return list(self._notes.items())
 
-    def postpone(self, keys: Iterable[Key], until: float) -> None:
+    def postpone(self, keys: Iterable[Mark], until: float) -> None:
         """Try signals no earlier than ``until``. Their order and their attempts stay."""
         for key in keys:
             note = self._notes.get(key)
             if note is not None and note.next_try is not None:
                 self._notes[key] = replace(note, next_try=max(note.next_try, until))
 
-    def due(self, now: float) -> list[tuple[Key, Note]]:
+    def due(self, now: float) -> list[tuple[Mark, Note]]:
         """Signals whose next try is due, longest overdue first."""
         due = [(key, note) for key, note in self._notes.items() if note.is_due(now)]
         return sorted(due, key=lambda one: one[1].next_try or 0.0)
 
-    def of_destination(self, destination: str) -> list[tuple[Key, Note]]:
+    def of_destination(self, destination: str) -> list[tuple[Mark, Note]]:
         """Signals that a destination refused."""
         return [(key, note) for key, note in self._notes.items() if note.destination == destination]
 

@@ -27,6 +27,7 @@ from signalbus_core.lowlevel import (
     Failure,
     Key,
     LeaveOut,
+    Mark,
     SignalSpec,
     parked,
     retries,
@@ -51,13 +52,13 @@ TAKEN_SECONDS = 5.0
 class RetryStore(Protocol):
     """The failed signals of one model."""
 
-    def choice(self, avoid: Sequence[Key]) -> Choice:
-        """What an ordinary burst selects: neither these keys nor failed signals."""
+    def choice(self, avoid: Sequence[Mark]) -> Choice:
+        """What an ordinary burst selects: neither these nor failed signals."""
 
     def has_due(self) -> bool:
         """Whether a signal is due, as far as this process knows without a query."""
 
-    def take_due(self, limit: int, avoid: Sequence[Key] = ()) -> Due:
+    def take_due(self, limit: int, avoid: Sequence[Mark] = ()) -> Due:
         """Due signals that may be tried in one burst, without those to avoid.
 
         They are postponed for all workers, so that one that cannot be locked does not delay the other due signals.
@@ -66,7 +67,7 @@ class RetryStore(Protocol):
     def due_keys(self, limit: int) -> list[Key]:
         """Due signals, for diagnosis; they are not taken."""
 
-    def retry(self, keys: tuple[Key, ...]) -> Choice:
+    def retry(self, keys: tuple[Mark, ...]) -> Choice:
         """What a burst selects that tries these signals again."""
 
     def put(
@@ -95,24 +96,34 @@ class TableRetryStore:
     """The table ``signalbus_parked``, shared by all replicas.
 
     :param engine: of the model's database.
+    :param memory: knows too what this process has sent and cannot delete: it must not be sent again when somebody drops
+      the table.
     """
 
     most = MOST_IN_TABLE
 
-    def __init__(self, spec: SignalSpec, engine: Engine, rules: RetryPolicy, limits: BurstLimits) -> None:
+    def __init__(
+        self,
+        spec: SignalSpec,
+        engine: Engine,
+        rules: RetryPolicy,
+        limits: BurstLimits,
+        memory: MemoryRetryStore | None = None,
+    ) -> None:
         self._spec = spec
         self._engine = engine
         self._rules = rules
         self._limits = limits
+        self._memory = memory
 
-    def choice(self, avoid: Sequence[Key]) -> Choice:
+    def choice(self, avoid: Sequence[Mark]) -> Choice:
         return Choice(LeaveOut.FAILED, exclude=tuple(avoid))
 
     def has_due(self) -> bool:
         # The poll query finds due signals, those of other replicas too.
         return False
 
-    def take_due(self, limit: int, avoid: Sequence[Key] = ()) -> Due:
+    def take_due(self, limit: int, avoid: Sequence[Mark] = ()) -> Due:
         with transaction(self._engine, self._limits) as connection:
             due = Due.of(retries.due_signals(connection, self._spec, limit, avoid), limit)
             if due.signals:
@@ -123,13 +134,15 @@ class TableRetryStore:
         with transaction(self._engine, self._limits) as connection:
             return [one.key for one in retries.due_signals(connection, self._spec, limit)]
 
-    def retry(self, keys: tuple[Key, ...]) -> Choice:
+    def retry(self, keys: tuple[Mark, ...]) -> Choice:
         return Choice(LeaveOut.FAILED, only=keys, forgets=True)
 
     def put(
         self, failed: Sequence[FailedSignal], evidence: Evidence = ITS_OWN_FAULT, *, is_retry: bool = False
     ) -> list[Key]:
         spec = self._spec
+        if self._memory is not None and (sent := [one for one in failed if one.outcome.cause == UNDELETED]):
+            self._memory.put(sent, evidence, is_retry=is_retry)
         with transaction(self._engine, self._limits) as connection:
             rows = [one.row for one in failed if one.row is not None]
             noted = parked.failure_histories(connection, spec, [one.key for one in failed], rows)
@@ -156,7 +169,10 @@ class TableRetryStore:
         with transaction(self._engine, self._limits) as connection:
             if due.is_delete:
                 kept = {one.key for one in result.undeleted}
-                retries.forget_records(connection, self._spec, [one for one in due.signals if one.key not in kept])
+                gone = [one for one in due.signals if one.key not in kept]
+                retries.forget_records(connection, self._spec, gone)
+                if self._memory is not None:
+                    self._memory.forget([one.key for one in gone])
                 return
             # The burst itself has removed the records of the signals that it sent.
             if unanswered := _unanswered(due, result, noted):
@@ -171,6 +187,8 @@ class TableRetryStore:
     def tidy(self) -> None:
         with transaction(self._engine, self._limits) as connection:
             parked.forget_gone(connection, self._spec)
+        if self._memory is not None:
+            self._memory.tidy()
 
 
 class MemoryRetryStore:
@@ -185,7 +203,7 @@ class MemoryRetryStore:
     def __init__(
         self,
         rules: RetryPolicy,
-        versions: Callable[[Sequence[Key]], Mapping[Key, str | None]],
+        versions: Callable[[Sequence[Mark]], Mapping[Mark, str | None]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._rules = rules
@@ -194,7 +212,7 @@ class MemoryRetryStore:
         self._lock = threading.Lock()
         self._notes = Notes()
 
-    def choice(self, avoid: Sequence[Key]) -> Choice:
+    def choice(self, avoid: Sequence[Mark]) -> Choice:
         with self._lock:
             return Choice(exclude=tuple(dict.fromkeys([*self._notes.keys(), *avoid])))
 
@@ -202,37 +220,40 @@ class MemoryRetryStore:
         with self._lock:
             return bool(self._notes.due(self._clock()))
 
-    def take_due(self, limit: int, avoid: Sequence[Key] = ()) -> Due:
+    def take_due(self, limit: int, avoid: Sequence[Mark] = ()) -> Due:
         now = self._clock()
         with self._lock:
-            due = [_due(key, note) for key, note in self._notes.due(now) if key not in avoid]
+            due = [_due(note.key or (), note) for mark, note in self._notes.due(now) if mark not in avoid]
             taken = Due.of(due, limit)
             self._notes.postpone(taken.keys, now + TAKEN_SECONDS)
         return taken
 
     def due_keys(self, limit: int) -> list[Key]:
         with self._lock:
-            return [key for key, _ in self._notes.due(self._clock())][:limit]
+            return [note.key or () for _, note in self._notes.due(self._clock())][:limit]
 
-    def retry(self, keys: tuple[Key, ...]) -> Choice:
+    def retry(self, keys: tuple[Mark, ...]) -> Choice:
         return Choice(only=keys)
 
     def put(
         self, failed: Sequence[FailedSignal], evidence: Evidence = ITS_OWN_FAULT, *, is_retry: bool = False
     ) -> list[Key]:
-        versions = self._versions([one.key for one in failed])
+        versions = self._versions([mark for one in failed for mark in (one.key, one.row) if mark is not None])
         now = self._clock()
         parked_now: list[Key] = []
         with self._lock:
             for one in failed:
-                before = self._notes.get(one.key) if is_retry else None
+                mark = _mark(one, versions)
+                before = self._notes.get(mark) if is_retry else None
                 history = History() if before is None else _history_of(before, now)
                 step = self._rules.after(history, one.outcome, evidence)
-                next_try = None if step.wait_seconds is None else now + step.wait_seconds
+                # A signal that its key does not find cannot be tried again.
+                is_parked = step.wait_seconds is None or isinstance(mark, str)
+                next_try = None if is_parked else now + (step.wait_seconds or 0.0)
                 first_failed = now if before is None else before.first_failed
-                version, destination = one.version or versions.get(one.key), one.outcome.destination
+                version, destination = one.version or versions.get(mark), one.outcome.destination
                 note = Note(next_try, one.outcome.cause, step.attempts, first_failed, now, version, destination)
-                self._notes.write(one.key, note)
+                self._notes.write(mark, replace(note, key=one.key))
                 if next_try is None:
                     parked_now.append(one.key)
                 elif is_retry and destination is not None:
@@ -253,16 +274,23 @@ class MemoryRetryStore:
                     # Sent, or gone. A signal that was not selected but is still there may be in another worker's burst.
                     self._notes.forget([key])
             for destination in _arrived_at(due, result):
-                for key, note in self._notes.of_destination(destination):
-                    self._notes.write(key, replace(note, next_try=now, destination=None))
+                for mark, note in self._notes.of_destination(destination):
+                    self._notes.write(mark, replace(note, next_try=now, destination=None))
 
     def sent(self) -> list[FailedSignal]:
         """Signals that were sent, and are still in their table because they cannot be deleted."""
         kept = Outcome(OutcomeKind.ACKED, "noted before there was the table signalbus_parked", cause=UNDELETED)
         with self._lock:
             return [
-                FailedSignal(key, kept, note.version) for key, note in self._notes.items() if note.cause == UNDELETED
+                FailedSignal(note.key or (), kept, note.version, mark if isinstance(mark, str) else None)
+                for mark, note in self._notes.items()
+                if note.cause == UNDELETED
             ]
+
+    def forget(self, keys: Sequence[Key]) -> None:
+        """These signals are gone."""
+        with self._lock:
+            self._notes.forget(keys)
 
     def count(self) -> tuple[int, int]:
         with self._lock:
@@ -278,6 +306,16 @@ class MemoryRetryStore:
                 is_same = key in versions and (note.version is None or versions[key] == note.version)
                 if not is_same and self._notes.get(key) is note:
                     self._notes.forget([key])
+
+
+def _mark(failed: FailedSignal, versions: Mapping[Mark, str | None]) -> Mark:
+    """The key of a signal or, where that finds another row or none, the id of its row.
+
+    :param versions: of the rows that are there, by key and by id. A row that was written anew since has another id.
+    """
+    if failed.row is None or failed.row not in versions or versions[failed.row] == versions.get(failed.key):
+        return failed.key
+    return failed.row
 
 
 def _failure(failed: FailedSignal, step: Step) -> Failure:
@@ -337,7 +375,8 @@ class RetryStores:
         self._limits = limits
         self._memory = {name: MemoryRetryStore(rules, partial(self.versions, name), clock) for name in self._specs}
         self._tables: dict[str, RetryStore] = {
-            spec.name: TableRetryStore(spec, engines[spec.bind_key], rules, limits) for spec in specs
+            spec.name: TableRetryStore(spec, engines[spec.bind_key], rules, limits, self._memory[spec.name])
+            for spec in specs
         }
         self._with_table: set[str | None] = set()
 
@@ -361,7 +400,7 @@ class RetryStores:
         """The engine of a model's database."""
         return self._engines[self._specs[name].bind_key]
 
-    def versions(self, name: str, keys: Sequence[Key]) -> dict[Key, str]:
+    def versions(self, name: str, signals: Sequence[Mark]) -> dict[Mark, str]:
         """The row versions of those of these signals that are in the model's table, locked or not."""
         with transaction(self.engine(name), self._limits) as connection:
-            return parked.row_versions(connection, self._specs[name], keys)
+            return parked.row_versions(connection, self._specs[name], signals)

@@ -40,7 +40,7 @@ from ..telemetry.status import Status
 from .backoff import Backoff
 from .broker_connections import BrokerConnections
 from .hanging import EmptyBursts
-from .model_state import SUSPECT, BurstPlan, ModelState, Verdict
+from .model_state import BurstPlan, ModelState, Verdict
 from .notes import Due
 from .retry_store import RetryStores
 
@@ -113,7 +113,7 @@ class Worker:
                     return
                 try:
                     self.run_once()
-                except Exception:
+                except BaseException:
                     # No known error arrives here. The thread goes on; signals stay in their tables meanwhile.
                     logger.exception("%s: unexpected error; it goes on.", self.name, extra={"action": "worker_error"})
                     self._status.worker(self.name, "backing off")
@@ -186,7 +186,7 @@ class Worker:
         if plan.proved:
             return Due(tuple(DueSignal(one.key, "", UNDELETED, version=one.version) for one in plan.proved), True)
         if plan.suspect is not None:
-            return Due((DueSignal(plan.suspect, "", SUSPECT),))
+            return Due()
         return self._retry_stores[name].take_due(plan.limit, plan.avoid) if plan.retry else None
 
     def _scan(self, progress: ModelState, plan: BurstPlan) -> BurstResult:
@@ -205,12 +205,14 @@ class Worker:
         return result
 
     def _try_again(self, spec: SignalSpec, plan: BurstPlan, due: Due) -> BurstResult:
+        if plan.suspect is not None:
+            return self._try_burst(spec, plan, self._retry_stores[spec.name].retry((plan.suspect,)))
         if not due.signals:
             # Another relay has taken them.
             return BurstResult(selected=0)
         if due.is_delete:
             self._status.worker(self.name, "locking", spec.name)
-            proved = [Proved(one.key, one.version) for one in due.signals]
+            proved = plan.proved or [Proved(one.key, one.version) for one in due.signals]
             return delete_sent(self._retry_stores.engine(spec.name), spec, proved, limits=self._limits)
         return self._try_burst(spec, plan, self._retry_stores[spec.name].retry(due.keys))
 
@@ -227,7 +229,6 @@ class Worker:
                 can_keep_rows=plan.can_keep_rows,
                 on_locked=partial(self._locked, spec.name),
                 on_progress=partial(self._moved, spec.name),
-                most_bytes=plan.most_bytes,
             )
 
     def _locked(self, name: str, signals: int) -> None:
@@ -245,12 +246,12 @@ class Worker:
 
     def _note(self, progress: ModelState, plan: BurstPlan, due: Due, result: BurstResult, verdict: Verdict) -> None:
         name, retry_store = progress.spec.name, self._retry_stores[progress.spec.name]
-        if plan.suspect is not None and not result.selected and not self._retry_stores.versions(name, due.keys):
+        if plan.suspect is not None and not result.selected and not self._retry_stores.versions(name, [plan.suspect]):
             progress.forget(plan.suspect)
         if verdict.failed:
             parked = retry_store.put(verdict.failed, verdict.evidence, is_retry=not plan.is_scan)
             self._tell(name, verdict.failed, parked)
-        progress.mark_noted([one.key for one in result.undeleted])
+        progress.mark_noted(result.undeleted)
         if plan.retry and due.signals:
             retry_store.tried(due, result, [one.key for one in verdict.failed])
             # Other signals may be due as well, and need not wait for the next poll.

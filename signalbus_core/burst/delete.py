@@ -18,12 +18,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from ..errors import BurstError, Outcome, OutcomeKind, Proved
-from ..failures import error_text
+from ..failures import error_text, raise_if_stop
 from ..model.contract import SignalSpec
 from ..schema.own_tables import UNDELETED
 from ..sql import parked
 from ..sql.parked import LeaveOut
-from ..sql.rows import Row, all_ids, find_keys
+from ..sql.rows import Row, all_ids, find, find_keys, has_id
 from ..sql.selection import EVERYTHING, Choice
 from ..sql.transaction import DEFAULT_LIMITS, BurstLimits, begin, transaction
 from .failpoints import reach
@@ -92,7 +92,8 @@ class Delete:
             return Deleted()
         try:
             return self._in_session()
-        except Exception as error:  # noqa: BLE001 - the application's code may raise anything on a flush
+        except BaseException as error:  # noqa: BLE001 - the application's code may raise anything on a flush
+            raise_if_stop(error)
             # The send method may have broken the transaction; an event listener of the application may raise; the
             # connection, or the answer to COMMIT, may be lost. The messages have arrived in all these cases.
             logger.warning(
@@ -162,9 +163,9 @@ def delete_sent(
     """Delete signals that were sent; send nothing.
 
     1. A row that was written anew meanwhile is another signal, and stays.
-    2. A signal that still cannot be deleted keeps no other one, and is told in :attr:`BurstResult.undeleted`.
+    2. A signal that still cannot be deleted keeps no other one, and is listed in :attr:`BurstResult.undeleted`.
     3. What is gone already needs no delete, and is neither sent nor undeleted.
-    4. A row of which it is not known whether it is the one that was sent is not deleted either, and told as undeleted.
+    4. A row of which it is not known whether it is the one that was sent stays too, and is listed as undeleted.
 
     :param proved: the signals.
     :param choice: whether the retry store exists; if so, its records of the signals are updated.
@@ -176,6 +177,10 @@ def delete_sent(
         versions.setdefault(one.key, set()).add(one.version)
     with transaction(engine, limits) as connection:
         found = find_keys(connection, spec, list(versions))
+        # Of a row that Python reads under another key, the id is known.
+        known = {one.key for one in found}
+        if rows := [one.row for one in proved if one.row is not None and one.key not in known]:
+            found += find(connection, spec, [has_id(rows)])
     there = [row for row in found if row.version in versions.get(row.key, ())]
     unsure = [row for row in found if row.version is not None and versions.get(row.key) == {None}]
     choice = replace(choice, forgets=choice.leave_out is not LeaveOut.NOTHING)
@@ -247,7 +252,7 @@ def _record(connection: Connection, spec: SignalSpec, undeleted: Sequence[Failed
     except SQLAlchemyError as error:
         # The others are still deleted.
         logger.warning(
-            "%d signals of %s were sent and cannot be deleted, which cannot be noted (%s).",
+            "%d signals of %s were sent and cannot be deleted, which cannot be recorded (%s).",
             len(undeleted),
             spec.name,
             error_text(error),

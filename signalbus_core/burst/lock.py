@@ -19,14 +19,14 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
 
 from ..errors import BurstError, Outcome, OutcomeKind
-from ..failures import is_away, is_late, is_of_schema
+from ..failures import is_away, is_late, is_of_schema, is_stop
 from ..model.contract import SignalSpec
 from ..sql.keys import Key
 from ..sql.rows import Row
 from ..sql.selection import Choice, follows_index, keys_of_rows, load_rows, lock_rows, lock_signals
 from ..sql.transaction import DEFAULT_PLANNER, FOLLOW_THE_INDEX, BurstLimits, begin, run_all, settings_option
 from .result import FailedSignal
-from .row_sizes import Fitting, lock_fitting
+from .size import MOST_BYTES
 
 logger = logging.getLogger("signalbus")
 
@@ -47,7 +47,7 @@ class Locked:
     :param signals: those that could be loaded.
     :param rows: the row of each of them, in their order.
     :param unreadable: those whose rows cannot be loaded.
-    :param fitting: the result of the query for row sizes; None when it was not run.
+    :param is_cut: further rows were left out because of their size.
     """
 
     connection: Connection
@@ -55,30 +55,11 @@ class Locked:
     signals: list[Any] = field(default_factory=list)
     rows: tuple[Row, ...] = ()
     unreadable: tuple[FailedSignal, ...] = ()
-    fitting: Fitting | None = None
-
-    @property
-    def has_large(self) -> bool | None:
-        """Whether the table has large rows; None when that was not queried."""
-        return None if self.fitting is None else self.fitting.has_large
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether further rows were left out because of their size."""
-        return self.fitting is not None and self.fitting.is_cut
+    is_cut: bool = False
 
 
-def lock(
-    session: Session,
-    spec: SignalSpec,
-    limit: int,
-    choice: Choice,
-    limits: BurstLimits,
-    most_bytes: int | None = None,
-) -> Locked:
+def lock(session: Session, spec: SignalSpec, limit: int, choice: Choice, limits: BurstLimits) -> Locked:
     """Begin a transaction; lock and load up to ``limit`` of the chosen signals that nobody else has locked, in order.
-
-    :param most_bytes: query the row sizes first, and load no more than so many bytes, but at least one row.
 
     The planner settings of the scan may stay set: see :func:`~signalbus_core.sql.transaction.resetting_planner`.
 
@@ -86,38 +67,28 @@ def lock(
     :raises BurstError: two rows have one key, or a key cannot be loaded.
     """
     try:
-        connection, loaded, fitting = _lock(session, spec, limit, choice, limits, most_bytes)
-    except Exception as error:
+        connection, loaded, is_cut = _lock(session, spec, limit, choice, limits)
+    except BaseException as error:
         if not _may_be_of_a_row(error):
             raise
         session.rollback()
-        return _by_halves(session, spec, limit, choice, limits, most_bytes, error)
+        return _by_halves(session, spec, limit, choice, limits, error)
     rows = _rows(spec, loaded)
-    return Locked(connection, tuple(row.key for row in rows), [signal for signal, _ in loaded], rows, fitting=fitting)
+    signals = [signal for signal, _ in loaded]
+    return Locked(connection, tuple(row.key for row in rows), signals, rows, is_cut=is_cut)
 
 
 def _lock(
-    session: Session, spec: SignalSpec, limit: int, choice: Choice, limits: BurstLimits, most_bytes: int | None
-) -> tuple[Connection, _Loaded, Fitting | None]:
+    session: Session, spec: SignalSpec, limit: int, choice: Choice, limits: BurstLimits
+) -> tuple[Connection, _Loaded, bool]:
     bind = session.get_bind(spec.mapper)
-    if most_bytes is not None and bind.dialect.name == "postgresql":
-        connection = begin(session, spec, limits)
-        fitting = _lock_fitting(connection, spec, limit, choice, most_bytes)
-        loaded = load_rows(session, spec, fitting.ids) if fitting.ids else []
-        _refuse_none(loaded)
-        return connection, loaded, fitting
     planner = FOLLOW_THE_INDEX if follows_index(bind.dialect, choice) else ()
     options = settings_option(bind, (*limits.settings, *planner))
     connection = begin(session, spec, None if options else limits)
     with nullcontext() if options else _following_index(connection, choice):
-        loaded = lock_signals(session, spec, limit, choice, options)
+        loaded, is_cut = lock_signals(session, spec, limit, choice, MOST_BYTES, options)
     _refuse_none(loaded)
-    return connection, loaded, None
-
-
-def _lock_fitting(connection: Connection, spec: SignalSpec, limit: int, choice: Choice, most_bytes: int) -> Fitting:
-    with _following_index(connection, choice):
-        return lock_fitting(connection, spec, limit, choice, most_bytes)
+    return connection, loaded, is_cut
 
 
 @contextmanager
@@ -131,28 +102,22 @@ def _following_index(connection: Connection, choice: Choice) -> Iterator[None]:
         run_all(connection, DEFAULT_PLANNER)
 
 
-def _may_be_of_a_row(error: Exception) -> bool:
+def _may_be_of_a_row(error: BaseException) -> bool:
     """Whether a statement may have failed for the sake of a single row that it read."""
-    if is_away(error) or is_late(error):
+    if is_away(error) or is_late(error) or is_stop(error):
         return False
     # SQLAlchemy calls it an invalid request when a row does not tell its class.
     return isinstance(error, (DBAPIError, InvalidRequestError)) or not isinstance(error, SQLAlchemyError)
 
 
 def _by_halves(
-    session: Session,
-    spec: SignalSpec,
-    limit: int,
-    choice: Choice,
-    limits: BurstLimits,
-    most_bytes: int | None,
-    error: Exception,
+    session: Session, spec: SignalSpec, limit: int, choice: Choice, limits: BurstLimits, error: BaseException
 ) -> Locked:
     connection = begin(session, spec, limits)
-    locked = _lock_by_halves(session, connection, spec, limit, choice, most_bytes)
+    locked = _lock_by_halves(session, connection, spec, limit, choice)
     if locked.lost == limit:
         # None of the keys could be loaded, so lock further rows as well.
-        locked = _lock_by_halves(session, connection, spec, limit + MOST_LOST, choice, most_bytes)
+        locked = _lock_by_halves(session, connection, spec, limit + MOST_LOST, choice)
     if not locked.loaded and is_of_schema(error):
         # Most likely it fails for every row: an object or a privilege is missing.
         raise error
@@ -169,7 +134,7 @@ def _by_halves(
     keys = (*(row.key for row in rows), *(one.key for one in locked.unreadable))
     in_order = tuple(key for key in locked.keys if key in set(keys))
     signals = [signal for signal, _ in loaded]
-    return Locked(connection, in_order, signals, rows, tuple(locked.unreadable), locked.fitting)
+    return Locked(connection, in_order, signals, rows, tuple(locked.unreadable), locked.is_cut)
 
 
 @dataclass
@@ -183,20 +148,13 @@ class _Found:
     keys: list[Key] = field(default_factory=list)
     unreadable: list[FailedSignal] = field(default_factory=list)
     lost: int = 0
-    fitting: Fitting | None = None
+    is_cut: bool = False
 
 
-def _lock_by_halves(
-    session: Session, connection: Connection, spec: SignalSpec, limit: int, choice: Choice, most_bytes: int | None
-) -> _Found:
+def _lock_by_halves(session: Session, connection: Connection, spec: SignalSpec, limit: int, choice: Choice) -> _Found:
     result = _Found()
-    taken: Sequence[Any]
-    if most_bytes is not None and connection.dialect.name == "postgresql":
-        result.fitting = _lock_fitting(connection, spec, limit, choice, most_bytes)
-        taken = result.fitting.ids
-    else:
-        with _following_index(connection, choice):
-            taken = lock_rows(connection, spec, limit, choice)
+    with _following_index(connection, choice):
+        taken, result.is_cut = lock_rows(connection, spec, limit, choice, MOST_BYTES)
     for part, found, cause in _loadable(session, connection, spec, taken):
         if cause is None:
             result.loaded += found
@@ -219,7 +177,7 @@ def _key_alone(connection: Connection, spec: SignalSpec, taken: Sequence[Any]) -
     try:
         with connection.begin_nested():
             [key] = keys_of_rows(connection, spec, taken)
-    except Exception as error:
+    except BaseException as error:
         if not _may_be_of_a_row(error):
             raise
         return None
@@ -228,7 +186,7 @@ def _key_alone(connection: Connection, spec: SignalSpec, taken: Sequence[Any]) -
 
 def _loadable(
     session: Session, connection: Connection, spec: SignalSpec, taken: Sequence[Any]
-) -> Iterator[tuple[Sequence[Any], _Loaded, Exception | None]]:
+) -> Iterator[tuple[Sequence[Any], _Loaded, BaseException | None]]:
     """The rows in loadable parts, in order; a row that cannot be loaded is its own part, with the cause."""
     if not taken:
         return
@@ -236,7 +194,7 @@ def _loadable(
         with connection.begin_nested():
             loaded = load_rows(session, spec, taken)
             _refuse_none(loaded)
-    except Exception as error:
+    except BaseException as error:
         if not _may_be_of_a_row(error):
             raise
         if len(taken) == 1:
@@ -249,7 +207,7 @@ def _loadable(
         yield taken, loaded, None
 
 
-def _name(error: Exception) -> str:
+def _name(error: BaseException) -> str:
     """The class name of the error; of a wrapped one, that of the driver's error."""
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     return type(cause).__name__

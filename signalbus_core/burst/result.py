@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from ..errors import Outcome, PublishError
+from ..errors import Outcome, Proved, PublishError
 from ..failures import is_outage_error
-from ..sql.keys import Key
+from ..model.contract import SignalSpec
+from ..sql.keys import Key, Mark, has_integer_key
 from ..sql.rows import Row
 
 
@@ -25,6 +26,19 @@ class FailedSignal:
     outcome: Outcome
     version: str | None = None
     row: str | None = None
+
+    @property
+    def proved(self) -> Proved:
+        """The same, as a signal that was proved sent."""
+        return Proved(self.key, self.version, self.row)
+
+
+def marks(spec: SignalSpec, signal: FailedSignal | Proved) -> tuple[Mark, ...]:
+    """What a burst excludes so that it does not take this signal.
+
+    Where the model may read a key as another than it is, that is the id of its row too.
+    """
+    return (signal.key,) if signal.row is None or has_integer_key(spec) else (signal.key, signal.row)
 
 
 def failed_row(row: Row, outcome: Outcome) -> FailedSignal:
@@ -47,10 +61,9 @@ class BurstResult:
     :param error: what the send method raised, None when it returned.
     :param reason: the same in one line for people, without the signals' own values; empty when it returned.
     :param written_at: when the signals that were sent had been written, as far as the model has the time.
-    :param message_bytes: of the messages that were made of them; None when their sender does not tell.
-    :param has_large_rows: whether the table has large rows; None when it was not asked.
+    :param message_bytes: of the messages that were made of them; None when their sender does not report them.
     :param can_keep_rows: whether something may refuse the delete of single rows of the table: a foreign key, a trigger
-      or a rule; None when it was not asked.
+      or a rule; None when it was not queried.
     :param is_cut: there were more signals, too large to be sent in the same burst.
     :param lock_seconds: from the start until the signals were locked and loaded.
     :param send_seconds: spent in the send method.
@@ -66,7 +79,6 @@ class BurstResult:
     reason: str = ""
     written_at: tuple[datetime, ...] = ()
     message_bytes: int | None = None
-    has_large_rows: bool | None = None
     can_keep_rows: bool | None = None
     is_cut: bool = False
     lock_seconds: float = 0.0

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from ..errors import EndedEarlyError, Outcome, OutcomeKind, PartialDeliveryError, PublishError, worst
-from ..failures import error_text, sender_failure
+from ..failures import error_text, raise_if_stop, sender_failure
 from ..model.contract import SignalSpec
 from ..model.heartbeat import Heartbeat
 from ..model.written_at import moments
@@ -54,7 +54,6 @@ def send_burst(
     clock: Callable[[], float] = time.perf_counter,
     on_locked: Callable[[int], object] | None = None,
     on_progress: Callable[[], object] | None = None,
-    most_bytes: int | None = None,
 ) -> BurstResult:
     """Lock some signals of one model, send them, delete those that arrived, commit.
 
@@ -70,12 +69,10 @@ def send_burst(
     :param choice: which signals may be taken. The records of failed ones are deleted when they are sent.
     :param rehearse: try the delete, and take it back, before anything is sent. Signals that a foreign key or a trigger
       keeps in their table are not sent then. It also finds out whether there may be such signals.
-    :param can_keep_rows: there may be, as :attr:`BurstResult.can_keep_rows` of an earlier burst told: rows stay locked
+    :param can_keep_rows: there may be, as an earlier :attr:`BurstResult.can_keep_rows` says: rows stay locked
       while those that cannot be deleted are looked for. That takes four statements more.
-    :param on_locked: told the number of signals before they are sent.
-    :param on_progress: called while they are sent, whenever some are answered for, as far as their sender tells.
-    :param most_bytes: ask how large the rows are before they are read, and take no more than so many bytes of them, but
-      always one.
+    :param on_locked: called with the number of signals before they are sent.
+    :param on_progress: called while they are sent, whenever some are answered for, as far as their sender reports it.
     :raises sqlalchemy.exc.SQLAlchemyError: the database failed before anything was sent.
     :raises BurstError: two rows have one key, or a key cannot be loaded, and nothing was sent; or the database was
       unavailable when sent signals had to be deleted: these are in :attr:`BurstError.proved`.
@@ -83,10 +80,10 @@ def send_burst(
     started = clock()
     try:
         reach("begin")
-        taken = lock(session, spec, limit or spec.burst_count, choice, limits, most_bytes)
+        taken = lock(session, spec, limit or spec.burst_count, choice, limits)
         if not taken.keys:
             session.rollback()
-            return BurstResult(selected=0, has_large_rows=taken.has_large, lock_seconds=clock() - started)
+            return BurstResult(selected=0, lock_seconds=clock() - started)
         connection, rows = taken.connection, dict(zip(map(id, taken.signals), taken.rows, strict=True))
         engine = connection.engine
         may_keep_rows: bool | None = None
@@ -114,7 +111,8 @@ def send_burst(
             try:
                 if signals:
                     spec.send(signals)
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - it ends up in the result
+            except BaseException as error:  # noqa: BLE001 - it ends up in the result
+                raise_if_stop(error)
                 report = _report(error, signals)
         answered = clock()
         reach("confirmed")
@@ -147,7 +145,6 @@ def send_burst(
             reason=_reason(report.error, signals),
             written_at=moments(sent, spec.written_at),
             message_bytes=heartbeat.message_bytes,
-            has_large_rows=taken.has_large,
             can_keep_rows=may_keep_rows,
             is_cut=taken.is_cut,
             lock_seconds=locked - started,

@@ -20,12 +20,6 @@ FIRST_SIGNALS = 50
 #: A burst has at most so many times the signals of the largest burst with a known message size.
 GROWTH = 8
 
-#: Signals with a larger message size count as large: the sizes of the next rows are queried before they are read.
-LARGE_BYTES = 64 * 1024
-
-#: After so many bursts of a table without large rows, they are queried again. Less: more statements.
-QUERY_EVERY = 100
-
 #: Of so many bursts, the one with the largest signals counts, so that one of small signals does not enlarge the next.
 REMEMBERED = 4
 
@@ -41,15 +35,6 @@ class MessageSizes:
         self._bytes_of_a_signal: deque[float] = deque(maxlen=REMEMBERED)
         self._most_measured = 0
         self._is_measured = True
-        # None until the table was queried.
-        self._has_large_rows: bool | None = None
-        self._bursts_since_query = 0
-
-    @property
-    def most_row_bytes(self) -> int | None:
-        """The most bytes of rows that the next burst may read; None where their sizes need not be queried."""
-        is_light = self._has_large_rows is False and max(self._bytes_of_a_signal, default=0.0) < LARGE_BYTES
-        return None if is_light and self._bursts_since_query < QUERY_EVERY else self._most_bytes
 
     def most_signals(self, largest: int) -> int:
         """The most signals that the next burst may take; never above ``largest``, and at least one."""
@@ -62,9 +47,6 @@ class MessageSizes:
 
     def record(self, result: BurstResult) -> None:
         """Record the message size of a burst."""
-        self._bursts_since_query += 1
-        if result.has_large_rows is not None:
-            self._has_large_rows, self._bursts_since_query = result.has_large_rows, 0
         if not result.selected:
             return
         if result.message_bytes is None:
@@ -97,11 +79,6 @@ class BurstSize:
     def limit(self) -> int:
         """The most signals that the next burst takes."""
         return min(self._steps, self._sizes.most_signals(self.largest))
-
-    @property
-    def most_row_bytes(self) -> int | None:
-        """The most bytes of rows that it may read; None where their sizes need not be queried."""
-        return self._sizes.most_row_bytes if self.limit > 1 else None
 
     @property
     def is_whole(self) -> bool:

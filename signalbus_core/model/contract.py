@@ -28,7 +28,7 @@ from ..errors import (
     SignalModelError,
     worst,
 )
-from ..failures import sender_failure
+from ..failures import raise_if_stop, sender_failure
 from .heartbeat import LONG_SEND_SECONDS, beat
 from .refusals import refuse_joined_inheritance, refuse_other_selectables, refuse_unknown_classes
 from .senders import many_sender, one_sender, outcome_of, send_each
@@ -145,7 +145,8 @@ class SignalSpec:
                 outcome = outcome_of(signal, error)
             except PublishError as error:
                 outcome = worst(error.outcomes)
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - chained to what is raised below
+            except BaseException as error:  # noqa: BLE001 - chained to what is raised below
+                raise_if_stop(error)
                 outcome = sender_failure(error, signal)
                 first_error = first_error or error
             else:

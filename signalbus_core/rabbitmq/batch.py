@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 from pika.exceptions import AMQPError
 
@@ -15,38 +16,19 @@ from .amqp.errors import describe
 from .amqp.frames import EncodedMessage
 from .amqp.message import InvalidMessageError, Message
 from .amqp.protocol import (
+    DESTINATION_CODES,
     BrokerConnectionError,
     ChannelClosedError,
-    ConnectionClosedError,
     Link,
     NoAnswerError,
     Problem,
+    outcome_of,
 )
 from .confirms import Confirms, Content
 from .destination_breaker import Address, DestinationBreaker
 
-#: Reply codes whose cause is the destination: no such exchange, no permission, exchange locked.
-DESTINATION_CODES = frozenset({403, 404, 405})
-
-#: Reply codes with which a broker closes the connection because of a message: malformed frame, malformed value, wrong
-#: command, unexpected frame, not implemented. The same message would fail again. The cause of the others is an
-#: administrator (320), the login (403), the virtual host (402, 530), the state of channels (504) or an error within the
-#: broker (506, 541): no message is at fault.
-#: https://www.rabbitmq.com/amqp-0-9-1-reference#constants
-CONTENT_CODES = frozenset({501, 502, 503, 505, 540})
-
 #: Placeholder for "not known yet" while the answers are processed.
 UNANSWERED = Outcome(OutcomeKind.UNKNOWN)
-
-
-def no_answer(problem: object, in_flight: int) -> Outcome:
-    """The outcome of unanswered messages, when so many of them were in flight."""
-    if not isinstance(problem, ConnectionClosedError) or problem.code not in CONTENT_CODES:
-        return Outcome(OutcomeKind.UNKNOWN, str(problem))
-    if in_flight == 1 and problem.is_about_this_call:
-        return Outcome(OutcomeKind.INVALID, str(problem))
-    return Outcome(OutcomeKind.UNKNOWN, str(problem), cause="closed")
-
 
 #: The longest wait for the confirm of a trial message to a silent destination.
 TRIAL_SECONDS = 3.0
@@ -258,7 +240,7 @@ class Batch:
             return waiting
         for index in waiting:
             is_silent = self._address(index) in silent
-            outcome = no_answer(problem, in_flight=len(waiting))
+            outcome = outcome_of(problem, in_flight=len(waiting))
             self._outcomes[index] = replace(outcome, cause="silent") if is_silent else outcome
         return []
 
@@ -276,7 +258,7 @@ class Batch:
         encoded = self._encoded[index] = self._encoder(connection).encode(message)
         sent_at = self._breaker.now()
         confirms, closed = connection.send([(encoded.data, encoded.frames)], lambda _: self._content(index), deadline)
-        [outcome] = confirms.outcomes(no_answer(closed, in_flight=1))
+        [outcome] = confirms.outcomes(outcome_of(closed, in_flight=1))
         is_answered = confirms.is_done or isinstance(closed, ChannelClosedError)
         if self._learn([index], [] if is_answered else [index], closed, sent_at):
             outcome = replace(outcome, cause="silent")
@@ -312,9 +294,5 @@ def _named(address: Address) -> str:
 
 
 def _indexes_of(groups: Sequence[Sequence[Message]]) -> list[range]:
-    ranges: list[range] = []
-    start = 0
-    for group in groups:
-        ranges.append(range(start, start + len(group)))
-        start += len(group)
-    return ranges
+    ends = accumulate(map(len, groups))
+    return [range(end - len(group), end) for group, end in zip(groups, ends, strict=True)]

@@ -12,15 +12,45 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import Table, Text, bindparam, delete, literal_column, null, select, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    Integer,
+    LargeBinary,
+    Numeric,
+    String,
+    Table,
+    Text,
+    Uuid,
+    bindparam,
+    case,
+    delete,
+    func,
+    literal,
+    literal_column,
+    null,
+    select,
+    text,
+)
+from sqlalchemy import cast as sql_cast
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.sql import ColumnElement
+from sqlalchemy.types import TypeDecorator
 
 from ..errors import Proved
 from ..model.contract import SignalSpec
 from ..schema.quoting import quoted
 from .keys import Key, has_key, parts
 from .transaction import LOOK_UP_CTIDS, execute_with
+
+#: Values of these types are always small.
+_NARROW = (Boolean, Date, DateTime, Integer, Numeric, Uuid)
+
+#: Values stored in at most so many bytes are not measured further: PostgreSQL moves larger ones out of the row (TOAST).
+_STORED_INLINE = 2000
 
 RowId = str | None
 
@@ -42,7 +72,7 @@ class Row(NamedTuple):
 
     @property
     def proved(self) -> Proved:
-        return Proved(self.key, self.version)
+        return Proved(self.key, self.version, self.ids[-1] if self.ids else None)
 
 
 def row_id(dialect: Dialect) -> ColumnElement[Any]:
@@ -50,20 +80,22 @@ def row_id(dialect: Dialect) -> ColumnElement[Any]:
     return literal_column("concat(tableoid, ctid, xmin)", Text) if dialect.name == "postgresql" else null()
 
 
-def has_id(ids: Iterable[str], table: Table | None = None) -> ColumnElement[bool]:
+def has_id(ids: Iterable[str], table: Table | None = None, *, negated: bool = False) -> ColumnElement[bool]:
     """The condition that a row is one of these. They are looked up by their places.
 
     :param table: which table is meant, in statements that read from several.
+    :param negated: that it is none of them.
     """
     of = "" if table is None else f"{quoted(table)}.".replace(":", "\\:")
     listed = list(ids)
     places = ",".join('"' + one[one.index("(") : one.index(")") + 1] + '"' for one in listed)
     whole = ",".join(f'"{one}"' for one in listed)
     condition = text(
-        f"{of}ctid = ANY (CAST(:signalbus_places AS tid[]))"
-        f" AND concat({of}tableoid, {of}ctid, {of}xmin) = ANY (CAST(:signalbus_rows AS text[]))"
+        f"{'NOT ' if negated else ''}({of}ctid = ANY (CAST(:signalbus_places AS tid[]))"
+        f" AND concat({of}tableoid, {of}ctid, {of}xmin) = ANY (CAST(:signalbus_rows AS text[])))"
     ).bindparams(
-        bindparam("signalbus_places", f"{{{places}}}", Text), bindparam("signalbus_rows", f"{{{whole}}}", Text)
+        bindparam("signalbus_places", f"{{{places}}}", Text, unique=True),
+        bindparam("signalbus_rows", f"{{{whole}}}", Text, unique=True),
     )
     return cast("ColumnElement[bool]", condition)
 
@@ -93,3 +125,37 @@ def delete_where(connection: Connection, spec: SignalSpec, conditions: Collectio
 
 def all_ids(rows: Iterable[Row]) -> list[str]:
     return [one for row in rows for one in row.ids]
+
+
+def row_bytes(spec: SignalSpec) -> ColumnElement[int]:
+    """About how many bytes a row has when it is read, without decompressing values where possible."""
+    total: ColumnElement[int] = literal_column("0", BigInteger)
+    for column in wide_columns(spec):
+        total = total + func.coalesce(_bytes_of(column), 0)
+    return total
+
+
+def wide_columns(spec: SignalSpec) -> list[Column[Any]]:
+    """The columns whose values may be large."""
+    return [column for column in spec.mapper.columns if isinstance(column, Column) and _is_wide(column)]
+
+
+def _is_wide(column: Column[Any]) -> bool:
+    return not isinstance(_plain(column), _NARROW)
+
+
+def _bytes_of(column: Column[Any]) -> ColumnElement[int]:
+    if isinstance(_plain(column), LargeBinary):
+        return func.octet_length(column)
+    # Measured as text, because the driver reads all other types as text. The column may have another type than the
+    # model says. That of a text costs nothing, but others have to be converted.
+    as_text, stored = func.octet_length(sql_cast(column, Text)), func.pg_column_size(column)
+    return (
+        as_text
+        if isinstance(_plain(column), String)
+        else case((stored <= literal(_STORED_INLINE), stored), else_=as_text)
+    )
+
+
+def _plain(column: Column[Any]) -> Any:
+    return column.type.impl_instance if isinstance(column.type, TypeDecorator) else column.type

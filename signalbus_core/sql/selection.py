@@ -8,18 +8,32 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any, cast
 
-from sqlalchemy import BigInteger, CursorResult, Delete, Integer, and_, bindparam, func, not_, select
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    CursorResult,
+    Delete,
+    Integer,
+    and_,
+    bindparam,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+)
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.engine import Connection, Dialect
-from sqlalchemy.orm import Session, lazyload, undefer
+from sqlalchemy.orm import Session, aliased, lazyload, undefer
 from sqlalchemy.sql import ColumnElement, Select
 
 from ..model.contract import SignalSpec
-from .keys import Key, given_keys, has_key, has_loadable_key, has_other_key, is_from, joins_given_keys, parts
+from .keys import Key, Mark, given_keys, has_key, has_loadable_key, has_other_key, is_from, joins_given_keys, parts
 from .parked import LeaveOut, leaving_out
-from .rows import has_id, row_id
+from .rows import has_id, row_bytes, row_id, wide_columns
 from .transaction import LOOK_UP_KEYS, execute_with
 
 #: So many statements are cached, of each kind. A model has up to four.
@@ -31,15 +45,15 @@ class Choice:
     """Which of a model's signals a burst may take.
 
     :param leave_out: which of the failed signals it skips.
-    :param exclude: keys that it skips.
-    :param only: when given, it takes only these.
+    :param exclude: keys that it skips, and ids of rows: those of signals whose keys Python reads as others.
+    :param only: when given, it takes only these, as in ``exclude``.
     :param forgets: whether to delete the records of the signals that it sends, because some may have failed before.
     :param start: for models with a single integer key: the lowest key of the scan, except for keys in ``only``.
     """
 
     leave_out: LeaveOut = LeaveOut.NOTHING
-    exclude: tuple[Key, ...] = ()
-    only: tuple[Key, ...] | None = None
+    exclude: tuple[Mark, ...] = ()
+    only: tuple[Mark, ...] | None = None
     forgets: bool = False
     start: int | None = None
 
@@ -49,27 +63,32 @@ EVERYTHING = Choice()
 
 
 def lock_signals(
-    session: Session, spec: SignalSpec, limit: int, choice: Choice, options: Mapping[str, str]
-) -> list[tuple[Any, str | None]]:
+    session: Session, spec: SignalSpec, limit: int, choice: Choice, most_bytes: int, options: Mapping[str, str]
+) -> tuple[list[tuple[Any, str | None]], bool]:
     """Lock and load up to ``limit`` of the chosen signals that nobody else has locked, lowest keys first.
+
+    On PostgreSQL no more is loaded than ``most_bytes``, and the row that passes them: a table may get large rows at any
+    time.
 
     All columns are loaded, also deferred ones; relationships are loaded lazily, because an outer join cannot be locked.
 
     :param options: execution options of the statement.
-    :returns: each signal, with the id of its row.
+    :returns: each signal, with the id of its row; and whether further rows may have been left out for their size.
     """
     dialect = session.get_bind(spec.mapper).dialect
     has_start = choice.only is None and choice.start is not None
     if choice.only is None and not choice.exclude:
-        statement = _cached_loading(spec, dialect, Choice(choice.leave_out), has_start)
+        statement = _cached_loading(spec, dialect, Choice(choice.leave_out), limit > 1, has_start)
     else:
-        statement = _loading(spec, dialect, choice, has_start)
+        statement = _loading(spec, dialect, choice, limit > 1, has_start)
     # Objects that are already in the session are refreshed from their rows.
     refreshing = {"populate_existing": True} if session.identity_map or session.new else {}
-    values = {"signalbus_limit": limit} | ({"signalbus_start": choice.start} if has_start else {})
-    return [
-        (signal, row) for signal, row in session.execute(statement, values, execution_options={**options, **refreshing})
-    ]
+    values = {"signalbus_limit": limit, "signalbus_most_bytes": most_bytes}
+    if choice.start is not None and has_start:
+        values["signalbus_start"] = choice.start
+    rows = session.execute(statement, values, execution_options={**options, **refreshing}).all()
+    is_cut = 0 < len(rows) < limit and rows[-1][2] > most_bytes
+    return [(signal, row) for signal, row, _ in rows], is_cut
 
 
 def follows_index(dialect: Dialect, choice: Choice) -> bool:
@@ -77,28 +96,56 @@ def follows_index(dialect: Dialect, choice: Choice) -> bool:
     return dialect.name == "postgresql" and choice.only is None
 
 
-def _loading(spec: SignalSpec, dialect: Dialect, choice: Choice, has_start: bool) -> Select[Any]:
-    """The statement for bursts with the same kind of choice; limit and start are its parameters."""
-    statement = _whole(spec, dialect)
+def _loading(spec: SignalSpec, dialect: Dialect, choice: Choice, has_several: bool, has_start: bool) -> Select[Any]:
+    """The statement for bursts with the same kind of choice; limit, start and bytes are its parameters."""
+    is_capped = has_several and dialect.name == "postgresql" and bool(wide_columns(spec))
+    if is_capped:
+        columns = [column for column in spec.mapper.columns if isinstance(column, Column)]
+        statement: Select[Any] = select(
+            *columns, row_id(dialect).label("signalbus_row"), row_bytes(spec).label("signalbus_bytes")
+        ).select_from(spec.model)
+    else:
+        statement = _whole(spec, dialect).add_columns(literal(0))
     if has_start:
         statement = statement.where(is_from(spec, bindparam("signalbus_start", type_=BigInteger)))
-    limit = bindparam("signalbus_limit", type_=Integer)
-    return locking(spec, dialect, replace(choice, start=None), limit, statement)
+    statement = locking(
+        spec, dialect, replace(choice, start=None), bindparam("signalbus_limit", type_=Integer), statement
+    )
+    return _capped(spec, statement) if is_capped else statement
+
+
+def _capped(spec: SignalSpec, locked: Select[Any]) -> Select[Any]:
+    """Of the rows that are locked, the first ones, until they pass the bytes that may be loaded.
+
+    Large values stay in their TOAST table until a row is sent to the client, so that nothing else reads them.
+    """
+    rows = locked.subquery("signalbus_locked")
+    bytes_before = func.coalesce(func.sum(rows.c.signalbus_bytes).over(rows=(None, -1)), 0)
+    counted = select(rows, bytes_before.label("signalbus_before")).subquery("signalbus_counted")
+    fits = counted.c.signalbus_before <= bindparam("signalbus_most_bytes", type_=BigInteger)
+    total = counted.c.signalbus_before + counted.c.signalbus_bytes
+    loaded = select(aliased(spec.model, counted), counted.c.signalbus_row, total).where(fits)
+    return loaded.options(lazyload("*"), undefer("*"))
 
 
 _cached_loading = lru_cache(KEPT_STATEMENTS)(_loading)
 
 
-def lock_rows(connection: Connection, spec: SignalSpec, limit: int, choice: Choice) -> list[Any]:
+def lock_rows(
+    connection: Connection, spec: SignalSpec, limit: int, choice: Choice, most_bytes: int
+) -> tuple[list[Any], bool]:
     """Lock the same signals, and read only the ids of their rows.
 
     :returns: the ids for :func:`load_rows`; where rows have none, the keys.
     """
     if connection.dialect.name != "postgresql":
         statement = locking(spec, connection.dialect, choice, limit, select(*spec.primary_key).select_from(spec.model))
-        return [tuple(row) for row in connection.execute(statement)]
-    statement = locking(spec, connection.dialect, choice, limit, select(row_id(connection.dialect)))
-    return list(connection.scalars(statement.select_from(spec.model)))
+        return [tuple(row) for row in connection.execute(statement)], False
+    sized = select(row_id(connection.dialect), row_bytes(spec)).select_from(spec.model)
+    rows = connection.execute(locking(spec, connection.dialect, choice, limit, sized)).all()
+    fitting = sum(total <= most_bytes for total in accumulate(size for _, size in rows))
+    taken = [found for found, _ in rows[: max(1, fitting)]]
+    return taken, len(taken) < len(rows)
 
 
 def load_rows(session: Session, spec: SignalSpec, taken: Sequence[Any]) -> list[tuple[Any, str | None]]:
@@ -173,10 +220,19 @@ def pending(spec: SignalSpec, dialect: Dialect, choice: Choice, statement: Selec
     """Restrict a statement about a model to the chosen signals whose keys can be loaded."""
     statement = statement.where(*spec.is_signal)
     if choice.only is not None:
-        return statement.where(has_key(spec, dialect, choice.only))
+        keys, rows = _keys_and_rows(choice.only)
+        return statement.where(or_(has_key(spec, dialect, keys), *([has_id(rows)] if rows else [])))
     statement = statement.where(*has_loadable_key(spec, dialect))
     if choice.start is not None:
         statement = statement.where(is_from(spec, choice.start))
-    for part in parts(dialect, choice.exclude):
+    keys, rows = _keys_and_rows(choice.exclude)
+    for part in parts(dialect, keys):
         statement = statement.where(has_other_key(spec, dialect, part))
+    if rows:
+        statement = statement.where(has_id(rows, negated=True))
     return leaving_out(spec, choice.leave_out, statement)
+
+
+def _keys_and_rows(marks: Sequence[Mark]) -> tuple[list[Key], list[str]]:
+    keys = [mark for mark in marks if not isinstance(mark, str)]
+    return keys, [mark for mark in marks if isinstance(mark, str)]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import threading
-from collections.abc import Callable
 from typing import Any, Literal
 
-from .proxy_link import DIRECTIONS, Action, Direction, Line, Link, Trigger, reset
+from relay.drill.proxy import Forwarder, Side, reset
+
+from .proxy_link import DIRECTIONS, Action, Direction, Line, Link, Trigger
 
 
-class FaultProxy:
+class FaultProxy(Forwarder):
     """Forwards to ``host:port`` until it is told otherwise.
 
     - ``blackhole()``: keeps every socket open and moves nothing.
@@ -30,18 +30,14 @@ class FaultProxy:
     """
 
     def __init__(self, host: str, port: int, listener: socket.socket | None = None) -> None:
-        self._upstream = (host, port)
-        self._listener = listener
         self._refuses = False
+        self._lines: dict[Direction, Line] = {direction: Line() for direction in DIRECTIONS}
         self._links: set[Link] = set()
         self._errors: list[Exception] = []
-        self.port = 0
         #: Connections that were accepted so far.
         self.connections = 0
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="fault-proxy")
-        self._thread.start()
-        self._ready.wait(10)
+        self._forward()
+        super().__init__(host, port, listener)
 
     def __enter__(self) -> FaultProxy:
         return self
@@ -55,7 +51,7 @@ class FaultProxy:
         return self._lines["to_server"].bytes_forwarded
 
     def forward(self) -> None:
-        self._call(self._forward)
+        self._do(self._forward)
 
     def blackhole(self) -> None:
         self.stall()
@@ -66,7 +62,7 @@ class FaultProxy:
             for direction in directions or DIRECTIONS:
                 self._lines[direction].open.clear()
 
-        self._call(change)
+        self._do(change)
 
     def refuse(self) -> None:
         def change() -> None:
@@ -74,14 +70,14 @@ class FaultProxy:
             self._refuses = True
             self._cut_all()
 
-        self._call(change)
+        self._do(change)
 
     def reset(self) -> None:
-        self._call(self._cut_all)
+        self._do(self._cut_all)
 
     def cut_after(self, number_of_bytes: int, to: Literal["server", "client"] = "server") -> None:
         line = self._lines["to_server" if to == "server" else "to_client"]
-        self._call(lambda: setattr(line, "cut_after", number_of_bytes))
+        self._do(lambda: setattr(line, "cut_after", number_of_bytes))
 
     def delay(self, seconds: float) -> None:
         self._set_all("delay_seconds", seconds)
@@ -98,13 +94,11 @@ class FaultProxy:
         :returns: an event that is set when it has happened.
         """
         trigger = Trigger(needle, action)
-        self._call(lambda: self._lines[direction].triggers.append(trigger))
+        self._do(lambda: self._lines[direction].triggers.append(trigger))
         return trigger.happened
 
     def close(self) -> None:
-        if self._thread.is_alive():
-            self._call(self._stop.set)
-            self._thread.join(10)
+        super().close()
         if self._errors:
             raise self._errors.pop()
 
@@ -113,22 +107,7 @@ class FaultProxy:
             for line in self._lines.values():
                 setattr(line, name, value)
 
-        self._call(change)
-
-    def _call(self, change: Callable[[], object]) -> None:
-        """Run on the proxy's loop, and wait until it is done."""
-        if threading.current_thread() is self._thread:
-            change()
-            return
-        done = threading.Event()
-
-        def run() -> None:
-            change()
-            done.set()
-
-        self._loop.call_soon_threadsafe(run)
-        if not done.wait(10):
-            raise TimeoutError("the proxy does not answer")
+        self._do(change)
 
     def _forward(self) -> None:
         self._refuses = False
@@ -139,39 +118,18 @@ class FaultProxy:
         for link in self._links:
             link.cut()
 
-    async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stop = asyncio.Event()
-        self._lines: dict[Direction, Line] = {direction: Line() for direction in DIRECTIONS}
-        self._forward()
-        address: dict[str, Any] = {"sock": self._listener} if self._listener else {"host": "127.0.0.1", "port": 0}
-        server = await asyncio.start_server(self._accept, **address)
-        self.port = server.sockets[0].getsockname()[1]
-        self._ready.set()
-        await self._stop.wait()
-        server.close()
-        self._cut_all()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         if self._refuses:
             reset([writer])
-            return
-        try:
-            server = await asyncio.open_connection(*self._upstream)
-        except OSError:
-            reset([writer])
-            return
-        link = Link(self._lines, self._cut_all, (reader, writer), server)
+        else:
+            await super()._accept(reader, writer)
+
+    async def _link(self, client: Side, server: Side) -> None:
+        link = Link(self._lines, self._cut_all, client, server)
         self._links.add(link)
         try:
-            # Cancelled when the proxy is closed.
-            with contextlib.suppress(asyncio.CancelledError):
-                await link.run()
+            await link.run()
         except Exception as error:
             self._errors.append(error)
         finally:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import socket
-import struct
 import termios
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
+
+from relay.drill.proxy import Side, reset
 
 Direction = Literal["to_server", "to_client"]
 DIRECTIONS: tuple[Direction, Direction] = ("to_server", "to_client")
@@ -91,8 +91,8 @@ class Link:
         self,
         lines: dict[Direction, Line],
         cut_all: Callable[[], None],
-        client: tuple[asyncio.StreamReader, asyncio.StreamWriter],
-        server: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        client: Side,
+        server: Side,
     ) -> None:
         self._lines = lines
         self._cut_all = cut_all
@@ -173,13 +173,3 @@ async def _delivered(writer: asyncio.StreamWriter) -> None:
         if not any(unacknowledged):
             return
         await asyncio.sleep(0.01)
-
-
-def reset(writers: Iterable[asyncio.StreamWriter]) -> None:
-    """End connections with a reset, without a word."""
-    for writer in writers:
-        raw = writer.get_extra_info("socket")
-        if raw is not None:
-            with contextlib.suppress(OSError):
-                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        writer.transport.abort()

@@ -30,11 +30,17 @@ class StoppedWaitingError(Exception):
     """There was a stop request."""
 
 
-def when_there(ask: Callable[[], T], patience_seconds: float | None, backoff: Backoff | None = None) -> T:
+def when_there(
+    ask: Callable[[], T],
+    patience_seconds: float | None,
+    backoff: Backoff | None = None,
+    on_away: Callable[[str], object] = lambda reason: None,
+) -> T:
     """Call ``ask`` until the database answers; return the result.
 
     :param ask: raises ``SQLAlchemyError`` while the database is away.
     :param patience_seconds: for how long to try; None for as long as it takes.
+    :param on_away: called with the reason, after each attempt that failed.
     :raises sqlalchemy.exc.SQLAlchemyError: it did not answer in time.
     :raises StoppedWaitingError: there was a stop request.
     """
@@ -48,7 +54,9 @@ def when_there(ask: Callable[[], T], patience_seconds: float | None, backoff: Ba
             except SQLAlchemyError as error:
                 if patience_seconds is not None and time.monotonic() - started >= patience_seconds:
                     raise
-                incidents.raised(DATABASE, "database_down", error_text(error))
+                reason = error_text(error)
+                on_away(reason)
+                incidents.raised(DATABASE, "database_down", reason)
                 _wait(requests, backoff.failed())
             else:
                 incidents.resolved(DATABASE, "database_up")

@@ -5,6 +5,7 @@ When the broker closes the channel, this is its answer to the messages in flight
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,21 +22,19 @@ from .errors import describe
 from .protocol import BrokerConnectionError, ChannelClosedError, ConnectionClosedError, NoAnswerError, Problem
 from .url import BrokerLocation
 
+#: The one for messages, and one beside it to ask for exchanges.
+CHANNELS = 2
+
 
 class BrokerConnection(BrokerStream):
-    """An open connection with one channel in confirm mode, reopened when the broker closes it.
-
-    Not thread-safe: the owner holds :attr:`lock` while it uses it.
+    """A :class:`~.protocol.Link` whose channel is reopened when the broker closes it.
 
     :raises BrokerConnectionError: the broker cannot be reached within ``timeout_seconds``.
     """
 
     def __init__(self, location: BrokerLocation, timeout_seconds: float) -> None:
-        #: Exchanges that are known to exist.
         self.verified_exchanges: set[str] = set()
-        #: Exchanges that made the broker close a channel; their messages are sent alone until one is confirmed.
         self.suspect_exchanges: set[str] = set()
-        #: Hashes of messages that made the broker close a channel; they are sent alone until they are confirmed.
         self.suspect_messages: set[int] = set()
         # Messages of an earlier call may still be in flight, because the broker had blocked the connection.
         self._left_messages = False
@@ -44,12 +43,24 @@ class BrokerConnection(BrokerStream):
         self._next_tag = 1
         self._confirms: Confirms | None = None
         super().__init__(location, timeout_seconds)
+        most = int(self._connection.params.channel_max or CHANNELS)
+        if most < CHANNELS:
+            self.abort("too few channels")
+            raise BrokerConnectionError(
+                f"{location}: a connection may have {most} channel, and {CHANNELS} are needed: set channel_max in the "
+                "URL and in the broker's configuration to more, or leave it out"
+            )
+
+    def prove_channels(self, timeout_seconds: float) -> None:
+        """Open as many channels as are ever needed at once. The broker may limit those of a user.
+
+        :raises BrokerConnectionError: the broker allows fewer, or did not answer in time.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        self.channel_number(deadline)
+        self._open_channel(deadline, confirm=False, on_close=lambda _channel, _error: None).close()
 
     def channel_number(self, deadline: float) -> int:
-        """The number of the open channel; opens one when there is none.
-
-        :raises BrokerConnectionError: the connection was lost, or the broker did not answer in time.
-        """
         if self._channel is None:
             self._channel = self._open_channel(deadline)
             self._next_tag = 1
@@ -58,13 +69,6 @@ class BrokerConnection(BrokerStream):
     def send(
         self, chunks: Sequence[tuple[bytes, int]], content_of: Callable[[int], Content], deadline: float
     ) -> tuple[Confirms, Problem]:
-        """Send encoded messages and wait for the broker's answers.
-
-        :param chunks: the data of each message, with its number of frames.
-        :returns: the answers, and why there are no more of them: the channel or the connection was closed, or the
-          deadline passed (the connection is dropped then, unless the broker has blocked it). None when all messages
-          are answered.
-        """
         confirms = Confirms(self._next_tag, len(chunks), content_of)
         if self._channel is None or not self.is_open:
             # The channel was closed after the messages were encoded for it; nothing was sent.
@@ -102,11 +106,7 @@ class BrokerConnection(BrokerStream):
         return confirms, NoAnswerError(reason)
 
     def exchange_exists(self, name: str, deadline: float) -> bool:
-        """Ask the broker whether it has an exchange, on a separate channel, which a missing exchange closes.
-
-        :raises BrokerConnectionError: the connection was lost, or the broker did not answer in time.
-        :raises ChannelClosedError: the broker refused the query.
-        """
+        # On a separate channel, which a missing exchange closes.
         if name == "" or name in self.verified_exchanges:
             return True
         answers: list[bool | ChannelClosedError] = []

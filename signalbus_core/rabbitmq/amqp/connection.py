@@ -29,6 +29,8 @@ CLOSING_SECONDS = 2.0
 #: How long the event loop may run to drop a connection.
 ABORT_SECONDS = 1.0
 
+#: The reply code of a broker whose limits are reached.
+NOT_ALLOWED = 530
 #: Frames are joined up to so many bytes. Larger: fewer system calls, more memory while they are sent.
 WRITE_BYTES = 128 * 1024
 
@@ -67,7 +69,7 @@ def joined(chunks: Sequence[tuple[bytes, int]]) -> list[tuple[bytes, int]]:
 
 
 class BrokerStream:
-    """An open connection without channels. Not thread-safe: the owner holds :attr:`lock`.
+    """A :class:`~.protocol.Link` without channels.
 
     :raises BrokerConnectionError: the broker cannot be reached within ``timeout_seconds``.
     """
@@ -76,7 +78,6 @@ class BrokerStream:
         self.lock = threading.RLock()
         self.pid = os.getpid()
         self.location = location
-        #: Why the broker takes no messages at the moment; None when it does.
         self.blocked_reason: str | None = None
         self._closed_reason: str | None = None
         self._closed_code = 0
@@ -109,12 +110,15 @@ class BrokerStream:
 
     @property
     def closed_reason(self) -> str | None:
-        """Why the connection is closed; None while it is open."""
         return self._closed_reason
 
     @property
+    def was_short_of_channels(self) -> bool:
+        """Whether the broker closed the connection because its user has reached a limit."""
+        return self._closed_code == NOT_ALLOWED
+
+    @property
     def heartbeat_seconds(self) -> float:
-        """The heartbeat that was negotiated with the broker; 0 when there is none."""
         return float(self._connection.params.heartbeat or 0)
 
     @property
@@ -122,7 +126,6 @@ class BrokerStream:
         return int(self._connection.params.frame_max)
 
     def pump(self) -> None:
-        """Process heartbeats, a close or a block that are due, without waiting."""
         if self.is_open:
             with self._noticing_loss():
                 self._loop.call_later(0, _nothing)
@@ -130,7 +133,6 @@ class BrokerStream:
                 self._loop.process_timeouts()
 
     def abort(self, reason: str) -> None:
-        """Drop the connection without an AMQP close, and free its socket."""
         self._closed_reason = self._closed_reason or reason
         if self._is_released:
             return

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from ...errors import SignalBusError
+from ...errors import Outcome, OutcomeKind, SignalBusError
 from ..confirms import Confirms, Content
 from .url import BrokerLocation
 
@@ -48,6 +48,25 @@ class ConnectionClosedError(Exception):
 #: Why there are no more answers; None when every message is answered.
 Problem = str | ChannelClosedError | ConnectionClosedError | NoAnswerError | None
 
+#: Reply codes whose cause is the destination: no such exchange, no permission, exchange locked.
+DESTINATION_CODES = frozenset({403, 404, 405})
+
+#: Reply codes with which a broker closes the connection because of a message: malformed frame, malformed value, wrong
+#: command, unexpected frame, not implemented. The same message would fail again. The cause of the others is an
+#: administrator (320), the login (403), the virtual host (402, 530), the state of channels (504) or an error within the
+#: broker (506, 541): no message is at fault.
+#: https://www.rabbitmq.com/amqp-0-9-1-reference#constants
+CONTENT_CODES = frozenset({501, 502, 503, 505, 540})
+
+
+def outcome_of(problem: Problem, in_flight: int) -> Outcome:
+    """The outcome of unanswered messages, when so many of them were in flight."""
+    if not isinstance(problem, ConnectionClosedError) or problem.code not in CONTENT_CODES:
+        return Outcome(OutcomeKind.UNKNOWN, str(problem))
+    if in_flight == 1 and problem.is_about_this_call:
+        return Outcome(OutcomeKind.INVALID, str(problem))
+    return Outcome(OutcomeKind.UNKNOWN, str(problem), cause="closed")
+
 
 class Link(Protocol):
     """An open connection with a channel in confirm mode. Its owner holds :attr:`lock` while it uses it."""
@@ -75,6 +94,10 @@ class Link(Protocol):
         """Why it is closed; None while it is open."""
 
     @property
+    def was_short_of_channels(self) -> bool:
+        """Whether the broker closed the connection because its user has reached a limit."""
+
+    @property
     def heartbeat_seconds(self) -> float:
         """The heartbeat that was negotiated with the broker; 0 when there is none."""
 
@@ -83,6 +106,12 @@ class Link(Protocol):
 
     def pump(self) -> None:
         """Process heartbeats, a close or a block that are due, without waiting."""
+
+    def prove_channels(self, timeout_seconds: float) -> None:
+        """Open as many channels as are ever needed at once.
+
+        :raises BrokerConnectionError: the broker allows fewer, or did not answer in time.
+        """
 
     def channel_number(self, deadline: float) -> int:
         """The number of the open channel; opens one when there is none.
@@ -96,7 +125,9 @@ class Link(Protocol):
         """Send encoded messages and wait for the broker's answers.
 
         :param chunks: the data of each message, with its number of frames.
-        :returns: the answers, and why there are no more of them.
+        :returns: the answers, and why there are no more of them: the channel or the connection was closed, or the
+          deadline passed (the connection is dropped then, unless the broker has blocked it). None when all messages
+          are answered.
         """
 
     def exchange_exists(self, name: str, deadline: float) -> bool:
@@ -107,7 +138,7 @@ class Link(Protocol):
         """
 
     def abort(self, reason: str) -> None:
-        """Drop the connection without an AMQP close."""
+        """Drop the connection without an AMQP close, and free its socket."""
 
     def close(self) -> None:
         """Close with an AMQP close."""

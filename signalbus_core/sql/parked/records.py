@@ -34,8 +34,8 @@ from ...errors import Proved
 from ...failures import is_away
 from ...model.contract import SignalSpec
 from ...schema.own_tables import UNDELETED, lacks_columns, parked_table_of
-from ..keys import Key, has_integer_key, has_key, key_from_text, text_of_key
-from ..rows import has_id
+from ..keys import Key, Mark, has_integer_key, has_key, key_from_text, text_of_key
+from ..rows import has_id, row_id
 from .conditions import row_version
 
 logger = logging.getLogger("signalbus")
@@ -124,9 +124,11 @@ def failure_histories(
     :param rows: the ids of their rows, for those that are not found by their keys.
     """
     histories = _failure_histories(connection, spec, has_key(spec, connection.dialect, keys))
-    if rows and not histories.keys() >= set(keys):
+    if rows and not has_integer_key(spec):
+        # A row that was written anew since is found by its key only.
         by_row = _failure_histories(connection, spec, has_id(rows, spec.table))
-        histories = {key: replace(one, has_key=False) for key, one in by_row.items()} | histories
+        same = {key for key, one in by_row.items() if key in histories and histories[key].text == one.text}
+        histories |= {key: replace(one, has_key=key in same) for key, one in by_row.items()}
     return histories
 
 
@@ -155,12 +157,19 @@ def _failure_histories(
     return {tuple(row[6:]): FailureHistory(*row[:6]) for row in rows}
 
 
-def row_versions(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> dict[Key, str]:
-    """The row version of each of these signals that is still in its table, locked or not."""
-    rows = connection.execute(
-        select(row_version(spec), *spec.primary_key).where(has_key(spec, connection.dialect, keys))
-    )
-    return {tuple(row[1:]): row[0] for row in rows}
+def row_versions(connection: Connection, spec: SignalSpec, signals: Sequence[Mark]) -> dict[Mark, str]:
+    """The row version of each of these signals that is still in its table, locked or not.
+
+    :param signals: keys, and ids of rows.
+    """
+    versions: dict[Mark, str] = {}
+    if keys := [one for one in signals if not isinstance(one, str)]:
+        by_key = select(row_version(spec), *spec.primary_key).where(has_key(spec, connection.dialect, keys))
+        versions |= {tuple(row[1:]): row[0] for row in connection.execute(by_key)}
+    if ids := [one for one in signals if isinstance(one, str)]:
+        by_id = select(row_id(connection.dialect), row_version(spec)).where(has_id(ids, spec.table))
+        versions |= {row[0]: row[1] for row in connection.execute(by_id.select_from(spec.table))}
+    return versions
 
 
 def record_failures(

@@ -18,7 +18,7 @@ from sqlalchemy.sql import ColumnElement
 
 from ...model.contract import SignalSpec
 from ...schema.own_tables import LATER_COLUMNS, lacks_columns, parked_table_of
-from ..keys import Key
+from ..keys import Key, Mark
 from .records import keys_of
 
 
@@ -43,7 +43,7 @@ class DueSignal:
 _TRIALS = 3
 
 
-def due_signals(connection: Connection, spec: SignalSpec, limit: int, besides: Sequence[Key] = ()) -> list[DueSignal]:
+def due_signals(connection: Connection, spec: SignalSpec, limit: int, besides: Sequence[Mark] = ()) -> list[DueSignal]:
     """Waiting signals that are due, longest overdue first, without those whose records are locked.
 
     They include only a few of the signals that one destination refused.
@@ -93,7 +93,7 @@ def postpone_destination(
 ) -> None:
     """Have all signals that a destination refused wait for it as long as the one that tried it.
 
-    In a table that does not tell destinations each waits for itself.
+    In a table without destinations each waits for itself.
     """
     table = parked_table_of(spec)
     if lacks_columns(connection, table):
@@ -118,7 +118,7 @@ def release_destination(connection: Connection, spec: SignalSpec, destination: s
 def _refused_by(
     table: Table, spec: SignalSpec, destination: str, *conditions: ColumnElement[bool]
 ) -> list[ColumnElement[bool]]:
-    """The conditions of notes that wait for a destination; none of those that somebody has locked."""
+    """The conditions of records that wait for a destination; none of those that somebody has locked."""
     mine = table.c.table_name == spec.table.fullname
     waiting = [mine, table.c.destination == destination, table.c.next_try_at.is_not(None), *conditions]
     free = select(table.c.key).where(*waiting).with_for_update(skip_locked=True)

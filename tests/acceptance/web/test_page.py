@@ -84,7 +84,7 @@ def test_operator_sees_why_signals_are_parked_and_decides(chromium: Browser, pau
     relay, url = start(pausable, "--park-after", "1")
     chromium.open(url)
     shows(chromium, "Order: 2 signals are parked, waiting for a person.")
-    shows(chromium, "ValueError: cannot read", ".set-aside")
+    shows(chromium, "ValueError: cannot read", ".failed")
     assert "4711" not in chromium.run("return document.documentElement.outerHTML")
 
     chromium.click("Discard Order 1")
@@ -116,7 +116,7 @@ def test_operator_sees_why_signals_are_parked_and_decides(chromium: Browser, pau
     shows(chromium, "will be tried again", "[role=status]")
     pausable.wait_until_sent()
     chromium.click("Back to the status")
-    shows(chromium, "No signal is set aside.")
+    shows(chromium, "No signal has failed.")
 
 
 def test_a_model_is_paused_and_resumed_without_javascript(pausable: Shop) -> None:

@@ -110,7 +110,7 @@ def test_the_page_of_a_relay_with_exceptions(chromium: Browser, operated: Operat
     make_exceptions(operated)
     chromium.open(url)
     assert chromium.text("h1") == "Signals flow, with exceptions."
-    assert "ValueError: amount of *** has no currency" in chromium.text(".set-aside")
+    assert "ValueError: amount of *** has no currency" in chromium.text(".failed")
     assert "10,000+" in chromium.text(".models")
     assert_looks_well(chromium, "exceptions")
     chromium.prefer("light")
@@ -124,12 +124,12 @@ def test_the_pages_of_many_signals(chromium: Browser, operated: Operated, url: s
     operated.park(*range(1, MOST_SHOWN + 3))
     chromium.resize(*SCREENS["desk"])
     chromium.open(url)
-    assert len(chromium.all(".set-aside tbody tr")) == MOST_SHOWN
+    assert len(chromium.all(".failed tbody tr")) == MOST_SHOWN
     chromium.click("Next")
-    eventually(lambda: len(chromium.all(".set-aside tbody tr")) == 2, 30, "the second page is shown")
+    eventually(lambda: len(chromium.all(".failed tbody tr")) == 2, 30, "the second page is shown")
     operated.status.set_paused("Order", "moving")
     eventually(lambda: "Order is paused." in chromium.text("#main"), 30, "the page has followed")
-    assert len(chromium.all(".set-aside tbody tr")) == 2
+    assert len(chromium.all(".failed tbody tr")) == 2
     assert_looks_well(chromium, "pages")
 
 
@@ -137,7 +137,7 @@ def test_the_page_of_a_relay_that_stands_still(chromium: Browser, operated: Oper
     stop_the_flow(operated)
     chromium.open(url)
     assert chromium.text("h1").startswith("Signals cannot flow: the broker is away since")
-    assert {one.text for one in chromium.all(".models .state")} == {"Stands still"}
+    assert {one.text for one in chromium.all(".models .state")} == {"Stopped"}
     assert_looks_well(chromium, "stopped")
 
 
@@ -172,7 +172,7 @@ def test_what_changes_is_shown_and_the_rest_is_left_alone(chromium: Browser, ope
     eventually(lambda: chromium.text("h1") == "Signals flow, with exceptions.", 30, "the verdict changes")
     stop_the_flow(operated)
     eventually(lambda: "the broker is away" in chromium.text("h1"), 30, "the verdict changes again")
-    assert len(chromium.all(".set-aside tbody tr")) == 3
+    assert len(chromium.all(".failed tbody tr")) == 3
     assert chromium.run("return document.activeElement.textContent") == "livez"
     assert chromium.run("return window.unchanged.isConnected && window.scrollY > 100")
     assert "worker-1\nwaiting for the broker" in chromium.text("#main")

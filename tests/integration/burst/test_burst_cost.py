@@ -14,8 +14,10 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy.orm import column_property
 
 from signalbus_core import SignalBus, SignalBusMixin
+from signalbus_core.burst.size import MOST_BYTES
 from signalbus_core.lowlevel import BurstLimits, BurstResult, Choice, LeaveOut, send_burst
 from signalbus_core.rabbitmq import Message, Publisher, RabbitMQSignal
 from signalbus_core.rabbitmq.amqp.connection import WRITE_BYTES, JoiningConnection
@@ -217,6 +219,24 @@ def test_a_burst_of_one_is_written_by_one_call(outbox: Outbox) -> None:
 def test_a_sender_of_applications_own_tells_nothing_of_weight(outbox: Outbox) -> None:
     outbox.write(1, 1, model=outbox.letter)
     assert outbox.burst(outbox.letter).message_bytes is None
+
+
+@pytest.mark.parametrize("storage", ["EXTENDED", "EXTERNAL", "MAIN"])
+@pytest.mark.parametrize("query", ["loads", "fails for one row"])
+def test_a_burst_never_reads_more_than_its_bytes_and_a_row(outbox: Outbox, storage: str, query: str) -> None:
+    with outbox.app.app_context(), outbox.db.engine.begin() as connection:
+        connection.execute(sa.text(f"ALTER TABLE letter ALTER body SET STORAGE {storage}"))
+        connection.execute(sa.text("INSERT INTO letter SELECT n, 'x' FROM generate_series(1, 3) n"))
+        connection.execute(sa.text("INSERT INTO letter SELECT n, repeat('x', 6 << 20) FROM generate_series(4, 9) n"))
+    if query != "loads":
+        outbox.letter.__mapper__.add_property("inverse", column_property(1 / (outbox.letter.__table__.c.id - 2)))
+    rest = outbox.burst(outbox.letter, limit=100)
+    read = [len(body) for body, _ in outbox.seen]
+    # Sizes were asked of no earlier burst.
+    assert sum(read) <= MOST_BYTES + max(read)
+    assert rest.is_cut
+    assert len(read) == (6 if query == "loads" else 4)
+    assert outbox.burst(outbox.letter, limit=100).sent > 0
 
 
 def test_each_burst_has_a_limit_and_a_start_of_its_own(outbox: Outbox) -> None:

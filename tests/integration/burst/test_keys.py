@@ -17,6 +17,7 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.dialects import postgresql
 
 from signalbus_core import SignalBus, SignalBusMixin
+from signalbus_core.burst.size import MOST_BYTES
 from signalbus_core.lowlevel import BurstResult, Choice, LeaveOut, parked, retries, send_burst
 from signalbus_core.sql.parked import Failure
 from signalbus_core.sql.rows import find_keys
@@ -262,8 +263,8 @@ def test_a_statement_about_keys_has_as_many_parameters_as_they_have_columns(
         keys = [(n,) * columns for n in range(number)]
         outbox.statements.clear()
         with outbox.engine.begin() as connection:
-            lock_rows(connection, outbox.spec, 10, Choice(exclude=tuple(keys)))
-            lock_rows(connection, outbox.spec, 10, Choice(only=tuple(keys)))
+            lock_rows(connection, outbox.spec, 10, Choice(exclude=tuple(keys)), MOST_BYTES)
+            lock_rows(connection, outbox.spec, 10, Choice(only=tuple(keys)), MOST_BYTES)
             delete_signals(connection, outbox.spec, keys)
             parked.failure_histories(connection, outbox.spec, keys)
             parked.forget(connection, outbox.spec, keys)

@@ -362,6 +362,46 @@ def test_failed_signal_with_lossy_key_is_parked_and_tried_once(outbox: Outbox, k
     assert retry_store.count() == (0, 0)
 
 
+@pytest.mark.parametrize("table", ["there", "dropped"])
+@pytest.mark.parametrize("is_sent", [True, False])
+@pytest.mark.parametrize("kind", ["numeric", "folded"])
+def test_flushmany_goes_on_after_a_signal_whose_key_is_read_lossily(
+    outbox: Outbox, kind: str, is_sent: bool, table: str
+) -> None:
+    model: Any = outbox.lossy[kind]
+    name = model.__table__.name
+    bad = {"numeric": ("0.1234567890123456789", "0.2234567890123456789"), "folded": ("' Milk'", "' Tea'")}[kind]
+    good = {"numeric": ("7", "8", "9"), "folded": ("'milk rice'", "'tea house'", "'water'")}[kind]
+    model.signalbus_burst_count = 1
+    outbox.execute(f"INSERT INTO {name} VALUES {', '.join(f'({value})' for value in (*bad, *good))}")
+    read = {"numeric": (0.12345678901234568, 0.22345678901234568), "folded": ("milk", "tea")}[kind]
+    if is_sent:
+        outbox.execute(
+            f"CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            f" IF OLD.id::text IN ({', '.join(one if one[0] == chr(39) else repr(one) for one in bad)})"
+            f" AND (SELECT count(*) FROM {name}) < 5 THEN RAISE EXCEPTION 'kept'; END IF; RETURN OLD; END $$;"
+            f"CREATE TRIGGER keep BEFORE DELETE ON {name} FOR EACH ROW EXECUTE FUNCTION keep()"
+        )
+
+    def sender(signals: list[Any]) -> None:
+        if not is_sent and signals[0].id in read:
+            raise ValueError("bad")
+
+    outbox.sender = sender
+    if table == "dropped":
+        outbox.execute("DROP TABLE signalbus_parked")
+    with pytest.raises(BurstError if is_sent else ValueError) as raised:
+        outbox.flush(model)
+    if is_sent:
+        assert str(raised.value).endswith(
+            "They are noted in signalbus_parked and not sent again. Without that table, or without the right to write "
+            "it, the next call sends them again."
+        )
+    assert len(outbox.left(model)) == (1 if is_sent else 2)
+    assert set(outbox.sent.values()) == {1}
+    assert len(outbox.sent) == 5
+
+
 def test_row_whose_key_looks_like_that_of_another_stays(outbox: Outbox) -> None:
     outbox.execute("INSERT INTO price VALUES (1), (1.000000000000000000001)")
     model = outbox.lossy["numeric"]

@@ -18,6 +18,7 @@ from relay.telemetry.metrics import Metrics
 from relay.telemetry.status import Status
 from signalbus_core.lowlevel import HolderKind, HorizonHolder, count_dead_rows, horizon_holders
 from tests.integration.poller.test_poller import Watched
+from tests.support.checked import Checked
 from tests.support.postgres import PrivatePostgres
 from tests.support.standby import PrivateStandby
 from tests.support.waiting import eventually
@@ -319,3 +320,10 @@ def test_without_rights_the_session_of_another_login_is_told_and_what_may_not_be
         horizon.look(None, engine, is_active=False)
         assert told(caplog)[-1].__dict__["action"] == "horizon_unknown"
     engine.dispose()
+
+
+def test_two_phase_commit_and_doorbells_exclude_each_other(url: str) -> None:
+    checked = Checked(url, "amqp://127.0.0.1:1/").create()
+    assert checked.codes("doorbell") == {"doorbell-two-phase"}
+    checked.order.signalbus_doorbell = False
+    assert checked.codes("doorbell") == {"area-fine"}

@@ -362,7 +362,7 @@ def test_a_page_about_a_healthy_relay_asks_no_database(operated: Operated) -> No
     operated.outbox.engine.dispose()
     statements: list[str] = []
     sa.event.listen(operated.outbox.engine.dialect, "do_execute", lambda *_: statements.append("one"))
-    assert "No signal is set aside" in operated.ask("/").text
+    assert "No signal has failed" in operated.ask("/").text
     assert statements == []
     operated.park(1)
     assert operated.ask("/").status == 200

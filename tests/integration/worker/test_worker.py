@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -43,7 +44,7 @@ def refused_by(destination: str) -> Outcome:
 class Turns:
     """An application with one signal model, whose send method raises what a signal asks for, and a worker."""
 
-    def __init__(self, database_url: str, burst_count: int = 1) -> None:
+    def __init__(self, database_url: str, burst_count: int = 1, key: Any = sa.Integer) -> None:
         self.app = Flask(__name__)
         self.app.config["SQLALCHEMY_DATABASE_URI"] = database_url
         self.db = db = Database(self.app)
@@ -51,13 +52,17 @@ class Turns:
         #: The notes of signals that their destination refuses, and the signals that the send method was given.
         self.dead = {"dead"}
         self.tried: list[int] = []
+        #: The signals whose send method raised.
+        self.raised: list[Any] = []
 
         class Order(db.Model):  # type: ignore[name-defined,misc]
             signalbus_burst_count = burst_count
-            id = db.Column(db.Integer, primary_key=True)
+            id = db.Column(key, primary_key=True)
             note = db.Column(db.Text)
 
             def send_signalbus_message(self) -> None:
+                if self.note in ("bad", "away"):
+                    turns.raised.append(self.id)
                 if self.note == "bad":
                     raise ValueError("bad")
                 if self.note == "away":
@@ -424,3 +429,69 @@ def test_signals_are_out_of_reach_when_bursts_get_none_and_the_first_one_stays(t
     assert "Order: 1 signal is pending that no burst gets" in str(turns.health.readiness()["reasons"])
     bursts.ended("Order", 1)
     assert stuck_after(0.0) == []
+
+
+#: Two keys that Python reads as one, and one that it reads as it is.
+LOSSY, LIKE_IT = "0.1234567890123456789", "0.1234567890123456788"
+
+
+@pytest.fixture
+def lossy(database_url: str) -> Iterator[Turns]:
+    turns = Turns(database_url, key=sa.Numeric(asdecimal=False))
+    turns.execute('CREATE TABLE child (order_id numeric REFERENCES "order" (id))')
+    yield turns
+    turns.engine.dispose()
+
+
+@pytest.mark.parametrize("grant", [None, "SELECT"])
+@pytest.mark.parametrize("note", ["bad", "dead", "kept"])
+def test_without_table_a_key_that_is_read_lossily_is_tried_once(lossy: Turns, grant: str | None, note: str) -> None:
+    lossy.execute("INSERT INTO \"order\" VALUES (-1, 'first')")
+    lossy.retry_stores.use_table(None, False)
+    if grant is None:
+        lossy.execute("DROP TABLE signalbus_parked")
+    lossy.turn()
+    lossy.execute(f"INSERT INTO \"order\" VALUES ({LOSSY}, '{note}'), ({LIKE_IT}, '{note}'), (7, 'good')")
+    if note == "kept":
+        lossy.execute(f"INSERT INTO child VALUES ({LOSSY}), ({LIKE_IT})")
+    for _ in range(6):
+        lossy.turns_until(lambda: True)
+        lossy.retry_stores["Order"].tidy()
+    # What is known to be kept is not even sent.
+    assert Counter(lossy.tried + lossy.raised) == {-1: 1, 7: 1, float(LOSSY): 1 if note == "kept" else 2}
+    assert lossy.retry_stores["Order"].count() == (0, 2)
+    lossy.execute("DELETE FROM child", 'DELETE FROM "order"')
+    lossy.retry_stores["Order"].tidy()
+    assert lossy.retry_stores["Order"].count() == (0, 0)
+
+
+def test_a_suspect_whose_key_is_read_lossily_holds_up_no_other(lossy: Turns) -> None:
+    lossy.execute(f"INSERT INTO \"order\" VALUES ({LOSSY}, 'away'), (7, 'good')")
+    lossy.turns_until(lambda: lossy.tried == [7])
+
+
+@pytest.mark.parametrize("key", [sa.Integer, sa.Numeric(asdecimal=False)])
+def test_what_was_sent_is_not_sent_again_when_table_is_dropped(database_url: str, key: Any) -> None:
+    turns = Turns(database_url, key=key)
+    turns.execute("""INSERT INTO "order" VALUES (1, 'rehearsed')""")
+    turns.turns_until(lambda: turns.tried == [1])
+    turns.execute(
+        'CREATE TABLE child AS SELECT id FROM "order"',
+        'ALTER TABLE child ADD FOREIGN KEY (id) REFERENCES "order"',
+        """INSERT INTO "order" VALUES (7, 'kept')""",
+        "INSERT INTO child VALUES (7)",
+    )
+    turns.turns_until(lambda: turns.tried == [1, 7])
+    assert turns.retry_stores["Order"].count()[0] == 1
+    turns.execute("DROP TABLE signalbus_parked")
+    turns.retry_stores.use_table(None, False)
+    for _ in range(5):
+        turns.turn()
+    assert turns.tried == [1, 7]
+    turns.execute("DROP TABLE child")
+    turns.turns_until(lambda: turns.retry_stores["Order"].has_due())
+    turns.progress.mark_retry_due()
+    turns.turn()
+    with turns.engine.connect() as connection:
+        assert connection.scalar(sa.text('SELECT count(*) FROM "order"')) == 0
+    turns.engine.dispose()

@@ -11,9 +11,7 @@ from signalbus_core import Outcome, OutcomeKind
 from signalbus_core.burst.size import (
     FIRST_SIGNALS,
     GROWTH,
-    LARGE_BYTES,
     MOST_BYTES,
-    QUERY_EVERY,
     REMEMBERED,
     MessageSizes,
 )
@@ -122,31 +120,3 @@ def test_sizes_are_reported_to_innermost_burst_alone() -> None:
         assert (inner.message_bytes, outer.message_bytes) == (5, None)
         report_bytes(0)
     assert outer.message_bytes == 0
-
-
-def asked(has_large_rows: bool, count: int = 10, message_bytes: int = 100) -> BurstResult:
-    return BurstResult(selected=count, sent=count, message_bytes=message_bytes, has_large_rows=has_large_rows)
-
-
-def test_sizes_are_asked_first_and_while_rows_are_large() -> None:
-    size = BurstSize(5000, sizes=MessageSizes(MOST))
-    assert size.most_row_bytes == MOST
-    size.record(asked(True))
-    assert size.most_row_bytes == MOST
-    size.record(asked(False))
-    assert size.most_row_bytes is None
-    size.record(burst(10, 10 * LARGE_BYTES))
-    assert size.most_row_bytes == MOST
-
-
-def test_sizes_of_small_rows_are_asked_for_again_now_and_then() -> None:
-    size = BurstSize(5000, sizes=MessageSizes(MOST))
-    size.record(asked(False))
-    for _ in range(QUERY_EVERY):
-        assert size.most_row_bytes is None
-        size.record(burst(10, 100))
-    assert size.most_row_bytes == MOST
-
-
-def test_the_size_of_a_single_row_is_not_asked_for() -> None:
-    assert BurstSize(1).most_row_bytes is None

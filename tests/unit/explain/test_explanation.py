@@ -28,8 +28,8 @@ EACH = {
     "table-locked": Facts("Order", "42", NOW, is_table_locked=True),
     "left-out": replace(PENDING, found=replace(FOUND, is_signal=False)),
     "locked": replace(PENDING, found=replace(FOUND, is_locked=True)),
-    "parked": replace(PENDING, set_aside=NOTED),
-    "waiting": replace(PENDING, set_aside=next_try(60)),
+    "parked": replace(PENDING, failed=NOTED),
+    "waiting": replace(PENDING, failed=next_try(60)),
     "paused": replace(PENDING, pause=PAUSE),
     "pending": PENDING,
 }
@@ -50,7 +50,7 @@ def said(story: Explanation, text: str) -> bool:
 
 def test_signal_tried_again_soon_tells_when_and_one_due_says_so() -> None:
     assert tell(EACH["waiting"]).sentences[0].endswith("at 2026-01-01T12:01:00Z, 1 min 0 s from now.")
-    assert tell(replace(PENDING, set_aside=next_try(0))).sentences[0].endswith("which is due.")
+    assert tell(replace(PENDING, failed=next_try(0))).sentences[0].endswith("which is due.")
 
 
 def test_a_parked_signal_of_a_paused_model_tells_of_both() -> None:
@@ -113,7 +113,7 @@ def test_a_signal_that_is_returned_names_binding_that_is_missing() -> None:
     )
     missing = [Answer("The exchange 'orders' does not exist.", "Declare the exchange 'orders'.")]
     assert tell(waiting, Messages((Route("orders", "placed"),)), missing).to_do.startswith("Declare the exchange")
-    nacked = replace(waiting, set_aside=replace(next_try(60), error_class="nacked"))
+    nacked = replace(waiting, failed=replace(next_try(60), error_class="nacked"))
     assert tell(nacked, Messages((Route("orders", "placed"),))).to_do.startswith("Mend the cause; ")
 
 

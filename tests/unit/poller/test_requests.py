@@ -171,13 +171,15 @@ class StubUnreached:
 
 
 class StubDispatcher:
-    active = sending = False
+    active = False
+    #: How long ago the burst that is being sent made progress.
+    moved_seconds: float | None = None
 
     def take_activity(self) -> bool:
         return self.active
 
     def is_sending(self, within_seconds: float) -> bool:
-        return self.sending
+        return self.moved_seconds is not None and self.moved_seconds <= within_seconds
 
     def is_idle(self) -> bool:
         return not self.active
@@ -264,15 +266,16 @@ def test_the_relay_does_not_end_as_empty_before_a_thorough_look_has_found_nothin
     assert [request.reason for request in watched.requests] == ["nothing is left to send"]
 
 
-def test_bursts_busy_without_progress_do_not_keep_it_from_ending() -> None:
+@pytest.mark.parametrize("moved_seconds", [None, 31])
+def test_bursts_busy_without_progress_do_not_keep_it_from_ending(moved_seconds: float | None) -> None:
     watched = Watched(until_empty=True)
     watched.poller.finds, watched.poller.found = True, ["A"]
     watched.poll_loop.run_once()
     watched.clock.now += 31
-    watched.scheduler.sending = True
+    watched.scheduler.moved_seconds = 29
     watched.poll_loop.run_once()
     assert watched.requests == []
-    watched.scheduler.sending = False
+    watched.scheduler.moved_seconds = moved_seconds
     watched.poll_loop.run_once()
     [request] = watched.requests
     assert (request.exit_code, request.reason) == (

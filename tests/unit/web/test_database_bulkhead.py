@@ -20,5 +20,5 @@ def test_machine_without_free_thread_costs_one_request(monkeypatch: pytest.Monke
         with monkeypatch.context() as context:
             context.setattr(threading.Thread, "start", refuse)
             with pytest.raises(ServiceUnavailable):
-                desk.ask(lambda: None)
-    assert desk.ask(lambda: "answered") == "answered"
+                desk.run(lambda: None)
+    assert desk.run(lambda: "done") == "done"

@@ -204,7 +204,7 @@ def test_last_error_of_a_model_stays_when_its_trouble_is_over(
     incidents.raised(single_signals("Order"), "signals_set_aside", "1 cannot be sent", signal="Order")
     order, invoice = status_of(site)["models"]
     assert order["troubles"] == [{"since": "2027-01-15T08:00:00Z", "reason": "1 cannot be sent"}]
-    assert status_of(site)["verdict"]["notes"] == ["Order has trouble."]
+    assert status_of(site)["verdict"]["notes"] == ["Order is failing."]
     incidents.resolved(single_signals("Order"), "signals_flow_again")
     order, invoice = status_of(site)["models"]
     assert order["troubles"] == []
@@ -252,12 +252,12 @@ def test_single_signals_told_once_beside_trouble_of_model(
     site: Callable[..., Any], status: Status, incidents: Incidents
 ) -> None:
     incidents.raised(single_signals("Order"), "signals_set_aside", "1 cannot be sent", signal="Order")
-    assert status_of(site)["verdict"]["notes"] == ["Order has trouble."]
+    assert status_of(site)["verdict"]["notes"] == ["Order is failing."]
     status.set_aside("Order", 0, 1)
     parked = "Order: 1 signal is parked, waiting for a person."
     assert status_of(site)["verdict"]["notes"] == [parked]
     incidents.raised("Order", "model_failing", "no table", signal="Order")
-    assert status_of(site)["verdict"]["notes"] == [parked, "Order has trouble."]
+    assert status_of(site)["verdict"]["notes"] == [parked, "Order is failing."]
 
 
 def test_whoever_is_on_call_is_told_within_five_seconds() -> None:

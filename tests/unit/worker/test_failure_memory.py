@@ -113,7 +113,7 @@ class FailureMemory(RuleBasedStateMachine):
             parked = self.retry_store.put(verdict.failed, verdict.evidence, is_retry=not plan.is_scan)
             assert not (parked and verdict.evidence.too_much_fails), "an open breaker parks nothing"
             self.parked |= set(parked)
-        self.progress.mark_noted([one.key for one in result.undeleted])
+        self.progress.mark_noted(result.undeleted)
         if plan.retry and due is not None and due.signals:
             self.retry_store.tried(due, result, [one.key for one in verdict.failed])
         if self.is_broker_away and not plan.proved and not (due and due.is_delete):

@@ -336,7 +336,7 @@ def test_what_cannot_be_deleted_is_left_out_until_it_is_noted(progress: ModelSta
     verdict = progress.finished(progress.plan(0.0), kept, now=0.0)
     assert verdict.failed == kept.undeleted
     assert progress.plan(0.0).proved == (Proved((1,), "700"),)
-    progress.mark_noted([(1,)])
+    progress.mark_noted(kept.undeleted)
     assert progress.avoided() == []
     assert progress.plan(0.0).rehearse
 
