@@ -9,6 +9,7 @@ from .burst.size import BurstSize
 from .errors import Proved, counted
 from .failures import error_text, raise_if_stop
 from .model.contract import SignalSpec
+from .posix_signals import STOP_SIGNALS, stop_requests
 from .schema import doorbell
 from .schema.autovacuum import autovacuum_problem
 from .schema.catalog import table_conflicts, table_privileges, table_problem
@@ -79,6 +80,9 @@ __all__ = [
     "paused",
     "paused_table_of",
     "paused_table_problem",
+    # Ending a program
+    "STOP_SIGNALS",
+    "stop_requests",
     # Where a single signal is
     "FoundSignal",
     "Holder",

@@ -14,7 +14,7 @@ from signalbus_core.lowlevel import SignalSpec, find_doorbells
 from ..application.databases import DRIVERS
 from ..application.load import WRITE_DRIVER
 from ..notifier.connection import AsyncConnection, Waker, run
-from ..notifier.self_test import HeardNothing, test_hearing
+from ..notifier.self_test import NothingReceivedError, test_notifications
 from .finding import Finding, found, told
 
 _PREPARED = text("SELECT CAST(current_setting('max_prepared_transactions') AS int)")
@@ -56,7 +56,7 @@ def hears(engine: Engine) -> bool:
     with closing(AsyncConnection.open(engine)) as ear:
         run(ear, None, waker, stop)
         try:
-            test_hearing(ear, engine, waker, stop)
-        except HeardNothing:
+            test_notifications(ear, engine, waker, stop)
+        except NothingReceivedError:
             return False
     return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Table
+from sqlalchemy import ARRAY, Table
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapper
 
@@ -40,6 +40,18 @@ def refuse_other_selectables(mapper: Mapper[Any], name: str) -> None:
         )
 
 
+def refuse_compound_keys(mapper: Mapper[Any], name: str) -> None:
+    """A key is selected among many, as an element of an array, and is looked up in dictionaries."""
+    for column in mapper.primary_key:
+        kind = getattr(column.type, "impl", column.type)
+        if isinstance(kind, ARRAY) or not getattr(column.type, "hashable", True):
+            raise SignalModelError(
+                f"{name}: the key column {column.name!r} is of the type {type(column.type).__name__}, which cannot be "
+                "the key of a signal model. Give the table another primary key, for example a BIGINT identity, and "
+                "make this column unique."
+            )
+
+
 def refuse_joined_inheritance(mapper: Mapper[Any], name: str) -> None:
     """A row spread over several tables cannot be deleted by one statement with one count."""
     try:
@@ -51,14 +63,4 @@ def refuse_joined_inheritance(mapper: Mapper[Any], name: str) -> None:
             raise SignalModelError(
                 f"{name} is spread over several tables by joined-table inheritance ({one.class_.__name__}). "
                 "Give each signal model a table of its own; share columns through a mixin or an abstract base."
-            )
-
-
-def refuse_unhashable_keys(mapper: Mapper[Any], name: str) -> None:
-    """The session keeps objects by their keys, so Python must be able to hash them."""
-    for column in mapper.primary_key:
-        if not column.type.hashable:
-            raise SignalModelError(
-                f"{name}: the values of its key column {column.name} ({column.type!r}) cannot be hashed by Python, so "
-                "its signals cannot be loaded. Give the model another key; an array can say as_tuple=True."
             )

@@ -2,10 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.scheduler import MOST_SPARE_WORKERS, SLOW_TURN_SECONDS, Schedule
+from relay.scheduler import MOST_SPARE_WORKERS, SLOW_TURN_SECONDS, Scheduler
+from tests.support.clock import Clock
+
+
+class Schedule:
+    """A scheduler whose callers say what time it is, and do not wait."""
+
+    def __init__(self, names: Iterable[str], workers: int = 2) -> None:
+        self._clock = Clock()
+        self._scheduler = Scheduler(names, workers, self._clock)
+        self._held_until: dict[str, float] = {}
+
+    def _at(self, now: float | None) -> Scheduler:
+        self._clock.now = self._clock.now if now is None else now
+        return self._scheduler
+
+    def found(self, names: Iterable[str]) -> None:
+        self._scheduler.found(names)
+
+    def set_paused(self, names: Collection[str]) -> None:
+        self._scheduler.set_paused(names)
+
+    def take(self, now: float, worker: str = "") -> str | None:
+        return self._at(now).take(0.0, worker)
+
+    def hold(self, name: str, until: float) -> None:
+        """Hold the model when it is given back."""
+        self._held_until[name] = until
+
+    def give_back(self, name: str, *, more: bool, now: float | None = None, worker: str = "") -> None:
+        scheduler = self._at(now)
+        wait_seconds = self._held_until.pop(name, self._clock.now) - self._clock.now
+        scheduler.give_back(name, more=more, wait_seconds=wait_seconds, worker=worker)
+
+    def next_time(self, now: float) -> float | None:
+        return self._at(now).next_time()
+
+    def add_spare(self, now: float) -> bool:
+        return self._at(now).add_spare()
+
+    def remove_spare(self, now: float) -> bool:
+        return self._at(now).remove_spare()
+
+    @property
+    def is_idle(self) -> bool:
+        return self._scheduler.is_idle()
 
 
 def test_nothing_is_taken_before_something_was_found() -> None:
@@ -51,7 +98,7 @@ def test_one_worker_is_enough_for_a_model_until_a_burst_was_full() -> None:
     assert schedule.take(now=0.0) == "a"
 
 
-def test_what_is_found_while_a_worker_is_busy_is_taken_afterwards() -> None:
+def test_what_is_found_while_worker_is_busy_is_taken_afterwards() -> None:
     schedule = Schedule(["a"])
     schedule.found(["a"])
     schedule.take(now=0.0)
@@ -62,7 +109,7 @@ def test_what_is_found_while_a_worker_is_busy_is_taken_afterwards() -> None:
     assert schedule.take(now=0.0) == "a"
 
 
-def test_a_model_on_hold_waits_for_its_time_and_holds_up_no_other() -> None:
+def test_model_on_hold_waits_for_its_time_and_holds_up_no_other() -> None:
     schedule = Schedule(["bad", "good"])
     schedule.found(["bad", "good"])
     assert schedule.take(now=0.0) == "bad"
@@ -102,7 +149,7 @@ def test_no_model_with_work_waits_longer_than_one_round(finds: list[str]) -> Non
         assert all(turns < 4 for turns in waiting_turns.values())
 
 
-def test_a_worker_that_is_busy_for_long_does_not_keep_others_from_its_model() -> None:
+def test_worker_busy_for_long_does_not_keep_others_from_model() -> None:
     schedule = Schedule(["A"])
     schedule.found(["A"])
     assert schedule.take(now=10.0) == "A"
@@ -212,7 +259,7 @@ def test_a_spare_worker_is_wanted_when_all_are_busy_one_is_slow_and_a_model_wait
     assert schedule.take(LATER, "3") == "b"
 
 
-def test_a_spare_worker_goes_when_the_usual_number_is_free_of_slow_turns() -> None:
+def test_spare_worker_goes_when_enough_are_free_of_slow_turns() -> None:
     schedule = Schedule(["a", "b"], workers=1)
     schedule.found(["a", "b"])
     schedule.take(0.0, "1")

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import logging
 import queue
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable
 from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from signalbus_core.lowlevel import error_text
+from signalbus_core.lowlevel import error_text, stop_requests
 
 from ...telemetry.incidents import Incidents
 from ...worker.backoff import Backoff
@@ -47,7 +44,8 @@ def when_there(
     backoff = backoff or Backoff()
     incidents = Incidents(logger)
     started = time.monotonic()
-    with _stop_requests() as requests:
+    requests: queue.SimpleQueue[str] = queue.SimpleQueue()
+    with stop_requests(requests.put):
         while True:
             try:
                 answer = ask()
@@ -63,25 +61,9 @@ def when_there(
                 return answer
 
 
-def _wait(requests: queue.SimpleQueue[int], seconds: float) -> None:
+def _wait(requests: queue.SimpleQueue[str], seconds: float) -> None:
     try:
-        number = requests.get(timeout=seconds)
+        name = requests.get(timeout=seconds)
     except queue.Empty:
         return
-    raise StoppedWaitingError(signal.Signals(number).name)
-
-
-@contextmanager
-def _stop_requests() -> Iterator[queue.SimpleQueue[int]]:
-    # A signal handler may interrupt at any point; putting into this queue is safe even there.
-    requests: queue.SimpleQueue[int] = queue.SimpleQueue()
-
-    def request(number: int, _frame: FrameType | None) -> None:
-        requests.put(number)
-
-    handlers = {number: signal.signal(number, request) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield requests
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+    raise StoppedWaitingError(name)
