@@ -40,6 +40,7 @@ ORDER = [
     "relay/notifier",
     "relay/poller",
     "relay/worker",
+    "relay/worker/retry_store",
     "signalbus_core/burst",
     "signalbus_core/rabbitmq",
     "signalbus_core/rabbitmq/amqp",

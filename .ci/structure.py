@@ -1,6 +1,7 @@
 """The figures of the code's structure, and which of them are out of bounds.
 
-Run by ``make lint``: prints the figures, and ends with 1 when a folder holds too many modules.
+Run by ``make lint``: prints the figures, and ends with 1 when a folder holds too many modules, or a constructor has too
+many parameters.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ PACKAGES = ("signalbus_core", "relay")
 
 #: A folder with more modules is perhaps two packages. Those named here hold many small modules of one kind.
 MOST_MODULES = 10
-MORE_MODULES = {"relay/web": 16, "relay/checks": 15, "signalbus_core/rabbitmq": 12}
+MORE_MODULES = {"signalbus_core": 11, "relay/web": 16, "relay/checks": 15, "signalbus_core/rabbitmq": 12}
+
+#: A constructor with more parameters does several things, or gets what it could make itself.
+MOST_PARAMETERS = 7
 
 
 def main() -> int:
@@ -42,6 +46,7 @@ def main() -> int:
     problems = [
         f"{name} has {count} modules" for name, count in folders.items() if count > MORE_MODULES.get(name, MOST_MODULES)
     ]
+    problems += [f"{name} has {count} parameters" for count, name in constructors if count > MOST_PARAMETERS]
     for problem in problems:
         print(f"too large: {problem}", file=sys.stderr)
     return 1 if problems else 0

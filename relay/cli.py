@@ -14,6 +14,8 @@ from signalbus_core import SignalBusError
 from signalbus_core.lowlevel import error_text
 
 from . import __version__, daemon
+from .application.connection_parameters import refuse_rejected_parameters
+from .application.databases import refuse_small_pools
 from .application.load import AMQP_FALLBACKS, LoadingError, choose_broker_url, find_broker, find_bus, load_app
 from .application.outbox_tables.build import load_tables
 from .application.outbox_tables.wait import StoppedWaitingError, when_there
@@ -26,8 +28,11 @@ from .commands.pause import pause, resume
 from .commands.pending import pending
 from .config.click_options import fail, with_options
 from .config.resolve import ConfigError, RelayConfig, resolve
-from .exit_codes import EXIT_DRAIN_TIMED_OUT, EXIT_OK, EXIT_RUNTIME
+from .early_server import EarlySite, listening
+from .end import end_process
+from .exit_codes import EXIT_OK, EXIT_RUNTIME
 from .telemetry.log_format import configure_logging
+from .telemetry.loggers import output_as_log
 
 logger = logging.getLogger("signalbus.relay")
 
@@ -59,10 +64,6 @@ def run(**given: Any) -> None:
         exit_code = _run(given)
     except (ConfigError, LoadingError, SignalBusError) as error:
         fail(error)
-    if exit_code == EXIT_DRAIN_TIMED_OUT:
-        # A thread is stuck; the interpreter would wait for a lock that it holds.
-        logging.shutdown()
-        os._exit(exit_code)
     sys.exit(exit_code)
 
 
@@ -73,18 +74,33 @@ def _run(given: dict[str, Any]) -> int:
     configure_logging(config.log_format, config.log_level)
     if config.table_rules:
         return _run_tables(config)
-    app = load_app(config.app)
+    with output_as_log(config.log_format):
+        app = load_app(config.app)
     config = resolve(given, os.environ, app.config)
     configure_logging(config.log_format, config.log_level)
-    loaded = find_bus(app, config.imports)
+    with output_as_log(config.log_format):
+        loaded = find_bus(app, config.imports)
+    configure_logging(config.log_format, config.log_level)
+    refuse_rejected_parameters(loaded.engines())
+    refuse_small_pools(loaded.engines(), config.workers)
     find_broker(loaded, choose_broker_url(app, config.amqp_url, os.environ))
-    return daemon.run(loaded, config)
+    with listening(config) as site:
+        return daemon.run(loaded, config, site)
 
 
 def _run_tables(config: RelayConfig) -> int:
+    with listening(config) as site:
+        return _run_tables_with(config, site)
+
+
+def _run_tables_with(config: RelayConfig, site: EarlySite) -> int:
     patience = config.drain_timeout_seconds if config.until_empty else None
     try:
-        loaded = when_there(lambda: load_tables(config.database_url, config.table_rules, config.workers), patience)
+        loaded = when_there(
+            lambda: load_tables(config.database_url, config.table_rules, config.workers),
+            patience,
+            on_away=site.database_is_away,
+        )
     except StoppedWaitingError:
         return EXIT_OK
     except SQLAlchemyError as error:
@@ -92,16 +108,19 @@ def _run_tables(config: RelayConfig) -> int:
     for remark in loaded.remarks:
         logger.warning("%s", remark, extra={"action": "rows_sent_early"})
     find_broker(loaded, config.amqp_url)
-    return daemon.run(loaded, config)
+    return daemon.run(loaded, config, site)
 
 
 def main() -> None:
     """The entry point."""
+    exit_code = EXIT_RUNTIME
     try:
         cli(prog_name="signalbus-relay")
+    except SystemExit as ended:
+        exit_code = ended.code if isinstance(ended.code, int) else EXIT_OK if ended.code is None else EXIT_RUNTIME
     except Exception:
         logger.critical("The relay failed.", exc_info=True, extra={"action": "failed"})
-        sys.exit(EXIT_RUNTIME)
+    end_process(exit_code)
 
 
 if __name__ == "__main__":

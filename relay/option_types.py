@@ -66,7 +66,8 @@ def read_flag(value: Any) -> bool:
 
 
 def with_driver(url: str) -> str:
-    """The URL of a database, with the driver that is used when it names none."""
+    """The URL of a database, with the driver that is used."""
     scheme, colon, rest = url.partition("://")
-    # SQLAlchemy 2.1 uses psycopg 3 for postgresql://, and does not accept postgres://.
-    return f"{DRIVER}://{rest}" if colon and scheme in ("postgres", "postgresql") else url
+    # SQLAlchemy 2.1 uses psycopg 3 for postgresql://, and does not accept postgres://. Both drivers read the same URLs,
+    # and the variable may be that of an application which uses psycopg 3.
+    return f"{DRIVER}://{rest}" if colon and scheme in ("postgres", "postgresql", "postgresql+psycopg") else url

@@ -1,4 +1,4 @@
-"""The fair queue of signal models for workers. :class:`Schedule` is pure; :class:`Scheduler` adds lock and clock.
+"""The fair queue of signal models, shared by the workers.
 
 Invariant: no model with work starves. The model whose last turn is the longest ago comes first. A model that failed
 waits for its backoff and delays no other. A paused model gets no turn, but the scheduler remembers that it has work.
@@ -70,50 +70,191 @@ class _Entry:
         return self.was_slow or any(turn.is_slow(now) for turn in self.turns)
 
 
-class Schedule:
-    """The turns of the signal models. Pure: the time is passed in, the caller locks.
+class Scheduler:
+    """Hands models to workers, and lets workers without work wait.
 
     :param names: the names of all models.
     :param workers: the number of workers.
+    :param clock: a monotonic clock, in seconds.
+    :param on_sent: called when signals of a model were sent, and no more are known to be pending.
     """
 
-    def __init__(self, names: Iterable[str], workers: int = 2) -> None:
+    def __init__(
+        self,
+        names: Iterable[str],
+        workers: int = 2,
+        clock: Callable[[], float] = time.monotonic,
+        on_sent: Callable[[], None] = lambda: None,
+    ) -> None:
         self._entries = {name: _Entry() for name in names}
         self._usual = workers
         self._workers = workers
         self._turn = 0
+        self._clock = clock
+        self._on_sent = on_sent
+        self._changed = threading.Condition()
+        self._closed = False
+        self._active = False
+        #: The models of which signals were sent since they had no known work.
+        self._sent: set[str] = set()
+
+    # For the poller
 
     def found(self, names: Iterable[str]) -> None:
         """Record that these models have something to send."""
-        for name in names:
-            self._entries[name].found = True
+        with self._changed:
+            for name in names:
+                self._entries[name].found = True
+            self._changed.notify_all()
 
     def set_paused(self, names: Collection[str]) -> None:
-        """Pause exactly these models."""
-        for name, entry in self._entries.items():
-            entry.paused = name in names
+        """Pause exactly these models. Bursts in flight end as usual."""
+        with self._changed:
+            for name, entry in self._entries.items():
+                entry.paused = name in names
+            self._changed.notify_all()
 
-    def take(self, now: float, worker: str = "") -> str | None:
-        """Give a model to a worker: of those with work that are due, the one whose last turn is the longest ago.
+    def take_activity(self) -> bool:
+        """Whether signals were sent since the last call."""
+        with self._changed:
+            active, self._active = self._active, False
+        return active
 
-        The worker must :meth:`give_back` it.
+    def is_idle(self) -> bool:
+        """Whether no model that is not paused has known work, and no worker has a turn."""
+        with self._changed:
+            return not any(
+                entry.turns or (not entry.paused and (entry.found or entry.more)) for entry in self._entries.values()
+            )
+
+    def is_sending(self, within_seconds: float) -> bool:
+        """Whether a worker is sending signals, with progress within the last so many seconds."""
+        earliest = self._clock() - within_seconds
+        return any(turn.is_sending and turn.moved_at >= earliest for turns in self.turns().values() for turn in turns)
+
+    # For the workers
+
+    def take(self, timeout_seconds: float, worker: str = "") -> str | None:
+        """Wait for a model with work: of those that are due, the one whose last turn is the longest ago.
+
+        The worker must :meth:`give_back` it. None after the timeout, or when the relay is stopping.
         """
+        deadline = self._clock() + timeout_seconds
+        with self._changed:
+            while not self._closed:
+                now = self._clock()
+                name = self._next(now)
+                if name is not None:
+                    self._begin_turn(self._entries[name], worker, now)
+                if name is not None or now >= deadline:
+                    return name
+                next_time = self.next_time()
+                until = deadline if next_time is None else min(deadline, next_time)
+                self._changed.wait(max(0.0, until - now))
+        return None
+
+    def moved(self, name: str, worker: str = "") -> None:
+        """Record progress of a worker's turn: it has locked signals, or the broker answered for some."""
+        with self._changed:
+            for turn in self._entries[name].turns:
+                if turn.worker == worker:
+                    turn.moved_at, turn.is_sending = self._clock(), True
+
+    def give_back(
+        self, name: str, *, more: bool, wait_seconds: float = 0.0, sent: bool = False, worker: str = ""
+    ) -> None:
+        """End a turn.
+
+        :param more: the burst was full; the next may follow at once.
+        :param wait_seconds: how long no worker takes the model, because something failed. Its known work is kept.
+        :param sent: signals were sent in this turn.
+        """
+        with self._changed:
+            if sent:
+                self._active = True
+                self._sent.add(name)
+            # After full bursts the last one may lock nothing; on_sent is called all the same.
+            has_sent_all = name in self._sent and not more
+            if has_sent_all:
+                self._sent.discard(name)
+            entry, now = self._entries[name], self._clock()
+            if wait_seconds > 0:
+                entry.not_before = now + wait_seconds
+                entry.found = True
+            turn = next(turn for turn in entry.turns if turn.worker == worker)
+            entry.turns.remove(turn)
+            entry.was_slow = turn.is_slow(now)
+            entry.more = more and wait_seconds <= 0
+            self._changed.notify_all()
+        if has_sent_all:
+            self._on_sent()
+
+    # For the main thread
+
+    def turns(self) -> dict[str, list[Turn]]:
+        """The current turns, by model."""
+        with self._changed:
+            turns = {name: [replace(turn) for turn in entry.turns] for name, entry in self._entries.items()}
+        return {name: some for name, some in turns.items() if some}
+
+    def unmoved(self, seconds: float) -> dict[str, list[Turn]]:
+        """The turns that have made no progress for ``seconds``, by model."""
+        latest = self._clock() - seconds
+        late = {name: [turn for turn in turns if turn.moved_at <= latest] for name, turns in self.turns().items()}
+        return {name: turns for name, turns in late.items() if turns}
+
+    def add_spare(self) -> bool:
+        """Count one more worker if a model waits while all are busy and one is slow; return whether it was added."""
+        with self._changed:
+            now, turns = self._clock(), self._turns()
+            is_slow = len(turns) >= self._workers and any(turn.is_slow(now) for turn in turns)
+            waits = any(entry.is_ready(now) and len(entry.turns) < self._usual for entry in self._entries.values())
+            is_wanted = is_slow and waits and self._can_have_spare
+            self._workers += is_wanted
+            return is_wanted
+
+    def remove_spare(self) -> bool:
+        """Count one worker less if more than the usual number are not slow; return whether it was removed."""
+        with self._changed:
+            now = self._clock()
+            is_spare = self._workers - sum(turn.is_slow(now) for turn in self._turns()) > self._usual
+            self._workers -= is_spare
+            return is_spare
+
+    def next_time(self) -> float | None:
+        """When the first model with work may be taken; None when none may until something changes."""
+        with self._changed:
+            now, entries = self._clock(), self._entries.values()
+            times = [entry.ready_at for entry in entries if entry.ready_at is not None]
+            if any(self._may_be_taken(entry, now) for entry in entries):
+                return min(times)
+            # A slow model that leaves the last worker to others may take it once another turn is slow.
+            times += [turn.began_at + SLOW_TURN_SECONDS for turn in self._turns()] if times else []
+            return min((at for at in times if at > now), default=None)
+
+    def close(self) -> None:
+        """Hand out no more models, and wake all waiting workers."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    # The rules; the caller locks
+
+    def _next(self, now: float) -> str | None:
         ready = [(entry.last_turn, name) for name, entry in self._entries.items() if self._may_be_taken(entry, now)]
-        if not ready:
-            return None
-        name = min(ready)[1]
-        entry = self._entries[name]
+        return min(ready)[1] if ready else None
+
+    def _begin_turn(self, entry: _Entry, worker: str, now: float) -> None:
         self._turn += 1
         entry.last_turn = self._turn
         entry.turns.append(Turn(worker, now, now))
         entry.taken_at = now
         entry.found = False
-        return name
 
     def _may_be_taken(self, entry: _Entry, now: float) -> bool:
-        return entry.is_ready(now) and (not entry.is_slow(now) or self._can_bear(entry, now))
+        return entry.is_ready(now) and (not entry.is_slow(now) or self._may_have_one_more(entry, now))
 
-    def _can_bear(self, entry: _Entry, now: float) -> bool:
+    def _may_have_one_more(self, entry: _Entry, now: float) -> bool:
         """Whether a slow model may take one more worker."""
         if len(entry.turns) >= self._usual:
             return False
@@ -132,185 +273,3 @@ class Schedule:
     @property
     def _can_have_spare(self) -> bool:
         return self._workers < self._usual + MOST_SPARE_WORKERS
-
-    def moved(self, name: str, now: float, worker: str = "") -> None:
-        """Record progress of a worker's turn: it has locked signals, or the broker answered for some."""
-        for turn in self._entries[name].turns:
-            if turn.worker == worker:
-                turn.moved_at, turn.is_sending = now, True
-
-    def give_back(self, name: str, *, more: bool, now: float | None = None, worker: str = "") -> None:
-        """End a worker's turn.
-
-        :param more: the burst was full; the next follows at once.
-        :param now: the end of the turn; when it is not known, the turn was not slow.
-        """
-        entry = self._entries[name]
-        turn = next(turn for turn in entry.turns if turn.worker == worker)
-        entry.turns.remove(turn)
-        entry.was_slow = now is not None and now - turn.began_at >= SLOW_TURN_SECONDS
-        entry.more = more
-
-    def hold(self, name: str, until: float) -> None:
-        """Give the model to no worker before ``until``. Its known work is kept."""
-        entry = self._entries[name]
-        entry.not_before = until
-        entry.more = False
-        entry.found = True
-
-    def next_time(self, now: float) -> float | None:
-        """When the first model with work may be taken; None when none may until something changes."""
-        times = [entry.ready_at for entry in self._entries.values() if entry.ready_at is not None]
-        if any(self._may_be_taken(entry, now) for entry in self._entries.values()):
-            return min(times)
-        # A slow model that leaves the last worker to others may take it once another turn is slow.
-        times += [turn.began_at + SLOW_TURN_SECONDS for turn in self._turns()] if times else []
-        return min((at for at in times if at > now), default=None)
-
-    def turns(self) -> dict[str, list[Turn]]:
-        """The current turns of each model that has some."""
-        return {name: list(entry.turns) for name, entry in self._entries.items() if entry.turns}
-
-    def add_spare(self, now: float) -> bool:
-        """Count one more worker if a model waits while all are busy and one is slow; return whether it was added."""
-        turns = self._turns()
-        is_slow = len(turns) >= self._workers and any(turn.is_slow(now) for turn in turns)
-        waits = any(entry.is_ready(now) and len(entry.turns) < self._usual for entry in self._entries.values())
-        is_wanted = is_slow and waits and self._can_have_spare
-        self._workers += is_wanted
-        return is_wanted
-
-    def remove_spare(self, now: float) -> bool:
-        """Count one worker less if more than the usual number are not slow; return whether it was removed."""
-        is_spare = self._workers - sum(turn.is_slow(now) for turn in self._turns()) > self._usual
-        self._workers -= is_spare
-        return is_spare
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether no model that is not paused has known work, and no worker has a turn."""
-        return not any(
-            entry.turns or (not entry.paused and (entry.found or entry.more)) for entry in self._entries.values()
-        )
-
-
-class Scheduler:
-    """Hands models to workers, and lets workers without work wait.
-
-    :param clock: a monotonic clock, in seconds.
-    :param on_sent: called when signals of a model were sent, and no more are known to be pending.
-    """
-
-    def __init__(
-        self,
-        schedule: Schedule,
-        clock: Callable[[], float] = time.monotonic,
-        on_sent: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._schedule = schedule
-        self._clock = clock
-        self._on_sent = on_sent
-        self._changed = threading.Condition()
-        self._closed = False
-        self._active = False
-        #: The models of which signals were sent since they had no known work.
-        self._sent: set[str] = set()
-
-    def found(self, names: Iterable[str]) -> None:
-        with self._changed:
-            self._schedule.found(names)
-            self._changed.notify_all()
-
-    def set_paused(self, names: Collection[str]) -> None:
-        """Pause exactly these models. Bursts in flight end as usual."""
-        with self._changed:
-            self._schedule.set_paused(names)
-            self._changed.notify_all()
-
-    def take(self, timeout_seconds: float, worker: str = "") -> str | None:
-        """Wait for a model with work; None after the timeout, or when the relay is stopping."""
-        deadline = self._clock() + timeout_seconds
-        with self._changed:
-            while not self._closed:
-                now = self._clock()
-                name = self._schedule.take(now, worker)
-                if name is not None or now >= deadline:
-                    return name
-                next_time = self._schedule.next_time(now)
-                until = deadline if next_time is None else min(deadline, next_time)
-                self._changed.wait(max(0.0, until - now))
-        return None
-
-    def moved(self, name: str, worker: str = "") -> None:
-        """Record progress of a worker's turn: it has locked signals, or the broker answered for some."""
-        with self._changed:
-            self._schedule.moved(name, self._clock(), worker)
-
-    def give_back(
-        self, name: str, *, more: bool, wait_seconds: float = 0.0, sent: bool = False, worker: str = ""
-    ) -> None:
-        """End a turn.
-
-        :param more: there is more to send at once.
-        :param wait_seconds: how long no worker takes the model, because something failed.
-        :param sent: signals were sent in this turn.
-        """
-        with self._changed:
-            if sent:
-                self._active = True
-                self._sent.add(name)
-            # After full bursts the last one may lock nothing; on_sent is called all the same.
-            has_sent_all = name in self._sent and not more
-            if has_sent_all:
-                self._sent.discard(name)
-            if wait_seconds > 0:
-                self._schedule.hold(name, self._clock() + wait_seconds)
-            self._schedule.give_back(name, more=more and wait_seconds <= 0, now=self._clock(), worker=worker)
-            self._changed.notify_all()
-        if has_sent_all:
-            self._on_sent()
-
-    def take_activity(self) -> bool:
-        """Whether signals were sent since the last call."""
-        with self._changed:
-            active, self._active = self._active, False
-        return active
-
-    def is_sending(self, within_seconds: float) -> bool:
-        """Whether a worker is sending signals, with progress within the last so many seconds."""
-        earliest = self._clock() - within_seconds
-        return any(turn.is_sending and turn.moved_at >= earliest for turns in self.turns().values() for turn in turns)
-
-    def unmoved(self, seconds: float) -> dict[str, dict[str, float]]:
-        """The models whose turns have made no progress for ``seconds``: for how long, by worker."""
-        now = self._clock()
-        late = {
-            name: {turn.worker: now - turn.moved_at for turn in turns if now - turn.moved_at >= seconds}
-            for name, turns in self.turns().items()
-        }
-        return {name: workers for name, workers in late.items() if workers}
-
-    def turns(self) -> dict[str, list[Turn]]:
-        """The current turns, by model."""
-        with self._changed:
-            return {name: [replace(turn) for turn in turns] for name, turns in self._schedule.turns().items()}
-
-    def add_spare(self) -> bool:
-        """Count one more worker if it is needed; return whether it is."""
-        with self._changed:
-            return self._schedule.add_spare(self._clock())
-
-    def remove_spare(self) -> bool:
-        """Count one worker less if it is not needed any more; return whether it was removed."""
-        with self._changed:
-            return self._schedule.remove_spare(self._clock())
-
-    def is_idle(self) -> bool:
-        with self._changed:
-            return self._schedule.is_idle
-
-    def close(self) -> None:
-        """Hand out no more models, and wake all waiting workers."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 from flask import Flask, current_app
 from sqlalchemy import Table, event
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.orm import Mapper, Session
 
 from .burst.delete import delete_sent
 from .burst.result import FailedSignal, marks
 from .burst.send import send_burst
 from .burst.size import BurstSize
-from .errors import BurstError, Proved, SignalModelError, TransactionStateError, UnreadableSignalError
+from .errors import BurstError, Proved, SignalModelError, TransactionStateError, UnreadableSignalError, counted
+from .failures import error_text, raise_if_stop
 from .model.contract import SignalSpec, is_signal_model, refuse_shared_table, resolve, unique_names
 from .schema import catalog, doorbell
 from .schema.catalog import table_privileges
@@ -118,6 +119,7 @@ class SignalBus:
         :raises Exception: the first error that a send method raised.
         """
         specs = self.specs(models)
+        self._refuse_outer_transactions(specs)
         self._refuse_open_changes()
         sent = 0
         first_error: BaseException | None = None
@@ -125,7 +127,8 @@ class SignalBus:
             with own_session(self.db, self._app()) as session:
                 try:
                     count, error = _flush(session, self.db.engines[spec.bind_key], spec, specs)
-                except Exception as raised:  # noqa: BLE001 - raised at the end
+                except BaseException as raised:  # noqa: BLE001 - raised at the end
+                    raise_if_stop(raised)
                     count, error = 0, raised
             sent += count
             if error is not None:
@@ -136,6 +139,9 @@ class SignalBus:
                     extra={"action": "flush_failed", "signal": spec.name},
                 )
                 first_error = first_error or error
+        if first_error is not None and not isinstance(first_error, Exception):
+            # Raised as it is, it would end the caller.
+            raise BurstError(f"A send method raised {error_text(first_error)}.") from first_error
         if first_error is not None:
             raise first_error
         return sent
@@ -157,6 +163,18 @@ class SignalBus:
 
     def _app(self) -> Flask:
         return cast(Any, current_app)._get_current_object()  # type: ignore[no-any-return]
+
+    def _refuse_outer_transactions(self, specs: Iterable[SignalSpec]) -> None:
+        session = cast(Session, self.db.session())
+        for spec in specs:
+            bind = session.get_bind(spec.mapper)
+            if isinstance(bind, Connection):
+                raise TransactionStateError(
+                    "flushmany() was called while db.session is bound to a connection, as in tests that roll back an "
+                    f"outer transaction. A commit of the session commits nothing then, so there is no signal of "
+                    f"{spec.name} to send. signalbus_core.testing.written_signals() shows what was written; to send, "
+                    "let this test commit for real, and empty the tables after it."
+                )
 
     def _refuse_open_changes(self) -> None:
         session = cast(Session, self.db.session())
@@ -225,7 +243,8 @@ def _flush(
                 rehearse=rehearse,
                 can_keep_rows=can_keep_rows,
             )
-        except Exception as error:  # noqa: BLE001 - raised by the caller
+        except BaseException as error:  # noqa: BLE001 - raised by the caller
+            raise_if_stop(error)
             first_error = first_error or error
             break
         size.record(result)
@@ -266,9 +285,9 @@ def _undeleted(spec: SignalSpec, left: Sequence[FailedSignal]) -> BurstError | N
     if not left:
         return None
     return BurstError(
-        f"{len(left)} signals of {spec.name} were sent, and are still in {spec.table.fullname!r}, because they cannot "
-        f"be deleted: {left[0].outcome.reason}. They are noted in signalbus_parked and not sent again. Without that "
-        "table, or without the right to write it, the next call sends them again.",
+        f"{counted(len(left), f'signal of {spec.name}', 'was')} sent, and cannot be deleted from "
+        f"{spec.table.fullname!r}: {left[0].outcome.reason}. They are noted in signalbus_parked "
+        "and not sent again. Without that table, or without the right to write it, the next call sends them again.",
         proved=[one.proved for one in left],
     )
 
@@ -291,7 +310,7 @@ def _unreadable(spec: SignalSpec, failed: Sequence[FailedSignal]) -> UnreadableS
     if not failed:
         return None
     return UnreadableSignalError(
-        f"{len(failed)} signals of {spec.name} cannot be sent, and stay in their table; the first is "
+        f"{counted(len(failed), f'signal of {spec.name}')} cannot be sent, and will stay in the table; the first is "
         f"{failed[0].outcome}. A row that cannot be loaded has a column whose type in the model does not fit what it "
         "holds, or from which something cannot be computed. A row that cannot be deleted is kept by a foreign key, a "
         "trigger, a rule or row-level security.",

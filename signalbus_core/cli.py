@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import queue
+from contextlib import suppress
 from datetime import timezone
 from typing import Any, cast
 
@@ -16,7 +14,9 @@ from flask.cli import with_appcontext
 from sqlalchemy.exc import SQLAlchemyError
 
 from .bus import SignalBus, get_models_to_flush
+from .errors import counted
 from .failures import error_text
+from .posix_signals import stop_requests
 from .schema.own_tables import Pause, paused_table_of, paused_table_problem
 from .sql.paused import list_pauses
 
@@ -56,12 +56,15 @@ def flushmany(names: tuple[str, ...], repeat: float | None) -> None:
         except Exception as error:
             raise click.ClickException(error_text(error)) from error
         if sent:
-            click.echo(f"{sent} signals sent.")
+            click.echo(f"{counted(sent)} sent.")
         return
-    with _stop_on_signals() as stop:
-        while not stop.is_set():
+    requests: queue.SimpleQueue[str] = queue.SimpleQueue()
+    with stop_requests(requests.put):
+        while True:
             _flush_round(bus, models)
-            stop.wait(repeat)
+            with suppress(queue.Empty):
+                requests.get(timeout=repeat)
+                return
 
 
 @signalbus_commands.command()
@@ -120,16 +123,4 @@ def _flush_round(bus: SignalBus, models: list[type[Any]]) -> None:
         )
     else:
         if sent:
-            logger.info("%d signals sent.", sent, extra={"action": "flush_round", "sent": sent})
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set."""
-    stop = threading.Event()
-    handlers = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+            logger.info("%s sent.", counted(sent), extra={"action": "flush_round", "sent": sent})

@@ -6,9 +6,13 @@ An exception may contain data. The text that is shown never contains the column 
 from __future__ import annotations
 
 import re
+import signal as posix_signals
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from decimal import Decimal
+from functools import partial
+from traceback import walk_tb
 from typing import Any
 from uuid import UUID
 
@@ -81,6 +85,37 @@ def is_late(error: BaseException) -> bool:
 def is_of_schema(error: BaseException) -> bool:
     """Whether an object or a privilege is missing (class 42): this usually affects every row."""
     return sqlstate(error).startswith("42")
+
+
+def is_stop(error: BaseException) -> bool:
+    """Whether an error that the application's code let through is a request to stop, and no fault of a signal.
+
+    That is Ctrl-C, which only the main thread receives; an exit that the handler of a POSIX signal raised; the end of
+    the greenlet. Whatever else is no ``Exception`` (an exit, ``asyncio.CancelledError``, a timeout of gevent) comes
+    from the code that was called, and would come again at each start.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        return threading.current_thread() is threading.main_thread()
+    if isinstance(error, SystemExit):
+        handlers = _codes_of_signal_handlers()
+        return any(frame.f_code in handlers for frame, _ in walk_tb(error.__traceback__))
+    return any(kind.__name__ == "GreenletExit" for kind in type(error).__mro__)
+
+
+def raise_if_stop(error: BaseException) -> None:
+    """Raise a request to stop again; called where the application's code may raise anything."""
+    if is_stop(error):
+        raise error
+
+
+def _codes_of_signal_handlers() -> set[object]:
+    handlers = filter(callable, map(posix_signals.getsignal, posix_signals.valid_signals()))
+    functions = [handler.func if isinstance(handler, partial) else handler for handler in handlers]
+    return {_code(function) or _code(type(function).__call__) for function in functions} - {None}
+
+
+def _code(function: object) -> object:
+    return getattr(getattr(function, "__func__", function), "__code__", None)
 
 
 def sender_failure(error: BaseException, signal: Any) -> Outcome:

@@ -6,9 +6,10 @@ from .burst.delete import delete_sent
 from .burst.result import BurstResult, FailedSignal, marks
 from .burst.send import send_burst
 from .burst.size import BurstSize
-from .errors import Proved
-from .failures import error_text
+from .errors import Proved, counted
+from .failures import error_text, raise_if_stop
 from .model.contract import SignalSpec
+from .posix_signals import STOP_SIGNALS, stop_requests
 from .schema import doorbell
 from .schema.autovacuum import autovacuum_problem
 from .schema.catalog import table_conflicts, table_privileges, table_problem
@@ -59,7 +60,9 @@ __all__ = [
     "Mark",
     "marks",
     "has_integer_key",
+    "counted",
     "error_text",
+    "raise_if_stop",
     # Failed signals
     "DueSignal",
     "Failure",
@@ -77,6 +80,9 @@ __all__ = [
     "paused",
     "paused_table_of",
     "paused_table_problem",
+    # Ending a program
+    "STOP_SIGNALS",
+    "stop_requests",
     # Where a single signal is
     "FoundSignal",
     "Holder",

@@ -6,11 +6,13 @@ have uncommitted changes.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakKeyDictionary
 
 from flask import Flask
 from sqlalchemy import event
@@ -20,11 +22,14 @@ from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.util import ScopedRegistry
 
 from .errors import TransactionStateError
+from .failures import error_text, raise_if_stop
 from .schema import catalog
 
 if TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
 
+
+logger = logging.getLogger("signalbus")
 
 _MARK = "signalbus_atomic"
 
@@ -123,8 +128,40 @@ def own_session(db: SQLAlchemy, app: Flask) -> Iterator[Session]:
 
     The caller's session is not changed, and is ``db.session`` again at the end.
     """
-    with _registry_of(db.session).set_apart() as apart, app.app_context():
+    with _registry_of(db.session).set_apart() as apart, _context(app):
         yield apart.enter()
+
+
+#: What is known to be raised by the teardown functions of applications.
+_raised_in_teardown: WeakKeyDictionary[Flask, set[str]] = WeakKeyDictionary()
+
+
+@contextmanager
+def _context(app: Flask) -> Iterator[None]:
+    """An application context. What its teardown functions raise is logged once: the work in the context is done."""
+    context = app.app_context()
+    context.push()
+    error: BaseException | None = None
+    try:
+        yield
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        try:
+            context.pop(error)
+        except BaseException as raised:
+            raise_if_stop(raised)
+            text = error_text(raised)
+            if text not in (known := _raised_in_teardown.setdefault(app, set())):
+                known.add(text)
+                logger.warning(
+                    "A function of teardown_appcontext raised %s. What was done before it stays done, and this is "
+                    "not logged again.",
+                    text,
+                    extra={"action": "teardown_failed"},
+                    exc_info=raised,
+                )
 
 
 class _Apart:
@@ -139,8 +176,14 @@ class _Apart:
     def enter(self) -> Session:
         """Use the separate session in the current scope."""
         self._scope, self._is_entered = self._registry.scopefunc(), True
-        self.session = cast(Session, self._registry.createfunc())
+        self.session = self.create()
         return self.session
+
+    def create(self) -> Session:
+        session = cast(Session, self._registry.createfunc())
+        # One database is written to, and PREPARE TRANSACTION needs a server that is configured for it.
+        session.twophase = False
+        return session
 
     def is_in_scope(self) -> bool:
         # A send method may enter another application context, which may be another scope.
@@ -181,7 +224,7 @@ class _Registry(ScopedRegistry[Any]):
             return self._usual()
         if apart.session is None:
             # The session was removed by session.remove().
-            apart.session = self.createfunc()
+            apart.session = apart.create()
         return apart.session
 
     def has(self) -> bool:

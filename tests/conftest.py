@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from relay.telemetry.log_queue import QueuedHandler
+from relay.telemetry.loggers import release_loggers
 from tests.support.broker import Broker
 from tests.support.certificates import make_certificates
 from tests.support.distribution import SlowestFirst, by_slowness
@@ -83,7 +84,9 @@ def _logging_as_before() -> Iterator[None]:
     yield
     for handler in [handler for handler in root.handlers if isinstance(handler, QueuedHandler)]:
         root.removeHandler(handler)
-        handler.close()
+        handler.end()
+    release_loggers()
+    logging.captureWarnings(False)
     root.setLevel(levels[0])
     pika.setLevel(levels[1])
     logging.raiseExceptions = raises

@@ -11,11 +11,12 @@ from typing import Any
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.pool import AssertionPool, QueuePool, StaticPool
 
 from signalbus_core.lowlevel import BurstLimits, SignalSpec, transaction
 
 from ..exit_codes import NotFoundError
-from .load import LoadedApp
+from .load import LoadedApp, LoadingError
 
 #: The drivers that use libpq and accept its parameters.
 DRIVERS = ("psycopg2", "psycopg")
@@ -34,6 +35,46 @@ CONNECTION_LIMITS = {
 
 #: The application_name of a relay's sessions in pg_stat_activity, unless the application sets one.
 APPLICATION_NAME = "signalbus-relay"
+
+
+def place_of(bind_key: str | None) -> str:
+    """The name of a database, for people."""
+    return "database" if bind_key is None else f"database (bind {bind_key!r})"
+
+
+#: The pool's connections beside those of the workers: the poller's, and one for the notifier's queries.
+POOLED_BESIDE_WORKERS = 2
+
+
+def pool_problem(engine: Engine, workers: int) -> tuple[str, str] | None:
+    """Why an engine's pool does not suffice for so many workers, and what to set; None when it does.
+
+    A worker without a connection waits, and then its burst fails.
+    """
+    pool, needed = engine.pool, workers + POOLED_BESIDE_WORKERS
+    set_size = f"Set pool_size to {needed} in SQLALCHEMY_ENGINE_OPTIONS"
+    if engine.dialect.name == "postgresql" and isinstance(pool, (StaticPool, AssertionPool)):
+        problem = f"its {type(pool).__name__} has one connection, and a relay needs {needed}"
+        return problem, f"{set_size}, with a QueuePool, or use NullPool"
+    overflow = getattr(pool, "_max_overflow", -1)
+    # A pool size of zero, and a negative overflow, mean no limit.
+    if not isinstance(pool, QueuePool) or pool.size() == 0 or overflow < 0 or pool.size() + overflow >= needed:
+        return None
+    most = pool.size() + overflow
+    return (
+        f"its pool has {most} connections, and a relay of {workers} workers needs {needed}",
+        f"{set_size}, or run fewer workers",
+    )
+
+
+def refuse_small_pools(engines: Mapping[str | None, Engine], workers: int) -> None:
+    """Make sure that each worker can have a connection.
+
+    :raises LoadingError: a pool is too small.
+    """
+    problems = {place_of(key): pool_problem(engine, workers) for key, engine in engines.items()}
+    if told := [f"The {name}: {found[0]}. {found[1]}." for name, found in problems.items() if found is not None]:
+        raise LoadingError("\n".join(told))
 
 
 def limit_connections(engine: Engine, application_name: str | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import ast
 import importlib
 import sys
@@ -13,8 +14,11 @@ from types import ModuleType
 from typing import Any
 
 from flask import Flask
+from flask.ctx import AppContext
+from sqlalchemy.engine import Engine
 
 from signalbus_core import SignalBus
+from signalbus_core.lowlevel import raise_if_stop
 from signalbus_core.rabbitmq import Publisher, RabbitMQSignal
 
 #: Environment variables with the URL of the broker, for applications that configure none.
@@ -45,6 +49,11 @@ class LoadedApp:
     bus: SignalBus
     remarks: tuple[str, ...] = ()
 
+    def engines(self) -> dict[str | None, Engine]:
+        """The engines of the databases that have signal models, by bind key."""
+        with self.app.app_context():
+            return {spec.bind_key: self.bus.db.engines[spec.bind_key] for spec in self.bus.specs()}
+
 
 def load_app(location: str) -> Flask:
     """Import the application.
@@ -53,6 +62,16 @@ def load_app(location: str) -> Flask:
       be: ``shop:create_app('production')``. Without it the usual names are tried.
     :raises LoadingError: there is no such application, or its code raises.
     """
+    try:
+        app = _load_app(location)
+    except LoadingError:
+        _refuse_green_threads(location)
+        raise
+    _refuse_green_threads(location)
+    return app
+
+
+def _load_app(location: str) -> Flask:
     module_name, _, expression = location.partition(":")
     module = _import(_as_module_name(module_name), f"--app {location}")
     name, arguments = _parse_expression(module, expression, location)
@@ -63,13 +82,25 @@ def load_app(location: str) -> Flask:
     if not isinstance(found, Flask) and callable(found):
         try:
             found = found(*arguments[0], **arguments[1])
-        except Exception as error:
+        except BaseException as error:
+            raise_if_stop(error)
             raise LoadingError(
                 f"--app {location}: {name}() raised {_said(error)} ({_place(error)}).{_hint(error)}"
             ) from error
     if not isinstance(found, Flask):
         raise LoadingError(f"--app {location}: a Flask application or a factory is expected, not {found!r}.")
     return found
+
+
+def _refuse_green_threads(location: str) -> None:
+    """Refuse threads that share one thread of the operating system: one that waits for a server stops all others."""
+    library = str(_thread.start_new_thread.__module__).partition(".")[0]
+    if library != "_thread":
+        raise LoadingError(
+            f"--app {location}: {library} has replaced the threads of the standard library, and the relay needs real "
+            "ones. Have the web server patch (gunicorn's worker class does), or a module that only the web server "
+            "imports, and name an application here whose import does not patch."
+        )
 
 
 def find_bus(app: Flask, imports: Sequence[str]) -> LoadedApp:
@@ -84,7 +115,9 @@ def find_bus(app: Flask, imports: Sequence[str]) -> LoadedApp:
             f"The application {app.name!r} has no SignalBus. Put SignalBusMixin before SQLAlchemy, "
             "class Database(SignalBusMixin, SQLAlchemy), and call init_app."
         )
-    with app.app_context():
+    context = app.app_context()
+    context.push()
+    try:
         for name in imports:
             _import(name, f"--import {name}")
         if not bus.get_signal_models():
@@ -93,7 +126,21 @@ def find_bus(app: Flask, imports: Sequence[str]) -> LoadedApp:
                 "(RabbitMQSignal supplies one). If they are in a module that the application imports later, name it "
                 "with --import MODULE."
             )
+    finally:
+        _leave(context)
     return LoadedApp(app, bus)
+
+
+def _leave(context: AppContext) -> None:
+    """Leave an application context, as the relay does after each burst."""
+    try:
+        context.pop(None)
+    except BaseException as error:
+        raise_if_stop(error)
+        raise LoadingError(
+            f"A function of teardown_appcontext raised {_said(error)} ({_place(error)}). It is called whenever an "
+            "application context ends, also without a request: have it do nothing then."
+        ) from error
 
 
 def choose_broker_url(app: Flask, amqp_url: str | None, environ: Mapping[str, str]) -> str | None:
@@ -142,7 +189,8 @@ def _import(name: str, option: str) -> ModuleType:
                 "Python packages are installed."
             ) from error
         raise LoadingError(f"{option}: importing {name} failed: {error} ({_place(error)}).") from error
-    except Exception as error:
+    except BaseException as error:
+        raise_if_stop(error)
         raise LoadingError(f"{option}: importing {name} raised {_said(error)} ({_place(error)}).") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +20,12 @@ from .routes import Destination, check_destination, closes
 from .versions import check_rabbitmq
 
 BROKER_AREAS = ("versions", "broker")
+
+#: A relay's connection has one channel for messages, and one beside it to ask for exchanges.
+CHANNELS = 2
+
+#: How RabbitMQ tells that a limit of its virtual host, of its user or of the node is reached.
+_LIMIT = re.compile(r"(?:\w+ )?connection limit \(\d+\) is reached|reached the maximum allowed[\w ]*limit of \(\d+\)")
 
 #: The time limit of connecting, and of each answer.
 TIMEOUT_SECONDS = 4.0
@@ -46,6 +53,10 @@ def check_broker(
         if "versions" in areas:
             yield from check_rabbitmq(version_of(connection))
         if "broker" in areas:
+            if (problem_text := channels_problem(connection)) is not None:
+                remedy = "Set channel_max in the URL and in the broker's configuration, and the user's limit, to more."
+                yield found("broker-channels", subject, problem_text, remedy)
+                return
             _publish_to_nobody(connection)
             for destination in sorted(set(destinations), key=repr):
                 yield from check_destination(connection, destination, send_probe=send_probe)
@@ -60,6 +71,19 @@ def check_broker(
             connection.close()
 
 
+def channels_problem(connection: pika.BlockingConnection) -> str | None:
+    """Why a connection of a relay cannot have its channels; None when it can."""
+    try:
+        channels = [connection.channel() for _ in range(CHANNELS)]
+    except exceptions.NoFreeChannels:
+        return f"a connection may have fewer channels than the {CHANNELS} that a relay needs"
+    except exceptions.ConnectionClosedByBroker as error:
+        return f"it allows no {CHANNELS} channels ({error.reply_code} {error.reply_text})"
+    for channel in channels:
+        channel.close()
+    return None
+
+
 def version_of(connection: pika.BlockingConnection) -> str:
     """The version in the broker's server properties; empty without one."""
     properties = getattr(getattr(connection, "_impl", None), "server_properties", None) or {}
@@ -71,6 +95,9 @@ def judge_connecting(error: BaseException, subject: str) -> Finding:
     """Why the connection failed. Texts from the broker hold no password; those of libraries are not shown."""
     if isinstance(error, (exceptions.ProbableAuthenticationError, exceptions.AuthenticationError)):
         return found("broker-login", subject, "it refuses the login", "Set the right user and password in the URL.")
+    if (limit := _LIMIT.search(str(error))) is not None:
+        remedy = "Raise the limit (rabbitmqctl set_user_limits or set_vhost_limits), or run fewer workers."
+        return found("broker-limit", subject, f"it takes no further connection: {limit[0]}", remedy)
     if isinstance(error, exceptions.ProbableAccessDeniedError):
         remedy = "Create the virtual host, or grant the user permissions on it (rabbitmqctl set_permissions)."
         return found("broker-vhost", subject, "the virtual host is missing, or closed to the user", remedy)

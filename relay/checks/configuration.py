@@ -7,16 +7,13 @@ from typing import Any
 
 from flask import Flask
 from sqlalchemy.engine import Engine
-from sqlalchemy.pool import QueuePool
 
-from ..application.databases import DRIVERS
+from ..application.connection_parameters import rejected_parameters
+from ..application.databases import DRIVERS, place_of, pool_problem
 from ..application.load import WRITE_DRIVER
 from .finding import Finding, found
 
 BARE_SCHEMES = ("postgresql://", "postgres://")
-
-#: The pool's connections beside those of the workers: the poller's, and one for the notifier's queries.
-POOLED_BESIDE_WORKERS = 2
 
 
 def database_urls(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -50,26 +47,26 @@ def drivers(engines: Mapping[str | None, Engine]) -> Iterator[Finding]:
 
 
 def pools(engines: Mapping[str | None, Engine], workers: int) -> Iterator[Finding]:
-    """Pools that are too small: a worker without a connection waits, and then its burst fails."""
-    needed = workers + POOLED_BESIDE_WORKERS
+    """Pools that are too small."""
     for bind_key, engine in engines.items():
-        overflow = getattr(engine.pool, "_max_overflow", -1)
-        # A pool size of zero, and a negative overflow, mean no limit.
-        if not isinstance(engine.pool, QueuePool) or engine.pool.size() == 0 or overflow < 0:
-            continue
-        most = engine.pool.size() + overflow
-        if most < needed:
-            problem = f"its pool has {most} connections, and a relay of {workers} workers needs {needed}"
-            remedy = f"Set pool_size to {needed} in SQLALCHEMY_ENGINE_OPTIONS, or run fewer workers."
-            yield found("pool-too-small", place_of(bind_key), problem, remedy)
+        if (problem := pool_problem(engine, workers)) is not None:
+            yield found("pool-too-small", place_of(bind_key), problem[0], f"{problem[1]}.")
 
 
-def place_of(bind_key: str | None) -> str:
-    """The name of a database, for people."""
-    return "database" if bind_key is None else f"database (bind {bind_key!r})"
+def parameters(engines: Mapping[str | None, Engine]) -> Iterator[Finding]:
+    """Connection parameters with which no connection will ever be tried."""
+    for bind_key, engine in engines.items():
+        if (why := rejected_parameters(engine)) is not None:
+            yield rejected(place_of(bind_key), why)
+
+
+def rejected(place: str, why: str) -> Finding:
+    remedy = "Correct the URL, or the connect_args, of the database."
+    return found("database-url", place, f"the client library rejects its parameters: {why.rstrip('.')}", remedy)
 
 
 def check_configuration(app: Flask, engines: Mapping[str | None, Engine], workers: int) -> Iterator[Finding]:
     yield from uri_drivers(app.config)
     yield from drivers(engines)
     yield from pools(engines, workers)
+    yield from parameters(engines)

@@ -11,9 +11,9 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from signalbus_core.lowlevel import BurstLimits, SignalSpec, error_text, transaction
 
+from ..application.databases import place_of
 from ..config.resolve import RelayConfig
 from . import versions
-from .configuration import place_of
 from .connect import CONNECT_WITHIN_SECONDS
 from .doorbell import check_doorbells
 from .finding import Finding, found

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 
+from sqlalchemy import text
 from sqlalchemy.engine import Connection, Engine
 
 from signalbus_core.lowlevel import SignalSpec, find_doorbells
@@ -13,14 +14,27 @@ from signalbus_core.lowlevel import SignalSpec, find_doorbells
 from ..application.databases import DRIVERS
 from ..application.load import WRITE_DRIVER
 from ..notifier.connection import AsyncConnection, Waker, run
-from ..notifier.self_test import HeardNothing, test_hearing
+from ..notifier.self_test import NothingReceivedError, test_notifications
 from .finding import Finding, found, told
+
+_PREPARED = text("SELECT CAST(current_setting('max_prepared_transactions') AS int)")
 
 
 def check_doorbells(
     engine: Engine, connection: Connection, specs: Sequence[SignalSpec], subject: str
 ) -> Iterator[Finding]:
     wanted = [doorbell for doorbell in find_doorbells(connection, specs) if doorbell.is_wanted]
+    prepared = int(connection.scalar(_PREPARED) or 0)
+    if prepared and any(doorbell.rings for doorbell in wanted):
+        problem = (
+            f"prepared transactions are enabled (max_prepared_transactions is {prepared}), and PostgreSQL refuses "
+            "PREPARE TRANSACTION to a transaction that has rung a doorbell, as it does while a relay sleeps"
+        )
+        remedy = (
+            "Where producers use two-phase commit, do without: signalbus_doorbell = False in the model, or --doorbell "
+            "off for all relays; they poll then."
+        )
+        yield found("doorbell-two-phase", subject, problem, remedy)
     # Ended here: the self-test needs no older open transaction.
     connection.commit()
     for doorbell in wanted:
@@ -42,7 +56,7 @@ def hears(engine: Engine) -> bool:
     with closing(AsyncConnection.open(engine)) as ear:
         run(ear, None, waker, stop)
         try:
-            test_hearing(ear, engine, waker, stop)
-        except HeardNothing:
+            test_notifications(ear, engine, waker, stop)
+        except NothingReceivedError:
             return False
     return True

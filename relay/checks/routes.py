@@ -19,7 +19,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from signalbus_core import SignalBus
-from signalbus_core.lowlevel import SignalSpec, error_text, own_session
+from signalbus_core.lowlevel import SignalSpec, error_text, own_session, raise_if_stop
 from signalbus_core.rabbitmq import Message, RabbitMQSignal
 
 from .finding import Finding, found
@@ -87,7 +87,8 @@ def _sample(session: Session, spec: SignalSpec, destinations: set[Destination], 
                 destinations.add(_destination(spec, message))
         except SQLAlchemyError:
             raise
-        except Exception as error:  # noqa: BLE001 - the application's code raises what it likes
+        except BaseException as error:  # noqa: BLE001 - the application's code raises what it likes
+            raise_if_stop(error)
             problem = f"a pending signal has no message: {error_text(error, [signal])}"
             remedy = (
                 "Mend signalbus_message, or the signal; once it is parked, `signalbus-relay parked show` tells more."

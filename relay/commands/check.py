@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from signalbus_core import SignalBusError
 from signalbus_core.lowlevel import error_text
 
+from ..application.connection_parameters import RejectedParametersError
 from ..application.load import (
     WRITE_DRIVER,
     LoadedApp,
@@ -24,12 +25,14 @@ from ..application.load import (
     load_app,
 )
 from ..application.outbox_tables.build import TablesError, load_tables
+from ..checks.configuration import rejected
 from ..checks.finding import AREAS, Finding, found, told
 from ..checks.run import Subject, find_problems
 from ..config.click_options import fail, with_options
 from ..config.resolve import ConfigError, RelayConfig, resolve
 from ..exit_codes import EXIT_OK, EXIT_RUNTIME
 from ..telemetry.log_format import configure_logging, redact
+from ..telemetry.loggers import output_as_log
 from ..text import coloured, one_line
 
 MARKS = {"error": ("✗", "red"), "warning": ("!", "yellow"), "ok": ("✓", "green")}
@@ -77,7 +80,8 @@ def _check(
     if config.table_rules:
         return _check_tables(config, environ, areas, send_probe=send_probe)
     try:
-        app = load_app(config.app)
+        with output_as_log(config.log_format):
+            app = load_app(config.app)
     except (LoadingError, SignalBusError) as error:
         problem, hint, _ = str(error).partition(WRITE_DRIVER)
         remedy = hint or "Mend the application, or name another with --app."
@@ -85,7 +89,8 @@ def _check(
     config = resolve(given, environ, app.config)
     configure_logging(config.log_format, "ERROR")
     try:
-        loaded = find_bus(app, config.imports)
+        with output_as_log(config.log_format):
+            loaded = find_bus(app, config.imports)
     except (LoadingError, SignalBusError) as error:
         return [told("app-without-models", f"--app {config.app}", str(error))]
     return _check_models(loaded, config, environ, areas, send_probe=send_probe)
@@ -98,6 +103,8 @@ def _check_tables(
         loaded = load_tables(config.database_url, config.table_rules, config.workers)
     except TablesError as error:
         return [*_told("table-unfit", error.problems), *_told("rows-unsettled", error.unsettled)]
+    except RejectedParametersError as error:
+        return [rejected(place, why) for place, why in error.rejected.items()]
     except SQLAlchemyError as error:
         remedy = "Check that it runs, and --database-url."
         return [found("database-unreachable", "database", error_text(error).rstrip("."), remedy)]

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from signalbus_core import SignalBusError
 from signalbus_core.lowlevel import BurstLimits, error_text
 
+from ..application.connection_parameters import refuse_rejected_parameters
 from ..application.databases import Databases
 from ..application.load import LoadedApp, LoadingError, find_bus, load_app
 from ..application.outbox_tables.build import load_tables
@@ -20,6 +21,7 @@ from ..config.click_options import fail
 from ..config.resolve import ConfigError, resolve
 from ..exit_codes import EXIT_RUNTIME, CommandError
 from ..telemetry.log_format import configure_logging, redact
+from ..telemetry.loggers import output_as_log
 
 
 def readable_key(_context: click.Context, _parameter: click.Parameter, given: str | None) -> str | None:
@@ -43,7 +45,10 @@ def load(given: Mapping[str, Any]) -> LoadedApp:
         if config.table_rules:
             with failing_with_1():
                 return load_tables(config.database_url, config.table_rules, config.workers)
-        return find_bus(load_app(config.app), config.imports)
+        with output_as_log(config.log_format):
+            loaded = find_bus(load_app(config.app), config.imports)
+        refuse_rejected_parameters(loaded.engines())
+        return loaded
     except (ConfigError, LoadingError, SignalBusError) as error:
         fail(error)
 

@@ -106,11 +106,17 @@ def resolve(
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     problems: list[str] = []
+    unread = _of_the_other_mode(given, environ)
     for option in OPTIONS:
+        # What the other mode has in the environment and in files may be wrong, and is not meant for this one.
+        places = ({}, {}) if option.field in unread else (environ, app_config or {})
         try:
-            source, raw = _find(option, given, environ, app_config or {}, read_file)
+            source, raw = _find(option, given, *places, read_file)
         except OSError as error:
             problems.append(f"{option.variable}_FILE: the file cannot be read ({error.strerror}).")
+            continue
+        except ValueError:
+            problems.append(f"{option.variable}_FILE: the name of a file with a text in UTF-8 is expected.")
             continue
         if source is None:
             values[option.field] = option.default
@@ -153,6 +159,26 @@ def _find(
             return name, environ[name]
     return None, None
 
+
+def _of_the_other_mode(given: Mapping[str, Any], environ: Mapping[str, str]) -> frozenset[str]:
+    """The fields that only count when they are on the command line: those of tables, or those of an application.
+
+    The command line decides between the two; where it does not, the environment does.
+    """
+    about_app, about_tables = frozenset(ABOUT_APP), frozenset(ABOUT_TABLES)
+    if any(given.get(field) for field in NAMING):
+        return about_app
+    if given.get("app"):
+        return about_tables
+    variables = {option.field: option.variable for option in OPTIONS}
+    if any(environ.get(variables[field]) for field in NAMING):
+        # Both named in the environment is a contradiction, which is reported.
+        return frozenset() if environ.get(variables["app"]) else about_app
+    return about_tables
+
+
+#: The fields of the configuration that are about an application.
+ABOUT_APP = ("app", "imports")
 
 #: The fields of the configuration that are about tables without an application.
 ABOUT_TABLES = (
@@ -199,7 +225,7 @@ def subject_problems(values: dict[str, Any], sources: Mapping[str, str], fallbac
     naming = next(sources[field] for field in ABOUT_TABLES if field in sources)
     problems = [
         f"{meant[field]}: with {naming} there is no application. Give the one or the other."
-        for field in ("app", "imports")
+        for field in ABOUT_APP
         if field in meant
     ]
     values["app"] = ""

@@ -9,13 +9,13 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from types import FrameType
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from signalbus_core import SignalBusError
+from signalbus_core.lowlevel import STOP_SIGNALS, stop_requests
 from signalbus_core.rabbitmq import Publisher
 
 from .app import BURST_COUNT, PREFIX, environment
@@ -28,26 +28,16 @@ from .report import Report
 from .resources import Resources, first_line
 from .settings import DrillFailedError, DrillInterrupted, DrillSettings
 
+#: A drill that runs in a terminal ends with it.
+ENDING_SIGNALS = (*STOP_SIGNALS, signal.SIGHUP)
 
-class StopRequests:
-    """While entered, SIGINT, SIGTERM and SIGHUP end the next wait. Only for the main thread."""
+
+class Pauses:
+    """The waits of the main thread, which a stop request ends."""
 
     def __init__(self) -> None:
-        # A signal handler may interrupt the main thread at any point; putting into this queue is safe even there.
-        self._requests: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._handlers: dict[int, object] = {}
-
-    def __enter__(self) -> StopRequests:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            self._handlers[number] = signal.signal(number, self._request)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
-
-    def _request(self, number: int, _frame: FrameType | None) -> None:
-        self._requests.put(number)
+        #: A signal handler may interrupt the main thread at any point; putting into this queue is safe even there.
+        self.requests: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def pause(self, seconds: float) -> None:
         """Wait.
@@ -55,10 +45,10 @@ class StopRequests:
         :raises DrillInterrupted: a stop request came.
         """
         try:
-            number = self._requests.get(timeout=max(0.0, seconds))
+            name = self.requests.get(timeout=max(0.0, seconds))
         except queue.Empty:
             return
-        raise DrillInterrupted(signal.Signals(number).name)
+        raise DrillInterrupted(name)
 
 
 #: The worker threads of each relay.
@@ -89,7 +79,8 @@ def run(settings: DrillSettings, environ: Mapping[str, str], say: Callable[[str]
     :raises DrillFailedError: it could not be completed, or something could not be removed.
     :raises DrillInterrupted: there was a stop request.
     """
-    with StopRequests() as stops, ExitStack() as stack:
+    stops = Pauses()
+    with stop_requests(stops.requests.put, ENDING_SIGNALS), ExitStack() as stack:
         return Drill(settings, environ, say, stops.pause, stack).run()
 
 

@@ -16,7 +16,7 @@ from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from sqlalchemy.exc import SQLAlchemyError
 
 from signalbus_core import SignalBus
-from signalbus_core.lowlevel import BurstLimits, Key, SignalSpec, error_text, own_session, set_limits
+from signalbus_core.lowlevel import BurstLimits, Key, SignalSpec, error_text, own_session, raise_if_stop, set_limits
 from signalbus_core.rabbitmq import Message, Publisher, RabbitMQSignal, as_messages
 
 from ..checks.broker import TIMEOUT_SECONDS, judge_connecting
@@ -74,7 +74,8 @@ def messages_of(app: Flask, bus: SignalBus, spec: SignalSpec, key: Key) -> Messa
                 return _messages(signal)
         except SQLAlchemyError as error:
             return Messages(trouble=error_text(error))
-        except Exception as error:  # noqa: BLE001 - the types of the application's columns may raise anything
+        except BaseException as error:  # noqa: BLE001 - the types of the application's columns may raise anything
+            raise_if_stop(error)
             # The text of the error may hold the value of a column, and without a signal it cannot be redacted.
             return Messages(trouble=f"its row cannot be loaded ({type(error).__name__})")
         finally:
@@ -84,7 +85,8 @@ def messages_of(app: Flask, bus: SignalBus, spec: SignalSpec, key: Key) -> Messa
 def _messages(signal: Any) -> Messages:
     try:
         return Messages(tuple(_route(signal, message) for message in as_messages(signal.signalbus_message())))
-    except Exception as error:  # noqa: BLE001 - the application's code raises what it likes
+    except BaseException as error:  # noqa: BLE001 - the application's code raises what it likes
+        raise_if_stop(error)
         return Messages(trouble=error_text(error, [signal]))
 
 

@@ -58,10 +58,12 @@ class AsyncConnection:
     """A session; at most one statement at a time.
 
     :param connection: an asynchronous connection of psycopg2, perhaps still connecting.
+    :param engine: of its database.
     """
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, engine: Engine) -> None:
         self._connection = connection
+        self._engine = engine
         self._cursor: Any = None
         self._state = POLL_READ
 
@@ -79,9 +81,13 @@ class AsyncConnection:
             parameters = _parameters(known) | {"application_name": APPLICATION_NAME}
         finally:
             pooled.close()
-        session = cls(psycopg2.connect(**parameters, async_=True))
+        session = cls(psycopg2.connect(**parameters, async_=True), engine)
         session._state = POLL_WRITE
         return session
+
+    def open_another(self) -> AsyncConnection:
+        """Connect to the same database."""
+        return self.open(self._engine)
 
     def fileno(self) -> int:
         return int(self._connection.fileno())

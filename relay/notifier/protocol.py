@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import enum
 import random
-import threading
-import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from psycopg2.errors import LockNotAvailable
@@ -25,9 +23,10 @@ from psycopg2.errors import LockNotAvailable
 from signalbus_core.lowlevel import doorbell
 
 from ..poller.requests import PollRequests
+from ..runtime import Runtime
 from .connection import AsyncConnection, Waker, run, wait
 
-#: The longest wait between two calls of Health.beat().
+#: The longest wait between two calls of ``Events.progressed``.
 LONGEST_WAIT_SECONDS = 0.5
 
 #: A relay that is not the leader of a table tries to become it at this interval. Shorter: a dead leader is replaced
@@ -48,105 +47,109 @@ PREPARE = (
 class State(enum.Enum):
     """The state of the notifier; in the last two it holds the sleep locks."""
 
-    CANDIDATE = "another relay answers the bells"
-    AWAKE = "waits for a calm look"
+    CANDIDATE = "another relay answers the doorbells"
+    AWAKE = "waits for a calm poll"
     QUEUEING = "waits for the sleep locks"
-    LOOKING = "waits for the last look"
-    ASLEEP = "waits for a bell"
+    POLLING = "waits for the last poll"
+    ASLEEP = "waits for a doorbell"
 
 
 class LeaderProtocol:
     """Takes part in the leader election of some tables, and answers the doorbells of those that it leads.
 
     :param name: of the notifier.
-    :param ear: the session with LISTEN and the leader locks.
-    :param open_hand: opens the session that waits for the sleep locks.
-    :param oids: the OIDs of the tables.
-    :param on_elected: called with the OIDs of the tables that this relay leads from now on.
-    :param find_paused: returns the OIDs of the tables whose models were paused in the last poll.
+    :param listener: the session with LISTEN and the leader locks. The protocol opens another one, which waits for the
+        sleep locks, once it leads a table.
+    :param tables: the OIDs of the tables, each with the name of its model.
+    :param paused: the names of the models that were paused in the last poll.
     """
 
     def __init__(
         self,
         name: str,
-        ear: AsyncConnection,
-        open_hand: Callable[[], AsyncConnection],
-        oids: Collection[int],
-        looks: PollRequests,
+        listener: AsyncConnection,
+        tables: Mapping[int, str],
+        requests: PollRequests,
         waker: Waker,
-        stop: threading.Event,
-        on_elected: Callable[[Collection[int]], None],
-        find_paused: Callable[[], Collection[int]] = tuple,
-        clock: Callable[[], float] = time.monotonic,
+        paused: Container[str],
+        runtime: Runtime,
     ) -> None:
         self.state = State.CANDIDATE
         self._name = name
-        self._ear = ear
-        self._open_hand = open_hand
-        self._hand: AsyncConnection | None = None
-        self._oids = set(oids)
-        self._kept: set[int] = set()
+        self._listener = listener
+        self._locker: AsyncConnection | None = None
+        self._tables = tables
+        self._led: set[int] = set()
         self._locked: set[int] = set()
-        self._looks = looks
+        self._requests = requests
         self._waker = waker
-        self._stop = stop
-        self._on_elected = on_elected
-        self._find_paused = find_paused
-        self._clock = clock
-        self._look = 0
-        self._next_try = clock()
+        self._paused = paused
+        self._stop = runtime.stop
+        self._clock = runtime.clock
+        #: The number of the poll that it waits for.
+        self._poll = 0
+        self._next_try = self._clock()
         #: How often it went to sleep, and how often a NOTIFY woke it.
         self.sleeps = self.rings = 0
 
     def begin(self) -> None:
         """LISTEN. Only after this may the locks be requested."""
-        listen = (f'LISTEN "{doorbell.channel_of(oid)}"' for oid in sorted(self._oids))
-        self._run(self._ear, "; ".join([PREPARE, *listen]))
+        listen = (f'LISTEN "{doorbell.channel_of(oid)}"' for oid in sorted(self._tables))
+        self._run(self._listener, "; ".join([PREPARE, *listen]))
 
     def close(self) -> None:
         """Release all locks; producers send no NOTIFY once the server has noticed."""
-        self._looks.set_notifier(self._name, asleep=None)
-        if self._hand is not None:
-            self._hand.close()
+        self._requests.set_notifier(self._name, asleep=None)
+        if self._locker is not None:
+            self._locker.close()
 
-    def is_alive(self) -> None:
+    def check_sessions(self) -> None:
         """Make sure that the sessions answer.
 
         :raises SessionError: one does not.
         """
-        if self._kept == self._oids:
+        if self._led == self._tables.keys():
             # Else the election queries it often enough.
-            self._run(self._ear, "SELECT 1")
-        if self._hand is not None and self.state is not State.QUEUEING:
-            self._run(self._hand, "SELECT 1")
+            self._run(self._listener, "SELECT 1")
+        if self._locker is not None and self.state is not State.QUEUEING:
+            self._run(self._locker, "SELECT 1")
 
-    def run_once(self) -> None:
-        """Take the steps that are due, then wait for an event, for half a second at most."""
-        if self._kept != self._oids and self._clock() >= self._next_try:
-            self._try_for_bells()
+    def run_once(self) -> Collection[int]:
+        """Take the steps that are due, then wait for an event, for half a second at most.
+
+        :returns: the OIDs of the tables that this relay leads from now on.
+        """
+        won: Collection[int] = ()
+        if self._led != self._tables.keys() and self._clock() >= self._next_try:
+            won = self._stand_for_election()
         # Right before the wait: select() does not report a NOTIFY that arrived with the result of a statement.
-        self._hear()
+        self._receive()
         self._step()
-        wait([self._ear] if self._hand is None else [self._ear, self._hand], self._waker, LONGEST_WAIT_SECONDS)
+        wait(
+            [self._listener] if self._locker is None else [self._listener, self._locker],
+            self._waker,
+            LONGEST_WAIT_SECONDS,
+        )
+        return won
 
-    def _try_for_bells(self) -> None:
+    def _stand_for_election(self) -> Collection[int]:
         # Random, so that replicas do not try at the same time.
         self._next_try = self._clock() + random.uniform(0.7, 1.0) * TRY_EVERY_SECONDS
         rows = self._run(
-            self._ear, _for_each(self._oids - self._kept, "pg_try_advisory_lock", doorbell.DOORKEEPER_LOCK)
+            self._listener, _for_each(self._tables.keys() - self._led, "pg_try_advisory_lock", doorbell.DOORKEEPER_LOCK)
         )
         won = {oid for oid, is_won in rows if is_won}
         if not won:
-            return
-        if self._hand is None:
-            self._hand = self._open_hand()
-            self._run(self._hand, None)
-            self._run(self._hand, PREPARE)
-        self._kept |= won
-        self._on_elected(won)
+            return ()
+        if self._locker is None:
+            self._locker = self._listener.open_another()
+            self._run(self._locker, None)
+            self._run(self._locker, PREPARE)
+        self._led |= won
         if self.state is not State.QUEUEING:
             # While asleep, it must take the sleep locks again, with the new tables.
-            self._stay_awake(self._looks.ask())
+            self._stay_awake(self._requests.poll_now())
+        return won
 
     def _step(self) -> None:
         if self.state is State.CANDIDATE:
@@ -154,90 +157,90 @@ class LeaderProtocol:
         if self.state is State.QUEUEING:
             self._queue()
             return
-        number, calm = self._looks.last()
-        if number < self._look:
+        number, calm = self._requests.last()
+        if number < self._poll:
             return
-        if calm and self.state is State.LOOKING and not self._looks.were_calm(self._look):
+        if calm and self.state is State.POLLING and not self._requests.were_calm(self._poll):
             # Only that poll was thorough. A calm one after it may have begun above keys that it did not reach.
-            self._wake(self._looks.ask())
+            self._wake(self._requests.poll_now())
             return
-        self._let_go(self._locked - self._to_lock())
-        self._look = number + 1
+        self._release(self._locked - self._to_lock())
+        self._poll = number + 1
         if not calm:
-            self._wake(self._look)
+            self._wake(self._poll)
         elif self.state is State.AWAKE:
-            self._ask_for_locks()
+            self._request_locks()
         elif self._to_lock() - self._locked:
             # A model was resumed: a poll after the locks finds what its producers wrote without a NOTIFY.
-            self._stay_awake(self._looks.ask())
+            self._stay_awake(self._requests.poll_now())
         else:
             self._sleep()
 
     def _to_lock(self) -> set[int]:
         """The tables whose producers must send NOTIFY while it sleeps."""
-        return self._kept.difference(self._find_paused())
+        return {oid for oid in self._led if self._tables[oid] not in self._paused}
 
-    def _ask_for_locks(self) -> None:
+    def _request_locks(self) -> None:
         self.state = State.QUEUEING
-        self._hand_session.send(_for_each(self._to_lock() - self._locked, "pg_advisory_lock", doorbell.SLEEP_LOCK))
+        self._locking_session.send(_for_each(self._to_lock() - self._locked, "pg_advisory_lock", doorbell.SLEEP_LOCK))
 
     def _queue(self) -> None:
         try:
-            if not self._hand_session.advance():
+            if not self._locking_session.advance():
                 return
         except LockNotAvailable:
             # Some of the locks may have been granted already.
-            self._run(self._hand_session, _RELEASE)
+            self._run(self._locking_session, _RELEASE)
             self._locked.clear()
-            self._stay_awake(self._looks.ask())
+            self._stay_awake(self._requests.poll_now())
             return
-        self._locked |= {oid for oid, _ in self._hand_session.rows()}
+        self._locked |= {oid for oid, _ in self._locking_session.rows()}
         if self._to_lock() - self._locked:
-            self._ask_for_locks()
+            self._request_locks()
             return
-        self.state = State.LOOKING
-        self._look = self._looks.ask(thorough=True)
+        self.state = State.POLLING
+        self._poll = self._requests.poll_now(thorough=True)
 
     def _sleep(self) -> None:
         if self.state is not State.ASLEEP:
             self.state = State.ASLEEP
             self.sleeps += 1
-            self._looks.set_notifier(self._name, asleep=True)
+            self._requests.set_notifier(self._name, asleep=True)
 
-    def _hear(self) -> None:
-        self._ear.advance()
-        if self._hand is not None and self.state is not State.QUEUEING:
+    def _receive(self) -> None:
+        self._listener.advance()
+        if self._locker is not None and self.state is not State.QUEUEING:
             # It runs no statement: data to read means that the connection was closed.
-            self._hand.advance()
-        rung = self._ear.take_notifications()
+            self._locker.advance()
+        rung = self._listener.take_notifications()
         if not rung:
             return
         self.rings += len(rung)
-        look = self._looks.ask(cause="doorbell")
-        if self.state in (State.LOOKING, State.ASLEEP):
-            self._wake(look)
+        poll = self._requests.poll_now(cause="doorbell")
+        if self.state in (State.POLLING, State.ASLEEP):
+            self._wake(poll)
         elif self.state is State.AWAKE:
-            self._look = look
+            self._poll = poll
 
-    def _wake(self, look: int) -> None:
-        """Release the sleep locks, so that producers send no NOTIFY; wait for a calm poll, from number ``look`` on."""
-        self._let_go(self._locked)
-        self._stay_awake(look)
+    def _wake(self, poll: int) -> None:
+        """Release the sleep locks, so that producers send no NOTIFY; wait for a calm poll, from number ``poll`` on."""
+        self._release(self._locked)
+        self._stay_awake(poll)
 
-    def _let_go(self, oids: AbstractSet[int]) -> None:
+    def _release(self, oids: AbstractSet[int]) -> None:
         if oids:
-            self._run(self._hand_session, _for_each(oids, "pg_advisory_unlock", doorbell.SLEEP_LOCK))
+            self._run(self._locking_session, _for_each(oids, "pg_advisory_unlock", doorbell.SLEEP_LOCK))
             self._locked = self._locked - oids
 
-    def _stay_awake(self, look: int) -> None:
+    def _stay_awake(self, poll: int) -> None:
         self.state = State.AWAKE
-        self._look = look
-        self._looks.set_notifier(self._name, asleep=False)
+        self._poll = poll
+        self._requests.set_notifier(self._name, asleep=False)
 
     @property
-    def _hand_session(self) -> AsyncConnection:
-        assert self._hand is not None
-        return self._hand
+    def _locking_session(self) -> AsyncConnection:
+        assert self._locker is not None
+        return self._locker
 
     def _run(self, session: AsyncConnection, statement: str | None) -> Sequence[tuple[int, bool]]:
         return run(session, statement, self._waker, self._stop)

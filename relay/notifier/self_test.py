@@ -19,13 +19,13 @@ from ..poller.isolation import PROBE_LIMITS
 from .connection import AsyncConnection, Waker, run, wait
 
 #: The longest time that a notification may take. Longer: a slow server is not mistaken for a pooler.
-HEARD_WITHIN_SECONDS = 3.0
+RECEIVED_WITHIN_SECONDS = 3.0
 
 #: Always the same: behind a pooler, each new name would stay in LISTEN on some server connection.
 CHANNEL = "signalbus_self_test"
 
 
-class HeardNothing(Exception):
+class NothingReceivedError(Exception):
     """Notifications do not reach a session; the text says what to do."""
 
     def __init__(self) -> None:
@@ -36,20 +36,20 @@ class HeardNothing(Exception):
         )
 
 
-def test_hearing(ear: AsyncConnection, engine: Engine, waker: Waker, stop: threading.Event) -> None:
+def test_notifications(session: AsyncConnection, engine: Engine, waker: Waker, stop: threading.Event) -> None:
     """Notify the session from another connection.
 
-    :raises HeardNothing: it did not arrive.
+    :raises NothingReceivedError: it did not arrive.
     """
     payload = secrets.token_hex(8)
-    run(ear, f"LISTEN {CHANNEL}", waker, stop)
+    run(session, f"LISTEN {CHANNEL}", waker, stop)
     with transaction(engine, PROBE_LIMITS) as connection:
         connection.execute(text("SELECT pg_notify(:channel, :payload)"), {"channel": CHANNEL, "payload": payload})
-    deadline = time.monotonic() + HEARD_WITHIN_SECONDS
-    while (CHANNEL, payload) not in ear.take_notifications():
+    deadline = time.monotonic() + RECEIVED_WITHIN_SECONDS
+    while (CHANNEL, payload) not in session.take_notifications():
         remaining = deadline - time.monotonic()
         if remaining <= 0 or stop.is_set():
-            raise HeardNothing
-        wait([ear], waker, min(remaining, 0.5))
-        ear.advance()
-    run(ear, f"UNLISTEN {CHANNEL}", waker, stop)
+            raise NothingReceivedError
+        wait([session], waker, min(remaining, 0.5))
+        session.advance()
+    run(session, f"UNLISTEN {CHANNEL}", waker, stop)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from signalbus_core.lowlevel import FIRST_KEY, Measurement, SignalSpec
 
-from ..telemetry.incidents import Incidents, single_signals
-from ..telemetry.metrics import Metrics
-from ..telemetry.status import Status
+from ..runtime import Runtime
+from ..telemetry.incidents import single_signals
 from ..worker.model_state import ModelState
 from ..worker.retry_store import RetryStores
 
@@ -26,29 +24,17 @@ BACKLOG_COUNTED_TO = 10_000
 class BacklogGauges:
     """Decides when to measure, and reports the measurements.
 
-    :param progress: the models by name.
-    :param clock: a monotonic clock, in seconds.
-    :param status: receives the measurements.
+    :param states: the models by name.
     """
 
-    def __init__(
-        self,
-        progress: Mapping[str, ModelState],
-        retry_stores: RetryStores,
-        metrics: Metrics,
-        incidents: Incidents,
-        clock: Callable[[], float] = time.monotonic,
-        status: Status | None = None,
-    ) -> None:
-        self._progress = progress
+    def __init__(self, states: Mapping[str, ModelState], retry_stores: RetryStores, runtime: Runtime) -> None:
+        self._states = states
         self._retry_stores = retry_stores
-        self._metrics = metrics
-        self._incidents = incidents
-        self._clock = clock
-        self._status = status or Status(progress)
+        self._events = runtime.events
+        self._clock = runtime.clock
         self._begun: dict[str | None, float] = {}
         self._due: dict[str | None, float] = {}
-        self._set_aside: dict[str, int] = {}
+        self._failed: dict[str, int] = {}
         self._heads: dict[str, tuple[str, float]] = {}
 
     def begin(self, bind_key: str | None) -> bool:
@@ -65,17 +51,17 @@ class BacklogGauges:
         return {spec.name: self._start(spec.name) for spec in specs}
 
     def _start(self, name: str) -> int | None:
-        progress = self._progress[name]
-        if not progress.low_water.is_kept:
+        state = self._states[name]
+        if not state.low_water.is_kept:
             return None
-        mark = progress.low_water.mark
+        mark = state.low_water.mark
         # Signals that bursts leave out may be below the mark, but they count in the backlog.
-        leaves_out = self.has_set_aside(name) or progress.avoided()
+        leaves_out = self.has_failed(name) or state.avoided()
         return FIRST_KEY if mark is None or leaves_out else mark
 
-    def has_set_aside(self, name: str) -> bool:
+    def has_failed(self, name: str) -> bool:
         """Whether the last measurement of the model found waiting or parked signals."""
-        return bool(self._set_aside.get(name))
+        return bool(self._failed.get(name))
 
     def report(self, bind_key: str | None, measured: Iterable[tuple[str, Measurement]], *, has_table: bool) -> None:
         """Report the measurements of the models of a database.
@@ -86,23 +72,20 @@ class BacklogGauges:
         begun = self._begun[bind_key]
         self._due[bind_key] = begun + max(MEASURE_EVERY_SECONDS, COSTS_AT_MOST_ONE_IN * (now - begun))
         for name, measurement in measured:
-            lag_seconds = self._lag_seconds(name, measurement, now)
-            self._metrics.set_backlog(name, measurement.backlog, lag_seconds)
-            self._status.measured(name, measurement.backlog, lag_seconds)
-            noted = (measurement.waiting, measurement.parked)
-            self._report_set_aside(name, *(noted if has_table else self._retry_stores[name].count()))
+            self._events.backlog_measured(name, measurement.backlog, self._lag_seconds(name, measurement, now))
+            counted = (measurement.waiting, measurement.parked)
+            self._report_failed(name, *(counted if has_table else self._retry_stores[name].count()))
 
-    def _report_set_aside(self, name: str, waiting: int, parked_signals: int) -> None:
-        self._metrics.set_set_aside(name, waiting, parked_signals)
-        self._status.set_aside(name, waiting, parked_signals)
-        if waiting + parked_signals and not self.has_set_aside(name):
+    def _report_failed(self, name: str, waiting: int, parked: int) -> None:
+        self._events.failed_counted(name, waiting, parked)
+        if waiting + parked and not self.has_failed(name):
             # Failed signals may be below the mark at which this measurement began: measure again soon.
             self._due.clear()
-        self._set_aside[name] = waiting + parked_signals
-        self._progress[name].set_has_room(waiting + parked_signals < self._retry_stores[name].most)
+        self._failed[name] = waiting + parked
+        self._states[name].set_has_room(waiting + parked < self._retry_stores[name].most)
         # When the last waiting signal was parked, none waits either, but the incident is not resolved.
-        if not waiting and (not parked_signals or self._progress[name].flows_again()):
-            self._incidents.resolved(single_signals(name), "signals_flow_again", signal=name)
+        if not waiting and (not parked or self._states[name].flows_again()):
+            self._events.resolved(single_signals(name), "signals_flow_again", name)
 
     def _lag_seconds(self, name: str, measurement: Measurement, now: float) -> float:
         """The age of the oldest signal: since it was written, or else since it was first measured as the oldest."""

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DataError, DBAPIError, ProgrammingError
 
 from signalbus_core.lowlevel import BurstLimits, SignalSpec, error_text
 
-from ..telemetry.incidents import Incidents
+from ..telemetry.events import Events
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ PROBE_LIMITS = BurstLimits(statement_timeout_seconds=10.0, lock_timeout_seconds=
 
 #: The largest number of models in one query. Larger: fewer statements; smaller: when a table fails, fewer models are
 #: queried one by one.
-ASKED_TOGETHER = 100
+QUERIED_TOGETHER = 100
 
 #: After so many models that timed out, the others wait for the next poll, which leaves these out. Larger: a poll takes
 #: longer, and its thread does not call Health.beat() meanwhile.
@@ -37,13 +37,13 @@ QUERY_CANCELED = "57014"
 class TableIsolation:
     """Queries all models together; when a table fails, each model alone."""
 
-    def __init__(self, incidents: Incidents) -> None:
-        self._incidents = incidents
+    def __init__(self, events: Events) -> None:
+        self._events = events
         # A table that ran into a lock timeout is not queried again in the same poll.
         self._passed_over: set[str] = set()
         self._slow = 0
 
-    def begin_look(self) -> None:
+    def begin_poll(self) -> None:
         self._passed_over.clear()
         self._slow = 0
 
@@ -59,51 +59,51 @@ class TableIsolation:
     def together_or_alone(
         self,
         specs: Sequence[SignalSpec],
-        ask: Callable[[Sequence[SignalSpec]], list[T]],
-        on_trouble: Callable[[], None],
+        query: Callable[[Sequence[SignalSpec]], list[T]],
+        on_error: Callable[[], None],
     ) -> list[T]:
         """The results of the models whose tables can be queried.
 
-        :param on_trouble: called when a table fails.
+        :param on_error: called when a table fails.
         """
         answers: list[T] = []
-        for first in range(0, len(specs), ASKED_TOGETHER):
-            answers += self._together_or_alone(specs[first : first + ASKED_TOGETHER], ask, on_trouble)
+        for first in range(0, len(specs), QUERIED_TOGETHER):
+            answers += self._together_or_alone(specs[first : first + QUERIED_TOGETHER], query, on_error)
         return answers
 
     def _together_or_alone(
         self,
         specs: Sequence[SignalSpec],
-        ask: Callable[[Sequence[SignalSpec]], list[T]],
-        on_trouble: Callable[[], None],
+        query: Callable[[Sequence[SignalSpec]], list[T]],
+        on_error: Callable[[], None],
     ) -> list[T]:
         if self._slow >= MOST_SLOW:
             self._passed_over |= {spec.name for spec in specs}
             return []
         try:
-            return ask(specs)
+            return query(specs)
         except DBAPIError as error:
             if not _concerns_one_table(error):
                 raise
             if not is_statement_timeout(error):
-                on_trouble()
+                on_error()
             if len(specs) == 1:
                 self._pass_over(specs[0], specs[0].name, error)
                 return []
-            answers = self._alone(specs, ask)
+            answers = self._alone(specs, query)
             if not answers and self._slow >= MOST_SLOW:
                 # No table answers in time: the database is at fault.
                 raise
             return answers
 
-    def _alone(self, specs: Sequence[SignalSpec], ask: Callable[[Sequence[SignalSpec]], list[T]]) -> list[T]:
+    def _alone(self, specs: Sequence[SignalSpec], query: Callable[[Sequence[SignalSpec]], list[T]]) -> list[T]:
         answers: list[T] = []
         for spec in specs:
             if self._slow >= MOST_SLOW:
                 self.pass_over(spec)
                 continue
             with self.hiding_no_other(spec):
-                answers += ask([spec])
+                answers += query([spec])
         return answers
 
     @contextmanager
@@ -132,7 +132,7 @@ class TableIsolation:
                 f"looking for signals in {spec.table.fullname!r} takes too long, as it does where dead rows gather that"
                 f" VACUUM cannot remove; other models are looked at without it. Look for old transactions: {reason}"
             )
-        self._incidents.raised(thing, "model_failing", reason, signal=spec.name)
+        self._events.raised(thing, "model_failing", reason, spec.name)
 
 
 def _concerns_one_table(error: DBAPIError) -> bool:

@@ -5,8 +5,6 @@ Invariant: no model is polled before its table was checked; what may change is c
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 
 from sqlalchemy import Table
@@ -23,12 +21,10 @@ from signalbus_core.lowlevel import (
     transaction,
 )
 
-from ..telemetry.incidents import Incidents
+from ..runtime import Runtime
 from ..worker.retry_store import RetryStores
 from .isolation import PROBE_LIMITS, TableIsolation
 from .pauses import PausedModels
-
-logger = logging.getLogger("signalbus.relay")
 
 #: The interval of the maintenance. Longer: a table that was created or dropped is noticed later.
 TIDY_EVERY_SECONDS = 60.0
@@ -42,7 +38,6 @@ class Maintenance:
     """Maintains the tables of each database.
 
     :param specs: the models of each bind key.
-    :param clock: a monotonic clock, in seconds.
     """
 
     def __init__(
@@ -50,21 +45,21 @@ class Maintenance:
         specs: Mapping[str | None, Sequence[SignalSpec]],
         retry_stores: RetryStores,
         paused: PausedModels,
-        asking: TableIsolation,
-        incidents: Incidents,
-        clock: Callable[[], float] = time.monotonic,
+        isolation: TableIsolation,
+        runtime: Runtime,
     ) -> None:
         self._specs = specs
         self._retry_stores = retry_stores
         self._paused = paused
-        self._isolation = asking
-        self._incidents = incidents
-        self._clock = clock
+        self._isolation = isolation
+        self._events = runtime.events
+        self._clock = runtime.clock
+        self._logger = runtime.logger
         self._verified: set[str | None] = set()
-        self._looked: dict[str | None, float] = {}
+        self._searched: dict[str | None, float] = {}
         self._tidied: dict[str | None, float] = {}
         self._has_parked_table: dict[str | None, bool] = {}
-        self._told_old: set[str | None] = set()
+        self._reported_old: set[str | None] = set()
         self._conflicts: dict[str | None, dict[str, str]] = {}
 
     def verify(self, bind_key: str | None, engine: Engine) -> None:
@@ -95,51 +90,51 @@ class Maintenance:
         """Whether any table has become unable to serve as an outbox."""
         return any(self._conflicts.values())
 
-    def look_again(self, bind_key: str | None) -> None:
+    def find_tables_again(self, bind_key: str | None) -> None:
         """Check the tables of Signalbus again in the next poll: one of them may be what is gone."""
-        self._looked.pop(bind_key, None)
+        self._searched.pop(bind_key, None)
 
-    def look_for_tables(self, bind_key: str | None, engine: Engine) -> None:
-        if not self._is_time(self._looked, bind_key):
+    def find_tables(self, bind_key: str | None, engine: Engine) -> None:
+        if not self._is_time(self._searched, bind_key):
             return
         spec = self._specs[bind_key][0]
         table = parked_table_of(spec)
         with autocommit(engine, PROBE_LIMITS) as connection:
             problem = parked_table_problem(connection, table)
             is_old = problem is None and lacks_columns(connection, table)
-            self._paused.look_for_table(connection, spec)
-        self._looked[bind_key] = self._clock()
-        self._note_parked_table(bind_key, table, problem)
-        self._look_for_conflicts(bind_key, engine)
-        if is_old and bind_key not in self._told_old:
-            self._told_old.add(bind_key)
-            logger.warning(
+            self._paused.find_table(connection, spec)
+        self._searched[bind_key] = self._clock()
+        self._use_parked_table(bind_key, table, problem)
+        self._find_conflicts(bind_key, engine)
+        if is_old and bind_key not in self._reported_old:
+            self._reported_old.add(bind_key)
+            self._logger.warning(
                 "The table %s was made by an earlier version, and is used as that one did: a new signal under the key "
                 "of a failed one is left alone with it. Run what `signalbus-relay ddl parked` prints.",
                 table.fullname,
                 extra={"action": "parked_table_old"},
             )
 
-    def _look_for_conflicts(self, bind_key: str | None, engine: Engine) -> None:
-        def ask(specs: Sequence[SignalSpec]) -> list[tuple[str, str]]:
+    def _find_conflicts(self, bind_key: str | None, engine: Engine) -> None:
+        def query(specs: Sequence[SignalSpec]) -> list[tuple[str, str]]:
             with autocommit(engine, PROBE_LIMITS) as connection:
                 return list(table_conflicts(connection, specs).items())
 
         # A table that cannot be queried keeps no other from being checked.
-        conflicts = dict(self._isolation.together_or_alone(self._specs[bind_key], ask, lambda: None))
+        conflicts = dict(self._isolation.together_or_alone(self._specs[bind_key], query, lambda: None))
         for name, conflict in conflicts.items():
-            self._incidents.raised(f"{name}, its table", "model_failing", conflict, signal=name)
+            self._events.raised(f"{name}, its table", "model_failing", conflict, name)
         for name in self._conflicts.get(bind_key, {}).keys() - conflicts.keys():
-            self._incidents.resolved(f"{name}, its table", "model_recovered", signal=name)
+            self._events.resolved(f"{name}, its table", "model_recovered", name)
         self._conflicts[bind_key] = conflicts
 
-    def _note_parked_table(self, bind_key: str | None, table: Table, problem: str | None) -> None:
+    def _use_parked_table(self, bind_key: str | None, table: Table, problem: str | None) -> None:
         self._retry_stores.use_table(bind_key, problem is None)
         if self._has_parked_table.get(bind_key, True) != (problem is None):
             if problem is None:
-                logger.info("The table %s is there now.", table.fullname, extra={"action": "parked_table_found"})
+                self._logger.info("The table %s is there now.", table.fullname, extra={"action": "parked_table_found"})
             else:
-                logger.warning(
+                self._logger.warning(
                     "The table %s %s. Signals that fail are noted in the memory of each relay, and lose their attempts "
                     "when it ends; what was sent and cannot be deleted is sent again then. Create the table: "
                     "`signalbus-relay ddl parked` prints it, db.create_all() and Alembic know it.",
@@ -149,22 +144,22 @@ class Maintenance:
                 )
         self._has_parked_table[bind_key] = problem is None
 
-    def tidy(self, bind_key: str | None, has_set_aside: Callable[[str], bool]) -> None:
+    def tidy(self, bind_key: str | None, has_failed: Callable[[str], bool]) -> None:
         """Remove failed signals from the retry store whose rows are gone.
 
         Last in a poll, and one model at a time: a retry store that cannot be read must not hide pending signals.
 
-        :param has_set_aside: by model name, whether any of its signals are waiting or parked.
+        :param has_failed: by model name, whether any of its signals are waiting or parked.
         """
         if not self._is_time(self._tidied, bind_key):
             return
         self._tidied[bind_key] = self._clock()
         for spec in self._specs[bind_key]:
-            if has_set_aside(spec.name) and not self._isolation.passed_over(spec):
+            if has_failed(spec.name) and not self._isolation.passed_over(spec):
                 thing = f"{spec.name}, what is noted of its signals"
                 with self._isolation.hiding_no_other(spec, thing):
                     self._retry_stores[spec.name].tidy()
-                    self._incidents.resolved(thing, "model_recovered", signal=spec.name)
+                    self._events.resolved(thing, "model_recovered", spec.name)
 
     def _is_time(self, last: Mapping[str | None, float], bind_key: str | None) -> bool:
         return self._clock() - last.get(bind_key, float("-inf")) >= TIDY_EVERY_SECONDS

@@ -13,12 +13,9 @@ from sqlalchemy.engine import Connection
 
 from signalbus_core.lowlevel import SignalSpec, Work, paused_table_of, paused_table_problem, table_privileges
 
+from ..runtime import Runtime
 from ..scheduler import Scheduler
-from ..telemetry.metrics import Metrics
-from ..telemetry.status import Status
 from ..text import one_line
-
-logger = logging.getLogger("signalbus.relay")
 
 _WHEN_CLOSED = "What was last seen paused stays so. Grant SELECT on it to the login of the relay."
 _WHEN_MISSING = (
@@ -30,10 +27,10 @@ _WHEN_MISSING = (
 class PausedModels:
     """Keeps paused models from the workers, and logs when a model is paused or resumed."""
 
-    def __init__(self, scheduler: Scheduler, metrics: Metrics, status: Status | None = None) -> None:
+    def __init__(self, scheduler: Scheduler, runtime: Runtime) -> None:
         self._scheduler = scheduler
-        self._metrics = metrics
-        self._status = status or Status(())
+        self._events = runtime.events
+        self._logger = runtime.logger
         self._names: frozenset[str] = frozenset()
         # By database, once its table was checked: why the table cannot be read; None when it can.
         self._problems: dict[str | None, str | None] = {}
@@ -46,7 +43,7 @@ class PausedModels:
         """Whether a database has the table, and this login may read it."""
         return self._problems.get(bind_key, "") is None
 
-    def look_for_table(self, connection: Connection, spec: SignalSpec) -> None:
+    def find_table(self, connection: Connection, spec: SignalSpec) -> None:
         """Check whether the table can be read in the same query as a model, and log a change."""
         table, bind_key = paused_table_of(spec), spec.bind_key
         problem = paused_table_problem(connection, table)
@@ -58,9 +55,9 @@ class PausedModels:
         if problem == before:
             return
         if problem is None:
-            logger.info("The table %s is there now.", table.fullname, extra={"action": "paused_table_found"})
+            self._logger.info("The table %s is there now.", table.fullname, extra={"action": "paused_table_found"})
             return
-        logger.log(
+        self._logger.log(
             # Without pauses no table is needed; but a table that is gone may have held pauses.
             logging.INFO if is_first and not is_closed else logging.WARNING,
             "The table %s %s. %s",
@@ -80,15 +77,14 @@ class PausedModels:
                 continue
             if one.paused is None:
                 self._names -= {name}
-                logger.info("%s: resumed.", name, extra={"action": "model_resumed", "signal": name})
+                self._logger.info("%s: resumed.", name, extra={"action": "model_resumed", "signal": name})
             else:
                 self._names |= {name}
-                logger.warning(
+                self._logger.warning(
                     "%s: paused%s. Its signals stay in their table until it is resumed.",
                     name,
                     f" ({one_line(one.paused)})" if one.paused else "",
                     extra={"action": "model_paused", "signal": name, "reason": one.paused or None},
                 )
-            self._metrics.set_paused(name, name in self._names)
-            self._status.set_paused(name, one.paused)
+            self._events.model_paused(name, one.paused)
             self._scheduler.set_paused(self._names)

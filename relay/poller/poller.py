@@ -6,7 +6,6 @@ whatever the number of models, and more often while signals flow.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,11 +29,8 @@ from signalbus_core.lowlevel import (
     measure,
 )
 
+from ..runtime import Runtime
 from ..scheduler import Scheduler
-from ..telemetry.health import Health
-from ..telemetry.incidents import Incidents
-from ..telemetry.metrics import Metrics
-from ..telemetry.status import Status
 from ..worker.low_water import Scan
 from ..worker.model_state import ModelState
 from ..worker.retry_store import RetryStores
@@ -57,44 +53,36 @@ class Poller:
     """Polls for pending signals and tells the scheduler which models have some.
 
     :param engines: the engine of each bind key that the models use.
-    :param progress: the models by name.
-    :param clock: a monotonic clock, in seconds.
-    :param status: receives the measurements.
+    :param states: the models by name.
     :param limits: of each of its statements.
     """
 
     def __init__(
         self,
         engines: Mapping[str | None, Engine],
-        progress: Mapping[str, ModelState],
+        states: Mapping[str, ModelState],
         retry_stores: RetryStores,
         paused: PausedModels,
         scheduler: Scheduler,
-        metrics: Metrics,
-        health: Health,
-        incidents: Incidents,
-        clock: Callable[[], float] = time.monotonic,
-        status: Status | None = None,
+        runtime: Runtime,
         limits: BurstLimits = PROBE_LIMITS,
     ) -> None:
         self._engines = engines
-        self._progress = progress
+        self._states = states
         self._retry_stores = retry_stores
         self._paused = paused
         self._scheduler = scheduler
-        self._metrics = metrics
-        self._health = health
-        self._incidents = incidents
-        self._clock = clock
+        self._events = runtime.events
+        self._clock = runtime.clock
         self._limits = limits
         self._specs = {
-            bind_key: [p.spec for p in progress.values() if p.spec.bind_key == bind_key] for bind_key in engines
+            bind_key: [one.spec for one in states.values() if one.spec.bind_key == bind_key] for bind_key in engines
         }
-        self._isolation = TableIsolation(incidents)
-        self._gauges = BacklogGauges(progress, retry_stores, metrics, incidents, clock, status)
-        self._scan_starts = ScanStarts(progress, clock)
-        self._horizon = Horizon(self._specs, metrics, clock, status)
-        self._maintenance = Maintenance(self._specs, retry_stores, paused, self._isolation, incidents, clock)
+        self._isolation = TableIsolation(runtime.events)
+        self._gauges = BacklogGauges(states, retry_stores, runtime)
+        self._scan_starts = ScanStarts(states, runtime.clock)
+        self._horizon = Horizon(self._specs, runtime)
+        self._maintenance = Maintenance(self._specs, retry_stores, paused, self._isolation, runtime)
         #: Whether every database answered the last poll.
         self.database_is_up = False
         #: Whether the last poll covered the tables of all models, and whether it began at the first key of each.
@@ -116,46 +104,31 @@ class Poller:
         :returns: whether there is anything to send. True also while a database cannot be polled.
         :raises TableError: a table cannot serve as an outbox.
         """
-        unsure = False
-        self._isolation.begin_look()
-        self._scan_starts.begin_look(thorough=thorough)
+        self._isolation.begin_poll()
+        self._scan_starts.begin_poll(thorough=thorough)
         self.held, self._too_slow = [], []
         found: list[str] = []
-        down: list[str] = []
+        is_up = True
         for bind_key, engine in self._engines.items():
             thing = "Database" if bind_key is None else f"Database (bind {bind_key!r})"
             try:
                 self._maintenance.verify(bind_key, engine)
-                self._maintenance.look_for_tables(bind_key, engine)
-                self._look(bind_key, engine, found)
-                self._maintenance.tidy(bind_key, self._gauges.has_set_aside)
-                self._horizon.look(bind_key, engine, is_active=bind_key not in self._quiet)
+                self._maintenance.find_tables(bind_key, engine)
+                self._poll(bind_key, engine, found)
+                self._maintenance.tidy(bind_key, self._gauges.has_failed)
+                self._horizon.run_once(bind_key, engine, is_active=bind_key not in self._quiet)
             except SQLAlchemyError as error:
-                unsure = True
-                reason = error_text(error)
-                down.append(f"{thing}: {reason}")
-                self._incidents.raised(thing, "database_down", reason)
+                is_up = False
+                self._events.database_polled(thing, error_text(error))
             else:
-                self._incidents.resolved(thing, "database_up")
-        self._report_database(down)
-        self.found = found
-        self.saw_everything = not unsure and not self._isolation.has_passed_over and not self._maintenance.has_unfit
+                self._events.database_polled(thing, None)
+        self.found, self.database_is_up = found, is_up
+        self.saw_everything = is_up and not self._isolation.has_passed_over and not self._maintenance.has_unfit
         self.saw_every_key = self.saw_everything and self._scan_starts.saw_every_key()
-        if found:
-            self._metrics.wakeups(cause)
-        elif not unsure:
-            self._health.flowed()
-        return unsure or bool(found)
+        self._events.poll_ended(cause, found)
+        return not is_up or bool(found)
 
-    def _report_database(self, down: Sequence[str]) -> None:
-        self.database_is_up = not down
-        self._metrics.set_database_up(not down)
-        if down:
-            self._health.set_database("down", "; ".join(down))
-        else:
-            self._health.set_database("up")
-
-    def _look(self, bind_key: str | None, engine: Engine, found: list[str]) -> None:
+    def _poll(self, bind_key: str | None, engine: Engine, found: list[str]) -> None:
         """Hand models with work to the workers, and measure when it is time.
 
         While there is nothing to send, one statement does both. Else measuring comes second: a backlog that is slow to
@@ -169,12 +142,12 @@ class Poller:
                 specs.append(spec)
         is_time = self._gauges.begin(bind_key)
         if is_time and bind_key in self._quiet:
-            both = self._ask(bind_key, engine, specs, self._find_and_measure)
+            both = self._query(bind_key, engine, specs, self._find_and_measure)
             work = [one for one, _ in both]
             self._report(bind_key, [(one.spec.name, measurement) for one, measurement in both])
             is_time = False
         else:
-            work = self._ask(bind_key, engine, specs, self._find)
+            work = self._query(bind_key, engine, specs, self._find)
         # First, so that no worker takes a model that this poll found paused.
         self._paused.saw(bind_key, work)
         names = [one.spec.name for one in work if self._has_work(one)]
@@ -187,22 +160,22 @@ class Poller:
             self._quiet.add(bind_key)
         if is_time:
             specs = [spec for spec in specs if not self._isolation.passed_over(spec)]
-            self._report(bind_key, self._ask(bind_key, engine, specs, self._measure))
+            self._report(bind_key, self._query(bind_key, engine, specs, self._measure))
 
-    def _ask(
+    def _query(
         self,
         bind_key: str | None,
         engine: Engine,
         specs: Sequence[SignalSpec],
-        ask: Callable[[Connection, Sequence[SignalSpec]], list[T]],
+        read: Callable[[Connection, Sequence[SignalSpec]], list[T]],
     ) -> list[T]:
-        def ask_now(some: Sequence[SignalSpec]) -> list[T]:
+        def query(some: Sequence[SignalSpec]) -> list[T]:
             with autocommit(engine, self._limits, in_order=True) as connection:
-                return ask(connection, some)
+                return read(connection, some)
 
         if not specs:
             return []
-        return self._isolation.together_or_alone(specs, ask_now, partial(self._maintenance.look_again, bind_key))
+        return self._isolation.together_or_alone(specs, query, partial(self._maintenance.find_tables_again, bind_key))
 
     def _find(self, connection: Connection, specs: Sequence[SignalSpec]) -> list[Work]:
         scans = self._scan_starts.begin(specs)
@@ -250,32 +223,32 @@ class Poller:
         return {name: replace(self._choice(name), start=scan.start) for name, scan in scans.items()}
 
     def _choice(self, name: str) -> Choice:
-        return self._retry_stores[name].choice(self._progress[name].avoided())
+        return self._retry_stores[name].choice(self._states[name].avoided())
 
     def _has_work(self, work: Work) -> bool:
         name = work.spec.name
-        progress = self._progress[name]
+        state = self._states[name]
         due = work.due or self._retry_stores[name].has_due()
         if name in self._paused:
-            if due or work.pending or progress.avoided():
+            if due or work.pending or state.avoided():
                 self.held.append(name)
             return False
         if due:
-            progress.mark_retry_due()
-        if due or work.pending or progress.has_due_suspect(self._clock()):
+            state.mark_retry_due()
+        if due or work.pending or state.has_due_suspect(self._clock()):
             return True
-        if self._scan_starts.saw_every_key(name) and progress.mark_drained():
+        if self._scan_starts.saw_every_key(name) and state.mark_drained():
             # Another relay may have sent the signals that this one could not.
-            self._incidents.resolved(name, "model_recovered", signal=name)
+            self._events.resolved(name, "model_recovered", name)
         return False
 
     def has_suspects(self) -> bool:
         """Whether signals are left out of bursts because they may have caused an outage."""
-        return any(progress.avoided() for name, progress in self._progress.items() if name not in self._paused)
+        return any(state.avoided() for name, state in self._states.items() if name not in self._paused)
 
     def count_failed(self) -> int:
         """How many signals of all models are waiting or parked."""
-        return sum(sum(self._retry_stores[name].count()) for name in self._progress)
+        return sum(sum(self._retry_stores[name].count()) for name in self._states)
 
     def count_unloadable(self) -> int:
         """How many signals no relay can send, because Python cannot represent their keys; counted like a backlog."""

@@ -43,7 +43,7 @@ class PollRequests:
 
     # For those who request a poll
 
-    def ask(self, *, cause: str = "poll", thorough: bool = False) -> int:
+    def poll_now(self, *, cause: str = "poll", thorough: bool = False) -> int:
         """Request a poll at once; return its number; it has not begun yet.
 
         :param cause: the label under which the poll is counted when it finds something.
@@ -110,9 +110,9 @@ class PollRequests:
         with self._changed:
             self._begun += 1
             self._begun_at = self._clock()
-            asked = (self._cause, self._thorough)
+            requested = (self._cause, self._thorough)
             self._due, self._cause, self._thorough = None, "poll", False
-            return asked
+            return requested
 
     def end(self, *, calm: bool) -> None:
         """The current poll has ended, and the scheduler knows its result.

@@ -17,19 +17,19 @@ from ..worker.model_state import ModelState
 class ScanStarts:
     """Begins and ends the scans of polls.
 
-    :param progress: the models by name.
+    :param states: the models by name.
     :param clock: a monotonic clock, in seconds.
     """
 
-    def __init__(self, progress: Mapping[str, ModelState], clock: Callable[[], float] = time.monotonic) -> None:
-        self._progress = progress
+    def __init__(self, states: Mapping[str, ModelState], clock: Callable[[], float] = time.monotonic) -> None:
+        self._states = states
         self._clock = clock
         self._is_thorough = False
         self._seen_in_part: set[str] = set()
         # Models whose scan from the start shared a statement that timed out.
         self._again: set[str] = set()
 
-    def begin_look(self, *, thorough: bool) -> None:
+    def begin_poll(self, *, thorough: bool) -> None:
         """A poll begins.
 
         :param thorough: it must scan every key of every model.
@@ -46,7 +46,7 @@ class ScanStarts:
         """A statement begins that polls these models; return the scan of each, by name."""
         now = self._clock()
         return {
-            spec.name: self._progress[spec.name].low_water.begin(
+            spec.name: self._states[spec.name].low_water.begin(
                 now, thorough=self._is_thorough or spec.name in self._again
             )
             for spec in specs
@@ -54,7 +54,7 @@ class ScanStarts:
 
     def is_blind(self, name: str) -> bool:
         """Whether polls of the model time out, so that it is left to the workers for a while."""
-        return self._progress[name].low_water.is_blind(self._clock())
+        return self._states[name].low_water.is_blind(self._clock())
 
     def failed(self, scans: Mapping[str, Scan]) -> bool:
         """The statement timed out; return whether that was due to the one model that it polled.
@@ -65,13 +65,13 @@ class ScanStarts:
             self._again |= {name for name, scan in scans.items() if scan.is_deep}
             return False
         [(name, scan)] = scans.items()
-        return self._progress[name].low_water.failed(scan, self._clock() - scan.began_at)
+        return self._states[name].low_water.failed(scan, self._clock() - scan.began_at)
 
     def ended(self, scans: Mapping[str, Scan], found: Iterable[Work]) -> None:
         """The statement has ended. Its duration counts for each model, since the share of each is not known."""
         now = self._clock()
         for work in found:
             scan = scans[work.spec.name]
-            self._progress[work.spec.name].low_water.saw(scan, work.lowest, now - scan.began_at)
+            self._states[work.spec.name].low_water.saw(scan, work.lowest, now - scan.began_at)
             if not scan.sees_everything:
                 self._seen_in_part.add(work.spec.name)

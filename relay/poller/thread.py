@@ -5,21 +5,18 @@ It ends the relay when a table cannot serve as an outbox and, with ``--until-emp
 
 from __future__ import annotations
 
-import logging
-import threading
-import time
 from collections.abc import Callable
 
+from signalbus_core.lowlevel import counted
+
 from ..exit_codes import EXIT_CONFIGURATION, EXIT_OK, EXIT_RUNTIME, StopRequest
+from ..runtime import Runtime
 from ..scheduler import Scheduler
-from ..telemetry.health import Health
 from ..worker.backoff import Backoff, PollInterval
 from ..worker.hanging import HANGS_AFTER_SECONDS
 from .poller import Poller, TableError
 from .requests import PollRequests
 from .unreached import Unreached
-
-logger = logging.getLogger("signalbus.relay")
 
 #: The longest pause between two polls while a database is away.
 LONGEST_DATABASE_RETRY_SECONDS = 5.0
@@ -32,13 +29,10 @@ STUCK_AFTER_SECONDS = 1.0
 class PollLoop:
     """Polls until the relay stops.
 
-    :param looks: the requests for polls, and the results of polls.
+    :param requests: the requests for polls, and the results of polls.
+    :param interval: between two polls.
     :param unreached: raises incidents for signals that polls find and no burst can lock.
-    :param until_empty: end the relay when nothing is left to send.
-    :param patience_seconds: with ``until_empty``, how long nothing may be sent while signals are pending. A burst that
-      has made progress since is waited for.
-    :param request_stop: called, from the poller's thread, to end the relay.
-    :param clock: a monotonic clock, in seconds.
+    :param until_empty: ends the relay when nothing is left to send; None: it runs on.
     """
 
     name = "probe"
@@ -47,30 +41,23 @@ class PollLoop:
         self,
         poller: Poller,
         scheduler: Scheduler,
-        health: Health,
-        poll: PollInterval,
-        looks: PollRequests,
-        stop: threading.Event,
-        request_stop: Callable[[StopRequest], None],
+        requests: PollRequests,
+        interval: PollInterval,
         unreached: Unreached,
-        *,
-        until_empty: bool,
-        patience_seconds: float,
-        clock: Callable[[], float] = time.monotonic,
+        runtime: Runtime,
+        until_empty: UntilEmpty | None = None,
     ) -> None:
         self._poller = poller
         self._scheduler = scheduler
-        self._health = health
-        self._poll = poll
-        self._looks = looks
-        self._stop = stop
-        self._request_stop = request_stop
+        self._requests = requests
+        self._interval = interval
         self._unreached = unreached
         self._until_empty = until_empty
-        self._patience_seconds = patience_seconds
-        self._clock = clock
+        self._events = runtime.events
+        self._stop = runtime.stop
+        self._clock = runtime.clock
+        self._logger = runtime.logger
         self._backoff = Backoff(longest_seconds=LONGEST_DATABASE_RETRY_SECONDS)
-        self._last_activity = clock()
         self._last_sent = float("-inf")
 
     def run(self) -> None:
@@ -79,22 +66,22 @@ class PollLoop:
             try:
                 pause_seconds = self.run_once()
             except TableError as error:
-                self._request_stop(StopRequest(str(error), EXIT_CONFIGURATION))
+                self._stop.request(StopRequest(str(error), EXIT_CONFIGURATION))
                 return
-            except Exception:
+            except BaseException:
                 # No known error arrives here. Without the poller nothing would be sent, so it goes on.
-                logger.exception("The poller failed; it goes on.", extra={"action": "probe_error"})
+                self._logger.exception("The poller failed; it goes on.", extra={"action": "probe_error"})
                 pause_seconds = self._backoff.failed()
             if self._poller.database_is_up:
-                self._looks.wait(pause_seconds)
+                self._requests.wait(pause_seconds)
             else:
                 # Doorbells of other databases must not cut the backoff short.
                 self._stop.wait(pause_seconds)
 
     def run_once(self) -> float:
         """Poll once; return how many seconds to wait before the next poll."""
-        self._health.beat(self.name)
-        cause, thorough = self._looks.begin()
+        self._events.progressed(self.name)
+        cause, thorough = self._requests.begin()
         calm = False
         try:
             found = self._poller.run_once(cause, thorough=thorough)
@@ -104,34 +91,64 @@ class PollLoop:
             is_stuck = self._clock() - self._last_sent > STUCK_AFTER_SECONDS
             calm = self._poller.saw_everything and (not found or is_stuck)
         finally:
-            self._looks.end(calm=calm)
-        if active:
-            self._last_activity = self._clock()
+            self._requests.end(calm=calm)
         if self._poller.saw_everything:
             self._unreached.polled(self._poller.found)
-        if self._until_empty:
-            self._end_when_empty(found)
+        if self._until_empty and (request := self._until_empty.polled(found=found, active=active)):
+            self._stop.request(request)
         if self._poller.database_is_up:
             self._backoff.succeeded()
-            return self._poll.next_seconds(active=active)
+            return self._interval.next_seconds(active=active)
         return self._backoff.failed()
 
-    def _end_when_empty(self, found: bool) -> None:
+
+class UntilEmpty:
+    """Decides after each poll whether a relay with ``--until-empty`` ends.
+
+    :param patience_seconds: how long nothing may be sent while signals are pending. A burst that has made progress
+        since is waited for.
+    """
+
+    def __init__(
+        self,
+        poller: Poller,
+        scheduler: Scheduler,
+        requests: PollRequests,
+        unreached: Unreached,
+        patience_seconds: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._poller = poller
+        self._scheduler = scheduler
+        self._requests = requests
+        self._unreached = unreached
+        self._patience_seconds = patience_seconds
+        self._clock = clock
+        self._last_activity = clock()
+
+    def polled(self, *, found: bool, active: bool) -> StopRequest | None:
+        """Learn from a poll; return the request to end the relay, if it is to end.
+
+        :param found: there is something to send.
+        :param active: signals were sent since the last poll.
+        """
+        if active:
+            self._last_activity = self._clock()
         if not found and self._poller.saw_everything and self._scheduler.is_idle() and not self._poller.has_suspects():
             if not self._poller.saw_every_key:
                 # A signal may have been committed late, below a low-water mark.
-                self._looks.ask(thorough=True)
-                return
+                self._requests.poll_now(thorough=True)
+                return None
             left = self._what_is_left()
             if left:
-                self._request_stop(StopRequest(", and ".join(left), EXIT_RUNTIME))
-            else:
-                self._request_stop(StopRequest("nothing is left to send", EXIT_OK))
-        elif self._has_lost_patience(found):
+                return StopRequest(", and ".join(left), EXIT_RUNTIME)
+            return StopRequest("nothing is left to send", EXIT_OK)
+        if self._has_lost_patience(found):
             reason = f"nothing could be sent for {self._patience_seconds:g} s, and signals are left"
             if self._poller.saw_everything and self._poller.found:
                 reason += f": {self._unreached.describe(self._poller.found)}"
-            self._request_stop(StopRequest(reason, EXIT_RUNTIME))
+            return StopRequest(reason, EXIT_RUNTIME)
+        return None
 
     def _has_lost_patience(self, found: bool) -> bool:
         """Whether nothing was sent for too long. A burst that locks nothing, or fails, does not count as progress."""
@@ -144,9 +161,9 @@ class PollLoop:
         """What was not sent although no worker will lock more, in words for people."""
         left = []
         if waiting := self._poller.count_failed():
-            left.append(f"{waiting} failed {'signal is' if waiting == 1 else 'signals are'} left")
+            left.append(f"{counted(waiting, 'failed signal', 'is')} left")
         if unloadable := self._poller.count_unloadable():
-            left.append(f"{unloadable} signals have keys that Python cannot hold")
+            left.append(f"{counted(unloadable, verb='has')} keys that Python cannot hold")
         if held := self._poller.held:
             left.append(f"signals are left of {', '.join(held)}, which {'is' if len(held) == 1 else 'are'} paused")
         return left

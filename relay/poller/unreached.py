@@ -6,17 +6,16 @@ model, with the likely cause.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from signalbus_core.lowlevel import Holder, Key, SignalSpec, error_text, locate, transaction
 
 from ..application.databases import APPLICATION_NAME
-from ..telemetry.health import Health
-from ..telemetry.incidents import Incidents
+from ..runtime import Runtime
+from ..telemetry.incidents import Incidents, stuck_thing
 from ..text import duration_text, one_line
 from ..worker.hanging import EmptyBursts
 from ..worker.model_state import ModelState
@@ -42,28 +41,24 @@ _UNKNOWN_LOCK = "it is locked by a session that this login cannot see, or by a p
 class Unreached:
     """Raises and resolves the incidents of models whose pending signals no burst can lock.
 
-    :param engines: the engine of each bind key that the models use.
-    :param progress: the models by name.
-    :param clock: a monotonic clock, in seconds.
+    :param states: the models by name.
+    :param incidents: the incidents that last, for the text of :meth:`describe`.
     """
 
     def __init__(
         self,
-        engines: Mapping[str | None, Engine],
-        progress: Mapping[str, ModelState],
+        states: Mapping[str, ModelState],
         retry_stores: RetryStores,
         bursts: EmptyBursts,
-        health: Health,
         incidents: Incidents,
-        clock: Callable[[], float] = time.monotonic,
+        runtime: Runtime,
     ) -> None:
-        self._engines = engines
-        self._progress = progress
+        self._states = states
         self._retry_stores = retry_stores
         self._bursts = bursts
-        self._health = health
         self._incidents = incidents
-        self._clock = clock
+        self._events = runtime.events
+        self._clock = runtime.clock
         self._diagnosed: dict[str, float] = {}
         #: The first pending key at the last diagnosis: where it has changed, signals flow.
         self._heads: dict[str, Key | None] = {}
@@ -78,38 +73,37 @@ class Unreached:
         lasting = self._bursts.lasting(UNREACHED_AFTER_SECONDS - DIAGNOSE_EVERY_SECONDS)
         for name in self._diagnosed.keys() - set(lasting):
             del self._diagnosed[name], self._heads[name]
-            self._health.set_stuck(name, "unreached", None)
-            self._incidents.resolved(_thing(name), "signals_reached", signal=name)
+            self._events.model_stuck(name, "unreached", None)
         for name in lasting:
             if self._clock() - self._diagnosed.get(name, float("-inf")) >= DIAGNOSE_EVERY_SECONDS:
                 self._diagnosed[name] = self._clock()
                 before = self._heads.get(name)
                 self._heads[name], reason = self._diagnose(name)
                 if before is not None and before == self._heads[name]:
-                    self._health.set_stuck(name, "unreached", reason)
-                    self._incidents.raised(_thing(name), "signals_unreached", reason, signal=name)
+                    self._events.model_stuck(name, "unreached", reason)
 
     def describe(self, pending: Collection[str]) -> str:
         """What is pending of these models, and why it is not sent, in one line for people."""
         return "; ".join(f"{name}: {'; '.join(self._reasons(name))}" for name in pending)
 
     def _reasons(self, name: str) -> list[str]:
-        things = self._incidents.lasting().values()
-        told = [one.reason for one in things if one.signal == name and one.thing != _thing(name)]
+        lasting = self._incidents.lasting().values()
+        own = stuck_thing(name, "unreached")
+        told = [one.reason for one in lasting if one.signal == name and one.thing != own]
         is_empty = name in self._bursts.lasting(0.0)
         return [*told, self._diagnose(name)[1]] if is_empty or not told else told
 
     def _diagnose(self, name: str) -> tuple[Key | None, str]:
         """The first pending signal of a model; how many are pending that no burst can lock, and the likely cause."""
-        spec = self._progress[name].spec
+        spec = self._states[name].spec
         try:
-            with transaction(self._engines[spec.bind_key], PROBE_LIMITS) as connection:
-                return self._look(connection, spec)
+            with transaction(self._retry_stores.engine(name), PROBE_LIMITS) as connection:
+                return self._first_pending(connection, spec)
         except SQLAlchemyError as error:
             return None, f"signals are pending that no burst gets; the cause cannot be told ({error_text(error)})"
 
-    def _look(self, connection: Connection, spec: SignalSpec) -> tuple[Key | None, str]:
-        choice = self._retry_stores[spec.name].choice(self._progress[spec.name].avoided())
+    def _first_pending(self, connection: Connection, spec: SignalSpec) -> tuple[Key | None, str]:
+        choice = self._retry_stores[spec.name].choice(self._states[spec.name].avoided())
         keys = locate.first_keys(connection, spec, choice, BACKLOG_COUNTED_TO)
         keys = keys or self._retry_stores[spec.name].due_keys(BACKLOG_COUNTED_TO)
         if not keys:
@@ -143,7 +137,3 @@ def session_text(holder: Holder) -> str:
     state = f", {holder.state}" if holder.state else ""
     since = "" if holder.seconds is None else f", in a transaction since {duration_text(holder.seconds)}"
     return f"the session with pid {holder.pid}{name}{state}{since}"
-
-
-def _thing(name: str) -> str:
-    return f"{name}, pending signals"

@@ -7,9 +7,7 @@ or when its statement has been running for long.
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.engine import Engine
@@ -25,9 +23,9 @@ from signalbus_core.lowlevel import (
     horizon_holders,
 )
 
+from ..runtime import Runtime
+from ..telemetry.events import HeldHorizon
 from ..telemetry.incidents import REMIND_AFTER_SECONDS
-from ..telemetry.metrics import Metrics
-from ..telemetry.status import HeldHorizon, Status
 from .isolation import PROBE_LIMITS
 
 #: A holder is reported after so long. Longer: fewer warnings about reporting queries that end soon.
@@ -80,8 +78,6 @@ def _does_nothing(holder: HorizonHolder) -> bool:
     return holder.kind is HolderKind.PREPARED or (holder.state or "").startswith("idle in transaction")
 
 
-logger = logging.getLogger("signalbus.relay")
-
 #: From so many dead rows of a model on, a holder is reported. Smaller: more warnings about harmless numbers.
 DEAD_ROWS_THAT_HURT = 10_000
 
@@ -97,29 +93,20 @@ class Horizon:
     """Reports dead rows, and logs who keeps them from being vacuumed, when that begins and when it ends.
 
     :param specs: the models of each bind key.
-    :param clock: a monotonic clock, in seconds.
-    :param status: receives the holder.
     """
 
-    def __init__(
-        self,
-        specs: Mapping[str | None, Sequence[SignalSpec]],
-        metrics: Metrics,
-        clock: Callable[[], float] = time.monotonic,
-        status: Status | None = None,
-    ) -> None:
+    def __init__(self, specs: Mapping[str | None, Sequence[SignalSpec]], runtime: Runtime) -> None:
         self._specs = specs
-        self._metrics = metrics
-        self._clock = clock
-        self._status = status or Status(())
-        self._asked: dict[str | None, float] = {}
+        self._events = runtime.events
+        self._clock = runtime.clock
+        self._logger = runtime.logger
+        self._queried: dict[str | None, float] = {}
         self._active: dict[str | None, float] = {}
-        self._sightings = {bind_key: Debounce() for bind_key in specs}
-        self._held: dict[str | None, Held] = {}
+        self._debounces = {bind_key: Debounce() for bind_key in specs}
         # The holder that was logged last, since when, and when it was logged.
         self._told: dict[str | None, tuple[Identity, float, float]] = {}
 
-    def look(self, bind_key: str | None, engine: Engine, *, is_active: bool) -> None:
+    def run_once(self, bind_key: str | None, engine: Engine, *, is_active: bool) -> None:
         """Query a database when it is time.
 
         :param is_active: signals flow.
@@ -127,22 +114,22 @@ class Horizon:
         now = self._clock()
         if is_active:
             self._active[bind_key] = now
-        if now - self._asked.get(bind_key, float("-inf")) < self._pause_seconds(bind_key, now):
+        if now - self._queried.get(bind_key, float("-inf")) < self._pause_seconds(bind_key, now):
             return
-        self._asked[bind_key] = now
+        self._queried[bind_key] = now
         try:
-            hurting, holders = self._ask(bind_key, engine)
+            hurting, holders = self._query(bind_key, engine)
         except DBAPIError as error:
             # Nothing depends on it, and the poller raises the incident when a database is away.
-            logger.debug("Dead rows are not known: %s", error_text(error), extra={"action": "horizon_unknown"})
+            self._logger.debug("Dead rows are not known: %s", error_text(error), extra={"action": "horizon_unknown"})
             return
-        self._tell(bind_key, hurting, self._sightings[bind_key].saw(holders, now), now)
+        self._tell(bind_key, hurting, self._debounces[bind_key].saw(holders, now), now)
 
     def _pause_seconds(self, bind_key: str | None, now: float) -> float:
         is_busy = now - self._active.get(bind_key, float("-inf")) <= AFTERWARDS_SECONDS
         return ACTIVE_SECONDS if is_busy else IDLE_SECONDS
 
-    def _ask(self, bind_key: str | None, engine: Engine) -> tuple[dict[str, int], list[HorizonHolder]]:
+    def _query(self, bind_key: str | None, engine: Engine) -> tuple[dict[str, int], list[HorizonHolder]]:
         """The models with too many dead rows, with their number; and if there are any, who holds the horizon back."""
         specs = self._specs[bind_key]
         with autocommit(engine, PROBE_LIMITS) as connection:
@@ -150,14 +137,12 @@ class Horizon:
             hurting = {name: number for name, number in counted.items() if number >= DEAD_ROWS_THAT_HURT}
             holders = horizon_holders(connection) if hurting else []
         for name, number in counted.items():
-            self._metrics.set_dead_rows(name, number)
+            self._events.dead_rows_counted(name, number)
         return hurting, holders
 
     def _tell(self, bind_key: str | None, hurting: Mapping[str, int], held: Held | None, now: float) -> None:
         told = self._told.pop(bind_key, None)
-        self._held.pop(bind_key, None)
         if held is not None:
-            self._held[bind_key] = held
             since = told[1] if told else now
             said_at = told[2] if told and told[0] == identity(held.holder) else float("-inf")
             if now - said_at >= REMIND_AFTER_SECONDS:
@@ -166,17 +151,16 @@ class Horizon:
             self._told[bind_key] = (identity(held.holder), since, said_at)
         elif told:
             seconds = round(now - told[1], 1)
-            logger.info(
+            self._logger.info(
                 "Dead rows of signals can be removed again, after %s s.",
                 seconds,
                 extra={"action": "horizon_free", "after_seconds": seconds},
             )
-        self._status.set_horizon(bind_key, None if held is None else _shown(hurting, held))
-        self._metrics.set_horizon_held(max((one.seconds for one in self._held.values()), default=0.0))
+        self._events.horizon_held(bind_key, None if held is None else _shown(hurting, held))
 
     def _warn(self, hurting: Mapping[str, int], held: Held) -> None:
         holder = held.holder
-        logger.warning(
+        self._logger.warning(
             "Dead rows of %s cannot be removed. They are kept alive by: %s. %s",
             ", ".join(f"{name} ({number})" for name, number in hurting.items()),
             holder,

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import Any, Literal
+from typing import Any
 
-Condition = Literal["up", "down", "blocked", "unknown", "unused"]
+from signalbus_core.lowlevel import BurstResult
+
+from .events import Condition, Events, Verdict
 
 #: When signals are pending and none was sent for so long, they do not flow. Shorter: a relay with slow bursts is
 #: unready.
@@ -38,8 +40,8 @@ class Dependency:
         return self.condition in ("up", "unused")
 
 
-class Health:
-    """The health of the relay, written by its threads, read by the HTTP server.
+class Health(Events):
+    """The health of the relay: hears its threads, and is read by the HTTP server.
 
     :param stall_after_seconds: a thread without progress for so long is stuck.
     :param clock: a monotonic clock, in seconds.
@@ -62,38 +64,47 @@ class Health:
         self._beats: dict[str, float] = {}
         self._state = "starting"
         self._database = Dependency("unknown", "not asked yet", now())
+        self._polled: dict[str, str | None] = {}
         self._brokers: dict[tuple[str, str], Dependency] = {}
         self._broker_since: dict[str | None, tuple[bool, float]] = {None: (False, now())}
         self._stuck: dict[tuple[str, str], str] = {}
         self._flowed = clock()
 
-    def beat(self, thread_name: str) -> None:
-        """Record that a thread has made progress."""
+    def progressed(self, thread: str) -> None:
         with self._lock:
-            self._beats[thread_name] = self._clock()
+            self._beats[thread] = self._clock()
 
-    def forget(self, thread_name: str) -> None:
-        """Record that a thread has ended as intended."""
+    def worker_retired(self, worker: str) -> None:
         with self._lock:
-            self._beats.pop(thread_name, None)
-            self._brokers = {key: known for key, known in self._brokers.items() if key[0] != thread_name}
+            self._beats.pop(worker, None)
+            self._brokers = {key: known for key, known in self._brokers.items() if key[0] != worker}
 
-    def set_stuck(self, model: str, kind: str, reason: str | None) -> None:
-        """Record why the signals of a model do not flow; None when this kind of reason is gone."""
+    def model_stuck(self, model: str, cause: str, reason: str | None) -> None:
         with self._lock:
-            self._stuck.pop((model, kind), None)
+            self._stuck.pop((model, cause), None)
             if reason is not None:
-                self._stuck[model, kind] = reason
+                self._stuck[model, cause] = reason
 
-    def set_state(self, state: str) -> None:
-        """Record the state of the process: ``starting``, ``running`` or ``draining``."""
+    def relay_changed(self, state: str) -> None:
         with self._lock:
             self._state = state
             self._flowed = self._clock()
 
-    def flowed(self) -> None:
-        """Record that signals were sent, or that none is pending."""
-        self._flowed = self._clock()
+    def burst_ended(self, model: str, result: BurstResult, verdict: Verdict) -> None:
+        if result.sent or not result.selected:
+            # Nothing to lock, although signals are pending: other relays are sending them. If this lasts, Unreached
+            # raises an incident for the model.
+            self._flowed = self._clock()
+
+    def database_polled(self, database: str, error: str | None) -> None:
+        with self._lock:
+            self._polled[database] = error
+
+    def poll_ended(self, cause: str, found: Collection[str]) -> None:
+        down = [f"{name}: {error}" for name, error in self._polled.items() if error is not None]
+        self.set_database("down" if down else "up", "; ".join(down) or None)
+        if not found and not down:
+            self._flowed = self._clock()
 
     def set_database(self, condition: Condition, reason: str | None = None) -> None:
         known = Dependency(condition, reason, self._now())
@@ -102,31 +113,43 @@ class Health:
                 known = replace(known, since=self._database.since)
             self._database = known
 
-    def set_broker(
-        self, thread_name: str, condition: Condition, reason: str | None = None, broker: str = ""
-    ) -> Condition:
-        """Record the condition of a worker's connection to a broker; return that of all workers together.
-
-        One connection is enough for signals to flow: the best condition counts.
-        """
+    def broker_changed(self, worker: str, condition: Condition, reason: str | None = None, location: str = "") -> None:
+        # One connection is enough for signals to flow: the best condition counts.
         with self._lock:
-            self._brokers[thread_name, broker] = Dependency(condition, reason)
-            together = self._together(broker)
-            for name, known in ((broker, together), (None, self._together(None))):
+            self._brokers[worker, location] = Dependency(condition, reason)
+            for name in (location, None):
+                known = self._together(name)
                 is_usable, _ = self._broker_since.get(name, (None, 0.0))
                 if is_usable != known.is_usable:
                     self._broker_since[name] = (known.is_usable, self._now())
-            return together.condition
 
     def _together(self, broker: str | None) -> Dependency:
         """The condition of one broker over all workers; of all brokers together when it is None."""
         known = _best(known for (_, name), known in self._brokers.items() if broker in (None, name))
         return replace(known, since=self._broker_since.get(broker, (False, 0.0))[1])
 
+    def broker_sought(self, worker: str, reason: str | None, location: str) -> None:
+        self.broker_changed(worker, "down", reason, location)
+
+    def is_broker_up(self, location: str) -> bool:
+        """Whether any worker has a connection to this broker that can be used."""
+        with self._lock:
+            return self._together(location).condition == "up"
+
     def broker(self) -> Condition:
         """The condition of all brokers together, over all workers."""
         with self._lock:
             return self._together(None).condition
+
+    @property
+    def database(self) -> Condition:
+        """The condition of all databases together."""
+        return self._database.condition
+
+    @property
+    def state(self) -> str:
+        """The state of the process."""
+        return self._state
 
     def brokers(self) -> dict[str, Dependency]:
         """The condition of each broker over all workers, by its location."""

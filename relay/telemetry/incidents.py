@@ -12,8 +12,33 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from signalbus_core.lowlevel import BurstResult
+
+from .events import Condition, Events, Verdict
+
 #: A lasting incident is logged again after so many seconds. Shorter: more log lines in an outage.
 REMIND_AFTER_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Stuck:
+    """One cause for which the signals of a model do not flow: what is stuck, and the log actions."""
+
+    what: str
+    begins: str
+    ends: str
+
+
+#: The causes of ``Events.model_stuck``.
+STUCK = {
+    "hangs": Stuck("a burst", begins="burst_hangs", ends="burst_goes_on"),
+    "unreached": Stuck("pending signals", begins="signals_unreached", ends="signals_reached"),
+}
+
+
+def stuck_thing(model_name: str, cause: str) -> str:
+    """The subject of the incident that the signals of a model do not flow."""
+    return f"{model_name}, {STUCK[cause].what}"
 
 
 def single_signals(model_name: str) -> str:
@@ -38,10 +63,11 @@ class Incident:
     at: float
 
 
-class Incidents:
+class Incidents(Events):
     """Logs the incidents of named things (the database, the broker, a signal model).
 
     :param clock: a monotonic clock, in seconds.
+    :param is_broker_up: whether any worker has a connection that can be used, by the broker's location.
     :param now: the wall clock, in seconds since the epoch.
     """
 
@@ -50,50 +76,85 @@ class Incidents:
         logger: logging.Logger,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
+        is_broker_up: Callable[[str], bool] = lambda location: False,
     ) -> None:
+        self._is_broker_up = is_broker_up
         self._logger = logger
         self._clock = clock
         self._now = now
         self._lock = threading.Lock()
-        self._troubles: dict[str, tuple[float, float]] = {}
+        #: When each began, and when it was logged last.
+        self._logged: dict[str, tuple[float, float]] = {}
         self._lasting: dict[str, Incident] = {}
         self._last_of_signal: dict[str, Incident] = {}
 
-    def raised(self, thing: str, action: str, reason: str, **extra: object) -> None:
-        """Something is wrong with ``thing``. A warning the first time, then one a minute; DEBUG otherwise."""
+    def burst_ended(self, model: str, result: BurstResult, verdict: Verdict) -> None:
+        if verdict.problem is not None:
+            self.raised(model, "model_failing", verdict.problem, model)
+        elif verdict.recovered:
+            self.resolved(model, "model_recovered", model)
+
+    def burst_interrupted(self, model: str, verdict: Verdict, possible_duplicates: int = 0) -> None:
+        self.raised(model, "model_failing", verdict.problem or "", model)
+
+    def model_stuck(self, model: str, cause: str, reason: str | None) -> None:
+        if reason is None:
+            self.resolved(stuck_thing(model, cause), STUCK[cause].ends, model)
+        else:
+            self.raised(stuck_thing(model, cause), STUCK[cause].begins, reason, model)
+
+    def broker_changed(self, worker: str, condition: Condition, reason: str | None = None, location: str = "") -> None:
+        thing = f"Broker {location}"
+        if condition == "up":
+            self.resolved(thing, "broker_up")
+        elif self._is_broker_up(location):
+            # While another worker is connected, raised and resolved would alternate until this one reconnects.
+            return
+        elif condition == "down":
+            self.raised(thing, "broker_down", reason or "not connected")
+        elif condition == "blocked":
+            self.raised(thing, "broker_blocked", f"takes no messages ({reason})")
+
+    def database_polled(self, database: str, error: str | None) -> None:
+        if error is None:
+            self.resolved(database, "database_up")
+        else:
+            self.raised(database, "database_down", error)
+
+    def raised(self, thing: str, action: str, reason: str, signal: str | None = None, **extra: object) -> None:
+        # A warning the first time, then one a minute; DEBUG otherwise.
         now = self._clock()
         with self._lock:
-            since, reminded = self._troubles.get(thing, (now, float("-inf")))
+            since, reminded = self._logged.get(thing, (now, float("-inf")))
             due = now - reminded >= REMIND_AFTER_SECONDS
-            self._troubles[thing] = (since, now if due else reminded)
-            self._keep(thing, action, reason, now - since, extra.get("signal"))
+            self._logged[thing] = (since, now if due else reminded)
+            self._keep(thing, action, reason, now - since, signal)
         self._logger.log(
             logging.WARNING if due else logging.DEBUG,
             "%s: %s",
             thing,
             reason,
-            extra={"action": action, "since_seconds": round(now - since, 1), **extra},
+            extra={"action": action, "since_seconds": round(now - since, 1), **_of(signal), **extra},
         )
 
-    def _keep(self, thing: str, action: str, reason: str, lasted_seconds: float, signal: object) -> None:
+    def _keep(self, thing: str, action: str, reason: str, lasted_seconds: float, signal: str | None) -> None:
         at = self._now()
-        name = signal if isinstance(signal, str) else None
-        self._lasting[thing] = trouble = Incident(thing, action, reason, name, at - lasted_seconds, at)
-        if name is not None:
-            self._last_of_signal[name] = trouble
+        self._lasting[thing] = incident = Incident(thing, action, reason, signal, at - lasted_seconds, at)
+        if signal is not None:
+            self._last_of_signal[signal] = incident
 
-    def resolved(self, thing: str, action: str, **extra: object) -> None:
-        """Nothing is wrong with ``thing`` (any more). Logs only when something was."""
+    def resolved(self, thing: str, action: str, signal: str | None = None) -> None:
+        # Logs only when something was wrong.
         with self._lock:
-            trouble = self._troubles.pop(thing, None)
+            known = self._logged.pop(thing, None)
             self._lasting.pop(thing, None)
-        if trouble is not None:
-            seconds = round(self._clock() - trouble[0], 1)
+        if known is not None:
+            seconds = round(self._clock() - known[0], 1)
             self._logger.info(
                 "%s: works again after %s s.",
                 thing,
                 seconds,
-                extra={"action": action, "after_seconds": seconds, **extra},
+                extra={"action": action, "after_seconds": seconds, **_of(signal)},
             )
 
     def lasting(self) -> dict[str, Incident]:
@@ -105,3 +166,7 @@ class Incidents:
         """The last incident of each signal model that had one, resolved or not."""
         with self._lock:
             return dict(self._last_of_signal)
+
+
+def _of(signal: str | None) -> dict[str, str]:
+    return {} if signal is None else {"signal": signal}

@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 from typing import IO, Any
 
 from .log_queue import QueuedHandler
+from .loggers import OwnLogger, claim_loggers
 
 #: The attributes of every log record; all others were given as ``extra``.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -49,13 +50,16 @@ def configure_logging(format_name: str, level: str, stream: IO[str] | None = Non
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level)
+    claim_loggers(handler, logging.getLevelName(level))
+    # Warnings become log lines, too.
+    logging.captureWarnings(True)
     # pika logs each lost connection in many lines; the relay logs one, with its consequence.
     logging.getLogger("pika").setLevel(logging.CRITICAL)
 
 
 def _handler_of(root: logging.Logger, stream: IO[str] | None) -> QueuedHandler:
     """The handler of a stream; one for each stream, because two would mix their lines."""
-    for handler in root.handlers:
+    for handler in [*root.handlers, OwnLogger.handler]:
         if isinstance(handler, QueuedHandler) and handler.stream is stream:
             return handler
     return QueuedHandler(stream)

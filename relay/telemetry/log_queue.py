@@ -68,6 +68,11 @@ class QueuedHandler(QueueHandler):
             writer.is_done()
 
     def close(self) -> None:
+        """Write the queued lines, and go on: ``logging.config`` closes all handlers, also those of others."""
+        self.flush()
+        super().close()
+
+    def end(self) -> None:
         """Accept no more lines. Queued lines are still written."""
         if self._is_closed:
             return

@@ -1,10 +1,15 @@
-"""All Prometheus instruments. They count only after the commit; every series exists from the first scrape."""
+"""All Prometheus instruments. They count only after the commit; every series exists from the first scrape.
+
+Gauges of what :class:`Health` or :class:`Status` know are read from there when they are scraped.
+"""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
+from functools import partial
 
 import prometheus_client
 from prometheus_client import (
@@ -20,7 +25,10 @@ from prometheus_client import (
 from signalbus_core.lowlevel import BurstResult
 
 from .. import __version__
+from .events import Events, Verdict
+from .health import Health
 from .histogram import BatchHistogram
+from .status import Status
 
 BURST_OUTCOMES = ("sent", "partial", "failed", "empty")
 PHASES = ("lock", "send", "commit")
@@ -32,14 +40,22 @@ STATES = ("starting", "running", "draining")
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class Metrics:
+class Metrics(Events):
     """The relay's instruments, in a registry of their own.
 
     :param now: the wall clock, in seconds since the epoch.
     """
 
-    def __init__(self, registry: CollectorRegistry | None = None, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry | None = None,
+        now: Callable[[], float] = time.time,
+        health: Health | None = None,
+        status: Status | None = None,
+    ) -> None:
         self.registry = registry or CollectorRegistry()
+        health = health or Health(math.inf)
+        self._status = status or Status(())
         self._now = now
         # No ``_created`` series beside the documented ones.
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -88,24 +104,31 @@ class Metrics:
         self._dead_rows = self._gauge(
             "signalbus_dead_rows", "Deleted rows that are still in the table, by PostgreSQL's statistics.", "signal"
         )
-        self._horizon = self._gauge(
+        self._gauge(
             "signalbus_horizon_held_seconds",
             "For how long dead rows of signals have been kept alive; 0 when they are not.",
+        ).set_function(lambda: max((held.seconds for held in self._status.horizons().values()), default=0.0))
+        self._gauge("signalbus_broker_up", "1 when a connection to the broker is open.").set_function(
+            lambda: health.broker() in ("up", "blocked")
         )
-        self._broker_up = self._gauge("signalbus_broker_up", "1 when a connection to the broker is open.")
-        self._broker_blocked = self._gauge("signalbus_broker_blocked", "1 while the broker takes no messages.")
-        self._database_up = self._gauge("signalbus_database_up", "1 when every database answered the last poll.")
+        self._gauge("signalbus_broker_blocked", "1 while the broker takes no messages.").set_function(
+            lambda: health.broker() == "blocked"
+        )
+        self._gauge("signalbus_database_up", "1 when every database answered the last poll.").set_function(
+            lambda: health.database == "up"
+        )
         self._wakeups = self._counter("signalbus_wakeups", "Polls that found signals, by what caused them.", "cause")
         self._last_success = self._gauge(
             "signalbus_last_success_timestamp_seconds", "When signals were last sent; 0 when never.", "signal"
         )
-        self._state = self._gauge("signalbus_relay_state", "1 for the state that the relay is in.", "state")
+        states = self._gauge("signalbus_relay_state", "1 for the state that the relay is in.", "state")
+        for state in STATES:
+            states.labels(state).set_function(partial(_is_in, health, state))
         self._gauge("signalbus_build_info", "Always 1; the label tells the version.", "version").labels(
             __version__
         ).set(1)
         for cause in WAKEUP_CAUSES:
             self._wakeups.labels(cause)
-        self.set_relay_state("starting")
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self.registry)
@@ -117,11 +140,16 @@ class Metrics:
         """Create the series of these signal models, at zero."""
         for name in signals:
             self._latencies.prepare(name)
-            for instrument in (
-                *(self._sent, self._burst_size, self._duplicates, self._backlog, self._lag, self._parked),
-                *(self._waiting, self._paused, self._last_success, self._dead_rows),
-            ):
+            for instrument in (self._sent, self._burst_size, self._duplicates, self._last_success, self._dead_rows):
                 instrument.labels(name)
+            for gauge, attribute in (
+                (self._backlog, "backlog"),
+                (self._lag, "lag_seconds"),
+                (self._waiting, "waiting"),
+                (self._parked, "parked"),
+            ):
+                gauge.labels(name).set_function(partial(self._measured, name, attribute))
+            self._paused.labels(name).set_function(partial(self._status.is_paused, name))
             for instrument, values in (
                 (self._bursts, BURST_OUTCOMES),
                 (self._burst_duration, PHASES),
@@ -130,68 +158,51 @@ class Metrics:
                 for value in values:
                     instrument.labels(name, value)
 
-    def burst_finished(self, name: str, result: BurstResult) -> None:
-        """Count a burst that ended."""
-        self._bursts.labels(name, _outcome(result)).inc()
+    def _measured(self, name: str, attribute: str) -> float:
+        return float(getattr(self._status.gauge(name), attribute))
+
+    def burst_ended(self, model: str, result: BurstResult, verdict: Verdict) -> None:
+        if verdict.more:
+            self._wakeups.labels("catchup").inc()
+        self._bursts.labels(model, _outcome(result)).inc()
         if not result.selected:
             return
-        self._burst_size.labels(name).observe(result.selected)
+        self._burst_size.labels(model).observe(result.selected)
         for phase, seconds in zip(
             PHASES, (result.lock_seconds, result.send_seconds, result.commit_seconds), strict=True
         ):
-            self._burst_duration.labels(name, phase).observe(seconds)
+            self._burst_duration.labels(model, phase).observe(seconds)
         if result.sent:
-            self._sent.labels(name).inc(result.sent)
+            self._sent.labels(model).inc(result.sent)
             now = self._now()
-            self._last_success.labels(name).set(now)
-            self._latencies.observe(name, [now - stamp for stamp in map(datetime.timestamp, result.written_at)])
-        self._duplicates.labels(name).inc(result.possible_duplicates)
+            self._last_success.labels(model).set(now)
+            self._latencies.observe(model, [now - stamp for stamp in map(datetime.timestamp, result.written_at)])
+        self._duplicates.labels(model).inc(result.possible_duplicates)
         for failed in result.failed:
             # These causes are special cases of "unknown": whether the broker has the message is not known.
             cause = "unknown" if failed.outcome.cause in ("closed", "silent") else failed.outcome.cause
-            self._failures.labels(name, cause if cause in FAILURE_REASONS else "error").inc()
+            self._failures.labels(model, cause if cause in FAILURE_REASONS else "error").inc()
         if result.error is not None and not result.failed:
-            self._failures.labels(name, "error").inc(result.selected - result.sent)
+            self._failures.labels(model, "error").inc(result.selected - result.sent)
 
-    def burst_failed(self, name: str, possible_duplicates: int = 0) -> None:
-        """Count a burst that a database error or a BurstError ended early."""
-        self._bursts.labels(name, "failed").inc()
-        self._duplicates.labels(name).inc(possible_duplicates)
+    def burst_interrupted(self, model: str, verdict: Verdict, possible_duplicates: int = 0) -> None:
+        self._bursts.labels(model, "failed").inc()
+        self._duplicates.labels(model).inc(possible_duplicates)
 
-    def set_backlog(self, name: str, backlog: int, lag_seconds: float) -> None:
-        self._backlog.labels(name).set(backlog)
-        self._lag.labels(name).set(lag_seconds)
+    def poll_ended(self, cause: str, found: Collection[str]) -> None:
+        if found:
+            self._wakeups.labels(cause).inc()
 
-    def set_set_aside(self, name: str, waiting: int, parked: int) -> None:
-        self._waiting.labels(name).set(waiting)
-        self._parked.labels(name).set(parked)
-
-    def set_paused(self, name: str, is_paused: bool) -> None:
-        self._paused.labels(name).set(is_paused)
-
-    def set_dead_rows(self, name: str, dead_rows: int) -> None:
-        self._dead_rows.labels(name).set(dead_rows)
-
-    def set_horizon_held(self, seconds: float) -> None:
-        self._horizon.set(seconds)
-
-    def set_database_up(self, is_up: bool) -> None:
-        self._database_up.set(is_up)
-
-    def set_broker(self, *, up: bool, blocked: bool) -> None:
-        self._broker_up.set(up)
-        self._broker_blocked.set(blocked)
-
-    def set_relay_state(self, state: str) -> None:
-        for one in STATES:
-            self._state.labels(one).set(one == state)
-
-    def wakeups(self, cause: str) -> None:
-        self._wakeups.labels(cause).inc()
+    def dead_rows_counted(self, model: str, dead_rows: int) -> None:
+        self._dead_rows.labels(model).set(dead_rows)
 
     def render(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+def _is_in(health: Health, state: str) -> bool:
+    return health.state == state
 
 
 def _outcome(result: BurstResult) -> str:

@@ -1,4 +1,4 @@
-"""The present state of the relay: written by its threads, once per burst or poll, and read by the HTTP server.
+"""The present state of the relay: hears its threads, once per burst or poll, and is read by the HTTP server.
 
 Invariant: each write is one short step under a lock; a reader copies, and delays no writer.
 """
@@ -9,11 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
 
+from signalbus_core.lowlevel import BurstResult
+
+from .events import Doing, Events, HeldHorizon, Verdict
 from .throughput import Throughput
-
-Doing = Literal["starting", "idle", "locking", "sending", "waiting for the broker", "backing off", "stopped"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,9 @@ class Gauge:
     at: float
     waiting: int = 0
     parked: int = 0
+
+
+NOT_MEASURED = Gauge(0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -73,22 +76,6 @@ class Paused:
     reason: str
 
 
-@dataclass(frozen=True)
-class HeldHorizon:
-    """The vacuum horizon is held back, so that many dead rows cannot be removed.
-
-    :param models: whose dead rows they are.
-    :param holder: what holds it back, in words for people.
-    :param remedy: what ends it.
-    :param seconds: for how long so far.
-    """
-
-    models: tuple[str, ...]
-    holder: str
-    remedy: str
-    seconds: float
-
-
 class _Model:
     def __init__(self, now: float) -> None:
         self.rates = Throughput(now)
@@ -97,8 +84,8 @@ class _Model:
         self.sent_at: float | None = None
 
 
-class Status:
-    """The state that the relay's threads write.
+class Status(Events):
+    """The state that the relay's threads tell.
 
     :param names: the names of the signal models.
     :param clock: a monotonic clock, in seconds.
@@ -122,50 +109,45 @@ class Status:
         #: When the relay was started, by the wall clock.
         self.started_at = now()
 
-    def worker(self, name: str, doing: Doing, model: str | None = None, signals: int | None = None) -> None:
-        """Record what a worker does now. A repeated call does not reset its start."""
-        status = WorkerStatus(name, doing, model, signals)
+    def worker_changed(self, worker: str, doing: Doing, model: str | None = None, signals: int | None = None) -> None:
+        # A repeated call does not reset its start.
+        status = WorkerStatus(worker, doing, model, signals)
         with self._lock:
-            known = self._workers.get(name)
+            known = self._workers.get(worker)
             if known is None or known[0] != status:
-                self._workers[name] = (status, self._clock())
+                self._workers[worker] = (status, self._clock())
 
-    def forget_worker(self, name: str) -> None:
-        """Record that a worker has ended as intended."""
+    def worker_retired(self, worker: str) -> None:
         with self._lock:
-            self._workers.pop(name, None)
+            self._workers.pop(worker, None)
 
-    def sent(self, name: str, number: int) -> None:
-        """Record signals that were sent and deleted."""
-        if not number:
+    def burst_ended(self, model: str, result: BurstResult, verdict: Verdict) -> None:
+        if not result.sent:
             return
         with self._lock:
-            model = self._models[name]
-            model.rates.add(number, self._clock())
-            model.sent += number
-            model.sent_at = self._now()
+            known = self._models[model]
+            known.rates.add(result.sent, self._clock())
+            known.sent += result.sent
+            known.sent_at = self._now()
 
-    def measured(self, name: str, backlog: int, lag_seconds: float) -> None:
+    def backlog_measured(self, model: str, backlog: int, lag_seconds: float) -> None:
         with self._lock:
-            model = self._models[name]
-            before = model.gauge or Gauge(0, 0.0, 0.0)
-            model.gauge = replace(before, backlog=backlog, lag_seconds=lag_seconds, at=self._now())
+            known = self._models[model]
+            known.gauge = replace(known.gauge or NOT_MEASURED, backlog=backlog, lag_seconds=lag_seconds, at=self._now())
 
-    def set_aside(self, name: str, waiting: int, parked: int) -> None:
+    def failed_counted(self, model: str, waiting: int, parked: int) -> None:
         with self._lock:
-            model = self._models[name]
-            before = model.gauge or Gauge(0, 0.0, self._now())
-            model.gauge = replace(before, waiting=waiting, parked=parked)
+            known = self._models[model]
+            before = known.gauge or replace(NOT_MEASURED, at=self._now())
+            known.gauge = replace(before, waiting=waiting, parked=parked)
 
-    def set_paused(self, name: str, reason: str | None) -> None:
-        """Record that a model is paused; that it is not when the reason is None."""
+    def model_paused(self, model: str, reason: str | None) -> None:
         with self._lock:
-            self._paused.pop(name, None)
+            self._paused.pop(model, None)
             if reason is not None:
-                self._paused[name] = Paused(self._now(), reason)
+                self._paused[model] = Paused(self._now(), reason)
 
-    def set_horizon(self, bind_key: str | None, held: HeldHorizon | None) -> None:
-        """Record what holds back the vacuum horizon of a database; None when nothing does."""
+    def horizon_held(self, bind_key: str | None, held: HeldHorizon | None) -> None:
         with self._lock:
             self._horizons.pop(bind_key, None)
             if held is not None:
@@ -176,7 +158,17 @@ class Status:
         with self._lock:
             return dict(self._horizons)
 
-    def set_aside_signals(self) -> int:
+    def gauge(self, name: str) -> Gauge:
+        """The last measurement of a model; zeros before the first."""
+        with self._lock:
+            model = self._models.get(name)
+            return NOT_MEASURED if model is None or model.gauge is None else model.gauge
+
+    def is_paused(self, name: str) -> bool:
+        with self._lock:
+            return name in self._paused
+
+    def failed_signals(self) -> int:
         """How many signals of all models are waiting or parked, according to the last measurements."""
         with self._lock:
             gauges = [model.gauge for model in self._models.values() if model.gauge is not None]

@@ -12,9 +12,10 @@ from typing import Any
 
 from .. import __version__
 from ..poller.gauges import BACKLOG_COUNTED_TO
+from ..telemetry.events import HeldHorizon
 from ..telemetry.health import FLOW_WITHIN_SECONDS, Health
 from ..telemetry.incidents import Incident, Incidents, single_signals
-from ..telemetry.status import Gauge, HeldHorizon, ModelStatus, Paused, Status
+from ..telemetry.status import Gauge, ModelStatus, Paused, Status
 from ..telemetry.throughput import BUCKET_SECONDS
 
 

@@ -5,18 +5,12 @@ Invariant: while the broker is away or blocks its connections, a worker notices 
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from signalbus_core.rabbitmq import BrokerConnectionError, Publisher
 
-from ..telemetry.health import Condition, Health
-from ..telemetry.incidents import Incidents
-from ..telemetry.metrics import Metrics
+from ..runtime import Runtime
 from .backoff import Backoff
-
-logger = logging.getLogger("signalbus.relay.broker")
 
 #: The longest pause between two tries to reach the broker.
 LONGEST_RECONNECT_SECONDS = 30.0
@@ -32,26 +26,17 @@ class BrokerConnections:
     An application without publishers sends in its own way: the state of its broker is not known and not waited for.
 
     :param name: of the thread.
-    :param clock: a monotonic clock, in seconds.
     """
 
     def __init__(
-        self,
-        name: str,
-        publishers: Sequence[Publisher],
-        metrics: Metrics,
-        health: Health,
-        incidents: Incidents,
-        backoff: Backoff | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        self, name: str, publishers: Sequence[Publisher], runtime: Runtime, backoff: Backoff | None = None
     ) -> None:
         self._name = name
         self._publishers = publishers
-        self._metrics = metrics
-        self._health = health
-        self._incidents = incidents
+        self._events = runtime.events
+        self._clock = runtime.clock
+        self._logger = runtime.logger.getChild("broker")
         self._backoff = backoff or Backoff(longest_seconds=LONGEST_RECONNECT_SECONDS)
-        self._clock = clock
         self._retry_at = 0.0
         self._served_at = float("-inf")
 
@@ -71,7 +56,7 @@ class BrokerConnections:
         Of several brokers one is enough: only models that need another broker have to wait then.
         """
         if not self._publishers:
-            self._health.set_broker(self._name, "unused")
+            self._events.broker_changed(self._name, "unused")
             return True
         if self._clock() - self._served_at < LEFT_ALONE_SECONDS and all(map(_is_up, self._publishers)):
             return True
@@ -88,35 +73,21 @@ class BrokerConnections:
     def _serve(self, publisher: Publisher, due: bool) -> str | None:
         """Keep one connection alive, or open it; return why it cannot be used."""
         publisher.keep_alive()
+        location = str(publisher.location)
         if due and not publisher.status().connected:
             # Connecting to a broker that does not answer lasts until the timeout; readiness must be right meanwhile.
-            self._health.set_broker(self._name, "down", publisher.status().reason, str(publisher.location))
+            self._events.broker_sought(self._name, publisher.status().reason, location)
             try:
                 publisher.connect()
             except BrokerConnectionError:
-                logger.debug("%s cannot be reached.", publisher.location, exc_info=True)
+                self._logger.debug("%s cannot be reached.", publisher.location, exc_info=True)
         status = publisher.status()
-        if not status.connected:
-            self._note(publisher, "down", "broker_down", status.reason or "not connected")
-        elif status.blocked:
-            self._note(publisher, "blocked", "broker_blocked", f"takes no messages ({status.reason})", status.reason)
-        else:
-            self._note(publisher, "up", "broker_up")
+        if status.connected and not status.blocked:
+            self._events.broker_changed(self._name, "up", None, location)
             return None
-        return status.reason or "not connected"
-
-    def _note(
-        self, publisher: Publisher, condition: Condition, action: str, text: str = "", reason: str | None = None
-    ) -> None:
-        location = str(publisher.location)
-        together = self._health.set_broker(self._name, condition, reason or text or None, location)
-        all_brokers = self._health.broker()
-        self._metrics.set_broker(up=all_brokers in ("up", "blocked"), blocked=all_brokers == "blocked")
-        if condition == "up":
-            self._incidents.resolved(f"Broker {location}", action)
-        elif together != "up":
-            # While another worker is connected, raised and resolved would alternate until this one reconnects.
-            self._incidents.raised(f"Broker {location}", action, text)
+        reason = status.reason or "not connected"
+        self._events.broker_changed(self._name, "blocked" if status.blocked else "down", reason, location)
+        return reason
 
     def close(self) -> None:
         """Close this thread's connections."""

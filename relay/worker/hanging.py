@@ -1,15 +1,16 @@
-"""Raises incidents for models whose bursts hang, and records whose bursts lock nothing. Other models flow meanwhile."""
+"""Tells of models whose bursts hang, and records whose bursts lock nothing. Other models flow meanwhile."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
-from ..scheduler import Scheduler
-from ..telemetry.health import Health
-from ..telemetry.incidents import Incidents
-from ..telemetry.status import Status
+from signalbus_core.lowlevel import BurstResult
+
+from ..runtime import Runtime
+from ..scheduler import Scheduler, Turn
+from ..telemetry.events import Events, Verdict
 
 #: A burst without progress for so long counts as hanging. Longer: a send method that hangs is noticed later; shorter:
 #: slow send methods that report no progress count as hanging.
@@ -20,54 +21,36 @@ TELL_EVERY_SECONDS = 2.0
 
 
 class HangingBursts:
-    """Raises and resolves the incidents of models whose bursts hang.
+    """Tells which models' bursts hang, and when they go on."""
 
-    :param clock: a monotonic clock, in seconds.
-    """
-
-    def __init__(
-        self,
-        scheduler: Scheduler,
-        health: Health,
-        incidents: Incidents,
-        status: Status,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, scheduler: Scheduler, runtime: Runtime) -> None:
         self._scheduler = scheduler
-        self._health = health
-        self._incidents = incidents
-        self._status = status
-        self._clock = clock
+        self._events = runtime.events
+        self._clock = runtime.clock
         self._told: dict[str, float] = {}
 
     def run_once(self) -> None:
         hanging = self._scheduler.unmoved(HANGS_AFTER_SECONDS)
         for name in self._told.keys() - hanging.keys():
             del self._told[name]
-            self._health.set_stuck(name, "hangs", None)
-            self._incidents.resolved(_thing(name), "burst_goes_on", signal=name)
-        for name, workers in hanging.items():
-            if self._clock() - self._told.get(name, float("-inf")) >= TELL_EVERY_SECONDS:
-                self._told[name] = self._clock()
-                reason = self.reason(workers)
-                self._health.set_stuck(name, "hangs", reason)
-                self._incidents.raised(_thing(name), "burst_hangs", reason, signal=name)
-
-    def reason(self, workers: dict[str, float]) -> str:
-        """The text of the incident for workers whose bursts of one model hang."""
-        doing = {worker.name: worker.doing for worker in self._status.workers()}
-        return "; ".join(
-            f"{name} has made no progress for {seconds:.0f} s: "
-            + ("its send method has not returned" if doing.get(name) == "sending" else "the database does not answer")
-            for name, seconds in sorted(workers.items())
-        )
+            self._events.model_stuck(name, "hangs", None)
+        for name, turns in hanging.items():
+            now = self._clock()
+            if now - self._told.get(name, float("-inf")) >= TELL_EVERY_SECONDS:
+                self._told[name] = now
+                self._events.model_stuck(name, "hangs", _reason(turns, now))
 
 
-def _thing(name: str) -> str:
-    return f"{name}, a burst"
+def _reason(turns: Sequence[Turn], now: float) -> str:
+    """The text of the incident for turns of one model that hang."""
+    return "; ".join(
+        f"{turn.worker} has made no progress for {now - turn.moved_at:.0f} s: "
+        + ("its send method has not returned" if turn.is_sending else "the database does not answer")
+        for turn in sorted(turns, key=lambda turn: turn.worker)
+    )
 
 
-class EmptyBursts:
+class EmptyBursts(Events):
     """Since when the bursts of each model have locked nothing. Workers and the poller's thread share it.
 
     :param clock: a monotonic clock, in seconds.
@@ -78,13 +61,12 @@ class EmptyBursts:
         self._lock = threading.Lock()
         self._since: dict[str, float] = {}
 
-    def ended(self, name: str, selected: int) -> None:
-        """Record how many signals a burst locked."""
+    def burst_ended(self, model: str, result: BurstResult, verdict: Verdict) -> None:
         with self._lock:
-            if selected:
-                self._since.pop(name, None)
+            if result.selected:
+                self._since.pop(model, None)
             else:
-                self._since.setdefault(name, self._clock())
+                self._since.setdefault(model, self._clock())
 
     def keep(self, pending: Collection[str]) -> None:
         """Forget the models of which nothing is pending."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import chain
 
 from signalbus_core import BurstError, Outcome, OutcomeKind
@@ -32,8 +32,9 @@ from signalbus_core.lowlevel import (
 from .backoff import Backoff
 from .circuit_breaker import CircuitBreaker
 from .low_water import LowWater
-from .notes import Note, Notes
-from .retry_policy import ITS_OWN_FAULT, Evidence
+from .plan import SUSPECT, BurstPlan, Verdict
+from .retry_policy import Evidence
+from .retry_store import Note, Notes
 
 #: A suspect waits at most so many seconds for its next try. Longer: a suspect that is not at fault is sent later.
 LONGEST_SUSPICION_SECONDS = 30.0
@@ -44,56 +45,6 @@ MOST_SUSPECTS = 100
 #: So often it is made sure again that signals can be deleted. Longer: a foreign key or a trigger that is made meanwhile
 #: is known later; until then a signal that it keeps may be sent by several workers.
 REHEARSE_EVERY_SECONDS = 60.0
-
-#: The cause of a note that says no more than that a signal was alone in an outage.
-SUSPECT = "suspect"
-
-
-@dataclass(frozen=True)
-class BurstPlan:
-    """The parameters of the next burst of a model.
-
-    :param limit: the largest number of signals in it.
-    :param avoid: signals to leave out.
-    :param rehearse: verify first that signals can be deleted.
-    :param retry: try waiting signals whose next try is due.
-    :param suspect: try this signal alone, to find out whether it caused an outage.
-    :param proved: delete these signals, which were sent, and send nothing.
-    :param can_keep_rows: the database may refuse the delete of single signals.
-    """
-
-    limit: int
-    avoid: tuple[Mark, ...]
-    rehearse: bool
-    retry: bool = False
-    suspect: Mark | None = None
-    proved: tuple[Proved, ...] = ()
-    can_keep_rows: bool = False
-
-    @property
-    def is_scan(self) -> bool:
-        """Whether it takes the lowest keys, whichever they are."""
-        return not self.retry and self.suspect is None and not self.proved
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What follows from a burst.
-
-    :param more: the next burst may follow at once.
-    :param wait_seconds: how long no worker takes the model.
-    :param trouble: what is wrong with the model as a whole, for people; None when nothing is.
-    :param failed: signals for the retry store, including those that were sent and cannot be deleted.
-    :param evidence: whether their attempts count.
-    :param recovered: signals were sent, and no failure of the model as a whole is known to last.
-    """
-
-    more: bool
-    wait_seconds: float = 0.0
-    trouble: str | None = None
-    failed: tuple[FailedSignal, ...] = ()
-    evidence: Evidence = field(default=ITS_OWN_FAULT)
-    recovered: bool = False
 
 
 class ModelState:
@@ -151,7 +102,7 @@ class ModelState:
         with self._lock:
             self._suspects.forget([suspect])
 
-    def mark_noted(self, signals: Sequence[FailedSignal]) -> None:
+    def mark_recorded(self, signals: Sequence[FailedSignal]) -> None:
         """The retry store records that these signals were sent, so bursts leave them out."""
         with self._lock:
             for one in signals:
@@ -229,24 +180,24 @@ class ModelState:
                 failed = _each_alone(result) if plan.retry else result.undeleted
                 return Verdict(more=True, failed=failed, evidence=Evidence(too_much_fails=True))
             # Retried signals are in the store already, even a full one; a later next try lets others have a turn.
-            noted = answered if not plan.is_scan or not self._is_full else ()
+            recorded = answered if not plan.is_scan or not self._is_full else ()
             evidence = self._breaker.evidence(now)
             if result.is_outage:
-                return self._outage(plan, result, (*noted, *result.undeleted), now)
+                return self._outage(plan, result, (*recorded, *result.undeleted), now)
             if self._breaker.is_open:
-                text = f"too much fails at once; nothing is parked until signals are sent again: {_trouble(result)}"
-                return Verdict(False, self._backoff.failed(), text, (*noted, *result.undeleted), evidence)
-            if len(noted) < len(answered):
-                text = f"so many signals are set aside that no more can be: {_trouble(result)}"
+                text = f"too much fails at once; nothing is parked until signals are sent again: {_problem(result)}"
+                return Verdict(False, self._backoff.failed(), text, (*recorded, *result.undeleted), evidence)
+            if len(recorded) < len(answered):
+                text = f"so many signals are set aside that no more can be: {_problem(result)}"
                 return Verdict(False, self._backoff.failed(), text, result.undeleted, evidence)
             if result.selected and not result.sent and not result.failed and not result.undeleted:
                 # The send method reported nothing about its signals: without a wait they would be sent again at once.
-                return Verdict(False, self._backoff.failed(), _trouble(result))
+                return Verdict(False, self._backoff.failed(), _problem(result))
             # A burst that ended early has left signals, which are not locked any more.
             has_left = result.selected == plan.limit or result.is_cut or (result.sent > 0 and result.has_unmentioned)
             more = not plan.is_scan or has_left or self._retry_is_due or self._has_due(now)
             recovered = result.sent > 0 and self._is_well(plan, result)
-            return Verdict(more, failed=(*noted, *result.undeleted), evidence=evidence, recovered=recovered)
+            return Verdict(more, failed=(*recorded, *result.undeleted), evidence=evidence, recovered=recovered)
 
     def _is_well(self, plan: BurstPlan, result: BurstResult) -> bool:
         # While bursts still grow after an outage, they may not have reached the signal at fault.
@@ -271,7 +222,7 @@ class ModelState:
             self._rehearse_from = float("-inf")
         if result.can_keep_rows is not None:
             self._can_keep_rows = result.can_keep_rows
-        # Until it is noted elsewhere: nobody else may send it.
+        # Until it is recorded elsewhere: nobody else may send it.
         self._prove(one.proved for one in result.undeleted)
         if answered:
             self._flows_again = False
@@ -285,15 +236,15 @@ class ModelState:
                 self._proved_from, self._proved_tries = float("-inf"), 0
             self._proved[marks(self.spec, one)] = one
 
-    def _outage(self, plan: BurstPlan, result: BurstResult, noted: tuple[FailedSignal, ...], now: float) -> Verdict:
+    def _outage(self, plan: BurstPlan, result: BurstResult, recorded: tuple[FailedSignal, ...], now: float) -> Verdict:
         evidence = self._breaker.evidence(now)
         if result.selected == 1 and result.failed:
             self._suspect(result.failed[0], now)
         if plan.suspect is not None and not self._backoff.failures:
             # Others are sent meanwhile: the suspect alone causes the outage, and the model need not wait.
-            return Verdict(True, 0.0, _trouble(result), noted, evidence)
+            return Verdict(True, 0.0, _problem(result), recorded, evidence)
         self._size.shrink()
-        return Verdict(False, self._backoff.failed(), _trouble(result), noted, evidence)
+        return Verdict(False, self._backoff.failed(), _problem(result), recorded, evidence)
 
     def _suspect(self, failed: FailedSignal, now: float) -> None:
         *_, mark = marks(self.spec, failed)
@@ -310,7 +261,7 @@ class ModelState:
                 self._prove(error.proved)
             self._size.shrink()
             self._rehearse_from = float("-inf")
-            return Verdict(more=False, wait_seconds=self._backoff.failed(), trouble=text)
+            return Verdict(more=False, wait_seconds=self._backoff.failed(), problem=text)
 
 
 def _each_alone(result: BurstResult) -> tuple[FailedSignal, ...]:
@@ -321,7 +272,7 @@ def _each_alone(result: BurstResult) -> tuple[FailedSignal, ...]:
     return (*(one for one in result.failed if one.key in told), *rest, *result.undeleted)
 
 
-def _trouble(result: BurstResult) -> str:
+def _problem(result: BurstResult) -> str:
     if result.failed:
         return f"{len(result.failed)} of {result.selected} signals not sent; first: {result.failed[0].outcome}"
     return result.reason

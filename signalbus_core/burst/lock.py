@@ -18,8 +18,8 @@ from sqlalchemy.exc import DBAPIError, InvalidRequestError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
 
-from ..errors import BurstError, Outcome, OutcomeKind
-from ..failures import is_away, is_late, is_of_schema
+from ..errors import BurstError, Outcome, OutcomeKind, counted
+from ..failures import is_away, is_late, is_of_schema, is_stop
 from ..model.contract import SignalSpec
 from ..sql.keys import Key
 from ..sql.rows import Row
@@ -68,7 +68,7 @@ def lock(session: Session, spec: SignalSpec, limit: int, choice: Choice, limits:
     """
     try:
         connection, loaded, is_cut = _lock(session, spec, limit, choice, limits)
-    except Exception as error:
+    except BaseException as error:
         if not _may_be_of_a_row(error):
             raise
         session.rollback()
@@ -102,16 +102,16 @@ def _following_index(connection: Connection, choice: Choice) -> Iterator[None]:
         run_all(connection, DEFAULT_PLANNER)
 
 
-def _may_be_of_a_row(error: Exception) -> bool:
+def _may_be_of_a_row(error: BaseException) -> bool:
     """Whether a statement may have failed for the sake of a single row that it read."""
-    if is_away(error) or is_late(error):
+    if is_away(error) or is_late(error) or is_stop(error):
         return False
     # SQLAlchemy calls it an invalid request when a row does not tell its class.
     return isinstance(error, (DBAPIError, InvalidRequestError)) or not isinstance(error, SQLAlchemyError)
 
 
 def _by_halves(
-    session: Session, spec: SignalSpec, limit: int, choice: Choice, limits: BurstLimits, error: Exception
+    session: Session, spec: SignalSpec, limit: int, choice: Choice, limits: BurstLimits, error: BaseException
 ) -> Locked:
     connection = begin(session, spec, limits)
     locked = _lock_by_halves(session, connection, spec, limit, choice)
@@ -123,8 +123,9 @@ def _by_halves(
         raise error
     if locked.lost:
         text = (
-            f"The primary keys of {locked.lost} signals of {spec.name} cannot be loaded ({_name(error)}), so they are "
-            f"not sent. Look in {spec.table.fullname!r} for a key that the model's type cannot take."
+            f"The primary keys of {counted(locked.lost, f'signal of {spec.name}')} cannot be loaded ({_name(error)}), "
+            f"and nothing is sent of these rows. Look in {spec.table.fullname!r} for a key that the model's "
+            "type cannot take."
         )
         if not locked.keys:
             raise BurstError(text) from None
@@ -177,7 +178,7 @@ def _key_alone(connection: Connection, spec: SignalSpec, taken: Sequence[Any]) -
     try:
         with connection.begin_nested():
             [key] = keys_of_rows(connection, spec, taken)
-    except Exception as error:
+    except BaseException as error:
         if not _may_be_of_a_row(error):
             raise
         return None
@@ -186,7 +187,7 @@ def _key_alone(connection: Connection, spec: SignalSpec, taken: Sequence[Any]) -
 
 def _loadable(
     session: Session, connection: Connection, spec: SignalSpec, taken: Sequence[Any]
-) -> Iterator[tuple[Sequence[Any], _Loaded, Exception | None]]:
+) -> Iterator[tuple[Sequence[Any], _Loaded, BaseException | None]]:
     """The rows in loadable parts, in order; a row that cannot be loaded is its own part, with the cause."""
     if not taken:
         return
@@ -194,7 +195,7 @@ def _loadable(
         with connection.begin_nested():
             loaded = load_rows(session, spec, taken)
             _refuse_none(loaded)
-    except Exception as error:
+    except BaseException as error:
         if not _may_be_of_a_row(error):
             raise
         if len(taken) == 1:
@@ -207,7 +208,7 @@ def _loadable(
         yield taken, loaded, None
 
 
-def _name(error: Exception) -> str:
+def _name(error: BaseException) -> str:
     """The class name of the error; of a wrapped one, that of the driver's error."""
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     return type(cause).__name__

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from ..errors import EndedEarlyError, Outcome, OutcomeKind, PartialDeliveryError, PublishError, worst
-from ..failures import error_text, sender_failure
+from ..failures import error_text, raise_if_stop, sender_failure
 from ..model.contract import SignalSpec
 from ..model.heartbeat import Heartbeat
 from ..model.senders import refuse_unfinished
@@ -112,7 +112,8 @@ def send_burst(
             try:
                 if signals:
                     refuse_unfinished(spec.name, spec.sender(signals)(list(signals)))
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - it ends up in the result
+            except BaseException as error:  # noqa: BLE001 - it ends up in the result
+                raise_if_stop(error)
                 report = _report(error, signals)
         answered = clock()
         reach("confirmed")

@@ -28,9 +28,14 @@ from ..errors import (
     SignalModelError,
     worst,
 )
-from ..failures import sender_failure
+from ..failures import raise_if_stop, sender_failure
 from .heartbeat import LONG_SEND_SECONDS, beat
-from .refusals import refuse_joined_inheritance, refuse_other_selectables, refuse_unknown_classes
+from .refusals import (
+    refuse_compound_keys,
+    refuse_joined_inheritance,
+    refuse_other_selectables,
+    refuse_unknown_classes,
+)
 from .senders import many_sender, one_sender, outcome_of, refuse_unfinished, send_each
 from .written_at import written_at_attribute
 
@@ -134,7 +139,8 @@ class SignalSpec:
                 outcome = outcome_of(signal, error)
             except PublishError as error:
                 outcome = worst(error.outcomes)
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - chained to what is raised below
+            except BaseException as error:  # noqa: BLE001 - chained to what is raised below
+                raise_if_stop(error)
                 outcome = sender_failure(error, signal)
                 first_error = first_error or error
             else:
@@ -175,6 +181,7 @@ def resolve(model: type[Any], name: str | None = None) -> SignalSpec:
     refuse_joined_inheritance(mapper, name)
     refuse_unknown_classes(mapper, name)
     refuse_other_selectables(mapper, name)
+    refuse_compound_keys(mapper, name)
     table = cast(Table, mapper.local_table)
     return SignalSpec(
         model=model,

@@ -16,7 +16,7 @@ from ..errors import (
     SignalModelError,
     worst,
 )
-from ..failures import sender_failure
+from ..failures import raise_if_stop, sender_failure
 
 
 def outcome_of(signal: Any, error: PartialDeliveryError) -> Outcome:
@@ -64,7 +64,8 @@ def send_each(name: str, groups: Sequence[tuple[Callable[[list[Any]], object], l
             delivered += error.delivered
             has_ended_early = True
             break
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - chained to what is raised below
+        except BaseException as error:  # noqa: BLE001 - chained to what is raised below
+            raise_if_stop(error)
             first_error = first_error or error
             its_failed = failed_of(error, signals)
             delivered += error.delivered if isinstance(error, PartialDeliveryError) else []

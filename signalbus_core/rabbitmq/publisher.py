@@ -15,7 +15,7 @@ from typing import TypeVar
 from flask import Flask
 
 from ..errors import Outcome, OutcomeKind, PartialDeliveryError, PublishError, worst
-from ..failures import error_text
+from ..failures import error_text, raise_if_stop
 from .amqp.channel import BrokerConnection
 from .amqp.message import Message, as_messages
 from .amqp.protocol import BrokerConnectionError, Link
@@ -151,7 +151,8 @@ class Publisher:
         for index, signal in enumerate(listed):
             try:
                 groups.append(trace.begin(index, signal, as_messages(message_of(signal))))
-            except Exception as error:  # noqa: BLE001 - whatever the application's code raises is this signal's fault
+            except BaseException as error:  # noqa: BLE001 - whatever the application's code raises is this signal's fault
+                raise_if_stop(error)
                 failed[index] = Outcome(OutcomeKind.INVALID, error_text(error, [signal]))
                 groups.append([])
         with trace:
@@ -231,14 +232,25 @@ class Publisher:
         return batch, connection
 
     def _open_connection(self, timeout_seconds: float) -> Link:
-        connection = self._mine()
+        connections = self._settings().broker.connections
+        connections.close_orphans()
+        connection = connections.mine()
         if connection is not None:
             with connection.lock:
                 # The broker may have closed it since its last use.
                 connection.pump()
             if connection.is_open:
                 return connection
-        return self._settings().broker.connections.open(lambda: self._connect(timeout_seconds))
+        is_doubtful = connection is not None and connection.was_short_of_channels
+
+        def connect() -> Link:
+            link = self._connect(timeout_seconds)
+            if is_doubtful:
+                # It would connect, and fail at each publish: so it counts as connected when it can publish.
+                link.prove_channels(timeout_seconds)
+            return link
+
+        return connections.open(connect)
 
     def _connect(self, timeout_seconds: float) -> Link:
         return BrokerConnection(self.location, timeout_seconds)

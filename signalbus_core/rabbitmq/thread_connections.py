@@ -1,27 +1,50 @@
-"""One connection for each thread that publishes. A thread or forked process never uses another one's connection."""
+"""One connection for each thread that publishes. A thread or forked process never uses another one's connection.
+
+A connection lives as long as its thread. A greenlet of a patched standard library counts as one, and so does a thread
+that Python did not start: what ends is the thread's own storage, whatever ``threading`` knows of the thread.
+"""
 
 from __future__ import annotations
 
 import os
 import threading
+import weakref
+from collections import deque
 from collections.abc import Callable, Iterable
 
 from .amqp.protocol import BrokerConnectionError, Link
 
 
+class _Holder:
+    """Holds the connection of a thread, in the thread's own storage."""
+
+    def __init__(self, link: Link, let_go: Callable[[Link], None]) -> None:
+        self.link = link
+        # It runs wherever the thread happens to end, so it must not wait for anything.
+        self._finalizer = weakref.finalize(self, let_go, link)
+        self._finalizer.atexit = False
+
+    def detach(self) -> None:
+        """The connection is closed already when the thread ends."""
+        self._finalizer.detach()
+
+
 class ThreadConnections:
-    """The connections of one publisher, by thread. Opening one closes those of threads that have ended."""
+    """The connections of one publisher, by thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._by_thread: dict[threading.Thread, Link] = {}
+        self._own = threading.local()
+        self._open: set[Link] = set()
+        #: Connections of threads that have ended.
+        self._orphans: deque[Link] = deque()
         #: Why the last attempt to open a connection failed.
         self.last_error: str | None = None
 
     def mine(self) -> Link | None:
-        connection = self._by_thread.get(threading.current_thread())
+        holder = self._holder()
         # After a fork the socket belongs to the parent, and closing it here would close the parent's connection.
-        return connection if connection is not None and connection.pid == os.getpid() else None
+        return holder.link if holder is not None and holder.link.pid == os.getpid() else None
 
     def open(self, connect: Callable[[], Link]) -> Link:
         try:
@@ -31,23 +54,49 @@ class ThreadConnections:
             raise
         self.last_error = None
         with self._lock:
-            ended = [thread for thread in self._by_thread if not thread.is_alive()]
-            orphans = [self._by_thread.pop(thread) for thread in ended]
-            self._by_thread[threading.current_thread()] = connection
-        _close_all(orphans)
+            before = self._holder()
+            if before is not None:
+                before.detach()
+                self._open.discard(before.link)
+            self._own.holder = _Holder(connection, self._orphans.append)
+            self._open.add(connection)
         return connection
 
+    def close_orphans(self) -> None:
+        """Close the connections of threads that have ended."""
+        while self._orphans:
+            try:
+                orphan = self._orphans.popleft()
+            except IndexError:
+                # Another thread was faster.
+                return
+            with self._lock:
+                is_open = orphan in self._open
+                self._open.discard(orphan)
+            if is_open:
+                _close_all([orphan])
+
     def close_mine(self) -> None:
-        with self._lock:
-            connection = self._by_thread.pop(threading.current_thread(), None)
-        if connection is not None:
-            _close_all([connection])
+        holder = self._holder()
+        if holder is not None:
+            self._own.holder = None
+            holder.detach()
+            with self._lock:
+                self._open.discard(holder.link)
+            _close_all([holder.link])
 
     def close(self) -> None:
+        """Close the connections of all threads."""
         with self._lock:
-            connections = list(self._by_thread.values())
-            self._by_thread.clear()
+            connections = list(self._open)
+            self._open.clear()
+        # Those of other threads stay in these threads' storage; a closed one is replaced at its next use.
+        self._own.holder = None
         _close_all(connections)
+
+    def _holder(self) -> _Holder | None:
+        holder: _Holder | None = getattr(self._own, "holder", None)
+        return holder
 
 
 def _close_all(connections: Iterable[Link]) -> None:

@@ -12,6 +12,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Outcome
+from ..failures import raise_if_stop
 from ..tracing import StoredContext, stored_context
 from .amqp.message import Message
 from .amqp.url import BrokerLocation
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("signalbus")
 
-_logged: set[type[Exception]] = set()
+_logged: set[type[BaseException]] = set()
 
 
 class PublishTrace:
@@ -53,7 +54,8 @@ class PublishTrace:
             return messages
         try:
             spans, messages = self._begin(context, messages)
-        except Exception as error:  # noqa: BLE001 - the application's sampler and processors may raise anything
+        except BaseException as error:  # noqa: BLE001 - the application's sampler and processors may raise anything
+            raise_if_stop(error)
             _complain(error)
         else:
             if spans:
@@ -94,11 +96,12 @@ def _is_available() -> bool:
 def _end(span: Span, outcome: Outcome | None) -> None:
     try:
         span.end(outcome)
-    except Exception as error:  # noqa: BLE001 - as above
+    except BaseException as error:  # noqa: BLE001 - as above
+        raise_if_stop(error)
         _complain(error)
 
 
-def _complain(error: Exception) -> None:
+def _complain(error: BaseException) -> None:
     """Log each kind of error once per process: errors in tracing tend to repeat for every message."""
     if type(error) not in _logged:
         _logged.add(type(error))

@@ -26,8 +26,11 @@ def has_written(connection: Connection) -> bool:
 def table_problem(connection: Connection, spec: SignalSpec) -> str | None:
     """Why the model's table cannot serve as an outbox, with the remedy; None when it can.
 
-    It is missing, is not a table, has no key, lacks a column that the model reads, or other tables inherit from it.
+    It is missing, is not a table, has no key, lacks a column that the model reads, its schema is translated, or other
+    tables inherit from it.
     """
+    if translated := _translated(connection, spec):
+        return translated
     if connection.dialect.name == "postgresql":
         return _postgresql_table_problem(connection, spec)
     inspector = sqlalchemy_inspect(connection)
@@ -62,6 +65,19 @@ def table_conflicts(connection: Connection, specs: Sequence[SignalSpec]) -> dict
         if oid is not None and owners.setdefault(oid, spec.name) != spec.name:
             conflicts[spec.name] = shared_table(spec.table.fullname, owners[oid], spec.name)
     return conflicts
+
+
+def _translated(connection: Connection, spec: SignalSpec) -> str | None:
+    # Queries of the catalog are by name, and would be about another table than the statements of SQLAlchemy.
+    translations = connection.get_execution_options().get("schema_translate_map") or {}
+    schema = spec.table.schema
+    if translations.get(schema, schema) == schema:
+        return None
+    return _problem(
+        spec,
+        f"is translated to the schema {translations[schema]!r} by schema_translate_map, which relays do not follow",
+        "Name the schema in the model (__table_args__), or have the login's search_path begin with it.",
+    )
 
 
 _CREATE_IT = "Create it with a migration or db.create_all()."

@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
 from sqlalchemy.sql import ColumnElement
 
+from ..failures import raise_if_stop
 from ..model.contract import SignalSpec
 from ..schema.quoting import quoted
 from .ages import written_at_column
@@ -63,7 +64,8 @@ def key_of_text(connection: Connection, spec: SignalSpec, given: str) -> tuple[K
         return None
     except SQLAlchemyError:
         raise
-    except Exception:  # noqa: BLE001 - PostgreSQL takes it for a key, and the column's type cannot
+    except BaseException as error:  # noqa: BLE001 - PostgreSQL takes it for a key, and the column's type cannot
+        raise_if_stop(error)
         return None
     if any(part is None for part in key):
         return None
@@ -101,7 +103,8 @@ def _when_and_by_whom(connection: Connection, spec: SignalSpec, here: ColumnElem
         return connection.execute(finding).one_or_none()
     except SQLAlchemyError:
         raise
-    except Exception:  # noqa: BLE001 - a time that Python does not know, or the column's type cannot take
+    except BaseException as error:  # noqa: BLE001 - a time that Python does not know, or the column's type cannot take
+        raise_if_stop(error)
         return connection.execute(finding.with_only_columns(null(), locker, is_signal)).one_or_none()
 
 

@@ -44,6 +44,10 @@ class FakeLink:
         return self._closed_reason
 
     @property
+    def was_short_of_channels(self) -> bool:
+        return False
+
+    @property
     def heartbeat_seconds(self) -> float:
         return 0.0
 
@@ -54,6 +58,9 @@ class FakeLink:
     def pump(self) -> None:
         if self._broker.away_reason is not None:
             self.abort(self._broker.away_reason)
+
+    def prove_channels(self, timeout_seconds: float) -> None:
+        self._require_broker()
 
     def channel_number(self, deadline: float) -> int:
         self._require_broker()

@@ -17,6 +17,7 @@ from tests.integration.operated import BROKER, Operated
 from tests.integration.test_parked import Outbox, failed
 from tests.support.browser import Browser, browser
 from tests.support.clock import Clock
+from tests.support.recorder import ENDED, burst
 from tests.support.servers import Postgres
 from tests.support.waiting import eventually
 
@@ -45,16 +46,20 @@ def operated(outbox: Outbox, tmp_path: Path) -> Iterator[Operated]:
     status = Status(MODELS, clock)
     for second in range(601):
         clock.now = second
-        status.sent("OrderPlaced", round(40 + 25 * math.sin(second / 60) + 8 * math.sin(second / 7.3)))
-        status.sent("PaymentReceived", max(0, round(12 * math.sin(second / 95) + 6 * math.sin(second / 11) + 3)))
-        status.sent("ShipmentDispatched", 300 if 200 < second < 260 else 0)
-        status.sent("Order", second // 120)
+        status.burst_ended(
+            "OrderPlaced", burst(round(40 + 25 * math.sin(second / 60) + 8 * math.sin(second / 7.3))), ENDED
+        )
+        status.burst_ended(
+            "PaymentReceived", burst(max(0, round(12 * math.sin(second / 95) + 6 * math.sin(second / 11) + 3))), ENDED
+        )
+        status.burst_ended("ShipmentDispatched", burst(300 if 200 < second < 260 else 0), ENDED)
+        status.burst_ended("Order", burst(second // 120), ENDED)
     for name in MODELS:
-        status.measured(name, 0, 0.0)
-        status.set_aside(name, 0, 0)
-    status.measured("OrderPlaced", 37, 0.4)
-    status.worker("worker-1", "sending", "OrderPlaced", 50)
-    status.worker("worker-2", "idle")
+        status.backlog_measured(name, 0, 0.0)
+        status.failed_counted(name, 0, 0)
+    status.backlog_measured("OrderPlaced", 37, 0.4)
+    status.worker_changed("worker-1", "sending", "OrderPlaced", 50)
+    status.worker_changed("worker-2", "idle")
     yield Operated(outbox, tmp_path, status=status)
     with outbox.engine.begin() as connection:
         connection.exec_driver_sql('TRUNCATE "order", signalbus_parked')
@@ -75,18 +80,18 @@ def make_exceptions(operated: Operated) -> None:
     operated.outbox.write(1042, 1077, 1081)
     retry_store = operated.outbox.retry_store(park_after=1, wait=30)
     retry_store.put([failed(1042, poison), failed(1077, poison), failed(1081, refused)])
-    operated.status.set_aside("Order", 1, 2)
-    operated.status.measured("Order", 3, 841.0)
-    operated.status.measured("PaymentReceived", 10_000, 3720.0)
-    operated.status.set_paused("PaymentReceived", "the consumer is being moved")
+    operated.status.failed_counted("Order", 1, 2)
+    operated.status.backlog_measured("Order", 3, 841.0)
+    operated.status.backlog_measured("PaymentReceived", 10_000, 3720.0)
+    operated.status.model_paused("PaymentReceived", "the consumer is being moved")
     trouble = "3 failed and wait for their next try; first: 1042, ValueError: amount of *** has no currency"
     operated.incidents.raised(single_signals("Order"), "signals_set_aside", trouble, signal="Order")
 
 
 def stop_the_flow(operated: Operated) -> None:
-    operated.health.set_broker("worker-1", "down", "[Errno 111] Connection refused", BROKER)
+    operated.health.broker_changed("worker-1", "down", "[Errno 111] Connection refused", BROKER)
     for name in ("worker-1", "worker-2"):
-        operated.status.worker(name, "waiting for the broker")
+        operated.status.worker_changed(name, "waiting for the broker")
 
 
 def assert_looks_well(chromium: Browser, name: str) -> None:
@@ -127,7 +132,7 @@ def test_the_pages_of_many_signals(chromium: Browser, operated: Operated, url: s
     assert len(chromium.all(".failed tbody tr")) == MOST_SHOWN
     chromium.click("Next")
     eventually(lambda: len(chromium.all(".failed tbody tr")) == 2, 30, "the second page is shown")
-    operated.status.set_paused("Order", "moving")
+    operated.status.model_paused("Order", "moving")
     eventually(lambda: "Order is paused." in chromium.text("#main"), 30, "the page has followed")
     assert len(chromium.all(".failed tbody tr")) == 2
     assert_looks_well(chromium, "pages")

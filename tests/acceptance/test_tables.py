@@ -217,7 +217,13 @@ def test_a_database_that_is_away_at_the_start_is_waited_for(outboxes: Outboxes) 
         proxy.refuse()
         relay = outboxes.relay("--table", "orders_outbox", DATABASE_URL=url)
         relay.wait_for_log("database_down")
+        # Its address answers meanwhile, as it will afterwards.
+        assert relay.get("/livez")[0] == 200
+        status, told = relay.get("/readyz")
+        assert (status, json.loads(told)["state"]) == (503, "starting")
+        assert any(reason.startswith("database is down: ") for reason in json.loads(told)["reasons"])
         proxy.forward()
+        relay.wait_ready()
         outboxes.wait_until_empty("orders_outbox")
         assert relay.logs("database_up")
 

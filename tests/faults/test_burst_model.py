@@ -41,7 +41,11 @@ STOPS = ("locked", "awaiting", "confirmed", "deleted")
 TIMEOUT_SECONDS = 0.25
 
 
-class Death(BaseException):
+class GreenletExit(BaseException):
+    """As gevent has it: the burst has to end."""
+
+
+class Death(GreenletExit):
     """Ends a burst as the death of its process would: nothing after it is executed."""
 
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from relay.application.load import LoadedApp
 from relay.config.resolve import resolve
-from relay.telemetry.health import Health
-from relay.telemetry.incidents import Incidents
-from relay.telemetry.metrics import Metrics
 from relay.telemetry.status import Status
 from relay.web.site import build_site
 from signalbus_core import Outcome, OutcomeKind
+from tests.support.recorder import Recorder
 from tests.support.web import Reply, call
 
 from .test_parked import Outbox, failed
@@ -38,19 +35,18 @@ class Operated:
         self.record = directory / "discarded.jsonl"
         options = {"app": "unused", "operator_token": TOKEN, "discard_record": str(self.record), **given}
         config = resolve({name: value for name, value in options.items() if value is not None}, {})
-        self.status = status or Status(["Order"])
-        self.health = Health(3600, flow_within_seconds=3600)
-        self.health.set_state("running")
+        recorder = Recorder(["Order"], logger="test", stall_after_seconds=3600, flow_within_seconds=3600)
+        self.status, self.health, self.incidents = status or recorder.status, recorder.health, recorder.incidents
+        self.health.relay_changed("running")
         self.health.set_database("up")
-        self.health.set_broker("worker-1", "up", None, BROKER)
-        self.incidents = Incidents(logging.getLogger("test"))
+        self.health.broker_changed("worker-1", "up", None, BROKER)
         self.site: Callable[..., Iterable[bytes]] = build_site(
             LoadedApp(outbox.app, outbox.db.signalbus),
             config,
             {None: outbox.engine},
             self.status,
             self.health,
-            Metrics(),
+            recorder.metrics,
             self.incidents,
         )
 
@@ -58,7 +54,7 @@ class Operated:
         """Write signals, and park them."""
         self.outbox.write(*keys)
         self.outbox.retry_store(park_after=1).put([failed(key, PARKED) for key in keys])
-        self.status.set_aside("Order", 0, len(keys))
+        self.status.failed_counted("Order", 0, len(keys))
 
     def ask(self, path: str, method: str = "GET", **arguments: Any) -> Reply:
         return call(self.site, path, method, **arguments)

@@ -9,12 +9,10 @@ from urllib.parse import urlsplit
 import pytest
 from flask import Flask
 
-from relay.telemetry.health import Health
-from relay.telemetry.incidents import Incidents
-from relay.telemetry.metrics import Metrics
 from relay.worker.broker_connections import LEFT_ALONE_SECONDS, BrokerConnections
 from signalbus_core.rabbitmq import Publisher, PublisherStatus
 from tests.support.proxy import FaultProxy
+from tests.support.recorder import Recorder
 from tests.support.waiting import eventually
 
 
@@ -26,10 +24,11 @@ def test_a_worker_that_cannot_connect_while_another_is_connected_is_no_outage(
     def told() -> list[str]:
         return [record.levelname for record in caplog.records if record.name == "test.broker"]
 
-    metrics, health, incidents = Metrics(), Health(60), Incidents(logging.getLogger("test.broker"))
+    recorder = Recorder(logger="test.broker")
+    health, runtime = recorder.health, recorder.runtime
     with Publisher(url=amqp_url) as good, Publisher(url=amqp_url.replace(":guest@", ":wrong@")) as bad:
-        connected = BrokerConnections("worker-1", [good], metrics, health, incidents)
-        refused = BrokerConnections("worker-2", [bad], metrics, health, incidents)
+        connected = BrokerConnections("worker-1", [good], runtime)
+        refused = BrokerConnections("worker-2", [bad], runtime)
         for _ in range(3):
             assert connected.is_ready()
             assert not refused.is_ready()
@@ -38,7 +37,7 @@ def test_a_worker_that_cannot_connect_while_another_is_connected_is_no_outage(
 
         good.disconnect()
         assert not refused.is_ready()
-        health.set_broker("worker-1", "down", "gone", str(good.location))
+        health.broker_changed("worker-1", "down", "gone", str(good.location))
         for _ in range(3):
             assert not refused.is_ready()
         assert told() == ["WARNING"]
@@ -54,9 +53,10 @@ def test_each_broker_of_an_application_is_told_of_by_its_location(amqp_url: str)
     for publisher in publishers:
         publisher.init_app(app)
         publisher.init_app(other)
-    health = Health(60)
+    recorder = Recorder()
+    health = recorder.health
     bound = [publisher.bound_to(app) for publisher in publishers]
-    link = BrokerConnections("worker-1", bound, Metrics(), health, Incidents(logging.getLogger("test.broker")))
+    link = BrokerConnections("worker-1", bound, recorder.runtime)
     assert link.is_ready()
     assert {location: known.condition for location, known in health.brokers().items()} == {
         str(bound[0].location): "up",
@@ -73,8 +73,7 @@ def test_a_connection_that_was_served_is_left_alone_for_a_moment(
     with Publisher(url=amqp_url) as publisher:
         keep_alive = publisher.keep_alive
         monkeypatch.setattr(publisher, "keep_alive", lambda: (served.append(now[0]), keep_alive()))
-        incidents = Incidents(logging.getLogger("test.broker"))
-        link = BrokerConnections("worker-1", [publisher], Metrics(), Health(60), incidents, clock=lambda: now[0])
+        link = BrokerConnections("worker-1", [publisher], Recorder(clock=lambda: now[0]).runtime)
         for moment in (0.0, LEFT_ALONE_SECONDS / 2, LEFT_ALONE_SECONDS):
             now[0] = moment
             assert link.is_ready()
@@ -89,10 +88,10 @@ def test_a_connection_that_was_served_is_not_left_alone_when_it_is_blocked(
     amqp_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    health = Health(60)
+    recorder = Recorder(clock=lambda: now[0])
+    health = recorder.health
     with Publisher(url=amqp_url) as publisher:
-        incidents = Incidents(logging.getLogger("test.broker"))
-        link = BrokerConnections("worker-1", [publisher], Metrics(), health, incidents, clock=lambda: now[0])
+        link = BrokerConnections("worker-1", [publisher], recorder.runtime)
         assert link.is_ready()
         # As a publish notices it, which serves the connection as well.
         monkeypatch.setattr(publisher, "status", lambda: PublisherStatus(True, True, "low on memory"))
@@ -103,14 +102,13 @@ def test_a_connection_that_was_served_is_not_left_alone_when_it_is_blocked(
 
 def test_while_a_silent_broker_is_waited_for_readiness_tells_that_it_is_down(amqp_url: str) -> None:
     parts = urlsplit(amqp_url)
-    health = Health(60)
+    recorder = Recorder()
+    health = recorder.health
     with (
         FaultProxy(parts.hostname or "", parts.port or 0) as proxy,
         Publisher(url=amqp_url.replace(f":{parts.port}", f":{proxy.port}")) as publisher,
     ):
-        link = BrokerConnections(
-            "worker-1", [publisher], Metrics(), health, Incidents(logging.getLogger("test.broker"))
-        )
+        link = BrokerConnections("worker-1", [publisher], recorder.runtime)
         assert link.is_ready()
         assert health.broker() == "up"
         proxy.reset()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal as posix_signals
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,10 +20,11 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import Session
 
-from signalbus_core import Outcome, OutcomeKind, PartialDeliveryError, SignalBus
+from signalbus_core import BurstError, Outcome, OutcomeKind, PartialDeliveryError, SignalBus
 from signalbus_core.lowlevel import BurstLimits, BurstResult, Choice, send_burst
 from signalbus_core.model.heartbeat import beat
 from tests.support.clock import Clock
+from tests.support.outbox_app import OutboxApp
 
 REFUSED = Outcome(OutcomeKind.REFUSED, "no route", cause="returned")
 
@@ -202,7 +208,14 @@ def test_reported_signals_of_another_burst_are_not_deleted(outbox: Outbox) -> No
     assert outbox.left() == [2]
 
 
-@pytest.mark.parametrize("error", [SystemExit(1), RecursionError("deep"), MemoryError()])
+class Timeout(BaseException):
+    """As gevent has it."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [SystemExit(1), asyncio.CancelledError(), GeneratorExit(), Timeout(), RecursionError("deep"), MemoryError()],
+)
 def test_whatever_the_send_method_raises_ends_in_the_result(outbox: Outbox, error: BaseException) -> None:
     outbox.write(1)
 
@@ -224,6 +237,75 @@ def test_ctrl_c_in_the_send_method_ends_the_burst_and_keeps_the_signals(outbox: 
     with pytest.raises(KeyboardInterrupt):
         outbox.burst()
     assert outbox.left() == [1]
+
+
+def test_an_interrupt_outside_the_main_thread_is_the_fault_of_the_signal(outbox: Outbox) -> None:
+    outbox.write(1)
+
+    def sender(signals: list[Any]) -> None:
+        raise KeyboardInterrupt
+
+    outbox.sender = sender
+    with ThreadPoolExecutor(1) as pool:
+        result = pool.submit(outbox.burst).result()
+    assert [(failed.key, failed.outcome.cause) for failed in result.failed] == [((1,), "error")]
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_an_exit_that_a_handler_of_a_posix_signal_raises_ends_the_burst(outbox: Outbox, wrapped: bool) -> None:
+    outbox.write(1)
+
+    def stop(*_: object) -> None:
+        sys.exit(0)
+
+    def sender(signals: list[Any]) -> None:
+        posix_signals.raise_signal(posix_signals.SIGUSR1)
+
+    outbox.sender = sender
+    before = posix_signals.signal(posix_signals.SIGUSR1, partial(stop) if wrapped else stop)
+    try:
+        with pytest.raises(SystemExit):
+            outbox.burst()
+    finally:
+        posix_signals.signal(posix_signals.SIGUSR1, before)
+    assert outbox.left() == [1]
+
+
+def test_one_signal_that_is_cancelled_holds_up_no_other(outbox: Outbox) -> None:
+    outbox.write(1, 2, 3)
+
+    def sender(signals: list[Any]) -> None:
+        if 2 in [signal.id for signal in signals]:
+            raise asyncio.CancelledError
+        outbox.sent += [signal.id for signal in signals]
+
+    outbox.sender = sender
+    with outbox.app.app_context(), pytest.raises(BurstError, match="CancelledError"):
+        SignalBus(outbox.db).flushmany()
+    assert (outbox.left(), sorted(outbox.sent)) == ([2], [1, 3])
+
+
+class Cancelling(sa.TypeDecorator[str]):
+    """A type of the application's that raises what is no Exception."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_result_value(self, value: Any, dialect: Any) -> Any:
+        if value == "bad":
+            raise asyncio.CancelledError
+        return value
+
+
+def test_a_row_whose_type_raises_what_is_no_exception_holds_up_no_other(database_url: str) -> None:
+    app = OutboxApp(database_url)
+    model = app.model("Typed", note=sa.Column(Cancelling))
+    app.create()
+    app.write(model, 1, note="bad")
+    app.write(model, 2, note="good")
+    result = app.burst(model, limit=5)
+    assert (result.sent, [failed.key for failed in result.failed], app.left(model)) == (1, [(1,)], [1])
+    app.close()
 
 
 def test_excluded_keys_are_left_alone(outbox: Outbox) -> None:

@@ -25,6 +25,8 @@ from signalbus_core import (
     UnreadableSignalError,
     get_models_to_flush,
 )
+from signalbus_core.lowlevel import table_problem
+from tests.support.outbox_app import OutboxApp
 
 
 class Shop:
@@ -504,3 +506,23 @@ def test_names_choose_models_and_a_wrong_name_is_a_warning(shop: Any, caplog: py
 
 def test_no_names_choose_all_models(shop: Any) -> None:
     assert get_models_to_flush(shop.bus, []) == shop.bus.get_signal_models()
+
+
+@pytest.mark.parametrize(("schema", "is_refused"), [(None, True), ("elsewhere", False)])
+def test_a_table_whose_schema_is_translated_is_refused(database_url: str, schema: str | None, is_refused: bool) -> None:
+    app = OutboxApp(database_url, engine={"execution_options": {"schema_translate_map": {schema: "tenant"}}})
+    model = app.model("Order")
+    app.execute("CREATE SCHEMA tenant")
+    app.create()
+    # There is one of the same name where the catalog would be asked.
+    app.execute('CREATE TABLE IF NOT EXISTS "order" (id bigint PRIMARY KEY)')
+    app.write(model, 1)
+    with app.app.app_context():
+        if is_refused:
+            with pytest.raises(SignalModelError, match=r"schema 'tenant' by schema_translate_map.*search_path"):
+                app.db.signalbus.flushmany()
+        else:
+            assert app.db.signalbus.flushmany() == 1
+        with app.db.engine.connect() as connection:
+            assert (table_problem(connection, app.spec(model)) is not None) == is_refused
+    app.close()

@@ -119,3 +119,7 @@ def test_the_version_of_the_broker_is_judged(database_url: str, amqp_url: str, m
     monkeypatch.setattr(versions, "OLDEST_RABBITMQ", (99, 0))
     [finding] = [finding for finding in checked.find("versions") if finding.code == "rabbitmq-out-of-support"]
     assert finding.subject.startswith("RabbitMQ ")
+
+
+def test_too_few_channels_are_found(database_url: str, broker: Broker) -> None:
+    assert Checked(database_url, f"{broker.url}?channel_max=1").create().codes("broker") == {"broker-channels"}

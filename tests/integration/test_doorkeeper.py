@@ -20,12 +20,11 @@ from relay.application.databases import limit_connections
 from relay.notifier import thread as doorkeeper_module
 from relay.notifier.thread import NotifyListener
 from relay.poller.requests import PollRequests
-from relay.telemetry.health import Health
-from relay.telemetry.incidents import Incidents
 from signalbus_core import SignalBusMixin
 from signalbus_core.lowlevel import FIRST_KEY, SignalSpec, doorbell
 from tests.support.pgbouncer import PrivatePgBouncer
 from tests.support.postgres import PrivatePostgres
+from tests.support.recorder import Recorder
 from tests.support.waiting import eventually
 
 #: How long writers race against falling asleep. `SIGNALBUS_TEST_RACE_SECONDS=600` looks for what is rare.
@@ -84,23 +83,14 @@ class Watch:
         paused: Container[str] = (),
     ) -> None:
         self.outbox = outbox
-        self.stop = threading.Event()
+        recorder = Recorder()
+        self.stop, self.health = recorder.stop, recorder.health
         self.looks = PollRequests()
-        self.health = Health(60)
         self.specs = specs or outbox.specs
         self.engine = engine or outbox.engine
         self.seen: set[int] = set()
         self.number_of_looks = self.below_mark = 0
-        self.notifier = NotifyListener(
-            None,
-            self.engine,
-            self.specs,
-            self.looks,
-            self.health,
-            Incidents(logging.getLogger("signalbus.relay")),
-            self.stop,
-            paused,
-        )
+        self.notifier = NotifyListener(None, self.engine, self.specs, self.looks, paused, recorder.runtime)
         self._threads = [
             threading.Thread(target=self.notifier.run, daemon=True),
             threading.Thread(target=self._look_when_asked, daemon=True),
@@ -139,7 +129,7 @@ class Watch:
                 self.looks.end(calm=not more)
 
     def sleeps_and_rings(self) -> tuple[int, int]:
-        vigil = self.notifier.vigil
+        vigil = self.notifier.protocol
         assert vigil is not None
         return vigil.sleeps, vigil.rings
 
@@ -265,9 +255,9 @@ def test_producers_of_a_paused_model_are_silent_and_those_of_a_resumed_one_ring(
     with Watch(outbox, paused=paused) as watch:
         eventually(lambda: watch.is_asleep(2), 20)
         paused.add("First")
-        watch.looks.ask()
+        watch.looks.poll_now()
         eventually(lambda: watch.is_asleep(1), 20, "the sleep lock of the other table is kept")
-        vigil = watch.notifier.vigil
+        vigil = watch.notifier.protocol
         assert vigil is not None
         rings, looks = vigil.rings, watch.number_of_looks
         for number in range(1, 21):
@@ -280,7 +270,7 @@ def test_producers_of_a_paused_model_are_silent_and_those_of_a_resumed_one_ring(
 
         eventually(lambda: watch.is_asleep(1), 20)
         paused.clear()
-        watch.looks.ask()
+        watch.looks.poll_now()
         eventually(lambda: watch.is_asleep(2), 20)
         outbox.execute("INSERT INTO first VALUES (22)")
         eventually(heard(watch, 22), FOUND_WITHIN_SECONDS)
@@ -297,10 +287,10 @@ def test_pausing_and_resuming_while_writers_race_loses_no_wake_up(outbox: Outbox
         for number in range(41):
             (paused.discard if number % 2 else paused.add)("First")
             # As the look that sees it does.
-            watch.looks.ask()
+            watch.looks.poll_now()
             stop.wait(0.05)
         paused.clear()
-        watch.looks.ask()
+        watch.looks.poll_now()
         stop.wait(0.5)
         stop.set()
         for writer in writers:
@@ -364,9 +354,9 @@ def test_ended_sessions_are_opened_again(outbox: Outbox, caplog: pytest.LogCaptu
 
 def test_a_server_that_is_started_again_is_listened_to_again(private_postgres: PrivatePostgres) -> None:
     outbox = Outbox(private_postgres.create_database())
-    looks, stop = PollRequests(), threading.Event()
-    incidents = Incidents(logging.getLogger("test.doorkeeper"))
-    notifier = NotifyListener(None, outbox.engine, outbox.specs, looks, Health(60), incidents, stop)
+    looks, recorder = PollRequests(), Recorder(logger="test.doorkeeper")
+    stop = recorder.stop
+    notifier = NotifyListener(None, outbox.engine, outbox.specs, looks, (), recorder.runtime)
     thread = threading.Thread(target=notifier.run, daemon=True)
     thread.start()
     locks = f"locktype = 'advisory' AND classid = {doorbell.DOORKEEPER_LOCK} AND granted"
@@ -422,13 +412,13 @@ def test_behind_a_pooler_in_transaction_mode_nothing_is_held_and_it_is_said_once
     private_postgres: PrivatePostgres, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doorkeeper_module, "CHECK_EVERY_SECONDS", 0.2)
-    monkeypatch.setattr("relay.notifier.self_test.HEARD_WITHIN_SECONDS", 0.5)
+    monkeypatch.setattr("relay.notifier.self_test.RECEIVED_WITHIN_SECONDS", 0.5)
     with PrivatePgBouncer(private_postgres) as bouncer:
         bouncer.start()
         outbox = Outbox(bouncer.in_front_of(private_postgres.create_database()))
         tries: list[object] = []
-        original = doorkeeper_module.test_hearing
-        monkeypatch.setattr(doorkeeper_module, "test_hearing", lambda *args: (tries.append(1), original(*args)))
+        original = doorkeeper_module.test_notifications
+        monkeypatch.setattr(doorkeeper_module, "test_notifications", lambda *args: (tries.append(1), original(*args)))
         with Watch(outbox):
             eventually(lambda: len(tries) >= 3, 30)
         locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"

@@ -14,10 +14,10 @@ import sqlalchemy as sa
 
 from relay.checks import vacuum
 from relay.poller.vacuum_horizon import ACTIVE_SECONDS, DEAD_ROWS_THAT_HURT, HELD_FOR_SECONDS, IDLE_SECONDS, Horizon
-from relay.telemetry.metrics import Metrics
-from relay.telemetry.status import Status
 from signalbus_core.lowlevel import HolderKind, HorizonHolder, count_dead_rows, horizon_holders
+from tests.support.checked import Checked
 from tests.support.postgres import PrivatePostgres
+from tests.support.recorder import Recorder
 from tests.support.standby import PrivateStandby
 from tests.support.waiting import eventually
 
@@ -302,14 +302,15 @@ def test_without_rights_the_session_of_another_login_is_told_and_what_may_not_be
     watched: Watched, url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = sa.create_engine(url.replace("postgres@", f"{LOGIN}@"))
-    specs, status = [one.spec for one in watched.progress.values()], Status(())
-    horizon = Horizon({None: specs}, Metrics(), watched.clock, status)
+    recorder = Recorder(watched.names, watched.clock)
+    status = recorder.status
+    horizon = Horizon({None: [one.spec for one in watched.progress.values()]}, recorder.runtime)
     with session(url) as snapshot:
         hold_a_snapshot(snapshot)
         let_rows_die(watched, DEAD_ROWS_THAT_HURT)
         for _ in range(2):
             watched.clock.now += IDLE_SECONDS
-            horizon.look(None, engine, is_active=False)
+            horizon.run_once(None, engine, is_active=False)
         [warning] = told(caplog)
         holder = f"another login's session with pid {pid_of(snapshot)} (application 'report')"
         assert holder in warning.message
@@ -317,6 +318,13 @@ def test_without_rights_the_session_of_another_login_is_told_and_what_may_not_be
         watched.execute("REVOKE SELECT ON pg_prepared_xacts FROM PUBLIC")
         caplog.set_level(logging.DEBUG, "signalbus.relay")
         watched.clock.now += IDLE_SECONDS
-        horizon.look(None, engine, is_active=False)
+        horizon.run_once(None, engine, is_active=False)
         assert told(caplog)[-1].__dict__["action"] == "horizon_unknown"
     engine.dispose()
+
+
+def test_two_phase_commit_and_doorbells_exclude_each_other(url: str) -> None:
+    checked = Checked(url, "amqp://127.0.0.1:1/").create()
+    assert checked.codes("doorbell") == {"doorbell-two-phase"}
+    checked.order.signalbus_doorbell = False
+    assert checked.codes("doorbell") == {"area-fine"}

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import re
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,12 +17,10 @@ from flask_sqlalchemy import SQLAlchemy
 from relay.poller.gauges import MEASURE_EVERY_SECONDS
 from relay.poller.pauses import PausedModels
 from relay.poller.poller import Poller
-from relay.scheduler import Schedule, Scheduler
-from relay.telemetry.health import Health
-from relay.telemetry.incidents import Incidents
-from relay.telemetry.metrics import Metrics
+from relay.scheduler import Scheduler
 from relay.worker.backoff import Backoff
 from relay.worker.broker_connections import BrokerConnections
+from relay.worker.bursts import Bursts
 from relay.worker.low_water import COSTS_AT_MOST_ONE_IN, LowWater, Scan
 from relay.worker.model_state import ModelState
 from relay.worker.retry_policy import RetryPolicy
@@ -34,6 +30,7 @@ from signalbus_core import SignalBusMixin
 from signalbus_core.lowlevel import FIRST_KEY, BurstLimits, has_integer_key
 from signalbus_core.sql.transaction import settings_option
 from tests.support.clock import Clock
+from tests.support.recorder import Recorder
 
 #: What a scan from the start takes here, by the clock of the tests, whatever it takes in truth.
 LONG_SECONDS = 6.0
@@ -85,30 +82,21 @@ class Relay:
         self.clock = Clock(1000.0)
         self.low_water = LongScans(is_kept=has_integer_key(specs[0]))
         self.progress = ModelState(specs[0], Backoff(uniform=lambda _low, _high: 0.0), low_water=self.low_water)
-        self.metrics, health = Metrics(), Health(60)
-        self.metrics.prepare(["Order"])
-        incidents = Incidents(logging.getLogger("test.low_water"), self.clock)
+        recorder = Recorder(["Order"], self.clock, "test.low_water")
+        self.metrics, runtime = recorder.metrics, recorder.runtime
         rules = RetryPolicy(uniform=lambda _low, high: high)
         self.retry_stores = RetryStores(specs, {None: self.engine}, rules, BurstLimits(), self.clock)
-        self.scheduler = Scheduler(Schedule(["Order"]), self.clock)
-        shared = ({"Order": self.progress}, self.retry_stores)
-        paused = PausedModels(self.scheduler, self.metrics)
-        self.poller = Poller(
-            {None: self.engine}, *shared, paused, self.scheduler, self.metrics, health, incidents, self.clock
-        )
+        self.scheduler = Scheduler(["Order"], clock=self.clock)
+        states = {"Order": self.progress}
+        paused = PausedModels(self.scheduler, runtime)
+        self.poller = Poller({None: self.engine}, states, self.retry_stores, paused, self.scheduler, runtime)
         self.worker = Worker(
             "worker-1",
-            self.app,
-            db.signalbus,
-            *shared,
-            BurstLimits(),
+            states,
+            Bursts(self.app, db.signalbus, self.retry_stores, BurstLimits(), runtime),
             self.scheduler,
-            BrokerConnections("worker-1", [], self.metrics, health, incidents),
-            self.metrics,
-            health,
-            incidents,
-            threading.Event(),
-            self.clock,
+            BrokerConnections("worker-1", [], runtime),
+            runtime,
         )
         self.statements: list[tuple[str, Any]] = []
         # First, so that what is noted has what is said before it.

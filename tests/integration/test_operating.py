@@ -292,7 +292,7 @@ def test_odd_queries_are_refused_with_a_sentence(operated: Operated, query: str)
 def test_everything_on_the_pages_is_escaped(operated: Operated) -> None:
     operated.park(1)
     operated.incidents.raised("Order", "model_failing", '<img src=x onerror="alert(1)">', signal="Order")
-    operated.status.set_paused("Order", "<script>alert(2)</script>")
+    operated.status.model_paused("Order", "<script>alert(2)</script>")
     text = operated.ask("/").text
     assert "&lt;b&gt;bad&lt;/b&gt;" in text
     assert "<b>" not in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -140,3 +141,32 @@ def test_threads_do_not_share_a_session_even_in_a_constant_scope(shop: Shop) -> 
         thread.join(30)
     assert all(own is seen for own, seen in found)
     assert found[0][0] is not found[1][0]
+
+
+def test_what_a_teardown_function_raises_undoes_nothing_and_is_told_once(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    @shop.app.teardown_appcontext
+    def teardown(_error: BaseException | None) -> None:
+        if raises:
+            raise asyncio.CancelledError
+
+    raises = True
+    assert shop.db.signalbus.flushmany() == 2
+    assert shop.db.signalbus.flushmany() == 0
+    raises = False
+    told = [record.getMessage() for record in caplog.records if vars(record).get("action") == "teardown_failed"]
+    assert len(told) == 1
+    assert "teardown_appcontext raised CancelledError" in told[0]
+
+
+def test_bursts_are_no_two_phase_transactions_whatever_sessions_are(database_url: str) -> None:
+    # PostgreSQL refuses PREPARE TRANSACTION as it is installed.
+    shop = Shop(database_url, {})
+    with shop.app.app_context():
+        shop.db.session.remove()
+        shop.db.session.session_factory.configure(twophase=True)
+        shop.on_send = lambda signal: shop.db.session.execute(sa.select(shop.user.id))
+        assert shop.db.signalbus.flushmany() == 2
+        shop.db.session.rollback()
+        shop.engine.dispose()

@@ -15,10 +15,8 @@ from flask_sqlalchemy import SQLAlchemy
 from relay.poller.isolation import MOST_SLOW, PROBE_LIMITS
 from relay.poller.pauses import PausedModels
 from relay.poller.poller import MEASURE_EVERY_SECONDS, TIDY_EVERY_SECONDS, Poller, TableError
-from relay.scheduler import Schedule, Scheduler
-from relay.telemetry.health import Health
-from relay.telemetry.incidents import Incidents, single_signals
-from relay.telemetry.metrics import Metrics
+from relay.scheduler import Scheduler
+from relay.telemetry.incidents import single_signals
 from relay.worker.low_water import LowWater
 from relay.worker.model_state import LONGEST_SUSPICION_SECONDS, ModelState
 from relay.worker.retry_policy import RetryPolicy
@@ -27,6 +25,7 @@ from signalbus_core import Outcome, OutcomeKind, SignalBusMixin
 from signalbus_core.lowlevel import FIRST_KEY, BurstLimits, BurstResult, FailedSignal, has_integer_key
 from signalbus_core.sql import backlog
 from tests.support.clock import Clock
+from tests.support.recorder import Recorder
 from tests.support.servers import Postgres
 
 
@@ -54,7 +53,6 @@ class Watched:
                 members["created_at"] = db.Column(sa.DateTime(timezone=True))
             self.models.append(type(f"M{number:02}", (db.Model,), members))
         self.clock = Clock(1000.0)
-        self.metrics, self.health = Metrics(), Health(60, self.clock)
         self.statements: list[str] = []
         with self.app.app_context():
             db.create_all()
@@ -64,22 +62,19 @@ class Watched:
         self.progress = {
             spec.name: ModelState(spec, low_water=LowWater(is_kept=has_integer_key(spec))) for spec in specs
         }
-        self.metrics.prepare(self.names)
-        self.scheduler = Scheduler(Schedule(self.names), self.clock)
-        incidents = Incidents(logging.getLogger("test.probe"), self.clock)
+        self.recorder = Recorder(self.names, self.clock, "test.probe")
+        self.metrics, self.health = self.recorder.metrics, self.recorder.health
+        self.scheduler = Scheduler(self.names, clock=self.clock)
         rules = RetryPolicy(uniform=lambda _low, high: high)
         self.retry_stores = RetryStores(specs, {None: self.engine}, rules, BurstLimits(), self.clock)
-        self.paused = PausedModels(self.scheduler, self.metrics)
+        self.paused = PausedModels(self.scheduler, self.recorder.runtime)
         self.poller = Poller(
             {None: self.engine},
             self.progress,
             self.retry_stores,
             self.paused,
             self.scheduler,
-            self.metrics,
-            self.health,
-            incidents,
-            self.clock,
+            self.recorder.runtime,
             limits=limits,
         )
         sa.event.listen(self.engine, "before_cursor_execute", self._note)
@@ -210,7 +205,7 @@ def test_the_last_signal_that_is_parked_is_no_flow_and_a_sent_or_discarded_one_i
     caplog.set_level(logging.INFO)
     watched.poller.run_once()
     watched.execute("INSERT INTO m03 SELECT n, 'a' FROM generate_series(1, 2) n")
-    watched.poller._incidents.raised(single_signals("M03"), "signals_set_aside", "1 cannot be sent")
+    watched.recorder.incidents.raised(single_signals("M03"), "signals_set_aside", "1 cannot be sent")
     watched.retry_stores["M03"].put([FailedSignal((1, "a"), REFUSED)])
     assert look() == []
     watched.execute("UPDATE signalbus_parked SET next_try_at = NULL")
@@ -220,7 +215,7 @@ def test_the_last_signal_that_is_parked_is_no_flow_and_a_sent_or_discarded_one_i
     progress.finished(progress.plan(0.0), BurstResult(selected=1, sent=1), now=0.0)
     assert look() == ["signals_flow_again"]
 
-    watched.poller._incidents.raised(single_signals("M03"), "signals_set_aside", "1 cannot be sent")
+    watched.recorder.incidents.raised(single_signals("M03"), "signals_set_aside", "1 cannot be sent")
     progress.finished(progress.plan(0.0), BurstResult(1, failed=(FailedSignal((2, "a"), REFUSED),)), now=0.0)
     assert look() == ["signals_flow_again"]
     watched.execute("DELETE FROM signalbus_parked")
@@ -232,7 +227,7 @@ def test_the_trouble_of_a_model_is_over_when_another_relay_has_emptied_it(
 ) -> None:
     caplog.set_level(logging.INFO)
     watched.execute("INSERT INTO m03 VALUES (1, 'a')")
-    watched.poller._incidents.raised("M03", "model_failing", "no answer")
+    watched.recorder.incidents.raised("M03", "model_failing", "no answer")
     watched.poller.run_once()
     assert "model_recovered" not in [record.action for record in caplog.records]
     watched.execute("DELETE FROM m03")
@@ -419,8 +414,8 @@ def test_the_reason_of_a_database_error_is_one_line_without_values(watched: Watc
 
 
 def test_signals_flow_while_a_look_finds_nothing_to_send(watched: Watched) -> None:
-    watched.health.set_state("running")
-    watched.health.set_broker("worker-1", "unused")
+    watched.health.relay_changed("running")
+    watched.health.broker_changed("worker-1", "unused")
     watched.clock.now += 61
     assert not watched.poller.run_once()
     assert watched.health.readiness()["ready"]

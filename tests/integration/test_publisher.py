@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,6 +15,7 @@ import pytest
 from flask import Flask
 from pika import BasicProperties
 
+from relay.checks.broker import check_broker
 from signalbus_core import OutcomeKind, PartialDeliveryError, PublishError, SetupError
 from signalbus_core.rabbitmq import BrokerConnectionError, Message, Publisher
 from tests.support.broker import Broker
@@ -321,17 +323,80 @@ def test_each_thread_has_a_connection_of_its_own(through_proxy: Publisher, proxy
     assert broker.count(queue) == 400
 
 
-def test_connections_of_ended_threads_are_closed_when_another_is_opened(publisher: Publisher) -> None:
-    def connect() -> None:
-        publisher.connect()
+def by_thread(work: Callable[[], object]) -> None:
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(20)
+
+
+def by_thread_of_another_maker(work: Callable[[], object]) -> None:
+    """As a thread of uWSGI, or a greenlet: threading gives it a name when it asks, and never learns of its end."""
+    has_ended = threading.Lock()
+    has_ended.acquire()
+
+    def run() -> None:
+        try:
+            work()
+        finally:
+            has_ended.release()
+
+    _thread.start_new_thread(run, ())
+    assert has_ended.acquire(timeout=20)
+
+
+@pytest.mark.parametrize("run", [by_thread, by_thread_of_another_maker])
+def test_connections_of_ended_threads_are_closed_when_one_publishes(
+    publisher: Publisher, broker: Broker, run: Callable[[Callable[[], object]], None]
+) -> None:
+    queue = broker.queue()
+    publisher.publish_messages([Message("", queue, b"")])
+
+    def publish() -> None:
+        publisher.publish_messages([Message("", queue, b"")])
         connections.append(publisher._settings().broker.connections.mine())
 
     connections: list[Any] = []
     for _ in range(3):
-        thread = threading.Thread(target=connect)
-        thread.start()
-        thread.join(20)
-    assert [connection.is_open for connection in connections] == [False, False, True]
+        run(publish)
+
+    def are_closed() -> bool:
+        # The connection of this thread is open; none has to be opened.
+        publisher.publish_messages([Message("", queue, b"")])
+        return not any(connection.is_open for connection in connections)
+
+    eventually(are_closed)
+
+
+def test_a_connection_with_too_few_channels_is_no_connection(amqp_url: str) -> None:
+    with Publisher(url=f"{amqp_url}?channel_max=1") as publisher:
+        with pytest.raises(BrokerConnectionError, match="set channel_max"):
+            publisher.connect()
+        assert not publisher.status().connected
+        assert "set channel_max" in str(publisher.status().reason)
+
+
+def test_a_users_limit_of_channels_is_told_as_long_as_it_lasts(private_rabbitmq: PrivateRabbitMQ) -> None:
+    private_rabbitmq.ctl("set_user_limits", "guest", '{"max-channels": 1}')
+    try:
+        with Publisher(url=private_rabbitmq.url) as publisher:
+            [outcome] = outcomes(publisher, [Message("amq.topic", "nobody", b"", mandatory=False)])
+            assert outcome == "unknown"
+            # It could connect, and not publish.
+            for _ in range(2):
+                with pytest.raises(BrokerConnectionError, match="number of channels"):
+                    publisher.connect()
+                assert "number of channels" in str(publisher.status().reason)
+            [finding] = check_broker(publisher, [], ["broker"], send_probe=False)
+            assert (finding.code, "number of channels" in finding.problem) == ("broker-channels", True)
+            private_rabbitmq.ctl("clear_user_limits", "guest", "all")
+            publisher.connect()
+            publisher.publish_messages([Message("amq.topic", "nobody", b"", mandatory=False)])
+        private_rabbitmq.ctl("set_user_limits", "guest", '{"max-connections": 0}')
+        with Publisher(url=private_rabbitmq.url) as publisher:
+            [finding] = check_broker(publisher, [], ["broker"], send_probe=False)
+            assert (finding.code, "connection" in finding.problem) == ("broker-limit", True)
+    finally:
+        private_rabbitmq.ctl("clear_user_limits", "guest", "all")
 
 
 def test_a_forked_child_opens_a_connection_of_its_own_and_leaves_its_parents_alone(
@@ -358,12 +423,22 @@ def test_closing_ends_the_connections_of_all_threads_and_publishing_opens_a_new_
 ) -> None:
     queue = broker.queue()
     publisher.connect()
-    other = threading.Thread(target=publisher.connect)
+    connections = [publisher._settings().broker.connections.mine()]
+    is_open, is_closed = threading.Event(), threading.Event()
+
+    def connect() -> None:
+        publisher.connect()
+        connections.append(publisher._settings().broker.connections.mine())
+        is_open.set()
+        is_closed.wait(20)
+
+    other = threading.Thread(target=connect)
     other.start()
-    other.join(20)
-    connections = list(publisher._settings().broker.connections._by_thread.values())
+    assert is_open.wait(20)
     publisher.close()
-    assert [connection.is_open for connection in connections] == [False, False]
+    assert [connection is not None and connection.is_open for connection in connections] == [False, False]
+    is_closed.set()
+    other.join(20)
     publisher.publish_messages([Message("", queue, b"")])
 
 

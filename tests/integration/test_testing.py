@@ -248,3 +248,39 @@ def test_the_fixtures_do_the_same(
     assert len(written) == 1
     assert signalbus_send() == 1
     assert [message.text for message in signalbus_broker.messages] == ["1 tea"]
+
+
+# An outer transaction around the test
+
+
+@pytest.fixture
+def rolled_back(app: Flask) -> Iterator[None]:
+    """Nothing that the test commits stays, as many applications have it."""
+    engines = db._app_engines[app]
+    usual = db.session
+    with db.engine.connect() as connection, connection.begin() as outer:
+        db._app_engines[app] = {None: connection}  # type: ignore[dict-item]
+        db.session = db._make_scoped_session({"join_transaction_mode": "create_savepoint"})
+        yield
+        db.session.remove()
+        db.session = usual
+        db._app_engines[app] = engines
+        outer.rollback()
+
+
+def test_flushmany_within_an_outer_transaction_says_why_it_cannot(app: Flask, rolled_back: None) -> None:
+    db.session.add(Placed(note="x"))
+    for end in (lambda: None, db.session.commit):
+        end()
+        with pytest.raises(TransactionStateError, match=r"outer transaction.*written_signals"):
+            db.signalbus.flushmany()
+        with pytest.raises(TransactionStateError, match="outer transaction"):
+            send_until_empty(app)
+    assert db.session.scalars(sa.select(Placed.note)).all() == ["x"]
+
+
+def test_written_signals_are_seen_within_an_outer_transaction(app: Flask, rolled_back: None) -> None:
+    with written_signals(app) as written:
+        db.session.add(Placed(note="x"))
+        db.session.commit()
+    assert [signal.note for signal in written.of(Placed)] == ["x"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,21 +15,20 @@ from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.exc import OperationalError
 
 from relay.poller.unreached import DIAGNOSE_EVERY_SECONDS, UNREACHED_AFTER_SECONDS, Unreached
-from relay.scheduler import Schedule, Scheduler
-from relay.telemetry.health import Health
-from relay.telemetry.incidents import Incidents
-from relay.telemetry.metrics import Metrics
-from relay.telemetry.status import Status
+from relay.scheduler import Scheduler
 from relay.worker.backoff import Backoff
 from relay.worker.broker_connections import BrokerConnections
+from relay.worker.bursts import Bursts
 from relay.worker.hanging import EmptyBursts
 from relay.worker.model_state import ModelState
+from relay.worker.plan import Verdict
 from relay.worker.retry_policy import RetryPolicy
 from relay.worker.retry_store import RetryStores
 from relay.worker.worker import Worker
 from signalbus_core import BurstError, Outcome, OutcomeKind, PartialDeliveryError, SignalBusMixin
-from signalbus_core.lowlevel import BurstLimits, Proved
+from signalbus_core.lowlevel import BurstLimits, BurstResult, Proved
 from tests.support.clock import Clock
+from tests.support.recorder import Recorder
 
 
 class Database(SignalBusMixin, SQLAlchemy):
@@ -89,30 +87,21 @@ class Turns:
         self.clock = Clock(1000.0)
         suspicion = Backoff(uniform=lambda _low, high: high)
         self.progress = ModelState(specs[0], Backoff(uniform=lambda _low, _high: 0.0), suspicion)
-        self.metrics, self.health = Metrics(), Health(60, self.clock)
-        self.status = Status(["Order"], self.clock)
-        self.metrics.prepare(["Order"])
-        incidents = Incidents(logging.getLogger("test.worker"), self.clock)
+        self.recorder = Recorder(["Order"], self.clock, "test.worker")
+        self.metrics, self.health, self.status = self.recorder.metrics, self.recorder.health, self.recorder.status
+        runtime = self.recorder.runtime
         self.retry_stores = RetryStores(specs, {None: self.engine}, RetryPolicy(3), BurstLimits(), self.clock)
         self.retry_stores.use_table(None, True)
-        self.scheduler = Scheduler(Schedule(["Order"]), self.clock)
+        self.scheduler = Scheduler(["Order"], clock=self.clock)
         self.worker = Worker(
             "worker-1",
-            self.app,
-            db.signalbus,
             {"Order": self.progress},
-            self.retry_stores,
-            BurstLimits(),
+            Bursts(self.app, db.signalbus, self.retry_stores, BurstLimits(), runtime),
             self.scheduler,
-            BrokerConnections("worker-1", [], self.metrics, self.health, incidents),
-            self.metrics,
-            self.health,
-            incidents,
-            threading.Event(),
-            self.clock,
-            self.status,
+            BrokerConnections("worker-1", [], runtime),
+            runtime,
         )
-        self.health.set_state("running")
+        self.health.relay_changed("running")
         self.health.set_database("up")
 
     def execute(self, *statements: str) -> None:
@@ -404,16 +393,8 @@ def test_the_board_shows_what_was_sent_and_what_the_worker_did_last(turns: Turns
 def test_signals_are_out_of_reach_when_bursts_get_none_and_the_first_one_stays(turns: Turns) -> None:
     turns.execute("INSERT INTO \"order\" (note) VALUES ('one'), ('two')")
     bursts = EmptyBursts(turns.clock)
-    incidents = Incidents(logging.getLogger("test.worker"), turns.clock)
-    unreached = Unreached(
-        {None: turns.engine},
-        {"Order": turns.progress},
-        turns.retry_stores,
-        bursts,
-        turns.health,
-        incidents,
-        turns.clock,
-    )
+    recorder = turns.recorder
+    unreached = Unreached({"Order": turns.progress}, turns.retry_stores, bursts, recorder.incidents, recorder.runtime)
 
     def stuck_after(seconds: float) -> list[str]:
         turns.clock.now += seconds
@@ -421,13 +402,13 @@ def test_signals_are_out_of_reach_when_bursts_get_none_and_the_first_one_stays(t
         found: list[str] = turns.health.readiness()["stuck_models"]
         return found
 
-    bursts.ended("Order", 0)
+    bursts.burst_ended("Order", BurstResult(selected=0), Verdict(more=False))
     assert stuck_after(UNREACHED_AFTER_SECONDS - DIAGNOSE_EVERY_SECONDS) == []
     turns.execute('DELETE FROM "order" WHERE id = 1')
     assert stuck_after(DIAGNOSE_EVERY_SECONDS) == [], "another relay sends what is there"
     assert stuck_after(DIAGNOSE_EVERY_SECONDS) == ["Order"]
     assert "Order: 1 signal is pending that no burst gets" in str(turns.health.readiness()["reasons"])
-    bursts.ended("Order", 1)
+    bursts.burst_ended("Order", BurstResult(selected=1), Verdict(more=False))
     assert stuck_after(0.0) == []
 
 

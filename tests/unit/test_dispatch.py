@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from relay.scheduler import Schedule, Scheduler
+from relay.scheduler import Scheduler
 
 
 def waiting(scheduler: Scheduler, timeout_seconds: float = 20) -> tuple[threading.Thread, list[str | None]]:
@@ -25,18 +25,18 @@ def wakes(change: Callable[[Scheduler], object], scheduler: Scheduler) -> str | 
 
 
 def test_work_that_is_found_wakes_a_waiting_worker() -> None:
-    assert wakes(lambda scheduler: scheduler.found(["a"]), Scheduler(Schedule(["a"]))) == "a"
+    assert wakes(lambda scheduler: scheduler.found(["a"]), Scheduler(["a"])) == "a"
 
 
 def test_a_full_burst_wakes_a_second_worker() -> None:
-    scheduler = Scheduler(Schedule(["a"]))
+    scheduler = Scheduler(["a"])
     scheduler.found(["a"])
     scheduler.take(0)
     assert wakes(lambda scheduler: scheduler.give_back("a", more=True), scheduler) == "a"
 
 
 def test_closing_wakes_everybody_with_nothing() -> None:
-    scheduler = Scheduler(Schedule(["a"]))
+    scheduler = Scheduler(["a"])
     assert wakes(Scheduler.close, scheduler) is None
     scheduler.found(["a"])
     assert scheduler.take(0) is None
@@ -44,12 +44,12 @@ def test_closing_wakes_everybody_with_nothing() -> None:
 
 def test_waiting_ends_at_the_timeout() -> None:
     started = time.monotonic()
-    assert Scheduler(Schedule(["a"])).take(0.05) is None
+    assert Scheduler(["a"]).take(0.05) is None
     assert time.monotonic() - started < 30
 
 
 def test_a_model_on_hold_is_taken_when_its_time_has_come() -> None:
-    scheduler = Scheduler(Schedule(["a"]))
+    scheduler = Scheduler(["a"])
     scheduler.found(["a"])
     scheduler.take(0)
     scheduler.give_back("a", more=True, wait_seconds=0.2)
@@ -58,7 +58,7 @@ def test_a_model_on_hold_is_taken_when_its_time_has_come() -> None:
 
 
 def test_activity_is_told_once() -> None:
-    scheduler = Scheduler(Schedule(["a"]))
+    scheduler = Scheduler(["a"])
     scheduler.found(["a"])
     scheduler.take(0)
     scheduler.give_back("a", more=False, sent=True)
@@ -67,7 +67,7 @@ def test_activity_is_told_once() -> None:
 
 def test_it_is_told_once_that_a_models_signals_were_sent_when_nothing_more_is_known_of_it() -> None:
     told: list[str] = []
-    scheduler = Scheduler(Schedule(["a", "b"]), on_sent=lambda: told.append("sent"))
+    scheduler = Scheduler(["a", "b"], on_sent=lambda: told.append("sent"))
 
     def turn(name: str, **result: bool) -> int:
         scheduler.found([name])

@@ -50,7 +50,7 @@ def test_every_log_action_of_the_relay_is_in_the_reference_and_the_other_way_rou
         text = source.read_text()
         in_code |= set(re.findall(r'"action": "(\w+)"', text))
         in_code |= set(re.findall(r'(?:raised|resolved)\([^"]*?"(\w+)"', text))
-        in_code |= set(re.findall(r'_note\(publisher, "\w+", "(\w+)"', text))
+        in_code |= set(re.findall(r'(?:begins|ends)="(\w+)"', text))
     table = (REFERENCE / "log-actions.md").read_text()
     documented = {
         name for line in table.splitlines() if line.startswith("| `") for name in re.findall(r"`(\w+)`", line)

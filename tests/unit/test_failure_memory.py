@@ -11,9 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from relay.worker.backoff import Backoff
 from relay.worker.model_state import BurstPlan, ModelState
-from relay.worker.notes import Due
 from relay.worker.retry_policy import RetryPolicy
-from relay.worker.retry_store import MemoryRetryStore
+from relay.worker.retry_store import Due, MemoryRetryStore
 from signalbus_core import BurstError, Outcome, OutcomeKind
 from signalbus_core.lowlevel import UNDELETED, BurstResult, DueSignal, FailedSignal, Key, Proved, SignalSpec
 from tests.support.clock import Clock
@@ -113,7 +112,7 @@ class FailureMemory(RuleBasedStateMachine):
             parked = self.retry_store.put(verdict.failed, verdict.evidence, is_retry=not plan.is_scan)
             assert not (parked and verdict.evidence.too_much_fails), "an open breaker parks nothing"
             self.parked |= set(parked)
-        self.progress.mark_noted(result.undeleted)
+        self.progress.mark_recorded(result.undeleted)
         if plan.retry and due is not None and due.signals:
             self.retry_store.tried(due, result, [one.key for one in verdict.failed])
         if self.is_broker_away and not plan.proved and not (due and due.is_delete):

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from relay.telemetry.histogram import BUCKETS, NAME, TEXT, BatchHistogram
 from relay.telemetry.metrics import Metrics
 from signalbus_core.lowlevel import BurstResult
+from tests.support.recorder import ENDED
 
 
 def rendered(registry: CollectorRegistry) -> str:
@@ -46,7 +47,7 @@ def test_what_was_sent_is_measured_from_when_it_was_written() -> None:
     metrics = Metrics(now=now.timestamp)
     metrics.prepare(["A", "B"])
     written = (now - timedelta(seconds=2), (now - timedelta(seconds=40)).astimezone(timezone(timedelta(hours=5))))
-    metrics.burst_finished("A", BurstResult(selected=3, sent=2, written_at=written))
+    metrics.burst_ended("A", BurstResult(selected=3, sent=2, written_at=written), ENDED)
     text = metrics.render().decode()
     assert f'{NAME}_sum{{signal="A"}} 42.0' in text
     assert f'{NAME}_bucket{{le="2.5",signal="A"}} 1.0' in text

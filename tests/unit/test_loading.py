@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _thread
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from flask import Flask
 
 from relay.application.load import LoadingError, find_bus, load_app
+from tests.support.processes import COMMAND
 
 Write = Callable[[str], str]
 
@@ -63,6 +66,8 @@ def test_a_path_to_a_file_will_do(module: Write) -> None:
         ("def shop(x): pass", ":shop", "TypeError"),
         ("import no_such_module", ":shop", "No module named 'no_such_module'"),
         ("1/0", ":shop", "ZeroDivisionError"),
+        ("raise SystemExit('no settings')", ":shop", "SystemExit: no settings"),
+        ("def shop(): raise GeneratorExit", ":shop", "GeneratorExit"),
         ("def shop(): pass", ":shop(__import__('os'))", "literal arguments"),
         ("def shop(): pass", ":shop)(", "literal arguments"),
     ],
@@ -104,3 +109,118 @@ def test_a_missing_file_is_said() -> None:
 def test_an_application_without_a_bus_is_told_how_to_get_one() -> None:
     with pytest.raises(LoadingError, match=r"class Database\(SignalBusMixin, SQLAlchemy\)"):
         find_bus(Flask("x"), ())
+
+
+SHOP = """
+from flask_sqlalchemy import SQLAlchemy
+from signalbus_core import SignalBusMixin
+
+class Database(SignalBusMixin, SQLAlchemy):
+    pass
+
+db = Database()
+
+class Order(db.Model):
+    id = db.Column(db.Integer, primary_key=True)
+
+    def send_signalbus_message(self):
+        pass
+
+app = Flask("shop")
+app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite://"
+db.init_app(app)
+
+@app.teardown_appcontext
+def close(error):
+    raise {error}
+"""
+
+
+@pytest.mark.parametrize("error", ["RuntimeError('no request')", "SystemExit('no request')"])
+def test_a_teardown_function_that_raises_is_told_before_anything_begins(module: Write, error: str) -> None:
+    app = load_app(module(SHOP.replace("{error}", error)))
+    with pytest.raises(LoadingError, match=r"teardown_appcontext raised \w+: no request .*in close\).*do nothing"):
+        find_bus(app, ())
+
+
+@pytest.mark.parametrize("code", ["app = Flask('x')", "1/0"])
+def test_replaced_threads_are_refused_whatever_else_goes_wrong(
+    module: Write, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    def start_new_thread() -> None:
+        """As gevent has it."""
+
+    start_new_thread.__module__ = "gevent.thread"
+    monkeypatch.setattr(_thread, "start_new_thread", start_new_thread)
+    with pytest.raises(LoadingError, match=r"gevent has replaced the threads.*web server"):
+        load_app(f"{module(code)}:app")
+
+
+@pytest.mark.parametrize(
+    "patch", ["from gevent.monkey import patch_all", "from eventlet import monkey_patch as patch_all"]
+)
+def test_an_application_that_is_patched_is_refused_in_one_sentence(tmp_path: Path, patch: str) -> None:
+    pytest.importorskip(patch.split()[1].partition(".")[0])
+    (tmp_path / "green.py").write_text(f"{patch}\npatch_all()\n{SHOP.replace('{error}', 'None')}")
+    done = subprocess.run(
+        [COMMAND, "run", "--app", "green", "--http", "off"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "has replaced the threads" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+# The end
+
+
+LEAVES = """
+import atexit, multiprocessing, os, threading
+from flask import Flask
+
+def hang():
+    threading.Event().wait()
+
+def start_thread():
+    threading.Thread(target=hang, name="theirs").start()
+
+def start_process():
+    multiprocessing.get_context("fork").Process(target=hang_until_orphaned).start()
+
+def hang_until_orphaned():
+    parent = os.getppid()
+    while os.getppid() == parent:
+        threading.Event().wait(0.05)
+
+def create_app():
+    {leave}
+"""
+
+
+@pytest.mark.parametrize(
+    ("leave", "told"),
+    [
+        ("start_thread()", "threads of the application (theirs)"),
+        ("atexit.register(hang)", "functions of the application at exit"),
+        ("start_process()", "functions of the application at exit"),
+    ],
+)
+def test_the_process_ends_with_its_exit_code_whatever_the_application_leaves(
+    tmp_path: Path, leave: str, told: str
+) -> None:
+    (tmp_path / "leaves.py").write_text(LEAVES.replace("{leave}", leave))
+    done = subprocess.run(
+        [COMMAND, "run", "--app", "leaves:create_app", "--http", "off", "--log-format", "json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "a factory is expected" in done.stderr
+    assert told in done.stderr

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import configparser
 import io
 import json
 import logging
+import logging.config
+import logging.handlers
 import os
 import select
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,7 @@ from hypothesis import strategies as st
 from relay.telemetry import log_queue
 from relay.telemetry.log_format import JsonFormatter, TextFormatter, configure_logging, redact
 from relay.telemetry.log_queue import QueuedHandler
+from relay.telemetry.loggers import output_as_log, release_loggers
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -33,10 +38,12 @@ def root() -> Iterator[logging.Logger]:
     before = (logger.handlers[:], logger.level, logging.raiseExceptions, logging.getLogger("pika").level)
     yield logger
     for handler in logger.handlers:
-        if handler not in before[0]:
-            handler.close()
+        if isinstance(handler, QueuedHandler) and handler not in before[0]:
+            handler.end()
     logger.handlers[:], logger.level, logging.raiseExceptions = before[:3]
     logging.getLogger("pika").setLevel(before[3])
+    release_loggers()
+    logging.captureWarnings(False)
 
 
 def record(message: str, *args: Any, **extra: Any) -> logging.LogRecord:
@@ -124,6 +131,126 @@ def test_logging_configured_twice_keeps_the_order_of_lines(root: logging.Logger)
     assert json.loads(second)["message"] == "second"
 
 
+# An application that configures logging too
+
+
+def configure_by_dict(root: logging.Logger) -> None:
+    # As Flask's documentation has it; by default it disables all loggers that exist.
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "handlers": {
+                "wsgi": {"class": "logging.StreamHandler", "stream": "ext://flask.logging.wsgi_errors_stream"}
+            },
+            "root": {"level": "INFO", "handlers": ["wsgi"]},
+        }
+    )
+
+
+def configure_without_root(root: logging.Logger) -> None:
+    logging.config.dictConfig({"version": 1, "loggers": {"shop": {"level": "INFO"}}})
+
+
+def configure_by_file(root: logging.Logger) -> None:
+    lines = ["[loggers]", "keys=root", "[handlers]", "keys=", "[formatters]", "keys=", "[logger_root]", "handlers="]
+    file = configparser.ConfigParser()
+    file.read_string("\n".join([*lines, "level=CRITICAL"]))
+    logging.config.fileConfig(file)
+
+
+def remove_handlers(root: logging.Logger) -> None:
+    root.handlers.clear()
+
+
+def raise_levels(root: logging.Logger) -> None:
+    for name in (None, "signalbus", "signalbus.relay"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+
+def stop_propagation(root: logging.Logger) -> None:
+    logger = logging.getLogger("signalbus.relay")
+    logger.propagate = False
+    logger.addFilter(lambda record: False)
+
+
+HUSHES: list[Callable[[logging.Logger], object]] = [
+    configure_by_dict,
+    configure_without_root,
+    configure_by_file,
+    remove_handlers,
+    raise_levels,
+    stop_propagation,
+    lambda root: logging.basicConfig(force=True, level=logging.CRITICAL, handlers=[logging.NullHandler()]),
+    lambda root: logging.disable(logging.CRITICAL),
+    lambda root: logging.shutdown(),
+]
+
+
+@pytest.fixture
+def own_logger(root: logging.Logger) -> Iterator[logging.Logger]:
+    """A logger of the relay; afterwards it, and all others, are as before."""
+    loggers = [one for one in root.manager.loggerDict.values() if isinstance(one, logging.Logger)]
+    before = [(one, one.level, one.propagate, one.filters[:], one.disabled) for one in loggers]
+    yield logging.getLogger("signalbus.relay")
+    release_loggers()
+    logging.disable(logging.NOTSET)
+    for one, level, propagate, filters, disabled in before:
+        one.setLevel(level)
+        one.propagate, one.filters, one.disabled = propagate, filters, disabled
+
+
+@pytest.mark.parametrize("hush", HUSHES)
+def test_the_relay_tells_whatever_the_application_does_to_logging(
+    own_logger: logging.Logger, root: logging.Logger, hush: Callable[[logging.Logger], object]
+) -> None:
+    stream = io.StringIO()
+    configure_logging("json", "INFO", stream)
+    handler = root.handlers[0]
+    hush(root)
+    own_logger.info("told", extra={"action": "told"})
+    own_logger.debug("not told")
+    handler.flush()
+    assert [json.loads(line)["action"] for line in stream.getvalue().splitlines()] == ["told"]
+    # Also after the application is loaded, when logging is configured again.
+    configure_logging("json", "INFO", stream)
+    own_logger.info("told again")
+    flush()
+    assert [json.loads(line)["message"] for line in stream.getvalue().splitlines()] == ["told", "told again"]
+
+
+def test_handlers_of_the_application_get_the_relays_lines_too(own_logger: logging.Logger, root: logging.Logger) -> None:
+    configure_logging("json", "INFO", io.StringIO())
+    theirs = logging.handlers.BufferingHandler(10)
+    root.addHandler(theirs)
+    own_logger.warning("told")
+    root.removeHandler(theirs)
+    assert [record.getMessage() for record in theirs.buffer] == ["told"]
+
+
+def test_a_json_log_has_no_line_of_text_while_the_application_is_loaded(
+    own_logger: logging.Logger, root: logging.Logger, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stream = io.StringIO()
+    configure_logging("json", "INFO", stream)
+    handler = root.handlers[0]
+    with output_as_log("json"):
+        logging.basicConfig(force=True, level=logging.INFO)
+        logging.getLogger("theirs").info("logged")
+        print("printed", end="")  # noqa: T201 - as an application may do
+        sys.stderr.write("two\nlines\n")
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            warnings.warn("beware", UserWarning, stacklevel=1)
+    # A handler that was made meanwhile outlives the loading.
+    logging.getLogger("theirs").info("logged later")
+    handler.flush()
+    lines = [json.loads(line)["message"] for line in stream.getvalue().splitlines()]
+    assert lines[0] == "INFO:theirs:logged"
+    assert {"printed", "two", "lines", "INFO:theirs:logged later"} < {*lines}
+    assert any("beware" in line for line in lines)
+    assert capfd.readouterr() == ("", "")
+
+
 class FullDisk(io.StringIO):
     """Has no room until it is made."""
 
@@ -187,7 +314,7 @@ def queued(pipe: Pipe) -> Iterator[QueuedHandler]:
     assert pipe.waits.wait(10)
     yield handler
     pipe.is_read.set()
-    handler.close()
+    handler.end()
 
 
 def test_what_finds_no_room_is_dropped_and_the_gap_is_told_where_it_is(pipe: Pipe, queued: QueuedHandler) -> None:
@@ -241,9 +368,9 @@ def test_a_line_says_what_was_so_when_it_was_logged(pipe: Pipe, queued: QueuedHa
     assert pipe.getvalue() == "0\n[1]\n"
 
 
-def test_lines_of_a_closed_handler_are_still_written(pipe: Pipe, queued: QueuedHandler) -> None:
+def test_lines_of_an_ended_handler_are_still_written(pipe: Pipe, queued: QueuedHandler) -> None:
     queued.handle(record("1"))
-    queued.close()
+    queued.end()
     pipe.is_read.set()
     eventually(lambda: pipe.getvalue() == "0\n1\n")
 
@@ -251,6 +378,7 @@ def test_lines_of_a_closed_handler_are_still_written(pipe: Pipe, queued: QueuedH
 FORK = """
 import logging, os, sys
 from relay.telemetry.log_queue import QueuedHandler
+from relay.telemetry.loggers import output_as_log, release_loggers
 handler = QueuedHandler(open(sys.argv[1], "w"))
 logging.getLogger().addHandler(handler)
 logging.warning("parent")
@@ -310,7 +438,7 @@ def test_an_output_that_is_set_not_to_block_loses_nothing() -> None:
         eventually(lambda: not select.select([], [writer], [], 0)[1])
         reading.start()
         handler.flush()
-        handler.close()
+        handler.end()
         stream.close()
         reading.join(10)
     assert lines == ["x" * 4095 + "\n"] * 100

@@ -9,10 +9,10 @@ import pytest
 
 from relay.exit_codes import EXIT_RUNTIME, StopRequest
 from relay.poller.requests import LONGEST_AWAKE_PAUSE_SECONDS, SENT_PAUSE_SECONDS, PollRequests
-from relay.poller.thread import STUCK_AFTER_SECONDS, PollLoop
-from relay.telemetry.health import Health
+from relay.poller.thread import STUCK_AFTER_SECONDS, PollLoop, UntilEmpty
 from relay.worker.backoff import PollInterval
 from tests.support.clock import Clock
+from tests.support.recorder import Recorder
 
 #: Longer than any test.
 NEVER = 3600.0
@@ -21,7 +21,7 @@ NEVER = 3600.0
 def test_a_look_that_is_under_way_is_not_the_one_that_was_asked_for() -> None:
     looks = PollRequests()
     looks.begin()
-    number = looks.ask()
+    number = looks.poll_now()
     looks.end(calm=True)
     assert looks.last()[0] < number
     looks.begin()
@@ -32,14 +32,14 @@ def test_a_look_that_is_under_way_is_not_the_one_that_was_asked_for() -> None:
 def test_who_asks_while_a_look_is_under_way_is_not_forgotten() -> None:
     looks = PollRequests()
     looks.begin()
-    looks.ask(cause="doorbell", thorough=True)
+    looks.poll_now(cause="doorbell", thorough=True)
     looks.end(calm=True)
     looks.wait(NEVER)
     assert looks.begin() == ("doorbell", True)
     assert looks.begin() == ("poll", False)
 
 
-@pytest.mark.parametrize("wake", [PollRequests.ask, PollRequests.close])
+@pytest.mark.parametrize("wake", [PollRequests.poll_now, PollRequests.close])
 def test_who_waits_is_woken(wake: Any) -> None:
     looks = PollRequests()
     thread = threading.Thread(target=looks.wait, args=(NEVER,), daemon=True)
@@ -56,7 +56,7 @@ def test_looks_were_calm_only_when_each_of_them_was() -> None:
         looks.begin()
         looks.end(calm=calm)
 
-    number = looks.ask(thorough=True)
+    number = looks.poll_now(thorough=True)
     assert not looks.were_calm(number), "it has not ended"
     look(calm=False)
     look(calm=True)
@@ -189,21 +189,16 @@ class Watched:
     def __init__(self, *, until_empty: bool = False) -> None:
         self.clock = Clock(100.0)
         self.poller, self.scheduler, self.looks = StubProbe(), StubDispatcher(), PollRequests(self.clock)
-        self.requests: list[StopRequest] = []
         self.unreached: Any = StubUnreached()
-        parts: Any = (self.poller, self.scheduler)
-        self.poll_loop = PollLoop(
-            *parts,
-            Health(60),
-            PollInterval(1.0),
-            self.looks,
-            threading.Event(),
-            self.requests.append,
-            self.unreached,
-            until_empty=until_empty,
-            patience_seconds=30,
-            clock=self.clock,
-        )
+        self.recorder = Recorder(clock=self.clock)
+        parts: Any = (self.poller, self.scheduler, self.looks)
+        ending = UntilEmpty(*parts, self.unreached, 30, self.clock) if until_empty else None
+        self.poll_loop = PollLoop(*parts, PollInterval(1.0), self.unreached, self.recorder.runtime, ending)
+
+    @property
+    def requests(self) -> list[StopRequest]:
+        """The requests to end the relay since the last call."""
+        return list(iter(lambda: self.recorder.stop.next_request(0), None))
 
     def is_calm(self, *, finds: bool, active: bool = False, saw_everything: bool = True) -> bool:
         self.poller.finds, self.scheduler.active, self.poller.saw_everything = finds, active, saw_everything
@@ -239,8 +234,8 @@ def test_a_look_that_fails_is_not_calm() -> None:
 
 def test_the_look_after_a_bell_is_counted_as_one() -> None:
     watched = Watched()
-    watched.looks.ask(cause="doorbell")
-    watched.looks.ask()
+    watched.looks.poll_now(cause="doorbell")
+    watched.looks.poll_now()
     watched.poll_loop.run_once()
     watched.poll_loop.run_once()
     assert watched.poller.causes == ["doorbell", "poll"]
@@ -251,7 +246,7 @@ def test_a_look_is_thorough_when_a_doorkeeper_asks_for_it_and_only_then() -> Non
     seen = []
     for ask in (False, True, False):
         if ask:
-            watched.looks.ask(thorough=True)
+            watched.looks.poll_now(thorough=True)
         watched.poll_loop.run_once()
         seen.append(watched.poller.saw_every_key)
     assert seen == [False, True, False]

@@ -6,14 +6,22 @@ import re
 
 import pytest
 
+from relay.telemetry.health import Health
 from relay.telemetry.metrics import Metrics
+from relay.worker.plan import Verdict
 from signalbus_core import Outcome, OutcomeKind, PublishError
 from signalbus_core.lowlevel import BurstResult, FailedSignal
+from tests.support.recorder import ENDED
 
 
 @pytest.fixture
-def metrics() -> Metrics:
-    metrics = Metrics(now=lambda: 1000.0)
+def health() -> Health:
+    return Health(60)
+
+
+@pytest.fixture
+def metrics(health: Health) -> Metrics:
+    metrics = Metrics(now=lambda: 1000.0, health=health)
     metrics.prepare(["A", "B"])
     return metrics
 
@@ -28,9 +36,9 @@ def names(metrics: Metrics) -> set[str]:
     return set(re.findall(r"^(signalbus_\w+(?:\{[^}]*\})?) ", metrics.render().decode(), re.MULTILINE))
 
 
-def test_every_series_is_there_before_anything_happened(metrics: Metrics) -> None:
+def test_every_series_is_there_before_anything_happened(metrics: Metrics, health: Health) -> None:
     before = names(metrics)
-    metrics.burst_finished(
+    metrics.burst_ended(
         "A",
         BurstResult(
             selected=6,
@@ -40,16 +48,19 @@ def test_every_series_is_there_before_anything_happened(metrics: Metrics) -> Non
                 for cause in ("returned", "nacked", "refused", "invalid", "unknown", "error")
             ),
         ),
+        Verdict(more=True),
     )
-    metrics.burst_failed("B", 3)
-    metrics.wakeups("catchup")
-    metrics.set_relay_state("draining")
+    metrics.burst_interrupted("B", ENDED, 3)
+    metrics.poll_ended("doorbell", ["B"])
+    health.relay_changed("draining")
     assert names(metrics) == before
     assert value(metrics, 'signalbus_signals_sent_total{signal="B"}') == 0
 
 
 def test_sent_signals_are_counted(metrics: Metrics) -> None:
-    metrics.burst_finished("A", BurstResult(selected=5, sent=5, lock_seconds=0.1, send_seconds=0.2, commit_seconds=0.3))
+    metrics.burst_ended(
+        "A", BurstResult(selected=5, sent=5, lock_seconds=0.1, send_seconds=0.2, commit_seconds=0.3), ENDED
+    )
     assert value(metrics, 'signalbus_signals_sent_total{signal="A"}') == 5
     assert value(metrics, 'signalbus_bursts_total{outcome="sent",signal="A"}') == 1
     assert value(metrics, 'signalbus_burst_size_sum{signal="A"}') == 5
@@ -67,19 +78,19 @@ def test_sent_signals_are_counted(metrics: Metrics) -> None:
     ],
 )
 def test_bursts_are_counted_by_what_became_of_them(metrics: Metrics, result: BurstResult, outcome: str) -> None:
-    metrics.burst_finished("A", result)
+    metrics.burst_ended("A", result, ENDED)
     assert value(metrics, f'signalbus_bursts_total{{outcome="{outcome}",signal="A"}}') == 1
 
 
 def test_a_failure_that_told_nothing_counts_all_its_signals_as_errors(metrics: Metrics) -> None:
-    metrics.burst_finished("A", BurstResult(selected=7, error=ValueError("bad")))
+    metrics.burst_ended("A", BurstResult(selected=7, error=ValueError("bad")), ENDED)
     assert value(metrics, 'signalbus_publish_failures_total{reason="error",signal="A"}') == 7
 
 
 def test_signals_without_an_answer_may_be_duplicates(metrics: Metrics) -> None:
     failed = FailedSignal((1,), Outcome(OutcomeKind.UNKNOWN, "no answer"))
-    metrics.burst_finished("A", BurstResult(selected=1, failed=(failed,)))
-    metrics.burst_failed("A", possible_duplicates=4)
+    metrics.burst_ended("A", BurstResult(selected=1, failed=(failed,)), ENDED)
+    metrics.burst_interrupted("A", ENDED, possible_duplicates=4)
     assert value(metrics, 'signalbus_possible_duplicates_total{signal="A"}') == 5
 
 
@@ -90,21 +101,21 @@ def test_messages_of_a_whole_burst_that_may_be_stored_are_possible_duplicates(me
         Outcome(OutcomeKind.UNKNOWN, "no time was left", was_sent=False),
         Outcome(OutcomeKind.REFUSED, "no route"),
     ]
-    metrics.burst_finished("A", BurstResult(selected=4, error=PublishError(outcomes)))
+    metrics.burst_ended("A", BurstResult(selected=4, error=PublishError(outcomes)), ENDED)
     assert value(metrics, 'signalbus_possible_duplicates_total{signal="A"}') == 2
-    metrics.burst_finished("A", BurstResult(selected=3, error=PublishError(outcomes[:2] * 3)))
+    metrics.burst_ended("A", BurstResult(selected=3, error=PublishError(outcomes[:2] * 3)), ENDED)
     assert value(metrics, 'signalbus_possible_duplicates_total{signal="A"}') == 5
 
 
 def test_signals_that_were_never_sent_cannot_be_duplicates(metrics: Metrics) -> None:
     failed = FailedSignal((1,), Outcome(OutcomeKind.UNKNOWN, "no time was left", was_sent=False))
-    metrics.burst_finished("A", BurstResult(selected=1, failed=(failed,)))
+    metrics.burst_ended("A", BurstResult(selected=1, failed=(failed,)), ENDED)
     assert value(metrics, 'signalbus_possible_duplicates_total{signal="A"}') == 0
     assert value(metrics, 'signalbus_publish_failures_total{reason="unknown",signal="A"}') == 1
 
 
-def test_exactly_one_state_is_set(metrics: Metrics) -> None:
-    metrics.set_relay_state("running")
+def test_exactly_one_state_is_set(metrics: Metrics, health: Health) -> None:
+    health.relay_changed("running")
     states = {
         state: value(metrics, f'signalbus_relay_state{{state="{state}"}}')
         for state in ("starting", "running", "draining")

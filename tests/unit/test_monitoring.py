@@ -22,6 +22,7 @@ from relay.web.health_routes import health_routes
 from relay.web.status_report import Database, Report
 from relay.worker.backoff import PollInterval
 from tests.support.clock import Clock
+from tests.support.recorder import ENDED, burst
 from tests.support.web import call
 
 
@@ -33,10 +34,10 @@ def clock() -> Clock:
 @pytest.fixture
 def health(clock: Clock) -> Health:
     health = Health(10, clock, now=lambda: 1_800_000_000 + clock.now)
-    health.beat("worker-1")
-    health.set_state("running")
+    health.progressed("worker-1")
+    health.relay_changed("running")
     health.set_database("up")
-    health.set_broker("worker-1", "up", None, "amqp://rabbit/")
+    health.broker_changed("worker-1", "up", None, "amqp://rabbit/")
     return health
 
 
@@ -89,7 +90,7 @@ def test_liveness_fails_with_the_stuck_thread(site: Callable[..., Any], clock: C
 
 
 def test_readiness_fails_with_the_reason_while_liveness_does_not(site: Callable[..., Any], health: Health) -> None:
-    health.set_broker("worker-1", "down", "refused", "amqp://rabbit/")
+    health.broker_changed("worker-1", "down", "refused", "amqp://rabbit/")
     reply = call(site, "/readyz")
     assert reply.status == 503
     assert reply.json["reasons"] == ["broker is down: refused"]
@@ -143,10 +144,10 @@ def test_the_verdict_is_that_signals_flow(site: Callable[..., Any]) -> None:
 
 def test_the_verdict_says_since_when_the_broker_is_away(site: Callable[..., Any], health: Health, clock: Clock) -> None:
     clock.now = 120
-    health.beat("worker-1")
-    health.set_broker("worker-1", "down", "refused", "amqp://rabbit/")
+    health.progressed("worker-1")
+    health.broker_changed("worker-1", "down", "refused", "amqp://rabbit/")
     clock.now = 125
-    health.set_broker("worker-1", "down", "refused again", "amqp://rabbit/")
+    health.broker_changed("worker-1", "down", "refused again", "amqp://rabbit/")
     shown = status_of(site)
     assert shown["verdict"]["level"] == "stopped"
     assert shown["verdict"]["text"] == "Signals cannot flow: the broker is away since 08:02 UTC."
@@ -161,8 +162,8 @@ def test_the_verdict_says_since_when_the_broker_is_away(site: Callable[..., Any]
 
 
 def test_a_broker_that_is_back_is_away_no_more(site: Callable[..., Any], health: Health) -> None:
-    health.set_broker("worker-1", "down", "refused", "amqp://rabbit/")
-    health.set_broker("worker-1", "up", None, "amqp://rabbit/")
+    health.broker_changed("worker-1", "down", "refused", "amqp://rabbit/")
+    health.broker_changed("worker-1", "up", None, "amqp://rabbit/")
     [broker] = status_of(site)["brokers"]
     assert (broker["condition"], broker["since"]) == ("up", None)
 
@@ -179,9 +180,9 @@ def test_each_database_is_shown_with_its_own_trouble(
 
 
 def test_a_model_shows_what_was_sent_and_measured(site: Callable[..., Any], status: Status, clock: Clock) -> None:
-    status.sent("Order", 150)
-    status.measured("Order", 10_000, 61.04)
-    status.set_aside("Order", 2, 1)
+    status.burst_ended("Order", burst(150), ENDED)
+    status.backlog_measured("Order", 10_000, 61.04)
+    status.failed_counted("Order", 2, 1)
     clock.now = 6
     shown = status_of(site)
     order, invoice = shown["models"]
@@ -214,7 +215,7 @@ def test_the_last_error_of_a_model_stays_when_its_trouble_is_over(
 
 
 def test_workers_are_shown_with_what_they_do(site: Callable[..., Any], status: Status, clock: Clock) -> None:
-    status.worker("worker-1", "sending", "Order", 50)
+    status.worker_changed("worker-1", "sending", "Order", 50)
     clock.now = 2.5
     assert status_of(site)["workers"] == [
         {"name": "worker-1", "doing": "sending", "model": "Order", "signals": 50, "seconds": 2.5}
@@ -223,7 +224,7 @@ def test_workers_are_shown_with_what_they_do(site: Callable[..., Any], status: S
 
 def test_passwords_in_reasons_are_not_shown(site: Callable[..., Any], health: Health, incidents: Incidents) -> None:
     text = "amqp://user:s3cret@rabbit/ refused"
-    health.set_broker("worker-1", "down", text, "amqp://rabbit/")
+    health.broker_changed("worker-1", "down", text, "amqp://rabbit/")
     health.set_database("down", text)
     incidents.raised("Database", "database_down", text)
     incidents.raised("Order", "model_failing", text, signal="Order")
@@ -234,7 +235,7 @@ def test_passwords_in_reasons_are_not_shown(site: Callable[..., Any], health: He
 
 
 def test_a_held_horizon_is_told_with_who_holds_it_and_what_ends_it(site: Callable[..., Any], status: Status) -> None:
-    status.set_horizon(None, HeldHorizon(("Order", "Invoice"), "session with pid 7", "End it.", 61.04))
+    status.horizon_held(None, HeldHorizon(("Order", "Invoice"), "session with pid 7", "End it.", 61.04))
     shown = status_of(site)
     assert [one["horizon"] for one in shown["databases"]] == [
         {"models": ["Order", "Invoice"], "holder": "session with pid 7", "remedy": "End it.", "seconds": 61.0},
@@ -244,7 +245,7 @@ def test_a_held_horizon_is_told_with_who_holds_it_and_what_ends_it(site: Callabl
         "Dead rows of Order, Invoice cannot be removed. They are kept alive by: session with pid 7. End it."
     ]
     assert shown["verdict"]["level"] == "attention"
-    status.set_horizon(None, None)
+    status.horizon_held(None, None)
     assert status_of(site)["verdict"]["level"] == "flowing"
 
 
@@ -253,7 +254,7 @@ def test_single_signals_are_told_once_and_the_trouble_of_a_model_beside_them(
 ) -> None:
     incidents.raised(single_signals("Order"), "signals_set_aside", "1 cannot be sent", signal="Order")
     assert status_of(site)["verdict"]["notes"] == ["Order is failing."]
-    status.set_aside("Order", 0, 1)
+    status.failed_counted("Order", 0, 1)
     parked = "Order: 1 signal is parked, waiting for a person."
     assert status_of(site)["verdict"]["notes"] == [parked]
     incidents.raised("Order", "model_failing", "no table", signal="Order")
@@ -268,7 +269,7 @@ def test_whoever_is_on_call_is_told_within_five_seconds() -> None:
 
 
 def test_the_verdict_names_models_that_are_stuck(site: Callable[..., Any], health: Health) -> None:
-    health.set_stuck("Order", "unreached", "1 signal is pending that no burst gets")
+    health.model_stuck("Order", "unreached", "1 signal is pending that no burst gets")
     assert call(site, "/readyz").json["reasons"] == ["Order: 1 signal is pending that no burst gets"]
     assert status_of(site)["verdict"] == {"level": "stopped", "text": "Signals of Order do not flow.", "notes": []}
     health.set_database("down", "refused")
@@ -276,7 +277,7 @@ def test_the_verdict_names_models_that_are_stuck(site: Callable[..., Any], healt
 
 
 def test_a_lag_that_is_long_is_no_plain_flow(site: Callable[..., Any], status: Status) -> None:
-    status.measured("Order", 3, 96.0)
+    status.backlog_measured("Order", 3, 96.0)
     assert status_of(site)["verdict"] == {
         "level": "attention",
         "text": "Signals flow, with exceptions.",

@@ -52,7 +52,7 @@ def test_a_full_burst_is_followed_at_once(progress: ModelState) -> None:
     verdict = progress.finished(progress.plan(0.0), result(8, 8), now=0.0)
     assert verdict.more
     assert verdict.wait_seconds == 0.0
-    assert verdict.trouble is None
+    assert verdict.problem is None
 
 
 def test_a_burst_that_was_not_full_ends_the_turn(progress: ModelState) -> None:
@@ -97,7 +97,7 @@ def test_a_signal_that_failed_alone_is_set_aside_while_its_model_goes_on(
     verdict = progress.finished(progress.plan(0.0), result(8, 7, (3, outcome)), now=0.0)
     assert verdict.more
     assert verdict.wait_seconds == 0.0
-    assert verdict.trouble is None
+    assert verdict.problem is None
     assert [(failed.key, failed.outcome) for failed in verdict.failed] == [((3,), outcome)]
     assert not verdict.evidence.too_much_fails
 
@@ -167,13 +167,13 @@ def test_the_outage_of_a_suspect_holds_up_nobody_while_others_are_sent(progress:
     progress.finished(progress.plan(0.0), result(1, 0, (1, UNKNOWN)), now=0.0)
     for now in (2.0, 6.0, 14.0):
         sent = progress.finished(progress.plan(now - 0.1), result(8, 8), now)
-        assert sent.trouble is None
+        assert sent.problem is None
         assert not sent.recovered, "a suspicion is left"
         size = progress.plan(now - 0.1).limit
         plan = progress.plan(now)
         assert plan.suspect == (1,)
         verdict = progress.finished(plan, result(1, 0, (1, UNKNOWN)), now)
-        assert verdict.trouble is not None
+        assert verdict.problem is not None
         assert (verdict.more, verdict.wait_seconds) == (True, 0.0)
         assert progress.plan(now).limit == size
 
@@ -227,7 +227,7 @@ def test_too_many_failures_at_once_back_off_and_do_not_count(progress: ModelStat
     assert verdict.wait_seconds > 0
     assert verdict.evidence.too_much_fails
     assert len(verdict.failed) == 7
-    assert "too much fails at once" in (verdict.trouble or "")
+    assert "too much fails at once" in (verdict.problem or "")
 
     verdict = progress.finished(progress.plan(0.0), result(8, 7, (9, INVALID)), now=0.0)
     assert not verdict.evidence.too_much_fails
@@ -254,7 +254,7 @@ def test_when_no_more_can_be_set_aside_the_model_waits_as_a_whole(progress: Mode
     verdict = progress.finished(progress.plan(0.0), result(8, 7, (3, REFUSED)), now=0.0)
     assert verdict.wait_seconds > 0
     assert verdict.failed == ()
-    assert "no more can be" in (verdict.trouble or "")
+    assert "no more can be" in (verdict.problem or "")
 
 
 @pytest.mark.parametrize("other", [UNKNOWN, INVALID], ids=["outage", "too much fails"])
@@ -338,7 +338,7 @@ def test_what_cannot_be_deleted_is_left_out_until_it_is_noted(progress: ModelSta
     verdict = progress.finished(progress.plan(0.0), kept, now=0.0)
     assert verdict.failed == kept.undeleted
     assert progress.plan(0.0).proved == (Proved((1,), "700"),)
-    progress.mark_noted(kept.undeleted)
+    progress.mark_recorded(kept.undeleted)
     assert progress.avoided() == []
     assert progress.plan(0.0).rehearse
 
@@ -376,7 +376,7 @@ def test_a_send_method_that_tells_nothing_of_its_signals_waits(burst_count: int)
     verdict = progress.finished(progress.plan(0.0), silent, now=0.0)
     assert not verdict.more
     assert verdict.wait_seconds > 0
-    assert verdict.trouble is not None
+    assert verdict.problem is not None
 
 
 def test_set_aside_signals_flow_again_when_they_are_sent_and_not_when_they_fail_once_more(
@@ -398,7 +398,7 @@ def test_a_database_error_waits_and_goes_on_with_one_rehearsed_signal(progress: 
     )
 
     assert verdict.wait_seconds > 0
-    assert verdict.trouble == "signals were sent and could not be deleted"
+    assert verdict.problem == "signals were sent and could not be deleted"
     assert progress.plan(0.0).rehearse
 
 

@@ -66,6 +66,13 @@ def test_a_missing_secret_file_is_reported(tmp_path: Path) -> None:
     assert problem.startswith("SIGNALBUS_RELAY_AMQP_URL_FILE")
 
 
+def test_a_secret_file_that_is_no_text_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "url").write_bytes(b"\xff\xfe")
+    for path in (str(tmp_path / "url"), "a\0b"):
+        [problem] = problems({}, {"SIGNALBUS_RELAY_AMQP_URL_FILE": path})
+        assert problem.startswith("SIGNALBUS_RELAY_AMQP_URL_FILE")
+
+
 def test_all_problems_are_reported_at_once_with_where_they_come_from() -> None:
     found = problems(
         {"workers": "0", "http": "9109"},

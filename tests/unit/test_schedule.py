@@ -2,10 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.scheduler import MOST_SPARE_WORKERS, SLOW_TURN_SECONDS, Schedule
+from relay.scheduler import MOST_SPARE_WORKERS, SLOW_TURN_SECONDS, Scheduler
+from tests.support.clock import Clock
+
+
+class Schedule:
+    """A scheduler whose callers say what time it is, and do not wait."""
+
+    def __init__(self, names: Iterable[str], workers: int = 2) -> None:
+        self._clock = Clock()
+        self._scheduler = Scheduler(names, workers, self._clock)
+        self._held_until: dict[str, float] = {}
+
+    def _at(self, now: float | None) -> Scheduler:
+        self._clock.now = self._clock.now if now is None else now
+        return self._scheduler
+
+    def found(self, names: Iterable[str]) -> None:
+        self._scheduler.found(names)
+
+    def set_paused(self, names: Collection[str]) -> None:
+        self._scheduler.set_paused(names)
+
+    def take(self, now: float, worker: str = "") -> str | None:
+        return self._at(now).take(0.0, worker)
+
+    def hold(self, name: str, until: float) -> None:
+        """Hold the model when it is given back."""
+        self._held_until[name] = until
+
+    def give_back(self, name: str, *, more: bool, now: float | None = None, worker: str = "") -> None:
+        scheduler = self._at(now)
+        wait_seconds = self._held_until.pop(name, self._clock.now) - self._clock.now
+        scheduler.give_back(name, more=more, wait_seconds=wait_seconds, worker=worker)
+
+    def next_time(self, now: float) -> float | None:
+        return self._at(now).next_time()
+
+    def add_spare(self, now: float) -> bool:
+        return self._at(now).add_spare()
+
+    def remove_spare(self, now: float) -> bool:
+        return self._at(now).remove_spare()
+
+    @property
+    def is_idle(self) -> bool:
+        return self._scheduler.is_idle()
 
 
 def test_nothing_is_taken_before_something_was_found() -> None:

@@ -76,7 +76,7 @@ def test_the_exchange_and_the_routing_key_may_be_empty() -> None:
     assert (rules.exchange, rules.routing_key) == ("", "")
 
 
-@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2", "postgresql+psycopg"])
 def test_the_scheme_of_the_database_is_rewritten(scheme: str) -> None:
     config = tables("orders", database_url=f"{scheme}://u:p@h/d")
     assert config.database_url == "postgresql+psycopg2://u:p@h/d"
@@ -88,10 +88,38 @@ def test_database_and_broker_may_come_from_the_usual_variables() -> None:
     assert (config.database_url, config.amqp_url) == ("postgresql+psycopg2://h/d", "amqp://b")
 
 
-def test_with_an_application_the_usual_variables_change_nothing() -> None:
-    environ = {"DATABASE_URL": "mysql+x://h/d", "RABBITMQ_URL": "amqp://b"}
-    config = resolve({"app": "shop"}, {**environ, "DATABASE_URL": "postgres://h/d"}, broker_variables=("RABBITMQ_URL",))
-    assert (config.database_url, config.amqp_url, config.table_rules) == (None, None, [])
+#: What is meant for the other mode, or for other programs, and is wrong or cannot be read.
+WRONG_OF_TABLES = {
+    "DATABASE_URL": "mysql+x://h/d",
+    "SIGNALBUS_RELAY_DATABASE_URL": "sqlite://",
+    "SIGNALBUS_RELAY_DATABASE_URL_FILE": "/nowhere",
+    "SIGNALBUS_RELAY_MAP": "=",
+    "SIGNALBUS_RELAY_PRESET": "nonsense",
+    "SIGNALBUS_RELAY_WHERE": "(",
+    "SIGNALBUS_RELAY_NOT_BEFORE": "",
+    "SIGNALBUS_RELAY_ALL_ROWS": "perhaps",
+}
+
+
+def test_with_an_application_variables_about_tables_are_not_read() -> None:
+    named = {"SIGNALBUS_RELAY_TABLE": "a.b.c.d", "SIGNALBUS_RELAY_TABLES": "/nowhere", "RABBITMQ_URL": "amqp://b"}
+    config = resolve({"app": "shop"}, {**WRONG_OF_TABLES, **named}, broker_variables=("RABBITMQ_URL",))
+    assert (config.app, config.database_url, config.amqp_url, config.table_rules) == ("shop", None, None, [])
+    assert resolve({}, {**WRONG_OF_TABLES, "FLASK_APP": "shop"}).app == "shop"
+
+
+@pytest.mark.parametrize("named", [{"table_names": ("a",)}, {}])
+def test_with_tables_variables_about_an_application_are_not_read(named: dict[str, Any]) -> None:
+    environ = {"SIGNALBUS_RELAY_IMPORT": "x", "FLASK_APP": "y", "SIGNALBUS_RELAY_TABLE": "a"}
+    if named:
+        environ |= {"SIGNALBUS_RELAY_APP": "shop"}
+    config = resolve({**URL, **named}, environ)
+    assert (config.app, config.imports, len(config.table_rules)) == ("", (), 1)
+
+
+def test_an_application_and_tables_in_one_environment_contradict_each_other() -> None:
+    [problem] = problems({"SIGNALBUS_RELAY_APP": "shop", "SIGNALBUS_RELAY_TABLE": "a"}, **URL)
+    assert problem.startswith("SIGNALBUS_RELAY_APP: with SIGNALBUS_RELAY_TABLE there is no application.")
 
 
 def test_secrets_come_from_files(tmp_path: Path) -> None:

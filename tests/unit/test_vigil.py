@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import selectors
-import threading
 from collections.abc import Iterator
 from typing import cast
 
@@ -15,6 +14,7 @@ from psycopg2.errors import LockNotAvailable
 from relay.notifier.connection import AsyncConnection, Waker
 from relay.notifier.protocol import TRY_EVERY_SECONDS, LeaderProtocol, State
 from relay.poller.requests import PollRequests
+from relay.runtime import Runtime
 from tests.support.clock import Clock
 
 OID, OTHER_OID = 16384, 16385
@@ -25,7 +25,8 @@ class GrantingSession:
 
     events = selectors.EVENT_READ
 
-    def __init__(self) -> None:
+    def __init__(self, other: GrantingSession | None = None) -> None:
+        self._other = other
         # Never ready, as a session that has nothing to tell.
         self._pipe = os.pipe()
         self._is_open = True
@@ -34,6 +35,9 @@ class GrantingSession:
         self.not_granted: set[int] = set()
         self._has_failed = False
         self._rows: list[tuple[int, bool]] = []
+
+    def open_another(self) -> GrantingSession | None:
+        return self._other
 
     def fileno(self) -> int:
         return self._pipe[0]
@@ -78,18 +82,17 @@ class Watch:
         self.looks = PollRequests()
         self.waker = Waker()
         self.clock = Clock(100.0)
-        self.ear, self.hand = GrantingSession(), GrantingSession()
+        self.hand = GrantingSession()
+        self.ear = GrantingSession(self.hand)
         self.ear.not_granted = {OTHER_OID}
         self.vigil = LeaderProtocol(
             "doorkeeper",
             cast(AsyncConnection, self.ear),
-            lambda: cast(AsyncConnection, self.hand),
-            [OID, OTHER_OID],
+            {OID: "First", OTHER_OID: "Second"},
             self.looks,
             self.waker,
-            threading.Event(),
-            lambda won: None,
-            clock=self.clock,
+            (),
+            Runtime(clock=self.clock),
         )
         self.vigil.begin()
         self.step()
@@ -117,7 +120,7 @@ class Watch:
     def until_looking(self) -> None:
         self.look(calm=True)
         assert self.step() is State.QUEUEING
-        assert self.step() is State.LOOKING
+        assert self.step() is State.POLLING
         assert self.hand.locked == {OID}
 
 
@@ -162,7 +165,7 @@ def test_a_table_that_is_won_while_it_queues_is_locked_before_the_last_look(watc
     assert watch.step() is State.QUEUEING
     watch.answer_the_other_too()
     assert watch.step() is State.QUEUEING
-    assert watch.step() is State.LOOKING
+    assert watch.step() is State.POLLING
     assert watch.hand.locked == {OID, OTHER_OID}
 
 

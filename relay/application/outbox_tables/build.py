@@ -11,6 +11,7 @@ from sqlalchemy.engine import Engine
 from signalbus_core import SignalBusMixin
 from signalbus_core.lowlevel import BurstLimits, autocommit
 
+from ..connection_parameters import refuse_rejected_parameters
 from ..databases import limit_connections
 from ..load import LoadedApp, LoadingError
 from .catalog import find_tables
@@ -66,6 +67,7 @@ def load_tables(database_url: str | None, rules: Sequence[TableRules], workers: 
     db = Database(app)
     with app.app_context():
         limit_connections(db.engine)
+        refuse_rejected_parameters(db.engines)
         try:
             with autocommit(db.engine, LIMITS) as connection:
                 facts = find_tables(connection, [one.name for one in rules])

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import logging
 import queue
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable
 from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from signalbus_core.lowlevel import error_text
+from signalbus_core.lowlevel import error_text, stop_requests
 
 from ...telemetry.incidents import Incidents
 from ...worker.backoff import Backoff
@@ -30,50 +27,43 @@ class StoppedWaitingError(Exception):
     """There was a stop request."""
 
 
-def when_there(ask: Callable[[], T], patience_seconds: float | None, backoff: Backoff | None = None) -> T:
+def when_there(
+    ask: Callable[[], T],
+    patience_seconds: float | None,
+    backoff: Backoff | None = None,
+    on_away: Callable[[str], object] = lambda reason: None,
+) -> T:
     """Call ``ask`` until the database answers; return the result.
 
     :param ask: raises ``SQLAlchemyError`` while the database is away.
     :param patience_seconds: for how long to try; None for as long as it takes.
+    :param on_away: called with the reason, after each attempt that failed.
     :raises sqlalchemy.exc.SQLAlchemyError: it did not answer in time.
     :raises StoppedWaitingError: there was a stop request.
     """
     backoff = backoff or Backoff()
     incidents = Incidents(logger)
     started = time.monotonic()
-    with _stop_requests() as requests:
+    requests: queue.SimpleQueue[str] = queue.SimpleQueue()
+    with stop_requests(requests.put):
         while True:
             try:
                 answer = ask()
             except SQLAlchemyError as error:
                 if patience_seconds is not None and time.monotonic() - started >= patience_seconds:
                     raise
-                incidents.raised(DATABASE, "database_down", error_text(error))
+                reason = error_text(error)
+                on_away(reason)
+                incidents.raised(DATABASE, "database_down", reason)
                 _wait(requests, backoff.failed())
             else:
                 incidents.resolved(DATABASE, "database_up")
                 return answer
 
 
-def _wait(requests: queue.SimpleQueue[int], seconds: float) -> None:
+def _wait(requests: queue.SimpleQueue[str], seconds: float) -> None:
     try:
-        number = requests.get(timeout=seconds)
+        name = requests.get(timeout=seconds)
     except queue.Empty:
         return
-    raise StoppedWaitingError(signal.Signals(number).name)
-
-
-@contextmanager
-def _stop_requests() -> Iterator[queue.SimpleQueue[int]]:
-    # A signal handler may interrupt at any point; putting into this queue is safe even there.
-    requests: queue.SimpleQueue[int] = queue.SimpleQueue()
-
-    def request(number: int, _frame: FrameType | None) -> None:
-        requests.put(number)
-
-    handlers = {number: signal.signal(number, request) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield requests
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+    raise StoppedWaitingError(name)

@@ -5,6 +5,7 @@ When the broker closes the channel, this is its answer to the messages in flight
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +21,9 @@ from .connection import BrokerStream, joined
 from .errors import describe
 from .protocol import BrokerConnectionError, ChannelClosedError, ConnectionClosedError, NoAnswerError, Problem
 from .url import BrokerLocation
+
+#: The one for messages, and one beside it to ask for exchanges.
+CHANNELS = 2
 
 
 class BrokerConnection(BrokerStream):
@@ -39,6 +43,22 @@ class BrokerConnection(BrokerStream):
         self._next_tag = 1
         self._confirms: Confirms | None = None
         super().__init__(location, timeout_seconds)
+        most = int(self._connection.params.channel_max or CHANNELS)
+        if most < CHANNELS:
+            self.abort("too few channels")
+            raise BrokerConnectionError(
+                f"{location}: a connection may have {most} channel, and {CHANNELS} are needed: set channel_max in the "
+                "URL and in the broker's configuration to more, or leave it out"
+            )
+
+    def prove_channels(self, timeout_seconds: float) -> None:
+        """Open as many channels as are ever needed at once. The broker may limit those of a user.
+
+        :raises BrokerConnectionError: the broker allows fewer, or did not answer in time.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        self.channel_number(deadline)
+        self._open_channel(deadline, confirm=False, on_close=lambda _channel, _error: None).close()
 
     def channel_number(self, deadline: float) -> int:
         if self._channel is None:

@@ -29,6 +29,8 @@ CLOSING_SECONDS = 2.0
 #: How long the event loop may run to drop a connection.
 ABORT_SECONDS = 1.0
 
+#: The reply code of a broker whose limits are reached.
+NOT_ALLOWED = 530
 #: Frames are joined up to so many bytes. Larger: fewer system calls, more memory while they are sent.
 WRITE_BYTES = 128 * 1024
 
@@ -109,6 +111,11 @@ class BrokerStream:
     @property
     def closed_reason(self) -> str | None:
         return self._closed_reason
+
+    @property
+    def was_short_of_channels(self) -> bool:
+        """Whether the broker closed the connection because its user has reached a limit."""
+        return self._closed_code == NOT_ALLOWED
 
     @property
     def heartbeat_seconds(self) -> float:

@@ -94,6 +94,10 @@ class Link(Protocol):
         """Why it is closed; None while it is open."""
 
     @property
+    def was_short_of_channels(self) -> bool:
+        """Whether the broker closed the connection because its user has reached a limit."""
+
+    @property
     def heartbeat_seconds(self) -> float:
         """The heartbeat that was negotiated with the broker; 0 when there is none."""
 
@@ -102,6 +106,12 @@ class Link(Protocol):
 
     def pump(self) -> None:
         """Process heartbeats, a close or a block that are due, without waiting."""
+
+    def prove_channels(self, timeout_seconds: float) -> None:
+        """Open as many channels as are ever needed at once.
+
+        :raises BrokerConnectionError: the broker allows fewer, or did not answer in time.
+        """
 
     def channel_number(self, deadline: float) -> int:
         """The number of the open channel; opens one when there is none.

@@ -20,6 +20,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql import ColumnElement
 
+from ...failures import raise_if_stop
 from ...model.contract import SignalSpec
 from ...schema.own_tables import FailureRecord, lacks_columns, parked_table_of
 from ..keys import Key, has_key
@@ -96,7 +97,8 @@ def _delete(connection: Connection, spec: SignalSpec, here: ColumnElement[bool])
             return dict(connection.execute(deleting.returning(*columns)).one()._mapping)
     except SQLAlchemyError:
         raise
-    except Exception:  # noqa: BLE001 - the types of the application's columns may raise anything
+    except BaseException as error:  # noqa: BLE001 - the types of the application's columns may raise anything
+        raise_if_stop(error)
         texts = [sql_cast(column, Text).label(column.name) for column in columns]
         return dict(connection.execute(deleting.returning(*texts)).one()._mapping)
 

@@ -1,0 +1,43 @@
+"""The boards: what is known of the relay, for readers in other threads. They listen to its events.
+
+Invariant: each fact stands on one board. ``Metrics`` counts, and reads all its gauges of present states from the
+others, so that a scrape, the page and ``/readyz`` tell the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from .telemetry.events import Events, FanOut
+from .telemetry.health import FLOW_WITHIN_SECONDS, Health
+from .telemetry.incidents import Incidents
+from .telemetry.metrics import Metrics
+from .telemetry.status import Status
+
+
+class Boards:
+    """The four boards of one relay.
+
+    :param names: the names of the signal models.
+    :param clock: a monotonic clock, in seconds.
+    :param others: further listeners.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        logger: logging.Logger,
+        stall_after_seconds: float,
+        flow_within_seconds: float = FLOW_WITHIN_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+        others: Sequence[Events] = (),
+    ) -> None:
+        self.health = Health(stall_after_seconds, clock, flow_within_seconds)
+        self.status = Status(names, clock)
+        self.metrics = Metrics(health=self.health, status=self.status)
+        self.metrics.prepare(names)
+        self.incidents = Incidents(logger, clock, is_broker_up=self.health.is_broker_up)
+        #: Health first: incidents depend on what it knows of the brokers.
+        self.events: Events = FanOut(self.health, self.metrics, self.status, self.incidents, *others)

@@ -1,0 +1,59 @@
+"""What a burst of a model is to do, and what followed from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from signalbus_core.lowlevel import FailedSignal, Mark, Proved
+
+from .retry_policy import ITS_OWN_FAULT, Evidence
+
+#: The cause of a note that says no more than that a signal was alone in an outage.
+SUSPECT = "suspect"
+
+
+@dataclass(frozen=True)
+class BurstPlan:
+    """The parameters of the next burst of a model.
+
+    :param limit: the largest number of signals in it.
+    :param avoid: signals to leave out.
+    :param rehearse: verify first that signals can be deleted.
+    :param retry: try waiting signals whose next try is due.
+    :param suspect: try this signal alone, to find out whether it caused an outage.
+    :param proved: delete these signals, which were sent, and send nothing.
+    :param can_keep_rows: the database may refuse the delete of single signals.
+    """
+
+    limit: int
+    avoid: tuple[Mark, ...]
+    rehearse: bool
+    retry: bool = False
+    suspect: Mark | None = None
+    proved: tuple[Proved, ...] = ()
+    can_keep_rows: bool = False
+
+    @property
+    def is_scan(self) -> bool:
+        """Whether it takes the lowest keys, whichever they are."""
+        return not self.retry and self.suspect is None and not self.proved
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What follows from a burst.
+
+    :param more: the next burst may follow at once.
+    :param wait_seconds: how long no worker takes the model.
+    :param problem: what is wrong with the model as a whole, for people; None when nothing is.
+    :param failed: signals for the retry store, including those that were sent and cannot be deleted.
+    :param evidence: whether their attempts count.
+    :param recovered: signals were sent, and no failure of the model as a whole is known to last.
+    """
+
+    more: bool
+    wait_seconds: float = 0.0
+    problem: str | None = None
+    failed: tuple[FailedSignal, ...] = ()
+    evidence: Evidence = field(default=ITS_OWN_FAULT)
+    recovered: bool = False

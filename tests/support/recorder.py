@@ -1,0 +1,57 @@
+"""The events of parts under test, with the boards that hear them in a relay."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from relay.boards import Boards
+from relay.runtime import Runtime, Stop
+from relay.telemetry.events import EVENTS, Events
+from relay.telemetry.health import FLOW_WITHIN_SECONDS
+from relay.worker.plan import Verdict
+from signalbus_core.lowlevel import BurstResult
+
+#: A verdict from which nothing follows.
+ENDED = Verdict(more=False)
+
+
+def burst(sent: int) -> BurstResult:
+    """A burst that has sent all its signals."""
+    return BurstResult(selected=sent, sent=sent)
+
+
+class Recorder(Boards):
+    """The boards of a relay, each event by itself, and the runtime that a part under test gets.
+
+    :param names: of the signal models.
+    :param logger: the name of the logger of parts and incidents.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str] = (),
+        clock: Callable[[], float] = time.monotonic,
+        logger: str = "signalbus.relay",
+        stall_after_seconds: float = 60,
+        flow_within_seconds: float = FLOW_WITHIN_SECONDS,
+    ) -> None:
+        #: The name of each event, and its arguments.
+        self.told: list[tuple[Any, ...]] = []
+        parts_logger = logging.getLogger(logger)
+        others = [_listener(self.told)]
+        super().__init__(names, parts_logger, stall_after_seconds, flow_within_seconds, clock, others)
+        self.stop = Stop()
+        self.runtime = Runtime(self.events, self.stop, clock, parts_logger)
+
+
+def _listener(told: list[tuple[Any, ...]]) -> Events:
+    """Heeds every event."""
+
+    def recording(name: str) -> Callable[..., None]:
+        return lambda _self, *args, **kwargs: told.append((name, *args, *kwargs.values()))
+
+    listener: Events = type("Told", (Events,), {name: recording(name) for name in EVENTS})()
+    return listener
