@@ -6,45 +6,28 @@ The bus never uses the caller's session: bursts run in a separate application co
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from flask import Flask, current_app
 from sqlalchemy import Table, event
 from sqlalchemy import inspect as sqlalchemy_inspect
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Mapper, Session
 
-from .burst.delete import delete_sent
-from .burst.result import FailedSignal, marks
-from .burst.send import send_burst
-from .burst.size import BurstSize
-from .errors import BurstError, Proved, SignalModelError, TransactionStateError, UnreadableSignalError, counted
+from .burst.flush import flush
+from .errors import BurstError, SignalModelError, TransactionStateError
 from .failures import error_text, raise_if_stop
 from .model.contract import SignalSpec, is_signal_model, refuse_shared_table, resolve, unique_names
-from .schema import catalog, doorbell
-from .schema.catalog import table_privileges
-from .schema.own_tables import parked_table, parked_table_of, paused_table
+from .schema import doorbell
+from .schema.own_tables import parked_table, paused_table
 from .sessions import has_open_changes, in_atomic_block, own_session
-from .sql import parked
-from .sql.keys import Mark
-from .sql.parked import LeaveOut
-from .sql.selection import Choice, count_pending
-from .sql.transaction import BurstLimits, begin, transaction
+from .sql.selection import count_pending
 
 if TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
 
 logger = logging.getLogger("signalbus")
-
-#: When the send method fails for so many single signals in a row, flushmany() skips the model: the signals are not the
-#: cause then. More: longer runs of bad signals are passed over; less: a broken sender is noticed sooner.
-MOST_ERRORS_IN_A_ROW = 10
-
-#: When so many signals of a model have failed, flushmany() skips the model. Their keys are a parameter of every
-#: further statement.
-MOST_FAILED = 10_000
 
 
 class SignalBus:
@@ -131,7 +114,7 @@ class SignalBus:
         for spec in specs:
             with own_session(self.db, self._app()) as session:
                 try:
-                    count, error = _flush(session, self.db.engines[spec.bind_key], spec, specs)
+                    count, error = flush(session, self.db.engines[spec.bind_key], spec, specs)
                 except BaseException as raised:  # noqa: BLE001 - raised at the end
                     raise_if_stop(raised)
                     count, error = 0, raised
@@ -219,110 +202,3 @@ def _within_parent(mapper: Mapper[Any]) -> bool:
         if is_signal_model(mapper.class_):
             return True
     return False
-
-
-def _flush(
-    session: Session, engine: Engine, spec: SignalSpec, specs: Sequence[SignalSpec]
-) -> tuple[int, BaseException | None]:
-    """Send bursts of one model until nothing is left to try; return the number sent and the first error.
-
-    :param specs: all models that are sent.
-    """
-    everything = _check_tables(session, spec, specs)
-    undeleted = list(_delete_what_was_sent(engine, spec, everything))
-    sent = errors_in_a_row = 0
-    first_error: BaseException | None = None
-    failed_marks: dict[Mark, None] = _marks(spec, undeleted)
-    unreadable: list[FailedSignal] = []
-    size = BurstSize(spec.burst_count)
-    rehearse, can_keep_rows = True, False
-    while True:
-        limit = size.limit
-        choice = replace(everything, exclude=tuple(failed_marks))
-        try:
-            result = send_burst(
-                session,
-                spec,
-                limit=limit,
-                choice=choice,
-                rehearse=rehearse,
-                can_keep_rows=can_keep_rows,
-            )
-        except BaseException as error:  # noqa: BLE001 - raised by the caller
-            raise_if_stop(error)
-            first_error = first_error or error
-            break
-        size.record(result)
-        sent += result.sent
-        undeleted += result.undeleted
-        failed_marks |= _marks(spec, result.undeleted)
-        rehearse = bool(result.undeleted) or not sent
-        if result.can_keep_rows is not None:
-            can_keep_rows = result.can_keep_rows
-        first_error = first_error or result.error
-        # They failed before they reached the send method.
-        unreadable += () if result.error else result.failed
-        if result.failed_whole:
-            continue
-        if any(one.row is None and one.key in failed_marks for one in result.failed):
-            # Without an id of its row, a key that Python reads as a different value cannot be excluded.
-            break
-        failed_marks |= _marks(spec, result.failed)
-        errors_in_a_row = errors_in_a_row + 1 if result.failed_alone else 0
-        if result.is_outage or errors_in_a_row >= MOST_ERRORS_IN_A_ROW or len(failed_marks) >= MOST_FAILED:
-            break
-        if result.selected < limit and not result.has_unmentioned and not result.is_cut:
-            break
-    return sent, first_error or _undeleted(spec, undeleted) or _unreadable(spec, unreadable)
-
-
-def _delete_what_was_sent(engine: Engine, spec: SignalSpec, everything: Choice) -> tuple[FailedSignal, ...]:
-    """Delete signals that were sent earlier; return those that still cannot be deleted."""
-    if everything.leave_out is LeaveOut.NOTHING:
-        return ()
-    proved: list[Proved] = []
-    with transaction(engine, BurstLimits()) as connection:
-        proved = parked.undeleted_signals(connection, spec, MOST_FAILED)
-    return delete_sent(engine, spec, proved, choice=everything).undeleted if proved else ()
-
-
-def _undeleted(spec: SignalSpec, left: Sequence[FailedSignal]) -> BurstError | None:
-    if not left:
-        return None
-    return BurstError(
-        f"{counted(len(left), f'signal of {spec.name}', 'was')} sent, and cannot be deleted from "
-        f"{spec.table.fullname!r}: {left[0].outcome.reason}. They are noted in signalbus_parked "
-        "and not sent again. Without that table, or without the right to write it, the next call sends them again.",
-        proved=[one.proved for one in left],
-    )
-
-
-def _check_tables(session: Session, spec: SignalSpec, specs: Sequence[SignalSpec]) -> Choice:
-    """Check the model's table, and find out whether the retry store may be read and its records deleted."""
-    connection = begin(session, spec, BurstLimits())
-    beside = [one for one in specs if one is not spec and one.bind_key == spec.bind_key]
-    problem = catalog.table_problem(connection, spec)
-    problem = problem or catalog.table_conflicts(connection, [*beside, spec]).get(spec.name)
-    granted = table_privileges(connection, parked_table_of(spec)) or frozenset()
-    session.rollback()
-    if problem is not None:
-        raise SignalModelError(problem)
-    # A record that may not be deleted here is deleted by a relay, once the signal is gone.
-    return Choice(LeaveOut.PARKED if "SELECT" in granted else LeaveOut.NOTHING, forgets={"SELECT", "DELETE"} <= granted)
-
-
-def _unreadable(spec: SignalSpec, failed: Sequence[FailedSignal]) -> UnreadableSignalError | None:
-    if not failed:
-        return None
-    return UnreadableSignalError(
-        f"{counted(len(failed), f'signal of {spec.name}')} cannot be sent, and will stay in the table; the first is "
-        f"{failed[0].outcome}. A row that cannot be loaded has a column whose type in the model does not fit what it "
-        "holds, or from which something cannot be computed. A row that cannot be deleted is kept by a foreign key, a "
-        "trigger, a rule or row-level security.",
-        [one.key for one in failed],
-    )
-
-
-def _marks(spec: SignalSpec, signals: Sequence[FailedSignal]) -> dict[Mark, None]:
-    """What further bursts exclude of these signals, in their order."""
-    return dict.fromkeys(mark for one in signals for mark in marks(spec, one))

@@ -70,18 +70,12 @@ class Bursts:
             return Due()
         return self._retry_stores[name].take_due(plan.limit, plan.avoid) if plan.retry else None
 
-    def run(self, state: ModelState, plan: BurstPlan, due: Due | None, watcher: Watcher) -> BurstResult:
-        """Send what is planned, and delete what was sent.
+    def scan(self, state: ModelState, plan: BurstPlan, watcher: Watcher) -> BurstResult:
+        """An ordinary burst: the lowest keys from the low-water mark on.
 
         :raises BurstError: it ended early, but some signals may have been sent.
         :raises sqlalchemy.exc.SQLAlchemyError: a database error has ended it.
         """
-        result = self._scan(state, plan, watcher) if due is None else self._try_again(state.spec, plan, due, watcher)
-        self._log(state.spec.name, result)
-        return result
-
-    def _scan(self, state: ModelState, plan: BurstPlan, watcher: Watcher) -> BurstResult:
-        """An ordinary burst: the lowest keys from the low-water mark on."""
         low_water = state.low_water
         scan = low_water.begin(self._clock())
         try:
@@ -95,7 +89,8 @@ class Bursts:
             low_water.give_up(scan)
         return result
 
-    def _try_again(self, spec: SignalSpec, plan: BurstPlan, due: Due, watcher: Watcher) -> BurstResult:
+    def try_again(self, spec: SignalSpec, plan: BurstPlan, due: Due, watcher: Watcher) -> BurstResult:
+        """A burst of signals that are due, or only their delete; raises what :meth:`scan` raises."""
         if plan.suspect is not None:
             return self._send(spec, plan, self._retry_stores[spec.name].retry((plan.suspect,)), watcher)
         if not due.signals:
@@ -103,12 +98,14 @@ class Bursts:
             return BurstResult(selected=0)
         if due.is_delete:
             proved = plan.proved or [Proved(one.key, one.version) for one in due.signals]
-            return delete_sent(self._retry_stores.engine(spec.name), spec, proved, limits=self._limits)
+            result = delete_sent(self._retry_stores.engine(spec.name), spec, proved, limits=self._limits)
+            self._log(spec.name, result)
+            return result
         return self._send(spec, plan, self._retry_stores[spec.name].retry(due.keys), watcher)
 
     def _send(self, spec: SignalSpec, plan: BurstPlan, choice: Choice, watcher: Watcher) -> BurstResult:
         with own_session(self._bus.db, self._app) as session:
-            return send_burst(
+            result = send_burst(
                 session,
                 spec,
                 limit=plan.limit,
@@ -119,6 +116,8 @@ class Bursts:
                 on_locked=watcher.on_locked,
                 on_progress=watcher.on_progress,
             )
+        self._log(spec.name, result)
+        return result
 
     def record(
         self, state: ModelState, plan: BurstPlan, due: Due | None, result: BurstResult, verdict: Verdict

@@ -113,7 +113,11 @@ class Worker:
         self._events.worker_changed(self.name, "locking", name)
         try:
             due = self._bursts.due(name, plan)
-            result = self._bursts.run(state, plan, due, self._watcher(name))
+            watcher = self._watcher(name)
+            if due is None:
+                result = self._bursts.scan(state, plan, watcher)
+            else:
+                result = self._bursts.try_again(state.spec, plan, due, watcher)
         except (BurstError, SQLAlchemyError) as error:
             verdict = state.interrupted(error)
             self._events.burst_interrupted(name, verdict, error.sent if isinstance(error, BurstError) else 0)

@@ -18,6 +18,7 @@ from ..errors import EndedEarlyError, Outcome, OutcomeKind, PartialDeliveryError
 from ..failures import error_text, raise_if_stop, sender_failure
 from ..model.contract import SignalSpec
 from ..model.heartbeat import Heartbeat
+from ..model.senders import refuse_unfinished
 from ..model.written_at import moments
 from ..sessions import atomic_mark
 from ..sql.selection import EVERYTHING, Choice
@@ -110,7 +111,7 @@ def send_burst(
             report = _Report(delivered=signals)
             try:
                 if signals:
-                    spec.send(signals)
+                    refuse_unfinished(spec.name, spec.sender(signals)(list(signals)))
             except BaseException as error:  # noqa: BLE001 - it ends up in the result
                 raise_if_stop(error)
                 report = _report(error, signals)

@@ -8,7 +8,7 @@ the burst count, how the send method is called) is resolved here: the rest of th
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol, cast
@@ -36,7 +36,7 @@ from .refusals import (
     refuse_other_selectables,
     refuse_unknown_classes,
 )
-from .senders import many_sender, one_sender, outcome_of, send_each
+from .senders import many_sender, one_sender, outcome_of, refuse_unfinished, send_each
 from .written_at import written_at_attribute
 
 #: The number of signals in a burst when the model sets none. One is always safe, and slow.
@@ -96,43 +96,32 @@ class SignalSpec:
         # In parentheses, and not as text(), where a colon would begin a parameter.
         return () if self.condition is None else (literal_column(f"({self.condition})", Boolean),)
 
-    def send(self, signals: Sequence[Any]) -> None:
-        """Send the signals through the model's own methods: together where the model can, else one by one.
+    def sender(self, signals: Sequence[Any]) -> Callable[[list[Any]], object]:
+        """What sends these signals, to be called with them: the model's own method where it takes many, else a loop.
 
-        :raises PartialDeliveryError: when it is known which of the signals were sent and which were not. When sent
-            one by one, the signals after a failed one are sent as well, unless the failure was an outage.
-        :raises EndedEarlyError: sending one by one took too long; it carries the signals that were sent.
-        :raises Exception: any other error of the model's method; the outcomes are not known then.
+        What it returns has to go to :func:`~signalbus_core.model.senders.refuse_unfinished`. It raises
+
+        - :class:`PartialDeliveryError` when it is known which of the signals were sent and which were not. In a loop,
+          the signals after a failed one are sent as well, unless the failure was an outage;
+        - :class:`EndedEarlyError` when the loop took too long; it carries the signals that were sent;
+        - any other error of the model's method; the outcomes are not known then.
         """
         by_class: dict[type[Any], list[Any]] = {}
         for signal in signals:
             by_class.setdefault(type(signal), []).append(signal)
         if len(by_class) > 1:
-            send_each([(self._of_class(model).send, group) for model, group in by_class.items()])
-            return
+            groups = [(self._of_class(model).sender(group), group) for model, group in by_class.items()]
+            return lambda _: send_each(self.name, groups)
         spec = self._of_class(type(signals[0]))
         if len(signals) == 1:
-            self._refuse_unfinished(spec.send_one(signals[0]))
-        elif spec.send_many is not None:
-            self._refuse_unfinished(spec.send_many(list(signals)))
-        else:
-            spec._send_one_by_one(signals)
+            return lambda one: spec.send_one(one[0])
+        return spec.send_many or spec._send_one_by_one
 
     def _of_class(self, model: type[Any]) -> SignalSpec:
         """The same spec, with the send methods of a class that shares the table (single-table inheritance)."""
         if model is self.model or not issubclass(model, self.model):
             return self
         return replace(self, model=model, send_one=one_sender(model), send_many=many_sender(model, self.name))
-
-    def _refuse_unfinished(self, returned: object) -> None:
-        """Refuse a returned generator or coroutine: it has not run, so nothing was sent."""
-        if isinstance(returned, (Generator, Coroutine)):
-            returned.close()
-        if isinstance(returned, (Generator, Awaitable, AsyncGenerator)):
-            raise SignalModelError(
-                f"The send method of {self.name} returned a {type(returned).__name__}, so its code has not run. "
-                "It must be a plain method that returns when the broker has stored the message."
-            )
 
     def _send_one_by_one(self, signals: Sequence[Any]) -> None:
         delivered: list[Any] = []
@@ -145,7 +134,7 @@ class SignalSpec:
                 break
             beat()
             try:
-                self._refuse_unfinished(self.send_one(signal))
+                refuse_unfinished(self.name, self.send_one(signal))
             except PartialDeliveryError as error:
                 outcome = outcome_of(signal, error)
             except PublishError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Sequence
 from inspect import getattr_static
 from typing import Any
 
@@ -29,7 +29,21 @@ def outcome_of(signal: Any, error: PartialDeliveryError) -> Outcome:
     return Outcome(OutcomeKind.UNKNOWN, "its send method does not say what became of it", cause="error")
 
 
-def send_each(groups: Sequence[tuple[Callable[[list[Any]], None], list[Any]]]) -> None:
+def refuse_unfinished(name: str, returned: object) -> None:
+    """Refuse a generator or coroutine that a send method has returned: it has not run, so nothing was sent.
+
+    :param name: of the model.
+    """
+    if isinstance(returned, (Generator, Coroutine)):
+        returned.close()
+    if isinstance(returned, (Generator, Awaitable, AsyncGenerator)):
+        raise SignalModelError(
+            f"The send method of {name} returned a {type(returned).__name__}, so its code has not run. "
+            "It must be a plain method that returns when the broker has stored the message."
+        )
+
+
+def send_each(name: str, groups: Sequence[tuple[Callable[[list[Any]], object], list[Any]]]) -> None:
     """Send groups of signals, each by its own sender. An error of one sender hides nothing that another one proved.
 
     After an outage the remaining groups are not tried: each would wait for its own timeout.
@@ -44,7 +58,7 @@ def send_each(groups: Sequence[tuple[Callable[[list[Any]], None], list[Any]]]) -
     has_ended_early = False
     for send, signals in groups:
         try:
-            send(signals)
+            refuse_unfinished(name, send(list(signals)))
         except EndedEarlyError as error:
             # No time is left for the other groups.
             delivered += error.delivered

@@ -171,3 +171,12 @@ _FOUND = text(
     "SELECT count(*) FROM pg_attribute WHERE attrelid = to_regclass(:name) AND NOT attisdropped"
     " AND attname = ANY(CAST(:names AS text[]))"
 )
+
+
+#: Longer reasons are cut to so many characters.
+LONGEST_REASON = 1000
+
+
+def storable(text: str) -> str:
+    """A text that PostgreSQL can store: without NUL, and without characters that UTF-8 cannot encode."""
+    return text.replace("\0", " ").encode(errors="backslashreplace").decode()[:LONGEST_REASON]

@@ -15,23 +15,19 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.sql import ColumnElement
 
 from ..model.contract import SignalSpec
-from ..schema.own_tables import Pause, paused_table_of
-
-#: Longer reasons are cut to so many characters.
-LONGEST_REASON = 1000
+from ..schema.own_tables import Pause, paused_table_of, storable
 
 
 def pause(connection: Connection, spec: SignalSpec, reason: str | None) -> bool:
     """Pause a model; return False when it is already paused, and keeps its first reason."""
     table = paused_table_of(spec)
-    kept = None if reason is None else reason.replace("\0", " ").encode(errors="backslashreplace").decode()
     inserted = connection.execute(
         insert(table)
         .values(
             table_name=spec.table.fullname,
             model=spec.name,
             paused_at=func.now(),
-            reason=None if kept is None else kept[:LONGEST_REASON],
+            reason=None if reason is None else storable(reason),
         )
         .on_conflict_do_nothing()
     )

@@ -33,16 +33,12 @@ from sqlalchemy.sql import ColumnElement
 from ...errors import Proved
 from ...failures import is_away
 from ...model.contract import SignalSpec
-from ...schema.own_tables import UNDELETED, lacks_columns, parked_table_of
+from ...schema.own_tables import UNDELETED, lacks_columns, parked_table_of, storable
 from ..keys import Key, Mark, has_integer_key, has_key, is_read_exactly, key_from_text, text_of_key
 from ..rows import has_id, row_id
 from .conditions import row_version
 
 logger = logging.getLogger("signalbus")
-
-#: Longer reasons are cut to so many characters.
-LONGEST_REASON = 1000
-
 
 _LOSSY = "parked at once, because the model reads its key as another than it is, and it could not be found again: "
 
@@ -209,7 +205,7 @@ def record_failures(
                 "number": failure.attempts,
                 "wait": _wait(failure, histories[failure.key]),
                 "class_": failure.error_class,
-                "reason": _storable(("" if histories[failure.key].has_key else _LOSSY) + failure.error_text),
+                "reason": storable(("" if histories[failure.key].has_key else _LOSSY) + failure.error_text),
             }
             | (
                 {}
@@ -230,7 +226,7 @@ def _wait(failure: Failure, history: FailureHistory) -> timedelta | None:
 
 
 def _text_or_none(text: str | None) -> str | None:
-    return None if text is None else _storable(text)
+    return None if text is None else storable(text)
 
 
 def forget(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> None:
@@ -293,11 +289,6 @@ def forget_gone(connection: Connection, spec: SignalSpec) -> int:
             filling.values(row_version=bindparam("found")), [{"text": text, "found": found[text]} for text in unknown]
         )
     return len(gone)
-
-
-def _storable(text: str) -> str:
-    """A text that PostgreSQL can store: without NUL, and without characters that UTF-8 cannot encode."""
-    return text.replace("\0", " ").encode(errors="backslashreplace").decode()[:LONGEST_REASON]
 
 
 def _is_integer(text: str) -> bool:

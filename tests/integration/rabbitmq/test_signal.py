@@ -13,10 +13,20 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from pika import BasicProperties
 
+from relay.scheduler import Scheduler
+from relay.worker.broker_connections import BrokerConnections
+from relay.worker.bursts import Bursts
+from relay.worker.model_state import ModelState
+from relay.worker.retry_policy import RetryPolicy
+from relay.worker.retry_store import RetryStores
+from relay.worker.worker import Worker
 from signalbus_core import PartialDeliveryError, SetupError, SignalBusMixin
+from signalbus_core.lowlevel import BurstLimits
 from signalbus_core.rabbitmq import Message, Publisher, RabbitMQSignal
 from signalbus_core.rabbitmq.signal import message_id
 from tests.support.broker import Broker
+from tests.support.clock import Clock
+from tests.support.recorder import Recorder
 from tests.support.stack import deepest_at_failpoints
 
 
@@ -218,11 +228,42 @@ def test_id_too_long_for_amqp_is_shortened_and_still_told_apart(models: Any) -> 
     assert len(message_id(simple(key="x" * 248))) == 255
 
 
-def test_a_burst_is_published_at_most_eight_calls_deep(shop: Shop) -> None:
+def relay_burst(shop: Shop) -> None:
+    """One burst of a worker, below the loop of its thread."""
+    specs, clock = shop.db.signalbus.specs(), Clock(1000.0)
+    recorder = Recorder(["Order"], clock, "test.depth")
+    stores = RetryStores(specs, {None: shop.db.engine}, RetryPolicy(3), BurstLimits(), clock)
+    stores.use_table(None, True)
+    scheduler = Scheduler(["Order"], clock=clock)
+    scheduler.found(["Order"])
+    worker = Worker(
+        "worker-1",
+        {"Order": ModelState(specs[0])},
+        Bursts(shop.app, shop.db.signalbus, stores, BurstLimits(), recorder.runtime),
+        scheduler,
+        BrokerConnections("worker-1", [], recorder.runtime),
+        recorder.runtime,
+        retires=iter([False, True]).__next__,
+    )
+    worker.run()
+
+
+def test_a_burst_of_a_relay_is_at_most_twelve_calls_deep(shop: Shop) -> None:
+    shop.db.session.add_all([shop.model(id=number) for number in range(10)])
+    shop.db.session.commit()
+    with deepest_at_failpoints() as stacks:
+        relay_burst(shop)
+    assert shop.left() == []
+    for place in ("publishing", "awaiting"):
+        assert stacks[place][-1] == "relay.worker.worker:run"
+        assert len(stacks[place]) <= 12, stacks[place]
+
+
+def test_a_burst_is_published_at_most_seven_calls_deep(shop: Shop) -> None:
     with deepest_at_failpoints() as stacks:
         shop.send(*range(10))
     for place in ("publishing", "awaiting"):
         stack = stacks[place]
         burst = [name.rpartition(":")[2] for name in stack].index("send_burst") + 1
-        assert burst <= 8, f"below send_burst: {stack}"
-        assert len(stack) <= 12, f"below flushmany: {stack}"
+        assert burst <= 7, f"below send_burst: {stack}"
+        assert len(stack) <= 9, f"below flushmany: {stack}"
