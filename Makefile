@@ -9,6 +9,7 @@ ARGS ?=
 JOBS ?= 4
 WORLDS ?= 3
 MINUTES ?= 30
+FUZZ ?= 50
 SEED ?=
 IMAGE ?= signalbus-relay
 BASE_IMAGE ?= python:3.12-slim
@@ -74,6 +75,7 @@ sbom: ## List what the relay is made of in dist/ (CycloneDX), without a containe
 	@echo dist/signalbus-relay.cdx.json
 
 soak: setup ## Break servers and relays at random, and write the table of faults: make soak MINUTES=30 WORLDS=3 SEED=1
+	@SIGNALBUS_FUZZ=$(FUZZ) $(BIN)/python -m pytest --quiet -k fuzz tests/unit tests/integration
 	@exec $(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --worlds $(WORLDS) $(if $(SEED),--seed $(SEED)) --report docs/guarantees.md
 
 bench: setup ## Measure, and write docs/performance.md: make bench QUICK=1, make bench ONLY=drain,idle

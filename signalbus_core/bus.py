@@ -19,7 +19,7 @@ from .burst.delete import delete_sent
 from .burst.result import FailedSignal, marks
 from .burst.send import send_burst
 from .burst.size import BurstSize
-from .errors import BurstError, Proved, SignalModelError, TransactionStateError, UnreadableSignalError
+from .errors import BurstError, Proved, SignalModelError, TransactionStateError, UnreadableSignalError, counted
 from .failures import error_text, raise_if_stop
 from .model.contract import SignalSpec, is_signal_model, refuse_shared_table, resolve, unique_names
 from .schema import catalog, doorbell
@@ -285,9 +285,9 @@ def _undeleted(spec: SignalSpec, left: Sequence[FailedSignal]) -> BurstError | N
     if not left:
         return None
     return BurstError(
-        f"{len(left)} signals of {spec.name} were sent, and are still in {spec.table.fullname!r}, because they cannot "
-        f"be deleted: {left[0].outcome.reason}. They are noted in signalbus_parked and not sent again. Without that "
-        "table, or without the right to write it, the next call sends them again.",
+        f"{counted(len(left), f'signal of {spec.name}', 'was')} sent, and cannot be deleted from "
+        f"{spec.table.fullname!r}: {left[0].outcome.reason}. They are noted in signalbus_parked "
+        "and not sent again. Without that table, or without the right to write it, the next call sends them again.",
         proved=[one.proved for one in left],
     )
 
@@ -310,7 +310,7 @@ def _unreadable(spec: SignalSpec, failed: Sequence[FailedSignal]) -> UnreadableS
     if not failed:
         return None
     return UnreadableSignalError(
-        f"{len(failed)} signals of {spec.name} cannot be sent, and stay in their table; the first is "
+        f"{counted(len(failed), f'signal of {spec.name}')} cannot be sent, and will stay in the table; the first is "
         f"{failed[0].outcome}. A row that cannot be loaded has a column whose type in the model does not fit what it "
         "holds, or from which something cannot be computed. A row that cannot be deleted is kept by a foreign key, a "
         "trigger, a rule or row-level security.",

@@ -14,6 +14,7 @@ from flask.cli import with_appcontext
 from sqlalchemy.exc import SQLAlchemyError
 
 from .bus import SignalBus, get_models_to_flush
+from .errors import counted
 from .failures import error_text
 from .posix_signals import stop_requests
 from .schema.own_tables import Pause, paused_table_of, paused_table_problem
@@ -55,7 +56,7 @@ def flushmany(names: tuple[str, ...], repeat: float | None) -> None:
         except Exception as error:
             raise click.ClickException(error_text(error)) from error
         if sent:
-            click.echo(f"{sent} signals sent.")
+            click.echo(f"{counted(sent)} sent.")
         return
     requests: queue.SimpleQueue[str] = queue.SimpleQueue()
     with stop_requests(requests.put):
@@ -122,4 +123,4 @@ def _flush_round(bus: SignalBus, models: list[type[Any]]) -> None:
         )
     else:
         if sent:
-            logger.info("%d signals sent.", sent, extra={"action": "flush_round", "sent": sent})
+            logger.info("%s sent.", counted(sent), extra={"action": "flush_round", "sent": sent})

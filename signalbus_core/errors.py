@@ -95,6 +95,13 @@ class Proved:
     row: str | None = None
 
 
+def counted(number: int, what: str = "signal", verb: str = "") -> str:
+    """A number of things, for people: ``1 signal``, ``2 signals``; with a verb, ``1 signal of Order was``."""
+    many = {"was": "were", "is": "are", "has": "have"}
+    text = f"{number:,} {what}" if number == 1 else f"{number:,} {what.replace('signal', 'signals', 1)}"
+    return f"{text} {verb if number == 1 else many[verb]}" if verb else text
+
+
 class SignalBusError(Exception):
     """The root of all errors of Signalbus."""
 
@@ -165,7 +172,7 @@ class PartialDeliveryError(SignalBusError):
 
     def __str__(self) -> str:
         first = f"; first: {self.failed[0][1]}" if self.failed else ""
-        return f"{len(self.delivered)} signals delivered, {len(self.failed)} not{first}"
+        return f"{counted(len(self.delivered))} delivered, {len(self.failed)} not{first}"
 
 
 class EndedEarlyError(PartialDeliveryError):

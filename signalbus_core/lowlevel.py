@@ -6,7 +6,7 @@ from .burst.delete import delete_sent
 from .burst.result import BurstResult, FailedSignal, marks
 from .burst.send import send_burst
 from .burst.size import BurstSize
-from .errors import Proved
+from .errors import Proved, counted
 from .failures import error_text, raise_if_stop
 from .model.contract import SignalSpec
 from .posix_signals import STOP_SIGNALS, stop_requests
@@ -60,6 +60,7 @@ __all__ = [
     "Mark",
     "marks",
     "has_integer_key",
+    "counted",
     "error_text",
     "raise_if_stop",
     # Failed signals

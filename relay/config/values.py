@@ -85,11 +85,15 @@ def database_url(value: Any) -> str:
     """The URL of a database, with the driver that is used."""
     text = with_driver(any_text(value).strip())
     try:
-        is_url = make_url(text).drivername == DRIVER
+        url = make_url(text)
+        is_url = url.drivername == DRIVER
+        if is_url:
+            # It reads hosts and ports, also those in the query.
+            url.get_dialect()().create_connect_args(url)
     except (ArgumentError, ValueError):
         is_url = False
     if not is_url:
-        raise ValueError("a URL that begins with postgresql:// is expected")
+        raise ValueError("a URL that begins with postgresql://, and whose ports are numbers, is expected")
     return text
 
 
@@ -103,7 +107,10 @@ def any_text(value: Any) -> str:
 def _each(value: Any, read: Callable[[str], T]) -> tuple[T, ...]:
     found: list[T] = []
     problems: list[str] = []
-    for part in split_list(value) if isinstance(value, str) else value:
+    parts = split_list(value) if isinstance(value, str) else value
+    if not isinstance(parts, (list, tuple, set)) or not all(isinstance(part, str) for part in parts):
+        raise ValueError("texts, separated by commas, are expected")
+    for part in parts:
         try:
             found.append(read(part))
         except ValueError as error:

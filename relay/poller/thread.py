@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from signalbus_core.lowlevel import counted
+
 from ..exit_codes import EXIT_CONFIGURATION, EXIT_OK, EXIT_RUNTIME, StopRequest
 from ..runtime import Runtime
 from ..scheduler import Scheduler
@@ -159,9 +161,9 @@ class UntilEmpty:
         """What was not sent although no worker will lock more, in words for people."""
         left = []
         if waiting := self._poller.count_failed():
-            left.append(f"{waiting} failed {'signal is' if waiting == 1 else 'signals are'} left")
+            left.append(f"{counted(waiting, 'failed signal', 'is')} left")
         if unloadable := self._poller.count_unloadable():
-            left.append(f"{unloadable} signals have keys that Python cannot hold")
+            left.append(f"{counted(unloadable, verb='has')} keys that Python cannot hold")
         if held := self._poller.held:
             left.append(f"signals are left of {', '.join(held)}, which {'is' if len(held) == 1 else 'are'} paused")
         return left

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from ..errors import BurstError, Outcome, OutcomeKind, Proved
+from ..errors import BurstError, Outcome, OutcomeKind, Proved, counted
 from ..failures import error_text, raise_if_stop
 from ..model.contract import SignalSpec
 from ..schema.own_tables import UNDELETED
@@ -97,9 +97,8 @@ class Delete:
             # The send method may have broken the transaction; an event listener of the application may raise; the
             # connection, or the answer to COMMIT, may be lost. The messages have arrived in all these cases.
             logger.warning(
-                "Deleting %d sent signals of %s failed (%s); trying once more in a transaction of its own.",
-                len(self.rows),
-                self.spec.name,
+                "Deleting %s failed (%s); trying once more in a transaction of its own.",
+                counted(len(self.rows), f"sent signal of {self.spec.name}"),
                 type(error).__name__,
                 extra={"action": "delete_retried", "signal": self.spec.name},
             )
@@ -108,7 +107,7 @@ class Delete:
                 return self._alone()
             except SQLAlchemyError as again:
                 raise BurstError(
-                    f"{len(self.rows)} signals of {self.spec.name} were sent, and could not be deleted. "
+                    f"{counted(len(self.rows), f'signal of {self.spec.name}', 'was')} sent, and could not be deleted. "
                     f"{error_text(again)}",
                     proved=[row.proved for row in self.rows],
                 ) from error
@@ -252,9 +251,8 @@ def _record(connection: Connection, spec: SignalSpec, undeleted: Sequence[Failed
     except SQLAlchemyError as error:
         # The others are still deleted.
         logger.warning(
-            "%d signals of %s were sent and cannot be deleted, which cannot be recorded (%s).",
-            len(undeleted),
-            spec.name,
+            "%s sent and cannot be deleted, which cannot be recorded (%s).",
+            counted(len(undeleted), f"signal of {spec.name}", "was"),
             error_text(error),
             extra={"action": "undeleted_not_noted", "signal": spec.name},
         )

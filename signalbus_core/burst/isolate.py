@@ -16,7 +16,7 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..errors import BurstError, Outcome, OutcomeKind
+from ..errors import BurstError, Outcome, OutcomeKind, counted
 from ..failures import error_text, is_away, is_late, is_of_schema
 from ..model.contract import SignalSpec
 from ..schema.quoting import quoted
@@ -87,8 +87,8 @@ def delete_rows(connection: Connection, spec: SignalSpec, rows: Sequence[Row], *
         if deleted > len(rows):
             # Roll back: the rows include one that nobody sent.
             raise BurstError(
-                f"{len(rows)} signals of {spec.name} have the keys of {deleted} rows of {spec.table.fullname!r}. Look "
-                "for tables that inherit from it."
+                f"{counted(len(rows), f'signal of {spec.name}', 'has')} the keys of {deleted} rows of "
+                f"{spec.table.fullname!r}. Look for tables that inherit from it."
             )
     conditions = [[has_id(all_ids(rows))]]
     if is_locked:

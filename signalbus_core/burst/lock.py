@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, InvalidRequestError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state
 
-from ..errors import BurstError, Outcome, OutcomeKind
+from ..errors import BurstError, Outcome, OutcomeKind, counted
 from ..failures import is_away, is_late, is_of_schema, is_stop
 from ..model.contract import SignalSpec
 from ..sql.keys import Key
@@ -123,8 +123,9 @@ def _by_halves(
         raise error
     if locked.lost:
         text = (
-            f"The primary keys of {locked.lost} signals of {spec.name} cannot be loaded ({_name(error)}), so they are "
-            f"not sent. Look in {spec.table.fullname!r} for a key that the model's type cannot take."
+            f"The primary keys of {counted(locked.lost, f'signal of {spec.name}')} cannot be loaded ({_name(error)}), "
+            f"and nothing is sent of these rows. Look in {spec.table.fullname!r} for a key that the model's "
+            "type cannot take."
         )
         if not locked.keys:
             raise BurstError(text) from None

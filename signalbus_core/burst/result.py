@@ -8,7 +8,7 @@ from datetime import datetime
 from ..errors import Outcome, Proved, PublishError
 from ..failures import is_outage_error
 from ..model.contract import SignalSpec
-from ..sql.keys import Key, Mark, has_integer_key
+from ..sql.keys import Key, Mark, is_read_exactly
 from ..sql.rows import Row
 
 
@@ -38,7 +38,9 @@ def marks(spec: SignalSpec, signal: FailedSignal | Proved) -> tuple[Mark, ...]:
 
     Where the model may read a key as another than it is, that is the id of its row too.
     """
-    return (signal.key,) if signal.row is None or has_integer_key(spec) else (signal.key, signal.row)
+    if signal.row is None or is_read_exactly(spec, signal.key):
+        return (signal.key,)
+    return (signal.key, signal.row)
 
 
 def failed_row(row: Row, outcome: Outcome) -> FailedSignal:

@@ -30,7 +30,12 @@ from ..errors import (
 )
 from ..failures import raise_if_stop, sender_failure
 from .heartbeat import LONG_SEND_SECONDS, beat
-from .refusals import refuse_joined_inheritance, refuse_other_selectables, refuse_unknown_classes
+from .refusals import (
+    refuse_compound_keys,
+    refuse_joined_inheritance,
+    refuse_other_selectables,
+    refuse_unknown_classes,
+)
 from .senders import many_sender, one_sender, outcome_of, send_each
 from .written_at import written_at_attribute
 
@@ -187,6 +192,7 @@ def resolve(model: type[Any], name: str | None = None) -> SignalSpec:
     refuse_joined_inheritance(mapper, name)
     refuse_unknown_classes(mapper, name)
     refuse_other_selectables(mapper, name)
+    refuse_compound_keys(mapper, name)
     table = cast(Table, mapper.local_table)
     return SignalSpec(
         model=model,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Table
+from sqlalchemy import ARRAY, Table
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapper
 
@@ -38,6 +38,18 @@ def refuse_other_selectables(mapper: Mapper[Any], name: str) -> None:
             "inheritance. Give each signal model a table of its own; share columns through a mixin or an abstract base "
             "(__abstract__ = True)."
         )
+
+
+def refuse_compound_keys(mapper: Mapper[Any], name: str) -> None:
+    """A key is selected among many, as an element of an array, and is looked up in dictionaries."""
+    for column in mapper.primary_key:
+        kind = getattr(column.type, "impl", column.type)
+        if isinstance(kind, ARRAY) or not getattr(column.type, "hashable", True):
+            raise SignalModelError(
+                f"{name}: the key column {column.name!r} is of the type {type(column.type).__name__}, which cannot be "
+                "the key of a signal model. Give the table another primary key, for example a BIGINT identity, and "
+                "make this column unique."
+            )
 
 
 def refuse_joined_inheritance(mapper: Mapper[Any], name: str) -> None:

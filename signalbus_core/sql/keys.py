@@ -10,6 +10,7 @@ planning time of ``(a, b) IN ((1, 2), ...)`` grows with the square of the number
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any, cast
 
 from sqlalchemy import (
@@ -97,6 +98,11 @@ def has_integer_key(spec: SignalSpec) -> bool:
     return len(spec.primary_key) == 1 and isinstance(spec.primary_key[0].type, Integer)
 
 
+def is_read_exactly(spec: SignalSpec, key: Key) -> bool:
+    """Whether this key is certain to be that of its row, as an integer is."""
+    return has_integer_key(spec) and type(key[0]) is int
+
+
 def has_exact_key(spec: SignalSpec, dialect: Dialect, keys: Sequence[Key]) -> bool:
     """Whether these keys are certain to identify exactly their own rows, as integers do.
 
@@ -174,8 +180,17 @@ def _key(spec: SignalSpec) -> ColumnElement[Any]:
 
 
 def _values(spec: SignalSpec, keys: Sequence[Key]) -> list[list[Any]]:
-    """The keys by column, without those that contain NULL: no row has one, and ``NOT IN`` would then match no row."""
-    complete = [key for key in keys if None not in key]
+    """The keys by column, without those that contain NULL: no row has one, and ``NOT IN`` would then match no row.
+
+    Without those either that the type of the model cannot take: the column may hold numbers that are no integers, where
+    the model declares them. Rounding would give the key of another signal; such a row is known by its id.
+    """
+    whole = [isinstance(_plain(part.type), Integer) for part in spec.primary_key]
+    complete = [
+        key
+        for key in keys
+        if None not in key and all(not is_whole or _is_whole(part) for part, is_whole in zip(key, whole, strict=True))
+    ]
     return [[key[number] for key in complete] for number in range(len(spec.primary_key))]
 
 
@@ -267,13 +282,9 @@ class _Integers(UserDefinedType[Sequence[int]]):
         return "bigint[]"
 
     def bind_processor(self, dialect: Dialect) -> Any:
-        return lambda numbers: "{" + ",".join([str(n) if type(n) is int else _whole(n) for n in numbers]) + "}"
+        return lambda numbers: "{" + ",".join([str(n) if type(n) is int else str(int(n)) for n in numbers]) + "}"
 
 
-def _whole(number: Any) -> str:
-    """Converts a number of another type, such as a Decimal where the column of the table is not an integer."""
-    whole = int(number)
-    if whole != number:
-        # Rounding would give the key of another signal.
-        raise ValueError(f"{number!r} is a key of a column that the model declares as an integer")
-    return str(whole)
+def _is_whole(part: Any) -> bool:
+    """Whether a part of a key, perhaps of an application's own type, is none that an integer column rounds."""
+    return type(part) is int or not isinstance(part, (Decimal, float)) or part == part // 1

@@ -177,7 +177,7 @@ def test_the_command_for_cron_is_silent_unless_it_sends(adopted_app: Adopted) ->
     runner = adopted_app.app.test_cli_runner()
     assert runner.invoke(args=["signalbus", "flushmany"]).output == ""
     adopted_app.execute("INSERT INTO transfer_signal VALUES (1, 2, 1, 5)")
-    assert runner.invoke(args=["signalbus", "flushmany", "TransferSignal"]).output == "1 signals sent.\n"
+    assert runner.invoke(args=["signalbus", "flushmany", "TransferSignal"]).output == "1 signal sent.\n"
     assert adopted_app.received() == ['{"amount": 5}']
 
 

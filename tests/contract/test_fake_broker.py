@@ -68,6 +68,17 @@ def test_the_reason_of_a_returned_message_is_the_brokers(under_test: BrokerUnder
     assert [outcome.reason for outcome in raised.value.outcomes] == ["312 NO_ROUTE"]
 
 
+@pytest.mark.parametrize("kind", ["unroutable", "nacking", "without_exchange"])
+def test_what_a_destination_refuses_carries_its_name(under_test: BrokerUnderTest, kind: str) -> None:
+    destination = getattr(under_test, kind)()
+    with pytest.raises(PublishError) as raised:
+        under_test.publisher.publish_messages([Message(*destination, b"")])
+    named = f"exchange {destination.exchange!r}"
+    if kind != "without_exchange":
+        named += f", routing key {destination.routing_key!r}"
+    assert [outcome.destination for outcome in raised.value.outcomes] == [named]
+
+
 def test_an_unroutable_message_that_is_not_mandatory_counts_as_taken(under_test: BrokerUnderTest) -> None:
     assert told(under_test, [Message(*under_test.unroutable(), b"", mandatory=False)]) == [ACKED]
 

@@ -113,7 +113,7 @@ def test_flushmany_sends_only_the_named_models_and_warns_of_a_wrong_name(command
     commands.write("bad", 1)
     done = commands.run("flushmany", "Apple", "Nonsense")
     assert done.returncode == 0
-    assert "1 signals sent." in done.stdout
+    assert "1 signal sent." in done.stdout
     assert "Nonsense" in done.stderr
 
 

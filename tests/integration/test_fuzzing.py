@@ -11,11 +11,12 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.web.openapi import document
 from relay.web.server import HttpServer
+from tests.support.fuzzing import fuzzed
 from tests.support.servers import Postgres
 from tests.support.web import Reply, ask
 
@@ -26,14 +27,7 @@ PATHS = sorted(document()["paths"])
 
 MEANT = {200, 400, 401, 403, 404, 405, 409, 413, 415, 421, 503}
 
-#: The examples of a test follow from its name, and none is kept.
-FUZZED = settings(
-    max_examples=120,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+FUZZED = fuzzed(120)
 
 ANY_TEXT = st.text(max_size=30)
 ANY_JSON = st.recursive(

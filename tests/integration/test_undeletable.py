@@ -93,6 +93,9 @@ class Outbox:
         class Price(Sent):
             id = db.Column(db.Numeric(asdecimal=False), primary_key=True, autoincrement=False)
 
+        class Piece(Sent):
+            id = db.Column(db.Integer, primary_key=True, autoincrement=False)
+
         class Measure(Sent):
             id = db.Column(db.REAL, primary_key=True)
 
@@ -100,7 +103,7 @@ class Outbox:
             id = db.Column(Folded, primary_key=True)
 
         self.order: Any = Order
-        self.lossy = {"numeric": Price, "real": Measure, "folded": Word}
+        self.lossy = {"numeric": Price, "real": Measure, "folded": Word, "piece": Piece}
         with self.app.app_context():
             db.create_all()
             self.engine = db.engine
@@ -264,7 +267,7 @@ def test_flushmany_sends_it_once_and_deletes_it_when_it_can(outbox: Outbox) -> N
 
     outbox.sender = sender
     for _ in range(2):
-        with pytest.raises(BurstError, match=r"1 signals of Order were sent.*not sent again"):
+        with pytest.raises(BurstError, match=r"1 signal of Order was sent.*not sent again"):
             outbox.flush()
         assert outbox.left() == [7]
     outbox.execute("DELETE FROM child")
@@ -278,7 +281,7 @@ def test_flushmany_does_not_send_again_what_is_noted_as_sent(outbox: Outbox) -> 
     outbox.execute(CAUSES["foreign key"])
     assert outbox.burst(choice=NOTED).sent == 1
     for _ in range(3):
-        with pytest.raises(BurstError, match="1 signals of Order were sent, and are still in 'order'"):
+        with pytest.raises(BurstError, match="1 signal of Order was sent, and cannot be deleted from 'order'"):
             outbox.flush()
     outbox.execute("DELETE FROM child")
     assert outbox.flush() == 0
@@ -402,6 +405,32 @@ def test_flushmany_goes_on_after_a_signal_whose_key_is_read_lossily(
     assert len(outbox.left(model)) == (1 if is_sent else 2)
     assert set(outbox.sent.values()) == {1}
     assert len(outbox.sent) == 5
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_key_that_is_no_integer_where_the_model_says_so_is_tried_once(outbox: Outbox, fails: bool) -> None:
+    piece: Any = outbox.lossy["piece"]
+    outbox.execute("ALTER TABLE piece ALTER id TYPE numeric; INSERT INTO piece VALUES (1), (2.5), (3)")
+    retry_store = TableRetryStore(outbox.spec(piece), outbox.engine, RetryPolicy(), BurstLimits())
+    for turn in range(3):
+
+        def sender(signals: list[Any]) -> None:
+            bad = [signal for signal in signals if fails and signal.id != int(signal.id)]
+            if bad:
+                refused = Outcome(OutcomeKind.REFUSED, "no route", cause="returned")
+                raise PartialDeliveryError([s for s in signals if s not in bad], [(s, refused) for s in bad])
+
+        outbox.sender = sender
+        if turn == 0 and not fails:
+            assert outbox.flush(piece) == 3
+        result = outbox.burst(piece, choice=retry_store.choice([]))
+        if result.failed:
+            retry_store.put(result.failed)
+        retry_store.tidy()
+    assert retry_store.count() == (0, 1 if fails else 0)
+    assert len(outbox.left(piece)) == (1 if fails else 0)
+    assert set(outbox.sent.values()) == {1}
+    assert len(outbox.sent) == 3
 
 
 def test_a_row_whose_key_only_looks_like_that_of_another_is_not_deleted(outbox: Outbox) -> None:

@@ -27,14 +27,14 @@ from sqlalchemy import delete as sql_delete
 from sqlalchemy import update as sql_update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DataError, DBAPIError
+from sqlalchemy.exc import DataError, StatementError
 from sqlalchemy.sql import ColumnElement
 
 from ...errors import Proved
 from ...failures import is_away
 from ...model.contract import SignalSpec
 from ...schema.own_tables import UNDELETED, lacks_columns, parked_table_of
-from ..keys import Key, Mark, has_integer_key, has_key, key_from_text, text_of_key
+from ..keys import Key, Mark, has_integer_key, has_key, is_read_exactly, key_from_text, text_of_key
 from ..rows import has_id, row_id
 from .conditions import row_version
 
@@ -124,7 +124,7 @@ def failure_histories(
     :param rows: the ids of their rows, for those that are not found by their keys.
     """
     histories = _failure_histories(connection, spec, has_key(spec, connection.dialect, keys))
-    if rows and not has_integer_key(spec):
+    if rows and not all(is_read_exactly(spec, key) for key in keys):
         # A row that was written anew since is found by its key only.
         by_row = _failure_histories(connection, spec, has_id(rows, spec.table))
         same = {key for key, one in by_row.items() if key in histories and histories[key].text == one.text}
@@ -246,7 +246,7 @@ def forget(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> Non
     try:
         with connection.begin_nested():
             connection.execute(sql_delete(table).where(mine, table.c.key == any_(func.array(free.scalar_subquery()))))
-    except DBAPIError as error:
+    except StatementError as error:
         if is_away(error):
             raise
         logger.debug("The records of sent signals of %s cannot be deleted.", spec.name, exc_info=True)
@@ -271,7 +271,9 @@ def forget_gone(connection: Connection, spec: SignalSpec) -> int:
     there = select(text_of_key(spec), row_version(spec)).where(*spec.is_signal)
     by_key = there.where(has_key(spec, connection.dialect, keys))
     found = {row[0]: row[1] for row in connection.execute(by_key)} if keys else {}
-    if not has_integer_key(spec) and (rest := [row[0] for row in records if row[2] and row[0] not in found]):
+    is_integer = has_integer_key(spec)
+    rest = [row[0] for row in records if row[2] and row[0] not in found and not (is_integer and _is_integer(row[0]))]
+    if rest:
         # Of parked ones the model may read the key as another than it is.
         by_text = there.where(text_of_key(spec) == any_(bindparam("rest", rest, type_=ARRAY(Text))))
         found |= {row[0]: row[1] for row in connection.execute(by_text)}
@@ -296,3 +298,7 @@ def forget_gone(connection: Connection, spec: SignalSpec) -> int:
 def _storable(text: str) -> str:
     """A text that PostgreSQL can store: without NUL, and without characters that UTF-8 cannot encode."""
     return text.replace("\0", " ").encode(errors="backslashreplace").decode()[:LONGEST_REASON]
+
+
+def _is_integer(text: str) -> bool:
+    return text.lstrip("-").isdecimal()
