@@ -14,7 +14,7 @@ from signalbus_core.lowlevel import STOP_SIGNALS, stop_requests
 
 
 @pytest.mark.parametrize("number", STOP_SIGNALS)
-def test_a_stop_signal_is_handed_on_by_name_and_the_old_handler_returns(number: signal.Signals) -> None:
+def test_stop_signal_is_handed_on_and_old_handler_returns(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     requests: queue.SimpleQueue[str] = queue.SimpleQueue()
     with stop_requests(requests.put):
@@ -23,7 +23,7 @@ def test_a_stop_signal_is_handed_on_by_name_and_the_old_handler_returns(number: 
     assert signal.getsignal(number) is before
 
 
-def test_parts_and_signals_end_a_relay_by_the_same_queue() -> None:
+def test_parts_and_signals_end_relay_by_same_queue() -> None:
     stop = Stop()
     assert stop.next_request(0) is None
     with stop_requests(lambda name: stop.request(StopRequest(name, by_signal=True))):
