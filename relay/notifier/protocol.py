@@ -136,7 +136,7 @@ class LeaderProtocol:
         # Random, so that replicas do not try at the same time.
         self._next_try = self._clock() + random.uniform(0.7, 1.0) * TRY_EVERY_SECONDS
         rows = self._run(
-            self._listener, _for_each(self._tables.keys() - self._led, "pg_try_advisory_lock", doorbell.DOORKEEPER_LOCK)
+            self._listener, _for_each(self._tables.keys() - self._led, "pg_try_advisory_lock", doorbell.LEADER_LOCK)
         )
         won = {oid for oid, is_won in rows if is_won}
         if not won:

@@ -25,7 +25,7 @@ PROBE_LIMITS = BurstLimits(statement_timeout_seconds=10.0, lock_timeout_seconds=
 QUERIED_TOGETHER = 100
 
 #: After so many models that timed out, the others wait for the next poll, which leaves these out. Larger: a poll takes
-#: longer, and its thread does not call Health.beat() meanwhile.
+#: longer, and its thread does not tell of progress meanwhile.
 MOST_SLOW = 3
 
 #: SQLSTATE of a lock timeout, and of a statement timeout.

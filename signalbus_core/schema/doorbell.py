@@ -22,7 +22,7 @@ from ..model.contract import SignalSpec
 from .quoting import PLAIN, quoted, table_of
 
 #: First key of an advisory lock; the second is the table's OID. Its holder is the leader, which answers the doorbell.
-DOORKEEPER_LOCK = 1396853553
+LEADER_LOCK = 1396853553
 
 #: The same: a sleeping relay holds it exclusively; producers try to take it shared.
 SLEEP_LOCK = 1396853554

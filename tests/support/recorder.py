@@ -27,7 +27,7 @@ class Recorder(Boards):
     """The boards of a relay, each event by itself, and the runtime that a part under test gets.
 
     :param names: of the signal models.
-    :param logger: the name of the logger of parts and incidents.
+    :param logger: the name of the logger of incidents; parts log where those of a relay do.
     """
 
     def __init__(
@@ -40,11 +40,10 @@ class Recorder(Boards):
     ) -> None:
         #: The name of each event, and its arguments.
         self.told: list[tuple[Any, ...]] = []
-        parts_logger = logging.getLogger(logger)
         others = [_listener(self.told)]
-        super().__init__(names, parts_logger, stall_after_seconds, flow_within_seconds, clock, others)
+        super().__init__(names, logging.getLogger(logger), stall_after_seconds, flow_within_seconds, clock, others)
         self.stop = Stop()
-        self.runtime = Runtime(self.events, self.stop, clock, parts_logger)
+        self.runtime = Runtime(self.events, self.stop, clock)
 
 
 def _listener(told: list[tuple[Any, ...]]) -> Events:

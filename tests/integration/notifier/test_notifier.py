@@ -359,7 +359,7 @@ def test_a_server_that_is_started_again_is_listened_to_again(private_postgres: P
     notifier = NotifyListener(None, outbox.engine, outbox.specs, looks, (), recorder.runtime)
     thread = threading.Thread(target=notifier.run, daemon=True)
     thread.start()
-    locks = f"locktype = 'advisory' AND classid = {doorbell.DOORKEEPER_LOCK} AND granted"
+    locks = f"locktype = 'advisory' AND classid = {doorbell.LEADER_LOCK} AND granted"
     is_elected = f"SELECT count(*) = 2 FROM pg_locks WHERE {locks}"
     try:
         eventually(lambda: outbox.ask(is_elected), 20)

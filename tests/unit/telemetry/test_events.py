@@ -19,7 +19,7 @@ def gauges(recorder: Recorder) -> dict[str, float]:
     return {series: float(value) for series, value in found}
 
 
-def test_an_event_reaches_those_who_heed_it_in_their_order() -> None:
+def test_event_reaches_those_who_heed_it_in_order() -> None:
     heard: list[tuple[str, str]] = []
 
     class Listener(Events):
@@ -42,7 +42,7 @@ def test_each_event_is_heeded_by_a_board() -> None:
     assert unheeded == []
 
 
-def test_a_scrape_tells_what_the_page_and_readiness_tell() -> None:
+def test_scrape_tells_what_page_and_readiness_tell() -> None:
     recorder = Recorder(["Order"])
     events = recorder.events
     events.relay_changed("running")
@@ -80,7 +80,7 @@ def test_a_scrape_tells_what_the_page_and_readiness_tell() -> None:
     assert "database is down: Database: refused" in recorder.health.readiness()["reasons"]
 
 
-def test_a_burst_is_told_once_and_stands_on_each_board(caplog: pytest.LogCaptureFixture) -> None:
+def test_burst_is_told_once_and_stands_on_each_board(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "test.events")
     clock = Clock(100.0)
     recorder = Recorder(["Order"], clock, "test.events", flow_within_seconds=60)
@@ -104,7 +104,7 @@ def test_a_burst_is_told_once_and_stands_on_each_board(caplog: pytest.LogCapture
     assert [name for name, *_ in recorder.told].count("burst_ended") == 4
 
 
-def test_a_broker_that_is_sought_for_the_first_time_is_no_incident() -> None:
+def test_broker_sought_for_first_time_is_no_incident() -> None:
     recorder = Recorder()
     recorder.events.broker_sought("worker-1", "not connected yet", "here")
     assert recorder.health.brokers()["here"].condition == "down"
