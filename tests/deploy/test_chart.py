@@ -60,7 +60,7 @@ def test_the_chart_gives_what_kustomize_gives(way: str) -> None:
     assert by_kind(charted(chart_values(way))) == by_kind(kustomized(way))
 
 
-def test_an_application_that_takes_the_sidecar_of_the_chart_gets_that_of_kustomize(tmp_path: Path) -> None:
+def test_app_that_takes_sidecar_of_chart_gets_that_of_kustomize(tmp_path: Path) -> None:
     expected = by_kind(kustomized("sidecar"))
     shutil.copytree(CHART, tmp_path / "charts" / CHART.name)
     (tmp_path / "templates").mkdir()

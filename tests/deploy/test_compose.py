@@ -107,7 +107,7 @@ def test_our_containers_can_do_nothing_that_they_need_not(name: str) -> None:
     assert service["security_opt"] == ["no-new-privileges:true"]
 
 
-def test_a_relay_has_more_time_to_stop_than_its_bursts_have_to_end() -> None:
+def test_relay_has_more_time_to_stop_than_its_bursts_have_to_end() -> None:
     drain = next(option.default for option in OPTIONS if option.name == "drain-timeout")
     assert seconds(services()[SCALED]["stop_grace_period"]) >= drain + 5
 
@@ -118,7 +118,7 @@ def test_every_relay_variable_is_an_option() -> None:
     assert {name for name in used if name.startswith("SIGNALBUS_RELAY_")} <= known
 
 
-def test_prometheus_finds_the_replicas_by_the_name_and_the_port_of_the_relay() -> None:
+def test_prometheus_finds_replicas_by_name_and_port_of_relay() -> None:
     settings = yaml.safe_load((ROOT / "deploy/compose/prometheus.yml").read_text())
     (job,) = settings["scrape_configs"]
     (found,) = job["dns_sd_configs"]

@@ -56,7 +56,7 @@ def test_the_dashboard_is_formatted_as_it_would_be_written() -> None:
     assert DASHBOARD.read_text() == json.dumps(dashboard(), indent=2, ensure_ascii=False) + "\n"
 
 
-def test_every_panel_tells_what_it_shows_and_has_a_place_of_its_own() -> None:
+def test_every_panel_tells_what_it_shows_and_has_place() -> None:
     taken: set[tuple[int, int]] = set()
     assert len({panel["id"] for panel in dashboard()["panels"]}) == len(dashboard()["panels"])
     for panel in dashboard()["panels"]:
@@ -70,7 +70,7 @@ def test_every_panel_tells_what_it_shows_and_has_a_place_of_its_own() -> None:
         assert panel["datasource"]["uid"] == "${datasource}", panel["title"]
 
 
-def test_the_dashboard_speaks_of_metrics_that_exist_and_leaves_none_out() -> None:
+def test_dashboard_shows_all_metrics_that_exist_and_no_other() -> None:
     named = set().union(*map(names_in, expressions()))
     assert named <= exposed() | OF_OTHERS
     # A histogram is shown when one of its three series is.

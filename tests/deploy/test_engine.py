@@ -95,7 +95,7 @@ def compose(image: str) -> Iterator[Compose]:
     compose("--profile", "monitoring", "down", "--volumes", "--timeout", "40")
 
 
-def test_two_relays_become_four_and_two_again_and_every_order_arrives(compose: Compose) -> None:
+def test_two_relays_become_four_and_two_and_all_orders_arrive(compose: Compose) -> None:
     compose("up", "--detach", "--wait", "--no-build")
     assert compose.healthy("relay") == 2
     compose("up", "--detach", "--wait", "--no-build", "--scale", "relay=4")

@@ -37,7 +37,7 @@ def test_the_linter_of_dockerfiles_is_content() -> None:
     assert output_of(program("hadolint"), "Dockerfile") == ""
 
 
-def test_the_image_is_built_without_a_build_front_end_from_a_registry() -> None:
+def test_image_is_built_without_build_front_end_from_registry() -> None:
     assert "syntax=" not in (ROOT / "Dockerfile").read_text()
 
 
@@ -51,7 +51,7 @@ def test_the_base_image_has_a_fixed_tag_and_can_be_given() -> None:
     }
 
 
-def test_the_final_stage_runs_the_command_directly_and_as_a_user_with_a_number() -> None:
+def test_final_stage_runs_command_directly_as_numbered_user() -> None:
     lines = final_stage()
     assert 'ENTRYPOINT ["signalbus-relay"]' in lines
     assert 'CMD ["run"]' in lines
@@ -59,7 +59,7 @@ def test_the_final_stage_runs_the_command_directly_and_as_a_user_with_a_number()
     assert not [line for line in lines if line.startswith("RUN ")]
 
 
-def test_what_is_copied_into_the_image_is_let_in_and_nothing_else() -> None:
+def test_what_is_copied_into_image_is_let_in_and_nothing_else() -> None:
     ignored = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
     assert ignored[0] == "*"
     let_in = {line.removeprefix("!") for line in ignored if line.startswith("!")}
@@ -108,7 +108,7 @@ def health(address: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_relay_that_makes_progress_is_healthy_and_one_that_is_gone_is_not(relay: RelayProcess) -> None:
+def test_relay_with_progress_is_healthy_and_one_gone_is_not(relay: RelayProcess) -> None:
     port = relay.port
     eventually(lambda: health(f"0.0.0.0:{port}").returncode == 0, 20)
     relay.kill()

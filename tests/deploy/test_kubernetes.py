@@ -88,7 +88,7 @@ def test_every_relay_variable_is_an_option(pods: list[Object]) -> None:
         assert {name for name in used if name.startswith("SIGNALBUS_RELAY_")} <= known
 
 
-def test_a_relay_has_more_time_to_stop_than_its_bursts_have_to_end(pods: list[Object]) -> None:
+def test_relay_has_more_time_to_stop_than_its_bursts_have_to_end(pods: list[Object]) -> None:
     drain = next(option.default for option in OPTIONS if option.name == "drain-timeout")
     for pod in pods:
         assert pod["terminationGracePeriodSeconds"] >= drain + 10
@@ -103,9 +103,7 @@ def test_what_restarts_a_relay_never_asks_about_servers(pods: list[Object]) -> N
             assert relay["readinessProbe"]["httpGet"]["path"] == "/readyz"
 
 
-def test_probes_and_prometheus_ask_at_the_port_at_which_the_relay_listens(
-    objects: tuple[Object, ...], pods: list[Object]
-) -> None:
+def test_probes_and_prometheus_ask_at_the_port_of_the_relay(objects: tuple[Object, ...], pods: list[Object]) -> None:
     for pod in pods:
         relay = relay_of(pod)
         (port,) = relay["ports"]

@@ -172,7 +172,7 @@ def test_what_a_send_method_does_beside_sending_costs_no_message(bad_shop: Shop)
     assert not [line for line in relay.logs() if line["level"] in ("ERROR", "CRITICAL")]
 
 
-def test_whatever_a_send_method_raises_keeps_its_signal_and_the_others_go_on(bad_shop: Shop) -> None:
+def test_whatever_sender_raises_keeps_signal_and_others_go_on(bad_shop: Shop) -> None:
     write_kinds(bad_shop, list(FAILING))
     bad = {11 * (number + 1): reason for number, reason in enumerate(FAILING.values())}
     relay = bad_shop.relay("--workers", "1", "--park-after", "1")
@@ -204,7 +204,7 @@ def test_a_send_method_that_never_returns_makes_liveness_fail_and_holds_up_nobod
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_model_that_hangs_holds_up_no_other_and_is_told_of_until_it_is_over(bad_shop: Shop, workers: int) -> None:
+def test_hanging_model_holds_up_no_other_and_is_told(bad_shop: Shop, workers: int) -> None:
     bad_shop.write(1, 1, routing_key="do.hang")
     relay = bad_shop.relay("--workers", str(workers))
     for number in range(workers):
@@ -235,7 +235,7 @@ def test_a_model_that_hangs_holds_up_no_other_and_is_told_of_until_it_is_over(ba
     assert relay.is_running
 
 
-def test_several_models_may_hang_with_two_workers_and_the_others_flow(bad_shop: Shop) -> None:
+def test_several_models_may_hang_with_two_workers(bad_shop: Shop) -> None:
     source = (bad_shop.directory / "shop.py").read_text()
     source = source.replace("def pause(place):", MORE_MODELS + "def pause(place):")
     (bad_shop.directory / "shop.py").write_text(source)

@@ -291,7 +291,7 @@ def _closing(outbox: Outbox) -> Iterator[Outbox]:
         outbox.close()
 
 
-def test_whatever_happens_nothing_is_lost_and_nothing_is_invented(
+def test_whatever_happens_nothing_is_lost_or_invented(
     outbox: Outbox,
 ) -> None:
     model: Any = type("Model", (BurstModel,), {"outbox": outbox})

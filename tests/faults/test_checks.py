@@ -29,20 +29,20 @@ def test_a_committed_signal_that_did_not_arrive_is_lost() -> None:
     assert figures.problems(0, 1) == ["1 of 3 signals are lost"]
 
 
-def test_a_signal_that_the_application_withdrew_is_not_lost_and_may_have_arrived() -> None:
+def test_signal_withdrawn_is_not_lost_and_may_have_arrived() -> None:
     ledger = Ledger()
     ledger.withdrawn = {2, 3}
     ledger.arrived([1, 2])
     assert ledger.figures({1, 2, 3}, set()).problems(0, 1) == []
 
 
-def test_a_message_about_a_signal_that_was_never_committed_is_a_phantom() -> None:
+def test_message_about_signal_never_committed_is_phantom() -> None:
     ledger = Ledger()
     ledger.arrived([1, 9, 9])
     assert ledger.figures({1}, set()).phantom == 2
 
 
-def test_every_message_beyond_the_first_is_a_duplicate_also_of_an_earlier_fault() -> None:
+def test_every_further_message_is_duplicate_of_earlier_fault() -> None:
     ledger = Ledger()
     ledger.arrived([5, 5, 5, 1])
     figures = ledger.figures({5}, {1})
@@ -94,13 +94,13 @@ def test_more_warnings_of_single_bursts_than_bursts_are_found() -> None:
     assert problems(one, one, bursts=1) == ["2 times delete_retried"]
 
 
-def test_more_threads_descriptors_or_connections_than_before_are_found() -> None:
+def test_more_threads_descriptors_or_connections_are_found() -> None:
     before = Level(8, 30, 2)
     assert Level(8, 30, MOST_DATABASE_CONNECTIONS).problems(before) == []
     assert len(Level(9, 31, MOST_DATABASE_CONNECTIONS + 1).problems(before)) == 3
 
 
-def test_a_seed_replays_its_order_and_every_fault_comes_first_once() -> None:
+def test_seed_replays_its_order_and_every_fault_comes_first_once() -> None:
     first, again, other = order(FAULTS, 7), order(FAULTS, 7), order(FAULTS, 8)
     names = [next(first).name for _ in range(200)]
     assert names == [next(again).name for _ in range(200)]

@@ -103,7 +103,7 @@ def test_a_log_that_nobody_reads_stops_nothing(shop: Shop) -> None:
         assert json.loads(lines[0])["action"] == "http_listening"
 
 
-def test_a_relay_that_is_cut_short_ends_although_nobody_reads_its_log(shop: Shop) -> None:
+def test_relay_that_is_cut_short_ends_although_nobody_reads_log(shop: Shop) -> None:
     with small_pipe() as (_, writer), SilentRelay(shop, writer, "--drain-timeout", "0.2") as relay:
         shop.write(1, 2000)
         shop.wait_until_sent(60)

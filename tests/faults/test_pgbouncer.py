@@ -144,7 +144,7 @@ def test_a_table_that_is_locked_by_a_migration_is_not_waited_for(server: Private
     assert outbox.burst().sent == 1
 
 
-def test_a_send_method_that_takes_too_long_loses_its_transaction_and_nobody_elses(
+def test_send_method_that_takes_too_long_loses_transaction(
     server: PrivatePostgres, outbox: Outbox, bouncer_url: str
 ) -> None:
     backend, *_ = settings_of_a_client(bouncer_url)
@@ -162,7 +162,7 @@ def test_a_send_method_that_takes_too_long_loses_its_transaction_and_nobody_else
     assert settings == ["0", "0", "0", "read committed"]
 
 
-def test_a_burst_is_read_committed_although_its_role_is_serializable(server: PrivatePostgres, bouncer_url: str) -> None:
+def test_burst_is_read_committed_although_role_is_serializable(server: PrivatePostgres, bouncer_url: str) -> None:
     server.execute("DROP ROLE IF EXISTS careful")
     server.execute("CREATE ROLE careful LOGIN SUPERUSER")
     server.execute("ALTER ROLE careful SET default_transaction_isolation = 'serializable'")
@@ -210,7 +210,7 @@ def bouncing(shop: Shop, server: PrivatePostgres, pool_size: int = 2, *settings:
         yield bouncer
 
 
-def test_four_relays_on_two_server_connections_send_every_signal_once(shop: Shop, server: PrivatePostgres) -> None:
+def test_four_relays_on_two_connections_send_all_signals_once(shop: Shop, server: PrivatePostgres) -> None:
     with bouncing(shop, server):
         relays = [shop.relay("--workers", "2") for _ in range(4)]
         for relay in relays:
@@ -233,7 +233,7 @@ def server_connections(shop: Shop, server: PrivatePostgres) -> int:
     return int(number) - 1
 
 
-def test_a_pgbouncer_that_is_started_again_in_between_loses_nothing(shop: Shop, server: PrivatePostgres) -> None:
+def test_pgbouncer_started_again_in_between_loses_nothing(shop: Shop, server: PrivatePostgres) -> None:
     with bouncing(shop, server) as bouncer:
         relay = shop.relay("--workers", "2")
         relay.wait_ready()
@@ -268,7 +268,7 @@ def writing(write: Callable[[], None]) -> Iterator[None]:
         thread.join()
 
 
-def test_a_relay_of_a_psycopg_3_application_prepares_no_statements(shop: Shop, server: PrivatePostgres) -> None:
+def test_relay_of_psycopg_3_application_prepares_no_statements(shop: Shop, server: PrivatePostgres) -> None:
     with bouncing(shop, server):
         shop.environ["TEST_DATABASE_URL"] = shop.environ["TEST_DATABASE_URL"].replace("+psycopg2", "+psycopg")
         relays = [shop.relay("--workers", "2") for _ in range(2)]
@@ -283,7 +283,7 @@ def test_a_relay_of_a_psycopg_3_application_prepares_no_statements(shop: Shop, s
     assert sorted(shop.received()) == list(range(100, 2100))
 
 
-def test_server_connections_that_are_closed_when_idle_are_no_outage(shop: Shop, server: PrivatePostgres) -> None:
+def test_server_connections_closed_when_idle_are_no_outage(shop: Shop, server: PrivatePostgres) -> None:
     with bouncing(shop, server, 2, "server_idle_timeout = 0.1") as bouncer:
         relay = shop.relay()
         relay.wait_ready()
@@ -296,7 +296,7 @@ def test_server_connections_that_are_closed_when_idle_are_no_outage(shop: Shop, 
     assert sorted(shop.received()) == [1, 2, 3]
 
 
-def test_a_pool_without_a_free_connection_is_an_outage_that_costs_nothing(shop: Shop, server: PrivatePostgres) -> None:
+def test_pool_without_free_connection_is_outage_without_cost(shop: Shop, server: PrivatePostgres) -> None:
     with bouncing(shop, server, 1, "query_wait_timeout = 1") as bouncer:
         relay = shop.relay()
         relay.wait_ready()

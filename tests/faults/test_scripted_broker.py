@@ -200,9 +200,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_every_message_has_the_outcome_that_the_brokers_answers_prove(
-    peer: AmqpPeer, publisher: Publisher, case: Case
-) -> None:
+def test_every_message_has_outcome_that_brokers_answers_prove(peer: AmqpPeer, publisher: Publisher, case: Case) -> None:
     publisher.connect()
     peer.script = case.script
     started = time.monotonic()
@@ -251,7 +249,7 @@ def test_a_blocked_broker_is_sent_nothing(peer: AmqpPeer, publisher: Publisher) 
 
 
 @pytest.mark.parametrize(("code", "cause"), [(404, "refused"), (403, "refused"), (406, "invalid"), (501, "invalid")])
-def test_a_closed_channel_is_the_fault_of_the_message_that_closes_it_alone(
+def test_closed_channel_is_fault_of_message_that_closes_it_alone(
     peer: AmqpPeer, publisher: Publisher, code: int, cause: str
 ) -> None:
     def script(session: Session, message: Published) -> None:
@@ -269,16 +267,14 @@ def test_a_closed_channel_is_the_fault_of_the_message_that_closes_it_alone(
     assert len(peer.sessions) == 1
 
 
-def test_an_exchange_that_is_missing_keeps_back_its_own_messages_only(peer: AmqpPeer, publisher: Publisher) -> None:
+def test_exchange_that_is_missing_keeps_back_own_messages_only(peer: AmqpPeer, publisher: Publisher) -> None:
     peer.missing_exchanges = {"gone"}
     found = publish(publisher, [Message("gone", "k", b"1"), Message("here", "k", b"2")])
     assert causes(found) == ["refused", "acked"]
     assert [message.body for message in peer.published] == [b"2"]
 
 
-def test_messages_that_differ_only_in_their_headers_are_returned_each_for_itself(
-    peer: AmqpPeer, publisher: Publisher
-) -> None:
+def test_messages_differing_in_headers_are_returned_each(peer: AmqpPeer, publisher: Publisher) -> None:
     def script(session: Session, message: Published) -> None:
         if message.properties.headers == {"number": 2}:
             session.give_back(message)
@@ -324,9 +320,7 @@ def closes_on(body: bytes, code: int) -> Callable[[Session, Published], None]:
 
 
 @pytest.mark.parametrize("code", [501, 502, 503, 505, 540])
-def test_the_one_message_in_flight_is_invalid_when_its_content_closes_the_connection(
-    peer: AmqpPeer, publisher: Publisher, code: int
-) -> None:
+def test_one_message_in_flight_is_invalid_when_it_closes(peer: AmqpPeer, publisher: Publisher, code: int) -> None:
     peer.script = closes_on(b"bad", code)
     [outcome] = publish(publisher, messages("bad"))
     assert outcome.kind is OutcomeKind.INVALID
@@ -335,9 +329,7 @@ def test_the_one_message_in_flight_is_invalid_when_its_content_closes_the_connec
 
 
 @pytest.mark.parametrize("code", [320, 403, 541])
-def test_no_message_is_blamed_for_a_connection_that_is_closed_for_other_reasons(
-    peer: AmqpPeer, publisher: Publisher, code: int
-) -> None:
+def test_no_message_is_blamed_for_connection_closed_otherwise(peer: AmqpPeer, publisher: Publisher, code: int) -> None:
     peer.script = closes_on(b"innocent", code)
     [outcome] = publish(publisher, messages("innocent"))
     assert (outcome.kind, outcome.cause) == (OutcomeKind.UNKNOWN, "unknown")

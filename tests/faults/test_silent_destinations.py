@@ -64,9 +64,7 @@ def causes(outcomes: list[Outcome]) -> list[str]:
     return [outcome.cause for outcome in outcomes]
 
 
-def test_a_silent_destination_is_told_from_an_outage_and_is_not_sent_to_any_more(
-    broker: Broker, publisher: Publisher
-) -> None:
+def test_silent_destination_is_no_outage_and_is_left_alone(broker: Broker, publisher: Publisher) -> None:
     first = publish(publisher, "a", "silent", "b", timeout_seconds=TIMEOUT_SECONDS)
     assert causes(first) == ["acked", "silent", "acked"]
     assert first[1].kind is OutcomeKind.UNKNOWN
@@ -79,16 +77,14 @@ def test_a_silent_destination_is_told_from_an_outage_and_is_not_sent_to_any_more
     assert broker.got.count("silent") == 1
 
 
-def test_when_nothing_is_confirmed_it_is_an_outage_and_nothing_is_held_back(
-    broker: Broker, publisher: Publisher
-) -> None:
+def test_nothing_confirmed_is_an_outage_and_holds_nothing_back(broker: Broker, publisher: Publisher) -> None:
     broker.silent = {"a", "b"}
     for _ in range(2):
         assert causes(publish(publisher, "a", "b", timeout_seconds=TIMEOUT_SECONDS)) == ["unknown", "unknown"]
     assert broker.got == ["a", "b", "a", "b"]
 
 
-def test_a_destination_of_which_a_part_was_confirmed_is_not_silent(broker: Broker, publisher: Publisher) -> None:
+def test_destination_of_which_part_was_confirmed_is_not_silent(broker: Broker, publisher: Publisher) -> None:
     broker.silent = set()
     seen: list[str] = []
 

@@ -46,7 +46,7 @@ def far_engine(far_host: FarHost, database_url: str) -> Iterator[sa.Engine]:
     engine.dispose()
 
 
-def test_a_statement_to_a_database_host_that_vanished_ends_in_time(far_host: FarHost, far_engine: sa.Engine) -> None:
+def test_statement_to_database_host_that_vanished_ends_in_time(far_host: FarHost, far_engine: sa.Engine) -> None:
     with far_engine.connect() as connection:
         connection.execute(sa.text("SELECT 1"))
         far_host.pull_cable()
@@ -57,7 +57,7 @@ def test_a_statement_to_a_database_host_that_vanished_ends_in_time(far_host: Far
         assert raised.value.connection_invalidated
 
 
-def test_an_answer_of_a_database_host_that_vanished_is_not_waited_for(
+def test_answer_of_database_host_that_vanished_is_not_waited_for(
     far_host: FarHost, far_engine: sa.Engine, database_url: str
 ) -> None:
     def pull_cable_once_it_waits() -> None:
@@ -135,7 +135,7 @@ def test_a_database_connection_may_be_silent_for_as_long_as_is_stated(database_u
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="TCP_USER_TIMEOUT exists on Linux only")
-def test_a_broker_connection_may_be_silent_for_as_long_as_is_stated(amqp_url: str) -> None:
+def test_broker_connection_may_be_silent_as_long_as_is_stated(amqp_url: str) -> None:
     before = open_sockets()
     with Publisher(url=amqp_url) as publisher:
         publisher.connect()

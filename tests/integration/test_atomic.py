@@ -85,7 +85,7 @@ def test_execute_atomic_runs_on_the_spot_and_gives_the_result(bank: Bank) -> Non
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), SystemExit(1)])
-def test_a_block_is_rolled_back_when_it_raises_whatever_it_raises(bank: Bank, error: BaseException) -> None:
+def test_block_is_rolled_back_when_it_raises_whatever_it_raises(bank: Bank, error: BaseException) -> None:
     @bank.db.atomic
     def fail() -> None:
         bank.db.session.add(bank.account(id=1))
@@ -166,7 +166,7 @@ def test_a_block_that_loses_every_race_gives_up(bank: Bank) -> None:
     assert 1 < len(tries) < 50
 
 
-def test_an_integrity_error_inside_the_context_executes_the_block_again(bank: Bank) -> None:
+def test_an_integrity_error_inside_context_executes_block_again(bank: Bank) -> None:
     tries: list[bool] = []
 
     @bank.db.atomic
@@ -187,7 +187,7 @@ def test_an_integrity_error_inside_the_context_executes_the_block_again(bank: Ba
     assert tries == [False, True]
 
 
-def test_an_integrity_error_from_before_the_context_is_raised_as_it_is(bank: Bank) -> None:
+def test_integrity_error_from_before_context_is_raised_as_it_is(bank: Bank) -> None:
     bank.db.execute_atomic(lambda: bank.db.session.add(bank.account(id=1)))
 
     @bank.db.atomic
@@ -286,7 +286,7 @@ def test_a_violated_constraint_of_a_block_that_began_with_changes_is_raised_at_o
     assert bank.balances() == {2: 0}
 
 
-def test_an_attribute_that_got_the_value_that_it_had_is_no_change(bank: Bank) -> None:
+def test_an_attribute_that_got_value_that_it_had_is_no_change(bank: Bank) -> None:
     write_elsewhere(bank, "INSERT INTO account VALUES (9, 0)")
     account = bank.db.session.get(bank.account, 9)
     account.balance = 1
@@ -304,7 +304,7 @@ def test_an_attribute_that_got_the_value_that_it_had_is_no_change(bank: Bank) ->
     assert len(tries) == 2
 
 
-def test_a_block_goes_on_in_the_open_transaction_and_only_a_further_execution_begins_one(bank: Bank) -> None:
+def test_block_goes_on_in_open_transaction_further_ones_begin(bank: Bank) -> None:
     began = [bank.db.session.scalar(sa.select(sa.func.now()))]
 
     @bank.db.atomic
@@ -339,7 +339,7 @@ def test_what_was_read_before_a_block_can_be_read_after_it(bank: Bank) -> None:
     assert (account.id, account.balance) == (9, 3)
 
 
-def test_what_an_earlier_commit_has_expired_can_be_read_after_a_block(bank: Bank) -> None:
+def test_what_earlier_commit_has_expired_can_be_read_after_block(bank: Bank) -> None:
     account = _add(bank, bank.account(id=9, balance=3))
     bank.db.session.commit()
     bank.db.execute_atomic(lambda: bank.db.session.add(bank.account(id=1)))
@@ -365,7 +365,7 @@ def test_what_was_read_before_a_block_that_lost_a_race_is_changed_and_read_as_it
     assert (changed.balance, read.balance) == (6, 5)
 
 
-def test_what_was_read_before_a_race_at_the_commit_is_changed_all_the_same(database_url: str) -> None:
+def test_what_was_read_before_race_at_commit_is_changed_all_same(database_url: str) -> None:
     bank = Bank(database_url, SQLALCHEMY_ENGINE_OPTIONS={"isolation_level": "SERIALIZABLE"})
     with bank.app.app_context():
         write_elsewhere(bank, "INSERT INTO account VALUES (1, 0), (2, 0)")
@@ -390,7 +390,7 @@ def test_what_was_read_before_a_race_at_the_commit_is_changed_all_the_same(datab
         bank.db.engine.dispose()
 
 
-def test_what_was_read_before_a_block_and_is_gone_since_does_no_harm(bank: Bank) -> None:
+def test_what_was_read_before_block_and_is_gone_does_no_harm(bank: Bank) -> None:
     account = _add(bank, bank.account(id=9, balance=3))
     bank.db.session.commit()
     write_elsewhere(bank, "DELETE FROM account")
@@ -438,7 +438,7 @@ def test_a_block_may_roll_back_itself_and_go_on(bank: Bank) -> None:
     assert bank.balances() == {2: 0}
 
 
-def test_what_a_block_does_in_a_session_that_took_the_place_of_its_own_is_committed(bank: Bank) -> None:
+def test_what_block_does_in_session_that_took_place_is_committed(bank: Bank) -> None:
     @bank.db.atomic
     def begin_anew() -> None:
         bank.db.session.remove()
@@ -448,7 +448,7 @@ def test_what_a_block_does_in_a_session_that_took_the_place_of_its_own_is_commit
     assert bank.balances() == {2: 0}
 
 
-def test_a_block_in_a_broken_transaction_fails_and_the_next_one_does_not(bank: Bank) -> None:
+def test_block_in_broken_transaction_fails_and_next_one_does_not(bank: Bank) -> None:
     with pytest.raises(sa.exc.ProgrammingError):
         bank.db.session.execute(sa.text("SELECT nothing"))
     with pytest.raises(TransactionStateError, match="broken"):
@@ -466,7 +466,7 @@ def test_a_database_that_is_away_does_not_matter_to_a_block_that_does_not_use_it
         bank.db.engine.dispose()
 
 
-def test_a_savepoint_that_is_open_before_a_block_is_committed_with_it(bank: Bank) -> None:
+def test_savepoint_open_before_block_is_committed_with_it(bank: Bank) -> None:
     bank.db.session.begin_nested()
     bank.db.session.add(bank.account(id=1))
     bank.db.execute_atomic(lambda: bank.db.session.add(bank.account(id=2)))

@@ -205,7 +205,7 @@ def test_flushmany_after_mere_reading_is_allowed(shop: Any, session: Any) -> Non
     assert shop.bus.flushmany() == 1
 
 
-def test_a_failing_model_does_not_keep_the_others_and_its_error_is_raised_at_the_end(
+def test_failing_model_keeps_no_other_and_error_comes_at_end(
     shop: Any, session: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     error = ValueError("apples are out")
@@ -355,7 +355,7 @@ def test_the_send_method_is_an_instance_method_or_a_classmethod_that_takes_the_i
     assert sent == [5]
 
 
-def test_many_signals_go_through_the_method_for_many_and_one_goes_alone(
+def test_many_signals_use_method_for_many_and_one_goes_alone(
     shop: Any, session: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []
@@ -380,7 +380,7 @@ def test_a_burst_count_that_is_no_positive_int_is_refused(
         shop.bus.flushmany()
 
 
-def test_what_is_no_signal_model_is_refused_before_anything_is_sent(shop: Any, session: Any) -> None:
+def test_no_signal_model_is_refused_before_anything_is_sent(shop: Any, session: Any) -> None:
     session.add(shop.models.apple(id=1))
     session.commit()
     for wrong in (shop.models.plain, shop.recorded, int, "Apple", None):
@@ -479,7 +479,7 @@ def test_single_table_inheritance_is_sent_through_the_parent(shop: Any, session:
 
 
 @pytest.mark.parametrize("lazy", ["joined", "selectin", "raise", "dynamic", "write_only"])
-def test_relationships_of_any_loading_kind_do_not_disturb_a_burst(shop: Any, session: Any, lazy: Any) -> None:
+def test_relationships_of_any_loading_kind_do_not_disturb_burst(shop: Any, session: Any, lazy: Any) -> None:
     class Parcel(shop.recorded):  # type: ignore[name-defined,misc]
         id = shop.db.Column(sa.Integer, primary_key=True)
         labels = shop.db.relationship("Label", lazy=lazy, passive_deletes=True)

@@ -47,7 +47,7 @@ def test_a_second_bus_on_one_application_is_an_error() -> None:
         Database(app)
 
 
-def test_the_mixin_after_sqlalchemy_is_an_error_that_shows_the_right_order() -> None:
+def test_mixin_after_sqlalchemy_is_error_that_shows_right_order() -> None:
     with pytest.raises(SetupError, match=r"class Wrong\(SignalBusMixin, SQLAlchemy\)"):
 
         class Wrong(SQLAlchemy, SignalBusMixin):

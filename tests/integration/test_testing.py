@@ -203,7 +203,7 @@ def test_what_is_told_of_a_broker_holds_as_often_as_it_says_and_the_last_word_co
         broker.nack(times=0)
 
 
-def test_an_unroutable_message_that_is_not_mandatory_is_taken_and_forgotten() -> None:
+def test_unroutable_message_not_mandatory_is_taken_and_forgotten() -> None:
     publisher = FakePublisher()
     publisher.broker.nack(exchange="x")
     publisher.broker.return_unroutable(exchange="x")
@@ -211,7 +211,7 @@ def test_an_unroutable_message_that_is_not_mandatory_is_taken_and_forgotten() ->
     assert [message.exchange for message in publisher.broker.messages] == ["y"]
 
 
-def test_signals_with_relationships_that_are_loaded_by_a_join_are_seen_once_each(database_url: str) -> None:
+def test_signals_with_joined_relationships_are_seen_once(database_url: str) -> None:
     app = Flask(__name__)
     app.config["SQLALCHEMY_DATABASE_URI"] = database_url
     own = Database(app)
@@ -268,7 +268,7 @@ def rolled_back(app: Flask) -> Iterator[None]:
         outer.rollback()
 
 
-def test_flushmany_within_an_outer_transaction_says_why_it_cannot(app: Flask, rolled_back: None) -> None:
+def test_flushmany_within_outer_transaction_says_why_it_cannot(app: Flask, rolled_back: None) -> None:
     db.session.add(Placed(note="x"))
     for end in (lambda: None, db.session.commit):
         end()

@@ -118,7 +118,7 @@ def test_a_consumer_continues_the_trace_of_the_transaction_that_wrote_the_signal
     assert (received.trace_id, received.span_id) == (request.trace_id, span.context.span_id)
 
 
-def test_the_spans_of_a_burst_belong_to_the_traces_of_their_signals(shop: Shop, traces: Tracing) -> None:
+def test_spans_of_a_burst_belong_to_traces_of_their_signals(shop: Shop, traces: Tracing) -> None:
     requests = {}
     for number in range(1, 6):
         with traces.span() as requests[number]:
@@ -156,7 +156,7 @@ def test_the_context_is_stored_however_the_signal_is_written(shop: Shop, traces:
         assert started - 0.001 <= context["written_at"] <= time.time() + 0.001
 
 
-def test_without_an_active_span_nothing_is_stored_and_nothing_is_sent_along(shop: Shop, traces: Tracing) -> None:
+def test_without_active_span_nothing_is_stored_or_sent_along(shop: Shop, traces: Tracing) -> None:
     shop.write(1)
     assert shop.stored() == [None]
     assert shop.send() == [{}]
@@ -199,7 +199,7 @@ def test_the_attributes_are_those_of_the_semantic_conventions(shop: Shop, traces
     assert span.status.status_code is StatusCode.UNSET
 
 
-def test_the_default_exchange_is_called_by_its_name_in_the_conventions(shop: Shop, traces: Tracing) -> None:
+def test_default_exchange_is_called_by_its_name_in_conventions(shop: Shop, traces: Tracing) -> None:
     shop.message_of = lambda _signal: Message("", shop.queue)
     with traces.span():
         shop.write(1)
@@ -228,7 +228,7 @@ def test_the_tracestate_of_other_vendors_is_carried_along(shop: Shop, traces: Tr
     assert headers["tracestate"] == "vendor=7"
 
 
-def test_what_is_not_sampled_is_not_recorded_and_still_carried_along(shop: Shop, traces: Tracing) -> None:
+def test_what_is_not_sampled_is_not_recorded_but_carried_on(shop: Shop, traces: Tracing) -> None:
     with trace.use_span(NonRecordingSpan(SpanContext(5, 6, is_remote=True, trace_flags=TraceFlags(0)))):
         shop.write(1)
     [headers] = shop.send()
@@ -237,7 +237,7 @@ def test_what_is_not_sampled_is_not_recorded_and_still_carried_along(shop: Shop,
     assert traces.sent() == []
 
 
-def test_where_no_tracing_is_set_up_the_stored_context_is_passed_on(shop: Shop, traces: Tracing) -> None:
+def test_where_no_tracing_is_set_up_stored_context_is_passed_on(shop: Shop, traces: Tracing) -> None:
     with traces.span() as request:
         shop.write(1)
     traces.use_provider(trace.NoOpTracerProvider())
@@ -278,7 +278,7 @@ def test_a_span_that_is_active_while_sending_is_linked(shop: Shop, traces: Traci
     assert [link.context.span_id for link in span.links] == [job.span_id]
 
 
-def test_of_a_burst_only_the_spans_of_what_was_not_taken_are_errors(shop: Shop, traces: Tracing) -> None:
+def test_of_a_burst_only_spans_of_what_was_not_taken_are_errors(shop: Shop, traces: Tracing) -> None:
     keys = {2: "nobody.wants", 3: "k" * 256}
     shop.message_of = lambda signal: Message(None, keys.get(signal.id, "order.placed"))
     with traces.span():
@@ -356,7 +356,7 @@ class BrokenSampler(Sampler):
         return "broken"
 
 
-def test_a_fault_in_tracing_keeps_no_signal_from_being_sent_and_is_told_once(
+def test_fault_in_tracing_stops_no_signal_and_is_told_once(
     shop: Shop, traces: Tracing, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tracing, "_told", set())
@@ -368,7 +368,7 @@ def test_a_fault_in_tracing_keeps_no_signal_from_being_sent_and_is_told_once(
     assert [record.action for record in caplog.records] == ["tracing_failed"]  # type: ignore[attr-defined]
 
 
-def test_a_sender_of_another_kind_gets_the_stored_context_as_headers(shop: Shop, traces: Tracing) -> None:
+def test_a_sender_of_another_kind_gets_stored_context_as_headers(shop: Shop, traces: Tracing) -> None:
     with traces.span() as request:
         shop.write(1)
     assert trace_headers(shop.db.session.get(shop.model, 1)) == {"traceparent": traceparent(request)}

@@ -14,9 +14,9 @@ from xdist.scheduler import LoadScopeScheduling
 #: Files whose tests share something slow to make.
 TOGETHER = {
     "tests/faults/test_bad_signals.py": "world 0",
-    "tests/integration/test_publisher.py": "a broker to hold up",
-    "tests/integration/test_checks_broker.py": "a broker to hold up",
-    "tests/integration/test_bad_messages.py": "a broker to hold up",
+    "tests/integration/rabbitmq/test_publisher.py": "a broker to hold up",
+    "tests/integration/checks/test_broker.py": "a broker to hold up",
+    "tests/integration/rabbitmq/test_bad_messages.py": "a broker to hold up",
 }
 
 #: Each fault leaves a world behind that is whole again. In one world they would go on for longer than all other tests.
@@ -25,36 +25,36 @@ WORLDS = 2
 
 #: Slow files whose tests share nothing that is slow to make.
 APART = {
-    "tests/acceptance/test_readme.py",
-    "tests/acceptance/test_quickstart.py",
-    "tests/acceptance/test_demo.py",
-    "tests/acceptance/test_drill.py",
-    "tests/acceptance/test_relay.py",
-    "tests/acceptance/test_tables.py",
-    "tests/acceptance/test_doorbell.py",
-    "tests/acceptance/test_parked_commands.py",
-    "tests/acceptance/test_pending_command.py",
-    "tests/acceptance/test_pausing.py",
-    "tests/acceptance/test_explain_command.py",
-    "tests/acceptance/test_suspects.py",
+    "tests/acceptance/documents/test_readme.py",
+    "tests/acceptance/documents/test_quickstart.py",
+    "tests/acceptance/commands/test_demo.py",
+    "tests/acceptance/commands/test_drill.py",
+    "tests/acceptance/relay/test_relay.py",
+    "tests/acceptance/relay/test_tables.py",
+    "tests/acceptance/relay/test_doorbell.py",
+    "tests/acceptance/commands/test_parked.py",
+    "tests/acceptance/commands/test_pending.py",
+    "tests/acceptance/commands/test_pausing.py",
+    "tests/acceptance/commands/test_explain.py",
+    "tests/acceptance/relay/test_poison_candidates.py",
     "tests/faults/test_silent_destinations.py",
     "tests/faults/test_sockets.py",
-    "tests/integration/test_support.py",
+    "tests/integration/test_private_servers.py",
 }
 
 #: What takes longest, in this order; all else follows.
 SLOWEST = (
     "tests/faults/test_faults.py",
     "tests/faults/test_bad_signals.py",
-    "tests/acceptance/test_readme.py",
+    "tests/acceptance/documents/test_readme.py",
     "tests/acceptance/test_distribution.py",
-    "tests/acceptance/test_quickstart.py",
-    "tests/acceptance/test_demo.py",
-    "tests/acceptance/test_drill.py",
-    "tests/acceptance/test_migrations_how_to.py",
-    "tests/integration/test_publisher.py",
-    "tests/integration/test_checks_broker.py",
-    "tests/integration/test_support.py",
+    "tests/acceptance/documents/test_quickstart.py",
+    "tests/acceptance/commands/test_demo.py",
+    "tests/acceptance/commands/test_drill.py",
+    "tests/acceptance/documents/test_migrations_how_to.py",
+    "tests/integration/rabbitmq/test_publisher.py",
+    "tests/integration/checks/test_broker.py",
+    "tests/integration/test_private_servers.py",
     "tests/acceptance/",
     "tests/faults/",
     "tests/deploy/",

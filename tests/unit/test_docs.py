@@ -44,7 +44,7 @@ def test_the_tables_of_the_reference_are_those_of_the_code() -> None:
     assert all(f"<!-- {name} -->" in text for name in TABLES)
 
 
-def test_every_log_action_of_the_relay_is_in_the_reference_and_the_other_way_round() -> None:
+def test_log_actions_of_relay_and_of_reference_are_the_same() -> None:
     in_code = set()
     for source in SOURCES:
         text = source.read_text()
@@ -59,7 +59,7 @@ def test_every_log_action_of_the_relay_is_in_the_reference_and_the_other_way_rou
     assert documented - {"host", "port"} == in_code - of_commands
 
 
-def test_the_openapi_document_has_the_paths_and_methods_that_the_relay_serves() -> None:
+def test_openapi_has_the_paths_and_methods_that_relay_serves() -> None:
     unused: Any = None
     blueprints = [
         health_routes(unused, unused, unused),

@@ -37,7 +37,7 @@ def metric_names() -> set[str]:
     return {sample.name for family in registry.collect() for sample in family.samples}
 
 
-def test_each_alert_has_a_section_and_no_section_is_about_one_that_is_not_there() -> None:
+def test_each_alert_has_a_section_and_each_section_an_alert() -> None:
     assert {title for title in SECTIONS if title.startswith("Signalbus")} == alerts()
 
 

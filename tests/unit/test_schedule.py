@@ -98,7 +98,7 @@ def test_one_worker_is_enough_for_a_model_until_a_burst_was_full() -> None:
     assert schedule.take(now=0.0) == "a"
 
 
-def test_what_is_found_while_a_worker_is_busy_is_taken_afterwards() -> None:
+def test_what_is_found_while_worker_is_busy_is_taken_afterwards() -> None:
     schedule = Schedule(["a"])
     schedule.found(["a"])
     schedule.take(now=0.0)
@@ -109,7 +109,7 @@ def test_what_is_found_while_a_worker_is_busy_is_taken_afterwards() -> None:
     assert schedule.take(now=0.0) == "a"
 
 
-def test_a_model_on_hold_waits_for_its_time_and_holds_up_no_other() -> None:
+def test_model_on_hold_waits_for_its_time_and_holds_up_no_other() -> None:
     schedule = Schedule(["bad", "good"])
     schedule.found(["bad", "good"])
     assert schedule.take(now=0.0) == "bad"
@@ -149,7 +149,7 @@ def test_no_model_with_work_waits_longer_than_one_round(finds: list[str]) -> Non
         assert all(turns < 4 for turns in waiting_turns.values())
 
 
-def test_a_worker_that_is_busy_for_long_does_not_keep_others_from_its_model() -> None:
+def test_worker_busy_for_long_does_not_keep_others_from_model() -> None:
     schedule = Schedule(["A"])
     schedule.found(["A"])
     assert schedule.take(now=10.0) == "A"
@@ -259,7 +259,7 @@ def test_a_spare_worker_is_wanted_when_all_are_busy_one_is_slow_and_a_model_wait
     assert schedule.take(LATER, "3") == "b"
 
 
-def test_a_spare_worker_goes_when_the_usual_number_is_free_of_slow_turns() -> None:
+def test_spare_worker_goes_when_enough_are_free_of_slow_turns() -> None:
     schedule = Schedule(["a", "b"], workers=1)
     schedule.found(["a", "b"])
     schedule.take(0.0, "1")

@@ -73,7 +73,7 @@ def test_without_opentelemetry_nothing_is_stored_and_messages_stay_as_they_are()
     assert (done.stdout, done.stderr) == ("done\n", "")
 
 
-def test_the_library_imports_opentelemetry_only_when_there_is_a_trace() -> None:
+def test_library_imports_opentelemetry_only_when_there_is_trace() -> None:
     code = (
         "import sys, signalbus_core, signalbus_core.rabbitmq, signalbus_core.tracing;"
         "assert not [name for name in sys.modules if name.startswith('opentelemetry')]"
@@ -99,7 +99,7 @@ TRACEPARENT = st.from_regex(r"\A[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2
 
 
 @given(st.text() | st.dictionaries(FIELDS, JSON | TRACEPARENT).map(json.dumps) | st.binary() | JSON)
-def test_whatever_is_in_the_column_raises_nothing_and_leaves_the_message_its_body(stored: object) -> None:
+def test_whatever_is_in_column_leaves_message_body(stored: object) -> None:
     message = Message("x", "y", b"body")
     with PublishTrace(None) as publish:
         [sent] = publish.begin(0, Signal(stored), [message])

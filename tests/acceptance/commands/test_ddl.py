@@ -1,0 +1,30 @@
+"""What `signalbus-relay ddl` prints can be run."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from tests.support import prefork
+from tests.support.processes import COMMAND
+
+if TYPE_CHECKING:
+    from tests.acceptance.conftest import Shop
+
+
+def test_what_ddl_autovacuum_prints_sets_all_tables_of_app(shop: Shop) -> None:
+    def printed(*arguments: str) -> str:
+        done = prefork.run([COMMAND, "ddl", *arguments], os.environ | shop.environ, shop.directory)
+        done.check_returncode()
+        return done.stdout
+
+    of_application = printed("autovacuum", "--app", "shop:create_app")
+    assert of_application == printed("autovacuum", "invoice", "order", "signalbus_parked")
+    shop.execute(printed("parked"))
+    for _ in range(2):
+        shop.execute(of_application)
+    with shop.engine.connect() as connection:
+        tables = "SELECT relname FROM pg_class WHERE 'autovacuum_vacuum_scale_factor=0' = ANY (reloptions) ORDER BY 1"
+        assert connection.scalars(sa.text(tables)).all() == ["invoice", "order", "signalbus_parked"]

@@ -1,0 +1,97 @@
+"""The README's five minutes, word by word, in an empty directory."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+ROOT = Path(__file__).parents[3]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(kind: str) -> list[str]:
+    return re.findall(rf"^```{kind}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[str]:
+    return [line.removeprefix("$ ") for block in blocks("console") for line in block.splitlines()]
+
+
+#: Run by other tests, or as part of running these.
+ELSEWHERE = {"make demo"}
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of what belongs to the project, so that building it leaves no trace."""
+    copy = tmp_path / "signalbus"
+    copy.mkdir()
+    for name in ("pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE"):
+        shutil.copyfile(ROOT / name, copy / name)
+    for name in ("signalbus_core", "relay"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return copy
+
+
+def test_the_five_minutes_work_as_written(
+    tmp_path: Path, checkout: Path, database_url: str, empty_amqp_url: str, broker: object
+) -> None:
+    directory = tmp_path / "empty"
+    directory.mkdir()
+    (directory / "shop.py").write_text(blocks("python")[0])
+    script = ["set -e"]
+    for command in commands():
+        if command in ELSEWHERE:
+            continue
+        command = command.replace("path/to/signalbus", str(checkout))
+        command = re.sub(r"^(export DATABASE_URL)=.*", rf"\1={database_url}", command)
+        command = re.sub(r"^(export RABBITMQ_URL)=.*", rf"\1={empty_amqp_url}", command)
+        if command.endswith(" &"):
+            # What the reader does without being told: wait until the relay has begun, and stop it in the end.
+            command = (
+                "trap 'kill $relay; wait $relay' EXIT\n"
+                f"{command.removesuffix('&')} > relay.log 2>&1 & relay=$!\n"
+                "timeout 120 sh -c 'until grep -q action=started relay.log; do sleep 0.1; done'"
+            )
+        if "inbox" in command:
+            command = f"timeout 120 sh -c 'until {command} | tee inbox.txt | grep order_id; do sleep 0.1; done'"
+        script.append(command)
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(script)], cwd=directory, capture_output=True, text=True, timeout=900, check=False
+    )
+    log = (directory / "relay.log").read_text() if (directory / "relay.log").exists() else ""
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{log}"
+    assert "Order 1 is placed." in done.stdout
+    assert re.fullmatch(r'[0-9a-f-]{36}: \{"order_id": 1\}\n', (directory / "inbox.txt").read_text())
+    assert '"ready": true' in done.stdout
+    assert 'signalbus_signals_sent_total{signal="OrderPlaced"} 1.0' in done.stdout
+    assert "OrderPlaced  0" in done.stdout
+    assert "signals sent." not in done.stdout
+    with psycopg2.connect(database_url.replace("+psycopg2", "")) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM order_placed")
+        assert cursor.fetchone() == (0,)
+    connection.close()
+
+
+def test_the_other_snippets_are_python_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, *others = blocks("python")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shop.py").write_text(first)
+    for snippet in others:
+        ast.parse(snippet)
+        done = subprocess.run(
+            [sys.executable, "-c", snippet],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    assert len(others) == 2

@@ -1,0 +1,121 @@
+"""What several workers know of one broker is told once."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from urllib.parse import urlsplit
+
+import pytest
+from flask import Flask
+
+from relay.worker.broker_connections import LEFT_ALONE_SECONDS, BrokerConnections
+from signalbus_core.rabbitmq import Publisher, PublisherStatus
+from tests.support.proxy import FaultProxy
+from tests.support.recorder import Recorder
+from tests.support.waiting import eventually
+
+
+def test_a_worker_that_cannot_connect_while_another_is_connected_is_no_outage(
+    amqp_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "test.broker")
+
+    def told() -> list[str]:
+        return [record.levelname for record in caplog.records if record.name == "test.broker"]
+
+    recorder = Recorder(logger="test.broker")
+    health, runtime = recorder.health, recorder.runtime
+    with Publisher(url=amqp_url) as good, Publisher(url=amqp_url.replace(":guest@", ":wrong@")) as bad:
+        connected = BrokerConnections("worker-1", [good], runtime)
+        refused = BrokerConnections("worker-2", [bad], runtime)
+        for _ in range(3):
+            assert connected.is_ready()
+            assert not refused.is_ready()
+        assert told() == []
+        assert health.broker() == "up"
+
+        good.disconnect()
+        assert not refused.is_ready()
+        health.broker_changed("worker-1", "down", "gone", str(good.location))
+        for _ in range(3):
+            assert not refused.is_ready()
+        assert told() == ["WARNING"]
+        assert connected.is_ready()
+        assert told() == ["WARNING", "INFO"]
+
+
+def test_each_broker_of_application_is_told_of_by_its_location(amqp_url: str) -> None:
+    app, other = Flask("shop"), Flask("other")
+    app.config.update(HERE=amqp_url, AWAY="amqp://guest:guest@127.0.0.1:1/")
+    other.config.update(HERE="amqp://nobody:none@127.0.0.1:1/", AWAY=amqp_url)
+    publishers = [Publisher(url_config_key=key) for key in ("HERE", "AWAY")]
+    for publisher in publishers:
+        publisher.init_app(app)
+        publisher.init_app(other)
+    recorder = Recorder()
+    health = recorder.health
+    bound = [publisher.bound_to(app) for publisher in publishers]
+    link = BrokerConnections("worker-1", bound, recorder.runtime)
+    assert link.is_ready()
+    assert {location: known.condition for location, known in health.brokers().items()} == {
+        str(bound[0].location): "up",
+        "amqp://guest@127.0.0.1:1/%2F": "down",
+    }
+    link.close()
+
+
+def test_a_connection_that_was_served_is_left_alone_for_a_moment(
+    amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    served: list[float] = []
+    with Publisher(url=amqp_url) as publisher:
+        keep_alive = publisher.keep_alive
+        monkeypatch.setattr(publisher, "keep_alive", lambda: (served.append(now[0]), keep_alive()))
+        link = BrokerConnections("worker-1", [publisher], Recorder(clock=lambda: now[0]).runtime)
+        for moment in (0.0, LEFT_ALONE_SECONDS / 2, LEFT_ALONE_SECONDS):
+            now[0] = moment
+            assert link.is_ready()
+        assert served == [0.0, LEFT_ALONE_SECONDS]
+
+        publisher.disconnect()
+        assert link.is_ready()
+        assert publisher.status().connected, "a connection that is lost is opened at once"
+
+
+def test_connection_served_is_not_left_alone_when_it_is_blocked(amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    recorder = Recorder(clock=lambda: now[0])
+    health = recorder.health
+    with Publisher(url=amqp_url) as publisher:
+        link = BrokerConnections("worker-1", [publisher], recorder.runtime)
+        assert link.is_ready()
+        # As a publish notices it, which serves the connection as well.
+        monkeypatch.setattr(publisher, "status", lambda: PublisherStatus(True, True, "low on memory"))
+        now[0] += LEFT_ALONE_SECONDS / 2
+        assert not link.is_ready(), "rows would be locked for a burst that cannot be sent"
+        assert health.broker() == "blocked"
+
+
+def test_while_a_silent_broker_is_waited_for_readiness_tells_that_it_is_down(amqp_url: str) -> None:
+    parts = urlsplit(amqp_url)
+    recorder = Recorder()
+    health = recorder.health
+    with (
+        FaultProxy(parts.hostname or "", parts.port or 0) as proxy,
+        Publisher(url=amqp_url.replace(f":{parts.port}", f":{proxy.port}")) as publisher,
+    ):
+        link = BrokerConnections("worker-1", [publisher], recorder.runtime)
+        assert link.is_ready()
+        assert health.broker() == "up"
+        proxy.reset()
+        proxy.blackhole()
+        trying = threading.Thread(target=lambda: [link.is_ready() for _ in range(2)])
+        trying.start()
+        eventually(lambda: health.broker() == "down", 5, "the relay tells that the broker is down")
+        assert trying.is_alive(), "it is still waiting for the broker"
+        proxy.forward()
+        trying.join(30)
+        assert link.is_ready()
+        link.close()

@@ -1,0 +1,289 @@
+"""When the poller looks next, and what a look proves to those who asked for it."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from relay.exit_codes import EXIT_RUNTIME, StopRequest
+from relay.poller.requests import LONGEST_AWAKE_PAUSE_SECONDS, SENT_PAUSE_SECONDS, PollRequests
+from relay.poller.thread import STUCK_AFTER_SECONDS, PollLoop, UntilEmpty
+from relay.worker.backoff import PollInterval
+from tests.support.clock import Clock
+from tests.support.recorder import Recorder
+
+#: Longer than any test.
+NEVER = 3600.0
+
+
+def test_a_look_that_is_under_way_is_not_one_that_was_asked_for() -> None:
+    looks = PollRequests()
+    looks.begin()
+    number = looks.poll_now()
+    looks.end(calm=True)
+    assert looks.last()[0] < number
+    looks.begin()
+    looks.end(calm=False)
+    assert looks.last() == (number, False)
+
+
+def test_who_asks_while_a_look_is_under_way_is_not_forgotten() -> None:
+    looks = PollRequests()
+    looks.begin()
+    looks.poll_now(cause="doorbell", thorough=True)
+    looks.end(calm=True)
+    looks.wait(NEVER)
+    assert looks.begin() == ("doorbell", True)
+    assert looks.begin() == ("poll", False)
+
+
+@pytest.mark.parametrize("wake", [PollRequests.poll_now, PollRequests.close])
+def test_who_waits_is_woken(wake: Any) -> None:
+    looks = PollRequests()
+    thread = threading.Thread(target=looks.wait, args=(NEVER,), daemon=True)
+    thread.start()
+    wake(looks)
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_looks_were_calm_only_when_each_of_them_was() -> None:
+    looks = PollRequests()
+
+    def look(*, calm: bool) -> None:
+        looks.begin()
+        looks.end(calm=calm)
+
+    number = looks.poll_now(thorough=True)
+    assert not looks.were_calm(number), "it has not ended"
+    look(calm=False)
+    look(calm=True)
+    assert looks.last() == (2, True)
+    assert not looks.were_calm(number)
+    assert looks.were_calm(number + 1)
+    look(calm=True)
+    assert looks.were_calm(number + 1)
+    assert not looks.were_calm(number + 3)
+
+
+def test_listeners_are_told_of_the_end_of_each_look_and_of_the_end_of_all() -> None:
+    looks = PollRequests()
+    told: list[tuple[int, bool]] = []
+    looks.on_end(lambda: told.append(looks.last()))
+    looks.begin()
+    looks.end(calm=True)
+    looks.close()
+    assert told == [(1, True), (1, True)]
+
+
+class Pauses(threading.Condition):
+    """Notes for how long it is waited, and lets that time pass."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.clock = clock
+        self.seconds = 0.0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout is not None
+        self.seconds += timeout
+        self.clock.now += timeout
+        return True
+
+
+def pause_of(looks: PollRequests, clock: Clock, longest_seconds: float) -> float:
+    looks._changed = pauses = Pauses(clock)
+    looks.wait(longest_seconds)
+    return pauses.seconds
+
+
+def test_looks_are_not_far_apart_while_producers_may_be_silent() -> None:
+    clock = Clock(100.0)
+    looks = PollRequests(clock)
+    assert pause_of(looks, clock, 60.0) == 60.0
+    looks.set_notifier("a", asleep=True)
+    assert pause_of(looks, clock, 60.0) == 60.0
+    looks.set_notifier("b", asleep=False)
+    assert pause_of(looks, clock, 60.0) == LONGEST_AWAKE_PAUSE_SECONDS
+    assert pause_of(looks, clock, 0.5) == 0.5
+    looks.set_notifier("b", asleep=None)
+    assert pause_of(looks, clock, 60.0) == 60.0
+
+
+def test_looks_after_signals_were_sent_keep_their_distance_and_without_a_doorkeeper_nobody_needs_them() -> None:
+    clock = Clock(100.0)
+    looks = PollRequests(clock)
+    looks.begin()
+    looks.sent()
+    assert pause_of(looks, clock, 60.0) == 60.0
+    looks.set_notifier("d", asleep=False)
+    looks.begin()
+    looks.sent()
+    assert pause_of(looks, clock, 60.0) == pytest.approx(SENT_PAUSE_SECONDS)
+
+
+def test_signals_sent_bring_poll_at_once_where_is_notifier() -> None:
+    clock = Clock(100.0)
+    looks = PollRequests(clock)
+    looks.begin()
+    waiting = threading.Thread(target=looks.wait, args=(NEVER,), daemon=True)
+    looks.set_notifier("d", asleep=True)
+    looks.sent()
+    clock.now += SENT_PAUSE_SECONDS
+    waiting.start()
+    waiting.join(20)
+    assert not waiting.is_alive()
+
+
+class StubProbe:
+    """Says what a test wants it to say."""
+
+    def __init__(self) -> None:
+        self.database_is_up = self.saw_everything = self.saw_every_key = True
+        self.finds = False
+        self.held: list[str] = []
+        self.found: list[str] = []
+        self.causes: list[str] = []
+
+    def run_once(self, cause: str, *, thorough: bool) -> bool:
+        self.causes.append(cause)
+        self.saw_every_key = thorough
+        return self.finds
+
+    def has_suspects(self) -> bool:
+        return False
+
+    def count_failed(self) -> int:
+        return 0
+
+    def count_unloadable(self) -> int:
+        return 0
+
+
+class StubUnreached:
+    def polled(self, pending: list[str]) -> None:
+        self.pending = pending
+
+    def describe(self, pending: list[str]) -> str:
+        return "; ".join(f"{name}: locked" for name in pending)
+
+
+class StubDispatcher:
+    active = False
+    #: How long ago the burst that is being sent made progress.
+    moved_seconds: float | None = None
+
+    def take_activity(self) -> bool:
+        return self.active
+
+    def is_sending(self, within_seconds: float) -> bool:
+        return self.moved_seconds is not None and self.moved_seconds <= within_seconds
+
+    def is_idle(self) -> bool:
+        return not self.active
+
+
+class Watched:
+    def __init__(self, *, until_empty: bool = False) -> None:
+        self.clock = Clock(100.0)
+        self.poller, self.scheduler, self.looks = StubProbe(), StubDispatcher(), PollRequests(self.clock)
+        self.unreached: Any = StubUnreached()
+        self.recorder = Recorder(clock=self.clock)
+        parts: Any = (self.poller, self.scheduler, self.looks)
+        ending = UntilEmpty(*parts, self.unreached, 30, self.clock) if until_empty else None
+        self.poll_loop = PollLoop(*parts, PollInterval(1.0), self.unreached, self.recorder.runtime, ending)
+
+    @property
+    def requests(self) -> list[StopRequest]:
+        """The requests to end the relay since the last call."""
+        return list(iter(lambda: self.recorder.stop.next_request(0), None))
+
+    def is_calm(self, *, finds: bool, active: bool = False, saw_everything: bool = True) -> bool:
+        self.poller.finds, self.scheduler.active, self.poller.saw_everything = finds, active, saw_everything
+        self.poll_loop.run_once()
+        return self.looks.last()[1]
+
+
+def test_a_look_is_calm_when_it_saw_everything_and_found_nothing() -> None:
+    watched = Watched()
+    assert watched.is_calm(finds=False)
+    assert not watched.is_calm(finds=False, saw_everything=False)
+    assert not watched.is_calm(finds=True, active=True)
+
+
+def test_what_is_stuck_keeps_no_doorkeeper_awake() -> None:
+    watched = Watched()
+    assert not watched.is_calm(finds=True, active=True)
+    watched.clock.now += STUCK_AFTER_SECONDS / 2
+    assert not watched.is_calm(finds=True)
+    watched.clock.now += STUCK_AFTER_SECONDS
+    assert watched.is_calm(finds=True)
+    assert not watched.is_calm(finds=True, saw_everything=False)
+
+
+def test_a_look_that_fails_is_not_calm() -> None:
+    watched = Watched()
+    assert watched.is_calm(finds=False)
+    watched.poller.run_once = None  # type: ignore[assignment,method-assign]
+    with pytest.raises(TypeError):
+        watched.poll_loop.run_once()
+    assert watched.looks.last() == (2, False)
+
+
+def test_the_look_after_a_bell_is_counted_as_one() -> None:
+    watched = Watched()
+    watched.looks.poll_now(cause="doorbell")
+    watched.looks.poll_now()
+    watched.poll_loop.run_once()
+    watched.poll_loop.run_once()
+    assert watched.poller.causes == ["doorbell", "poll"]
+
+
+def test_poll_is_thorough_only_when_notifier_asks_for_it() -> None:
+    watched = Watched()
+    seen = []
+    for ask in (False, True, False):
+        if ask:
+            watched.looks.poll_now(thorough=True)
+        watched.poll_loop.run_once()
+        seen.append(watched.poller.saw_every_key)
+    assert seen == [False, True, False]
+
+
+def test_the_relay_does_not_end_as_empty_before_a_thorough_look_has_found_nothing() -> None:
+    watched = Watched(until_empty=True)
+    watched.poll_loop.run_once()
+    assert watched.requests == []
+    watched.looks.wait(NEVER)
+    watched.poll_loop.run_once()
+    assert [request.reason for request in watched.requests] == ["nothing is left to send"]
+
+
+@pytest.mark.parametrize("moved_seconds", [None, 31])
+def test_bursts_busy_without_progress_do_not_keep_it_from_ending(moved_seconds: float | None) -> None:
+    watched = Watched(until_empty=True)
+    watched.poller.finds, watched.poller.found = True, ["A"]
+    watched.poll_loop.run_once()
+    watched.clock.now += 31
+    watched.scheduler.moved_seconds = 29
+    watched.poll_loop.run_once()
+    assert watched.requests == []
+    watched.scheduler.moved_seconds = moved_seconds
+    watched.poll_loop.run_once()
+    [request] = watched.requests
+    assert (request.exit_code, request.reason) == (
+        EXIT_RUNTIME,
+        "nothing could be sent for 30 s, and signals are left: A: locked",
+    )
+
+
+def test_relay_does_not_end_as_empty_while_table_is_unreadable() -> None:
+    watched = Watched(until_empty=True)
+    watched.poller.saw_everything = False
+    watched.poll_loop.run_once()
+    assert watched.requests == []
+    watched.clock.now += 31
+    watched.poll_loop.run_once()
+    assert [request.exit_code for request in watched.requests] == [EXIT_RUNTIME]
