@@ -70,14 +70,19 @@ def table_conflicts(connection: Connection, specs: Sequence[SignalSpec]) -> dict
 def _translated(connection: Connection, spec: SignalSpec) -> str | None:
     # Queries of the catalog are by name, and would be about another table than the statements of SQLAlchemy.
     translations = connection.get_execution_options().get("schema_translate_map") or {}
-    schema = spec.table.schema
-    if translations.get(schema, schema) == schema:
-        return None
-    return _problem(
-        spec,
-        f"is translated to the schema {translations[schema]!r} by schema_translate_map, which relays do not follow",
-        "Name the schema in the model (__table_args__), or have the login's search_path begin with it.",
-    )
+    # The tables of Signalbus are in the schema of the metadata.
+    for schema, which in (
+        (spec.table.schema, "is"),
+        (spec.table.metadata.schema, "has a table signalbus_parked that is"),
+    ):
+        if translations.get(schema, schema) != schema:
+            return _problem(
+                spec,
+                f"{which} translated to the schema {translations[schema]!r} by schema_translate_map, which relays do "
+                "not follow",
+                "Name the schema in the model (__table_args__), or have the login's search_path begin with it.",
+            )
+    return None
 
 
 _CREATE_IT = "Create it with a migration or db.create_all()."
