@@ -143,9 +143,7 @@ def test_threads_do_not_share_a_session_even_in_a_constant_scope(shop: Shop) -> 
     assert found[0][0] is not found[1][0]
 
 
-def test_what_a_teardown_function_raises_undoes_nothing_and_is_told_once(
-    shop: Shop, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_a_teardown_raises_undoes_nothing_and_is_told_once(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
     @shop.app.teardown_appcontext
     def teardown(_error: BaseException | None) -> None:
         if raises:

@@ -137,7 +137,7 @@ def close(error):
 
 
 @pytest.mark.parametrize("error", ["RuntimeError('no request')", "SystemExit('no request')"])
-def test_a_teardown_function_that_raises_is_told_before_anything_begins(module: Write, error: str) -> None:
+def test_a_teardown_function_that_raises_is_told_at_the_start(module: Write, error: str) -> None:
     app = load_app(module(SHOP.replace("{error}", error)))
     with pytest.raises(LoadingError, match=r"teardown_appcontext raised \w+: no request .*in close\).*do nothing"):
         find_bus(app, ())
