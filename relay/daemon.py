@@ -16,16 +16,16 @@ from signalbus_core.lowlevel import SignalSpec, has_integer_key, stop_requests
 
 from .application.databases import APPLICATION_NAME, DRIVERS, limit_connections
 from .application.load import LoadedApp
-from .boards import Boards
 from .config.resolve import ConfigError, RelayConfig
 from .early_server import EarlySite
 from .exit_codes import EXIT_DRAIN_TIMED_OUT, EXIT_OK, EXIT_RUNTIME, StopRequest
+from .listeners import Boards
 from .notifier.thread import NotifyListener
+from .poller.diagnosis.unreached import Unreached
 from .poller.pauses import PausedModels
 from .poller.poller import Poller
 from .poller.requests import PollRequests
 from .poller.thread import PollLoop, UntilEmpty
-from .poller.unreached import Unreached
 from .runtime import Runtime
 from .scheduler import Scheduler
 from .telemetry.health import FLOW_WITHIN_SECONDS

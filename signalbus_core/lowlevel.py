@@ -28,20 +28,21 @@ from .schema.own_tables import (
 from .schema.quoting import quoted
 from .schema.signal_id import SIGNAL_ID, has_signal_id
 from .sessions import own_session
-from .sql import locate, parked, paused
+from .sql import parked, paused
 from .sql.ages import oldest_age_seconds
 from .sql.backlog import Measurement, Work, find_work, find_work_and_measure, measure
-from .sql.keys import FIRST_KEY, Key, Mark, has_integer_key
-from .sql.locate import FoundSignal, Holder
-from .sql.parked import DueSignal, Failure, LeaveOut, retries
-from .sql.selection import Choice, count_unloadable_keys
-from .sql.transaction import BurstLimits, autocommit, set_limits, transaction
-from .sql.vacuum_horizon import (
+from .sql.diagnosis import locate
+from .sql.diagnosis.locate import FoundSignal, Holder
+from .sql.diagnosis.vacuum_horizon import (
     HolderKind,
     HorizonHolder,
     count_dead_rows,
     horizon_holders,
 )
+from .sql.keys import FIRST_KEY, Key, Mark, has_integer_key
+from .sql.parked import DueSignal, Failure, LeaveOut, retries
+from .sql.selection import Choice, count_unloadable_keys
+from .sql.transaction import BurstLimits, autocommit, set_limits, transaction
 
 __all__ = [
     # Single bursts

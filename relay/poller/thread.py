@@ -14,9 +14,9 @@ from ..runtime import Runtime
 from ..scheduler import Scheduler
 from ..worker.backoff import Backoff, PollInterval
 from ..worker.hanging import HANGS_AFTER_SECONDS
+from .diagnosis.unreached import Unreached
 from .poller import Poller, TableError
 from .requests import PollRequests
-from .unreached import Unreached
 
 #: The longest pause between two polls while a database is away.
 LONGEST_DATABASE_RETRY_SECONDS = 5.0

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from ..errors import EndedEarlyError, Outcome, OutcomeKind, PartialDeliveryError, PublishError, worst
 from ..failures import error_text, raise_if_stop, sender_failure
 from ..model.contract import SignalSpec
-from ..model.heartbeat import Heartbeat
+from ..model.progress import Heartbeat
 from ..model.senders import refuse_unfinished
 from ..model.written_at import moments
 from ..sessions import atomic_mark
@@ -25,11 +25,11 @@ from ..sql.selection import EVERYTHING, Choice
 from ..sql.transaction import DEFAULT_LIMITS, BurstLimits, resetting_planner
 from .delete import Delete, abandon
 from .failpoints import reach
-from .hold import holding
 from .isolate import rehearse as rehearse_delete
 from .isolate import table_can_keep_rows
 from .lock import detach, lock
 from .result import BurstResult, failed_row
+from .row_locks import holding
 
 logger = logging.getLogger("signalbus")
 

@@ -29,7 +29,7 @@ from ..errors import (
     worst,
 )
 from ..failures import raise_if_stop, sender_failure
-from .heartbeat import LONG_SEND_SECONDS, beat
+from .progress import LONG_SEND_SECONDS, beat
 from .refusals import (
     refuse_compound_keys,
     refuse_joined_inheritance,

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from relay.boards import Boards
+from relay.listeners import Boards
 from relay.runtime import Runtime, Stop
 from relay.telemetry.events import EVENTS, Events
 from relay.telemetry.health import FLOW_WITHIN_SECONDS

@@ -15,7 +15,7 @@ from pika.exceptions import ChannelClosedByBroker
 from pika.frame import Method
 
 from ...burst.failpoints import reach
-from ...model.heartbeat import beat
+from ...model.progress import beat
 from ..confirms import Confirms, Content, UnexpectedConfirmError
 from .connection import BrokerStream, joined
 from .errors import describe

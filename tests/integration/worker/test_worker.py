@@ -14,7 +14,7 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.exc import OperationalError
 
-from relay.poller.unreached import DIAGNOSE_EVERY_SECONDS, UNREACHED_AFTER_SECONDS, Unreached
+from relay.poller.diagnosis.unreached import DIAGNOSE_EVERY_SECONDS, UNREACHED_AFTER_SECONDS, Unreached
 from relay.scheduler import Scheduler
 from relay.worker.backoff import Backoff
 from relay.worker.broker_connections import BrokerConnections

@@ -16,7 +16,7 @@ from signalbus_core.burst.size import (
     MessageSizes,
 )
 from signalbus_core.lowlevel import BurstResult, BurstSize, FailedSignal
-from signalbus_core.model.heartbeat import Heartbeat, report_bytes
+from signalbus_core.model.progress import Heartbeat, report_bytes
 
 MOST = 1_000_000
 
