@@ -22,6 +22,7 @@ from .exit_codes import EXIT_DRAIN_TIMED_OUT, EXIT_OK, EXIT_RUNTIME, StopRequest
 from .listeners import Boards
 from .notifier.thread import NotifyListener
 from .poller.diagnosis.unreached import Unreached
+from .poller.interval import PollInterval
 from .poller.pauses import PausedModels
 from .poller.poller import Poller
 from .poller.requests import PollRequests
@@ -30,7 +31,6 @@ from .runtime import Runtime
 from .scheduler import Scheduler
 from .telemetry.health import FLOW_WITHIN_SECONDS
 from .web.site import build_site
-from .worker.backoff import PollInterval
 from .worker.broker_connections import BrokerConnections
 from .worker.bursts import Bursts
 from .worker.hanging import EmptyBursts, HangingBursts

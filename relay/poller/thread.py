@@ -12,9 +12,10 @@ from signalbus_core.lowlevel import counted
 from ..exit_codes import EXIT_CONFIGURATION, EXIT_OK, EXIT_RUNTIME, StopRequest
 from ..runtime import Runtime
 from ..scheduler import Scheduler
-from ..worker.backoff import Backoff, PollInterval
+from ..worker.backoff import Backoff
 from ..worker.hanging import HANGS_AFTER_SECONDS
 from .diagnosis.unreached import Unreached
+from .interval import PollInterval
 from .poller import Poller, TableError
 from .requests import PollRequests
 
