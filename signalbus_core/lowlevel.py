@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .burst.delete import delete_sent
-from .burst.result import BurstResult, FailedSignal, marks
+from .burst.result import BurstResult, FailedSignal, refs_of
 from .burst.send import send_burst
 from .burst.size import BurstSize
 from .errors import Proved, counted
@@ -39,7 +39,7 @@ from .sql.diagnosis.vacuum_horizon import (
     count_dead_rows,
     horizon_holders,
 )
-from .sql.keys import FIRST_KEY, Key, Mark, has_integer_key
+from .sql.keys import FIRST_KEY, Key, SignalRef, has_integer_key
 from .sql.parked import DueSignal, Failure, LeaveOut, retries
 from .sql.selection import Choice, count_unloadable_keys
 from .sql.transaction import BurstLimits, autocommit, set_limits, transaction
@@ -58,8 +58,8 @@ __all__ = [
     "Choice",
     "FIRST_KEY",
     "Key",
-    "Mark",
-    "marks",
+    "SignalRef",
+    "refs_of",
     "has_integer_key",
     "counted",
     "error_text",

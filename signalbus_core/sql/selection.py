@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql import Select
 
 from ..model.contract import SignalSpec
-from .keys import Key, Mark, has_key, has_loadable_key, has_other_key, is_from, parts
+from .keys import Key, SignalRef, has_key, has_loadable_key, has_other_key, is_from, parts
 from .parked import LeaveOut, leaving_out
 from .rows import has_id
 
@@ -35,8 +35,8 @@ class Choice:
     """
 
     leave_out: LeaveOut = LeaveOut.NOTHING
-    exclude: tuple[Mark, ...] = ()
-    only: tuple[Mark, ...] | None = None
+    exclude: tuple[SignalRef, ...] = ()
+    only: tuple[SignalRef, ...] | None = None
     forgets: bool = False
     start: int | None = None
 
@@ -86,6 +86,6 @@ def pending(spec: SignalSpec, dialect: Dialect, choice: Choice, statement: Selec
     return leaving_out(spec, choice.leave_out, statement)
 
 
-def _keys_and_rows(marks: Sequence[Mark]) -> tuple[list[Key], list[str]]:
-    keys = [mark for mark in marks if not isinstance(mark, str)]
-    return keys, [mark for mark in marks if isinstance(mark, str)]
+def _keys_and_rows(refs: Sequence[SignalRef]) -> tuple[list[Key], list[str]]:
+    keys = [ref for ref in refs if not isinstance(ref, str)]
+    return keys, [ref for ref in refs if isinstance(ref, str)]
