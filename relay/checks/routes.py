@@ -41,7 +41,9 @@ class Destination:
     routing_key: str | None
 
 
-def of(app: Flask, bus: SignalBus, specs: Iterable[SignalSpec]) -> tuple[set[Destination], list[Finding]]:
+def find_destinations(
+    app: Flask, bus: SignalBus, specs: Iterable[SignalSpec]
+) -> tuple[set[Destination], list[Finding]]:
     """The destinations of the models, from their signals, else from the classes; and signals without one."""
     specs = [spec for spec in specs if issubclass(spec.model, RabbitMQSignal)]
     known, findings = _sampled(app, bus, specs)

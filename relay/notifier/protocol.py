@@ -160,7 +160,7 @@ class LeaderProtocol:
         number, calm = self._requests.last()
         if number < self._poll:
             return
-        if calm and self.state is State.POLLING and not self._requests.were_calm(self._poll):
+        if calm and self.state is State.POLLING and not self._requests.found_nothing_since(self._poll):
             # Only that poll was thorough. A calm one after it may have begun above keys that it did not reach.
             self._wake(self._requests.poll_now())
             return

@@ -23,7 +23,7 @@ from signalbus_core.lowlevel import (
 
 from ..runtime import Runtime
 from ..worker.retry_store import RetryStores
-from .isolation import PROBE_LIMITS, TableIsolation
+from .isolation import POLL_LIMITS, TableIsolation
 from .pauses import PausedModels
 
 #: The interval of the maintenance. Longer: a table that was created or dropped is noticed later.
@@ -69,7 +69,7 @@ class Maintenance:
         """
         if bind_key in self._verified:
             return
-        with transaction(engine, PROBE_LIMITS) as connection:
+        with transaction(engine, POLL_LIMITS) as connection:
             specs = self._specs[bind_key]
             problems = {spec.name: problem for spec in specs if (problem := table_problem(connection, spec))}
             problems = table_conflicts(connection, specs) | problems
@@ -99,7 +99,7 @@ class Maintenance:
             return
         spec = self._specs[bind_key][0]
         table = parked_table_of(spec)
-        with autocommit(engine, PROBE_LIMITS) as connection:
+        with autocommit(engine, POLL_LIMITS) as connection:
             problem = parked_table_problem(connection, table)
             is_old = problem is None and lacks_columns(connection, table)
             self._paused.find_table(connection, spec)
@@ -117,7 +117,7 @@ class Maintenance:
 
     def _find_conflicts(self, bind_key: str | None, engine: Engine) -> None:
         def query(specs: Sequence[SignalSpec]) -> list[tuple[str, str]]:
-            with autocommit(engine, PROBE_LIMITS) as connection:
+            with autocommit(engine, POLL_LIMITS) as connection:
                 return list(table_conflicts(connection, specs).items())
 
         # A table that cannot be queried keeps no other from being checked.

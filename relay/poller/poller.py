@@ -36,7 +36,7 @@ from ..worker.model_state import ModelState
 from ..worker.retry_store import RetryStores
 from .diagnosis.vacuum_horizon import Horizon
 from .gauges import BACKLOG_COUNTED_TO, MEASURE_EVERY_SECONDS, BacklogGauges
-from .isolation import PROBE_LIMITS, TableIsolation, is_statement_timeout
+from .isolation import POLL_LIMITS, TableIsolation, is_statement_timeout
 from .maintenance import TIDY_EVERY_SECONDS, Maintenance, TableError
 from .pauses import PausedModels
 from .scan import ScanStarts
@@ -65,7 +65,7 @@ class Poller:
         paused: PausedModels,
         scheduler: Scheduler,
         runtime: Runtime,
-        limits: BurstLimits = PROBE_LIMITS,
+        limits: BurstLimits = POLL_LIMITS,
     ) -> None:
         self._engines = engines
         self._states = states
@@ -136,7 +136,7 @@ class Poller:
         """
         specs = []
         for spec in self._maintenance.fit(bind_key):
-            if self._scan_starts.is_blind(spec.name):
+            if self._scan_starts.is_left_to_workers(spec.name):
                 self._isolation.pass_over(spec)
             else:
                 specs.append(spec)
@@ -237,7 +237,7 @@ class Poller:
             state.mark_retry_due()
         if due or work.pending or state.has_due_suspect(self._clock()):
             return True
-        if self._scan_starts.saw_every_key(name) and state.mark_drained():
+        if self._scan_starts.saw_every_key(name) and state.mark_empty():
             # Another relay may have sent the signals that this one could not.
             self._events.resolved(name, "model_recovered", name)
         return False
@@ -254,7 +254,7 @@ class Poller:
         """How many signals no relay can send, because Python cannot represent their keys; counted like a backlog."""
         counts = 0
         for bind_key, engine in self._engines.items():
-            with autocommit(engine, PROBE_LIMITS) as connection:
+            with autocommit(engine, POLL_LIMITS) as connection:
                 counts += sum(
                     count_unloadable_keys(connection, spec, BACKLOG_COUNTED_TO) for spec in self._specs[bind_key]
                 )

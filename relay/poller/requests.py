@@ -70,7 +70,7 @@ class PollRequests:
         with self._changed:
             return self._ended, self._calm
 
-    def were_calm(self, number: int) -> bool:
+    def found_nothing_since(self, number: int) -> bool:
         """Whether this poll, and all that have ended after it, were calm."""
         with self._changed:
             return self._ended >= number >= self._calm_since

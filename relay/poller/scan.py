@@ -52,9 +52,9 @@ class ScanStarts:
             for spec in specs
         }
 
-    def is_blind(self, name: str) -> bool:
+    def is_left_to_workers(self, name: str) -> bool:
         """Whether polls of the model time out, so that it is left to the workers for a while."""
-        return self._states[name].low_water.is_blind(self._clock())
+        return self._states[name].low_water.is_left_to_workers(self._clock())
 
     def failed(self, scans: Mapping[str, Scan]) -> bool:
         """The statement timed out; return whether that was due to the one model that it polled.

@@ -1,4 +1,4 @@
-"""What happens in the relay, as the working parts tell it, and who hears it.
+"""What happens in the relay, as the working parts report it, and the listeners that it is reported to.
 
 Workers, poller and notifiers call one method for each fact, and know none of the listeners. A listener overrides the
 methods of the events that it heeds. Invariant: an event is told once, by the thread in which it happened, and each
@@ -86,7 +86,7 @@ class Events:
     def broker_changed(self, worker: str, condition: Condition, reason: str | None = None, location: str = "") -> None:
         """The condition of a worker's connection to a broker; the same as before, perhaps."""
 
-    def broker_sought(self, worker: str, reason: str | None, location: str) -> None:
+    def broker_connecting(self, worker: str, reason: str | None, location: str) -> None:
         """A worker has no connection to a broker, and tries now to open one. That lasts until a timeout, perhaps."""
 
     def database_polled(self, database: str, error: str | None) -> None:

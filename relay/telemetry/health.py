@@ -128,7 +128,7 @@ class Health(Events):
         known = _best(known for (_, name), known in self._brokers.items() if broker in (None, name))
         return replace(known, since=self._broker_since.get(broker, (False, 0.0))[1])
 
-    def broker_sought(self, worker: str, reason: str | None, location: str) -> None:
+    def broker_connecting(self, worker: str, reason: str | None, location: str) -> None:
         self.broker_changed(worker, "down", reason, location)
 
     def is_broker_up(self, location: str) -> bool:

@@ -52,7 +52,7 @@ class DatabaseBulkhead:
         # One request works and one waits; with a longer queue all threads would wait.
         self._places = threading.BoundedSemaphore(2)
 
-    def run(self, work: Callable[[], T], patience_seconds: float = ANSWER_WITHIN_SECONDS) -> T:
+    def run(self, work: Callable[[], T], timeout_seconds: float = ANSWER_WITHIN_SECONDS) -> T:
         """Run database work.
 
         :raises HTTPException: it gets no turn, the database fails, or it takes too long.
@@ -60,14 +60,14 @@ class DatabaseBulkhead:
         if not self._places.acquire(blocking=False):
             raise _busy()
         try:
-            if not self._turn.acquire(timeout=min(TURN_WITHIN_SECONDS, patience_seconds)):
+            if not self._turn.acquire(timeout=min(TURN_WITHIN_SECONDS, timeout_seconds)):
                 raise _busy()
         except BaseException:
             self._places.release()
             raise
-        return self._do(work, patience_seconds)
+        return self._do(work, timeout_seconds)
 
-    def _do(self, work: Callable[[], T], patience_seconds: float) -> T:
+    def _do(self, work: Callable[[], T], timeout_seconds: float) -> T:
         done = threading.Event()
         results: list[T] = []
         errors: list[Exception] = []
@@ -89,7 +89,7 @@ class DatabaseBulkhead:
             # No thread can be started. The next request must not wait for this one.
             self._leave()
             raise _busy() from None
-        if not done.wait(patience_seconds):
+        if not done.wait(timeout_seconds):
             raise ServiceUnavailable(
                 "The database takes long to answer. The action may still be carried out.", retry_after=5
             )

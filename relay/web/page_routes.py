@@ -17,7 +17,7 @@ from . import validation as field
 from .actions import NO_RECORD, Operations
 from .auth import NO_TOKEN, Guard
 from .parked_view import LAST_PAGE, FailedSignalsView
-from .status_report import Report, moment
+from .status_report import StatusReport, moment
 from .templates import HEADERS
 
 #: Takes the fields of the action, the reason, and the operator's address; returns what was done, in words.
@@ -110,7 +110,7 @@ _CONDITIONS = {
 }
 
 
-def page_routes(report: Report, view: FailedSignalsView, operations: Operations, guard: Guard) -> Blueprint:
+def page_routes(report: StatusReport, view: FailedSignalsView, operations: Operations, guard: Guard) -> Blueprint:
     routes = Blueprint("page", __name__)
 
     @routes.get("/")

@@ -108,7 +108,7 @@ class ModelState:
             for one in signals:
                 self._proved.pop(refs_of(self.spec, one), None)
 
-    def mark_drained(self) -> bool:
+    def mark_empty(self) -> bool:
         """The model has nothing to send; return whether that resolves its incident."""
         with self._lock:
             is_over = not self._breaker.is_open and not self._avoided()

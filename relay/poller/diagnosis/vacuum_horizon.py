@@ -26,7 +26,7 @@ from signalbus_core.lowlevel import (
 from ...runtime import Runtime
 from ...telemetry.events import HeldHorizon
 from ...telemetry.incidents import REMIND_AFTER_SECONDS
-from ..isolation import PROBE_LIMITS
+from ..isolation import POLL_LIMITS
 
 #: A holder is reported after so long. Longer: fewer warnings about reporting queries that end soon.
 HELD_FOR_SECONDS = 3.0
@@ -132,7 +132,7 @@ class Horizon:
     def _query(self, bind_key: str | None, engine: Engine) -> tuple[dict[str, int], list[HorizonHolder]]:
         """The models with too many dead rows, with their number; and if there are any, who holds the horizon back."""
         specs = self._specs[bind_key]
-        with autocommit(engine, PROBE_LIMITS) as connection:
+        with autocommit(engine, POLL_LIMITS) as connection:
             counted = dict(zip((spec.name for spec in specs), count_dead_rows(connection, specs), strict=True))
             hurting = {name: number for name, number in counted.items() if number >= DEAD_ROWS_THAT_HURT}
             holders = horizon_holders(connection) if hurting else []

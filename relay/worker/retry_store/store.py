@@ -70,7 +70,7 @@ def unanswered(due: Due, result: BurstResult, recorded: Collection[Key]) -> list
     return [one for one in due.signals if one.key in result.keys and one.key not in recorded]
 
 
-def arrived_at(due: Due, result: BurstResult) -> list[str]:
+def recovered_destinations(due: Due, result: BurstResult) -> list[str]:
     """Destinations that accepted the one signal that was tried for all of theirs."""
     if result.has_unmentioned or result.is_outage:
         return []

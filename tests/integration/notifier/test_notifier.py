@@ -417,8 +417,8 @@ def test_behind_pooler_nothing_is_held_and_it_is_said_once(
         bouncer.start()
         outbox = Outbox(bouncer.in_front_of(private_postgres.create_database()))
         tries: list[object] = []
-        original = doorkeeper_module.test_notifications
-        monkeypatch.setattr(doorkeeper_module, "test_notifications", lambda *args: (tries.append(1), original(*args)))
+        original = doorkeeper_module.check_notifications
+        monkeypatch.setattr(doorkeeper_module, "check_notifications", lambda *args: (tries.append(1), original(*args)))
         with Watch(outbox):
             eventually(lambda: len(tries) >= 3, 30)
         locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
-from relay.poller.isolation import MOST_SLOW, PROBE_LIMITS
+from relay.poller.isolation import MOST_SLOW, POLL_LIMITS
 from relay.poller.pauses import PausedModels
 from relay.poller.poller import MEASURE_EVERY_SECONDS, TIDY_EVERY_SECONDS, Poller, TableError
 from relay.scheduler import Scheduler
@@ -42,7 +42,7 @@ class Database(SignalBusMixin, SQLAlchemy):
 class Watched:
     """An application with many signal models, and a poller that looks at them."""
 
-    def __init__(self, database_url: str, models: int, limits: BurstLimits = PROBE_LIMITS) -> None:
+    def __init__(self, database_url: str, models: int, limits: BurstLimits = POLL_LIMITS) -> None:
         self.app = Flask(__name__)
         self.app.config["SQLALCHEMY_DATABASE_URI"] = database_url
         self.db = db = Database(self.app)

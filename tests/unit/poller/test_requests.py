@@ -57,15 +57,15 @@ def test_looks_were_calm_only_when_each_of_them_was() -> None:
         looks.end(calm=calm)
 
     number = looks.poll_now(thorough=True)
-    assert not looks.were_calm(number), "it has not ended"
+    assert not looks.found_nothing_since(number), "it has not ended"
     look(calm=False)
     look(calm=True)
     assert looks.last() == (2, True)
-    assert not looks.were_calm(number)
-    assert looks.were_calm(number + 1)
+    assert not looks.found_nothing_since(number)
+    assert looks.found_nothing_since(number + 1)
     look(calm=True)
-    assert looks.were_calm(number + 1)
-    assert not looks.were_calm(number + 3)
+    assert looks.found_nothing_since(number + 1)
+    assert not looks.found_nothing_since(number + 3)
 
 
 def test_listeners_are_told_of_the_end_of_each_look_and_of_the_end_of_all() -> None:

@@ -117,7 +117,7 @@ def test_scan_that_took_long_is_due_after_ten_times_as_long() -> None:
     low_water = begun_with(1000)
     scan = low_water.begin(10.0)
     assert not low_water.failed(scan, 5.0), "from the mark on, scans are short"
-    assert not low_water.is_blind(15.0)
+    assert not low_water.is_left_to_workers(15.0)
     assert not low_water.begin(59.9).sees_everything
     assert low_water.begin(60.0).sees_everything
 
@@ -126,20 +126,20 @@ def test_scan_that_took_long_is_due_after_ten_times_as_long() -> None:
 def test_without_shorter_scan_model_waits_until_key_is_found(is_kept: bool) -> None:
     low_water = LowWater(is_kept=is_kept)
     assert low_water.failed(low_water.begin(0.0), 5.0)
-    assert low_water.is_blind(49.9)
-    assert not low_water.is_blind(50.0)
+    assert low_water.is_left_to_workers(49.9)
+    assert not low_water.is_left_to_workers(50.0)
     worker = low_water.begin(6.0)
     assert worker.sees_everything, "a worker may take longer"
     low_water.saw(worker, None, 20.0)
-    assert low_water.is_blind(30.0), "nothing to begin at"
+    assert low_water.is_left_to_workers(30.0), "nothing to begin at"
     low_water.saw(low_water.begin(30.0), 1000, 20.0)
-    assert not low_water.is_blind(30.0)
+    assert not low_water.is_left_to_workers(30.0)
 
 
 def test_a_scan_from_mark_that_took_too_long_leaves_model_alone() -> None:
     low_water = begun_with(1000)
     assert low_water.failed(low_water.begin(1.0), 5.0)
-    assert low_water.is_blind(50.9)
+    assert low_water.is_left_to_workers(50.9)
 
 
 def test_a_model_without_a_mark_has_no_start_whatever_is_found() -> None:
