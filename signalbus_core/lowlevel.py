@@ -7,7 +7,7 @@ from .burst.result import BurstResult, FailedSignal, refs_of
 from .burst.send import send_burst
 from .burst.size import BurstSize
 from .errors import Proved, counted
-from .failures import error_text, raise_if_stop
+from .failures import error_text, one_line, raise_if_stop
 from .model.contract import SignalSpec
 from .posix_signals import STOP_SIGNALS, stop_requests
 from .schema import doorbell
@@ -25,7 +25,7 @@ from .schema.own_tables import (
     paused_table_of,
     paused_table_problem,
 )
-from .schema.quoting import quoted
+from .schema.quoting import PLAIN, quoted
 from .schema.signal_id import SIGNAL_ID, has_signal_id
 from .sessions import own_session
 from .sql import parked, paused
@@ -63,6 +63,7 @@ __all__ = [
     "has_integer_key",
     "counted",
     "error_text",
+    "one_line",
     "raise_if_stop",
     # Failed signals
     "DueSignal",
@@ -108,6 +109,7 @@ __all__ = [
     "measure",
     "oldest_age_seconds",
     "autocommit",
+    "PLAIN",
     "quoted",
     "set_limits",
     "transaction",

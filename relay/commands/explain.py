@@ -21,8 +21,7 @@ from ..exit_codes import EXIT_OK, EXIT_RUNTIME
 from ..explain.gather import LIMITS, Facts, NoSuchKey, gather
 from ..explain.render import Explanation, explanation_of
 from ..explain.routes import BrokerAnswer, Messages, Route, ask_broker, messages_of
-from ..telemetry.log_format import redact
-from ..text import coloured, one_line, time_text
+from ..text import redact, say, say_data, time_text
 from .shared import failing_with_1, load, readable_key
 
 COLOURS = {"absent": "red", "table-locked": "red", "parked": "red", "waiting": "yellow", "paused": "yellow"}
@@ -57,14 +56,13 @@ def explain(model: str, key: str, asks_broker: bool, is_json: bool, **given: Any
         answers = _ask_broker(loaded, given, environ, routes) if routes else []
     explanation = explanation_of(facts, messages, answers)
     if is_json:
-        click.echo(json.dumps(as_json(facts, messages, answers, explanation)))
+        say_data(json.dumps(as_json(facts, messages, answers, explanation)))
     else:
-        first, *rest = (one_line(redact(sentence)) for sentence in explanation.sentences)
-        colour = COLOURS.get(explanation.state)
-        click.echo(coloured(first, colour, environ) if colour else first)
+        first, *rest = explanation.sentences
+        say(first, colour=COLOURS.get(explanation.state), environ=environ)
         for sentence in rest:
-            click.echo(f"- {sentence}")
-        click.echo(f"To do: {one_line(redact(explanation.to_do))}")
+            say(f"- {sentence}")
+        say(f"To do: {explanation.to_do}")
     sys.exit(EXIT_RUNTIME if explanation.state == "absent" else EXIT_OK)
 
 

@@ -142,10 +142,12 @@ class Bursts:
     def _tell(self, name: str, failed: Sequence[FailedSignal], parked: Collection[Key]) -> None:
         """Raise the incident for failed signals, and log those that were parked."""
         first = failed[0]
+        told = [first.key, *(one.key for one in failed if one.key in parked)]
+        texts = self._retry_stores.key_texts(name, list(dict.fromkeys(told)))
         self._events.raised(
             single_signals(name),
             "signals_set_aside",
-            f"{len(failed)} failed and wait for their next try; first: {_shown(first.key)}, {_why(first)}",
+            f"{len(failed)} failed and wait for their next try; first: {texts[first.key]}, {_why(first)}",
             name,
         )
         for one in failed:
@@ -153,9 +155,9 @@ class Bursts:
                 self._logger.warning(
                     "%s: signal %s is parked after it failed too often; it waits for a person: %s",
                     name,
-                    _shown(one.key),
+                    texts[one.key],
                     _why(one),
-                    extra={"action": "signal_parked", "signal": name, "key": _shown(one.key)},
+                    extra={"action": "signal_parked", "signal": name, "key": texts[one.key]},
                 )
 
     def _log(self, name: str, result: BurstResult) -> None:
@@ -180,7 +182,3 @@ def _why(failed: FailedSignal) -> str:
     if failed.outcome.cause == UNDELETED:
         return f"was sent; cannot be deleted: {failed.outcome.reason}"
     return str(failed.outcome)
-
-
-def _shown(key: tuple[object, ...]) -> str:
-    return ", ".join(str(part) for part in key)
