@@ -16,7 +16,7 @@ from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from signalbus_core.rabbitmq import Publisher
 
 from .finding import Finding, found
-from .routes import Destination, check_destination, closes
+from .routes import Destination, check_destination, close_code
 from .versions import check_rabbitmq
 
 BROKER_AREAS = ("versions", "broker")
@@ -116,4 +116,4 @@ def _publish_to_nobody(connection: pika.BlockingConnection) -> None:
         with suppress(exceptions.UnroutableError):
             channel.basic_publish("", f"signalbus.check.{uuid.uuid4().hex}", b"", mandatory=True)
 
-    closes(connection, publish)
+    close_code(connection, publish)

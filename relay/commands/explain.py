@@ -20,7 +20,7 @@ from ..config.resolve import ConfigError, resolve
 from ..exit_codes import EXIT_OK, EXIT_RUNTIME
 from ..explain.gather import LIMITS, Facts, NoSuchKey, gather
 from ..explain.render import Explanation, explanation_of
-from ..explain.routes import BrokerAnswer, Messages, Route, ask_broker, messages_of
+from ..explain.routes import BrokerAnswer, Messages, Route, messages_of, query_broker
 from ..text import redact, say, say_data, time_text
 from .shared import failing_with_1, load, readable_key
 
@@ -53,7 +53,7 @@ def explain(model: str, key: str, asks_broker: bool, is_json: bool, **given: Any
     with failing_with_1():
         facts, messages = _gather(loaded, model, key)
         routes = messages.routes if asks_broker and messages is not None else ()
-        answers = _ask_broker(loaded, given, environ, routes) if routes else []
+        answers = _query_broker(loaded, given, environ, routes) if routes else []
     explanation = explanation_of(facts, messages, answers)
     if is_json:
         say_data(json.dumps(as_json(facts, messages, answers, explanation)))
@@ -76,7 +76,7 @@ def _gather(loaded: LoadedApp, model: str, key: str) -> tuple[Facts, Messages | 
     return facts, None if found_key is None else messages_of(loaded.app, loaded.bus, spec, found_key)
 
 
-def _ask_broker(
+def _query_broker(
     loaded: LoadedApp, given: Mapping[str, Any], environ: Mapping[str, str], routes: Sequence[Route]
 ) -> list[BrokerAnswer]:
     """The answers of the broker that a relay with the same environment uses."""
@@ -87,7 +87,7 @@ def _ask_broker(
         return [BrokerAnswer(f"The broker cannot be asked: {error}", "Set SIGNALBUS_RABBITMQ_URL, or AMQP_URL.")]
     # It exists: messages are known only of a RabbitMQSignal, which needs a publisher.
     publisher: Publisher = loaded.app.extensions["signalbus_rabbitmq"]
-    return list(ask_broker(publisher.bound_to(loaded.app), routes))
+    return list(query_broker(publisher.bound_to(loaded.app), routes))
 
 
 def as_json(

@@ -20,7 +20,7 @@ from signalbus_core.lowlevel import BurstLimits, Key, SignalSpec, error_text, ow
 from signalbus_core.rabbitmq import Message, Publisher, RabbitMQSignal, as_messages
 
 from ..checks.broker import TIMEOUT_SECONDS, connecting_finding
-from ..checks.routes import closes
+from ..checks.routes import close_code
 
 #: Time limits of the transaction that loads a signal.
 LIMITS = BurstLimits(statement_timeout_seconds=20.0, lock_timeout_seconds=2.0)
@@ -98,7 +98,7 @@ def _route(signal: Any, message: Message) -> Route:
     )
 
 
-def ask_broker(publisher: Publisher, routes: Sequence[Route]) -> Iterator[BrokerAnswer]:
+def query_broker(publisher: Publisher, routes: Sequence[Route]) -> Iterator[BrokerAnswer]:
     """Whether the exchanges exist, and the queues to which the default exchange routes."""
     broker = f"The broker {publisher.location}"
     try:
@@ -109,7 +109,7 @@ def ask_broker(publisher: Publisher, routes: Sequence[Route]) -> Iterator[Broker
         return
     try:
         for route in dict.fromkeys(routes):
-            yield _ask(connection, route)
+            yield _check_route(connection, route)
     except (exceptions.AMQPError, OSError) as error:
         yield BrokerAnswer(f"{broker} was lost during the query ({type(error).__name__}).", "See the broker's log.")
     finally:
@@ -117,18 +117,18 @@ def ask_broker(publisher: Publisher, routes: Sequence[Route]) -> Iterator[Broker
             connection.close()
 
 
-def _ask(connection: pika.BlockingConnection, route: Route) -> BrokerAnswer:
+def _check_route(connection: pika.BlockingConnection, route: Route) -> BrokerAnswer:
     exchange, key = route.exchange, route.routing_key
     if exchange is None or key is None:
         return BrokerAnswer(
             "A message names no exchange, or no routing key.", "Have the message, or its model, name both."
         )
     if exchange == "":
-        if closes(connection, lambda channel: channel.queue_declare(key, passive=True)) == 404:
+        if close_code(connection, lambda channel: channel.queue_declare(key, passive=True)) == 404:
             return BrokerAnswer(
                 f"The queue {key!r} does not exist.", f"Declare the queue {key!r}, or name an exchange."
             )
         return BrokerAnswer(f"The queue {key!r} exists.")
-    if closes(connection, lambda channel: channel.exchange_declare(exchange, passive=True)) == 404:
+    if close_code(connection, lambda channel: channel.exchange_declare(exchange, passive=True)) == 404:
         return BrokerAnswer(f"The exchange {exchange!r} does not exist.", f"Declare the exchange {exchange!r}.")
     return BrokerAnswer(f"The exchange {exchange!r} exists; whether {key!r} reaches a queue is known only by sending.")

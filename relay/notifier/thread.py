@@ -86,9 +86,9 @@ class NotifyListener:
                     "%s: unexpected error; polling goes on.", self.name, extra={"action": "doorbell_error"}
                 )
                 pause_seconds = self._backoff.failed()
-            self._rest(pause_seconds)
+            self._wait(pause_seconds)
 
-    def _rest(self, seconds: float) -> None:
+    def _wait(self, seconds: float) -> None:
         until = self._clock() + seconds
         while not self._stop.is_set() and (remaining := until - self._clock()) > 0:
             self._events.progressed(self.name)

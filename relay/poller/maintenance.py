@@ -80,13 +80,13 @@ class Maintenance:
     def has_parked_table(self, bind_key: str | None) -> bool:
         return self._has_parked_table[bind_key]
 
-    def fit(self, bind_key: str | None) -> list[SignalSpec]:
+    def usable_models(self, bind_key: str | None) -> list[SignalSpec]:
         """The models whose tables can serve as outboxes; the others are not polled meanwhile."""
         conflicts = self._conflicts.get(bind_key, {})
         return [spec for spec in self._specs[bind_key] if spec.name not in conflicts]
 
     @property
-    def has_unfit(self) -> bool:
+    def has_unusable(self) -> bool:
         """Whether any table has become unable to serve as an outbox."""
         return any(self._conflicts.values())
 
@@ -144,7 +144,7 @@ class Maintenance:
                 )
         self._has_parked_table[bind_key] = problem is None
 
-    def tidy(self, bind_key: str | None, has_failed: Callable[[str], bool]) -> None:
+    def clean_up(self, bind_key: str | None, has_failed: Callable[[str], bool]) -> None:
         """Remove failed signals from the retry store whose rows are gone.
 
         Last in a poll, and one model at a time: a retry store that cannot be read must not hide pending signals.
@@ -158,7 +158,7 @@ class Maintenance:
             if has_failed(spec.name) and not self._isolation.passed_over(spec):
                 thing = f"{spec.name}, what is noted of its signals"
                 with self._isolation.hiding_no_other(spec, thing):
-                    self._retry_stores[spec.name].tidy()
+                    self._retry_stores[spec.name].clean_up()
                     self._events.resolved(thing, "model_recovered", spec.name)
 
     def _is_time(self, last: Mapping[str | None, float], bind_key: str | None) -> bool:

@@ -38,7 +38,7 @@ class ScanStarts:
         self._seen_in_part.clear()
         self._again.clear()
 
-    def saw_every_key(self, name: str | None = None) -> bool:
+    def covered_every_key(self, name: str | None = None) -> bool:
         """Whether the poll scanned every key of a model, or of all when none is given."""
         return not self._seen_in_part if name is None else name not in self._seen_in_part
 
@@ -72,6 +72,6 @@ class ScanStarts:
         now = self._clock()
         for work in found:
             scan = scans[work.spec.name]
-            self._states[work.spec.name].low_water.saw(scan, work.lowest, now - scan.began_at)
+            self._states[work.spec.name].low_water.record_scan(scan, work.lowest, now - scan.began_at)
             if not scan.sees_everything:
                 self._seen_in_part.add(work.spec.name)

@@ -83,17 +83,17 @@ class PollLoop:
         """Poll once; return how many seconds to wait before the next poll."""
         self._events.progressed(self.name)
         cause, thorough = self._requests.begin()
-        calm = False
+        found_nothing = False
         try:
             found = self._poller.run_once(cause, thorough=thorough)
             active = self._scheduler.take_activity()
             if active:
                 self._last_sent = self._clock()
             is_stuck = self._clock() - self._last_sent > STUCK_AFTER_SECONDS
-            calm = self._poller.saw_everything and (not found or is_stuck)
+            found_nothing = self._poller.covered_everything and (not found or is_stuck)
         finally:
-            self._requests.end(calm=calm)
-        if self._poller.saw_everything:
+            self._requests.end(found_nothing=found_nothing)
+        if self._poller.covered_everything:
             self._unreached.polled(self._poller.found)
         if self._until_empty and (request := self._until_empty.polled(found=found, active=active)):
             self._stop.request(request)
@@ -135,8 +135,13 @@ class UntilEmpty:
         """
         if active:
             self._last_activity = self._clock()
-        if not found and self._poller.saw_everything and self._scheduler.is_idle() and not self._poller.has_suspects():
-            if not self._poller.saw_every_key:
+        if (
+            not found
+            and self._poller.covered_everything
+            and self._scheduler.is_idle()
+            and not self._poller.has_suspects()
+        ):
+            if not self._poller.covered_every_key:
                 # A signal may have been committed late, below a low-water mark.
                 self._requests.poll_now(thorough=True)
                 return None
@@ -146,7 +151,7 @@ class UntilEmpty:
             return StopRequest("nothing is left to send", EXIT_OK)
         if self._has_timed_out(found):
             reason = f"nothing could be sent for {self._timeout_seconds:g} s, and signals are left"
-            if self._poller.saw_everything and self._poller.found:
+            if self._poller.covered_everything and self._poller.found:
                 reason += f": {self._unreached.describe(self._poller.found)}"
             return StopRequest(reason, EXIT_RUNTIME)
         return None

@@ -94,7 +94,7 @@ class DatabaseBulkhead:
                 "The database takes long to answer. The action may still be carried out.", retry_after=5
             )
         if errors:
-            raise _told(errors[0])
+            raise _error_for_client(errors[0])
         return results[0]
 
     def _leave(self) -> None:
@@ -106,7 +106,7 @@ def _busy() -> HTTPException:
     return ServiceUnavailable("Another request is using the database. Try again.", retry_after=1)
 
 
-def _told(error: Exception) -> Exception:
+def _error_for_client(error: Exception) -> Exception:
     """The error for the client."""
     if isinstance(error, NotFoundError):
         return NotFound(str(error))

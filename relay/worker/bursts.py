@@ -84,7 +84,7 @@ class Bursts:
         except BaseException:
             low_water.give_up(scan)
             raise
-        low_water.saw(scan, result.keys[0][0] if result.keys else None, result.lock_seconds)
+        low_water.record_scan(scan, result.keys[0][0] if result.keys else None, result.lock_seconds)
         if result.is_outage:
             low_water.give_up(scan)
         return result
@@ -132,14 +132,14 @@ class Bursts:
             state.forget(plan.suspect)
         if decision.failed:
             parked = retry_store.put(decision.failed, decision.evidence, is_retry=not plan.is_scan)
-            self._tell(name, decision.failed, parked)
+            self._log_failed(name, decision.failed, parked)
         state.mark_recorded(result.undeleted)
         if plan.retry and due.signals:
             retry_store.tried(due, result, [one.key for one in decision.failed])
             # Other signals may be due as well, and need not wait for the next poll.
             state.mark_retry_due()
 
-    def _tell(self, name: str, failed: Sequence[FailedSignal], parked: Collection[Key]) -> None:
+    def _log_failed(self, name: str, failed: Sequence[FailedSignal], parked: Collection[Key]) -> None:
         """Raise the incident for failed signals, and log those that were parked."""
         first = failed[0]
         told = [first.key, *(one.key for one in failed if one.key in parked)]

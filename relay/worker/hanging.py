@@ -27,17 +27,17 @@ class HangingBursts:
         self._scheduler = scheduler
         self._events = runtime.events
         self._clock = runtime.clock
-        self._told: dict[str, float] = {}
+        self._logged_at: dict[str, float] = {}
 
     def run_once(self) -> None:
         hanging = self._scheduler.turns_without_progress(HANGS_AFTER_SECONDS)
-        for name in self._told.keys() - hanging.keys():
-            del self._told[name]
+        for name in self._logged_at.keys() - hanging.keys():
+            del self._logged_at[name]
             self._events.model_stuck(name, "hangs", None)
         for name, turns in hanging.items():
             now = self._clock()
-            if now - self._told.get(name, float("-inf")) >= TELL_EVERY_SECONDS:
-                self._told[name] = now
+            if now - self._logged_at.get(name, float("-inf")) >= TELL_EVERY_SECONDS:
+                self._logged_at[name] = now
                 self._events.model_stuck(name, "hangs", _reason(turns, now))
 
 

@@ -79,7 +79,7 @@ class LowWater:
             is_deep, self._is_deep_next = self._is_deep_next, False
             return self._scan(self._mark, now, is_deep=is_deep)
 
-    def saw(self, scan: Scan, lowest: object, took_seconds: float) -> None:
+    def record_scan(self, scan: Scan, lowest: object, took_seconds: float) -> None:
         """A scan has ended.
 
         :param lowest: the lowest key that it found; None when it found none.

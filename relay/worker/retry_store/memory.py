@@ -124,7 +124,7 @@ class MemoryRetryStore:
             parked_signals = sum(note.next_try is None for _, note in self._notes.items())
             return len(self._notes) - parked_signals, parked_signals
 
-    def tidy(self) -> None:
+    def clean_up(self) -> None:
         with self._lock:
             recorded = self._notes.items()
         versions = self._versions([key for key, _ in recorded]) if recorded else {}

@@ -55,7 +55,7 @@ class RetryStore(Protocol):
     def count(self) -> tuple[int, int]:
         """How many signals are waiting, and how many are parked."""
 
-    def tidy(self) -> None:
+    def clean_up(self) -> None:
         """Remove signals whose row is gone or has changed."""
 
     @property

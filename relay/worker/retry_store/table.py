@@ -124,11 +124,11 @@ class TableRetryStore:
         with transaction(self._engine, self._limits) as connection:
             return parked.count_failed(connection, self._spec)
 
-    def tidy(self) -> None:
+    def clean_up(self) -> None:
         with transaction(self._engine, self._limits) as connection:
             parked.forget_gone(connection, self._spec)
         if self._memory is not None:
-            self._memory.tidy()
+            self._memory.clean_up()
 
 
 def _failure(failed: FailedSignal, step: Step) -> Failure:

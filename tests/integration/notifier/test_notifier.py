@@ -126,7 +126,7 @@ class Watch:
                     marks[spec.name] = min(found, default=marks[spec.name])
                     self.seen |= found
                     more = more or bool(found)
-                self.looks.end(calm=not more)
+                self.looks.end(found_nothing=not more)
 
     def sleeps_and_rings(self) -> tuple[int, int]:
         vigil = self.notifier.protocol
