@@ -35,7 +35,7 @@ def check_doorbells(
             "off for all relays; they poll then."
         )
         yield found("doorbell-two-phase", subject, problem, remedy)
-    # Ended here: the self-test needs no older open transaction.
+    # Ended here: the test of notifications needs no older open transaction.
     connection.commit()
     for doorbell in wanted:
         if doorbell.problem is not None:

@@ -47,8 +47,8 @@ def find_destinations(
     """The destinations of the models, from their signals, else from the classes; and signals without one."""
     specs = [spec for spec in specs if issubclass(spec.model, RabbitMQSignal)]
     known, findings = _sampled(app, bus, specs)
-    told = {destination.model for destination in known}
-    return known | {destination for destination in stated(specs) if destination.model not in told}, findings
+    sampled = {destination.model for destination in known}
+    return known | {destination for destination in stated(specs) if destination.model not in sampled}, findings
 
 
 def stated(specs: Iterable[SignalSpec]) -> Iterator[Destination]:

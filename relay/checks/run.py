@@ -48,7 +48,7 @@ def run_in_parallel(tasks: Sequence[Task], seconds: float) -> list[Finding]:
     def run(number: int, task: Task) -> None:
         try:
             results[number] = list(task.run())
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is told
+        except Exception as error:  # noqa: BLE001 - whatever it is, it becomes a finding
             results[number] = [_failed(area, error) for area in task.areas]
 
     threads = [threading.Thread(target=run, args=numbered, daemon=True) for numbered in enumerate(tasks)]
@@ -113,8 +113,8 @@ def find_problems(subject: Subject, areas: Sequence[str], known: Sequence[Findin
 
 
 def _in_order(findings: Sequence[Finding], areas: Sequence[str]) -> list[Finding]:
-    told = {finding.area for finding in findings if finding.level != "ok" or finding.code == "area-skipped"}
-    fine = [found("area-fine", area, "nothing is wrong", area=area) for area in areas if area not in told]
+    with_findings = {finding.area for finding in findings if finding.level != "ok" or finding.code == "area-skipped"}
+    fine = [found("area-fine", area, "nothing is wrong", area=area) for area in areas if area not in with_findings]
     return sorted([*findings, *fine], key=lambda finding: AREAS.index(finding.area))
 
 

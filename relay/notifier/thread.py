@@ -23,8 +23,8 @@ from .connection import AsyncConnection, SessionError, Stopped, Waker, run
 from .notification_test import NothingReceivedError, check_notifications
 from .protocol import LONGEST_WAIT_SECONDS, LeaderProtocol
 
-#: The interval at which the triggers and the sessions are checked, and at which a failed self-test is repeated. Longer:
-#: a dropped trigger is noticed later.
+#: The interval at which the triggers and the sessions are checked, and at which a failed test of notifications is
+#: repeated. Longer: a dropped trigger is noticed later.
 CHECK_EVERY_SECONDS = 60.0
 
 #: The incident is resolved once the sessions have lasted so long. Shorter: a flapping network is logged more often.

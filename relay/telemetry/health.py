@@ -41,7 +41,7 @@ class Dependency:
 
 
 class Health(Events):
-    """The health of the relay: hears its threads, and is read by the HTTP server.
+    """The health of the relay: its threads report to it, and the HTTP server reads it.
 
     :param stall_after_seconds: a thread without progress for so long is stuck.
     :param clock: a monotonic clock, in seconds.

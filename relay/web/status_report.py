@@ -121,7 +121,7 @@ class StatusReport:
 def _model(model: ModelStatus, troubles: Sequence[Incident]) -> dict[str, Any]:
     gauge = model.gauge or Gauge(0, 0.0, 0.0)
     # The incident of single signals is left out once waiting and parked signals are counted.
-    told = {single_signals(model.name)} if gauge.waiting or gauge.parked else ()
+    counted_already = {single_signals(model.name)} if gauge.waiting or gauge.parked else ()
     return {
         "name": model.name,
         "measured_at": moment(gauge.at) if gauge.at else None,
@@ -135,7 +135,7 @@ def _model(model: ModelStatus, troubles: Sequence[Incident]) -> dict[str, Any]:
         "last_sent_at": moment(model.sent_at) if model.sent_at else None,
         "per_second": round(model.per_second, 1),
         "chart": {"bucket_seconds": BUCKET_SECONDS, "counts": list(model.counts)},
-        "failing": any(one.thing not in told for one in troubles),
+        "failing": any(one.thing not in counted_already for one in troubles),
         "troubles": [{"since": moment(one.since), "reason": one.reason} for one in troubles],
     }
 

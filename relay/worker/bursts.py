@@ -142,8 +142,8 @@ class Bursts:
     def _log_failed(self, name: str, failed: Sequence[FailedSignal], parked: Collection[Key]) -> None:
         """Raise the incident for failed signals, and log those that were parked."""
         first = failed[0]
-        told = [first.key, *(one.key for one in failed if one.key in parked)]
-        texts = self._retry_stores.key_texts(name, list(dict.fromkeys(told)))
+        logged = [first.key, *(one.key for one in failed if one.key in parked)]
+        texts = self._retry_stores.key_texts(name, list(dict.fromkeys(logged)))
         self._events.raised(
             single_signals(name),
             "signals_set_aside",

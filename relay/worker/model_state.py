@@ -268,10 +268,10 @@ class ModelState:
 
 def _each_alone(result: BurstResult) -> tuple[FailedSignal, ...]:
     """Signals that failed together, recorded as if each had raised by itself: so each is tried alone."""
-    told = {one.key for one in result.failed if one.outcome.cause != "unknown"}
+    answered = {one.key for one in result.failed if one.outcome.cause != "unknown"}
     together = Outcome(OutcomeKind.UNKNOWN, result.reason, cause="error")
-    rest = (FailedSignal(key, together) for key in result.keys if key not in told and not result.sent)
-    return (*(one for one in result.failed if one.key in told), *rest, *result.undeleted)
+    rest = (FailedSignal(key, together) for key in result.keys if key not in answered and not result.sent)
+    return (*(one for one in result.failed if one.key in answered), *rest, *result.undeleted)
 
 
 def _problem(result: BurstResult) -> str:

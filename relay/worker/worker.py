@@ -25,7 +25,7 @@ from .plan import BurstDecision
 #: heartbeat.
 LONGEST_WAIT_SECONDS = 1.0
 
-#: Progress within a burst is told at most once in so many seconds.
+#: Progress within a burst is reported at most once in so many seconds.
 TELL_EVERY_SECONDS = 1.0
 
 

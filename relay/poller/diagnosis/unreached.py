@@ -89,9 +89,9 @@ class Unreached:
     def _reasons(self, name: str) -> list[str]:
         lasting = self._incidents.lasting().values()
         own = stuck_thing(name, "unreached")
-        told = [one.reason for one in lasting if one.signal == name and one.thing != own]
+        known = [one.reason for one in lasting if one.signal == name and one.thing != own]
         is_empty = name in self._bursts.lasting(0.0)
-        return [*told, self._diagnose(name)[1]] if is_empty or not told else told
+        return [*known, self._diagnose(name)[1]] if is_empty or not known else known
 
     def _diagnose(self, name: str) -> tuple[Key | None, str]:
         """The first pending signal of a model; how many are pending that no burst can lock, and the likely cause."""
