@@ -21,8 +21,7 @@ from ..exit_codes import EXIT_OK, EXIT_RUNTIME
 from ..explain.gather import LIMITS, Facts, NoSuchKey, gather
 from ..explain.render import Explanation, tell
 from ..explain.routes import Answer, Messages, Route, ask_broker, messages_of
-from ..telemetry.log_format import redact
-from ..text import coloured, one_line, time_text
+from ..text import redact, say, say_data, time_text
 from .shared import failing_with_1, load, readable_key
 
 COLOURS = {"absent": "red", "table-locked": "red", "parked": "red", "waiting": "yellow", "paused": "yellow"}
@@ -57,14 +56,13 @@ def explain(model: str, key: str, asks_broker: bool, is_json: bool, **given: Any
         answers = _ask_broker(loaded, given, environ, routes) if routes else []
     story = tell(facts, messages, answers)
     if is_json:
-        click.echo(json.dumps(as_json(facts, messages, answers, story)))
+        say_data(json.dumps(as_json(facts, messages, answers, story)))
     else:
-        first, *rest = (one_line(redact(sentence)) for sentence in story.sentences)
-        colour = COLOURS.get(story.state)
-        click.echo(coloured(first, colour, environ) if colour else first)
+        first, *rest = story.sentences
+        say(first, colour=COLOURS.get(story.state), environ=environ)
         for sentence in rest:
-            click.echo(f"- {sentence}")
-        click.echo(f"To do: {one_line(redact(story.to_do))}")
+            say(f"- {sentence}")
+        say(f"To do: {story.to_do}")
     sys.exit(EXIT_RUNTIME if story.state == "absent" else EXIT_OK)
 
 
