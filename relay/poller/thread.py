@@ -13,7 +13,7 @@ from ..exit_codes import EXIT_CONFIGURATION, EXIT_OK, EXIT_RUNTIME, StopRequest
 from ..runtime import Runtime
 from ..scheduler import Scheduler
 from ..worker.backoff import Backoff
-from ..worker.hanging import HANGS_AFTER_SECONDS
+from ..worker.hanging import HANGS_AFTER_SECONDS, hanging_reason
 from .diagnosis.unreached import Unreached
 from .interval import PollInterval
 from .poller import Poller, TableError
@@ -151,10 +151,16 @@ class UntilEmpty:
             return StopRequest("nothing is left to send", EXIT_OK)
         if self._has_timed_out(found):
             reason = f"nothing could be sent for {self._timeout_seconds:g} s, and signals are left"
-            if self._poller.covered_everything and self._poller.found:
-                reason += f": {self._unreached.describe(self._poller.found)}"
-            return StopRequest(reason, EXIT_RUNTIME)
+            return StopRequest(": ".join([reason, *self._why_pending()]), EXIT_RUNTIME)
         return None
+
+    def _why_pending(self) -> list[str]:
+        """Why the pending signals are not sent, in one text for people, if that can be told."""
+        hanging = self._scheduler.turns_without_progress(HANGS_AFTER_SECONDS)
+        why = [f"{name}: {hanging_reason(turns, self._clock())}" for name, turns in hanging.items()]
+        if self._poller.covered_everything and (others := [n for n in self._poller.found if n not in hanging]):
+            why.append(self._unreached.describe(others))
+        return ["; ".join(why)] if why else []
 
     def _has_timed_out(self, found: bool) -> bool:
         """Whether nothing was sent for too long. A burst that locks nothing, or fails, does not count as progress."""

@@ -38,11 +38,11 @@ class HangingBursts:
             now = self._clock()
             if now - self._logged_at.get(name, float("-inf")) >= TELL_EVERY_SECONDS:
                 self._logged_at[name] = now
-                self._events.model_stuck(name, "hangs", _reason(turns, now))
+                self._events.model_stuck(name, "hangs", hanging_reason(turns, now))
 
 
-def _reason(turns: Sequence[Turn], now: float) -> str:
-    """The text of the incident for turns of one model that hang."""
+def hanging_reason(turns: Sequence[Turn], now: float) -> str:
+    """Which workers hang in turns of one model, and where, in words for people."""
     return "; ".join(
         f"{turn.worker} has made no progress for {now - turn.progress_at:.0f} s: "
         + ("its send method has not returned" if turn.is_sending else "the database does not answer")

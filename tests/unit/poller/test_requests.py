@@ -11,6 +11,7 @@ from relay.exit_codes import EXIT_RUNTIME, StopRequest
 from relay.poller.interval import PollInterval
 from relay.poller.requests import LONGEST_AWAKE_PAUSE_SECONDS, SENT_PAUSE_SECONDS, PollRequests
 from relay.poller.thread import STUCK_AFTER_SECONDS, PollLoop, UntilEmpty
+from relay.scheduler import Turn
 from tests.support.clock import Clock
 from tests.support.recorder import Recorder
 
@@ -184,6 +185,10 @@ class StubDispatcher:
     def is_idle(self) -> bool:
         return not self.active
 
+    def turns_without_progress(self, seconds: float) -> dict[str, list[Turn]]:
+        hangs = self.moved_seconds is not None and self.moved_seconds >= seconds
+        return {"A": [Turn("worker-2", 100.0, 100.0, is_sending=True)]} if hangs else {}
+
 
 class Watched:
     def __init__(self, *, until_empty: bool = False) -> None:
@@ -261,8 +266,11 @@ def test_the_relay_does_not_end_as_empty_before_a_thorough_look_has_found_nothin
     assert [request.reason for request in watched.requests] == ["nothing is left to send"]
 
 
-@pytest.mark.parametrize("moved_seconds", [None, 31])
-def test_bursts_busy_without_progress_do_not_keep_it_from_ending(moved_seconds: float | None) -> None:
+@pytest.mark.parametrize(
+    ("moved_seconds", "why"),
+    [(None, "A: locked"), (31, "A: worker-2 has made no progress for 31 s: its send method has not returned")],
+)
+def test_bursts_busy_without_progress_do_not_keep_it_from_ending(moved_seconds: float | None, why: str) -> None:
     watched = Watched(until_empty=True)
     watched.poller.finds, watched.poller.found = True, ["A"]
     watched.poll_loop.run_once()
@@ -275,7 +283,7 @@ def test_bursts_busy_without_progress_do_not_keep_it_from_ending(moved_seconds: 
     [request] = watched.requests
     assert (request.exit_code, request.reason) == (
         EXIT_RUNTIME,
-        "nothing could be sent for 30 s, and signals are left: A: locked",
+        f"nothing could be sent for 30 s, and signals are left: {why}",
     )
 
 
