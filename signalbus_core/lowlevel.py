@@ -33,7 +33,7 @@ from .sql.ages import oldest_age_seconds
 from .sql.backlog import Measurement, Work, find_work, find_work_and_measure, measure
 from .sql.keys import FIRST_KEY, Key, Mark, has_integer_key
 from .sql.locate import FoundSignal, Holder
-from .sql.parked import DueSignal, Failure, LeaveOut, retries
+from .sql.parked import DueSignal, Failure, FailureGroup, LeaveOut, retries
 from .sql.selection import Choice, count_unloadable_keys
 from .sql.transaction import BurstLimits, autocommit, set_limits, transaction
 from .sql.vacuum_horizon import (
@@ -70,6 +70,7 @@ __all__ = [
     "LeaveOut",
     "LATER_COLUMNS",
     "FailureRecord",
+    "FailureGroup",
     "UNDELETED",
     "lacks_columns",
     "parked",
