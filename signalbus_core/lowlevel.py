@@ -7,7 +7,7 @@ from .burst.result import BurstResult, FailedSignal, marks
 from .burst.send import send_burst
 from .burst.size import BurstSize
 from .errors import Proved, counted
-from .failures import error_text, one_line, raise_if_stop
+from .failures import error_text, escaping_advice, one_line, raise_if_stop
 from .model.contract import SignalSpec
 from .posix_signals import STOP_SIGNALS, stop_requests
 from .schema import doorbell
@@ -62,6 +62,7 @@ __all__ = [
     "has_integer_key",
     "counted",
     "error_text",
+    "escaping_advice",
     "one_line",
     "raise_if_stop",
     # Failed signals

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from signalbus_core import SignalBus
 from signalbus_core.lowlevel import BurstLimits, Key, SignalSpec, error_text, own_session, raise_if_stop, set_limits
-from signalbus_core.rabbitmq import Message, Publisher, RabbitMQSignal, as_messages
+from signalbus_core.rabbitmq import Message, Publisher, RabbitMQSignal, as_messages, failure_of
 
 from ..checks.broker import TIMEOUT_SECONDS, judge_connecting
 from ..checks.routes import closes
@@ -98,8 +98,11 @@ def _route(signal: Any, message: Message) -> Route:
     )
 
 
-def ask_broker(publisher: Publisher, routes: Sequence[Route]) -> Iterator[Answer]:
-    """Whether the exchanges exist, and the queues to which the default exchange routes."""
+def ask_broker(publisher: Publisher, routes: Sequence[Route], *, was_returned: bool = False) -> Iterator[Answer]:
+    """Whether the exchanges exist, and the queues to which the default exchange routes.
+
+    :param was_returned: the broker has returned a message of the signal: no queue got it.
+    """
     broker = f"The broker {publisher.location}"
     try:
         connection = pika.BlockingConnection(publisher.location.parameters(TIMEOUT_SECONDS))
@@ -109,15 +112,15 @@ def ask_broker(publisher: Publisher, routes: Sequence[Route]) -> Iterator[Answer
         return
     try:
         for route in dict.fromkeys(routes):
-            yield _ask(connection, route)
+            yield _ask(connection, route, was_returned=was_returned)
     except (exceptions.AMQPError, OSError) as error:
-        yield Answer(f"{broker} was lost during the query ({type(error).__name__}).", "See the broker's log.")
+        yield Answer(f"{broker} was lost during the query: {failure_of(error).text}.", "See the broker's log.")
     finally:
         if connection.is_open:
             connection.close()
 
 
-def _ask(connection: pika.BlockingConnection, route: Route) -> Answer:
+def _ask(connection: pika.BlockingConnection, route: Route, *, was_returned: bool) -> Answer:
     exchange, key = route.exchange, route.routing_key
     if exchange is None or key is None:
         return Answer("A message names no exchange, or no routing key.", "Have the message, or its model, name both.")
@@ -127,4 +130,6 @@ def _ask(connection: pika.BlockingConnection, route: Route) -> Answer:
         return Answer(f"The queue {key!r} exists.")
     if closes(connection, lambda channel: channel.exchange_declare(exchange, passive=True)) == 404:
         return Answer(f"The exchange {exchange!r} does not exist.", f"Declare the exchange {exchange!r}.")
+    if was_returned:
+        return Answer(f"The exchange {exchange!r} exists; when it was sent last, {key!r} reached no queue.")
     return Answer(f"The exchange {exchange!r} exists; whether {key!r} reaches a queue is known only by sending.")

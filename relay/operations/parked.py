@@ -68,7 +68,7 @@ class ParkedSignals:
         if key is not None and not found:
             raise no_failed_signal(model, key)
         if group is not None and not found:
-            raise no_such_group(model or "", group)
+            raise no_such_group(model, group)
         return sorted(found, key=lambda one: not one.is_parked)[:limit]
 
     def try_again(self, model: str | None, key: str | None, group: str | None = None) -> int:
@@ -83,7 +83,7 @@ class ParkedSignals:
         if key is not None and not number:
             raise no_failed_signal(model, key)
         if group is not None and not number:
-            raise no_such_group(model or "", group)
+            raise no_such_group(model, group)
         return number
 
     def discard(self, signals: Sequence[FailureRecord], record: RecordFile) -> int:
@@ -114,9 +114,10 @@ class ParkedSignals:
         return chosen
 
 
-def no_such_group(model: str, group: str) -> NotFoundError:
+def no_such_group(model: str | None, group: str) -> NotFoundError:
+    of = "" if model is None else f"of {model} "
     return NotFoundError(
-        f"{model} has no failed signals in the group {group}; `parked list --groups` shows the groups."
+        f"There are no failed signals {of}in the group {group}; `parked list --groups` shows the groups."
     )
 
 

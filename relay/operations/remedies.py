@@ -19,7 +19,7 @@ class Remedy:
 
 _REMEDIES = {
     "returned": Remedy(
-        "Bind a queue to the exchange with the signals' routing key, then retry; `explain` names both.",
+        "Bind a queue to the exchange with the signals' routing key, then retry; signalbus-relay explain names both.",
         "SignalbusMessagesReturned",
     ),
     "nacked": Remedy(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from flask import Blueprint, request
@@ -33,7 +32,7 @@ def api_routes(operations: Operations, guard: Guard) -> Blueprint:
         query = field.query("model", "group", "limit", "offset")
         limit = field.number(query, "limit", 50, 1, field.MOST_LISTED)
         offset = field.number(query, "offset", 0, 0, field.LAST_OFFSET)
-        model, group = _group(query)
+        model, group = field.optional_text(query, "model"), field.optional_text(query, "group")
         found = operations.failed_signals(model, offset + limit + 1, group=group)
         shown = found[offset : offset + limit]
         return {"signals": [as_json(one) for one in shown], "more": len(found) > offset + limit}
@@ -48,10 +47,10 @@ def api_routes(operations: Operations, guard: Guard) -> Blueprint:
     @routes.post("/parked/retry")
     def retry() -> dict[str, Any]:
         given = field.json_body("model", "key", "group", "all")
-        model, group = _group(given)
+        model, group = field.optional_text(given, "model"), field.optional_text(given, "group")
         key = field.optional_text(given, "key")
-        is_one_signal = key is not None and (model is None or group is not None)
-        if (model is None) != field.flag(given, "all") or is_one_signal:
+        is_unclear = (key is not None or group is not None) and (model is None or None not in (key, group))
+        if (model is None) != field.flag(given, "all") or is_unclear:
             raise BadRequest('Give a model, perhaps with a key or a group, or say that all are meant: {"all": true}.')
         return {"retried": operations.retry(model, key, request.remote_addr, group)}
 
@@ -80,10 +79,3 @@ def api_routes(operations: Operations, guard: Guard) -> Blueprint:
         return {"paused": False, "changed": operations.resume(field.text(given, "model"), request.remote_addr)}
 
     return routes
-
-
-def _group(fields: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    model, group = field.optional_text(fields, "model"), field.optional_text(fields, "group")
-    if group is not None and model is None:
-        raise BadRequest("A group is one of a model: give the model too.")
-    return model, group

@@ -10,7 +10,7 @@ from typing import Any
 from flask import Blueprint, render_template, request
 from flask.typing import ResponseReturnValue
 from flask.views import MethodView
-from werkzeug.exceptions import BadRequest, HTTPException, NotFound
+from werkzeug.exceptions import HTTPException, NotFound
 
 from ..text import redacted
 from . import validation as field
@@ -157,8 +157,6 @@ def page_routes(report: Report, view: FailedSignalsView, operations: Operations,
         query = field.query("model", "group", "page")
         number = field.number(query, "page", 1, 1, LAST_PAGE)
         model, group = field.optional_text(query, "model"), field.optional_text(query, "group")
-        if (model is None) != (group is None) or (number > 1 and group is None):
-            raise BadRequest("Give the model and the group of the failed signals to show, with or without a page.")
         status: Any = redacted(report.as_object())
         text = render_template(
             "page.html",
@@ -219,7 +217,14 @@ class _FormView(MethodView):
     ) -> ResponseReturnValue:
         subject = _subject(self._form, given)
         text = render_template(
-            "action.html", form=self._form, done=None, subject=subject, problem=problem, can_act=can_act, home="./"
+            "action.html",
+            form=self._form,
+            done=None,
+            subject=subject,
+            group=self._view.group(subject["model"], subject["group"]) if "group" in subject else None,
+            problem=problem,
+            can_act=can_act,
+            home="./",
         )
         return text, status, HEADERS
 

@@ -40,7 +40,7 @@ MOST_GROUPS = 50
 
 @dataclass(frozen=True)
 class Shown:
-    """Which failed signals are shown: all by groups, or a page of one group.
+    """Which failed signals are shown: by groups, all or those of a model; or a page of one group.
 
     :param page: its number, from 1 on.
     """
@@ -91,6 +91,10 @@ class FailedSignalsView:
         """Drop the cached pages, because they have changed."""
         self._known = {shown: (page, float("-inf")) for shown, (page, _) in self._known.items()}
 
+    def group(self, model: str, group: str) -> dict[str, Any] | None:
+        """A group as the page shows it; None when it is not among those."""
+        return next((one for one in self.show().groups if (one["model"], one["group"]) == (model, group)), None)
+
     def show(self, shown: Shown = Shown()) -> FailedSignalsPage:
         # The measured status says whether there are any: a page about a healthy relay costs no statement.
         if not self._status.failed_signals():
@@ -121,7 +125,7 @@ class FailedSignalsView:
             return replace(known, problem=f"Not up to date: {error.description}")
 
     def _groups(self, known: FailedSignalsPage) -> FailedSignalsPage:
-        found = self._operations.groups(None, MOST_GROUPS + 1, PATIENCE_SECONDS)
+        found = self._operations.groups(known.shown.model, MOST_GROUPS + 1, PATIENCE_SECONDS)
         shown = tuple(group_as_json(one) for one in found[:MOST_GROUPS])
         return FailedSignalsPage(known.shown, groups=shown, more=len(found) > MOST_GROUPS)
 

@@ -167,9 +167,6 @@ def test_a_group_is_discarded_asked_about_recorded_and_bounded(
         "page=1&page=2",
         "page=1002",
         "side=1",
-        "page=2",
-        "model=Order",
-        "group=1f",
     ],
 )
 def test_odd_pages_are_refused_with_a_sentence(operated: Operated, query: str) -> None:

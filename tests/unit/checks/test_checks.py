@@ -14,7 +14,7 @@ import pytest
 from relay.checks.configuration import host_names, uri_drivers
 from relay.checks.finding import AREAS, KINDS, Finding, found, told
 from relay.checks.pooler import are_shared
-from relay.checks.run import Task, look_side_by_side
+from relay.checks.run import Task, look_side_by_side, told_once
 from relay.checks.session import judge_clock, judge_server, judge_timeouts
 from relay.checks.vacuum import HELD_TRANSACTIONS, is_held
 from relay.checks.versions import check_library, check_postgresql, check_python, check_rabbitmq, numbers
@@ -219,3 +219,18 @@ def test_what_others_have_named_tells_a_terminal_nothing(capsys: pytest.CaptureF
 def test_relay_that_answers_to_any_name_is_found(http: str, names: tuple[str, ...], codes: list[str]) -> None:
     config = resolve({"app": "shop", "http": http, "http_hosts": names}, {})
     assert [finding.code for finding in host_names(config)] == codes
+
+
+def test_server_that_is_away_is_told_once_with_what_was_not_checked() -> None:
+    away = "no connection to it can be had: refused"
+    findings = [
+        found("area-unreachable", "database", away, "Check that it runs.", area="tables"),
+        found("database-unreachable", "database", away, "Check that it runs."),
+        found("area-unreachable", "database", away, "Check that it runs.", area="bloat"),
+        found("area-fine", "config", "nothing is wrong", area="config"),
+        found("area-fine", "models", "nothing is wrong", area="models"),
+        *[found("model-paused", "Order", "it is paused", "Resume it.")] * 2,
+    ]
+    told = told_once(findings)
+    assert [one.code for one in told] == ["database-unreachable", "area-fine", "area-fine", "model-paused"]
+    assert told[0].problem == f"{away}; not checked therefore: tables, bloat"
