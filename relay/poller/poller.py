@@ -34,12 +34,12 @@ from ..scheduler import Scheduler
 from ..worker.low_water import Scan
 from ..worker.model_state import ModelState
 from ..worker.retry_store import RetryStores
+from .diagnosis.vacuum_horizon import Horizon
 from .gauges import BACKLOG_COUNTED_TO, MEASURE_EVERY_SECONDS, BacklogGauges
 from .isolation import PROBE_LIMITS, TableIsolation, is_statement_timeout
 from .maintenance import TIDY_EVERY_SECONDS, Maintenance, TableError
 from .pauses import PausedModels
 from .scan import ScanStarts
-from .vacuum_horizon import Horizon
 
 T = TypeVar("T")
 

@@ -29,7 +29,7 @@ from signalbus_core.lowlevel import (
 from ..runtime import Runtime
 from ..telemetry.incidents import single_signals
 from .model_state import ModelState
-from .plan import BurstPlan, Verdict
+from .plan import BurstDecision, BurstPlan
 from .retry_store import Due, RetryStores
 
 
@@ -120,7 +120,7 @@ class Bursts:
         return result
 
     def record(
-        self, state: ModelState, plan: BurstPlan, due: Due | None, result: BurstResult, verdict: Verdict
+        self, state: ModelState, plan: BurstPlan, due: Due | None, result: BurstResult, decision: BurstDecision
     ) -> None:
         """Record which signals failed, and what became of those that were tried again.
 
@@ -130,12 +130,12 @@ class Bursts:
         retry_store = self._retry_stores[name]
         if plan.suspect is not None and not result.selected and not self._retry_stores.versions(name, [plan.suspect]):
             state.forget(plan.suspect)
-        if verdict.failed:
-            parked = retry_store.put(verdict.failed, verdict.evidence, is_retry=not plan.is_scan)
-            self._tell(name, verdict.failed, parked)
+        if decision.failed:
+            parked = retry_store.put(decision.failed, decision.evidence, is_retry=not plan.is_scan)
+            self._tell(name, decision.failed, parked)
         state.mark_recorded(result.undeleted)
         if plan.retry and due.signals:
-            retry_store.tried(due, result, [one.key for one in verdict.failed])
+            retry_store.tried(due, result, [one.key for one in decision.failed])
             # Other signals may be due as well, and need not wait for the next poll.
             state.mark_retry_due()
 

@@ -8,7 +8,7 @@ from functools import partial
 
 from sqlalchemy.engine import Engine
 
-from signalbus_core.lowlevel import BurstLimits, Key, Mark, SignalSpec, locate, parked, transaction
+from signalbus_core.lowlevel import BurstLimits, Key, SignalRef, SignalSpec, locate, parked, transaction
 
 from ..retry_policy import RetryPolicy
 from .memory import MemoryRetryStore
@@ -66,7 +66,7 @@ class RetryStores:
         with transaction(self.engine(name), self._limits) as connection:
             return locate.key_texts(connection, self._specs[name], keys)
 
-    def versions(self, name: str, signals: Sequence[Mark]) -> dict[Mark, str]:
+    def versions(self, name: str, signals: Sequence[SignalRef]) -> dict[SignalRef, str]:
         """The row versions of those of these signals that are in the model's table, locked or not."""
         with transaction(self.engine(name), self._limits) as connection:
             return parked.row_versions(connection, self._specs[name], signals)

@@ -13,15 +13,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from signalbus_core.lowlevel import Holder, Key, SignalSpec, error_text, locate, transaction
 
-from ..application.databases import APPLICATION_NAME
-from ..runtime import Runtime
-from ..telemetry.incidents import Incidents, stuck_thing
-from ..text import duration_text
-from ..worker.hanging import EmptyBursts
-from ..worker.model_state import ModelState
-from ..worker.retry_store import RetryStores
-from .gauges import BACKLOG_COUNTED_TO
-from .isolation import PROBE_LIMITS
+from ...application.databases import APPLICATION_NAME
+from ...runtime import Runtime
+from ...telemetry.incidents import Incidents, stuck_thing
+from ...text import duration_text
+from ...worker.hanging import EmptyBursts
+from ...worker.model_state import ModelState
+from ...worker.retry_store import RetryStores
+from ..gauges import BACKLOG_COUNTED_TO
+from ..isolation import PROBE_LIMITS
 
 #: When bursts of a model have locked nothing for so long although signals are pending, an incident is raised. Longer:
 #: it is raised later; shorter: a long burst of another relay raises it too.

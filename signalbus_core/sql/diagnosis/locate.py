@@ -17,12 +17,12 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
 from sqlalchemy.sql import ColumnElement
 
-from ..failures import raise_if_stop
-from ..model.contract import SignalSpec
-from ..schema.quoting import quoted
-from .ages import written_at_column
-from .keys import Key, has_key, is_read_exactly, key_from_text, text_of_key
-from .selection import Choice, pending
+from ...failures import raise_if_stop
+from ...model.contract import SignalSpec
+from ...schema.quoting import quoted
+from ..ages import written_at_column
+from ..keys import Key, has_key, is_read_exactly, key_from_text, text_of_key
+from ..selection import Choice, pending
 
 
 @dataclass(frozen=True)
