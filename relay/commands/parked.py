@@ -143,7 +143,7 @@ def parked_discard(
 ) -> None:
     """Delete them unsent: one, a group, or all of a MODEL that are parked. Their rows are printed as JSON first."""
     if [key is None, group is None, not is_all].count(False) != 1:
-        raise click.UsageError("Give a KEY, or --group, or --all.")
+        raise click.UsageError("Give a KEY, or --all, or --group.")
     signals = _parked_signals(given)
     with failing_with_1():
         found = [one for one in signals.find(model, key, group=group) if not is_all or one.is_parked]

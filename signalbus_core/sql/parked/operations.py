@@ -81,8 +81,9 @@ def list_groups(connection: Connection, spec: SignalSpec, limit: int | None = No
 def _group(connection: Connection, table: Table) -> ColumnElement[str]:
     """What names the group of a record: a digest of its state and reason."""
     destination = null() if lacks_columns(connection, table) else table.c.destination
-    # Numbers, ids and times differ from signal to signal.
-    reason = func.regexp_replace(table.c.error_text, "[[:alnum:]_-]*[0-9][[:alnum:]_-]*", "#", "g")
+    # Numbers, ids and times differ from signal to signal, and so do the values that are left out.
+    word = r"(?:\*\*\*|[[:alnum:]_-]*[0-9][[:alnum:]_-]*)"
+    reason = func.regexp_replace(table.c.error_text, f"{word}(?:[ ,]+{word})*", "#", "g")
     parts = func.jsonb_build_array(table.c.next_try_at.is_(None), table.c.error_class, destination, reason)
     return func.to_hex(func.hashtextextended(sql_cast(parts, Text), 0))
 

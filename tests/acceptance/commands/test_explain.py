@@ -112,3 +112,10 @@ def test_a_message_that_cannot_be_made_is_told_without_payload(told: Shop) -> No
     assert done.returncode == 0
     assert "Its messages cannot be made: ValueError: cannot read ***" in done.stdout
     assert "4711" not in done.stdout + done.stderr
+
+
+def test_route_that_was_tried_is_not_said_to_be_unknown(told: Shop) -> None:
+    told.write(1, 1)
+    assert story(told, "Order", "1")["broker"][0]["text"].endswith("known only by sending.")
+    set_aside(told, 1, "now() + interval '1 hour'")
+    assert story(told, "Order", "1")["broker"][0]["text"].endswith("when it was sent last, 'wanted' reached no queue.")
