@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pika import exceptions
 
-from relay.checks.configuration import host_names, uri_drivers
+from relay.checks.broker import judge_connecting
+from relay.checks.configuration import host_names, rejected, uri_drivers
 from relay.checks.finding import AREAS, KINDS, Finding, found, told
 from relay.checks.pooler import are_shared
 from relay.checks.run import Task, look_side_by_side, told_once
@@ -31,7 +33,11 @@ def codes(findings: Iterable[Finding]) -> list[str]:
 
 
 def test_every_kind_belongs_to_an_area_and_is_named_in_a_test() -> None:
-    paths = [path for name in ("checks/test_*", "test_check*", "test_*tables") for path in TESTS.rglob(f"{name}.py")]
+    paths = [
+        path
+        for name in ("checks/test_*", "test_check*", "test_*tables", "test_vacuum_horizon")
+        for path in TESTS.rglob(f"{name}.py")
+    ]
     text = "".join(path.read_text() for path in paths)
     assert {kind.area for kind in KINDS.values()} - {""} == set(AREAS)
     assert [code for code in KINDS if f'"{code}"' not in text] == []
@@ -234,3 +240,13 @@ def test_server_that_is_away_is_told_once_with_what_was_not_checked() -> None:
     told = told_once(findings)
     assert [one.code for one in told] == ["database-unreachable", "area-fine", "area-fine", "model-paused"]
     assert told[0].problem == f"{away}; not checked therefore: tables, bloat"
+
+
+def test_limit_of_connections_is_no_wrong_address() -> None:
+    error = exceptions.ConnectionClosedByBroker(530, "NOT_ALLOWED - vhost connection limit (1) is reached")
+    finding = judge_connecting(error, "broker")
+    assert (finding.code, "limit (1) is reached" in finding.problem) == ("broker-limit", True)
+
+
+def test_parameters_that_libpq_rejects_are_those_of_the_url() -> None:
+    assert rejected("database", "invalid port.").code == "database-url"
