@@ -41,7 +41,7 @@ class Dependency:
 
 
 class Health(Events):
-    """The health of the relay: hears its threads, and is read by the HTTP server.
+    """The health of the relay: its threads report to it, and the HTTP server reads it.
 
     :param stall_after_seconds: a thread without progress for so long is stuck.
     :param clock: a monotonic clock, in seconds.
@@ -128,7 +128,7 @@ class Health(Events):
         known = _best(known for (_, name), known in self._brokers.items() if broker in (None, name))
         return replace(known, since=self._broker_since.get(broker, (False, 0.0))[1])
 
-    def broker_sought(self, worker: str, reason: str | None, location: str) -> None:
+    def broker_connecting(self, worker: str, reason: str | None, location: str) -> None:
         self.broker_changed(worker, "down", reason, location)
 
     def is_broker_up(self, location: str) -> bool:

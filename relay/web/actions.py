@@ -54,17 +54,17 @@ class Operations:
         self,
         model: str | None,
         limit: int,
-        patience_seconds: float = ANSWER_WITHIN_SECONDS,
+        timeout_seconds: float = ANSWER_WITHIN_SECONDS,
         group: str | None = None,
     ) -> list[FailureRecord]:
         """Failed signals, parked ones first."""
-        return self._bulkhead.run(lambda: self._parked.find(model, None, limit, group), patience_seconds)
+        return self._bulkhead.run(lambda: self._parked.find(model, None, limit, group), timeout_seconds)
 
     def groups(
-        self, model: str | None, limit: int, patience_seconds: float = ANSWER_WITHIN_SECONDS
+        self, model: str | None, limit: int, timeout_seconds: float = ANSWER_WITHIN_SECONDS
     ) -> list[parked.FailureGroup]:
         """Failed signals by state and reason, parked ones first."""
-        return self._bulkhead.run(lambda: self._parked.groups(model, limit), patience_seconds)
+        return self._bulkhead.run(lambda: self._parked.groups(model, limit), timeout_seconds)
 
     def retry(self, model: str | None, key: str | None, address: str | None, group: str | None = None) -> int:
         """Have signals tried at once: one, those of a group or a model, or all; return how many."""

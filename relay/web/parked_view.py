@@ -106,7 +106,7 @@ class FailedSignalsView:
             is_known = known.signals or known.groups
             return known if is_known else replace(known, problem="Another request is using the database.")
         try:
-            return self._keep(self._ask(known))
+            return self._keep(self._query(known))
         finally:
             self._lock.release()
 
@@ -115,7 +115,7 @@ class FailedSignalsView:
         self._known = dict([*others[1 - MOST_KEPT :], (page.shown, (page, self._clock()))])
         return page
 
-    def _ask(self, known: FailedSignalsPage) -> FailedSignalsPage:
+    def _query(self, known: FailedSignalsPage) -> FailedSignalsPage:
         try:
             return self._groups(known) if known.shown.group is None else self._signals(known)
         except NotFound:

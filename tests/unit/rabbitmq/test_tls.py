@@ -15,7 +15,7 @@ from urllib.parse import quote
 import pika
 import pytest
 
-from relay.checks.broker import judge_connecting
+from relay.checks.broker import connecting_finding
 from signalbus_core.rabbitmq import BrokerConnectionError, BrokerLocation
 from signalbus_core.rabbitmq.amqp.connection import BrokerStream
 from tests.support.certificates import make_certificates
@@ -85,7 +85,7 @@ def told(location: BrokerLocation) -> str:
         BrokerStream(location, 3.0)
     with pytest.raises((pika.exceptions.AMQPError, OSError)) as of_command:
         pika.BlockingConnection(location.parameters(3.0))
-    finding = judge_connecting(of_command.value, "")
+    finding = connecting_finding(of_command.value, "")
     assert str(raised.value) == f"{location}: {finding.problem}"
     assert finding.remedy
     return finding.problem
