@@ -125,6 +125,23 @@ def sender_failure(error: BaseException, signal: Any) -> Outcome:
     return Outcome(OutcomeKind.UNKNOWN, error_text(error, [signal]), cause="error")
 
 
+#: Characters that end a password in a URL, or a part of it, with how they are written instead.
+_ESCAPED = {"@": "%40", "/": "%2F", "#": "%23", "?": "%3F", "[": "%5B", "]": "%5D", " ": "%20"}
+
+
+def escaping_advice(url: str) -> str | None:
+    """How to write the password of a URL that cannot be read; None when its password seems not to be the cause.
+
+    The password itself is never shown.
+    """
+    login, at, _ = url.partition("://")[2].rpartition("@")
+    password = login.partition(":")[2] if at else ""
+    found = [f"{character} as {code}" for character, code in _ESCAPED.items() if character in password]
+    if re.search("%(?![0-9a-fA-F]{2})", password):
+        found.append("% as %25")
+    return f"its password seems to have characters that must be escaped: write {', '.join(found)}" if found else None
+
+
 def one_line(text: str) -> str:
     """A text from elsewhere as one line that moves no cursor and turns no direction of writing.
 

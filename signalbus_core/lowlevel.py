@@ -7,7 +7,7 @@ from .burst.result import BurstResult, FailedSignal, refs_of
 from .burst.send import send_burst
 from .burst.size import BurstSize
 from .errors import Proved, counted
-from .failures import error_text, one_line, raise_if_stop
+from .failures import error_text, escaping_advice, one_line, raise_if_stop
 from .model.contract import SignalSpec
 from .posix_signals import STOP_SIGNALS, stop_requests
 from .schema import doorbell
@@ -40,7 +40,7 @@ from .sql.diagnosis.vacuum_horizon import (
     horizon_holders,
 )
 from .sql.keys import FIRST_KEY, Key, SignalRef, has_integer_key
-from .sql.parked import DueSignal, Failure, LeaveOut, retries
+from .sql.parked import DueSignal, Failure, FailureGroup, LeaveOut, retries
 from .sql.selection import Choice, count_unloadable_keys
 from .sql.transaction import BurstLimits, autocommit, set_limits, transaction
 
@@ -63,6 +63,7 @@ __all__ = [
     "has_integer_key",
     "counted",
     "error_text",
+    "escaping_advice",
     "one_line",
     "raise_if_stop",
     # Failed signals
@@ -71,6 +72,7 @@ __all__ = [
     "LeaveOut",
     "LATER_COLUMNS",
     "FailureRecord",
+    "FailureGroup",
     "UNDELETED",
     "lacks_columns",
     "parked",

@@ -75,6 +75,11 @@ def rejected_parameters(engine: Engine) -> str | None:
     if not seen:
         # The application connects in a way of its own.
         return None
+    host, name = (str(seen[-1].get(parameter) or "") for parameter in ("host", "dbname"))
+    if "@" in host or re.search("@.*/", name):
+        return (
+            "its host or database has an @, which most likely belongs to the password: write @ as %40 in it, / as %2F"
+        )
     return _not_as_libpq_reads(seen[-1]) if NOWHERE in text else text
 
 

@@ -17,9 +17,9 @@ from flask import Flask
 from flask.ctx import AppContext
 from sqlalchemy.engine import Engine
 
-from signalbus_core import SignalBus
+from signalbus_core import SetupError, SignalBus
 from signalbus_core.lowlevel import raise_if_stop
-from signalbus_core.rabbitmq import Publisher, RabbitMQSignal
+from signalbus_core.rabbitmq import BrokerLocation, Publisher, RabbitMQSignal
 
 #: Environment variables with the URL of the broker, for applications that configure none.
 AMQP_FALLBACKS = ("AMQP_URL", "RABBITMQ_URL")
@@ -149,8 +149,20 @@ def choose_broker_url(app: Flask, amqp_url: str | None, environ: Mapping[str, st
     :param amqp_url: as configured for the relay.
     """
     if amqp_url is None and not app.config.get("SIGNALBUS_RABBITMQ_URL"):
-        return next((environ[name] for name in AMQP_FALLBACKS if environ.get(name)), None)
+        return next((usable_broker_url(environ[name], name) for name in AMQP_FALLBACKS if environ.get(name)), None)
     return amqp_url
+
+
+def usable_broker_url(url: str, variable: str) -> str:
+    """The URL.
+
+    :raises LoadingError: it cannot be used; the text names the variable.
+    """
+    try:
+        BrokerLocation(url)
+    except SetupError as error:
+        raise LoadingError(f"{variable}: {error}") from None
+    return url
 
 
 def find_broker(loaded: LoadedApp, amqp_url: str | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import ssl
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -13,7 +12,7 @@ from pika import exceptions
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
-from signalbus_core.rabbitmq import Publisher
+from signalbus_core.rabbitmq import Publisher, failure_of
 
 from .finding import Finding, found
 from .routes import Destination, check_destination, close_code
@@ -64,8 +63,8 @@ def check_broker(
         remedy = "Free memory or disk space of the broker, or raise its watermark."
         yield found("broker-blocked", subject, "it takes no messages: a memory or disk alarm is in force", remedy)
     except (exceptions.AMQPError, OSError) as error:
-        problem_text = f"the connection was lost ({type(error).__name__})"
-        yield found("broker-unreachable", subject, problem_text, "See the broker's log.")
+        failure = failure_of(error)
+        yield found("broker-unreachable", subject, failure.text, failure.remedy or "See the broker's log.")
     finally:
         if connection.is_open:
             connection.close()
@@ -92,20 +91,21 @@ def version_of(connection: pika.BlockingConnection) -> str:
 
 
 def connecting_finding(error: BaseException, subject: str) -> Finding:
-    """Why the connection failed. Texts from the broker hold no password; those of libraries are not shown."""
-    if isinstance(error, (exceptions.ProbableAuthenticationError, exceptions.AuthenticationError)):
-        return found("broker-login", subject, "it refuses the login", "Set the right user and password in the URL.")
+    """Why the connection failed, in the words of relays. No text holds a password."""
     if (limit := _LIMIT.search(str(error))) is not None:
         remedy = "Raise the limit (rabbitmqctl set_user_limits or set_vhost_limits), or run fewer workers."
         return found("broker-limit", subject, f"it takes no further connection: {limit[0]}", remedy)
-    if isinstance(error, exceptions.ProbableAccessDeniedError):
-        remedy = "Create the virtual host, or grant the user permissions on it (rabbitmqctl set_permissions)."
-        return found("broker-vhost", subject, "the virtual host is missing, or closed to the user", remedy)
-    causes = [error, *getattr(error, "args", ())]
-    if any(isinstance(getattr(cause, "exception", cause), ssl.SSLError) for cause in causes):
-        return found("broker-unreachable", subject, "TLS failed", "Check the port, and the certificates of both sides.")
-    problem = f"it does not answer ({type(error).__name__})"
-    return found("broker-unreachable", subject, problem, "Check that it runs, and the host and port in the URL.")
+    failure = failure_of(error)
+    code = next((code for kinds, code in _CODES if isinstance(error, kinds)), "broker-unreachable")
+    return found(code, subject, failure.text, failure.remedy or _REMEDY)
+
+
+_CODES: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
+    ((exceptions.ProbableAuthenticationError, exceptions.AuthenticationError), "broker-login"),
+    ((exceptions.ProbableAccessDeniedError,), "broker-vhost"),
+)
+
+_REMEDY = "Check that it runs, and the host and port in the URL."
 
 
 def _publish_to_nobody(connection: pika.BlockingConnection) -> None:

@@ -124,7 +124,7 @@ def check_destination(
             yield found("queue-missing", destination.model, problem, "Declare the queue, or name an exchange.")
         return
     if close_code(connection, lambda channel: channel.exchange_declare(exchange, passive=True)) == 404:
-        yield found("exchange-missing", place, "it does not exist", "Declare it before the relay starts.")
+        yield found("exchange-missing", place, "it does not exist", "Declare it; until then its signals wait.")
     elif close_code(connection, lambda channel: _publish_unsendable(channel, exchange, key or "")) == 403:
         problem = "it is internal, or the user may not write to it"
         yield found("exchange-refused", place, problem, "Grant the user write permission, or name another exchange.")

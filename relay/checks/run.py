@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from importlib.metadata import version
@@ -109,7 +109,27 @@ def find_problems(subject: Subject, areas: Sequence[str], known: Sequence[Findin
     tasks = list(_tasks(subject, areas, wanted, engines))
     findings += run_in_parallel(tasks, DEADLINE_SECONDS)
     findings += _skipped(areas, tasks, findings)
-    return _in_order([finding for finding in findings if finding.area in areas], areas)
+    return told_once(_in_order([finding for finding in findings if finding.area in areas], areas))
+
+
+def told_once(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings without repetition: what keeps several areas of a server from being checked is told once."""
+    together: dict[tuple[str, str], list[Finding]] = {}
+    for one in findings:
+        place = one.subject if one.level != "ok" else f"{one.area} {one.subject}"
+        known = together.setdefault((place, one.problem), [])
+        if one not in known:
+            known.append(one)
+    return [_merged(same) for same in together.values()]
+
+
+def _merged(same: Sequence[Finding]) -> Finding:
+    """One finding for all with the same problem of the same subject: the one that says most of it."""
+    chosen = next((one for one in same if not one.code.startswith("area-")), same[0])
+    others = [one.area for one in same if one.area != chosen.area]
+    if not others:
+        return chosen
+    return replace(chosen, problem=f"{chosen.problem}; not checked therefore: {', '.join(dict.fromkeys(others))}")
 
 
 def _in_order(findings: Sequence[Finding], areas: Sequence[str]) -> list[Finding]:

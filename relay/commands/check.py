@@ -131,10 +131,12 @@ def _check_models(
 def _find_broker(loaded: LoadedApp, amqp_url: str | None, environ: Mapping[str, str]) -> list[Finding]:
     try:
         find_broker(loaded, choose_broker_url(loaded.app, amqp_url, environ))
-    except SignalBusError as error:
-        remedy = "Set SIGNALBUS_RABBITMQ_URL, or --amqp-url, to amqp://user:password@host:5672/vhost."
+    except (LoadingError, SignalBusError) as error:
+        variable, is_named, problem = str(error).partition(": ") if isinstance(error, LoadingError) else ("", "", "")
+        place, why = (variable, problem) if is_named else ("SIGNALBUS_RABBITMQ_URL", str(error))
+        remedy = f"Set {place}, or --amqp-url, to amqp://user:password@host:5672/vhost."
         return [
-            found("broker-url", "SIGNALBUS_RABBITMQ_URL", str(error).rstrip("."), remedy),
+            found("broker-url", place, why.rstrip("."), remedy),
             found("area-unreachable", "broker", "its URL is not known", remedy, area="broker"),
         ]
     return []

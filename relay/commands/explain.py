@@ -53,7 +53,8 @@ def explain(model: str, key: str, asks_broker: bool, is_json: bool, **given: Any
     with failing_with_1():
         facts, messages = _gather(loaded, model, key)
         routes = messages.routes if asks_broker and messages is not None else ()
-        answers = _query_broker(loaded, given, environ, routes) if routes else []
+        was_returned = facts.failed is not None and facts.failed.error_class == "returned"
+        answers = _query_broker(loaded, given, environ, routes, was_returned=was_returned) if routes else []
     explanation = explanation_of(facts, messages, answers)
     if is_json:
         say_data(json.dumps(as_json(facts, messages, answers, explanation)))
@@ -77,17 +78,22 @@ def _gather(loaded: LoadedApp, model: str, key: str) -> tuple[Facts, Messages | 
 
 
 def _query_broker(
-    loaded: LoadedApp, given: Mapping[str, Any], environ: Mapping[str, str], routes: Sequence[Route]
+    loaded: LoadedApp,
+    given: Mapping[str, Any],
+    environ: Mapping[str, str],
+    routes: Sequence[Route],
+    *,
+    was_returned: bool,
 ) -> list[BrokerAnswer]:
     """The answers of the broker that a relay with the same environment uses."""
     try:
         config = resolve(given, environ, loaded.app.config)
         find_broker(loaded, choose_broker_url(loaded.app, config.amqp_url, environ))
     except (ConfigError, LoadingError, SignalBusError) as error:
-        return [BrokerAnswer(f"The broker cannot be asked: {error}", "Set SIGNALBUS_RABBITMQ_URL, or AMQP_URL.")]
+        return [BrokerAnswer(f"The broker cannot be asked: {error}", "Correct the URL of the broker.")]
     # It exists: messages are known only of a RabbitMQSignal, which needs a publisher.
     publisher: Publisher = loaded.app.extensions["signalbus_rabbitmq"]
-    return list(query_broker(publisher.bound_to(loaded.app), routes))
+    return list(query_broker(publisher.bound_to(loaded.app), routes, was_returned=was_returned))
 
 
 def as_json(

@@ -14,6 +14,7 @@ from .values import (
     HttpAddress,
     any_text,
     assignments,
+    broker_url,
     columns,
     database_url,
     read_http,
@@ -152,7 +153,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "amqp-url",
         "amqp_url",
-        read_text,
+        broker_url,
         None,
         "The broker, instead of the application's SIGNALBUS_RABBITMQ_URL.",
         "URL",

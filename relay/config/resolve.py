@@ -126,7 +126,8 @@ def resolve(
         try:
             source, raw = _find(option, given, *places, read_file)
         except OSError as error:
-            problems.append(f"{option.variable}_FILE: the file cannot be read ({error.strerror}).")
+            name = _shown_path(environ.get(f"{option.variable}_FILE", ""))
+            problems.append(f"{option.variable}_FILE: the file{name} cannot be read ({error.strerror}).")
             continue
         except ValueError:
             problems.append(f"{option.variable}_FILE: the name of a file with a text in UTF-8 is expected.")
@@ -171,6 +172,11 @@ def _find(
         if environ.get(name):
             return name, environ[name]
     return None, None
+
+
+def _shown_path(path: str) -> str:
+    """The path, unless it might be the secret itself, which somebody gave in place of a file."""
+    return f" {path}" if path.startswith(("/", "./", "../")) and Path(path).parent.is_dir() else ""
 
 
 def _of_the_other_mode(given: Mapping[str, Any], environ: Mapping[str, str]) -> frozenset[str]:

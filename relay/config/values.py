@@ -14,6 +14,10 @@ from typing import Any, TypeVar
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from signalbus_core import SetupError
+from signalbus_core.lowlevel import escaping_advice
+from signalbus_core.rabbitmq import BrokerLocation
+
 from ..application.outbox_tables.file import read_file
 from ..application.outbox_tables.names import TableName, split_list, table_name
 from ..application.outbox_tables.rules import Assignment, TableRules, assignment, column_name
@@ -103,9 +107,25 @@ def database_url(value: Any) -> str:
             url.get_dialect()().create_connect_args(url)
     except (ArgumentError, ValueError):
         is_url = False
+    if is_url and ("@" in (url.host or "") or re.search("@.*/", url.database or "")):
+        # The password has ended at its first @; what follows would be shown as host and database.
+        raise ValueError(escaping_advice(text) or "the name of its host has an @")
+    if not is_url and (advice := escaping_advice(text)) is not None:
+        raise ValueError(f"a URL that begins with postgresql:// is expected, and {advice}")
     if not is_url:
         raise ValueError("a URL that begins with postgresql://, and whose ports are numbers, is expected")
     return text
+
+
+def broker_url(value: Any) -> str:
+    """The URL of a broker."""
+    url = read_text(value)
+    try:
+        BrokerLocation(url)
+    except SetupError as error:
+        text = str(error).rstrip(".")
+        raise ValueError(f"{text[0].lower()}{text[1:]}") from None
+    return url
 
 
 def any_text(value: Any) -> str:

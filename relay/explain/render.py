@@ -41,9 +41,9 @@ def explanation_of(facts: Facts, messages: Messages | None = None, answers: Sequ
     """
     state = state_of(facts)
     sentences = [_BEGINNINGS[state](facts), *_further(facts, state), *_of_messages(messages)]
-    return Explanation(
-        state, (*sentences, *(answer.text for answer in answers)), _to_do(facts, state, messages, answers)
-    )
+    # None twice: several messages may go to one place.
+    told = tuple(dict.fromkeys([*sentences, *(answer.text for answer in answers)]))
+    return Explanation(state, told, _to_do(facts, state, messages, answers))
 
 
 def state_of(facts: Facts) -> str:

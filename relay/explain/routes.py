@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from signalbus_core import SignalBus
 from signalbus_core.lowlevel import BurstLimits, Key, SignalSpec, error_text, own_session, raise_if_stop, set_limits
-from signalbus_core.rabbitmq import Message, Publisher, RabbitMQSignal, as_messages
+from signalbus_core.rabbitmq import Message, Publisher, RabbitMQSignal, as_messages, failure_of
 
 from ..checks.broker import TIMEOUT_SECONDS, connecting_finding
 from ..checks.routes import close_code
@@ -98,8 +98,13 @@ def _route(signal: Any, message: Message) -> Route:
     )
 
 
-def query_broker(publisher: Publisher, routes: Sequence[Route]) -> Iterator[BrokerAnswer]:
-    """Whether the exchanges exist, and the queues to which the default exchange routes."""
+def query_broker(
+    publisher: Publisher, routes: Sequence[Route], *, was_returned: bool = False
+) -> Iterator[BrokerAnswer]:
+    """Whether the exchanges exist, and the queues to which the default exchange routes.
+
+    :param was_returned: the broker has returned a message of the signal: no queue got it.
+    """
     broker = f"The broker {publisher.location}"
     try:
         connection = pika.BlockingConnection(publisher.location.parameters(TIMEOUT_SECONDS))
@@ -109,15 +114,15 @@ def query_broker(publisher: Publisher, routes: Sequence[Route]) -> Iterator[Brok
         return
     try:
         for route in dict.fromkeys(routes):
-            yield _check_route(connection, route)
+            yield _check_route(connection, route, was_returned=was_returned)
     except (exceptions.AMQPError, OSError) as error:
-        yield BrokerAnswer(f"{broker} was lost during the query ({type(error).__name__}).", "See the broker's log.")
+        yield BrokerAnswer(f"{broker} was lost during the query: {failure_of(error).text}.", "See the broker's log.")
     finally:
         if connection.is_open:
             connection.close()
 
 
-def _check_route(connection: pika.BlockingConnection, route: Route) -> BrokerAnswer:
+def _check_route(connection: pika.BlockingConnection, route: Route, *, was_returned: bool) -> BrokerAnswer:
     exchange, key = route.exchange, route.routing_key
     if exchange is None or key is None:
         return BrokerAnswer(
@@ -131,4 +136,6 @@ def _check_route(connection: pika.BlockingConnection, route: Route) -> BrokerAns
         return BrokerAnswer(f"The queue {key!r} exists.")
     if close_code(connection, lambda channel: channel.exchange_declare(exchange, passive=True)) == 404:
         return BrokerAnswer(f"The exchange {exchange!r} does not exist.", f"Declare the exchange {exchange!r}.")
+    if was_returned:
+        return BrokerAnswer(f"The exchange {exchange!r} exists; when it was sent last, {key!r} reached no queue.")
     return BrokerAnswer(f"The exchange {exchange!r} exists; whether {key!r} reaches a queue is known only by sending.")

@@ -27,6 +27,7 @@ from signalbus_core.lowlevel import (
 from ..application.databases import Databases
 from ..exit_codes import CommandError, NotFoundError
 from ..text import redact, say_data, time_text
+from .remedies import remedy_of
 
 #: Limits of a command. A discard waits for a burst that has locked the signal.
 LIMITS = BurstLimits(statement_timeout_seconds=60.0, lock_timeout_seconds=40.0, idle_timeout_seconds=60.0)
@@ -38,8 +39,22 @@ class ParkedSignals:
     def __init__(self, databases: Databases) -> None:
         self._databases = databases
 
-    def find(self, model: str | None, key: str | None, limit: int | None = None) -> list[FailureRecord]:
-        """The failed signals of a model, or one of them, or all; parked ones first.
+    def groups(self, model: str | None = None, limit: int | None = None) -> list[parked.FailureGroup]:
+        """The failed signals of a model, or all, by state and reason; parked ones first.
+
+        :raises NotFoundError: there is no such model.
+        :raises CommandError: a table cannot be used.
+        """
+        found: list[parked.FailureGroup] = []
+        for spec in self._chosen(model):
+            with self._databases.transaction(spec.bind_key) as connection:
+                found += parked.list_groups(connection, spec, limit)
+        return sorted(found, key=lambda one: (not one.is_parked, -one.number))[:limit]
+
+    def find(
+        self, model: str | None, key: str | None, limit: int | None = None, group: str | None = None
+    ) -> list[FailureRecord]:
+        """The failed signals of a model, or one of them, or those of a group, or all; parked ones first.
 
         :raises NotFoundError: there is no such model, or the signal of this key has not failed.
         :raises CommandError: a table cannot be used.
@@ -47,14 +62,16 @@ class ParkedSignals:
         found: list[FailureRecord] = []
         for spec in self._chosen(model):
             with self._databases.transaction(spec.bind_key) as connection:
-                listed = parked.list_failed(connection, spec, key, limit)
+                listed = parked.list_failed(connection, spec, key, limit, group)
             # The model may have been renamed since the signal failed.
             found += [replace(one, model=spec.name) for one in listed]
         if key is not None and not found:
             raise no_failed_signal(model, key)
+        if group is not None and not found:
+            raise no_such_group(model, group)
         return sorted(found, key=lambda one: not one.is_parked)[:limit]
 
-    def try_again(self, model: str | None, key: str | None) -> int:
+    def try_again(self, model: str | None, key: str | None, group: str | None = None) -> int:
         """Have failed signals tried at once; return how many.
 
         :raises NotFoundError: as for :meth:`find`.
@@ -62,9 +79,11 @@ class ParkedSignals:
         number = 0
         for spec in self._chosen(model):
             with self._databases.transaction(spec.bind_key) as connection:
-                number += parked.try_again(connection, spec, key)
+                number += parked.try_again(connection, spec, key, group)
         if key is not None and not number:
             raise no_failed_signal(model, key)
+        if group is not None and not number:
+            raise no_such_group(model, group)
         return number
 
     def discard(self, signals: Sequence[FailureRecord], record: RecordFile) -> int:
@@ -93,6 +112,13 @@ class ParkedSignals:
                     "memory. Create it: `signalbus-relay ddl parked` prints it, db.create_all() and Alembic know it."
                 )
         return chosen
+
+
+def no_such_group(model: str | None, group: str) -> NotFoundError:
+    of = "" if model is None else f"of {model} "
+    return NotFoundError(
+        f"There are no failed signals {of}in the group {group}; `parked list --groups` shows the groups."
+    )
 
 
 def no_failed_signal(model: str | None, key: str) -> NotFoundError:
@@ -131,6 +157,15 @@ def as_json(signal: FailureRecord) -> dict[str, Any]:
     times = {name: time_text(getattr(signal, name)) for name in ("first_failed_at", "last_failed_at", "next_try_at")}
     first = {"model": signal.model, "key": signal.key, "state": "parked" if signal.is_parked else "waiting"}
     return {**first, **asdict(signal), **times, "error_text": redact(signal.error_text)}
+
+
+def group_as_json(group: parked.FailureGroup) -> dict[str, Any]:
+    """A group of failed signals as JSON, with what to do about it."""
+    times = {name: time_text(getattr(group, name)) for name in ("first_failed_at", "last_failed_at", "next_try_at")}
+    state = "parked" if group.is_parked else "waiting"
+    shown = {**asdict(group), **times, "state": state, "error_text": redact(group.error_text)}
+    remedy = remedy_of(group.error_class)
+    return {**shown, "remedy": remedy.text, "runbook": remedy.runbook}
 
 
 def _now() -> str:

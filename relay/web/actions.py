@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import TypeVar
 
 from werkzeug.exceptions import Forbidden, ServiceUnavailable
 
-from signalbus_core.lowlevel import FailureRecord
+from signalbus_core.lowlevel import FailureRecord, parked
 
 from ..application.databases import Databases
 from ..operations.parked import ParkedSignals, RecordFile, no_failed_signal
@@ -24,6 +25,12 @@ NO_RECORD = (
     "The relay has no file to record discarded signals in: give it one with --discard-record, or use the command "
     "signalbus-relay parked discard."
 )
+
+
+T = TypeVar("T")
+
+#: The largest number of signals that one request discards: each is a transaction, and a line that is synced.
+MOST_DISCARDED = 200
 
 
 class Operations:
@@ -44,14 +51,24 @@ class Operations:
         return self._record is not None
 
     def failed_signals(
-        self, model: str | None, key: str | None, limit: int, timeout_seconds: float = ANSWER_WITHIN_SECONDS
+        self,
+        model: str | None,
+        limit: int,
+        timeout_seconds: float = ANSWER_WITHIN_SECONDS,
+        group: str | None = None,
     ) -> list[FailureRecord]:
         """Failed signals, parked ones first."""
-        return self._bulkhead.run(lambda: self._parked.find(model, key, limit), timeout_seconds)
+        return self._bulkhead.run(lambda: self._parked.find(model, None, limit, group), timeout_seconds)
 
-    def retry(self, model: str | None, key: str | None, address: str | None) -> int:
-        """Have signals tried at once: one, those of a model, or all; return how many."""
-        number = self._bulkhead.run(lambda: self._parked.try_again(model, key))
+    def groups(
+        self, model: str | None, limit: int, timeout_seconds: float = ANSWER_WITHIN_SECONDS
+    ) -> list[parked.FailureGroup]:
+        """Failed signals by state and reason, parked ones first."""
+        return self._bulkhead.run(lambda: self._parked.groups(model, limit), timeout_seconds)
+
+    def retry(self, model: str | None, key: str | None, address: str | None, group: str | None = None) -> int:
+        """Have signals tried at once: one, those of a group or a model, or all; return how many."""
+        number = self._bulkhead.run(lambda: self._parked.try_again(model, key, group))
         logger.warning(
             "An operator had %d signals of %s tried again.",
             number,
@@ -72,17 +89,55 @@ class Operations:
                 raise no_failed_signal(model, key)
             return found[0].error_class
 
-        try:
-            reason = self._bulkhead.run(find_and_discard)
-        except OSError as error:
-            text = f"The record cannot be written ({error.strerror}), so nothing was discarded."
-            raise ServiceUnavailable(text) from None
+        reason = self._written(find_and_discard)
         logger.warning(
             "An operator discarded signal %s of %s; its row is in the record.",
             key,
             model,
             extra={"action": "signal_discarded", "signal": model, "key": key, "reason": reason, "address": address},
         )
+
+    def discard_group(self, model: str, group: str, most: int, address: str | None) -> tuple[int, int]:
+        """Delete failed signals of a group unsent; return how many, and how many are left.
+
+        :param most: no more than so many, and than :data:`MOST_DISCARDED`.
+        """
+        if self._record is None:
+            raise Forbidden(NO_RECORD)
+        record = RecordFile(self._record)
+
+        def find_and_discard() -> tuple[int, int]:
+            found = self._parked.find(model, None, min(most, MOST_DISCARDED), group)
+            number = 0
+            try:
+                for one in found:
+                    number += self._parked.discard([one], record)
+            finally:
+                # In the thread that works on when the request is not waited for any longer.
+                logger.warning(
+                    "An operator discarded %d signals of %s; their rows are in the record.",
+                    number,
+                    model,
+                    extra={
+                        "action": "signals_discarded",
+                        "signal": model,
+                        "number": number,
+                        "reason": found[0].error_class,
+                        "address": address,
+                    },
+                )
+            left = sum(one.number for one in self._parked.groups(model) if one.group == group)
+            return number, left
+
+        return self._written(find_and_discard)
+
+    def _written(self, work: Callable[[], T]) -> T:
+        """Run what writes to the record."""
+        try:
+            return self._bulkhead.run(work)
+        except OSError as error:
+            text = f"The record cannot be written ({error.strerror}), so nothing was discarded that it lacks."
+            raise ServiceUnavailable(text) from None
 
     def pause(self, model: str, reason: str | None, address: str | None) -> bool:
         """Pause a model; return whether it was not paused before."""

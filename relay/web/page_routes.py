@@ -10,13 +10,14 @@ from typing import Any
 from flask import Blueprint, render_template, request
 from flask.typing import ResponseReturnValue
 from flask.views import MethodView
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, NotFound
 
 from ..text import redacted
 from . import validation as field
-from .actions import NO_RECORD, Operations
+from .actions import MOST_DISCARDED, NO_RECORD, Operations
 from .auth import NO_TOKEN, Guard
-from .parked_view import LAST_PAGE, FailedSignalsView
+from .parked_view import LAST_PAGE, FailedSignalsView, Shown
+from .runbook import runbook_text
 from .status_report import StatusReport, moment
 from .templates import HEADERS
 
@@ -28,6 +29,7 @@ Act = Callable[[Operations, Mapping[str, str], "str | None", "str | None"], str]
 class Form:
     """The form of an action.
 
+    :param done: the heading after success.
     :param names: the fields that identify its model or signal.
     :param is_final: it cannot be undone.
     """
@@ -36,6 +38,7 @@ class Form:
     title: str
     text: str
     button: str
+    done: str
     names: tuple[str, ...]
     act: Act
     asks_reason: bool = False
@@ -45,6 +48,18 @@ class Form:
 def _retry(operations: Operations, subject: Mapping[str, str], _reason: str | None, address: str | None) -> str:
     operations.retry(subject["model"], subject["key"], address)
     return "The signal will be tried again at once, by whichever relay comes first."
+
+
+def _retry_group(operations: Operations, subject: Mapping[str, str], _reason: str | None, address: str | None) -> str:
+    number = operations.retry(subject["model"], None, address, subject["group"])
+    return f"They will be tried again at once, by whichever relay comes first: {number:,}."
+
+
+def _discard_group(operations: Operations, subject: Mapping[str, str], _reason: str | None, address: str | None) -> str:
+    most = field.number(subject, "number", MOST_DISCARDED, 1, field.MOST_FAILED)
+    number, left = operations.discard_group(subject["model"], subject["group"], most, address)
+    rest = f" {left:,} more of them are left." if left else ""
+    return f"Discarded: {number:,}. Their rows are in the relay's record file.{rest}"
 
 
 def _discard(operations: Operations, subject: Mapping[str, str], _reason: str | None, address: str | None) -> str:
@@ -68,14 +83,36 @@ FORMS = (
         "Try this signal again?",
         "It is tried at once, even if its next try is due later.",
         "Try again",
+        "Tried again",
         ("model", "key"),
         _retry,
+    ),
+    Form(
+        "retry-group",
+        "Try these signals again?",
+        "They are tried at once, even if their next try is due later.",
+        "Try all again",
+        "Tried again",
+        ("model", "group"),
+        _retry_group,
+    ),
+    Form(
+        "discard-group",
+        "Discard these signals?",
+        "They will never be sent. Their rows are written to the relay's record file, then deleted, at most "
+        f"{MOST_DISCARDED} at a time. This cannot be undone.",
+        "Discard them for good",
+        "Discarded",
+        ("model", "group", "number"),
+        _discard_group,
+        is_final=True,
     ),
     Form(
         "discard",
         "Discard this signal?",
         "It will never be sent. Its row is written to the relay's record file, then deleted. This cannot be undone.",
         "Discard for good",
+        "Discarded",
         ("model", "key"),
         _discard,
         is_final=True,
@@ -85,6 +122,7 @@ FORMS = (
         "Pause this signal model?",
         "All relays leave its signals in their table until it is resumed. Bursts in flight end as they would.",
         "Pause",
+        "Paused",
         ("model",),
         _pause,
         asks_reason=True,
@@ -94,6 +132,7 @@ FORMS = (
         "Resume this signal model?",
         "All relays send its signals again, those that were written meanwhile too.",
         "Resume",
+        "Resumed",
         ("model",),
         _resume,
     ),
@@ -115,19 +154,29 @@ def page_routes(report: StatusReport, view: FailedSignalsView, operations: Opera
 
     @routes.get("/")
     def index() -> ResponseReturnValue:
-        number = field.number(field.query("page"), "page", 1, 1, LAST_PAGE)
+        query = field.query("model", "group", "page")
+        number = field.number(query, "page", 1, 1, LAST_PAGE)
+        model, group = field.optional_text(query, "model"), field.optional_text(query, "group")
         status: Any = redacted(report.as_object())
         text = render_template(
             "page.html",
             status=status,
             connections=_connections(status),
-            failed=view.show(number),
+            failed=view.show(Shown(model, group, number)),
             last_page=LAST_PAGE,
             can_act=guard.has_token,
             can_discard=operations.can_discard,
             now=moment(time.time()),
         )
         return text, HEADERS
+
+    @routes.get("/runbook")
+    def runbook() -> ResponseReturnValue:
+        section = field.optional_text(field.query("section"), "section")
+        text = runbook_text(section)
+        if text is None:
+            raise NotFound("The runbook has no such section.")
+        return render_template("runbook.html", title=section or "Runbook", text=text, home="./"), HEADERS
 
     for form in FORMS:
         routes.add_url_rule(f"/{form.path}", view_func=_FormView.as_view(form.path, form, operations, guard, view))
@@ -168,7 +217,14 @@ class _FormView(MethodView):
     ) -> ResponseReturnValue:
         subject = _subject(self._form, given)
         text = render_template(
-            "action.html", form=self._form, done=None, subject=subject, problem=problem, can_act=can_act, home="./"
+            "action.html",
+            form=self._form,
+            done=None,
+            subject=subject,
+            group=self._view.group(subject["model"], subject["group"]) if "group" in subject else None,
+            problem=problem,
+            can_act=can_act,
+            home="./",
         )
         return text, status, HEADERS
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, NotFound
 
-from ..operations.parked import as_json
+from ..operations.parked import as_json, group_as_json
 from ..telemetry.status import Status
 from .actions import Operations
 from .validation import LAST_OFFSET
@@ -34,19 +34,39 @@ FRESH_FOR_SECONDS = 4.0
 PATIENCE_SECONDS = 1.0
 
 
+#: The largest number of groups on the page.
+MOST_GROUPS = 50
+
+
 @dataclass(frozen=True)
-class FailedSignalsPage:
-    """A page of failed signals.
+class Shown:
+    """Which failed signals are shown: by groups, all or those of a model; or a page of one group.
 
     :param page: its number, from 1 on.
-    :param more: there is a page after this one.
+    """
+
+    model: str | None = None
+    group: str | None = None
+    page: int = 1
+
+
+@dataclass(frozen=True)
+class FailedSignalsPage:
+    """Failed signals by groups, or a page of those of one group.
+
+    :param more: there is a page after this one, or there are more groups.
     :param problem: why it could not be read, or is out of date.
     """
 
-    page: int = 1
+    shown: Shown = Shown()
+    groups: tuple[dict[str, Any], ...] = ()
     signals: tuple[dict[str, Any], ...] = ()
     more: bool = False
     problem: str | None = None
+
+    @property
+    def page(self) -> int:
+        return self.shown.page
 
     @property
     def before(self) -> int:
@@ -55,7 +75,7 @@ class FailedSignalsPage:
 
 
 class FailedSignalsView:
-    """Reads pages of failed signals, and caches them.
+    """Reads failed signals for the page, and caches them.
 
     :param clock: a monotonic clock, in seconds.
     """
@@ -65,36 +85,52 @@ class FailedSignalsView:
         self._status = status
         self._clock = clock
         self._lock = threading.Lock()
-        self._known: dict[int, tuple[FailedSignalsPage, float]] = {}
+        self._known: dict[Shown, tuple[FailedSignalsPage, float]] = {}
 
     def forget(self) -> None:
         """Drop the cached pages, because they have changed."""
-        self._known = {page: (shown, float("-inf")) for page, (shown, _) in self._known.items()}
+        self._known = {shown: (page, float("-inf")) for shown, (page, _) in self._known.items()}
 
-    def show(self, page: int = 1) -> FailedSignalsPage:
-        """A page of failed signals, from 1 on."""
+    def group(self, model: str, group: str) -> dict[str, Any] | None:
+        """A group as the page shows it; None when it is not among those."""
+        return next((one for one in self.show().groups if (one["model"], one["group"]) == (model, group)), None)
+
+    def show(self, shown: Shown = Shown()) -> FailedSignalsPage:
         # The measured status says whether there are any: a page about a healthy relay costs no statement.
         if not self._status.failed_signals():
-            return FailedSignalsPage()
-        known, at = self._known.get(page, (FailedSignalsPage(page), float("-inf")))
+            return FailedSignalsPage(shown)
+        known, at = self._known.get(shown, (FailedSignalsPage(shown), float("-inf")))
         if self._clock() - at < FRESH_FOR_SECONDS:
             return known
         if not self._lock.acquire(blocking=False):
-            return known if known.signals else replace(known, problem="Another request is using the database.")
+            is_known = known.signals or known.groups
+            return known if is_known else replace(known, problem="Another request is using the database.")
         try:
             return self._keep(self._query(known))
         finally:
             self._lock.release()
 
-    def _keep(self, shown: FailedSignalsPage) -> FailedSignalsPage:
-        others = [(page, known) for page, known in self._known.items() if page != shown.page]
-        self._known = dict([*others[1 - MOST_KEPT :], (shown.page, (shown, self._clock()))])
-        return shown
+    def _keep(self, page: FailedSignalsPage) -> FailedSignalsPage:
+        others = [(shown, known) for shown, known in self._known.items() if shown != page.shown]
+        self._known = dict([*others[1 - MOST_KEPT :], (page.shown, (page, self._clock()))])
+        return page
 
     def _query(self, known: FailedSignalsPage) -> FailedSignalsPage:
-        first, end = known.before, known.before + MOST_SHOWN
         try:
-            found = self._operations.failed_signals(None, None, end + 1, PATIENCE_SECONDS)
+            return self._groups(known) if known.shown.group is None else self._signals(known)
+        except NotFound:
+            # They were sent, or failed otherwise since.
+            return FailedSignalsPage(known.shown)
         except HTTPException as error:
             return replace(known, problem=f"Not up to date: {error.description}")
-        return FailedSignalsPage(known.page, tuple(as_json(one) for one in found[first:end]), len(found) > end)
+
+    def _groups(self, known: FailedSignalsPage) -> FailedSignalsPage:
+        found = self._operations.groups(known.shown.model, MOST_GROUPS + 1, PATIENCE_SECONDS)
+        shown = tuple(group_as_json(one) for one in found[:MOST_GROUPS])
+        return FailedSignalsPage(known.shown, groups=shown, more=len(found) > MOST_GROUPS)
+
+    def _signals(self, known: FailedSignalsPage) -> FailedSignalsPage:
+        first, end = known.before, known.before + MOST_SHOWN
+        of = known.shown
+        found = self._operations.failed_signals(of.model, end + 1, PATIENCE_SECONDS, of.group)
+        return FailedSignalsPage(of, signals=tuple(map(as_json, found[first:end])), more=len(found) > end)

@@ -87,9 +87,9 @@ def clock(moment: str) -> str:
     return when.strftime("%H:%M:%S UTC" if is_today else "%-d %b, %H:%M UTC")
 
 
-def query(model: str, key: str | None = None) -> str:
-    """The query string of a link to a model, or to a signal."""
-    return urlencode({"model": model} if key is None else {"model": model, "key": key})
+def query(**fields: object) -> str:
+    """The query string of a link; fields without a value are left out."""
+    return urlencode({name: value for name, value in fields.items() if value is not None})
 
 
 def doing(worker: dict[str, Any]) -> str:

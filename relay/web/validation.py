@@ -18,7 +18,10 @@ MOST_BODY_BYTES = 64 * 1024
 MOST_FIELDS = 20
 
 #: The largest number of characters of each field.
-LONGEST = {"model": 200, "key": 2000, "reason": 500, "token": 1000}
+LONGEST = {"model": 200, "key": 2000, "group": 16, "section": 100, "number": 7, "reason": 500, "token": 1000}
+
+#: The largest number of signals that a form may be about.
+MOST_FAILED = 1_000_000
 
 #: The largest number of signals in one response, and the largest offset.
 MOST_LISTED = 200
@@ -69,11 +72,19 @@ def optional_text(fields: Mapping[str, Any], name: str) -> str | None:
 
 
 def number(fields: Mapping[str, Any], name: str, default: int, least: int, most: int) -> int:
-    """A whole number of a query."""
+    """A whole number of a query or a form."""
     given = str(fields.get(name, default))
     if not (given.isascii() and given.isdigit() and len(given) < 10 and least <= int(given) <= most):
         raise BadRequest(f"The field {name!r} must be a whole number from {least} to {most}.")
     return int(given)
+
+
+def whole_number(fields: Mapping[str, Any], name: str, default: int, least: int, most: int) -> int:
+    """A whole number of JSON."""
+    value = fields.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise BadRequest(f"The field {name!r} must be a whole number from {least} to {most}.")
+    return value
 
 
 def flag(fields: Mapping[str, Any], name: str) -> bool:

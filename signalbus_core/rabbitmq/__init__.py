@@ -5,8 +5,10 @@ from __future__ import annotations
 import pika.exceptions
 
 from ..failures import outage_errors
+from .amqp.errors import failure_of
 from .amqp.message import InvalidMessageError, Message, as_messages
 from .amqp.protocol import BrokerConnectionError
+from .amqp.url import BrokerLocation
 from .outbox import OutboxMessage, outbox_model, outbox_table_sql
 from .outbox_row import message_from_row
 from .publisher import Publisher, PublisherStatus
@@ -24,8 +26,10 @@ __all__ = [
     # Publishing
     "Publisher",
     "PublisherStatus",
-    # For relays: the messages of a signal
+    # For relays: the messages of a signal; where the broker is, and why it cannot be reached
     "as_messages",
+    "BrokerLocation",
+    "failure_of",
     # Errors
     "BrokerConnectionError",
     "InvalidMessageError",

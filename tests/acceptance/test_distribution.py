@@ -58,7 +58,7 @@ def of_packages() -> set[str]:
 def test_the_wheel_has_the_packages_and_nothing_else(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     metadata = {name for name in names if name.startswith(f"signalbus-{__version__}.dist-info/")}
-    assert names - metadata == of_packages()
+    assert names - metadata == of_packages() | {"relay/web/runbook.md"}
     assert {Path(name).suffix for name in of_packages()} <= set(KINDS)
     assert {f"{package}/py.typed" for package in PACKAGES} <= names
     assert {Path(name).name for name in metadata} == {"METADATA", "RECORD", "WHEEL", "LICENSE", "entry_points.txt"}
@@ -68,7 +68,9 @@ def test_the_sdist_has_the_packages_and_what_describes_them(dist: Path) -> None:
     root = f"signalbus-{__version__}/"
     with tarfile.open(dist / f"signalbus-{__version__}.tar.gz") as archive:
         names = {name.removeprefix(root) for name in archive.getnames()}
-    described = {"README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml", "PKG-INFO", ".gitignore"}
+    described = {"README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml", "PKG-INFO", ".gitignore"} | {
+        "docs/runbook.md"
+    }
     assert names == of_packages() | described
 
 

@@ -22,7 +22,7 @@ from relay.web.health_routes import health_routes
 from relay.web.openapi import document
 from relay.web.page_routes import page_routes
 from relay.web.parked_view import LAST_PAGE
-from relay.web.validation import LAST_OFFSET, LONGEST, MOST_LISTED
+from relay.web.validation import LAST_OFFSET, LONGEST, MOST_FAILED, MOST_LISTED
 from signalbus_core import rabbitmq, testing
 from tests.support.reference import REFERENCE, TABLES, updated
 
@@ -77,14 +77,22 @@ def test_openapi_has_the_paths_and_methods_that_relay_serves() -> None:
 
 def test_the_openapi_document_has_the_limits_of_the_code() -> None:
     schemas = document()["components"]["schemas"]
-    names = {"model": "ModelName", "key": "SignalKey", "reason": "Reason", "token": "OperatorToken"}
-    assert {field: schemas[name]["maxLength"] for field, name in names.items()} == LONGEST
+    names = {
+        "model": "ModelName",
+        "key": "SignalKey",
+        "group": "GroupName",
+        "reason": "Reason",
+        "token": "OperatorToken",
+    }
     paths = document()["paths"]
+    [section] = paths["/runbook"]["get"]["parameters"]
+    longest = {"number": len(str(MOST_FAILED)), "section": section["schema"]["maxLength"]}
+    assert {field: schemas[name]["maxLength"] for field, name in names.items()} | longest == LONGEST
     limits = {
         one["name"]: one["schema"]["maximum"]
         for path in ("/", "/api/parked")
         for one in paths[path]["get"]["parameters"]
-        if "maximum" in one["schema"]
+        if "maximum" in one.get("schema", {})
     }
     assert limits == {"page": LAST_PAGE, "limit": MOST_LISTED, "offset": LAST_OFFSET}
 

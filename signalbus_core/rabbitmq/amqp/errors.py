@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import socket
+import ssl
+from dataclasses import dataclass
 
 from pika.adapters.utils.connection_workflow import AMQPConnectorStackTimeout
 from pika.exceptions import (
@@ -16,16 +19,101 @@ from pika.exceptions import (
 )
 
 
+@dataclass(frozen=True)
+class ConnectFailure:
+    """Why a connection could not be opened, or was lost: the same for relays and for commands.
+
+    :param text: in words for people; never with a password.
+    :param remedy: what to do; empty where the text does not tell.
+    """
+
+    text: str
+    remedy: str = ""
+
+
 def describe(error: BaseException | str) -> str:
     """Describe in one line why a connection could not be opened, or was closed."""
-    if isinstance(error, str):
-        return error
-    if isinstance(error, ConnectionClosedByBroker):
-        return f"closed by the broker: {error.reply_code} {error.reply_text}"
+    return error if isinstance(error, str) else failure_of(error).text
+
+
+def failure_of(error: BaseException) -> ConnectFailure:
+    """Why a connection could not be opened, or was lost, and what to do."""
     cause = _innermost(error)
+    if (of_tls := _tls_failure(cause)) is not None:
+        return of_tls
+    if isinstance(cause, IncompatibleProtocolError) and "SSLEOFError" in str(cause):
+        return ENDED_HANDSHAKE
+    if isinstance(error, ConnectionClosedByBroker):
+        return ConnectFailure(f"closed by the broker: {error.reply_code} {error.reply_text}")
     detail = ": ".join(str(part) for part in cause.args if isinstance(part, (str, int)) and str(part))
-    hint = next((hint for kind, hint in HINTS if isinstance(cause, kind)), type(cause).__name__)
-    return f"{hint}: {detail}" if detail else hint
+    hint, remedy = next(((text, do) for kind, text, do in HINTS if isinstance(cause, kind)), (type(cause).__name__, ""))
+    return ConnectFailure(f"{hint}: {detail}" if detail else hint, remedy)
+
+
+def _tls_failure(cause: BaseException) -> ConnectFailure | None:
+    # pika keeps only the text of an error that comes after the handshake, as the refusal of a client without
+    # certificate does in TLS 1.3.
+    text = str(cause)
+    if not (isinstance(cause, ssl.SSLError) or "SSLError" in text or "[SSL" in text):
+        return None
+    return next((failure for pattern, failure in TLS_FAILURES if pattern.search(text)), OTHER_TLS_FAILURE)
+
+
+#: The end of the stream may overtake the alert that says why.
+ENDED_HANDSHAKE = ConnectFailure(
+    "TLS failed: the broker ended the connection during the handshake",
+    "If it requires a certificate of the client, name one with certfile and keyfile in the URL's ssl_options.",
+)
+
+OTHER_TLS_FAILURE = ConnectFailure("TLS failed", "Check the port, and the certificates of both sides.")
+
+#: Failures of TLS by the texts of OpenSSL.
+# https://docs.openssl.org/master/man1/openssl-verification-options/
+TLS_FAILURES = tuple(
+    (re.compile(pattern, re.IGNORECASE), ConnectFailure(f"TLS failed: {text}", remedy))
+    for pattern, text, remedy in (
+        (
+            "certificate has expired",
+            "the certificate of the broker has expired",
+            "Renew the certificate of the broker; if it is not too old, set this machine's clock.",
+        ),
+        (
+            "certificate is not yet valid",
+            "the certificate of the broker is not valid yet",
+            "Set the clocks of both machines.",
+        ),
+        (
+            "hostname mismatch|ip address mismatch",
+            "the certificate of the broker is for another host name",
+            "Name the host in the URL as the certificate does, or set server_hostname in its ssl_options.",
+        ),
+        (
+            "issuer certificate|self[- ]signed certificate|unable to verify the first certificate",
+            "the certificate of the broker is signed by an authority that this machine does not know",
+            "Name the file with the authority's certificate in the URL: ?ssl_options={'cafile': '/path/ca.pem'}.",
+        ),
+        (
+            "wrong[_ ]version[_ ]number|unknown[_ ]protocol|record[_ ]layer[_ ]failure|http[_ ]request",
+            "what listens there does not speak TLS",
+            "Give the broker's port for TLS, usually 5671, or begin the URL with amqp://.",
+        ),
+        (
+            "certificate[_ ]required",
+            "the broker requires a certificate of the client",
+            "Name one in the URL: ?ssl_options={'cafile': ..., 'certfile': ..., 'keyfile': ...}.",
+        ),
+        (
+            "alert[_ ](unknown[_ ]ca|bad[_ ]certificate|certificate[_ ]|unsupported[_ ]certificate)",
+            "the broker refuses the certificate of the client",
+            "Have the broker trust its authority (cacertfile), or name another with certfile and keyfile.",
+        ),
+        (
+            "handshake[_ ]failure|protocol[_ ]version|no[_ ]shared[_ ]cipher",
+            "the broker refuses the handshake: it requires a certificate of the client, or other versions or ciphers",
+            "Name a certificate with certfile and keyfile in ssl_options, or have both sides share a version.",
+        ),
+    )
+)
 
 
 def _innermost(error: BaseException) -> BaseException:
@@ -38,15 +126,29 @@ def _innermost(error: BaseException) -> BaseException:
         error = inner
 
 
-HINTS: tuple[tuple[type[BaseException], str], ...] = (
-    (ProbableAuthenticationError, "the login was refused"),
-    (ProbableAccessDeniedError, "the virtual host is missing, or closed to this user"),
-    (IncompatibleProtocolError, "the connection was closed during the handshake"),
-    (AMQPConnectorStackTimeout, "no answer in time"),
-    (ConnectionOpenAborted, "no answer in time"),
-    (AMQPHeartbeatTimeout, "heartbeats were missed"),
-    (StreamLostError, "the connection was lost"),
-    (ConnectionRefusedError, "nothing listens there"),
-    (TimeoutError, "no answer in time"),
-    (socket.gaierror, "the host name cannot be resolved"),
+_CHECK_PLACE = "Check that it runs, and the host and port in the URL."
+
+HINTS: tuple[tuple[type[BaseException], str, str], ...] = (
+    (
+        ProbableAuthenticationError,
+        "the login was refused",
+        "Set the right user and password in the URL; in it, write @ as %40, / as %2F, # as %23, % as %25.",
+    ),
+    (
+        ProbableAccessDeniedError,
+        "the virtual host is missing, or closed to this user",
+        "Create the virtual host, or grant the user permissions on it (rabbitmqctl set_permissions).",
+    ),
+    (
+        IncompatibleProtocolError,
+        "the connection was closed during the handshake",
+        "If it is a port for TLS, begin the URL with amqps://; else check that it is one for AMQP 0-9-1.",
+    ),
+    (AMQPConnectorStackTimeout, "no answer in time", _CHECK_PLACE),
+    (ConnectionOpenAborted, "no answer in time", _CHECK_PLACE),
+    (AMQPHeartbeatTimeout, "heartbeats were missed", "Check the load of the broker, and the network to it."),
+    (StreamLostError, "the connection was lost", "See the broker's log."),
+    (ConnectionRefusedError, "nothing listens there", _CHECK_PLACE),
+    (TimeoutError, "no answer in time", _CHECK_PLACE),
+    (socket.gaierror, "the host name cannot be resolved", "Check the host in the URL, and the name server."),
 )

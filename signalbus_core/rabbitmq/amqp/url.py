@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote, urlsplit
+import ast
+import ssl
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pika
 
 from ...errors import SetupError
+from ...failures import escaping_advice
 
 #: Proposed to the broker where the URL sets none. Longer: a dead connection is noticed later.
 HEARTBEAT_SECONDS = 20
@@ -35,15 +38,23 @@ class BrokerLocation:
         try:
             parts = urlsplit(url)
         except ValueError as error:
-            raise _unusable(error) from None
+            raise _unusable(error, url) from None
         if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
-            raise SetupError("The RabbitMQ URL must look like amqp://user:password@host:5672/vhost (or amqps://...).")
+            advice = escaping_advice(url)
+            also = f" {advice}." if advice else ""
+            raise SetupError(
+                f"The RabbitMQ URL must look like amqp://user:password@host:5672/vhost (or amqps://...).{also}"
+            )
+        is_cut = "@" in parts.path + parts.fragment or ("@" not in parts.netloc and "@" in parts.query)
+        if is_cut and (advice := escaping_advice(url)) is not None:
+            # Read as it is, a part of the password would be the name of the virtual host, and be shown.
+            raise SetupError(f"The RabbitMQ URL has an @ behind its host: {advice}; in a virtual host, @ as %40.")
         self._url = url
         self._has_heartbeat = "heartbeat=" in parts.query
         try:
             parameters = pika.URLParameters(url)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is a wrong URL
-            raise _unusable(error) from None
+            raise _unusable(error, url) from None
         self.login: str = parameters.credentials.username
         vhost = quote(parameters.virtual_host, safe="")
         self._text = f"{parts.scheme}://{self.login}@{parameters.host}:{parameters.port}/{vhost}"
@@ -76,6 +87,39 @@ class BrokerLocation:
         return parameters
 
 
-def _unusable(error: Exception) -> SetupError:
+def _unusable(error: Exception, url: str) -> SetupError:
     # The error text may contain the URL with the password, so only the class is shown.
-    return SetupError(f"The RabbitMQ URL cannot be used ({type(error).__name__}).")
+    why = _unreadable_file(url) or escaping_advice(url) or type(error).__name__
+    return SetupError(f"The RabbitMQ URL cannot be used ({why}).")
+
+
+def _unreadable_file(url: str) -> str | None:
+    """Which file that the URL names for TLS cannot be read, and why; None when all can."""
+    try:
+        [given] = parse_qs(urlsplit(url).query)["ssl_options"]
+        options = ast.literal_eval(given)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        names = [name for name in (*AUTHORITIES, "certfile", "keyfile") if options.get(name)]
+    except (ValueError, KeyError, SyntaxError, AttributeError, TypeError):
+        return None
+    for name in names:
+        try:
+            with open(options[name], "rb"):
+                pass
+            if name in AUTHORITIES:
+                context.load_verify_locations(options[name])
+        except OSError as error:
+            # The errors of OpenSSL are OSErrors too.
+            why = "it is no certificate" if isinstance(error, ssl.SSLError) else error.strerror
+            return f"{name}: the file {options[name]} cannot be read: {why}"
+        except (TypeError, ValueError):
+            return f"{name}: the path of a file is expected"
+    if "certfile" in names:
+        return (
+            f"certfile {options['certfile']} and keyfile {options.get('keyfile')} do not hold a certificate and its key"
+        )
+    return None
+
+
+#: The names in ``ssl_options`` of the file with the certificates of authorities.
+AUTHORITIES = ("ca_certs", "cafile")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .conditions import LeaveOut, count_columns, is_due, leaving_out
-from .operations import count_failed, discard, list_failed, records_of_row, try_again
+from .operations import FailureGroup, count_failed, discard, list_failed, list_groups, records_of_row, try_again
 from .records import (
     Failure,
     FailureHistory,
@@ -36,6 +36,8 @@ __all__ = [
     # Signals whose next try is due
     "DueSignal",
     # By a person
+    "FailureGroup",
+    "list_groups",
     "count_failed",
     "discard",
     "list_failed",

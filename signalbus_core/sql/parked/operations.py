@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from datetime import datetime
 from typing import Any, cast
 
 from sqlalchemy import (
     CursorResult,
+    Table,
     Text,
     and_,
     func,
+    literal,
     null,
     select,
 )
@@ -28,6 +31,63 @@ from .conditions import count_columns, row_version
 from .records import keys_of, row_versions
 
 
+@dataclass(frozen=True)
+class FailureGroup:
+    """Failed signals of one model that have the same state and failed for the same reason.
+
+    :param group: names the group; the same as long as the reason is.
+    :param number: of its signals.
+    :param key: of one of them.
+    :param error_text: of one of them: the texts of the others differ at most in words with a digit.
+    :param destination: who refused them; None when nobody did, or it is not known.
+    :param next_try_at: the first; None when they are parked.
+    """
+
+    model: str
+    group: str
+    number: int
+    key: str
+    first_failed_at: datetime
+    last_failed_at: datetime
+    next_try_at: datetime | None
+    error_class: str
+    error_text: str
+    destination: str | None
+
+    @property
+    def is_parked(self) -> bool:
+        return self.next_try_at is None
+
+
+def list_groups(connection: Connection, spec: SignalSpec, limit: int | None = None) -> list[FailureGroup]:
+    """The failed signals of a model by state and reason: parked ones first, then by their number."""
+    table = parked_table_of(spec)
+    destination = null() if lacks_columns(connection, table) else table.c.destination
+    columns = [table.c[field.name] for field in fields(FailureRecord)]
+    of = select(*columns, _group(connection, table).label("name"), destination.label("of"))
+    one = of.where(*_matching(spec, None)).subquery("signalbus_one")
+    number, next_try = func.count(), func.min(one.c.next_try_at)
+    first_failed, last_failed = func.min(one.c.first_failed_at), func.max(one.c.last_failed_at)
+    texts = [func.min(one.c[name]) for name in ("error_class", "error_text", "of")]
+    rows = connection.execute(
+        select(literal(spec.name), one.c.name, number, func.min(one.c.key), first_failed, last_failed, next_try, *texts)
+        .group_by(one.c.name)
+        .order_by(next_try.is_not(None), number.desc(), first_failed, one.c.name)
+        .limit(limit)
+    )
+    return [FailureGroup(*row) for row in rows]
+
+
+def _group(connection: Connection, table: Table) -> ColumnElement[str]:
+    """What names the group of a record: a digest of its state and reason."""
+    destination = null() if lacks_columns(connection, table) else table.c.destination
+    # Numbers, ids and times differ from signal to signal, and so do the values that are left out.
+    word = r"(?:\*\*\*|[[:alnum:]_-]*[0-9][[:alnum:]_-]*)"
+    reason = func.regexp_replace(table.c.error_text, f"{word}(?:[ ,]+{word})*", "#", "g")
+    parts = func.jsonb_build_array(table.c.next_try_at.is_(None), table.c.error_class, destination, reason)
+    return func.to_hex(func.hashtextextended(sql_cast(parts, Text), 0))
+
+
 def count_failed(connection: Connection, spec: SignalSpec) -> tuple[int, int]:
     """How many signals of a model are waiting, and how many are parked."""
     waiting, parked = connection.execute(select(*count_columns(spec))).one()
@@ -35,13 +95,17 @@ def count_failed(connection: Connection, spec: SignalSpec) -> tuple[int, int]:
 
 
 def list_failed(
-    connection: Connection, spec: SignalSpec, key: str | None = None, limit: int | None = None
+    connection: Connection,
+    spec: SignalSpec,
+    key: str | None = None,
+    limit: int | None = None,
+    group: str | None = None,
 ) -> list[FailureRecord]:
     """The failed signals of a model: parked ones first, then by the time of their next try."""
     table = parked_table_of(spec)
     rows = connection.execute(
         select(*(table.c[field.name] for field in fields(FailureRecord)))
-        .where(*_matching(spec, key))
+        .where(*_matching(spec, key), *_in_group(connection, table, group))
         .order_by(table.c.next_try_at.asc().nulls_first(), table.c.first_failed_at, table.c.key)
         .limit(limit)
     )
@@ -59,10 +123,11 @@ def records_of_row(connection: Connection, spec: SignalSpec, key: Key, text: str
     return recorded if version is None or found.get(key, version) == version else []
 
 
-def try_again(connection: Connection, spec: SignalSpec, key: str | None = None) -> int:
+def try_again(connection: Connection, spec: SignalSpec, key: str | None = None, group: str | None = None) -> int:
     """Make failed signals of a model due at once, parked ones too; return how many."""
     table = parked_table_of(spec)
-    updated = connection.execute(sql_update(table).where(*_matching(spec, key)).values(next_try_at=func.now()))
+    chosen = (*_matching(spec, key), *_in_group(connection, table, group))
+    updated = connection.execute(sql_update(table).where(*chosen).values(next_try_at=func.now()))
     return cast("CursorResult[Any]", updated).rowcount
 
 
@@ -101,6 +166,10 @@ def _delete(connection: Connection, spec: SignalSpec, here: ColumnElement[bool])
         raise_if_stop(error)
         texts = [sql_cast(column, Text).label(column.name) for column in columns]
         return dict(connection.execute(deleting.returning(*texts)).one()._mapping)
+
+
+def _in_group(connection: Connection, table: Table, group: str | None) -> list[ColumnElement[bool]]:
+    return [] if group is None else [_group(connection, table) == group]
 
 
 def _matching(spec: SignalSpec, key: str | None) -> list[ColumnElement[bool]]:

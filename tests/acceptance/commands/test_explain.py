@@ -65,7 +65,7 @@ def test_missing_exchange_and_broker_away_are_what_to_mend(told: Shop) -> None:
 
     elsewhere = {"SIGNALBUS_RELAY_AMQP_URL": "amqp://guest:hunter2@127.0.0.1:1/"}
     done = told.command("explain", "Order", "1", **elsewhere)
-    assert "cannot be asked: it does not answer" in done.stdout
+    assert "cannot be asked: nothing listens there" in done.stdout
     assert done.stdout.splitlines()[-1] == "To do: Check that it runs, and the host and port in the URL."
     assert story(told, "Order", "1", "--no-broker")["broker"] == []
     assert "hunter2" not in done.stdout + done.stderr
@@ -112,3 +112,10 @@ def test_a_message_that_cannot_be_made_is_told_without_payload(told: Shop) -> No
     assert done.returncode == 0
     assert "Its messages cannot be made: ValueError: cannot read ***" in done.stdout
     assert "4711" not in done.stdout + done.stderr
+
+
+def test_route_that_was_tried_is_not_said_to_be_unknown(told: Shop) -> None:
+    told.write(1, 1)
+    assert story(told, "Order", "1")["broker"][0]["text"].endswith("known only by sending.")
+    set_aside(told, 1, "now() + interval '1 hour'")
+    assert story(told, "Order", "1")["broker"][0]["text"].endswith("when it was sent last, 'wanted' reached no queue.")

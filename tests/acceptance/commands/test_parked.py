@@ -198,3 +198,24 @@ def test_replicas_leave_alone_what_one_of_them_set_aside(shop: Shop, parked: Com
     assert first.is_running
     [shown] = listed(parked)
     assert shown["key"] == "1"
+
+
+def test_failed_signals_are_listed_retried_and_discarded_by_groups(shop: Shop, parked: Command) -> None:
+    shop.write(1, 5)
+    with shop.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO signalbus_parked (table_name, key, model, attempts, first_failed_at, last_failed_at,"
+            " error_class, error_text) SELECT 'order', n, 'Order', 3, now(), now(), 'error', text || n FROM"
+            " unnest(ARRAY['bad\x1b[2J ', 'bad\x1b[2J ', 'other ']) WITH ORDINALITY AS failed(text, n)"
+        )
+    first, second = (json.loads(line) for line in parked("list", "--groups", "--json").stdout.splitlines())
+    assert [(one["number"], one["key"]) for one in (first, second)] == [(2, "1"), (1, "3")]
+    shown = parked("list", "--groups").stdout
+    assert "deploy, then retry" in shown
+    assert all(line.isprintable() for line in shown.splitlines())
+    assert parked("retry", "Order", "--group", first["group"]).stdout == "2 will be tried again.\n"
+    assert parked("retry", "Order", "--group", first["group"]).returncode == 1
+    asked = parked("discard", "Order", "--group", second["group"], answer="y\n")
+    assert "Delete 1 signals of Order?" in asked.stderr
+    assert json.loads(asked.stdout)["key"] == "3"
+    assert [one["key"] for one in listed(parked)] == ["1", "2"]

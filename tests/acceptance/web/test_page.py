@@ -87,6 +87,9 @@ def test_operator_sees_why_signals_are_parked_and_decides(chromium: Browser, pau
     shows(chromium, "ValueError: cannot read", ".failed")
     assert "4711" not in chromium.run("return document.documentElement.outerHTML")
 
+    [show] = [link for link in chromium.all(".groups a") if link.text.startswith("Show")]
+    show.click()
+    shows(chromium, "Those of one group.")
     chromium.click("Discard Order 1")
     assert "It will never be sent" in chromium.text()
     chromium.type("#token", "not the token")
@@ -96,6 +99,7 @@ def test_operator_sees_why_signals_are_parked_and_decides(chromium: Browser, pau
     chromium.type("#token", TOKEN)
     chromium.click("Discard for good")
     shows(chromium, "is discarded", "[role=status]")
+    assert chromium.text("h1") == "Discarded"
     assert pausable.left() == 1
     assert json.loads((pausable.directory / "discarded.jsonl").read_text())["row"]["body"] == "card 4711"
     assert relay.wait_for_log("signal_discarded")["key"] == "1"

@@ -97,7 +97,9 @@ def test_a_refused_login_and_a_missing_virtual_host_are_told(database_url: str, 
 
 def test_tls_where_there_is_none_is_told(database_url: str, amqp_url: str) -> None:
     findings = Checked(database_url, amqp_url.replace("amqp:", "amqps:")).find("broker")
-    assert [(finding.code, finding.problem) for finding in findings] == [("broker-unreachable", "TLS failed")]
+    assert [(finding.code, finding.problem) for finding in findings] == [
+        ("broker-unreachable", "TLS failed: what listens there does not speak TLS")
+    ]
 
 
 def test_an_alarm_in_force_is_told(database_url: str, private_rabbitmq: PrivateRabbitMQ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import logging
 import re
@@ -14,7 +15,8 @@ import pytest
 import sqlalchemy as sa
 
 from relay.web.parked_view import LAST_PAGE, MOST_SHOWN
-from tests.integration.worker.test_parked_signals import Outbox
+from signalbus_core import Outcome, OutcomeKind
+from tests.integration.worker.test_parked_signals import Outbox, failed
 from tests.support.operated_site import TOKEN, Operated
 from tests.support.servers import Postgres
 from tests.support.waiting import eventually
@@ -81,20 +83,92 @@ def test_parked_signals_are_listed_in_pages_without_payload(operated: Operated) 
 def test_the_page_shows_parked_signals_in_pages(operated: Operated) -> None:
     operated.park(*range(1, 2 * MOST_SHOWN + 2))
 
+    [group] = operated.ask("/api/parked/groups").json["groups"]
+    of = f"model=Order&group={group['group']}"
+
     def shown(query: str = "") -> tuple[list[str], list[str]]:
-        text = operated.ask("/", query=query).text
+        text = operated.ask("/", query=f"{of}{query}").text.replace("&amp;", "&").replace(of, "")
         return re.findall(r'class="key">(\d+)<', text), re.findall(r'rel="(?:prev|next)" href="([^"]+)"', text)
 
-    first, second, third = (shown(query) for query in ("", "page=2", "page=3"))
+    first, second, third = (shown(query) for query in ("", "&page=2", "&page=3"))
     keys = [*first[0], *second[0], *third[0]]
     assert sorted(map(int, keys)) == list(range(1, 2 * MOST_SHOWN + 2))
     assert [len(one[0]) for one in (first, second, third)] == [MOST_SHOWN, MOST_SHOWN, 1]
-    assert [one[1] for one in (first, second, third)] == [["./?page=2"], ["./", "./?page=3"], ["./?page=2"]]
-    assert "51 to 100" in operated.ask("/", query="page=2").text
-    assert shown(f"page={LAST_PAGE}") == ([], ["./"])
+    assert [one[1] for one in (first, second, third)] == [["./?&page=2"], ["./?", "./?&page=3"], ["./?&page=2"]]
+    assert "51 to 100" in operated.ask("/", query=f"{of}&page=2").text
+    assert shown(f"&page={LAST_PAGE}") == ([], ["./?"])
 
 
-@pytest.mark.parametrize("query", ["page=0", "page=-1", "page=x", "page=", "page=1&page=2", "page=1002", "side=1"])
+TYPED = Outcome(OutcomeKind.INVALID, "TypeError: order 4711 has no body", cause="invalid")
+ALSO_TYPED = Outcome(OutcomeKind.INVALID, "TypeError: order *** *** has no body", cause="invalid")
+UNROUTED = Outcome(OutcomeKind.REFUSED, "312 NO_ROUTE", cause="returned", destination="exchange 'orders'")
+
+
+def fail_for_reasons(operated: Operated) -> dict[str, str]:
+    """Three signals of one reason, and one of another; the group of each reason."""
+    operated.outbox.write(1, 2, 3, 4)
+    store = operated.outbox.retry_store(park_after=1, wait=3600)
+    store.put([failed(1, TYPED), failed(2, ALSO_TYPED), failed(3, TYPED), failed(4, UNROUTED)])
+    operated.status.failed_counted("Order", 1, 3)
+    groups = operated.ask("/api/parked/groups").json["groups"]
+    return {one["error_class"]: one["group"] for one in groups}
+
+
+def test_equal_failures_are_one_row_with_what_to_do(operated: Operated) -> None:
+    assert list(fail_for_reasons(operated)) == ["invalid", "returned"]
+    first, second = operated.ask("/api/parked/groups").json["groups"]
+    assert (first["state"], first["number"], first["key"]) == ("parked", 3, "1")
+    assert (second["state"], second["number"], second["destination"]) == ("waiting", 1, "exchange 'orders'")
+    page = operated.ask("/").text
+    for group in (first, second):
+        assert group["remedy"] in html.unescape(page)
+        assert f"runbook?section={group['runbook']}" in page
+        assert "**Do**" in operated.ask("/runbook", query=f"section={group['runbook']}").text
+    assert page.count("Retry all") == page.count("Discard all") == 1
+
+
+def test_a_group_is_tried_again_and_no_other(operated: Operated) -> None:
+    groups = fail_for_reasons(operated)
+    reply = operated.act("/api/parked/retry", json.dumps({"model": "Order", "group": groups["invalid"]}).encode())
+    assert (reply.status, reply.json) == (200, {"retried": 3})
+    assert [one.key for one in operated.outbox.noted() if one.is_parked] == []
+    assert operated.act("/api/parked/retry", b'{"model": "Order", "group": "1f"}').status == 404
+
+
+def test_a_group_is_discarded_asked_about_recorded_and_bounded(
+    operated: Operated, caplog: pytest.LogCaptureFixture
+) -> None:
+    of = f"model=Order&group={fail_for_reasons(operated)['invalid']}"
+    asked = operated.ask("/discard-group", query=f"{of}&number=2").text
+    assert "Discard these signals?" in asked
+    assert operated.outbox.left() == 4
+    assert operated.submit("/discard-group", f"{of}&number=2&token=not-the-token-at-all").status == 401
+    done = operated.submit("/discard-group", f"{of}&number=2&token={TOKEN}")
+    assert "Discarded: 2." in done.text
+    assert "1 more of them are left" in done.text
+    assert "<h1>Discarded</h1>" in done.text
+    records = [json.loads(line) for line in operated.record.read_text().splitlines()]
+    assert [(one["key"], one["row"]["note"]) for one in records] == [("1", "n"), ("2", "n")]
+    assert operated.outbox.left() == 2
+    assert "signals_discarded" in logged(caplog)
+    body = {"model": "Order", "group": of.rpartition("=")[2]}
+    assert operated.act("/api/parked/discard", json.dumps(body).encode()).json == {"discarded": 1, "left": 0}
+    for wrong in ({**body, "key": "1"}, {**body, "limit": 201}, {**body, "limit": "2"}, {"model": "Order", "limit": 2}):
+        assert operated.act("/api/parked/discard", json.dumps(wrong).encode()).status == 400
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "page=0",
+        "page=-1",
+        "page=x",
+        "page=",
+        "page=1&page=2",
+        "page=1002",
+        "side=1",
+    ],
+)
 def test_odd_pages_are_refused_with_a_sentence(operated: Operated, query: str) -> None:
     reply = operated.ask("/", query=query)
     assert (reply.status, reply.text[-2:]) == (400, ".\n")

@@ -52,7 +52,34 @@ def test_a_database_url_whose_file_is_missing_is_one_problem_and_not_two(tmp_pat
     variable = "SIGNALBUS_RELAY_DATABASE_URL_FILE"
     environ = {variable: str(tmp_path / "none"), "DATABASE_URL": "postgresql://h/d"}
     [problem] = problems(environ, table_names=("orders",))
+    assert problem.startswith(f"{variable}: the file {tmp_path / 'none'} cannot be read")
+    [problem] = problems({variable: "postgresql://u:geheim@h/d"}, table_names=("orders",))
     assert problem.startswith(f"{variable}: the file cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("url", "advice"),
+    [
+        ("postgresql://u:ge@heim@h/d", "@ as %40"),
+        ("postgresql://u:ge@he/im@h/d", "@ as %40, / as %2F"),
+        ("postgresql://u:g@e:heim@h/d", "@ as %40"),
+    ],
+)
+def test_password_of_database_that_must_be_escaped_is_told(url: str, advice: str) -> None:
+    [problem] = problems({"DATABASE_URL": url}, table_names=("orders",))
+    assert problem.startswith("DATABASE_URL: ")
+    assert f"write {advice}." in problem
+    assert "heim" not in problem
+
+
+@pytest.mark.parametrize("variable", ["SIGNALBUS_RELAY_AMQP_URL", "SIGNALBUS_RELAY_AMQP_URL_FILE"])
+def test_variable_that_was_read_is_named(variable: str, tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("amqp://u:ge/heim@h/")
+    given = str(tmp_path / "url") if variable.endswith("_FILE") else "amqp://u:ge/heim@h/"
+    [problem] = problems({variable: given, "AMQP_URL": "amqp://h/"}, app="shop")
+    assert problem.startswith(f"{variable}: the RabbitMQ URL ")
+    assert "must be escaped: write / as %2F" in problem
+    assert "heim" not in problem
 
 
 def test_tables_may_be_listed_in_environment_with_quotes() -> None:

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pika import exceptions
 
-from relay.checks.configuration import host_names, uri_drivers
+from relay.checks.broker import connecting_finding
+from relay.checks.configuration import host_names, rejected, uri_drivers
 from relay.checks.finding import AREAS, KINDS, Finding, finding_of_text, found
 from relay.checks.pooler import are_shared
-from relay.checks.run import Task, run_in_parallel
+from relay.checks.run import Task, run_in_parallel, told_once
 from relay.checks.session import clock_findings, server_findings, timeout_findings
 from relay.checks.vacuum import HELD_TRANSACTIONS, is_held
 from relay.checks.versions import check_library, check_postgresql, check_python, check_rabbitmq, numbers
@@ -218,3 +220,28 @@ def test_what_others_have_named_tells_a_terminal_nothing(capsys: pytest.CaptureF
 def test_relay_that_answers_to_any_name_is_found(http: str, names: tuple[str, ...], codes: list[str]) -> None:
     config = resolve({"app": "shop", "http": http, "http_hosts": names}, {})
     assert [finding.code for finding in host_names(config)] == codes
+
+
+def test_server_that_is_away_is_told_once_with_what_was_not_checked() -> None:
+    away = "no connection to it can be had: refused"
+    findings = [
+        found("area-unreachable", "database", away, "Check that it runs.", area="tables"),
+        found("database-unreachable", "database", away, "Check that it runs."),
+        found("area-unreachable", "database", away, "Check that it runs.", area="bloat"),
+        found("area-fine", "config", "nothing is wrong", area="config"),
+        found("area-fine", "models", "nothing is wrong", area="models"),
+        *[found("model-paused", "Order", "it is paused", "Resume it.")] * 2,
+    ]
+    told = told_once(findings)
+    assert [one.code for one in told] == ["database-unreachable", "area-fine", "area-fine", "model-paused"]
+    assert told[0].problem == f"{away}; not checked therefore: tables, bloat"
+
+
+def test_limit_of_connections_is_no_wrong_address() -> None:
+    error = exceptions.ConnectionClosedByBroker(530, "NOT_ALLOWED - vhost connection limit (1) is reached")
+    finding = connecting_finding(error, "broker")
+    assert (finding.code, "limit (1) is reached" in finding.problem) == ("broker-limit", True)
+
+
+def test_parameters_that_libpq_rejects_are_those_of_the_url() -> None:
+    assert rejected("database", "invalid port.").code == "database-url"

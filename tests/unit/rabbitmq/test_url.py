@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from urllib.parse import quote
+
 import pytest
 
 from signalbus_core import SetupError
 from signalbus_core.rabbitmq.amqp.url import HEARTBEAT_SECONDS, TCP_OPTIONS, BrokerLocation
+from tests.support.certificates import make_certificates
 
 
 def test_limits_of_connection_are_set_and_those_of_url_win() -> None:
@@ -39,3 +43,39 @@ def test_url_that_cannot_be_used_is_refused_without_being_shown(url: str) -> Non
         BrokerLocation(url)
     assert "secret" not in str(raised.value)
     assert raised.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("url", "advice"),
+    [
+        ("amqp://u:geh/eim@host/v", "/ as %2F"),
+        ("amqp://u:geh#eim@host/v", "# as %23"),
+        ("amqp://u:geh?eim@host/v", "? as %3F"),
+        ("amqp://u:geh[eim@host/v", "[ as %5B"),
+        ("amqp://u:12/geh@host/v", "/ as %2F"),
+        ("amqp://u:12?geh@host/v", "? as %3F"),
+        ("amqp://u:ge@h/e%im@host/v", "@ as %40, / as %2F, % as %25"),
+    ],
+)
+def test_password_that_must_be_escaped_is_told_and_not_shown(url: str, advice: str) -> None:
+    with pytest.raises(SetupError) as raised:
+        BrokerLocation(url)
+    assert f"write {advice}" in str(raised.value)
+    assert "geh" not in str(raised.value)
+
+
+def test_file_for_tls_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    make_certificates(tmp_path)
+    ca, cert, none, text = (tmp_path / name for name in ("ca.pem", "cert.pem", "none.pem", "text.pem"))
+    text.write_text("no certificate")
+
+    def why(**options: object) -> str:
+        with pytest.raises(SetupError) as raised:
+            BrokerLocation(f"amqps://u:geheim@host/?ssl_options={quote(str({n: str(p) for n, p in options.items()}))}")
+        return str(raised.value)
+
+    assert f"(cafile: the file {none} cannot be read: No such file or directory)" in why(cafile=none)
+    assert f"(ca_certs: the file {text} cannot be read: it is no certificate)" in why(ca_certs=text)
+    assert f"(certfile: the file {none} cannot be read" in why(cafile=ca, certfile=none)
+    assert f"(keyfile: the file {none} cannot be read" in why(cafile=ca, certfile=cert, keyfile=none)
+    assert f"certfile {cert} and keyfile {ca} do not hold" in why(cafile=ca, certfile=cert, keyfile=ca)
