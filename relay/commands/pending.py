@@ -6,16 +6,23 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import click
 
+from signalbus_core import SignalBusError
+
+from ..application.databases import Databases
+from ..application.load import LoadedApp, LoadingError, choose_broker_url, find_broker
+from ..checks.broker import broker_problem
 from ..config.click_options import with_application
+from ..config.resolve import ConfigError, resolve
 from ..exit_codes import EXIT_OK, EXIT_RUNTIME
 from ..operations.backlog import LIMITS, Backlog, Backlogs
 from ..telemetry.log_format import redact
 from ..text import coloured, duration_text, one_line, table, time_text
-from .shared import databases, failing_with_1
+from .shared import failing_with_1, load
 
 COLUMNS = ("MODEL", "SIGNALS", "OLDEST", "WAITING", "PARKED", "STATE")
 
@@ -44,7 +51,8 @@ def pending(
     time at which a signal was written, or the server has track_commit_timestamp on.
     """
     environ: Mapping[str, str] = click.get_current_context().obj
-    backlogs = Backlogs(databases(given, LIMITS))
+    loaded = load(given)
+    backlogs = Backlogs(Databases(loaded, LIMITS), partial(_broker_problem, loaded, given, environ))
     with failing_with_1():
         found = backlogs.measure(models, is_exact=is_exact)
     for line in map(_as_json, found) if is_json else _as_lines(found, environ):
@@ -53,6 +61,19 @@ def pending(
     for text in late:
         click.echo(f"signalbus-relay: {text}", err=True)
     sys.exit(EXIT_RUNTIME if late or any(one.trouble for one in found) else EXIT_OK)
+
+
+def _broker_problem(loaded: LoadedApp, given: Mapping[str, Any], environ: Mapping[str, str]) -> str | None:
+    """Why none of the brokers that a relay uses takes messages. None: one does, or none is known."""
+    try:
+        config = resolve(given, environ, loaded.app.config)
+        find_broker(loaded, choose_broker_url(loaded.app, config.amqp_url, environ))
+        publishers = loaded.app.extensions.get("signalbus_publishers", [])
+        problems = [broker_problem(publisher.bound_to(loaded.app)) for publisher in publishers]
+    except (ConfigError, LoadingError, SignalBusError):
+        return None
+    told = [f"the broker {one.subject}: {one.problem}" for one in problems if one is not None]
+    return told[0] if told and len(told) == len(problems) else None
 
 
 def _why_late(backlog: Backlog, max_lag_seconds: float) -> str | None:
@@ -76,6 +97,7 @@ def _as_json(backlog: Backlog) -> str:
         "oldest_age_seconds": None if age is None else round(age, 3),
         "pause_reason": backlog.pause_reason and redact(backlog.pause_reason),
         "trouble": backlog.trouble and redact(backlog.trouble),
+        "reason": backlog.reason and redact(backlog.reason),
     }
     return json.dumps({**asdict(backlog), **shown})
 
@@ -88,9 +110,9 @@ def _as_lines(backlogs: Sequence[Backlog], environ: Mapping[str, str]) -> list[s
 
 
 def _colour(backlog: Backlog) -> str | None:
-    if backlog.trouble:
+    if backlog.state in ("blocked", "failing"):
         return "red"
-    return "yellow" if backlog.paused_at is not None or backlog.parked else None
+    return "yellow" if backlog.state in ("paused", "behind", None) or backlog.parked else None
 
 
 def _row(backlog: Backlog) -> tuple[str, ...]:
@@ -108,12 +130,6 @@ def _row(backlog: Backlog) -> tuple[str, ...]:
 
 
 def _state(backlog: Backlog) -> str:
-    if backlog.trouble:
-        return redact(backlog.trouble)
-    if backlog.paused_at is not None:
-        reason = f": {one_line(redact(backlog.pause_reason))}" if backlog.pause_reason else ""
-        return f"paused since {time_text(backlog.paused_at)}{reason}"
-    failed = (backlog.waiting or 0) + (backlog.parked or 0)
-    if backlog.signals and backlog.is_exact and backlog.signals <= failed:
-        return "failed"
-    return "flowing" if backlog.signals else "empty"
+    since = f" since {time_text(backlog.paused_at)}" if backlog.paused_at is not None else ""
+    reason = f": {one_line(redact(backlog.reason))}" if backlog.reason else ""
+    return f"{backlog.state or '?'}{since}{reason}"

@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from threading import Event
 
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from signalbus_core.lowlevel import (
     BurstLimits,
+    Choice,
+    Key,
+    LeaveOut,
     SignalSpec,
     error_text,
+    locate,
     measure,
     oldest_age_seconds,
     parked_table_of,
     parked_table_problem,
 )
 
-from ..application.databases import Databases
+from ..application.databases import APPLICATION_NAME, Databases
+from ..poller.isolation import is_lock_timeout
+from ..poller.unreached import locked_table
+from ..telemetry.states import BACKLOG_COUNTED_TO, ModelFacts, State, state_of
 from .pauses import list_pauses
 
 #: Counting stops here unless every signal is to be counted.
-COUNTED_TO = 10_000
+COUNTED_TO = BACKLOG_COUNTED_TO
+
+#: So many of the first pending signals are watched, to see whether they are being sent.
+WATCHED = 100
+
+#: For so long they are watched. Longer: slow bursts are seen as what they are; shorter: the command ends sooner.
+WATCHED_SECONDS = 1.0
 
 #: A locked table fails soon; counting a big one may take long.
 LIMITS = BurstLimits(statement_timeout_seconds=600.0, lock_timeout_seconds=3.0, idle_timeout_seconds=60.0)
@@ -38,6 +53,7 @@ class Backlog:
     :param waiting: how many wait for their next try; None without the table ``signalbus_parked``.
     :param parked: how many wait for a person; None without that table.
     :param trouble: why the table cannot be read; None when it can.
+    :param state: in one word, with its reason; None when it is not known.
     """
 
     model: str
@@ -49,13 +65,19 @@ class Backlog:
     paused_at: datetime | None = None
     pause_reason: str | None = None
     trouble: str | None = None
+    state: State | None = None
+    reason: str | None = None
 
 
 class Backlogs:
-    """The backlogs of an application's models."""
+    """The backlogs of an application's models.
 
-    def __init__(self, databases: Databases) -> None:
+    :param broker_problem: asks why the broker takes no messages; returns None when it does, or cannot be asked.
+    """
+
+    def __init__(self, databases: Databases, broker_problem: Callable[[], str | None] = lambda: None) -> None:
         self._databases = databases
+        self._broker_problem = broker_problem
 
     def measure(self, models: tuple[str, ...] = (), *, is_exact: bool = False) -> list[Backlog]:
         """The backlog of these models, or of all. A table that cannot be read hides no other model.
@@ -64,20 +86,81 @@ class Backlogs:
         :raises NotFoundError: there is no such model.
         """
         chosen = [self._databases.spec(model) for model in dict.fromkeys(models)] or self._databases.specs
-        return [self._measure(spec, None if is_exact else COUNTED_TO) for spec in chosen]
+        found = [self._measure(spec, None if is_exact else COUNTED_TO) for spec in chosen]
+        pending = [spec for spec, (_, facts) in zip(chosen, found, strict=True) if facts.pending]
+        sending = self._watch(pending) if pending else {}
+        problem = self._broker_problem() if pending else None
+        return [self._judged(spec, *one, sending, problem) for spec, one in zip(chosen, found, strict=True)]
 
-    def _measure(self, spec: SignalSpec, most: int | None) -> Backlog:
+    def _measure(self, spec: SignalSpec, most: int | None) -> tuple[Backlog, ModelFacts]:
         try:
             with self._databases.transaction(spec.bind_key) as connection:
                 return _backlog(connection, spec, most)
         except SQLAlchemyError as error:
-            return Backlog(spec.name, trouble=error_text(error))
+            reason = self._why_locked(spec, error) or error_text(error)
+            return Backlog(spec.name, trouble=reason), ModelFacts(obstacle=reason)
+
+    def _why_locked(self, spec: SignalSpec, error: SQLAlchemyError) -> str | None:
+        if not isinstance(error, DBAPIError) or not is_lock_timeout(error):
+            return None
+        with self._databases.rolled_back(spec.bind_key) as connection:
+            return locked_table(locate.table_holder(connection, spec))
+
+    def _watch(self, specs: Sequence[SignalSpec]) -> dict[str, bool | None]:
+        """Whether the first pending signals of these models are being sent; None where that cannot be seen."""
+        before = {spec.name: self._first_keys(spec, WATCHED) for spec in specs}
+        Event().wait(WATCHED_SECONDS)
+        return {spec.name: _has_moved(before[spec.name], self._first_keys(spec, 2 * WATCHED)) for spec in specs}
+
+    def _first_keys(self, spec: SignalSpec, most: int) -> set[Key] | None:
+        try:
+            with self._databases.rolled_back(spec.bind_key) as connection:
+                has_parked = parked_table_problem(connection, parked_table_of(spec)) is None
+                choice = Choice(LeaveOut.FAILED if has_parked else LeaveOut.NOTHING)
+                return set(locate.first_keys(connection, spec, choice, most))
+        except SQLAlchemyError:
+            return None
+
+    def _judged(
+        self,
+        spec: SignalSpec,
+        backlog: Backlog,
+        facts: ModelFacts,
+        sending: Mapping[str, bool | None],
+        problem: str | None,
+    ) -> Backlog:
+        moved = sending.get(spec.name)
+        obstacle = facts.obstacle
+        if facts.pending and not moved:
+            obstacle = obstacle or problem or self._without_relay(spec)
+        state = state_of(replace(facts, is_sending=moved, obstacle=obstacle))
+        return replace(backlog, state=state.word, reason=state.reason)
+
+    def _without_relay(self, spec: SignalSpec) -> str | None:
+        with self._databases.rolled_back(spec.bind_key) as connection:
+            if connection.dialect.name != "postgresql" or locate.count_sessions(connection, APPLICATION_NAME):
+                return None
+        return (
+            "none of the pending signals is being sent, and no session of a relay is connected to the database: none "
+            "runs, or the application gives its sessions another name"
+        )
 
 
-def _backlog(connection: Connection, spec: SignalSpec, most: int | None) -> Backlog:
+def _has_moved(before: set[Key] | None, after: set[Key] | None) -> bool | None:
+    return None if before is None or after is None else bool(before - after)
+
+
+def _backlog(connection: Connection, spec: SignalSpec, most: int | None) -> tuple[Backlog, ModelFacts]:
     has_parked = parked_table_problem(connection, parked_table_of(spec)) is None
     [measured] = measure(connection, [spec], most, has_parked_table=has_parked)
     pause = next(iter(list_pauses(connection, [spec])), None)
+    facts = ModelFacts(
+        measured.backlog,
+        measured.waiting if has_parked else None,
+        measured.parked if has_parked else None,
+        measured.age_seconds,
+        (pause.reason or "") if pause else None,
+    )
     return Backlog(
         spec.name,
         measured.backlog,
@@ -87,4 +170,4 @@ def _backlog(connection: Connection, spec: SignalSpec, most: int | None) -> Back
         measured.parked if has_parked else None,
         pause.paused_at if pause else None,
         pause.reason if pause else None,
-    )
+    ), facts

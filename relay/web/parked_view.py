@@ -74,7 +74,7 @@ class FailedSignalsView:
     def show(self, page: int = 1) -> FailedSignalsPage:
         """A page of failed signals, from 1 on."""
         # The measured status says whether there are any: a page about a healthy relay costs no statement.
-        if not self._status.failed_signals():
+        if self._status.failed_signals() == 0:
             return FailedSignalsPage()
         known, at = self._known.get(page, (FailedSignalsPage(page), float("-inf")))
         if self._clock() - at < FRESH_FOR_SECONDS:

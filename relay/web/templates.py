@@ -85,6 +85,20 @@ def clock(moment: str) -> str:
     return when.strftime("%H:%M:%S UTC" if is_today else "%-d %b, %H:%M UTC")
 
 
+#: How a state of a model is shown.
+_LEVELS = {"paused": "paused", "blocked": "bad", "failing": "bad", "behind": "attention", None: "attention"}
+
+
+def level(model: Mapping[str, Any]) -> str:
+    """The colour and the icon of a model's state."""
+    return _LEVELS.get(model["state"]) or ("attention" if model["waiting"] or model["parked"] else "good")
+
+
+def number(count: int | None) -> str:
+    """A count; a question mark where it could not be read."""
+    return "?" if count is None else f"{count:,}"
+
+
 def query(model: str, key: str | None = None) -> str:
     """The query string of a link to a model, or to a signal."""
     return urlencode({"model": model} if key is None else {"model": model, "key": key})
@@ -106,6 +120,8 @@ FILTERS: dict[str, Any] = {
     "line": line,
     "chart_text": chart_text,
     "doing": doing,
+    "level": level,
+    "number": number,
 }
 
 #: The only texts that are not escaped are parts of this package.

@@ -26,7 +26,7 @@ _current: ContextVar[Heartbeat | None] = ContextVar("signalbus_heartbeat", defau
 
 
 def beat() -> None:
-    """Report that some signals or messages were confirmed."""
+    """Report that messages were confirmed, or that the broker has blocked or unblocked the connection."""
     heartbeat = _current.get()
     if heartbeat is not None:
         heartbeat.beat()

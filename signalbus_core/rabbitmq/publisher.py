@@ -195,7 +195,8 @@ class Publisher:
         if connection is None:
             return PublisherStatus(False, False, connections.last_error or "not connected yet")
         if not connection.is_open:
-            return PublisherStatus(False, False, connection.closed_reason)
+            # The attempt to open another one came later, and tells why it is not open now.
+            return PublisherStatus(False, False, connections.last_error or connection.closed_reason)
         return PublisherStatus(True, connection.blocked_reason is not None, connection.blocked_reason)
 
     @property
