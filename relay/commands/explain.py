@@ -21,9 +21,11 @@ from ..exit_codes import EXIT_OK, EXIT_RUNTIME
 from ..explain.gather import LIMITS, Facts, NoSuchKey, gather
 from ..explain.render import Explanation, tell
 from ..explain.routes import Answer, Messages, Route, ask_broker, messages_of
+from ..operations.backlog import Backlogs
 from ..telemetry.log_format import redact
+from ..telemetry.states import ModelState
 from ..text import coloured, one_line, time_text
-from .shared import failing_with_1, load, readable_key
+from .shared import broker_finding, broker_text, failing_with_1, load, readable_key
 
 COLOURS = {"absent": "red", "table-locked": "red", "parked": "red", "waiting": "yellow", "paused": "yellow"}
 
@@ -54,10 +56,15 @@ def explain(model: str, key: str, asks_broker: bool, is_json: bool, **given: Any
     with failing_with_1():
         facts, messages = _gather(loaded, model, key)
         routes = messages.routes if asks_broker and messages is not None else ()
+        problem = broker_finding(loaded, given, environ) if asks_broker and facts.found is not None else None
         answers = _ask_broker(loaded, given, environ, routes) if routes else []
-    story = tell(facts, messages, answers)
+        if problem is not None and problem.code == "broker-blocked":
+            # First, because nothing is sent while the alarm is in force, wherever it goes.
+            answers = [Answer(f"The broker {problem.subject} is blocked: {problem.problem}.", problem.remedy), *answers]
+        model_state = _model_state(loaded, model, broker_text(problem))
+    story = tell(facts, messages, answers, model_state)
     if is_json:
-        click.echo(json.dumps(as_json(facts, messages, answers, story)))
+        click.echo(json.dumps({**as_json(facts, messages, answers, story), "model_state": model_state.word}))
     else:
         first, *rest = (one_line(redact(sentence)) for sentence in story.sentences)
         colour = COLOURS.get(story.state)
@@ -66,6 +73,12 @@ def explain(model: str, key: str, asks_broker: bool, is_json: bool, **given: Any
             click.echo(f"- {sentence}")
         click.echo(f"To do: {one_line(redact(story.to_do))}")
     sys.exit(EXIT_RUNTIME if story.state == "absent" else EXIT_OK)
+
+
+def _model_state(loaded: LoadedApp, model: str, problem: str | None) -> ModelState:
+    [backlog] = Backlogs(Databases(loaded, LIMITS), lambda: problem).measure((model,))
+    # The broker's answer gives the reason, with its remedy.
+    return ModelState(backlog.state, None if backlog.reason == problem else backlog.reason)
 
 
 def _gather(loaded: LoadedApp, model: str, key: str) -> tuple[Facts, Messages | None]:

@@ -6,23 +6,17 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
 import click
 
-from signalbus_core import SignalBusError
-
 from ..application.databases import Databases
-from ..application.load import LoadedApp, LoadingError, choose_broker_url, find_broker
-from ..checks.broker import broker_problem
 from ..config.click_options import with_application
-from ..config.resolve import ConfigError, resolve
 from ..exit_codes import EXIT_OK, EXIT_RUNTIME
 from ..operations.backlog import LIMITS, Backlog, Backlogs
 from ..telemetry.log_format import redact
 from ..text import coloured, duration_text, one_line, table, time_text
-from .shared import failing_with_1, load
+from .shared import broker_finding, broker_text, failing_with_1, load
 
 COLUMNS = ("MODEL", "SIGNALS", "OLDEST", "WAITING", "PARKED", "STATE")
 
@@ -52,7 +46,7 @@ def pending(
     """
     environ: Mapping[str, str] = click.get_current_context().obj
     loaded = load(given)
-    backlogs = Backlogs(Databases(loaded, LIMITS), partial(_broker_problem, loaded, given, environ))
+    backlogs = Backlogs(Databases(loaded, LIMITS), lambda: broker_text(broker_finding(loaded, given, environ)))
     with failing_with_1():
         found = backlogs.measure(models, is_exact=is_exact)
     for line in map(_as_json, found) if is_json else _as_lines(found, environ):
@@ -61,19 +55,6 @@ def pending(
     for text in late:
         click.echo(f"signalbus-relay: {text}", err=True)
     sys.exit(EXIT_RUNTIME if late or any(one.trouble for one in found) else EXIT_OK)
-
-
-def _broker_problem(loaded: LoadedApp, given: Mapping[str, Any], environ: Mapping[str, str]) -> str | None:
-    """Why none of the brokers that a relay uses takes messages. None: one does, or none is known."""
-    try:
-        config = resolve(given, environ, loaded.app.config)
-        find_broker(loaded, choose_broker_url(loaded.app, config.amqp_url, environ))
-        publishers = loaded.app.extensions.get("signalbus_publishers", [])
-        problems = [broker_problem(publisher.bound_to(loaded.app)) for publisher in publishers]
-    except (ConfigError, LoadingError, SignalBusError):
-        return None
-    told = [f"the broker {one.subject}: {one.problem}" for one in problems if one is not None]
-    return told[0] if told and len(told) == len(problems) else None
 
 
 def _why_late(backlog: Backlog, max_lag_seconds: float) -> str | None:

@@ -11,6 +11,7 @@ from signalbus_core.lowlevel import FailureRecord, Holder
 
 from ..application.databases import APPLICATION_NAME
 from ..poller.unreached import session_text
+from ..telemetry.states import ModelState
 from ..text import duration_text, time_text
 from .gather import MOST_BEFORE, Facts
 from .routes import Answer, Messages, Route
@@ -33,14 +34,20 @@ class Explanation:
     to_do: str
 
 
-def tell(facts: Facts, messages: Messages | None = None, answers: Sequence[Answer] = ()) -> Explanation:
-    """Explain the state of a signal.
+def tell(
+    facts: Facts,
+    messages: Messages | None = None,
+    answers: Sequence[Answer] = (),
+    model_state: ModelState | None = None,
+) -> Explanation:
+    """Explain the state of a signal, in that of its model.
 
     :param messages: that it makes; None when that is not known.
     :param answers: of the broker, when it was queried.
     """
     state = state_of(facts)
-    sentences = [_BEGINNINGS[state](facts), *_further(facts, state), *_of_messages(messages)]
+    of_model = () if model_state is None else _of_model(facts, model_state)
+    sentences = [_BEGINNINGS[state](facts), *_further(facts, state), *of_model, *_of_messages(messages)]
     return Explanation(
         state, (*sentences, *(answer.text for answer in answers)), _to_do(facts, state, messages, answers)
     )
@@ -147,6 +154,13 @@ def _further(facts: Facts, state: str) -> Iterator[str]:
             "No session of a relay is connected to the database: none runs, or the application gives its sessions "
             "another name."
         )
+
+
+def _of_model(facts: Facts, model_state: ModelState) -> Iterator[str]:
+    # Of a pause and of a locked table another sentence tells.
+    if model_state.word is not None and facts.pause is None and not facts.is_table_locked:
+        reason = f": {model_state.reason}" if model_state.reason else ""
+        yield f"{facts.model} is {model_state.word}{reason}."
 
 
 def _of_those_before(number: int) -> str:

@@ -19,7 +19,7 @@ from signalbus_core import SignalBus
 from signalbus_core.lowlevel import BurstLimits, Key, SignalSpec, error_text, own_session, raise_if_stop, set_limits
 from signalbus_core.rabbitmq import Message, Publisher, RabbitMQSignal, as_messages
 
-from ..checks.broker import TIMEOUT_SECONDS, broker_problem, judge_connecting
+from ..checks.broker import TIMEOUT_SECONDS, judge_connecting
 from ..checks.routes import closes
 
 #: Time limits of the transaction that loads a signal.
@@ -101,10 +101,6 @@ def _route(signal: Any, message: Message) -> Route:
 def ask_broker(publisher: Publisher, routes: Sequence[Route]) -> Iterator[Answer]:
     """Whether the exchanges exist, and the queues to which the default exchange routes."""
     broker = f"The broker {publisher.location}"
-    problem = broker_problem(publisher)
-    if problem is not None and problem.code == "broker-blocked":
-        # Before the routes: while it is in force, nothing is sent, whatever they are.
-        yield Answer(f"{broker} is blocked: {problem.problem}.", problem.remedy)
     try:
         connection = pika.BlockingConnection(publisher.location.parameters(TIMEOUT_SECONDS))
     except (exceptions.AMQPError, AMQPConnectorException, OSError) as error:
