@@ -193,11 +193,15 @@ class Publisher:
         connections = self._settings().broker.connections
         connection = connections.mine()
         if connection is None:
-            return PublisherStatus(False, False, connections.last_error or "not connected yet")
+            return PublisherStatus(False, False, self._without_location(connections.last_error) or "not connected yet")
         if not connection.is_open:
             # The attempt to open another one came later, and tells why it is not open now.
-            return PublisherStatus(False, False, connections.last_error or connection.closed_reason)
+            reason = self._without_location(connections.last_error) or connection.closed_reason
+            return PublisherStatus(False, False, reason)
         return PublisherStatus(True, connection.blocked_reason is not None, connection.blocked_reason)
+
+    def _without_location(self, error: str | None) -> str | None:
+        return error and error.removeprefix(f"{self.location}: ")
 
     @property
     def heartbeat_seconds(self) -> float:
