@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from threading import Event
@@ -88,7 +89,7 @@ class Backlogs:
         chosen = [self._databases.spec(model) for model in dict.fromkeys(models)] or self._databases.specs
         found = [self._measure(spec, None if is_exact else COUNTED_TO) for spec in chosen]
         pending = [spec for spec, (_, facts) in zip(chosen, found, strict=True) if facts.pending]
-        sending = self._watch(pending) if pending else {}
+        sending = self._watch(pending) if pending else set()
         problem = self._broker_problem() if pending else None
         return [self._judged(spec, *one, sending, problem) for spec, one in zip(chosen, found, strict=True)]
 
@@ -106,34 +107,39 @@ class Backlogs:
         with self._databases.rolled_back(spec.bind_key) as connection:
             return locked_table(locate.table_holder(connection, spec))
 
-    def _watch(self, specs: Sequence[SignalSpec]) -> dict[str, bool | None]:
-        """Whether the first pending signals of these models are being sent; None where that cannot be seen."""
-        before = {spec.name: self._first_keys(spec, WATCHED) for spec in specs}
+    def _watch(self, specs: Sequence[SignalSpec]) -> set[str]:
+        """The models of which some of the first pending signals are seen to leave, in so many seconds."""
+        before = self._all_first_keys(specs, WATCHED)
         Event().wait(WATCHED_SECONDS)
-        return {spec.name: _has_moved(before[spec.name], self._first_keys(spec, 2 * WATCHED)) for spec in specs}
+        after = self._all_first_keys([spec for spec in specs if spec.name in before], 2 * WATCHED)
+        return {name for name, keys in after.items() if before[name] - keys}
 
-    def _first_keys(self, spec: SignalSpec, most: int) -> set[Key] | None:
-        try:
-            with self._databases.rolled_back(spec.bind_key) as connection:
-                has_parked = parked_table_problem(connection, parked_table_of(spec)) is None
-                choice = Choice(LeaveOut.FAILED if has_parked else LeaveOut.NOTHING)
-                return set(locate.first_keys(connection, spec, choice, most))
-        except SQLAlchemyError:
-            return None
+    def _all_first_keys(self, specs: Sequence[SignalSpec], most: int) -> dict[str, set[Key]]:
+        found: dict[str, set[Key]] = {}
+        for spec in specs:
+            # Python cannot hold every key of a database; of a model with such a key nothing is seen.
+            with suppress(SQLAlchemyError, ValueError, OverflowError):
+                found[spec.name] = self._first_keys(spec, most)
+        return found
+
+    def _first_keys(self, spec: SignalSpec, most: int) -> set[Key]:
+        with self._databases.rolled_back(spec.bind_key) as connection:
+            has_parked = parked_table_problem(connection, parked_table_of(spec)) is None
+            choice = Choice(LeaveOut.FAILED if has_parked else LeaveOut.NOTHING)
+            return set(locate.first_keys(connection, spec, choice, most))
 
     def _judged(
         self,
         spec: SignalSpec,
         backlog: Backlog,
         facts: ModelFacts,
-        sending: Mapping[str, bool | None],
+        sending: Collection[str],
         problem: str | None,
     ) -> Backlog:
-        moved = sending.get(spec.name)
-        obstacle = facts.obstacle
-        if facts.pending and not moved:
+        is_sending, obstacle = spec.name in sending, facts.obstacle
+        if facts.pending and not is_sending:
             obstacle = obstacle or problem or self._without_relay(spec)
-        state = state_of(replace(facts, is_sending=moved, obstacle=obstacle))
+        state = state_of(replace(facts, is_sending=is_sending, obstacle=obstacle))
         return replace(backlog, state=state.word, reason=state.reason)
 
     def _without_relay(self, spec: SignalSpec) -> str | None:
@@ -144,10 +150,6 @@ class Backlogs:
             "none of the pending signals is being sent, and no session of a relay is connected to the database: none "
             "runs, or the application gives its sessions another name"
         )
-
-
-def _has_moved(before: set[Key] | None, after: set[Key] | None) -> bool | None:
-    return None if before is None or after is None else bool(before - after)
 
 
 def _backlog(connection: Connection, spec: SignalSpec, most: int | None) -> tuple[Backlog, ModelFacts]:

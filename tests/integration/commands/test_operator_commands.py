@@ -57,7 +57,7 @@ def loaded(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Loade
         )
         db.session.commit()
     found = LoadedApp(app, db.signalbus)
-    for module in ("explain", "shared"):
+    for module in ("explain", "pending", "shared"):
         monkeypatch.setattr(f"relay.commands.{module}.load", lambda given: found)
     yield found
     with app.app_context():
@@ -251,7 +251,7 @@ def test_unreadable_table_hides_no_other_and_ends_with_1(loaded: LoadedApp) -> N
     done = run("pending")
     assert done.exit_code == 1
     assert 'relation "word" does not exist' in done.stdout
-    assert "Number  3        ?       ?        ?       flowing" in done.stdout
+    assert "Number  3        ?       ?        ?       blocked: none of the pending signals is being sent" in done.stdout
 
 
 @pytest.mark.parametrize(
