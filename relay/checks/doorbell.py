@@ -14,7 +14,7 @@ from signalbus_core.lowlevel import SignalSpec, find_doorbells
 from ..application.databases import DRIVERS
 from ..application.load import WRITE_DRIVER
 from ..notifier.connection import AsyncConnection, Waker, run
-from ..notifier.self_test import NothingReceivedError, test_notifications
+from ..notifier.notification_test import NothingReceivedError, test_notifications
 from .finding import Finding, found, told
 
 _PREPARED = text("SELECT CAST(current_setting('max_prepared_transactions') AS int)")

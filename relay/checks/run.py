@@ -99,7 +99,7 @@ def find_problems(subject: Subject, areas: Sequence[str], known: Sequence[Findin
         engines: Mapping[str | None, Engine] = dict(subject.bus.db.engines)
         models = subject.bus.get_signal_models()
         specs, findings = resolve_models(subject.bus, models)
-    findings += [*known, *check_configuration(subject.app, engines, subject.config.workers), *check_models(models)]
+    findings += [*known, *check_configuration(subject.app, engines, subject.config), *check_models(models)]
     wanted, unknown = choose(specs, models, subject.config.signals)
     findings += [*unknown, *check_ids(wanted)]
     if "versions" in areas:

@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection
 
 from signalbus_core.lowlevel import (
     LATER_COLUMNS,
+    PLAIN,
     SignalSpec,
     lacks_columns,
     parked_table_of,
@@ -67,7 +68,8 @@ def check_table(connection: Connection, spec: SignalSpec) -> Iterator[Finding]:
     """Check one model's table; when it does not exist, nothing else about it."""
     name = quoted(spec.table)
     if spec.table.schema and connection.scalar(_SCHEMA_CLOSED, {"schema": spec.table.schema}):
-        remedy = f"GRANT USAGE ON SCHEMA {spec.table.schema} to the relay's login."
+        schema = PLAIN.identifier_preparer.quote(spec.table.schema)
+        remedy = f"GRANT USAGE ON SCHEMA {schema} to the relay's login."
         yield found("schema-usage-missing", spec.name, f"the schema {spec.table.schema} is closed to it", remedy)
         return
     facts = connection.execute(_FACTS, {"name": name}).one_or_none()
@@ -101,7 +103,8 @@ def check_order(connection: Connection, spec: SignalSpec, name: str) -> Iterator
     """Whether an index has the order in which signals are selected."""
     columns = [column.name for column in spec.primary_key]
     if not connection.scalar(_ORDERED_INDEX, {"name": name, "columns": columns, "length": len(columns)}):
-        remedy = f"CREATE INDEX ON {name} ({', '.join(columns)})."
+        names = ", ".join(map(PLAIN.identifier_preparer.quote, columns))
+        remedy = f"CREATE INDEX ON {name} ({names})."
         yield found("index-order", spec.name, "no index has the order of the model's key: each burst sorts", remedy)
 
 

@@ -8,7 +8,7 @@ from sqlalchemy.engine import Connection
 
 from signalbus_core.lowlevel import HorizonHolder, SignalSpec, autovacuum_problem, count_dead_rows, horizon_holders
 
-from ..poller.vacuum_horizon import DEAD_ROWS_THAT_HURT, HELD_FOR_SECONDS
+from ..poller.diagnosis.vacuum_horizon import DEAD_ROWS_THAT_HURT, HELD_FOR_SECONDS
 from .finding import Finding, found, told
 
 #: A holder of the vacuum horizon is reported after so long, even with few dead rows. Shorter: reports and dumps too.

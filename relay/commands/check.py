@@ -31,9 +31,9 @@ from ..checks.run import Subject, find_problems
 from ..config.click_options import fail, with_options
 from ..config.resolve import ConfigError, RelayConfig, resolve
 from ..exit_codes import EXIT_OK, EXIT_RUNTIME
-from ..telemetry.log_format import configure_logging, redact
+from ..telemetry.log_format import configure_logging
 from ..telemetry.loggers import output_as_log
-from ..text import coloured, one_line
+from ..text import redact, say, say_data
 
 MARKS = {"error": ("✗", "red"), "warning": ("!", "yellow"), "ok": ("✓", "green")}
 
@@ -67,7 +67,7 @@ def check(
     except ConfigError as error:
         fail(error)
     for finding in findings:
-        click.echo(as_json(finding) if is_json else as_line(finding, environ))
+        say_data(as_json(finding)) if is_json else _say(finding, environ)
     wrong = {"error", "warning"} if strict else {"error"}
     sys.exit(EXIT_RUNTIME if any(finding.level in wrong for finding in findings) else EXIT_OK)
 
@@ -141,11 +141,16 @@ def as_json(finding: Finding) -> str:
     return json.dumps({name: redact(value) for name, value in asdict(finding).items()})
 
 
-def as_line(finding: Finding, environ: Mapping[str, str]) -> str:
-    """A finding as one line for people."""
+def _say(finding: Finding, environ: Mapping[str, str]) -> None:
+    """Print a finding as one line for people, its mark in colour."""
     mark, colour = MARKS[finding.level]
+    say(as_line(finding), mark=mark, colour=colour, environ=environ)
+
+
+def as_line(finding: Finding) -> str:
+    """A finding as one line for people, without its mark."""
     subject = "" if finding.subject == finding.area else f"{finding.subject}: "
     text = f"{subject}{finding.problem}."
     if finding.level != "ok":
         text += f" {finding.remedy} [{finding.code}]"
-    return f"{coloured(mark, colour, environ)} {finding.area:<9} {one_line(redact(text))}"
+    return f"{finding.area:<9} {text}"

@@ -22,9 +22,8 @@ from ..explain.gather import LIMITS, Facts, NoSuchKey, gather
 from ..explain.render import Explanation, tell
 from ..explain.routes import Answer, Messages, Route, ask_broker, messages_of
 from ..operations.backlog import Backlogs
-from ..telemetry.log_format import redact
 from ..telemetry.states import ModelState
-from ..text import coloured, one_line, time_text
+from ..text import redact, say, say_data, time_text
 from .shared import broker_finding, broker_text, failing_with_1, load, readable_key
 
 COLOURS = {"absent": "red", "table-locked": "red", "parked": "red", "waiting": "yellow", "paused": "yellow"}
@@ -64,14 +63,13 @@ def explain(model: str, key: str, asks_broker: bool, is_json: bool, **given: Any
         model_state = _model_state(loaded, model, broker_text(problem))
     story = tell(facts, messages, answers, model_state)
     if is_json:
-        click.echo(json.dumps({**as_json(facts, messages, answers, story), "model_state": model_state.word}))
+        say_data(json.dumps({**as_json(facts, messages, answers, story), "model_state": model_state.word}))
     else:
-        first, *rest = (one_line(redact(sentence)) for sentence in story.sentences)
-        colour = COLOURS.get(story.state)
-        click.echo(coloured(first, colour, environ) if colour else first)
+        first, *rest = story.sentences
+        say(first, colour=COLOURS.get(story.state), environ=environ)
         for sentence in rest:
-            click.echo(f"- {sentence}")
-        click.echo(f"To do: {one_line(redact(story.to_do))}")
+            say(f"- {sentence}")
+        say(f"To do: {story.to_do}")
     sys.exit(EXIT_RUNTIME if story.state == "absent" else EXIT_OK)
 
 

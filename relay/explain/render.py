@@ -10,7 +10,7 @@ from shlex import quote
 from signalbus_core.lowlevel import FailureRecord, Holder
 
 from ..application.databases import APPLICATION_NAME
-from ..poller.unreached import session_text
+from ..poller.diagnosis.unreached import session_text
 from ..telemetry.states import ModelState
 from ..text import duration_text, time_text
 from .gather import MOST_BEFORE, Facts

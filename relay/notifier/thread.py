@@ -20,8 +20,8 @@ from ..poller.requests import PollRequests
 from ..runtime import Runtime
 from ..worker.backoff import Backoff
 from .connection import AsyncConnection, SessionError, Stopped, Waker, run
+from .notification_test import NothingReceivedError, test_notifications
 from .protocol import LONGEST_WAIT_SECONDS, LeaderProtocol
-from .self_test import NothingReceivedError, test_notifications
 
 #: The interval at which the triggers and the sessions are checked, and at which a failed self-test is repeated. Longer:
 #: a dropped trigger is noticed later.

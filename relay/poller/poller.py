@@ -36,13 +36,13 @@ from ..telemetry.states import BACKLOG_COUNTED_TO
 from ..worker.low_water import Scan
 from ..worker.model_state import ModelState
 from ..worker.retry_store import RetryStores
+from .diagnosis.unreached import locked_table
+from .diagnosis.vacuum_horizon import Horizon
 from .gauges import MEASURE_EVERY_SECONDS, BacklogGauges
 from .isolation import PROBE_LIMITS, TableIsolation, is_statement_timeout
 from .maintenance import TIDY_EVERY_SECONDS, Maintenance, TableError
 from .pauses import PausedModels
 from .scan import ScanStarts
-from .unreached import locked_table
-from .vacuum_horizon import Horizon
 
 T = TypeVar("T")
 

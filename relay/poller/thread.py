@@ -12,11 +12,12 @@ from signalbus_core.lowlevel import counted
 from ..exit_codes import EXIT_CONFIGURATION, EXIT_OK, EXIT_RUNTIME, StopRequest
 from ..runtime import Runtime
 from ..scheduler import Scheduler
-from ..worker.backoff import Backoff, PollInterval
+from ..worker.backoff import Backoff
 from ..worker.hanging import HANGS_AFTER_SECONDS
+from .diagnosis.unreached import Unreached
+from .interval import PollInterval
 from .poller import Poller, TableError
 from .requests import PollRequests
-from .unreached import Unreached
 
 #: The longest pause between two polls while a database is away.
 LONGEST_DATABASE_RETRY_SECONDS = 5.0

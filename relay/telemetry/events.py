@@ -37,7 +37,7 @@ class HeldHorizon:
     seconds: float
 
 
-class Verdict(Protocol):
+class BurstSummary(Protocol):
     """What follows from a burst for its model, as far as listeners want to know it."""
 
     @property
@@ -76,10 +76,10 @@ class Events:
 
     # Bursts
 
-    def burst_ended(self, model: str, result: BurstResult, verdict: Verdict) -> None:
+    def burst_ended(self, model: str, result: BurstResult, decision: BurstSummary) -> None:
         """A burst has ended and is committed."""
 
-    def burst_interrupted(self, model: str, verdict: Verdict, possible_duplicates: int = 0) -> None:
+    def burst_interrupted(self, model: str, decision: BurstSummary, possible_duplicates: int = 0) -> None:
         """A database error, or a :class:`BurstError`, has ended a burst.
 
         :param possible_duplicates: signals that were sent, and may be sent again.

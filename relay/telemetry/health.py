@@ -16,7 +16,7 @@ from typing import Any
 
 from signalbus_core.lowlevel import BurstResult
 
-from .events import Condition, Events, Verdict
+from .events import BurstSummary, Condition, Events
 
 #: When signals are pending and none was sent for so long, they do not flow. Shorter: a relay with slow bursts is
 #: unready.
@@ -106,7 +106,7 @@ class Health(Events):
             self._state = state
             self._flowed = self._clock()
 
-    def burst_ended(self, model: str, result: BurstResult, verdict: Verdict) -> None:
+    def burst_ended(self, model: str, result: BurstResult, decision: BurstSummary) -> None:
         if result.sent or not result.selected:
             # Nothing to lock, although signals are pending: other relays are sending them. If this lasts, Unreached
             # raises an incident for the model.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from signalbus_core.lowlevel import BurstResult
 
-from .events import Doing, Events, HeldHorizon, Verdict
+from .events import BurstSummary, Doing, Events, HeldHorizon
 from .throughput import Throughput
 
 
@@ -131,12 +131,12 @@ class Status(Events):
         with self._lock:
             self._workers.pop(worker, None)
 
-    def burst_ended(self, model: str, result: BurstResult, verdict: Verdict) -> None:
+    def burst_ended(self, model: str, result: BurstResult, decision: BurstSummary) -> None:
         with self._lock:
             known = self._models[model]
             if result.sent:
                 known.is_failing = False
-            elif verdict.is_scan and result.failed and not result.is_outage:
+            elif decision.is_scan and result.failed and not result.is_outage:
                 known.is_failing = True
             if not result.sent:
                 return

@@ -12,7 +12,7 @@ from flask.typing import ResponseReturnValue
 from flask.views import MethodView
 from werkzeug.exceptions import HTTPException
 
-from ..telemetry.log_format import redacted
+from ..text import redacted
 from . import validation as field
 from .actions import NO_RECORD, Operations
 from .auth import NO_TOKEN, Guard

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 
 from flask import Flask
@@ -39,8 +38,8 @@ def build_site(
 
     :param engines: the engine of each bind key that the relay's models use.
     """
-    host = config.http.host if config.http is not None else "localhost"
-    guard = Guard(config.operator_token, config.http_hosts, is_local=is_loopback(host))
+    is_local = config.http is None or config.http.is_loopback
+    guard = Guard(config.operator_token, config.http_hosts, is_local=is_local)
     report = Report(status, health, incidents, [_database(key, engine) for key, engine in engines.items()])
     operations = _operations(loaded, config, engines)
     view = FailedSignalsView(operations, status)
@@ -61,16 +60,6 @@ def _operations(loaded: LoadedApp, config: RelayConfig, relayed: Mapping[str | N
             limit_connections(engine)
     own = {bind_key: engine_of_its_own(engine) for bind_key, engine in engines.items()}
     return Operations(Databases(loaded, LIMITS, own), DatabaseBulkhead(own.values()), config.discard_record)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address can be reached only from this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _database(bind_key: str | None, engine: Engine) -> Database:

@@ -29,7 +29,7 @@ from signalbus_core.lowlevel import (
 from ..runtime import Runtime
 from ..telemetry.incidents import single_signals
 from .model_state import ModelState
-from .plan import BurstPlan, Verdict
+from .plan import BurstDecision, BurstPlan
 from .retry_store import Due, RetryStores
 
 
@@ -120,7 +120,7 @@ class Bursts:
         return result
 
     def record(
-        self, state: ModelState, plan: BurstPlan, due: Due | None, result: BurstResult, verdict: Verdict
+        self, state: ModelState, plan: BurstPlan, due: Due | None, result: BurstResult, decision: BurstDecision
     ) -> None:
         """Record which signals failed, and what became of those that were tried again.
 
@@ -130,22 +130,24 @@ class Bursts:
         retry_store = self._retry_stores[name]
         if plan.suspect is not None and not result.selected and not self._retry_stores.versions(name, [plan.suspect]):
             state.forget(plan.suspect)
-        if verdict.failed:
-            parked = retry_store.put(verdict.failed, verdict.evidence, is_retry=not plan.is_scan)
-            self._tell(name, verdict.failed, parked)
+        if decision.failed:
+            parked = retry_store.put(decision.failed, decision.evidence, is_retry=not plan.is_scan)
+            self._tell(name, decision.failed, parked)
         state.mark_recorded(result.undeleted)
         if plan.retry and due.signals:
-            retry_store.tried(due, result, [one.key for one in verdict.failed])
+            retry_store.tried(due, result, [one.key for one in decision.failed])
             # Other signals may be due as well, and need not wait for the next poll.
             state.mark_retry_due()
 
     def _tell(self, name: str, failed: Sequence[FailedSignal], parked: Collection[Key]) -> None:
         """Raise the incident for failed signals, and log those that were parked."""
         first = failed[0]
+        told = [first.key, *(one.key for one in failed if one.key in parked)]
+        texts = self._retry_stores.key_texts(name, list(dict.fromkeys(told)))
         self._events.raised(
             single_signals(name),
             "signals_set_aside",
-            f"{len(failed)} failed and wait for their next try; first: {_shown(first.key)}, {_why(first)}",
+            f"{len(failed)} failed and wait for their next try; first: {texts[first.key]}, {_why(first)}",
             name,
         )
         for one in failed:
@@ -153,9 +155,9 @@ class Bursts:
                 self._logger.warning(
                     "%s: signal %s is parked after it failed too often; it waits for a person: %s",
                     name,
-                    _shown(one.key),
+                    texts[one.key],
                     _why(one),
-                    extra={"action": "signal_parked", "signal": name, "key": _shown(one.key)},
+                    extra={"action": "signal_parked", "signal": name, "key": texts[one.key]},
                 )
 
     def _log(self, name: str, result: BurstResult) -> None:
@@ -180,7 +182,3 @@ def _why(failed: FailedSignal) -> str:
     if failed.outcome.cause == UNDELETED:
         return f"was sent; cannot be deleted: {failed.outcome.reason}"
     return str(failed.outcome)
-
-
-def _shown(key: tuple[object, ...]) -> str:
-    return ", ".join(str(part) for part in key)

@@ -10,7 +10,7 @@ from signalbus_core.lowlevel import BurstResult
 
 from ..runtime import Runtime
 from ..scheduler import Scheduler, Turn
-from ..telemetry.events import Events, Verdict
+from ..telemetry.events import BurstSummary, Events
 
 #: A burst without progress for so long counts as hanging. Longer: a send method that hangs is noticed later; shorter:
 #: slow send methods that report no progress count as hanging.
@@ -61,7 +61,7 @@ class EmptyBursts(Events):
         self._lock = threading.Lock()
         self._since: dict[str, float] = {}
 
-    def burst_ended(self, model: str, result: BurstResult, verdict: Verdict) -> None:
+    def burst_ended(self, model: str, result: BurstResult, decision: BurstSummary) -> None:
         with self._lock:
             if result.selected:
                 self._since.pop(model, None)

@@ -19,7 +19,7 @@ from .backoff import Backoff
 from .broker_connections import BrokerConnections
 from .bursts import Bursts, Watcher
 from .model_state import ModelState
-from .plan import Verdict
+from .plan import BurstDecision
 
 #: The longest wait of a worker between two calls of ``Events.progressed``. Longer: its connection may miss an AMQP
 #: heartbeat.
@@ -98,15 +98,15 @@ class Worker:
         name = self._scheduler.take(min(self._broker.pump_every_seconds, LONGEST_WAIT_SECONDS), self.name)
         if name is None:
             return
-        verdict, sent = Verdict(more=False, wait_seconds=LONGEST_WAIT_SECONDS), False
+        decision, sent = BurstDecision(more=False, wait_seconds=LONGEST_WAIT_SECONDS), False
         try:
-            verdict, sent = self._send_burst(self._states[name])
+            decision, sent = self._send_burst(self._states[name])
         finally:
             self._scheduler.give_back(
-                name, more=verdict.more, wait_seconds=verdict.wait_seconds, sent=sent, worker=self.name
+                name, more=decision.more, wait_seconds=decision.wait_seconds, sent=sent, worker=self.name
             )
 
-    def _send_burst(self, state: ModelState) -> tuple[Verdict, bool]:
+    def _send_burst(self, state: ModelState) -> tuple[BurstDecision, bool]:
         """One burst; return what follows from it, and whether signals were sent."""
         name = state.spec.name
         plan = state.plan(self._clock())
@@ -119,18 +119,18 @@ class Worker:
             else:
                 result = self._bursts.try_again(state.spec, plan, due, watcher)
         except (BurstError, SQLAlchemyError) as error:
-            verdict = state.interrupted(error)
-            self._events.burst_interrupted(name, verdict, error.sent if isinstance(error, BurstError) else 0)
-            return verdict, False
-        verdict = state.finished(plan, result, self._clock())
+            decision = state.interrupted(error)
+            self._events.burst_interrupted(name, decision, error.sent if isinstance(error, BurstError) else 0)
+            return decision, False
+        decision = state.finished(plan, result, self._clock())
         try:
-            self._bursts.record(state, plan, due, result, verdict)
+            self._bursts.record(state, plan, due, result, decision)
         except SQLAlchemyError as error:
-            verdict = state.interrupted(error)
+            decision = state.interrupted(error)
         finally:
             # Whatever became of the records, the burst is committed.
-            self._events.burst_ended(name, result, verdict)
-        return verdict, result.sent > 0
+            self._events.burst_ended(name, result, decision)
+        return decision, result.sent > 0
 
     def _watcher(self, name: str) -> Watcher:
         return Watcher(partial(self._locked, name), partial(self._moved, name))

@@ -22,12 +22,13 @@ from ..failures import error_text, raise_if_stop
 from ..model.contract import SignalSpec
 from ..schema.own_tables import UNDELETED
 from ..sql import parked
+from ..sql.delete_rows import delete_rows
 from ..sql.parked import LeaveOut
 from ..sql.rows import Row, all_ids, find, find_keys, has_id
 from ..sql.selection import EVERYTHING, Choice
 from ..sql.transaction import DEFAULT_LIMITS, BurstLimits, begin, transaction
 from .failpoints import reach
-from .isolate import SUPPRESSED, delete_by_halves, delete_rows
+from .isolate import SUPPRESSED, delete_by_halves
 from .result import BurstResult, FailedSignal, failed_row
 
 logger = logging.getLogger("signalbus")

@@ -15,7 +15,7 @@ from signalbus_core.lowlevel import (
     Failure,
     Key,
     LeaveOut,
-    Mark,
+    SignalRef,
     SignalSpec,
     parked,
     retries,
@@ -56,14 +56,14 @@ class TableRetryStore:
         self._limits = limits
         self._memory = memory
 
-    def choice(self, avoid: Sequence[Mark]) -> Choice:
+    def choice(self, avoid: Sequence[SignalRef]) -> Choice:
         return Choice(LeaveOut.FAILED, exclude=tuple(avoid))
 
     def has_due(self) -> bool:
         # The poll query finds due signals, those of other replicas too.
         return False
 
-    def take_due(self, limit: int, avoid: Sequence[Mark] = ()) -> Due:
+    def take_due(self, limit: int, avoid: Sequence[SignalRef] = ()) -> Due:
         with transaction(self._engine, self._limits) as connection:
             due = Due.of(retries.due_signals(connection, self._spec, limit, avoid), limit)
             if due.signals:
@@ -74,7 +74,7 @@ class TableRetryStore:
         with transaction(self._engine, self._limits) as connection:
             return [one.key for one in retries.due_signals(connection, self._spec, limit)]
 
-    def retry(self, keys: tuple[Mark, ...]) -> Choice:
+    def retry(self, keys: tuple[SignalRef, ...]) -> Choice:
         return Choice(LeaveOut.FAILED, only=keys, forgets=True)
 
     def put(

@@ -15,7 +15,7 @@ from pika.exceptions import ChannelClosedByBroker
 from pika.frame import Method
 
 from ...burst.failpoints import reach
-from ...model.heartbeat import beat
+from ...model.progress import report_progress
 from ..confirms import Confirms, Content, UnexpectedConfirmError
 from .connection import BrokerStream, joined
 from .errors import describe
@@ -85,7 +85,7 @@ class BrokerConnection(BrokerStream):
             nonlocal unanswered
             if confirms.unanswered < unanswered:
                 unanswered = confirms.unanswered
-                beat()
+                report_progress()
             return confirms.is_done or self._channel_error is not None or not self.is_open
 
         self._run_until(has_ended, deadline)

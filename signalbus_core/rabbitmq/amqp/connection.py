@@ -19,7 +19,7 @@ from pika.adapters.select_connection import IOLoop
 from pika.exceptions import ConnectionClosedByBroker, StreamLostError
 from pika.frame import Method
 
-from ...model.heartbeat import beat
+from ...model.progress import report_progress
 from .errors import describe
 from .protocol import BrokerConnectionError
 from .url import BrokerLocation
@@ -210,11 +210,11 @@ class BrokerStream:
 
     def _on_blocked(self, _connection: pika.connection.Connection, answer: Method[Any]) -> None:
         self.blocked_reason = answer.method.reason or "no reason given"
-        beat()
+        report_progress()
 
     def _on_unblocked(self, _connection: pika.connection.Connection, _answer: Method[Any]) -> None:
         self.blocked_reason = None
-        beat()
+        report_progress()
 
 
 def _nothing() -> None:

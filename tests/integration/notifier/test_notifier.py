@@ -412,7 +412,7 @@ def test_behind_pooler_nothing_is_held_and_it_is_said_once(
     private_postgres: PrivatePostgres, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doorkeeper_module, "CHECK_EVERY_SECONDS", 0.2)
-    monkeypatch.setattr("relay.notifier.self_test.RECEIVED_WITHIN_SECONDS", 0.5)
+    monkeypatch.setattr("relay.notifier.notification_test.RECEIVED_WITHIN_SECONDS", 0.5)
     with PrivatePgBouncer(private_postgres) as bouncer:
         bouncer.start()
         outbox = Outbox(bouncer.in_front_of(private_postgres.create_database()))

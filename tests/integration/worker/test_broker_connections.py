@@ -11,7 +11,7 @@ import pytest
 from flask import Flask
 
 from relay.worker.broker_connections import LEFT_ALONE_SECONDS, BrokerConnections
-from signalbus_core.model.heartbeat import Heartbeat
+from signalbus_core.model.progress import ProgressReporter
 from signalbus_core.rabbitmq import Message, Publisher, PublisherStatus
 from tests.support.amqp_peer import AmqpPeer, Published, Session
 from tests.support.proxy import FaultProxy
@@ -124,14 +124,14 @@ def test_while_a_silent_broker_is_waited_for_readiness_tells_that_it_is_down(amq
         link.close()
 
 
-class Watching(Heartbeat):
+class Watching(ProgressReporter):
     """Told of progress, as a burst is."""
 
     def __init__(self, told: Callable[[], object]) -> None:
         self._told = told
         self.message_bytes = None
 
-    def beat(self) -> None:
+    def report_progress(self) -> None:
         self._told()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
-from datetime import date, datetime, timezone
+from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -26,6 +26,7 @@ from signalbus_core.lowlevel import (
     SignalSpec,
     delete_sent,
     lacks_columns,
+    locate,
     parked,
     parked_table_of,
     parked_table_problem,
@@ -516,3 +517,28 @@ def test_a_note_that_is_locked_keeps_no_other_of_its_destination(outbox: Outbox)
         assert retry_store.due_keys(10) == []
         with outbox.engine.begin() as connection:
             assert retries.release_destination(connection, outbox.spec, "dead") == 2
+
+
+@pytest.mark.parametrize(
+    ("column", "key"),
+    [
+        ("bigint", (42,)),
+        ("text", ("a b",)),
+        ("timestamptz", (datetime(2026, 1, 31, 12, tzinfo=timezone(timedelta(hours=2))),)),
+        ("composite", (7, "a,b")),
+    ],
+)
+def test_key_is_shown_as_commands_take_it(database_url: str, column: str, key: tuple[Any, ...]) -> None:
+    def columns(db: Any) -> dict[str, Any]:
+        kinds = {"bigint": db.BigInteger, "text": db.Text, "timestamptz": db.DateTime(timezone=True)}
+        if column == "composite":
+            return {"a": db.Column(db.BigInteger, primary_key=True), "b": db.Column(db.Text, primary_key=True)}
+        return {"id": db.Column(kinds[column], primary_key=True)}
+
+    outbox = Outbox(database_url, columns)
+    outbox.write(key)
+    outbox.retry_store(park_after=1).put([FailedSignal(key, RAISED)])
+    [noted] = outbox.noted()
+    with outbox.engine.connect() as connection:
+        assert locate.key_texts(connection, outbox.spec, [key]) == {key: noted.key}
+    outbox.engine.dispose()

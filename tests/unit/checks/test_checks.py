@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from relay.checks.configuration import uri_drivers
+from relay.checks.configuration import host_names, uri_drivers
 from relay.checks.finding import AREAS, KINDS, Finding, found, told
 from relay.checks.pooler import are_shared
 from relay.checks.run import Task, look_side_by_side
@@ -19,6 +19,8 @@ from relay.checks.session import judge_clock, judge_server, judge_timeouts
 from relay.checks.vacuum import HELD_TRANSACTIONS, is_held
 from relay.checks.versions import check_library, check_postgresql, check_python, check_rabbitmq, numbers
 from relay.commands.check import as_line
+from relay.config.resolve import resolve
+from relay.text import say
 from signalbus_core.lowlevel import BurstLimits, HolderKind, HorizonHolder
 
 TESTS = Path(__file__).parents[2]
@@ -198,7 +200,22 @@ def test_what_is_silent_or_fails_hides_nothing_of_the_others() -> None:
     ]
 
 
-def test_what_others_have_named_tells_a_terminal_nothing() -> None:
+def test_what_others_have_named_tells_a_terminal_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     finding = found("model-paused", "Order", "it is paused (\x1b[2J\nnever)", "Resume it.")
-    line = as_line(finding, {})
-    assert line == "! signals   Order: it is paused ( [2J never). Resume it. [model-paused]"
+    say(as_line(finding), mark="!")
+    assert capsys.readouterr().out == "! signals   Order: it is paused ( [2J never). Resume it. [model-paused]\n"
+
+
+@pytest.mark.parametrize(
+    ("http", "names", "codes"),
+    [
+        ("127.0.0.1:9109", (), []),
+        ("off", (), []),
+        ("0.0.0.0:9109", (), ["http-any-name"]),
+        ("[::]:9109", (), ["http-any-name"]),
+        ("0.0.0.0:9109", ("relay.shop",), []),
+    ],
+)
+def test_relay_that_answers_to_any_name_is_found(http: str, names: tuple[str, ...], codes: list[str]) -> None:
+    config = resolve({"app": "shop", "http": http, "http_hosts": names}, {})
+    assert [finding.code for finding in host_names(config)] == codes

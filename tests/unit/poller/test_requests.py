@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from relay.exit_codes import EXIT_RUNTIME, StopRequest
+from relay.poller.interval import PollInterval
 from relay.poller.requests import LONGEST_AWAKE_PAUSE_SECONDS, SENT_PAUSE_SECONDS, PollRequests
 from relay.poller.thread import STUCK_AFTER_SECONDS, PollLoop, UntilEmpty
-from relay.worker.backoff import PollInterval
 from tests.support.clock import Clock
 from tests.support.recorder import Recorder
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from relay.poller.vacuum_horizon import HELD_FOR_SECONDS, Debounce
+from relay.poller.diagnosis.vacuum_horizon import HELD_FOR_SECONDS, Debounce
 from signalbus_core.lowlevel import HolderKind, HorizonHolder
 
 REPORT = HorizonHolder(HolderKind.SESSION, 7, "report", "active", 300.0, 1000, "41")

@@ -10,8 +10,9 @@ import pytest
 from flask import Blueprint
 
 from relay.config.options import OPTIONS
+from relay.poller.diagnosis.vacuum_horizon import ACTIVE_SECONDS
 from relay.poller.gauges import MEASURE_EVERY_SECONDS
-from relay.poller.vacuum_horizon import ACTIVE_SECONDS
+from relay.poller.interval import PollInterval
 from relay.telemetry.health import Health
 from relay.telemetry.incidents import Incidents, single_signals
 from relay.telemetry.metrics import Metrics
@@ -20,7 +21,6 @@ from relay.web.app import create_app
 from relay.web.auth import Guard
 from relay.web.health_routes import health_routes
 from relay.web.status_report import Database, Report
-from relay.worker.backoff import PollInterval
 from tests.support.clock import Clock
 from tests.support.recorder import ENDED, burst
 from tests.support.web import call

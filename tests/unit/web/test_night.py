@@ -17,7 +17,7 @@ from relay.web.app import create_app
 from relay.web.auth import Guard
 from relay.web.health_routes import health_routes
 from relay.web.status_report import Database, Report
-from relay.worker.plan import Verdict
+from relay.worker.plan import BurstDecision
 from signalbus_core import Outcome, OutcomeKind
 from signalbus_core.lowlevel import BurstResult, FailedSignal
 from tests.support.clock import Clock
@@ -147,7 +147,7 @@ def test_a_model_of_which_everything_fails_is_in_the_headline(night: Night) -> N
     assert (night.headline, night.state()) == ("Signals of Order fail.", "failing")
     assert night.status["verdict"]["level"] == "stopped"
     assert night.state("Invoice") == "idle"
-    night.events.burst_ended("Order", burst(2), Verdict(more=False))
+    night.events.burst_ended("Order", burst(2), BurstDecision(more=False))
     assert (night.headline, night.state()) == ("Signals flow, with exceptions.", "flowing")
 
 

@@ -23,10 +23,10 @@ from signalbus_core.lowlevel import (
     horizon_holders,
 )
 
-from ..runtime import Runtime
-from ..telemetry.events import HeldHorizon
-from ..telemetry.incidents import REMIND_AFTER_SECONDS
-from .isolation import PROBE_LIMITS
+from ...runtime import Runtime
+from ...telemetry.events import HeldHorizon
+from ...telemetry.incidents import REMIND_AFTER_SECONDS
+from ..isolation import PROBE_LIMITS
 
 #: A holder is reported after so long. Longer: fewer warnings about reporting queries that end soon.
 HELD_FOR_SECONDS = 3.0

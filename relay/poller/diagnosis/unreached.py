@@ -13,15 +13,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from signalbus_core.lowlevel import Holder, Key, SignalSpec, error_text, locate, transaction
 
-from ..application.databases import APPLICATION_NAME
-from ..runtime import Runtime
-from ..telemetry.incidents import Incidents, stuck_thing
-from ..telemetry.states import BACKLOG_COUNTED_TO
-from ..text import duration_text, one_line
-from ..worker.hanging import EmptyBursts
-from ..worker.model_state import ModelState
-from ..worker.retry_store import RetryStores
-from .isolation import PROBE_LIMITS
+from ...application.databases import APPLICATION_NAME
+from ...runtime import Runtime
+from ...telemetry.incidents import Incidents, stuck_thing
+from ...telemetry.states import BACKLOG_COUNTED_TO
+from ...text import duration_text
+from ...worker.hanging import EmptyBursts
+from ...worker.model_state import ModelState
+from ...worker.retry_store import RetryStores
+from ..isolation import PROBE_LIMITS
 
 #: When bursts of a model have locked nothing for so long although signals are pending, an incident is raised. Longer:
 #: it is raised later; shorter: a long burst of another relay raises it too.
@@ -110,7 +110,7 @@ class Unreached:
             return None, "no signal is pending any more"
         count = f"{len(keys):,}{' or more' if len(keys) >= BACKLOG_COUNTED_TO else ''}"
         signals = "1 signal is" if len(keys) == 1 else f"{count} signals are"
-        shown = one_line(", ".join(map(str, keys[0])))
+        shown = locate.key_texts(connection, spec, keys[:1])[keys[0]]
         cause = _cause(connection, spec, keys[0])
         return keys[0], f"{signals} pending that no burst gets; of the first ({shown}): {cause}"
 
