@@ -103,8 +103,8 @@ class Daemon:
         config, runtime, requests = self._config, self._runtime, self._poll_requests
         poller = Poller(self._engines, self._states, retry_stores, self._paused, self._scheduler, runtime)
         unreached = Unreached(self._states, retry_stores, empty, self._listeners.incidents, runtime)
-        patience_seconds = config.drain_timeout_seconds
-        until_empty = UntilEmpty(poller, self._scheduler, requests, unreached, patience_seconds, runtime.clock)
+        timeout_seconds = config.drain_timeout_seconds
+        until_empty = UntilEmpty(poller, self._scheduler, requests, unreached, timeout_seconds, runtime.clock)
         interval = PollInterval(config.poll_interval_seconds)
         ends = until_empty if config.until_empty else None
         return PollLoop(poller, self._scheduler, requests, interval, unreached, runtime, ends)
@@ -135,7 +135,7 @@ class Daemon:
         """Start all parts, wait for a stop request, drain, and close in reverse order."""
         listeners = self._listeners
         known = (listeners.status, listeners.health, listeners.metrics, listeners.incidents)
-        self._early_site.give_way(build_site(self._loaded, self._config, self._engines, *known))
+        self._early_site.replace_app(build_site(self._loaded, self._config, self._engines, *known))
         with stop_requests(lambda name: self._stop.request(StopRequest(name, by_signal=True))):
             # The objects loaded so far stay; garbage collection of them takes a sixth of the time of full bursts.
             gc.freeze()

@@ -32,7 +32,7 @@ class EarlySite:
         """Tell why the relay is not ready."""
         self._health.set_database("down", reason)
 
-    def give_way(self, site: WSGIApplication) -> None:
+    def replace_app(self, site: WSGIApplication) -> None:
         """Have another site answer from now on."""
         self._site = site
 

@@ -142,7 +142,7 @@ def found(code: str, subject: str, problem: str, remedy: str = "", *, area: str 
     return Finding(code, area or kind.area, kind.level, subject, problem, remedy)
 
 
-def told(code: str, subject: str, text: str) -> Finding:
+def finding_of_text(code: str, subject: str, text: str) -> Finding:
     """A finding whose problem is the first sentence of a text, and whose remedy is the rest."""
     problem, _, remedy = text.partition(". ")
     return found(code, subject, problem.rstrip("."), remedy)

@@ -21,7 +21,7 @@ from signalbus_core.lowlevel import (
     table_problem,
 )
 
-from .finding import Finding, found, told
+from .finding import Finding, finding_of_text, found
 
 #: The privileges that relays and operators need on each table of Signalbus.
 _PARKED_NEEDS = ("SELECT", "INSERT", "UPDATE", "DELETE")
@@ -75,14 +75,14 @@ def check_table(connection: Connection, spec: SignalSpec) -> Iterator[Finding]:
     facts = connection.execute(_FACTS, {"name": name}).one_or_none()
     problem = table_problem(connection, spec)
     if problem is not None:
-        yield told("table-missing" if facts is None else "table-unfit", spec.name, problem)
+        yield finding_of_text("table-missing" if facts is None else "table-unfit", spec.name, problem)
     if facts is not None:
-        yield from judge_table(spec.name, name, facts._asdict())
+        yield from table_findings(spec.name, name, facts._asdict())
     if problem is None:
         yield from check_order(connection, spec, name)
 
 
-def judge_table(model: str, name: str, facts: Mapping[str, Any]) -> Iterator[Finding]:
+def table_findings(model: str, name: str, facts: Mapping[str, Any]) -> Iterator[Finding]:
     """:param facts: from the catalog; privileges by their names."""
     missing = [privilege for privilege in ("SELECT", "DELETE", "UPDATE") if not facts[privilege]]
     if missing:
@@ -116,7 +116,7 @@ def check_tables(connection: Connection, specs: Sequence[SignalSpec]) -> Iterato
         if not {"schema-usage-missing", "table-unfit"} & {finding.code for finding in findings}:
             fit.append(spec)
     for name, conflict in table_conflicts(connection, fit).items():
-        yield told("table-unfit", name, conflict)
+        yield finding_of_text("table-unfit", name, conflict)
     yield from check_own_table(connection, "parked", {parked_table_of(spec) for spec in specs}, _PARKED_NEEDS)
     yield from check_parked_columns(connection, {parked_table_of(spec) for spec in specs})
     yield from check_own_table(connection, "paused", {paused_table_of(spec) for spec in specs}, _PAUSED_NEEDS)

@@ -26,7 +26,7 @@ from ..application.load import (
 )
 from ..application.outbox_tables.build import TablesError, load_tables
 from ..checks.configuration import rejected
-from ..checks.finding import AREAS, Finding, found, told
+from ..checks.finding import AREAS, Finding, finding_of_text, found
 from ..checks.run import Subject, find_problems
 from ..config.click_options import fail, with_options
 from ..config.resolve import ConfigError, RelayConfig, resolve
@@ -92,7 +92,7 @@ def _check(
         with output_as_log(config.log_format):
             loaded = find_bus(app, config.imports)
     except (LoadingError, SignalBusError) as error:
-        return [told("app-without-models", f"--app {config.app}", str(error))]
+        return [finding_of_text("app-without-models", f"--app {config.app}", str(error))]
     return _check_models(loaded, config, environ, areas, send_probe=send_probe)
 
 
@@ -102,20 +102,23 @@ def _check_tables(
     try:
         loaded = load_tables(config.database_url, config.table_rules, config.workers)
     except TablesError as error:
-        return [*_told("table-unfit", error.problems), *_told("rows-unsettled", error.unsettled)]
+        return [
+            *_table_findings("table-unfit", error.problems),
+            *_table_findings("rows-unsettled", error.columns_without_rule),
+        ]
     except RejectedParametersError as error:
         return [rejected(place, why) for place, why in error.rejected.items()]
     except SQLAlchemyError as error:
         remedy = "Check that it runs, and --database-url."
         return [found("database-unreachable", "database", error_text(error).rstrip("."), remedy)]
-    early = _told("rows-early", loaded.remarks)
+    early = _table_findings("rows-early", loaded.remarks)
     return [*early, *_check_models(loaded, config, environ, areas, send_probe=send_probe)]
 
 
-def _told(code: str, lines: Sequence[str]) -> list[Finding]:
+def _table_findings(code: str, lines: Sequence[str]) -> list[Finding]:
     """Findings about the tables that the lines name."""
     named = [line.removeprefix("--table ").partition(": ") for line in lines]
-    return [told(code, table, problem) for table, _, problem in named]
+    return [finding_of_text(code, table, problem) for table, _, problem in named]
 
 
 def _check_models(

@@ -19,8 +19,8 @@ from ..config.click_options import with_application
 from ..config.resolve import ConfigError, resolve
 from ..exit_codes import EXIT_OK, EXIT_RUNTIME
 from ..explain.gather import LIMITS, Facts, NoSuchKey, gather
-from ..explain.render import Explanation, tell
-from ..explain.routes import Answer, Messages, Route, ask_broker, messages_of
+from ..explain.render import Explanation, explanation_of
+from ..explain.routes import BrokerAnswer, Messages, Route, messages_of, query_broker
 from ..operations.backlog import Backlogs
 from ..telemetry.states import ModelState
 from ..text import redact, say, say_data, time_text
@@ -56,21 +56,22 @@ def explain(model: str, key: str, asks_broker: bool, is_json: bool, **given: Any
         facts, messages = _gather(loaded, model, key)
         routes = messages.routes if asks_broker and messages is not None else ()
         problem = broker_finding(loaded, given, environ) if asks_broker and facts.found is not None else None
-        answers = _ask_broker(loaded, given, environ, routes) if routes else []
+        answers = _query_broker(loaded, given, environ, routes) if routes else []
         if problem is not None and problem.code == "broker-blocked":
             # First, because nothing is sent while the alarm is in force, wherever it goes.
-            answers = [Answer(f"The broker {problem.subject} is blocked: {problem.problem}.", problem.remedy), *answers]
+            text = f"The broker {problem.subject} is blocked: {problem.problem}."
+            answers = [BrokerAnswer(text, problem.remedy), *answers]
         model_state = _model_state(loaded, model, broker_text(problem))
-    story = tell(facts, messages, answers, model_state)
+    explanation = explanation_of(facts, messages, answers, model_state)
     if is_json:
-        say_data(json.dumps({**as_json(facts, messages, answers, story), "model_state": model_state.word}))
+        say_data(json.dumps({**as_json(facts, messages, answers, explanation), "model_state": model_state.word}))
     else:
-        first, *rest = story.sentences
-        say(first, colour=COLOURS.get(story.state), environ=environ)
+        first, *rest = explanation.sentences
+        say(first, colour=COLOURS.get(explanation.state), environ=environ)
         for sentence in rest:
             say(f"- {sentence}")
-        say(f"To do: {story.to_do}")
-    sys.exit(EXIT_RUNTIME if story.state == "absent" else EXIT_OK)
+        say(f"To do: {explanation.to_do}")
+    sys.exit(EXIT_RUNTIME if explanation.state == "absent" else EXIT_OK)
 
 
 def _model_state(loaded: LoadedApp, model: str, problem: str | None) -> ModelState:
@@ -89,29 +90,31 @@ def _gather(loaded: LoadedApp, model: str, key: str) -> tuple[Facts, Messages | 
     return facts, None if found_key is None else messages_of(loaded.app, loaded.bus, spec, found_key)
 
 
-def _ask_broker(
+def _query_broker(
     loaded: LoadedApp, given: Mapping[str, Any], environ: Mapping[str, str], routes: Sequence[Route]
-) -> list[Answer]:
+) -> list[BrokerAnswer]:
     """The answers of the broker that a relay with the same environment uses."""
     try:
         config = resolve(given, environ, loaded.app.config)
         find_broker(loaded, choose_broker_url(loaded.app, config.amqp_url, environ))
     except (ConfigError, LoadingError, SignalBusError) as error:
-        return [Answer(f"The broker cannot be asked: {error}", "Set SIGNALBUS_RABBITMQ_URL, or AMQP_URL.")]
+        return [BrokerAnswer(f"The broker cannot be asked: {error}", "Set SIGNALBUS_RABBITMQ_URL, or AMQP_URL.")]
     # It exists: messages are known only of a RabbitMQSignal, which needs a publisher.
     publisher: Publisher = loaded.app.extensions["signalbus_rabbitmq"]
-    return list(ask_broker(publisher.bound_to(loaded.app), routes))
+    return list(query_broker(publisher.bound_to(loaded.app), routes))
 
 
-def as_json(facts: Facts, messages: Messages | None, answers: Sequence[Answer], story: Explanation) -> dict[str, Any]:
+def as_json(
+    facts: Facts, messages: Messages | None, answers: Sequence[BrokerAnswer], explanation: Explanation
+) -> dict[str, Any]:
     """The explanation and its facts as JSON."""
     found, failed, pause = facts.found, facts.failed, facts.pause
     return {
         "model": facts.model,
         "key": facts.key,
-        "state": story.state,
-        "story": [redact(sentence) for sentence in story.sentences],
-        "to_do": redact(story.to_do),
+        "state": explanation.state,
+        "story": [redact(sentence) for sentence in explanation.sentences],
+        "to_do": redact(explanation.to_do),
         "written_at": time_text(found.written_at) if found else None,
         "before": facts.before if found else None,
         "holder": asdict(facts.holder) if facts.holder else None,

@@ -23,7 +23,7 @@ from signalbus_core.lowlevel import (
 
 from ..runtime import Runtime
 from ..worker.retry_store import RetryStores
-from .isolation import PROBE_LIMITS, TableIsolation
+from .isolation import POLL_LIMITS, TableIsolation
 from .pauses import PausedModels
 
 #: The interval of the maintenance. Longer: a table that was created or dropped is noticed later.
@@ -69,7 +69,7 @@ class Maintenance:
         """
         if bind_key in self._verified:
             return
-        with transaction(engine, PROBE_LIMITS) as connection:
+        with transaction(engine, POLL_LIMITS) as connection:
             specs = self._specs[bind_key]
             problems = {spec.name: problem for spec in specs if (problem := table_problem(connection, spec))}
             problems = table_conflicts(connection, specs) | problems
@@ -80,13 +80,13 @@ class Maintenance:
     def has_parked_table(self, bind_key: str | None) -> bool:
         return self._has_parked_table[bind_key]
 
-    def fit(self, bind_key: str | None) -> list[SignalSpec]:
+    def usable_models(self, bind_key: str | None) -> list[SignalSpec]:
         """The models whose tables can serve as outboxes; the others are not polled meanwhile."""
         conflicts = self._conflicts.get(bind_key, {})
         return [spec for spec in self._specs[bind_key] if spec.name not in conflicts]
 
     @property
-    def has_unfit(self) -> bool:
+    def has_unusable(self) -> bool:
         """Whether any table has become unable to serve as an outbox."""
         return any(self._conflicts.values())
 
@@ -99,7 +99,7 @@ class Maintenance:
             return
         spec = self._specs[bind_key][0]
         table = parked_table_of(spec)
-        with autocommit(engine, PROBE_LIMITS) as connection:
+        with autocommit(engine, POLL_LIMITS) as connection:
             problem = parked_table_problem(connection, table)
             is_old = problem is None and lacks_columns(connection, table)
             self._paused.find_table(connection, spec)
@@ -117,7 +117,7 @@ class Maintenance:
 
     def _find_conflicts(self, bind_key: str | None, engine: Engine) -> None:
         def query(specs: Sequence[SignalSpec]) -> list[tuple[str, str]]:
-            with autocommit(engine, PROBE_LIMITS) as connection:
+            with autocommit(engine, POLL_LIMITS) as connection:
                 return list(table_conflicts(connection, specs).items())
 
         # A table that cannot be queried keeps no other from being checked.
@@ -144,7 +144,7 @@ class Maintenance:
                 )
         self._has_parked_table[bind_key] = problem is None
 
-    def tidy(self, bind_key: str | None, has_failed: Callable[[str], bool]) -> None:
+    def clean_up(self, bind_key: str | None, has_failed: Callable[[str], bool]) -> None:
         """Remove failed signals from the retry store whose rows are gone.
 
         Last in a poll, and one model at a time: a retry store that cannot be read must not hide pending signals.
@@ -158,7 +158,7 @@ class Maintenance:
             if has_failed(spec.name) and not self._isolation.passed_over(spec):
                 thing = f"{spec.name}, what is noted of its signals"
                 with self._isolation.hiding_no_other(spec, thing):
-                    self._retry_stores[spec.name].tidy()
+                    self._retry_stores[spec.name].clean_up()
                     self._events.resolved(thing, "model_recovered", spec.name)
 
     def _is_time(self, last: Mapping[str | None, float], bind_key: str | None) -> bool:

@@ -66,7 +66,7 @@ class PausedModels:
             extra={"action": "paused_table_missing"},
         )
 
-    def saw(self, bind_key: str | None, work: Iterable[Work]) -> None:
+    def record_pauses(self, bind_key: str | None, work: Iterable[Work]) -> None:
         """Record the pauses that a poll has read, before the work of these models is handed on."""
         if bind_key in self._closed:
             return

@@ -49,7 +49,7 @@ class Dependency:
 
 
 class Health(Events):
-    """The health of the relay: hears its threads, and is read by the HTTP server.
+    """The health of the relay: its threads report to it, and the HTTP server reads it.
 
     :param stall_after_seconds: a thread without progress for so long is stuck.
     :param clock: a monotonic clock, in seconds.
@@ -153,7 +153,7 @@ class Health(Events):
     def _locations(self) -> list[str]:
         return list(dict.fromkeys(name for _, name in self._brokers))
 
-    def broker_sought(self, worker: str, reason: str | None, location: str) -> None:
+    def broker_connecting(self, worker: str, reason: str | None, location: str) -> None:
         self.broker_changed(worker, "down", reason, location)
 
     def broker_at(self, location: str) -> Dependency:

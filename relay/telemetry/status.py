@@ -1,4 +1,4 @@
-"""The present state of the relay: hears its threads, once per burst or poll, and is read by the HTTP server.
+"""The present state of the relay: its threads report to it, and the HTTP server reads it.
 
 Invariant: each write is one short step under a lock; a reader copies, and delays no writer.
 """

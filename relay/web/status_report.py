@@ -20,7 +20,7 @@ from ..telemetry.throughput import BUCKET_SECONDS
 
 
 @dataclass(frozen=True)
-class Database:
+class ShownDatabase:
     """A database of the application.
 
     :param bind_key: its bind key in the application.
@@ -33,7 +33,7 @@ class Database:
     location: str
 
 
-class Report:
+class StatusReport:
     """Makes the status report."""
 
     def __init__(
@@ -41,7 +41,7 @@ class Report:
         status: Status,
         health: Health,
         incidents: Incidents,
-        databases: Sequence[Database] = (),
+        databases: Sequence[ShownDatabase] = (),
     ) -> None:
         self._status = status
         self._health = health
@@ -88,7 +88,9 @@ class Report:
         states = {model.name: self._states.of(model.name) for model in self._status.models()}
         return {name: {"state": state.word, "reason": state.reason} for name, state in states.items()}
 
-    def _database(self, one: Database, together: dict[str, Any], troubles: Mapping[str, Incident]) -> dict[str, Any]:
+    def _database(
+        self, one: ShownDatabase, together: dict[str, Any], troubles: Mapping[str, Incident]
+    ) -> dict[str, Any]:
         trouble = troubles.get(one.thing)
         condition = "down" if trouble else "unknown" if together["condition"] == "unknown" else "up"
         return {

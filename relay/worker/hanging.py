@@ -27,24 +27,24 @@ class HangingBursts:
         self._scheduler = scheduler
         self._events = runtime.events
         self._clock = runtime.clock
-        self._told: dict[str, float] = {}
+        self._logged_at: dict[str, float] = {}
 
     def run_once(self) -> None:
-        hanging = self._scheduler.unmoved(HANGS_AFTER_SECONDS)
-        for name in self._told.keys() - hanging.keys():
-            del self._told[name]
+        hanging = self._scheduler.turns_without_progress(HANGS_AFTER_SECONDS)
+        for name in self._logged_at.keys() - hanging.keys():
+            del self._logged_at[name]
             self._events.model_stuck(name, "hangs", None)
         for name, turns in hanging.items():
             now = self._clock()
-            if now - self._told.get(name, float("-inf")) >= TELL_EVERY_SECONDS:
-                self._told[name] = now
-                self._events.model_stuck(name, "hangs", _reason(turns, now))
+            if now - self._logged_at.get(name, float("-inf")) >= TELL_EVERY_SECONDS:
+                self._logged_at[name] = now
+                self._events.model_stuck(name, "hangs", hanging_reason(turns, now))
 
 
-def _reason(turns: Sequence[Turn], now: float) -> str:
-    """The text of the incident for turns of one model that hang."""
+def hanging_reason(turns: Sequence[Turn], now: float) -> str:
+    """Which workers hang in turns of one model, and where, in words for people."""
     return "; ".join(
-        f"{turn.worker} has made no progress for {now - turn.moved_at:.0f} s: "
+        f"{turn.worker} has made no progress for {now - turn.progress_at:.0f} s: "
         + ("its send method has not returned" if turn.is_sending else "the database does not answer")
         for turn in sorted(turns, key=lambda turn: turn.worker)
     )
@@ -68,7 +68,7 @@ class EmptyBursts(Events):
             else:
                 self._since.setdefault(model, self._clock())
 
-    def keep(self, pending: Collection[str]) -> None:
+    def retain(self, pending: Collection[str]) -> None:
         """Forget the models of which nothing is pending."""
         with self._lock:
             self._since = {name: since for name, since in self._since.items() if name in pending}

@@ -108,7 +108,7 @@ class ModelState:
             for one in signals:
                 self._proved.pop(refs_of(self.spec, one), None)
 
-    def mark_drained(self) -> bool:
+    def mark_empty(self) -> bool:
         """The model has nothing to send; return whether that resolves its incident."""
         with self._lock:
             is_over = not self._breaker.is_open and not self._avoided()
@@ -271,10 +271,10 @@ class ModelState:
 
 def _each_alone(result: BurstResult) -> tuple[FailedSignal, ...]:
     """Signals that failed together, recorded as if each had raised by itself: so each is tried alone."""
-    told = {one.key for one in result.failed if one.outcome.cause != "unknown"}
+    answered = {one.key for one in result.failed if one.outcome.cause != "unknown"}
     together = Outcome(OutcomeKind.UNKNOWN, result.reason, cause="error")
-    rest = (FailedSignal(key, together) for key in result.keys if key not in told and not result.sent)
-    return (*(one for one in result.failed if one.key in told), *rest, *result.undeleted)
+    rest = (FailedSignal(key, together) for key in result.keys if key not in answered and not result.sent)
+    return (*(one for one in result.failed if one.key in answered), *rest, *result.undeleted)
 
 
 def _problem(result: BurstResult) -> str:

@@ -24,7 +24,7 @@ from ..sessions import atomic_mark
 from ..sql.selection import EVERYTHING, Choice
 from ..sql.transaction import DEFAULT_LIMITS, BurstLimits, resetting_planner
 from .delete import Delete, abandon
-from .failpoints import reach
+from .failpoints import failpoint
 from .isolate import rehearse as rehearse_delete
 from .isolate import table_can_keep_rows
 from .lock import detach, lock
@@ -80,7 +80,7 @@ def send_burst(
     """
     started = clock()
     try:
-        reach("begin")
+        failpoint("begin")
         taken = lock(session, spec, limit or spec.burst_count, choice, limits)
         if not taken.keys:
             session.rollback()
@@ -99,7 +99,7 @@ def send_burst(
         locked = clock()
         if on_locked is not None:
             on_locked(len(signals))
-        reach("locked")
+        failpoint("locked")
 
         # The application's own statements must run with the usual planner settings.
         with (
@@ -116,7 +116,7 @@ def send_burst(
                 raise_if_stop(error)
                 report = _report(error, signals)
         answered = clock()
-        reach("confirmed")
+        failpoint("confirmed")
 
         sent_rows = locked_rows.rows([rows[id(signal)] for signal in report.delivered])
         is_locked = locked_rows.are_locked_by(session, sent_rows)

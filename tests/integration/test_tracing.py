@@ -359,7 +359,7 @@ class BrokenSampler(Sampler):
 def test_fault_in_tracing_stops_no_signal_and_is_told_once(
     shop: Shop, traces: Tracing, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracing, "_told", set())
+    monkeypatch.setattr(tracing, "_logged", set())
     with traces.span():
         shop.write(1, 2)
     traces.use(BrokenSampler())

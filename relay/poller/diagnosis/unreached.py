@@ -21,7 +21,7 @@ from ...text import duration_text
 from ...worker.hanging import EmptyBursts
 from ...worker.model_state import ModelState
 from ...worker.retry_store import RetryStores
-from ..isolation import PROBE_LIMITS
+from ..isolation import POLL_LIMITS
 
 #: When bursts of a model have locked nothing for so long although signals are pending, an incident is raised. Longer:
 #: it is raised later; shorter: a long burst of another relay raises it too.
@@ -68,7 +68,7 @@ class Unreached:
 
         :param pending: the models for which it found signals that a burst would take.
         """
-        self._bursts.keep(pending)
+        self._bursts.retain(pending)
         # Raised after two diagnoses with the same first signal: when other relays send all signals, it changes.
         lasting = self._bursts.lasting(UNREACHED_AFTER_SECONDS - DIAGNOSE_EVERY_SECONDS)
         for name in self._diagnosed.keys() - set(lasting):
@@ -89,15 +89,15 @@ class Unreached:
     def _reasons(self, name: str) -> list[str]:
         lasting = self._incidents.lasting().values()
         own = stuck_thing(name, "unreached")
-        told = [one.reason for one in lasting if one.signal == name and one.thing != own]
+        known = [one.reason for one in lasting if one.signal == name and one.thing != own]
         is_empty = name in self._bursts.lasting(0.0)
-        return [*told, self._diagnose(name)[1]] if is_empty or not told else told
+        return [*known, self._diagnose(name)[1]] if is_empty or not known else known
 
     def _diagnose(self, name: str) -> tuple[Key | None, str]:
         """The first pending signal of a model; how many are pending that no burst can lock, and the likely cause."""
         spec = self._states[name].spec
         try:
-            with transaction(self._retry_stores.engine(name), PROBE_LIMITS) as connection:
+            with transaction(self._retry_stores.engine(name), POLL_LIMITS) as connection:
                 return self._first_pending(connection, spec)
         except SQLAlchemyError as error:
             return None, f"signals are pending that no burst gets; the cause cannot be told ({error_text(error)})"

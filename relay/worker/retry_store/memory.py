@@ -12,7 +12,7 @@ from signalbus_core.lowlevel import UNDELETED, BurstResult, Choice, DueSignal, F
 
 from ..retry_policy import ITS_OWN_FAULT, Evidence, History, RetryPolicy
 from .notes import Due, Note, Notes
-from .store import TAKEN_SECONDS, arrived_at, unanswered
+from .store import TAKEN_SECONDS, recovered_destinations, unanswered
 
 #: The same in memory. Larger: more keys in a parameter of each of the model's statements.
 MOST_IN_MEMORY = 10_000
@@ -100,7 +100,7 @@ class MemoryRetryStore:
                 elif key not in failed and (key in result.keys or key not in left):
                     # Sent, or gone. A signal that was not selected but is still there may be in another worker's burst.
                     self._notes.forget([key])
-            for destination in arrived_at(due, result):
+            for destination in recovered_destinations(due, result):
                 for ref, note in self._notes.of_destination(destination):
                     self._notes.write(ref, replace(note, next_try=now, destination=None))
 
@@ -124,7 +124,7 @@ class MemoryRetryStore:
             parked_signals = sum(note.next_try is None for _, note in self._notes.items())
             return len(self._notes) - parked_signals, parked_signals
 
-    def tidy(self) -> None:
+    def clean_up(self) -> None:
         with self._lock:
             recorded = self._notes.items()
         versions = self._versions([key for key, _ in recorded]) if recorded else {}

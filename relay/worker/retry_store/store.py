@@ -55,7 +55,7 @@ class RetryStore(Protocol):
     def count(self) -> tuple[int, int]:
         """How many signals are waiting, and how many are parked."""
 
-    def tidy(self) -> None:
+    def clean_up(self) -> None:
         """Remove signals whose row is gone or has changed."""
 
     @property
@@ -70,7 +70,7 @@ def unanswered(due: Due, result: BurstResult, recorded: Collection[Key]) -> list
     return [one for one in due.signals if one.key in result.keys and one.key not in recorded]
 
 
-def arrived_at(due: Due, result: BurstResult) -> list[str]:
+def recovered_destinations(due: Due, result: BurstResult) -> list[str]:
     """Destinations that accepted the one signal that was tried for all of theirs."""
     if result.has_unmentioned or result.is_outage:
         return []

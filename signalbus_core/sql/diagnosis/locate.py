@@ -165,7 +165,7 @@ def table_holder(connection: Connection, spec: SignalSpec) -> Holder | None:
     return _holder(connection, _HOLDS_TABLE, name=quoted(spec.table))
 
 
-def was_given_out(connection: Connection, spec: SignalSpec, key: Key) -> bool | None:
+def sequence_has_returned(connection: Connection, spec: SignalSpec, key: Key) -> bool | None:
     """Whether the sequence of the key's column has returned this key; None when there is none, or it is unknown."""
     [column, *others] = spec.primary_key
     if others or not isinstance(key[0], int):

@@ -84,7 +84,7 @@ def test_shops_in_sql_and_node_are_relayed_as_the_page_says(
     done = run_page(tmp_path, listed, node or {})
     log = (tmp_path / "relay.log").read_text() if (tmp_path / "relay.log").exists() else ""
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{log}"
-    assert "No signal is set aside." in done.stdout
+    assert "No signal has failed." in done.stdout
     received = sorted(broker.take_all(queue), key=lambda message: int(json.loads(message.body)["order_id"]))
     broker.delete_exchange("orders")
     broker.close()

@@ -181,7 +181,7 @@ def test_key_that_python_cannot_hold_is_told_at_end(outboxes: Outboxes) -> None:
         outboxes.insert("moments", "at, exchange, routing_key, body", f"'{at}', '{{x}}', 'k', '{at}'")
     done = outboxes.send("--table", "moments")
     assert done.returncode == 1
-    assert "1 signals have keys that Python cannot hold" in done.stderr
+    assert "1 signal has keys that Python cannot hold" in done.stderr
     assert [message.text for message in outboxes.received()] == ["2026-01-01"]
 
 

@@ -282,7 +282,7 @@ def test_what_is_noted_of_signals_that_are_gone_is_forgotten(outbox: Outbox) -> 
     outbox.retry_store().put([failed(1), failed(2)])
     with outbox.engine.begin() as connection:
         connection.execute(sa.text('DELETE FROM "order" WHERE id = 1'))
-    outbox.retry_store().tidy()
+    outbox.retry_store().clean_up()
     assert [one.key for one in outbox.noted()] == ["2"]
 
 
@@ -332,7 +332,7 @@ def test_whichever_version_made_the_table_signals_wait_are_tried_shown_and_parke
     assert due.keys == ((1,),)
     assert retry_store.put([failed(1, RAISED)], is_retry=True) == [(1,)]
     retry_store.tried(due, BurstResult(selected=1, failed=(failed(1, RAISED),), keys=due.keys), [(1,)])
-    retry_store.tidy()
+    retry_store.clean_up()
     assert retry_store.count() == (1, 1)
     with made.app.app_context():
         assert made.db.signalbus.flushmany() == 2
@@ -347,7 +347,7 @@ def test_ddl_adds_what_earlier_table_lacks_and_keeps_notes(made: Outbox) -> None
     with made.engine.connect() as connection:
         assert not lacks_columns(connection, parked_table_of(made.spec))
     assert made.burst(made.retry_store().choice([])) == 0
-    made.retry_store().tidy()
+    made.retry_store().clean_up()
     with made.engine.connect() as connection:
         assert connection.scalar(sa.text("SELECT count(*) FROM signalbus_parked WHERE row_version IS NULL")) == 0
     assert made.burst(made.retry_store().choice([])) == 0
@@ -383,7 +383,7 @@ def test_what_is_noted_of_row_that_was_written_anew_is_forgotten(outbox: Outbox)
     outbox.write(1, 2)
     outbox.retry_store(park_after=1).put([failed(1, INVALID), failed(2, INVALID)])
     outbox.execute('UPDATE "order" SET note = NULL WHERE id = 1')
-    outbox.retry_store().tidy()
+    outbox.retry_store().clean_up()
     assert [one.key for one in outbox.noted()] == ["2"]
 
 
@@ -477,7 +477,7 @@ def test_in_earlier_table_row_is_not_taken_for_one_that_was_sent(outbox: Outbox)
         result = delete_sent(outbox.engine, outbox.spec, [Proved(due.keys[0], due.signals[0].version)])
         outbox.retry_store().put(result.undeleted, is_retry=True)
         outbox.retry_store().tried(due, result)
-        outbox.retry_store().tidy()
+        outbox.retry_store().clean_up()
         assert outbox.left() == 1
         assert outbox.noted()[0].was_sent
 

@@ -437,12 +437,12 @@ def test_without_table_a_key_that_is_read_lossily_is_tried_once(lossy: Turns, gr
         lossy.execute(f"INSERT INTO child VALUES ({LOSSY}), ({LIKE_IT})")
     for _ in range(6):
         lossy.turns_until(lambda: True)
-        lossy.retry_stores["Order"].tidy()
+        lossy.retry_stores["Order"].clean_up()
     # What is known to be kept is not even sent.
     assert Counter(lossy.tried + lossy.raised) == {-1: 1, 7: 1, float(LOSSY): 1 if note == "kept" else 2}
     assert lossy.retry_stores["Order"].count() == (0, 2)
     lossy.execute("DELETE FROM child", 'DELETE FROM "order"')
-    lossy.retry_stores["Order"].tidy()
+    lossy.retry_stores["Order"].clean_up()
     assert lossy.retry_stores["Order"].count() == (0, 0)
 
 

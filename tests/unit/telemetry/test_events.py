@@ -106,7 +106,7 @@ def test_burst_is_told_once_and_stands_on_each_board(caplog: pytest.LogCaptureFi
 
 def test_broker_sought_for_first_time_is_no_incident() -> None:
     recorder = Recorder()
-    recorder.events.broker_sought("worker-1", "not connected yet", "here")
+    recorder.events.broker_connecting("worker-1", "not connected yet", "here")
     assert recorder.health.brokers()["here"].condition == "down"
     assert recorder.incidents.lasting() == {}
     recorder.events.broker_changed("worker-1", "down", "refused", "here")

@@ -16,7 +16,7 @@ from relay.telemetry.states import STATES, ModelFacts, state_of
 from relay.web.app import create_app
 from relay.web.auth import Guard
 from relay.web.health_routes import health_routes
-from relay.web.status_report import Database, Report
+from relay.web.status_report import ShownDatabase, StatusReport
 from relay.worker.plan import BurstDecision
 from signalbus_core import Outcome, OutcomeKind
 from signalbus_core.lowlevel import BurstResult, FailedSignal
@@ -34,8 +34,8 @@ class Night:
         self.clock = Clock()
         self.recorder = Recorder(["Order", "Invoice"], self.clock, logger="night")
         self.events: Events = self.recorder.events
-        report = Report(
-            self.recorder.status, self.recorder.health, self.recorder.incidents, [Database(None, "Database", "db")]
+        report = StatusReport(
+            self.recorder.status, self.recorder.health, self.recorder.incidents, [ShownDatabase(None, "Database", "db")]
         )
         routes = health_routes(self.recorder.health, self.recorder.metrics, report)
         self.site: Flask = create_app([routes], Guard(None, (), is_local=True))

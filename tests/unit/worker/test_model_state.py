@@ -185,10 +185,10 @@ def test_outage_of_suspect_waits_like_any_other(progress: ModelState) -> None:
 @pytest.mark.parametrize("answer", [(), ((1, REFUSED),)], ids=["sent", "refused"])
 def test_a_suspect_that_is_answered_for_is_none_any_more(progress: ModelState, answer: tuple[Any, ...]) -> None:
     progress.finished(progress.plan(0.0), result(1, 0, (1, UNKNOWN)), now=0.0)
-    assert not progress.mark_drained()
+    assert not progress.mark_empty()
     progress.finished(progress.plan(2.0), result(1, 1 - len(answer), *answer), now=2.0)
     assert progress.avoided() == []
-    assert progress.mark_drained()
+    assert progress.mark_empty()
 
 
 def test_a_model_has_recovered_when_bursts_have_grown_back_or_nothing_is_left(progress: ModelState) -> None:
@@ -209,14 +209,14 @@ def test_a_suspect_that_is_gone_is_none_any_more(progress: ModelState) -> None:
 
 def test_a_model_whose_signals_all_fail_is_not_well_because_nothing_is_left_to_try(progress: ModelState) -> None:
     progress.finished(progress.plan(0.0), result(8, 0, *[(n, INVALID) for n in range(8)]), now=0.0)
-    assert not progress.mark_drained()
+    assert not progress.mark_empty()
 
 
 def test_emptied_model_waits_briefly_after_each_outage(progress: ModelState) -> None:
     outage = result(2, 0, (1, UNKNOWN), (2, UNKNOWN))
     first = progress.finished(progress.plan(0.0), outage, now=0.0).wait_seconds
     progress.finished(progress.plan(0.0), outage, now=0.0)
-    assert progress.mark_drained()
+    assert progress.mark_empty()
     assert progress.finished(progress.plan(0.0), outage, now=0.0).wait_seconds == first
 
 
@@ -316,7 +316,7 @@ def test_what_was_sent_and_not_deleted_is_deleted_first_and_left_out_until_then(
     progress.interrupted(BurstError("the database is away", proved=proved))
     assert progress.avoided() == [(1,), (2,)]
     assert progress.has_due_suspect(0.0)
-    assert not progress.mark_drained()
+    assert not progress.mark_empty()
     progress.mark_retry_due()
     for now in (0.0, 100.0):
         plan = progress.plan(now)
