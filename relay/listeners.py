@@ -14,6 +14,7 @@ from .telemetry.events import Events, FanOut
 from .telemetry.health import FLOW_WITHIN_SECONDS, Health
 from .telemetry.incidents import Incidents
 from .telemetry.metrics import Metrics
+from .telemetry.states import ModelStates
 from .telemetry.status import Status
 
 
@@ -36,8 +37,9 @@ class Listeners:
     ) -> None:
         self.health = Health(stall_after_seconds, clock, flow_within_seconds)
         self.status = Status(names, clock)
-        self.metrics = Metrics(health=self.health, status=self.status)
+        self.incidents = Incidents(logger, clock, broker_at=self.health.broker_at)
+        states = ModelStates(self.status, self.health, self.incidents)
+        self.metrics = Metrics(health=self.health, status=self.status, states=states)
         self.metrics.prepare(names)
-        self.incidents = Incidents(logger, clock, is_broker_up=self.health.is_broker_up)
         #: Health first: incidents depend on what it knows of the brokers.
         self.events: Events = FanOut(self.health, self.metrics, self.status, self.incidents, *others)

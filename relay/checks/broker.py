@@ -40,6 +40,7 @@ def check_broker(
     subject = str(publisher.location)
     parameters = publisher.location.parameters(TIMEOUT_SECONDS)
     parameters.blocked_connection_timeout = BLOCKED_AFTER_SECONDS
+    names: list[str] = []
     try:
         connection = pika.BlockingConnection(parameters)
     except (exceptions.AMQPError, AMQPConnectorException, OSError) as error:
@@ -56,15 +57,14 @@ def check_broker(
                 remedy = "Set channel_max in the URL and in the broker's configuration, and the user's limit, to more."
                 yield found("broker-channels", subject, problem_text, remedy)
                 return
+            names = asks_alarm(connection)
             _publish_to_nobody(connection)
             for destination in sorted(set(destinations), key=repr):
                 yield from check_destination(connection, destination, send_probe=send_probe)
     except exceptions.ConnectionBlockedTimeout:
-        remedy = "Free memory or disk space of the broker, or raise its watermark."
-        yield found("broker-blocked", subject, "it takes no messages: a memory or disk alarm is in force", remedy)
+        yield blocked(subject, names)
     except (exceptions.AMQPError, OSError) as error:
-        failure = failure_of(error)
-        yield found("broker-unreachable", subject, failure.text, failure.remedy or "See the broker's log.")
+        yield _lost(subject, error)
     finally:
         if connection.is_open:
             connection.close()
@@ -106,6 +106,53 @@ _CODES: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
 )
 
 _REMEDY = "Check that it runs, and the host and port in the URL."
+
+
+def asks_alarm(connection: pika.BlockingConnection) -> list[str]:
+    """Have the broker tell of an alarm, if one is in force; its names are in the list once it has.
+
+    RabbitMQ tells only connections that have published. The message cannot be routed, and nobody receives it.
+    """
+    names: list[str] = []
+    inner = getattr(connection, "_impl", None)
+    if inner is not None:
+        inner.add_on_connection_blocked_callback(lambda _connection, told: names.append(told.method.reason))
+    return names
+
+
+def broker_problem(publisher: Publisher) -> Finding | None:
+    """Why a broker takes no messages: it does not answer, or has raised an alarm. None when it takes them."""
+    subject = str(publisher.location)
+    parameters = publisher.location.parameters(TIMEOUT_SECONDS)
+    parameters.blocked_connection_timeout = BLOCKED_AFTER_SECONDS
+    names: list[str] = []
+    try:
+        connection = pika.BlockingConnection(parameters)
+    except (exceptions.AMQPError, AMQPConnectorException, OSError) as error:
+        return connecting_finding(error, subject)
+    try:
+        names = asks_alarm(connection)
+        _publish_to_nobody(connection)
+    except exceptions.ConnectionBlockedTimeout:
+        return blocked(subject, names)
+    except (exceptions.AMQPError, OSError) as error:
+        return _lost(subject, error)
+    finally:
+        if connection.is_open:
+            connection.close()
+    return None
+
+
+def blocked(subject: str, names: Sequence[str]) -> Finding:
+    """:param names: those of the alarms, as the broker tells them."""
+    alarm = f"an alarm is in force: {names[0]}" if names else "a memory or disk alarm is in force"
+    remedy = "Free memory or disk space of the broker, or raise its watermark."
+    return found("broker-blocked", subject, f"it takes no messages: {alarm}", remedy)
+
+
+def _lost(subject: str, error: BaseException) -> Finding:
+    failure = failure_of(error)
+    return found("broker-unreachable", subject, failure.text, failure.remedy or "See the broker's log.")
 
 
 def _publish_to_nobody(connection: pika.BlockingConnection) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from signalbus_core.lowlevel import BurstLimits, SignalSpec, error_text, transaction
+from signalbus_core.lowlevel import BurstLimits, SignalSpec, error_text, locate, transaction
 
 from ..application.databases import place_of
 from ..config.resolve import RelayConfig
+from ..poller.diagnosis.unreached import session_text
+from ..poller.isolation import is_lock_timeout
 from . import versions
 from .connect import CONNECT_WITHIN_SECONDS
 from .doorbell import check_doorbells
@@ -60,9 +63,21 @@ class DatabaseChecks:
                 with transaction(self._engine, LIMITS) as connection:
                     yield from list(self._checks[area](connection))
             except DBAPIError as error:
+                if locked := list(self._locked_tables()) if is_lock_timeout(error) else []:
+                    yield from (replace(one, area=area) for one in locked)
+                    continue
                 problem = f"{area} could not be checked: {error_text(error)}"
                 remedy = "Mend what the database says, and run the check again."
                 yield found("area-failed", self._name, problem, remedy, area=area)
+
+    def _locked_tables(self) -> Iterator[Finding]:
+        with transaction(self._engine, LIMITS) as connection:
+            for spec in self._specs:
+                holder = locate.table_holder(connection, spec)
+                if holder is not None:
+                    problem = f"its table is locked by {session_text(holder)}"
+                    remedy = f"Wait until that transaction ends, or end it: SELECT pg_terminate_backend({holder.pid})."
+                    yield found("model-blocked", spec.name, problem, remedy)
 
     @property
     def _checks(self) -> dict[str, Callable[[Connection], Iterator[Finding]]]:

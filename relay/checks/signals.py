@@ -20,6 +20,7 @@ from signalbus_core.lowlevel import (
     table_problem,
 )
 
+from ..telemetry.states import ModelFacts, ModelState, state_of
 from ..text import time_text
 from .finding import Finding, found
 
@@ -35,6 +36,9 @@ def check_signals(
             has_parked_table = parked_table_problem(connection, parked_table_of(spec)) is None
             [measured] = measure(connection, [spec], most_pending, has_parked_table=has_parked_table)
             yield from backlog_findings(spec.name, measured, most_pending)
+            if measured.backlog < most_pending:
+                facts = ModelFacts(measured.backlog, measured.waiting, measured.parked, measured.age_seconds)
+                yield from state_findings(spec.name, state_of(facts))
             yield from key_findings(spec, count_unloadable_keys(connection, spec, most_pending))
         if paused_table_problem(connection, paused_table_of(spec)) is None:
             yield from pause_findings(paused.list_pauses(connection, [spec]))
@@ -51,6 +55,15 @@ def backlog_findings(model: str, measured: Measurement, most_pending: int) -> It
     if measured.waiting:
         problem = f"{_signals(measured.waiting, 'failed and waits for its', 'failed and wait for their')} next try"
         yield found("signals-waiting", model, problem, f"See why with `signalbus-relay parked list {model}`.")
+
+
+def state_findings(model: str, state: ModelState) -> Iterator[Finding]:
+    """What only its whole shows: that everything of it fails, or that it is behind."""
+    look = f"See what `signalbus-relay pending {model}` says, and ask about one of its signals with `explain`."
+    if state.word == "failing":
+        yield found("model-failing", model, f"it is failing: {state.reason}", look)
+    if state.word == "behind":
+        yield found("model-behind", model, f"it is behind: {state.reason}", look)
 
 
 def _signals(number: int, one: str, many: str) -> str:

@@ -21,8 +21,10 @@ from ..exit_codes import EXIT_OK, EXIT_RUNTIME
 from ..explain.gather import LIMITS, Facts, NoSuchKey, gather
 from ..explain.render import Explanation, explanation_of
 from ..explain.routes import BrokerAnswer, Messages, Route, messages_of, query_broker
+from ..operations.backlog import Backlogs
+from ..telemetry.states import ModelState
 from ..text import redact, say, say_data, time_text
-from .shared import failing_with_1, load, readable_key
+from .shared import broker_finding, broker_text, failing_with_1, load, readable_key
 
 COLOURS = {"absent": "red", "table-locked": "red", "parked": "red", "waiting": "yellow", "paused": "yellow"}
 
@@ -53,11 +55,17 @@ def explain(model: str, key: str, asks_broker: bool, is_json: bool, **given: Any
     with failing_with_1():
         facts, messages = _gather(loaded, model, key)
         routes = messages.routes if asks_broker and messages is not None else ()
+        problem = broker_finding(loaded, given, environ) if asks_broker and facts.found is not None else None
         was_returned = facts.failed is not None and facts.failed.error_class == "returned"
         answers = _query_broker(loaded, given, environ, routes, was_returned=was_returned) if routes else []
-    explanation = explanation_of(facts, messages, answers)
+        if problem is not None and problem.code == "broker-blocked":
+            # First, because nothing is sent while the alarm is in force, wherever it goes.
+            text = f"The broker {problem.subject} is blocked: {problem.problem}."
+            answers = [BrokerAnswer(text, problem.remedy), *answers]
+        model_state = _model_state(loaded, model, broker_text(problem))
+    explanation = explanation_of(facts, messages, answers, model_state)
     if is_json:
-        say_data(json.dumps(as_json(facts, messages, answers, explanation)))
+        say_data(json.dumps({**as_json(facts, messages, answers, explanation), "model_state": model_state.word}))
     else:
         first, *rest = explanation.sentences
         say(first, colour=COLOURS.get(explanation.state), environ=environ)
@@ -65,6 +73,12 @@ def explain(model: str, key: str, asks_broker: bool, is_json: bool, **given: Any
             say(f"- {sentence}")
         say(f"To do: {explanation.to_do}")
     sys.exit(EXIT_RUNTIME if explanation.state == "absent" else EXIT_OK)
+
+
+def _model_state(loaded: LoadedApp, model: str, problem: str | None) -> ModelState:
+    [backlog] = Backlogs(Databases(loaded, LIMITS), lambda: problem).measure((model,))
+    # The broker's answer gives the reason, with its remedy.
+    return ModelState(backlog.state, None if backlog.reason == problem else backlog.reason)
 
 
 def _gather(loaded: LoadedApp, model: str, key: str) -> tuple[Facts, Messages | None]:

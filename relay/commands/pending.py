@@ -10,11 +10,12 @@ from typing import Any
 
 import click
 
+from ..application.databases import Databases
 from ..config.click_options import with_application
 from ..exit_codes import EXIT_OK, EXIT_RUNTIME
 from ..operations.backlog import LIMITS, Backlog, Backlogs
 from ..text import duration_text, redact, say, say_data, table, time_text
-from .shared import databases, failing_with_1
+from .shared import broker_finding, broker_text, failing_with_1, load
 
 COLUMNS = ("MODEL", "SIGNALS", "OLDEST", "WAITING", "PARKED", "STATE")
 
@@ -43,7 +44,8 @@ def pending(
     time at which a signal was written, or the server has track_commit_timestamp on.
     """
     environ: Mapping[str, str] = click.get_current_context().obj
-    backlogs = Backlogs(databases(given, LIMITS))
+    loaded = load(given)
+    backlogs = Backlogs(Databases(loaded, LIMITS), lambda: broker_text(broker_finding(loaded, given, environ)))
     with failing_with_1():
         found = backlogs.measure(models, is_exact=is_exact)
     if is_json:
@@ -81,14 +83,15 @@ def _as_json(backlog: Backlog) -> str:
         "oldest_age_seconds": None if age is None else round(age, 3),
         "pause_reason": backlog.pause_reason and redact(backlog.pause_reason),
         "trouble": backlog.trouble and redact(backlog.trouble),
+        "reason": backlog.reason and redact(backlog.reason),
     }
     return json.dumps({**asdict(backlog), **shown})
 
 
 def _colour(backlog: Backlog) -> str | None:
-    if backlog.trouble:
+    if backlog.state in ("blocked", "failing"):
         return "red"
-    return "yellow" if backlog.paused_at is not None or backlog.parked else None
+    return "yellow" if backlog.state in ("paused", "behind", None) or backlog.parked else None
 
 
 def _row(backlog: Backlog) -> tuple[str, ...]:
@@ -106,12 +109,6 @@ def _row(backlog: Backlog) -> tuple[str, ...]:
 
 
 def _state(backlog: Backlog) -> str:
-    if backlog.trouble:
-        return backlog.trouble
-    if backlog.paused_at is not None:
-        reason = f": {backlog.pause_reason}" if backlog.pause_reason else ""
-        return f"paused since {time_text(backlog.paused_at)}{reason}"
-    failed = (backlog.waiting or 0) + (backlog.parked or 0)
-    if backlog.signals and backlog.is_exact and backlog.signals <= failed:
-        return "failed"
-    return "flowing" if backlog.signals else "empty"
+    since = f" since {time_text(backlog.paused_at)}" if backlog.paused_at is not None else ""
+    reason = f": {backlog.reason}" if backlog.reason else ""
+    return f"{backlog.state or '?'}{since}{reason}"

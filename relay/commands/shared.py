@@ -15,8 +15,10 @@ from signalbus_core.lowlevel import BurstLimits, error_text
 
 from ..application.connection_parameters import refuse_rejected_parameters
 from ..application.databases import Databases
-from ..application.load import LoadedApp, LoadingError, find_bus, load_app
+from ..application.load import LoadedApp, LoadingError, choose_broker_url, find_broker, find_bus, load_app
 from ..application.outbox_tables.build import load_tables
+from ..checks.broker import broker_problem
+from ..checks.finding import Finding
 from ..config.click_options import fail
 from ..config.resolve import ConfigError, resolve
 from ..exit_codes import EXIT_RUNTIME, CommandError
@@ -54,12 +56,32 @@ def load(given: Mapping[str, Any]) -> LoadedApp:
         fail(error)
 
 
+def broker_text(finding: Finding | None) -> str | None:
+    """A finding about a broker as the reason of a model's state."""
+    return None if finding is None else f"the broker {finding.subject}: {finding.problem}"
+
+
 def databases(given: Mapping[str, Any], limits: BurstLimits) -> Databases:
     """The databases of that application.
 
     :param limits: of each transaction.
     """
     return Databases(load(given), limits)
+
+
+def broker_finding(loaded: LoadedApp, given: Mapping[str, Any], environ: Mapping[str, str]) -> Finding | None:
+    """Why none of the brokers that a relay with the same environment uses takes messages.
+
+    None: one does, or none is known.
+    """
+    try:
+        config = resolve(given, environ, loaded.app.config)
+        find_broker(loaded, choose_broker_url(loaded.app, config.amqp_url, environ))
+        publishers = loaded.app.extensions.get("signalbus_publishers", [])
+        found = [broker_problem(publisher.bound_to(loaded.app)) for publisher in publishers]
+    except (ConfigError, LoadingError, SignalBusError):
+        return None
+    return next(iter(found), None) if all(found) else None
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from signalbus_core.lowlevel import FailureRecord, Holder
 
 from ..application.databases import APPLICATION_NAME
 from ..poller.diagnosis.unreached import session_text
+from ..telemetry.states import ModelState
 from ..text import duration_text, time_text
 from .gather import MOST_BEFORE, Facts
 from .routes import BrokerAnswer, Messages, Route
@@ -33,17 +34,23 @@ class Explanation:
     to_do: str
 
 
-def explanation_of(facts: Facts, messages: Messages | None = None, answers: Sequence[BrokerAnswer] = ()) -> Explanation:
-    """Explain the state of a signal.
+def explanation_of(
+    facts: Facts,
+    messages: Messages | None = None,
+    answers: Sequence[BrokerAnswer] = (),
+    model_state: ModelState | None = None,
+) -> Explanation:
+    """Explain the state of a signal, in that of its model.
 
     :param messages: that it makes; None when that is not known.
     :param answers: of the broker, when it was queried.
     """
     state = state_of(facts)
-    sentences = [_BEGINNINGS[state](facts), *_further(facts, state), *_of_messages(messages)]
+    of_model = () if model_state is None else _of_model(facts, model_state)
+    sentences = [_BEGINNINGS[state](facts), *_further(facts, state), *of_model, *_of_messages(messages)]
     # None twice: several messages may go to one place.
-    told = tuple(dict.fromkeys([*sentences, *(answer.text for answer in answers)]))
-    return Explanation(state, told, _to_do(facts, state, messages, answers))
+    texts = tuple(dict.fromkeys([*sentences, *(answer.text for answer in answers)]))
+    return Explanation(state, texts, _to_do(facts, state, messages, answers))
 
 
 def state_of(facts: Facts) -> str:
@@ -147,6 +154,13 @@ def _further(facts: Facts, state: str) -> Iterator[str]:
             "No session of a relay is connected to the database: none runs, or the application gives its sessions "
             "another name."
         )
+
+
+def _of_model(facts: Facts, model_state: ModelState) -> Iterator[str]:
+    # Of a pause and of a locked table another sentence tells.
+    if model_state.word is not None and facts.pause is None and not facts.is_table_locked:
+        reason = f": {model_state.reason}" if model_state.reason else ""
+        yield f"{facts.model} is {model_state.word}{reason}."
 
 
 def _of_those_before(number: int) -> str:

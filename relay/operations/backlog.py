@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
+from threading import Event
 
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from signalbus_core.lowlevel import (
     BurstLimits,
+    Choice,
+    Key,
+    LeaveOut,
     SignalSpec,
     error_text,
+    locate,
     measure,
     oldest_age_seconds,
     parked_table_of,
     parked_table_problem,
 )
 
-from ..application.databases import Databases
+from ..application.databases import APPLICATION_NAME, Databases
+from ..poller.diagnosis.unreached import locked_table
+from ..poller.isolation import is_lock_timeout
+from ..telemetry.states import BACKLOG_COUNTED_TO, ModelFacts, State, state_of
 from .pauses import list_pauses
 
 #: Counting stops here unless every signal is to be counted.
-COUNTED_TO = 10_000
+COUNTED_TO = BACKLOG_COUNTED_TO
+
+#: So many of the first pending signals are watched, to see whether they are being sent.
+WATCHED = 100
+
+#: For so long they are watched. Longer: slow bursts are seen as what they are; shorter: the command ends sooner.
+WATCHED_SECONDS = 1.0
 
 #: A locked table fails soon; counting a big one may take long.
 LIMITS = BurstLimits(statement_timeout_seconds=600.0, lock_timeout_seconds=3.0, idle_timeout_seconds=60.0)
@@ -38,6 +54,7 @@ class Backlog:
     :param waiting: how many wait for their next try; None without the table ``signalbus_parked``.
     :param parked: how many wait for a person; None without that table.
     :param trouble: why the table cannot be read; None when it can.
+    :param state: in one word, with its reason; None when it is not known.
     """
 
     model: str
@@ -49,13 +66,19 @@ class Backlog:
     paused_at: datetime | None = None
     pause_reason: str | None = None
     trouble: str | None = None
+    state: State | None = None
+    reason: str | None = None
 
 
 class Backlogs:
-    """The backlogs of an application's models."""
+    """The backlogs of an application's models.
 
-    def __init__(self, databases: Databases) -> None:
+    :param broker_problem: asks why the broker takes no messages; returns None when it does, or cannot be asked.
+    """
+
+    def __init__(self, databases: Databases, broker_problem: Callable[[], str | None] = lambda: None) -> None:
         self._databases = databases
+        self._broker_problem = broker_problem
 
     def measure(self, models: tuple[str, ...] = (), *, is_exact: bool = False) -> list[Backlog]:
         """The backlog of these models, or of all. A table that cannot be read hides no other model.
@@ -64,20 +87,82 @@ class Backlogs:
         :raises NotFoundError: there is no such model.
         """
         chosen = [self._databases.spec(model) for model in dict.fromkeys(models)] or self._databases.specs
-        return [self._measure(spec, None if is_exact else COUNTED_TO) for spec in chosen]
+        found = [self._measure(spec, None if is_exact else COUNTED_TO) for spec in chosen]
+        pending = [spec for spec, (_, facts) in zip(chosen, found, strict=True) if facts.pending]
+        sending = self._watch(pending) if pending else set()
+        problem = self._broker_problem() if pending else None
+        return [self._judged(spec, *one, sending, problem) for spec, one in zip(chosen, found, strict=True)]
 
-    def _measure(self, spec: SignalSpec, most: int | None) -> Backlog:
+    def _measure(self, spec: SignalSpec, most: int | None) -> tuple[Backlog, ModelFacts]:
         try:
             with self._databases.transaction(spec.bind_key) as connection:
                 return _backlog(connection, spec, most)
         except SQLAlchemyError as error:
-            return Backlog(spec.name, trouble=error_text(error))
+            reason = self._why_locked(spec, error) or error_text(error)
+            return Backlog(spec.name, trouble=reason), ModelFacts(obstacle=reason)
+
+    def _why_locked(self, spec: SignalSpec, error: SQLAlchemyError) -> str | None:
+        if not isinstance(error, DBAPIError) or not is_lock_timeout(error):
+            return None
+        with self._databases.rolled_back(spec.bind_key) as connection:
+            return locked_table(locate.table_holder(connection, spec))
+
+    def _watch(self, specs: Sequence[SignalSpec]) -> set[str]:
+        """The models of which some of the first pending signals are seen to leave, in so many seconds."""
+        before = self._all_first_keys(specs, WATCHED)
+        Event().wait(WATCHED_SECONDS)
+        after = self._all_first_keys([spec for spec in specs if spec.name in before], 2 * WATCHED)
+        return {name for name, keys in after.items() if before[name] - keys}
+
+    def _all_first_keys(self, specs: Sequence[SignalSpec], most: int) -> dict[str, set[Key]]:
+        found: dict[str, set[Key]] = {}
+        for spec in specs:
+            # Python cannot hold every key of a database; of a model with such a key nothing is seen.
+            with suppress(SQLAlchemyError, ValueError, OverflowError):
+                found[spec.name] = self._first_keys(spec, most)
+        return found
+
+    def _first_keys(self, spec: SignalSpec, most: int) -> set[Key]:
+        with self._databases.rolled_back(spec.bind_key) as connection:
+            has_parked = parked_table_problem(connection, parked_table_of(spec)) is None
+            choice = Choice(LeaveOut.FAILED if has_parked else LeaveOut.NOTHING)
+            return set(locate.first_keys(connection, spec, choice, most))
+
+    def _judged(
+        self,
+        spec: SignalSpec,
+        backlog: Backlog,
+        facts: ModelFacts,
+        sending: Collection[str],
+        problem: str | None,
+    ) -> Backlog:
+        is_sending, obstacle = spec.name in sending, facts.obstacle
+        if facts.pending and not is_sending:
+            obstacle = obstacle or problem or self._without_relay(spec)
+        state = state_of(replace(facts, is_sending=is_sending, obstacle=obstacle))
+        return replace(backlog, state=state.word, reason=state.reason)
+
+    def _without_relay(self, spec: SignalSpec) -> str | None:
+        with self._databases.rolled_back(spec.bind_key) as connection:
+            if connection.dialect.name != "postgresql" or locate.count_sessions(connection, APPLICATION_NAME):
+                return None
+        return (
+            "none of the pending signals is being sent, and no session of a relay is connected to the database: none "
+            "runs, or the application gives its sessions another name"
+        )
 
 
-def _backlog(connection: Connection, spec: SignalSpec, most: int | None) -> Backlog:
+def _backlog(connection: Connection, spec: SignalSpec, most: int | None) -> tuple[Backlog, ModelFacts]:
     has_parked = parked_table_problem(connection, parked_table_of(spec)) is None
     [measured] = measure(connection, [spec], most, has_parked_table=has_parked)
     pause = next(iter(list_pauses(connection, [spec])), None)
+    facts = ModelFacts(
+        measured.backlog,
+        measured.waiting if has_parked else None,
+        measured.parked if has_parked else None,
+        measured.age_seconds,
+        (pause.reason or "") if pause else None,
+    )
     return Backlog(
         spec.name,
         measured.backlog,
@@ -87,4 +172,4 @@ def _backlog(connection: Connection, spec: SignalSpec, most: int | None) -> Back
         measured.parked if has_parked else None,
         pause.paused_at if pause else None,
         pause.reason if pause else None,
-    )
+    ), facts

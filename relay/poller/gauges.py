@@ -17,9 +17,6 @@ MEASURE_EVERY_SECONDS = 3.0
 #: Measuring takes at most one Nth of the time: while a measurement is slow, gauges are refreshed less often.
 COSTS_AT_MOST_ONE_IN = 10
 
-#: A backlog is counted up to this number. Larger: bigger backlogs are exact, and counting them costs more.
-BACKLOG_COUNTED_TO = 10_000
-
 
 class BacklogGauges:
     """Decides when to measure, and reports the measurements.

@@ -35,16 +35,23 @@ QUERY_CANCELED = "57014"
 
 
 class TableIsolation:
-    """Queries all models together; when a table fails, each model alone."""
+    """Queries all models together; when a table fails, each model alone.
 
-    def __init__(self, events: Events) -> None:
+    :param why_locked: who has locked a model's table, in words for people; None when nobody is known.
+    """
+
+    def __init__(self, events: Events, why_locked: Callable[[SignalSpec], str | None] = lambda spec: None) -> None:
         self._events = events
+        self._why_locked = why_locked
+        #: Why the tables of models cannot be read in this poll, by the model's name.
+        self.unread: dict[str, str] = {}
         # A table that ran into a lock timeout is not queried again in the same poll.
         self._passed_over: set[str] = set()
         self._slow = 0
 
     def begin_poll(self) -> None:
         self._passed_over.clear()
+        self.unread.clear()
         self._slow = 0
 
     def passed_over(self, spec: SignalSpec) -> bool:
@@ -132,6 +139,9 @@ class TableIsolation:
                 f"looking for signals in {spec.table.fullname!r} takes too long, as it does where dead rows gather that"
                 f" VACUUM cannot remove; other models are looked at without it. Look for old transactions: {reason}"
             )
+        elif thing == spec.name:
+            reason = (self._why_locked(spec) if is_lock_timeout(error) else None) or reason
+            self.unread[spec.name] = reason
         self._events.raised(thing, "model_failing", reason, spec.name)
 
 

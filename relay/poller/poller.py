@@ -26,16 +26,19 @@ from signalbus_core.lowlevel import (
     error_text,
     find_work,
     find_work_and_measure,
+    locate,
     measure,
 )
 
 from ..runtime import Runtime
 from ..scheduler import Scheduler
+from ..telemetry.states import BACKLOG_COUNTED_TO
 from ..worker.low_water import Scan
 from ..worker.model_state import ModelState
 from ..worker.retry_store import RetryStores
+from .diagnosis.unreached import locked_table
 from .diagnosis.vacuum_horizon import Horizon
-from .gauges import BACKLOG_COUNTED_TO, MEASURE_EVERY_SECONDS, BacklogGauges
+from .gauges import MEASURE_EVERY_SECONDS, BacklogGauges
 from .isolation import POLL_LIMITS, TableIsolation, is_statement_timeout
 from .maintenance import TIDY_EVERY_SECONDS, Maintenance, TableError
 from .pauses import PausedModels
@@ -78,7 +81,9 @@ class Poller:
         self._specs = {
             bind_key: [one.spec for one in states.values() if one.spec.bind_key == bind_key] for bind_key in engines
         }
-        self._isolation = TableIsolation(runtime.events)
+        self._isolation = TableIsolation(runtime.events, self._why_locked)
+        # Why the tables of models could not be read in the last poll, and whether each is alone in that.
+        self._unread: dict[str, tuple[str, bool]] = {}
         self._gauges = BacklogGauges(states, retry_stores, runtime)
         self._scan_starts = ScanStarts(states, runtime.clock)
         self._horizon = Horizon(self._specs, runtime)
@@ -108,6 +113,7 @@ class Poller:
         self._scan_starts.begin_poll(thorough=thorough)
         self.held, self._too_slow = [], []
         found: list[str] = []
+        away: dict[str, tuple[str, bool]] = {}
         is_up = True
         for bind_key, engine in self._engines.items():
             thing = "Database" if bind_key is None else f"Database (bind {bind_key!r})"
@@ -120,13 +126,30 @@ class Poller:
             except SQLAlchemyError as error:
                 is_up = False
                 self._events.database_polled(thing, error_text(error))
+                away |= {spec.name: (error_text(error), False) for spec in self._specs[bind_key]}
             else:
                 self._events.database_polled(thing, None)
         self.found, self.database_is_up = found, is_up
         self.covered_everything = is_up and not self._isolation.has_passed_over and not self._maintenance.has_unusable
         self.covered_every_key = self.covered_everything and self._scan_starts.covered_every_key()
+        self._tell_unread({name: (reason, True) for name, reason in self._isolation.unread.items()} | away)
         self._events.poll_ended(cause, found)
         return not is_up or bool(found)
+
+    def _tell_unread(self, unread: dict[str, tuple[str, bool]]) -> None:
+        for name, (reason, is_alone) in unread.items():
+            self._events.model_unread(name, reason, is_alone=is_alone)
+        for name in self._unread.keys() - unread.keys():
+            self._events.model_unread(name, None, is_alone=True)
+        self._unread = unread
+
+    def _why_locked(self, spec: SignalSpec) -> str | None:
+        try:
+            with autocommit(self._engines[spec.bind_key], self._limits) as connection:
+                return locked_table(locate.table_holder(connection, spec))
+        except SQLAlchemyError:
+            # The lock timeout itself tells enough.
+            return None
 
     def _poll(self, bind_key: str | None, engine: Engine, found: list[str]) -> None:
         """Hand models with work to the workers, and measure when it is time.

@@ -52,6 +52,10 @@ class BurstSummary(Protocol):
     def recovered(self) -> bool:
         """Signals were sent, and nothing that is wrong with the model as a whole is known to last."""
 
+    @property
+    def is_scan(self) -> bool:
+        """The burst was not a further try of signals that had failed."""
+
 
 class Events:
     """The events. Nothing follows from those that a subclass does not override."""
@@ -114,6 +118,12 @@ class Events:
         """The signals of a model do not flow. None: this cause is gone.
 
         :param cause: one of :data:`~relay.telemetry.incidents.STUCK`.
+        """
+
+    def model_unread(self, model: str, reason: str | None, *, is_alone: bool) -> None:
+        """The table of a model cannot be read, for this reason. None: it can be read again.
+
+        :param is_alone: the table is at fault; otherwise its whole database.
         """
 
     def dead_rows_counted(self, model: str, dead_rows: int) -> None:

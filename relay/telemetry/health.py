@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from itertools import count
 from typing import Any
 
 from signalbus_core.lowlevel import BurstResult
@@ -21,7 +22,12 @@ from .events import BurstSummary, Condition, Events
 #: unready.
 FLOW_WITHIN_SECONDS = 60.0
 
-_BEST_FIRST: tuple[Condition, ...] = ("up", "unused", "blocked", "down", "unknown")
+#: Of several brokers one is enough for signals to flow.
+_BROKERS: tuple[Condition, ...] = ("up", "unused", "blocked", "down", "unknown")
+
+#: Of several connections to one broker too; but RabbitMQ tells of an alarm only those that publish during it, and the
+#: others are blocked at their next publish.
+_CONNECTIONS: tuple[Condition, ...] = ("blocked", "up", "unused", "down", "unknown")
 
 
 @dataclass(frozen=True)
@@ -29,11 +35,13 @@ class Dependency:
     """The state of the database or of the broker, and why, when it is not up.
 
     :param since: when it became usable or unusable, by the wall clock.
+    :param told: which of all tellings this was: a larger number is newer.
     """
 
     condition: Condition
     reason: str | None = None
     since: float = 0.0
+    told: int = 0
 
     @property
     def is_usable(self) -> bool:
@@ -69,6 +77,7 @@ class Health(Events):
         self._broker_since: dict[str | None, tuple[bool, float]] = {None: (False, now())}
         self._stuck: dict[tuple[str, str], str] = {}
         self._flowed = clock()
+        self._tellings = count(1)
 
     def progressed(self, thread: str) -> None:
         with self._lock:
@@ -77,13 +86,20 @@ class Health(Events):
     def worker_retired(self, worker: str) -> None:
         with self._lock:
             self._beats.pop(worker, None)
+            places = [place for name, place in self._brokers if name == worker]
             self._brokers = {key: known for key, known in self._brokers.items() if key[0] != worker}
+            for place in places:
+                self._note_since(place)
 
     def model_stuck(self, model: str, cause: str, reason: str | None) -> None:
         with self._lock:
             self._stuck.pop((model, cause), None)
             if reason is not None:
                 self._stuck[model, cause] = reason
+
+    def model_unread(self, model: str, reason: str | None, *, is_alone: bool) -> None:
+        # Of a database that is away, the relay says so itself.
+        self.model_stuck(model, "unread", reason if is_alone else None)
 
     def relay_changed(self, state: str) -> None:
         with self._lock:
@@ -114,27 +130,36 @@ class Health(Events):
             self._database = known
 
     def broker_changed(self, worker: str, condition: Condition, reason: str | None = None, location: str = "") -> None:
-        # One connection is enough for signals to flow: the best condition counts.
         with self._lock:
-            self._brokers[worker, location] = Dependency(condition, reason)
-            for name in (location, None):
-                known = self._together(name)
-                is_usable, _ = self._broker_since.get(name, (None, 0.0))
-                if is_usable != known.is_usable:
-                    self._broker_since[name] = (known.is_usable, self._now())
+            before = self._brokers.get((worker, location))
+            if before is None or (before.condition, before.reason) != (condition, reason):
+                self._brokers[worker, location] = Dependency(condition, reason, told=next(self._tellings))
+                self._note_since(location)
+
+    def _note_since(self, location: str) -> None:
+        for name in (location, None):
+            is_usable = self._together(name).is_usable
+            if is_usable != self._broker_since.get(name, (None, 0.0))[0]:
+                self._broker_since[name] = (is_usable, self._now())
 
     def _together(self, broker: str | None) -> Dependency:
         """The condition of one broker over all workers; of all brokers together when it is None."""
-        known = _best(known for (_, name), known in self._brokers.items() if broker in (None, name))
+        if broker is None:
+            known = _first(map(self._together, self._locations()), _BROKERS)
+        else:
+            known = _first((one for (_, name), one in self._brokers.items() if name == broker), _CONNECTIONS)
         return replace(known, since=self._broker_since.get(broker, (False, 0.0))[1])
+
+    def _locations(self) -> list[str]:
+        return list(dict.fromkeys(name for _, name in self._brokers))
 
     def broker_connecting(self, worker: str, reason: str | None, location: str) -> None:
         self.broker_changed(worker, "down", reason, location)
 
-    def is_broker_up(self, location: str) -> bool:
-        """Whether any worker has a connection to this broker that can be used."""
+    def broker_at(self, location: str) -> Dependency:
+        """The condition of one broker, over all workers."""
         with self._lock:
-            return self._together(location).condition == "up"
+            return self._together(location)
 
     def broker(self) -> Condition:
         """The condition of all brokers together, over all workers."""
@@ -154,7 +179,20 @@ class Health(Events):
     def brokers(self) -> dict[str, Dependency]:
         """The condition of each broker over all workers, by its location."""
         with self._lock:
-            return {name: self._together(name) for name in dict.fromkeys(name for _, name in self._brokers)}
+            return {name: self._together(name) for name in self._locations()}
+
+    def broker_problem(self) -> str | None:
+        """Why no broker takes messages; None when one does, or when that is not known."""
+        with self._lock:
+            known = self._together(None)
+        if known.condition == "blocked":
+            return f"the broker takes no messages: {known.reason}"
+        return f"the broker is away: {known.reason}" if known.condition == "down" else None
+
+    def stuck(self, model: str) -> str | None:
+        """Why the signals of a model do not flow, while database and broker are up; None when they may."""
+        with self._lock:
+            return next((reason for (name, _), reason in self._stuck.items() if name == model), None)
 
     def stalled(self) -> list[str]:
         """The threads without progress, and since how long; empty when the relay is alive."""
@@ -199,6 +237,7 @@ def _shown(dependency: Dependency) -> dict[str, Any]:
     }
 
 
-def _best(dependencies: Iterable[Dependency]) -> Dependency:
-    known = sorted(dependencies, key=lambda dependency: _BEST_FIRST.index(dependency.condition))
+def _first(dependencies: Iterable[Dependency], order: Sequence[Condition]) -> Dependency:
+    """The one whose condition comes first; of several of that condition, the newest reason."""
+    known = sorted(dependencies, key=lambda dependency: (order.index(dependency.condition), -dependency.told))
     return known[0] if known else Dependency("unknown", "not asked yet")

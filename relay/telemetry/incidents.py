@@ -1,4 +1,4 @@
-"""Incidents. Invariant: one log line when one is raised, one a minute while it lasts, one when it is resolved.
+"""Incidents. Invariant: one log line when one is raised, one for each further reason, one a minute, one at its end.
 
 A relay retries for as long as an outage lasts; a line for each try would hide the others. Lasting incidents are kept,
 so that the status page shows the same as the log.
@@ -7,6 +7,7 @@ so that the status page shows the same as the log.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -15,9 +16,20 @@ from dataclasses import dataclass
 from signalbus_core.lowlevel import BurstResult
 
 from .events import BurstSummary, Condition, Events
+from .health import Dependency
 
 #: A lasting incident is logged again after so many seconds. Shorter: more log lines in an outage.
 REMIND_AFTER_SECONDS = 60.0
+
+#: So many reasons of one incident are logged as soon as they are told. More: more log lines where each signal fails for
+#: a reason of its own.
+MOST_REASONS = 5
+
+_NUMBER = re.compile(r"\d+")
+
+
+#: What is known of a broker before any worker has told.
+UNKNOWN = Dependency("unknown")
 
 
 @dataclass(frozen=True)
@@ -67,8 +79,8 @@ class Incidents(Events):
     """Logs the incidents of named things (the database, the broker, a signal model).
 
     :param clock: a monotonic clock, in seconds.
-    :param is_broker_up: whether any worker has a connection that can be used, by the broker's location.
     :param now: the wall clock, in seconds since the epoch.
+    :param broker_at: the condition of a broker over all workers, by its location.
     """
 
     def __init__(
@@ -76,15 +88,17 @@ class Incidents(Events):
         logger: logging.Logger,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
-        is_broker_up: Callable[[str], bool] = lambda location: False,
+        broker_at: Callable[[str], Dependency] = lambda location: UNKNOWN,
     ) -> None:
-        self._is_broker_up = is_broker_up
+        self._broker_at = broker_at
         self._logger = logger
         self._clock = clock
         self._now = now
         self._lock = threading.Lock()
         #: When each began, and when it was logged last.
         self._logged: dict[str, tuple[float, float]] = {}
+        #: The reasons of each that were logged, without their numbers.
+        self._reasons: dict[str, set[str]] = {}
         self._lasting: dict[str, Incident] = {}
         self._last_of_signal: dict[str, Incident] = {}
 
@@ -104,16 +118,14 @@ class Incidents(Events):
             self.raised(stuck_thing(model, cause), STUCK[cause].begins, reason, model)
 
     def broker_changed(self, worker: str, condition: Condition, reason: str | None = None, location: str = "") -> None:
-        thing = f"Broker {location}"
-        if condition == "up":
+        # Of all workers together: what each of them knows would be raised and resolved in turns.
+        thing, known = f"Broker {location}", self._broker_at(location)
+        if known.condition == "up":
             self.resolved(thing, "broker_up")
-        elif self._is_broker_up(location):
-            # While another worker is connected, raised and resolved would alternate until this one reconnects.
-            return
-        elif condition == "down":
-            self.raised(thing, "broker_down", reason or "not connected")
-        elif condition == "blocked":
-            self.raised(thing, "broker_blocked", f"takes no messages ({reason})")
+        elif known.condition == "down":
+            self.raised(thing, "broker_down", known.reason or "not connected")
+        elif known.condition == "blocked":
+            self.raised(thing, "broker_blocked", f"takes no messages ({known.reason})")
 
     def database_polled(self, database: str, error: str | None) -> None:
         if error is None:
@@ -122,11 +134,11 @@ class Incidents(Events):
             self.raised(database, "database_down", error)
 
     def raised(self, thing: str, action: str, reason: str, signal: str | None = None, **extra: object) -> None:
-        # A warning the first time, then one a minute; DEBUG otherwise.
+        # A warning the first time, for each new reason, and then one a minute; DEBUG otherwise.
         now = self._clock()
         with self._lock:
             since, reminded = self._logged.get(thing, (now, float("-inf")))
-            due = now - reminded >= REMIND_AFTER_SECONDS
+            due = self._is_new(thing, reason) or now - reminded >= REMIND_AFTER_SECONDS
             self._logged[thing] = (since, now if due else reminded)
             self._keep(thing, action, reason, now - since, signal)
         self._logger.log(
@@ -136,6 +148,14 @@ class Incidents(Events):
             reason,
             extra={"action": action, "since_seconds": round(now - since, 1), **_of(signal), **extra},
         )
+
+    def _is_new(self, thing: str, reason: str) -> bool:
+        # Counts, keys, ports and seconds differ each time, and are no other reason.
+        known, kind = self._reasons.setdefault(thing, set()), _NUMBER.sub("", reason)
+        if kind in known or len(known) >= MOST_REASONS:
+            return False
+        known.add(kind)
+        return True
 
     def _keep(self, thing: str, action: str, reason: str, lasted_seconds: float, signal: str | None) -> None:
         at = self._now()
@@ -148,6 +168,7 @@ class Incidents(Events):
         with self._lock:
             known = self._logged.pop(thing, None)
             self._lasting.pop(thing, None)
+            self._reasons.pop(thing, None)
         if known is not None:
             seconds = round(self._clock() - known[0], 1)
             self._logger.info(

@@ -28,6 +28,8 @@ from .. import __version__
 from .events import BurstSummary, Events
 from .health import Health
 from .histogram import BatchHistogram
+from .states import STATES as MODEL_STATES
+from .states import ModelStates
 from .status import Status
 
 BURST_OUTCOMES = ("sent", "partial", "failed", "empty")
@@ -52,10 +54,12 @@ class Metrics(Events):
         now: Callable[[], float] = time.time,
         health: Health | None = None,
         status: Status | None = None,
+        states: ModelStates | None = None,
     ) -> None:
         self.registry = registry or CollectorRegistry()
         health = health or Health(math.inf)
         self._status = status or Status(())
+        self._states = states
         self._now = now
         # No ``_created`` series beside the documented ones.
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -101,6 +105,7 @@ class Metrics(Events):
             "signalbus_waiting_signals", "Signals that failed and wait for their next try.", "signal"
         )
         self._paused = self._gauge("signalbus_paused", "1 while the model is paused: relays leave it alone.", "signal")
+        self._state = self._gauge("signalbus_model_state", "1 for the state that the model is in.", "signal", "state")
         self._dead_rows = self._gauge(
             "signalbus_dead_rows", "Deleted rows that are still in the table, by PostgreSQL's statistics.", "signal"
         )
@@ -121,9 +126,9 @@ class Metrics(Events):
         self._last_success = self._gauge(
             "signalbus_last_success_timestamp_seconds", "When signals were last sent; 0 when never.", "signal"
         )
-        states = self._gauge("signalbus_relay_state", "1 for the state that the relay is in.", "state")
-        for state in STATES:
-            states.labels(state).set_function(partial(_is_in, health, state))
+        of_relay = self._gauge("signalbus_relay_state", "1 for the state that the relay is in.", "state")
+        for name in STATES:
+            of_relay.labels(name).set_function(partial(_is_in, health, name))
         self._gauge("signalbus_build_info", "Always 1; the label tells the version.", "version").labels(
             __version__
         ).set(1)
@@ -150,6 +155,8 @@ class Metrics(Events):
             ):
                 gauge.labels(name).set_function(partial(self._measured, name, attribute))
             self._paused.labels(name).set_function(partial(self._status.is_paused, name))
+            for state in MODEL_STATES:
+                self._state.labels(name, state).set_function(partial(self._is_model_in, name, state))
             for instrument, values in (
                 (self._bursts, BURST_OUTCOMES),
                 (self._burst_duration, PHASES),
@@ -159,7 +166,12 @@ class Metrics(Events):
                     instrument.labels(name, value)
 
     def _measured(self, name: str, attribute: str) -> float:
-        return float(getattr(self._status.gauge(name), attribute))
+        # What cannot be read is not 0.
+        gauge = self._status.gauge(name)
+        return math.nan if gauge is None else float(getattr(gauge, attribute))
+
+    def _is_model_in(self, name: str, state: str) -> bool:
+        return self._states is not None and self._states.word(name) == state
 
     def burst_ended(self, model: str, result: BurstResult, decision: BurstSummary) -> None:
         if decision.more:

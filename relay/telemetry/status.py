@@ -42,6 +42,10 @@ class Gauge:
     parked: int = 0
 
 
+#: While others of a model were sent so recently, those that fail say nothing about it. Longer: a model of which
+#: everything fails is known later.
+SENT_LATELY_SECONDS = 3.0
+
 NOT_MEASURED = Gauge(0, 0.0, 0.0)
 
 
@@ -49,10 +53,12 @@ NOT_MEASURED = Gauge(0, 0.0, 0.0)
 class ModelStatus:
     """What is known of a signal model.
 
-    :param gauge: None before the first measurement.
+    :param gauge: None before the first measurement, and while the table cannot be read.
     :param counts: signals sent in each bucket of the last minutes, oldest first.
     :param sent: since the relay started.
     :param sent_at: when signals were sent last, by the wall clock.
+    :param unread: why its table cannot be read; None when it can.
+    :param is_failing: whether all signals failed in the last burst of new ones that had an end; None before the first.
     """
 
     name: str
@@ -62,6 +68,8 @@ class ModelStatus:
     sent: int
     sent_at: float | None
     paused: Paused | None = None
+    unread: str | None = None
+    is_failing: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,8 @@ class _Model:
         self.gauge: Gauge | None = None
         self.sent = 0
         self.sent_at: float | None = None
+        self.unread: str | None = None
+        self.is_failing: bool | None = None
 
 
 class Status(Events):
@@ -122,10 +132,14 @@ class Status(Events):
             self._workers.pop(worker, None)
 
     def burst_ended(self, model: str, result: BurstResult, decision: BurstSummary) -> None:
-        if not result.sent:
-            return
         with self._lock:
             known = self._models[model]
+            if result.sent:
+                known.is_failing = False
+            elif decision.is_scan and result.failed and not result.is_outage:
+                known.is_failing = True
+            if not result.sent:
+                return
             known.rates.add(result.sent, self._clock())
             known.sent += result.sent
             known.sent_at = self._now()
@@ -140,6 +154,14 @@ class Status(Events):
             known = self._models[model]
             before = known.gauge or replace(NOT_MEASURED, at=self._now())
             known.gauge = replace(before, waiting=waiting, parked=parked)
+
+    def model_unread(self, model: str, reason: str | None, *, is_alone: bool) -> None:
+        with self._lock:
+            known = self._models[model]
+            known.unread = reason
+            if reason is not None:
+                # It is measured anew when it can be read.
+                known.gauge = None
 
     def model_paused(self, model: str, reason: str | None) -> None:
         with self._lock:
@@ -158,19 +180,21 @@ class Status(Events):
         with self._lock:
             return dict(self._horizons)
 
-    def gauge(self, name: str) -> Gauge:
-        """The last measurement of a model; zeros before the first."""
+    def gauge(self, name: str) -> Gauge | None:
+        """The last measurement of a model; None before the first, and while its table cannot be read."""
         with self._lock:
             model = self._models.get(name)
-            return NOT_MEASURED if model is None or model.gauge is None else model.gauge
+            return None if model is None else model.gauge
 
     def is_paused(self, name: str) -> bool:
         with self._lock:
             return name in self._paused
 
-    def failed_signals(self) -> int:
-        """How many signals of all models are waiting or parked, according to the last measurements."""
+    def failed_signals(self) -> int | None:
+        """How many signals of all models are waiting or parked by the last measurements; None while one has none."""
         with self._lock:
+            if any(model.unread for model in self._models.values()):
+                return None
             gauges = [model.gauge for model in self._models.values() if model.gauge is not None]
         return sum(gauge.waiting + gauge.parked for gauge in gauges)
 
@@ -191,6 +215,10 @@ class Status(Events):
         now = self._clock()
         return [self._model(name, now) for name in self._models]
 
+    def model(self, name: str) -> ModelStatus:
+        """What is known of one model."""
+        return self._model(name, self._clock())
+
     def _model(self, name: str, now: float) -> ModelStatus:
         # The lock is taken once for each model, so that workers can write in between.
         with self._lock:
@@ -204,4 +232,10 @@ class Status(Events):
                 model.sent,
                 model.sent_at,
                 self._paused.get(name),
+                model.unread,
+                self._is_failing(model),
             )
+
+    def _is_failing(self, model: _Model) -> bool | None:
+        was_sending = model.sent_at is not None and self._now() - model.sent_at < SENT_LATELY_SECONDS
+        return False if was_sending else model.is_failing

@@ -23,6 +23,7 @@ def health_routes(health: Health, metrics: Metrics, report: StatusReport) -> Blu
     @routes.get("/readyz")
     def ready() -> tuple[dict[str, Any], int]:
         readiness = health.readiness()
+        readiness["models"] = report.states()
         return readiness, 200 if readiness["ready"] else 503
 
     @routes.get("/metrics")

@@ -97,7 +97,7 @@ class FailedSignalsView:
 
     def show(self, shown: Shown = Shown()) -> FailedSignalsPage:
         # The measured status says whether there are any: a page about a healthy relay costs no statement.
-        if not self._status.failed_signals():
+        if self._status.failed_signals() == 0:
             return FailedSignalsPage(shown)
         known, at = self._known.get(shown, (FailedSignalsPage(shown), float("-inf")))
         if self._clock() - at < FRESH_FOR_SECONDS:

@@ -11,11 +11,11 @@ from datetime import datetime, timezone
 from typing import Any
 
 from .. import __version__
-from ..poller.gauges import BACKLOG_COUNTED_TO
 from ..telemetry.events import HeldHorizon
-from ..telemetry.health import FLOW_WITHIN_SECONDS, Health
-from ..telemetry.incidents import Incident, Incidents, single_signals
-from ..telemetry.status import Gauge, ModelStatus, Paused, Status
+from ..telemetry.health import Health
+from ..telemetry.incidents import Incident, Incidents
+from ..telemetry.states import BACKLOG_COUNTED_TO, ModelState, ModelStates
+from ..telemetry.status import ModelStatus, Paused, Status
 from ..telemetry.throughput import BUCKET_SECONDS
 
 
@@ -47,6 +47,7 @@ class StatusReport:
         self._health = health
         self._incidents = incidents
         self._databases = databases
+        self._states = ModelStates(status, health, incidents)
 
     def as_object(self) -> dict[str, Any]:
         """The whole report, in types of JSON."""
@@ -57,7 +58,7 @@ class StatusReport:
         stalled = self._health.stalled()
         notes = [*stalled, *_notes_of_models(models), *_notes_of_databases(databases)]
         return {
-            "verdict": _verdict(readiness, notes),
+            "verdict": _verdict(readiness, notes, [model["name"] for model in models if model["state"] == "failing"]),
             "relay": {
                 "state": readiness["state"],
                 "ready": readiness["ready"],
@@ -81,6 +82,11 @@ class StatusReport:
                 for worker in self._status.workers()
             ],
         }
+
+    def states(self) -> dict[str, dict[str, Any]]:
+        """The state of each model, and its reason."""
+        states = {model.name: self._states.of(model.name) for model in self._status.models()}
+        return {name: {"state": state.word, "reason": state.reason} for name, state in states.items()}
 
     def _database(
         self, one: ShownDatabase, together: dict[str, Any], troubles: Mapping[str, Incident]
@@ -111,31 +117,35 @@ class StatusReport:
         last = self._incidents.last_of_signals()
         return [
             {
-                **_model(model, [one for one in troubles.values() if one.signal == model.name]),
+                **_model(
+                    model,
+                    self._states.of(model.name),
+                    [one for one in troubles.values() if one.signal == model.name],
+                ),
                 "last_error": _error(last.get(model.name)),
             }
             for model in self._status.models()
         ]
 
 
-def _model(model: ModelStatus, troubles: Sequence[Incident]) -> dict[str, Any]:
-    gauge = model.gauge or Gauge(0, 0.0, 0.0)
-    # The incident of single signals is left out once waiting and parked signals are counted.
-    counted_already = {single_signals(model.name)} if gauge.waiting or gauge.parked else ()
+def _model(model: ModelStatus, state: ModelState, troubles: Sequence[Incident]) -> dict[str, Any]:
+    gauge = model.gauge
     return {
         "name": model.name,
-        "measured_at": moment(gauge.at) if gauge.at else None,
-        "backlog": gauge.backlog,
+        "state": state.word,
+        "state_reason": state.reason,
+        "measured_at": moment(gauge.at) if gauge else None,
+        "backlog": gauge.backlog if gauge else None,
         "backlog_counted_to": BACKLOG_COUNTED_TO,
-        "lag_seconds": round(gauge.lag_seconds, 1),
+        "lag_seconds": round(gauge.lag_seconds, 1) if gauge else None,
         "paused": _paused(model.paused),
-        "waiting": gauge.waiting,
-        "parked": gauge.parked,
+        "waiting": gauge.waiting if gauge else None,
+        "parked": gauge.parked if gauge else None,
         "sent": model.sent,
         "last_sent_at": moment(model.sent_at) if model.sent_at else None,
         "per_second": round(model.per_second, 1),
         "chart": {"bucket_seconds": BUCKET_SECONDS, "counts": list(model.counts)},
-        "failing": any(one.thing not in counted_already for one in troubles),
+        "failing": state.word == "failing",
         "troubles": [{"since": moment(one.since), "reason": one.reason} for one in troubles],
     }
 
@@ -148,12 +158,17 @@ def _error(trouble: Incident | None) -> dict[str, Any] | None:
     return None if trouble is None else {"at": moment(trouble.at), "reason": trouble.reason}
 
 
-def _verdict(readiness: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
-    """The head of the report: whether signals flow, in a sentence; and what needs attention."""
+def _verdict(readiness: Mapping[str, Any], notes: list[str], failing: Sequence[str]) -> dict[str, Any]:
+    """The head of the report: whether signals flow, in a sentence; and what needs attention.
+
+    :param failing: the models of which everything fails.
+    """
     if stuck := _stuck(readiness):
         level, text = "stopped", f"Signals of {stuck} do not flow."
     elif not readiness["ready"]:
-        level, text = "stopped", f"Signals cannot flow: {_cause(readiness)}."
+        level, text = "stopped", f"Signals cannot flow: {_cause(readiness).rstrip('.')}."
+    elif failing:
+        level, text = "stopped", f"Signals of {', '.join(failing)} fail."
     elif notes:
         level, text = "attention", "Signals flow, with exceptions."
     else:
@@ -166,11 +181,11 @@ def _cause(readiness: Mapping[str, Any]) -> str:
         return f"the relay is {readiness['state']}"
     for thing in ("database", "broker"):
         condition, since = readiness[thing]["condition"], readiness[thing]["since"]
-        clock = f"{since[11:16]} UTC"
+        why = f"{since[11:16]} UTC: {str(readiness[thing]['reason']).removeprefix('Database: ')}"
         if condition == "down":
-            return f"the {thing} is away since {clock}"
+            return f"the {thing} is away since {why}"
         if condition == "blocked":
-            return f"the {thing} takes no messages since {clock}"
+            return f"the {thing} takes no messages since {why}"
         if condition == "unknown":
             return f"of the {thing} nothing is known yet"
     return str(readiness["reasons"][0])
@@ -194,10 +209,8 @@ def _notes_of_models(models: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             yield f"{name}: {_signals(model['waiting'])} waiting for the next try."
         if model["failing"]:
             yield f"{name} is failing."
-        if model["lag_seconds"] > FLOW_WITHIN_SECONDS and not (model["paused"] or model["waiting"] or model["failing"]):
-            yield f"{name}: the oldest signal has been waiting for {model['lag_seconds']:.0f} s."
-        if model["backlog"] >= model["backlog_counted_to"] and not model["paused"]:
-            yield f"{name}: {model['backlog_counted_to']:,} signals or more are pending."
+        if model["state"] == "behind":
+            yield f"{name}: {model['state_reason']}."
 
 
 def _notes_of_databases(databases: Sequence[Mapping[str, Any]]) -> Iterator[str]:

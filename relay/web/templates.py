@@ -92,6 +92,20 @@ def query(**fields: object) -> str:
     return urlencode({name: value for name, value in fields.items() if value is not None})
 
 
+#: How a state of a model is shown.
+_LEVELS = {"paused": "paused", "blocked": "bad", "failing": "bad", "behind": "attention", None: "attention"}
+
+
+def level(model: Mapping[str, Any]) -> str:
+    """The colour and the icon of a model's state."""
+    return _LEVELS.get(model["state"]) or ("attention" if model["waiting"] or model["parked"] else "good")
+
+
+def number(count: int | None) -> str:
+    """A count; a question mark where it could not be read."""
+    return "?" if count is None else f"{count:,}"
+
+
 def doing(worker: dict[str, Any]) -> str:
     """What a worker does, in words."""
     text = str(worker["doing"])
@@ -119,6 +133,8 @@ FILTERS: dict[str, Any] = {
     "line": line,
     "chart_text": chart_text,
     "doing": doing,
+    "level": level,
+    "number": number,
 }
 
 #: The only texts that are not escaped are parts of this package.

@@ -39,6 +39,7 @@ class BrokerConnections:
         self._backoff = backoff or Backoff(longest_seconds=LONGEST_RECONNECT_SECONDS)
         self._retry_at = 0.0
         self._served_at = float("-inf")
+        self._blocked: set[str] = set()
 
     @property
     def pump_every_seconds(self) -> float:
@@ -81,13 +82,27 @@ class BrokerConnections:
                 publisher.connect()
             except BrokerConnectionError:
                 self._logger.debug("%s cannot be reached.", publisher.location, exc_info=True)
-        status = publisher.status()
+        return self._tell(publisher)
+
+    def _tell(self, publisher: Publisher) -> str | None:
+        status, location = publisher.status(), str(publisher.location)
+        self._blocked = self._blocked | {location} if status.blocked else self._blocked - {location}
         if status.connected and not status.blocked:
             self._events.broker_changed(self._name, "up", None, location)
             return None
         reason = status.reason or "not connected"
         self._events.broker_changed(self._name, "blocked" if status.blocked else "down", reason, location)
         return reason
+
+    def tell_blocked(self) -> None:
+        """Tell at once, within a burst, that a broker has blocked or unblocked its connection.
+
+        The burst goes on waiting for its confirms: an alarm may end before its deadline.
+        """
+        for publisher in self._publishers:
+            status, location = publisher.status(), str(publisher.location)
+            if status.blocked != (location in self._blocked):
+                self._tell(publisher)
 
     def close(self) -> None:
         """Close this thread's connections."""

@@ -169,6 +169,9 @@ class ModelState:
 
     def finished(self, plan: BurstPlan, result: BurstResult, now: float) -> BurstDecision:
         """Learn from a burst that ended, whatever the outcomes of its signals."""
+        return replace(self._finished(plan, result, now), is_scan=plan.is_scan)
+
+    def _finished(self, plan: BurstPlan, result: BurstResult, now: float) -> BurstDecision:
         with self._lock:
             answered = tuple(one for one in result.failed if not one.outcome.is_unanswered)
             self._learn(plan, result, [ref for one in answered for ref in refs_of(self.spec, one)], now)

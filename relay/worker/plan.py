@@ -49,6 +49,7 @@ class BurstDecision:
     :param failed: signals for the retry store, including those that were sent and cannot be deleted.
     :param evidence: whether their attempts count.
     :param recovered: signals were sent, and no failure of the model as a whole is known to last.
+    :param is_scan: the burst was not a further try of signals that had failed.
     """
 
     more: bool
@@ -57,3 +58,4 @@ class BurstDecision:
     failed: tuple[FailedSignal, ...] = ()
     evidence: Evidence = field(default=ITS_OWN_FAULT)
     recovered: bool = False
+    is_scan: bool = True

@@ -142,6 +142,7 @@ class Worker:
 
     def _record_progress(self, name: str) -> None:
         """A burst makes progress: its thread does not count as stuck, however long the burst takes."""
+        self._broker.tell_blocked()
         now = self._clock()
         if now - self._told_at >= TELL_EVERY_SECONDS:
             self._told_at = now

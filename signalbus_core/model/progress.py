@@ -26,7 +26,7 @@ _current: ContextVar[ProgressReporter | None] = ContextVar("signalbus_progress",
 
 
 def report_progress() -> None:
-    """Report that some signals or messages were confirmed."""
+    """Report that messages were confirmed, or that the broker has blocked or unblocked the connection."""
     reporter = _current.get()
     if reporter is not None:
         reporter.report_progress()

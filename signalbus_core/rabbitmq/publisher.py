@@ -193,10 +193,15 @@ class Publisher:
         connections = self._settings().broker.connections
         connection = connections.mine()
         if connection is None:
-            return PublisherStatus(False, False, connections.last_error or "not connected yet")
+            return PublisherStatus(False, False, self._without_location(connections.last_error) or "not connected yet")
         if not connection.is_open:
-            return PublisherStatus(False, False, connection.closed_reason)
+            # The attempt to open another one came later, and tells why it is not open now.
+            reason = self._without_location(connections.last_error) or connection.closed_reason
+            return PublisherStatus(False, False, reason)
         return PublisherStatus(True, connection.blocked_reason is not None, connection.blocked_reason)
+
+    def _without_location(self, error: str | None) -> str | None:
+        return error and error.removeprefix(f"{self.location}: ")
 
     @property
     def heartbeat_seconds(self) -> float:

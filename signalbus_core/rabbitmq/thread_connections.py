@@ -38,8 +38,11 @@ class ThreadConnections:
         self._open: set[Link] = set()
         #: Connections of threads that have ended.
         self._orphans: deque[Link] = deque()
-        #: Why the last attempt to open a connection failed.
-        self.last_error: str | None = None
+
+    @property
+    def last_error(self) -> str | None:
+        """Why this thread's last attempt to open a connection failed; None when it succeeded."""
+        return getattr(self._own, "last_error", None)
 
     def mine(self) -> Link | None:
         holder = self._holder()
@@ -50,9 +53,9 @@ class ThreadConnections:
         try:
             connection = connect()
         except BrokerConnectionError as error:
-            self.last_error = str(error)
+            self._own.last_error = str(error)
             raise
-        self.last_error = None
+        self._own.last_error = None
         with self._lock:
             before = self._holder()
             if before is not None:

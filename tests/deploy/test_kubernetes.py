@@ -10,8 +10,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from relay.config.options import OPTIONS
-from relay.poller.gauges import BACKLOG_COUNTED_TO
 from relay.telemetry.metrics import Metrics
+from relay.telemetry.states import BACKLOG_COUNTED_TO
 
 from . import operators
 from .manifests import WAYS, Object, containers_of, of_kind, pod_of, relay_of, rendered

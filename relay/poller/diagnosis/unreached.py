@@ -16,11 +16,11 @@ from signalbus_core.lowlevel import Holder, Key, SignalSpec, error_text, locate,
 from ...application.databases import APPLICATION_NAME
 from ...runtime import Runtime
 from ...telemetry.incidents import Incidents, stuck_thing
+from ...telemetry.states import BACKLOG_COUNTED_TO
 from ...text import duration_text
 from ...worker.hanging import EmptyBursts
 from ...worker.model_state import ModelState
 from ...worker.retry_store import RetryStores
-from ..gauges import BACKLOG_COUNTED_TO
 from ..isolation import POLL_LIMITS
 
 #: When bursts of a model have locked nothing for so long although signals are pending, an incident is raised. Longer:
@@ -129,6 +129,13 @@ def _cause(connection: Connection, spec: SignalSpec, key: Key) -> str:
         remedy = "a relay is sending it" if is_relay else f"to end it: SELECT pg_terminate_backend({holder.pid})"
         return f"it is locked by {session_text(holder)}; {remedy}"
     return _POLICY if locate.has_row_security(connection, spec) else _UNKNOWN_LOCK
+
+
+def locked_table(holder: Holder | None) -> str | None:
+    """Who has locked a table so that it cannot be read, and what ends it; None when nobody is known."""
+    if holder is None:
+        return None
+    return f"its table is locked by {session_text(holder)}; to end it: SELECT pg_terminate_backend({holder.pid})"
 
 
 def session_text(holder: Holder) -> str:

@@ -19,6 +19,7 @@ from pika.adapters.select_connection import IOLoop
 from pika.exceptions import ConnectionClosedByBroker, StreamLostError
 from pika.frame import Method
 
+from ...model.progress import report_progress
 from .errors import describe
 from .protocol import BrokerConnectionError
 from .url import BrokerLocation
@@ -209,9 +210,11 @@ class BrokerStream:
 
     def _on_blocked(self, _connection: pika.connection.Connection, answer: Method[Any]) -> None:
         self.blocked_reason = answer.method.reason or "no reason given"
+        report_progress()
 
     def _on_unblocked(self, _connection: pika.connection.Connection, _answer: Method[Any]) -> None:
         self.blocked_reason = None
+        report_progress()
 
 
 def _nothing() -> None:

@@ -53,7 +53,7 @@ def test_backlog_age_pause_and_what_is_set_aside_are_told_by_model(shop: Shop) -
     text = shop.command("pending").stdout
     head, invoice, shown = text.splitlines()
     assert head.split() == ["MODEL", "SIGNALS", "OLDEST", "WAITING", "PARKED", "STATE"]
-    assert invoice.split() == ["Invoice", "0", "-", "0", "0", "empty"]
+    assert invoice.split() == ["Invoice", "0", "-", "0", "0", "idle"]
     assert "10000+" in shown
     [minutes] = re.findall(r" 1 h (\d+) min ", shown)
     assert 1 <= int(minutes) <= 1 + (41 + time.monotonic() - began) // 60

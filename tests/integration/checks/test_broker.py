@@ -7,7 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from relay.checks import versions
+from relay.checks.broker import broker_problem
 from relay.commands.check import as_json
+from signalbus_core.rabbitmq import Publisher
+from tests.support.amqp_peer import AmqpPeer
 from tests.support.broker import Broker
 from tests.support.checked import Checked
 from tests.support.rabbitmq import PrivateRabbitMQ
@@ -107,9 +110,20 @@ def test_an_alarm_in_force_is_told(database_url: str, private_rabbitmq: PrivateR
     private_rabbitmq.block_publishers()
     try:
         eventually(lambda: checked.codes("broker") == {"broker-blocked"}, 30, "the alarm is told")
+        assert "an alarm is in force: low on" in checked.find("broker")[0].problem
     finally:
         private_rabbitmq.unblock_publishers()
     eventually(lambda: "broker-blocked" not in checked.codes("broker"), 30, "the alarm is over")
+
+
+def test_an_alarm_is_named_by_its_name() -> None:
+    with AmqpPeer(lambda session, _message: session.block("low on disk")) as peer, Publisher(url=peer.url) as publisher:
+        finding = broker_problem(publisher)
+    assert finding is not None
+    assert (finding.code, finding.problem) == (
+        "broker-blocked",
+        "it takes no messages: an alarm is in force: low on disk",
+    )
 
 
 def test_the_version_of_the_broker_is_judged(database_url: str, amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,10 @@ import pytest
 import sqlalchemy as sa
 
 from relay.checks import versions
-from relay.checks.signals import check_signals
+from relay.checks.signals import check_signals, state_findings
 from relay.checks.vacuum import check_bloat
 from relay.commands.check import as_json
+from relay.telemetry.states import ModelFacts, state_of
 from signalbus_core.lowlevel import paused
 from signalbus_core.rabbitmq import RabbitMQSignal
 from tests.support.checked import Checked
@@ -138,6 +139,29 @@ def test_a_paused_model_is_told_with_the_reason(checked: Checked) -> None:
     [finding] = checked.find("signals")
     assert (finding.code, finding.subject) == ("model-paused", "Order")
     assert "until Monday" in finding.problem
+
+
+def test_a_locked_table_is_told_with_the_pid_of_its_holder(checked: Checked) -> None:
+    checked.execute("INSERT INTO \"order\" (body) VALUES ('a')")
+    with sa.create_engine(checked.database_url).begin() as connection:
+        pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar()
+        connection.exec_driver_sql('LOCK TABLE "order" IN ACCESS EXCLUSIVE MODE')
+        found = [finding for finding in checked.find("signals") if finding.code == "model-blocked"]
+    assert [finding.subject for finding in found] == ["Order"]
+    assert f"pg_terminate_backend({pid})" in found[0].remedy
+
+
+@pytest.mark.parametrize(
+    ("facts", "codes"),
+    [
+        (ModelFacts(backlog=3, waiting=3), ["model-failing"]),
+        (ModelFacts(backlog=3, lag_seconds=61.0), ["model-behind"]),
+        (ModelFacts(backlog=3, lag_seconds=1.0), []),
+        (ModelFacts(backlog=0), []),
+    ],
+)
+def test_a_model_that_fails_or_is_behind_is_told(facts: ModelFacts, codes: list[str]) -> None:
+    assert [finding.code for finding in state_findings("Order", state_of(facts))] == codes
 
 
 def test_a_backlog_is_told(checked: Checked) -> None:

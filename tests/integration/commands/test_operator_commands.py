@@ -57,7 +57,7 @@ def loaded(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Loade
         )
         db.session.commit()
     found = LoadedApp(app, db.signalbus)
-    for module in ("explain", "shared"):
+    for module in ("explain", "pending", "shared"):
         monkeypatch.setattr(f"relay.commands.{module}.load", lambda given: found)
     yield found
     with app.app_context():
@@ -177,10 +177,29 @@ def test_a_model_whose_every_signal_is_set_aside_does_not_flow(loaded: LoadedApp
     set_aside(loaded, 1, "NULL")
     set_aside(loaded, 2, "now() + interval '1 hour'")
     [line] = [line for line in run("pending", "Number").stdout.splitlines() if line.startswith("Number")]
-    assert line.endswith("flowing")
+    assert "blocked: none of the pending signals is being sent, and no session of a relay" in line
     set_aside(loaded, 3, "NULL")
     [line] = [line for line in run("pending", "Number").stdout.splitlines() if line.startswith("Number")]
-    assert line.endswith("failed")
+    assert line.endswith("signals have failed")
+
+
+def test_a_locked_table_is_unknown_and_its_holder_is_named(loaded: LoadedApp) -> None:
+    with loaded.app.app_context(), loaded.bus.db.engine.begin() as connection:
+        pid = connection.scalar(sa.text("SELECT pg_backend_pid()"))
+        connection.execute(sa.text("LOCK TABLE number IN ACCESS EXCLUSIVE MODE"))
+        shown = json.loads(run("pending", "Number", "--json").stdout)
+    assert (shown["state"], shown["signals"], shown["waiting"]) == ("blocked", None, None)
+    assert f"locked by the session with pid {pid}" in shown["reason"]
+
+
+def test_signals_that_leave_the_table_flow(loaded: LoadedApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    def one_is_sent(_event: object, _seconds: float) -> None:
+        execute(loaded, "DELETE FROM number WHERE id = 1")
+
+    monkeypatch.setattr("relay.operations.backlog.Event.wait", one_is_sent)
+    assert json.loads(run("pending", "Number", "--json").stdout)["state"] == "flowing"
+    execute(loaded, "DELETE FROM number")
+    assert json.loads(run("pending", "Number", "--json").stdout)["state"] == "idle"
 
 
 def test_signal_not_there_ends_with_1_and_what_is_known(loaded: LoadedApp) -> None:
@@ -232,7 +251,7 @@ def test_unreadable_table_hides_no_other_and_ends_with_1(loaded: LoadedApp) -> N
     done = run("pending")
     assert done.exit_code == 1
     assert 'relation "word" does not exist' in done.stdout
-    assert "Number  3        ?       ?        ?       flowing" in done.stdout
+    assert "Number  3        ?       ?        ?       blocked: none of the pending signals is being sent" in done.stdout
 
 
 @pytest.mark.parametrize(

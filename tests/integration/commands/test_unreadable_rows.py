@@ -45,7 +45,7 @@ def loaded(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Loade
         db.session.execute(sa.text(f"INSERT INTO signalbus_parked VALUES {values}"))
         db.session.commit()
     found = LoadedApp(app, db.signalbus)
-    for module in ("explain", "shared"):
+    for module in ("explain", "pending", "shared"):
         monkeypatch.setattr(f"relay.commands.{module}.load", lambda given: found)
     yield found
     with app.app_context():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -326,6 +327,25 @@ def test_locked_table_hides_no_other_model_and_is_no_outage(watched: Watched, ca
     assert watched.scheduler.take(0) == "M06"
     assert watched.poller.database_is_up
     assert "m05" in caplog.text.lower()
+
+
+def test_a_locked_table_is_unknown_and_told_with_the_pid_of_its_holder(watched: Watched) -> None:
+    watched.poller.run_once()
+    assert watched.gauge("signalbus_backlog_signals", "M05") == 0
+    health = watched.recorder.health
+    with watched.engine.begin() as connection:
+        pid = connection.scalar(sa.text("SELECT pg_backend_pid()"))
+        connection.execute(sa.text("LOCK TABLE m05 IN ACCESS EXCLUSIVE MODE"))
+        watched.poller.run_once()
+        [reason] = health.readiness()["reasons"][-1:]
+        assert f"its table is locked by the session with pid {pid}" in reason
+        assert f"pg_terminate_backend({pid})" in reason
+        assert math.isnan(watched.gauge("signalbus_backlog_signals", "M05"))
+        assert watched.gauge("signalbus_backlog_signals", "M06") == 0
+    watched.clock.now += MEASURE_EVERY_SECONDS
+    watched.poller.run_once()
+    assert health.readiness()["stuck_models"] == []
+    assert watched.gauge("signalbus_backlog_signals", "M05") == 0
 
 
 def test_tables_that_cannot_serve_are_all_named(watched: Watched) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import pytest
 from flask import Flask
 
 from relay.worker.broker_connections import LEFT_ALONE_SECONDS, BrokerConnections
-from signalbus_core.rabbitmq import Publisher, PublisherStatus
+from signalbus_core.model.progress import ProgressReporter
+from signalbus_core.rabbitmq import Message, Publisher, PublisherStatus
+from tests.support.amqp_peer import AmqpPeer, Published, Session
 from tests.support.proxy import FaultProxy
 from tests.support.recorder import Recorder
 from tests.support.waiting import eventually
@@ -119,3 +122,73 @@ def test_while_a_silent_broker_is_waited_for_readiness_tells_that_it_is_down(amq
         trying.join(30)
         assert link.maintain()
         link.close()
+
+
+class Watching(ProgressReporter):
+    """Told of progress, as a burst is."""
+
+    def __init__(self, told: Callable[[], object]) -> None:
+        self._told = told
+        self.message_bytes = None
+
+    def report_progress(self) -> None:
+        self._told()
+
+
+def test_an_alarm_within_a_burst_is_told_when_the_broker_tells_it() -> None:
+    recorder = Recorder()
+    conditions: list[str] = []
+
+    def script(session: Session, message: Published) -> None:
+        session.block("low on disk")
+        session.unblock()
+        session.ack(message.tag)
+
+    with AmqpPeer(script) as peer, Publisher(url=peer.url) as publisher:
+        link = BrokerConnections("worker-1", [publisher], recorder.runtime)
+        idle = BrokerConnections("worker-2", [publisher], recorder.runtime)
+        assert link.maintain()
+        assert idle.maintain()
+        with Watching(lambda: (link.tell_blocked(), conditions.append(recorder.health.broker()))):
+            publisher.publish_messages([Message("", "somewhere", b"x")])
+    assert conditions[:2] == ["blocked", "up"]
+    assert ("broker_changed", "worker-1", "blocked", "low on disk", str(publisher.location)) in recorder.told
+
+
+def test_the_present_reason_is_told_not_that_of_the_beginning(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "test.broker")
+    recorder = Recorder(logger="test.broker")
+    with AmqpPeer() as peer:
+        publisher = Publisher(url=peer.url)
+        link = BrokerConnections("worker-1", [publisher], recorder.runtime)
+        assert link.maintain()
+        peer.on_session(lambda session: session.close_connection(320))
+        eventually(lambda: (publisher.keep_alive(), not publisher.status().connected)[1])
+        location, first = str(publisher.location), publisher.status().reason
+        recorder.events.broker_changed("worker-2", "down", first, location)
+        recorder.events.broker_changed("worker-1", "down", first, location)
+        since = recorder.health.broker_at(location).since
+    assert not link.maintain()
+    # The other worker has not tried yet, and tells again what it knows.
+    recorder.events.broker_changed("worker-2", "down", first, location)
+    for reason in (
+        recorder.health.broker_at(location).reason,
+        recorder.incidents.lasting()[f"Broker {location}"].reason,
+    ):
+        assert "nothing listens there" in str(reason)
+    assert recorder.health.broker_at(location).since == since
+    logged = [record.getMessage() for record in caplog.records if record.name == "test.broker"]
+    assert ["320" in line for line in logged] == [True, False]
+
+
+def test_a_blocked_connection_counts_although_others_are_idle() -> None:
+    recorder = Recorder()
+    recorder.events.broker_changed("worker-1", "up", None, "here")
+    recorder.events.broker_changed("worker-2", "blocked", "low on memory", "here")
+    assert recorder.health.broker() == "blocked"
+    assert recorder.incidents.lasting()["Broker here"].reason == "takes no messages (low on memory)"
+    recorder.events.broker_changed("worker-1", "up", None, "here")
+    assert recorder.health.broker() == "blocked"
+    recorder.events.broker_changed("worker-2", "up", None, "here")
+    assert recorder.health.broker() == "up"
+    assert recorder.incidents.lasting() == {}

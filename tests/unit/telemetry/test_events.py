@@ -54,7 +54,7 @@ def test_scrape_tells_what_page_and_readiness_tell() -> None:
     events.model_paused("Order", "")
     events.horizon_held(None, HeldHorizon(("Order",), "a session", "End it.", 61.5))
     found = gauges(recorder)
-    assert {name: found[name] for name in found if name.endswith("_up") or "blocked" in name} == {
+    assert {name: found[name] for name in found if name.endswith(("_up", "_blocked"))} == {
         "signalbus_broker_up": 1,
         "signalbus_broker_blocked": 1,
         "signalbus_database_up": 1,

@@ -150,7 +150,7 @@ def test_the_verdict_says_since_when_the_broker_is_away(site: Callable[..., Any]
     health.broker_changed("worker-1", "down", "refused again", "amqp://rabbit/")
     shown = status_of(site)
     assert shown["verdict"]["level"] == "stopped"
-    assert shown["verdict"]["text"] == "Signals cannot flow: the broker is away since 08:02 UTC."
+    assert shown["verdict"]["text"] == "Signals cannot flow: the broker is away since 08:02 UTC: refused again."
     assert shown["brokers"] == [
         {
             "location": "amqp://rabbit/",
@@ -176,7 +176,8 @@ def test_each_database_is_shown_with_its_own_trouble(
     shop, sales = status_of(site)["databases"]
     assert (shop["condition"], shop["reason"]) == ("up", None)
     assert (sales["condition"], sales["reason"], sales["location"]) == ("down", "refused", "db/sales")
-    assert status_of(site)["verdict"]["text"] == "Signals cannot flow: the database is away since 08:00 UTC."
+    text = "Signals cannot flow: the database is away since 08:00 UTC: Database (bind 'sales'): refused."
+    assert status_of(site)["verdict"]["text"] == text
 
 
 def test_a_model_shows_what_was_sent_and_measured(site: Callable[..., Any], status: Status, clock: Clock) -> None:
