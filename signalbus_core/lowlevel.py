@@ -12,7 +12,7 @@ from .model.contract import SignalSpec
 from .posix_signals import STOP_SIGNALS, stop_requests
 from .schema import doorbell
 from .schema.autovacuum import autovacuum_problem
-from .schema.catalog import table_conflicts, table_privileges, table_problem
+from .schema.catalog import table_conflicts, table_owners, table_privileges, table_problem, table_problems
 from .schema.doorbell import Doorbell, doorbell_problem, find_doorbells
 from .schema.own_tables import (
     LATER_COLUMNS,
@@ -36,6 +36,7 @@ from .sql.locate import FoundSignal, Holder
 from .sql.parked import DueSignal, Failure, LeaveOut, retries
 from .sql.selection import Choice, count_unloadable_keys
 from .sql.transaction import BurstLimits, autocommit, set_limits, transaction
+from .sql.trial import key_problems
 from .sql.vacuum_horizon import (
     HolderKind,
     HorizonHolder,
@@ -111,8 +112,11 @@ __all__ = [
     "set_limits",
     "transaction",
     "table_conflicts",
+    "table_owners",
     "table_privileges",
     "table_problem",
+    "table_problems",
+    "key_problems",
     # The id of a signal
     "SIGNAL_ID",
     "has_signal_id",

@@ -35,7 +35,7 @@ from ..worker.low_water import Scan
 from ..worker.model_state import ModelState
 from ..worker.retry_store import RetryStores
 from .gauges import BACKLOG_COUNTED_TO, MEASURE_EVERY_SECONDS, BacklogGauges
-from .isolation import PROBE_LIMITS, TableIsolation, is_statement_timeout
+from .isolation import PROBE_LIMITS, QUERIED_TOGETHER, TableIsolation, is_statement_timeout
 from .maintenance import TIDY_EVERY_SECONDS, Maintenance, TableError
 from .pauses import PausedModels
 from .scan import ScanStarts
@@ -141,26 +141,39 @@ class Poller:
             else:
                 specs.append(spec)
         is_time = self._gauges.begin(bind_key)
-        if is_time and bind_key in self._quiet:
-            both = self._query(bind_key, engine, specs, self._find_and_measure)
-            work = [one for one, _ in both]
-            self._report(bind_key, [(one.spec.name, measurement) for one, measurement in both])
-            is_time = False
+        at_once = is_time and bind_key in self._quiet
+        measured: list[Measured] = []
+        names: list[str] = []
+        for first in range(0, len(specs), QUERIED_TOGETHER):
+            some = self._maintenance.with_checked_keys(bind_key, engine, specs[first : first + QUERIED_TOGETHER])
+            if at_once:
+                both = self._query(bind_key, engine, some, self._find_and_measure)
+                measured += [(work.spec.name, measurement) for work, measurement in both]
+                work = [one for one, _ in both]
+            else:
+                work = self._query(bind_key, engine, some, self._find)
+            # At once: where there are a thousand models, the first are sent while the others are polled.
+            names += self._hand_on(bind_key, some, work)
+        found += names
+        if names:
+            self._quiet.discard(bind_key)
         else:
-            work = self._query(bind_key, engine, specs, self._find)
+            self._quiet.add(bind_key)
+        if is_time and not at_once:
+            specs = [spec for spec in specs if not self._isolation.passed_over(spec)]
+            measured = self._query(bind_key, engine, specs, self._measure)
+        if is_time:
+            self._report(bind_key, measured)
+
+    def _hand_on(self, bind_key: str | None, specs: Sequence[SignalSpec], work: Sequence[Work]) -> list[str]:
+        """Hand the models with work to the workers; return their names."""
         # First, so that no worker takes a model that this poll found paused.
         self._paused.saw(bind_key, work)
         names = [one.spec.name for one in work if self._has_work(one)]
         names += [spec.name for spec in specs if spec.name in self._too_slow and spec.name not in self._paused]
         if names:
-            found += names
-            self._quiet.discard(bind_key)
             self._scheduler.found(names)
-        else:
-            self._quiet.add(bind_key)
-        if is_time:
-            specs = [spec for spec in specs if not self._isolation.passed_over(spec)]
-            self._report(bind_key, self._query(bind_key, engine, specs, self._measure))
+        return names
 
     def _query(
         self,

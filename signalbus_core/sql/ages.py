@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import Float, extract, func, literal_column, select, text
 from sqlalchemy import cast as sql_cast
@@ -32,8 +32,8 @@ def written_at_column(connection: Connection, spec: SignalSpec) -> ColumnElement
 
     https://www.postgresql.org/docs/current/runtime-config-replication.html#GUC-TRACK-COMMIT-TIMESTAMP
     """
-    if spec.written_at is not None:
-        return cast("ColumnElement[Any]", spec.mapper.columns[spec.written_at])
+    if spec.written_at_column is not None:
+        return spec.written_at_column
     if connection.dialect.name != "postgresql":
         return None
     keeps_times = text("SELECT CAST(current_setting('track_commit_timestamp') AS bool)")
