@@ -29,10 +29,9 @@ from .schema.quoting import quoted
 from .schema.signal_id import SIGNAL_ID, has_signal_id
 from .sessions import own_session
 from .sql import locate, parked, paused
-from .sql.ages import oldest_age_seconds
 from .sql.backlog import Measurement, Work, find_work, find_work_and_measure, measure
 from .sql.keys import FIRST_KEY, Key, Mark, has_integer_key
-from .sql.locate import FoundSignal, Holder
+from .sql.locate import FoundSignal, Holder, oldest_age_seconds
 from .sql.parked import DueSignal, Failure, LeaveOut, retries
 from .sql.selection import Choice, count_unloadable_keys
 from .sql.transaction import BurstLimits, autocommit, set_limits, transaction
@@ -41,6 +40,7 @@ from .sql.vacuum_horizon import (
     HolderKind,
     HorizonHolder,
     count_dead_rows,
+    count_inserted_rows,
     horizon_holders,
 )
 
@@ -98,6 +98,7 @@ __all__ = [
     "HorizonHolder",
     "autovacuum_problem",
     "count_dead_rows",
+    "count_inserted_rows",
     "horizon_holders",
     # Polling the tables
     "Measurement",

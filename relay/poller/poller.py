@@ -22,6 +22,7 @@ from signalbus_core.lowlevel import (
     SignalSpec,
     Work,
     autocommit,
+    count_inserted_rows,
     count_unloadable_keys,
     error_text,
     find_work,
@@ -134,16 +135,13 @@ class Poller:
         While there is nothing to send, one statement does both. Else measuring comes second: a backlog that is slow to
         count must not delay its signals.
         """
-        specs = []
-        for spec in self._maintenance.fit(bind_key):
-            if self._scan_starts.is_blind(spec.name):
-                self._isolation.pass_over(spec)
-            else:
-                specs.append(spec)
+        fit = self._maintenance.fit(bind_key)
+        blind = [spec for spec in fit if self._scan_starts.is_blind(spec.name)]
+        specs = [spec for spec in fit if spec not in blind]
         is_time = self._gauges.begin(bind_key)
         at_once = is_time and bind_key in self._quiet
         measured: list[Measured] = []
-        names: list[str] = []
+        names = self._hand_on_blindly(engine, blind)
         for first in range(0, len(specs), QUERIED_TOGETHER):
             some = self._maintenance.with_checked_keys(bind_key, engine, specs[first : first + QUERIED_TOGETHER])
             if at_once:
@@ -164,6 +162,19 @@ class Poller:
             measured = self._query(bind_key, engine, specs, self._measure)
         if is_time:
             self._report(bind_key, measured)
+
+    def _hand_on_blindly(self, engine: Engine, specs: Sequence[SignalSpec]) -> list[str]:
+        """Hand models whose polls time out to the workers when rows were inserted; return their names."""
+        if not specs:
+            return []
+        for spec in specs:
+            self._isolation.pass_over(spec)
+        with autocommit(engine, self._limits) as connection:
+            inserted = zip(specs, count_inserted_rows(connection, specs), strict=True)
+        names = [spec.name for spec, rows in inserted if self._scan_starts.take_growth(spec.name, rows)]
+        names = [name for name in names if name not in self._paused]
+        self._scheduler.found(names)
+        return names
 
     def _hand_on(self, bind_key: str | None, specs: Sequence[SignalSpec], work: Sequence[Work]) -> list[str]:
         """Hand the models with work to the workers; return their names."""
@@ -188,7 +199,8 @@ class Poller:
 
         if not specs:
             return []
-        return self._isolation.together_or_alone(specs, query, partial(self._maintenance.find_tables_again, bind_key))
+        find_again = partial(self._maintenance.find_tables_again, bind_key)
+        return self._isolation.together_or_alone(specs, query, find_again, is_scan=read != self._measure)
 
     def _find(self, connection: Connection, specs: Sequence[SignalSpec]) -> list[Work]:
         scans = self._scan_starts.begin(specs)
@@ -196,6 +208,7 @@ class Poller:
         with self._scans(scans):
             work = find_work(connection, specs, self._choices(scans), has_paused_table=has_paused)
         self._scan_starts.ended(scans, work)
+        self._isolation.scanned(scans)
         return work
 
     @contextmanager
@@ -227,6 +240,7 @@ class Poller:
                 starts=self._gauges.starts(specs),
             )
         self._scan_starts.ended(scans, [work for work, _ in both])
+        self._isolation.scanned(scans)
         return both
 
     def _report(self, bind_key: str | None, measured: Sequence[Measured]) -> None:

@@ -37,7 +37,6 @@ from sqlalchemy import (
     literal_column,
     null,
     select,
-    true,
     tuple_,
     type_coerce,
 )
@@ -45,7 +44,7 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import CITEXT, INTERVAL, JSONB
 from sqlalchemy.engine import Dialect
-from sqlalchemy.sql import ColumnElement, Select
+from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.selectable import TableValuedAlias
 from sqlalchemy.types import TypeEngine, UserDefinedType
 
@@ -70,14 +69,14 @@ def has_key(spec: SignalSpec, dialect: Dialect, keys: Sequence[Key]) -> ColumnEl
     """The condition that a row of the model has one of these keys."""
     if dialect.name != "postgresql":
         return tuple_(*spec.primary_key).in_(keys)
-    return _key(spec).in_(select(*_rows(spec, _values(spec, keys)).c))
+    return whole_key(spec).in_(select(*key_rows(spec, _values(spec, keys)).c))
 
 
 def has_other_key(spec: SignalSpec, dialect: Dialect, keys: Sequence[Key]) -> ColumnElement[bool]:
     """The condition that a row of the model has none of these keys."""
     if dialect.name != "postgresql":
         return tuple_(*spec.primary_key).not_in(keys)
-    return _key(spec).not_in(select(*_rows(spec, _values(spec, keys)).c))
+    return whole_key(spec).not_in(select(*key_rows(spec, _values(spec, keys)).c))
 
 
 def joins_given_keys(spec: SignalSpec) -> ColumnElement[bool]:
@@ -85,31 +84,13 @@ def joins_given_keys(spec: SignalSpec) -> ColumnElement[bool]:
 
     For cached statements on PostgreSQL. Rows are looked up in the order of the keys.
     """
-    rows = _rows(spec, [None] * len(spec.primary_key))
+    rows = key_rows(spec, [None] * len(spec.primary_key))
     return and_(*(part == given for part, given in zip(spec.primary_key, rows.c, strict=True)))
 
 
 def given_keys(spec: SignalSpec, keys: Sequence[Key]) -> dict[str, list[Any]]:
     """The parameters of a statement with :func:`joins_given_keys`."""
     return {_parameter(number): values for number, values in enumerate(_values(spec, keys))}
-
-
-def every_use(spec: SignalSpec, dialect: Dialect) -> Select[Any]:
-    """A statement on PostgreSQL that uses keys in all ways of this module, and reads no row.
-
-    It fails where one of these fails for each row: where the type of a column is another than the model's, and the
-    server does not compare the two.
-    """
-    given = _rows(spec, None)
-    uses = [
-        _key(spec).in_(select(*given.c)),
-        *(part == one for part, one in zip(spec.primary_key, given.c, strict=True)),
-        text_of_key(spec) == literal_column("''"),
-        *has_loadable_key(spec, dialect),
-        *([is_from(spec, literal_column("0"))] if has_integer_key(spec) else []),
-    ]
-    columns = key_from_text(spec, sql_cast(null(), Text))
-    return select(*columns).select_from(spec.table.join(given, true())).where(*uses).limit(0)
 
 
 def has_integer_key(spec: SignalSpec) -> bool:
@@ -194,7 +175,8 @@ def _from_text(column: Column[Any], text: ColumnElement[str]) -> ColumnElement[A
     return type_coerce(sql_cast(text, _wide(kind)), column.type)
 
 
-def _key(spec: SignalSpec) -> ColumnElement[Any]:
+def whole_key(spec: SignalSpec) -> ColumnElement[Any]:
+    """The key of a row: its column, or a tuple of several."""
     return spec.primary_key[0] if len(spec.primary_key) == 1 else tuple_(*spec.primary_key)
 
 
@@ -213,7 +195,7 @@ def _values(spec: SignalSpec, keys: Sequence[Key]) -> list[list[Any]]:
     return [[key[number] for key in complete] for number in range(len(spec.primary_key))]
 
 
-def _rows(spec: SignalSpec, values: Sequence[list[Any] | None] | None) -> TableValuedAlias:
+def key_rows(spec: SignalSpec, values: Sequence[list[Any] | None] | None) -> TableValuedAlias:
     """The keys as rows.
 
     :param values: of each column; None where they are passed as parameters. None for no keys.

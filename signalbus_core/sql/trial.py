@@ -7,15 +7,17 @@ row, but PostgreSQL does not compare an enum with a text: when it fails, that ca
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import literal_column, select
-from sqlalchemy.engine import Connection
+from sqlalchemy import Text, literal_column, null, select, true
+from sqlalchemy import cast as sql_cast
+from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.exc import CompileError, DBAPIError
 from sqlalchemy.sql import Select
 
 from ..failures import error_text, sqlstate
 from ..model.contract import SignalSpec
-from .keys import every_use
+from .keys import has_integer_key, has_loadable_key, is_from, key_from_text, key_rows, text_of_key, whole_key
 from .templates import filled
 
 #: Classes of SQLSTATE by which the server refuses a statement: its syntax and types, a value, a missing feature.
@@ -52,7 +54,25 @@ def key_problems(connection: Connection, specs: Sequence[SignalSpec]) -> dict[st
 
 
 def _planned(spec: SignalSpec, connection: Connection) -> Select[tuple[int]]:
-    return select(literal_column("1")).where(every_use(spec, connection.dialect).exists())
+    return select(literal_column("1")).where(_every_use(spec, connection.dialect).exists())
+
+
+def _every_use(spec: SignalSpec, dialect: Dialect) -> Select[Any]:
+    """A statement on PostgreSQL that uses keys in all ways of the module keys, and reads no row.
+
+    It fails where one of these fails for each row: where the type of a column is another than the model's, and the
+    server does not compare the two.
+    """
+    given = key_rows(spec, None)
+    uses = [
+        whole_key(spec).in_(select(*given.c)),
+        *(part == one for part, one in zip(spec.primary_key, given.c, strict=True)),
+        text_of_key(spec) == literal_column("''"),
+        *has_loadable_key(spec, dialect),
+        *([is_from(spec, literal_column("0"))] if has_integer_key(spec) else []),
+    ]
+    columns = key_from_text(spec, sql_cast(null(), Text))
+    return select(*columns).select_from(spec.table.join(given, true())).where(*uses).limit(0)
 
 
 def _problem(spec: SignalSpec, error: Exception) -> str:

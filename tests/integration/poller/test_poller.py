@@ -33,6 +33,7 @@ from signalbus_core.sql import templates
 from tests.support.clock import Clock
 from tests.support.recorder import Recorder
 from tests.support.servers import Postgres
+from tests.support.waiting import eventually
 
 
 class Database(SignalBusMixin, SQLAlchemy):
@@ -590,6 +591,24 @@ def test_a_scan_that_took_too_long_is_not_due_again_at_once(slow: Slow) -> None:
     watched.clock.now += 20
     watched.poller.run_once()
     assert slow.begun > begun
+
+
+def test_a_signal_written_into_a_slow_table_is_handed_on_before_the_next_scan(slow: Slow) -> None:
+    watched = slow.watched
+    slow.tables = {"m06"}
+    for _ in range(2):
+        watched.poller.run_once()
+        assert [watched.scheduler.take(0), watched.scheduler.take(0)] == ["M06", None]
+        watched.scheduler.give_back("M06", more=False)
+    assert not watched.poller.run_once()
+    begun = slow.begun
+    # A session that ends reports its statistics.
+    engine = sa.create_engine(watched.engine.url, poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        connection.execute(sa.text("INSERT INTO m06 VALUES (1, 'a')"))
+    eventually(watched.poller.run_once)
+    assert (watched.scheduler.take(0), slow.begun) == ("M06", begun)
+    assert any("'m06' takes too long" in reason for reason in watched.health.readiness()["reasons"])
 
 
 def test_where_worker_found_lowest_key_probe_looks_from_there_on(slow: Slow) -> None:
