@@ -18,7 +18,7 @@ from .application.connection_parameters import refuse_rejected_parameters
 from .application.databases import refuse_small_pools
 from .application.load import AMQP_FALLBACKS, LoadingError, choose_broker_url, find_broker, find_bus, load_app
 from .application.outbox_tables.build import load_tables
-from .application.outbox_tables.wait import StoppedWaitingError, when_there
+from .application.outbox_tables.wait import StoppedWaitingError, retry_until_available
 from .commands.check import check
 from .commands.ddl import ddl
 from .commands.drill import drill
@@ -94,11 +94,11 @@ def _run_tables(config: RelayConfig) -> int:
 
 
 def _run_tables_with(config: RelayConfig, site: EarlySite) -> int:
-    patience = config.drain_timeout_seconds if config.until_empty else None
+    timeout_seconds = config.drain_timeout_seconds if config.until_empty else None
     try:
-        loaded = when_there(
+        loaded = retry_until_available(
             lambda: load_tables(config.database_url, config.table_rules, config.workers),
-            patience,
+            timeout_seconds,
             on_away=site.database_is_away,
         )
     except StoppedWaitingError:

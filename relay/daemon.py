@@ -16,21 +16,21 @@ from signalbus_core.lowlevel import SignalSpec, has_integer_key, stop_requests
 
 from .application.databases import APPLICATION_NAME, DRIVERS, limit_connections
 from .application.load import LoadedApp
-from .boards import Boards
 from .config.resolve import ConfigError, RelayConfig
 from .early_server import EarlySite
 from .exit_codes import EXIT_DRAIN_TIMED_OUT, EXIT_OK, EXIT_RUNTIME, StopRequest
+from .listeners import Listeners
 from .notifier.thread import NotifyListener
+from .poller.diagnosis.unreached import Unreached
+from .poller.interval import PollInterval
 from .poller.pauses import PausedModels
 from .poller.poller import Poller
 from .poller.requests import PollRequests
 from .poller.thread import PollLoop, UntilEmpty
-from .poller.unreached import Unreached
 from .runtime import Runtime
 from .scheduler import Scheduler
 from .telemetry.health import FLOW_WITHIN_SECONDS
 from .web.site import build_site
-from .worker.backoff import PollInterval
 from .worker.broker_connections import BrokerConnections
 from .worker.bursts import Bursts
 from .worker.hanging import EmptyBursts, HangingBursts
@@ -68,7 +68,7 @@ class Daemon:
         specs = choose_specs(loaded, config.signals)
         names = [spec.name for spec in specs]
         empty = EmptyBursts()
-        self._boards = Boards(
+        self._listeners = Listeners(
             names,
             logger,
             config.stall_after_seconds,
@@ -76,7 +76,7 @@ class Daemon:
             max(FLOW_WITHIN_SECONDS, 2 * config.poll_interval_seconds),
             others=[empty],
         )
-        self._runtime = Runtime(self._boards.events, logger=logger)
+        self._runtime = Runtime(self._listeners.events, logger=logger)
         self._stop = self._runtime.stop
 
         self._poll_requests = PollRequests()
@@ -102,9 +102,9 @@ class Daemon:
     def _build_poll_loop(self, retry_stores: RetryStores, empty: EmptyBursts) -> PollLoop:
         config, runtime, requests = self._config, self._runtime, self._poll_requests
         poller = Poller(self._engines, self._states, retry_stores, self._paused, self._scheduler, runtime)
-        unreached = Unreached(self._states, retry_stores, empty, self._boards.incidents, runtime)
-        patience_seconds = config.drain_timeout_seconds
-        until_empty = UntilEmpty(poller, self._scheduler, requests, unreached, patience_seconds, runtime.clock)
+        unreached = Unreached(self._states, retry_stores, empty, self._listeners.incidents, runtime)
+        timeout_seconds = config.drain_timeout_seconds
+        until_empty = UntilEmpty(poller, self._scheduler, requests, unreached, timeout_seconds, runtime.clock)
         interval = PollInterval(config.poll_interval_seconds)
         ends = until_empty if config.until_empty else None
         return PollLoop(poller, self._scheduler, requests, interval, unreached, runtime, ends)
@@ -133,9 +133,9 @@ class Daemon:
 
     def run(self) -> int:
         """Start all parts, wait for a stop request, drain, and close in reverse order."""
-        boards = self._boards
-        known = (boards.status, boards.health, boards.metrics, boards.incidents)
-        self._early_site.give_way(build_site(self._loaded, self._config, self._engines, *known))
+        listeners = self._listeners
+        known = (listeners.status, listeners.health, listeners.metrics, listeners.incidents)
+        self._early_site.replace_app(build_site(self._loaded, self._config, self._engines, *known))
         with stop_requests(lambda name: self._stop.request(StopRequest(name, by_signal=True))):
             # The objects loaded so far stay; garbage collection of them takes a sixth of the time of full bursts.
             gc.freeze()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from .config.resolve import RelayConfig
+from .config.resolve import ANY_NAME_PROBLEM, ANY_NAME_REMEDY, RelayConfig
 from .telemetry.health import Health
 from .web.server import HttpServer
 
@@ -32,7 +32,7 @@ class EarlySite:
         """Tell why the relay is not ready."""
         self._health.set_database("down", reason)
 
-    def give_way(self, site: WSGIApplication) -> None:
+    def replace_app(self, site: WSGIApplication) -> None:
         """Have another site answer from now on."""
         self._site = site
 
@@ -59,6 +59,9 @@ def listening(config: RelayConfig) -> Iterator[EarlySite]:
         yield site
         return
     server = start_server(site, config.http.host, config.http.port)
+    if config.accepts_any_name:
+        problem = ANY_NAME_PROBLEM[0].upper() + ANY_NAME_PROBLEM[1:]
+        logger.warning("%s. %s", problem, ANY_NAME_REMEDY, extra={"action": "http_any_name"})
     try:
         yield site
     finally:

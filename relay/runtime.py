@@ -38,7 +38,7 @@ class Stop(threading.Event):
 class Runtime:
     """What the working parts get from the composition root.
 
-    :param events: hears what happens.
+    :param events: what happens is reported to it.
     :param clock: a monotonic clock, in seconds.
     """
 

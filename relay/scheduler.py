@@ -27,13 +27,13 @@ MOST_SPARE_WORKERS = 4
 class Turn:
     """A worker's turn with a model.
 
-    :param moved_at: when it made progress last, or began.
+    :param progress_at: when it made progress last, or began.
     :param is_sending: it has locked signals.
     """
 
     worker: str
     began_at: float
-    moved_at: float
+    progress_at: float
     is_sending: bool = False
 
     def is_slow(self, now: float) -> bool:
@@ -130,7 +130,9 @@ class Scheduler:
     def is_sending(self, within_seconds: float) -> bool:
         """Whether a worker is sending signals, with progress within the last so many seconds."""
         earliest = self._clock() - within_seconds
-        return any(turn.is_sending and turn.moved_at >= earliest for turns in self.turns().values() for turn in turns)
+        return any(
+            turn.is_sending and turn.progress_at >= earliest for turns in self.turns().values() for turn in turns
+        )
 
     # For the workers
 
@@ -153,12 +155,12 @@ class Scheduler:
                 self._changed.wait(max(0.0, until - now))
         return None
 
-    def moved(self, name: str, worker: str = "") -> None:
+    def record_progress(self, name: str, worker: str = "") -> None:
         """Record progress of a worker's turn: it has locked signals, or the broker answered for some."""
         with self._changed:
             for turn in self._entries[name].turns:
                 if turn.worker == worker:
-                    turn.moved_at, turn.is_sending = self._clock(), True
+                    turn.progress_at, turn.is_sending = self._clock(), True
 
     def give_back(
         self, name: str, *, more: bool, wait_seconds: float = 0.0, sent: bool = False, worker: str = ""
@@ -197,10 +199,10 @@ class Scheduler:
             turns = {name: [replace(turn) for turn in entry.turns] for name, entry in self._entries.items()}
         return {name: some for name, some in turns.items() if some}
 
-    def unmoved(self, seconds: float) -> dict[str, list[Turn]]:
+    def turns_without_progress(self, seconds: float) -> dict[str, list[Turn]]:
         """The turns that have made no progress for ``seconds``, by model."""
         latest = self._clock() - seconds
-        late = {name: [turn for turn in turns if turn.moved_at <= latest] for name, turns in self.turns().items()}
+        late = {name: [turn for turn in turns if turn.progress_at <= latest] for name, turns in self.turns().items()}
         return {name: turns for name, turns in late.items() if turns}
 
     def add_spare(self) -> bool:

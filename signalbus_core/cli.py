@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from .bus import SignalBus, get_models_to_flush
 from .errors import counted
-from .failures import error_text
+from .failures import error_text, one_line
 from .posix_signals import stop_requests
 from .schema.own_tables import Pause, paused_table_of, paused_table_problem
 from .sql.paused import list_pauses
@@ -56,7 +56,7 @@ def flushmany(names: tuple[str, ...], repeat: float | None) -> None:
         except Exception as error:
             raise click.ClickException(error_text(error)) from error
         if sent:
-            click.echo(f"{counted(sent)} sent.")
+            _say(f"{counted(sent)} sent.")
         return
     requests: queue.SimpleQueue[str] = queue.SimpleQueue()
     with stop_requests(requests.put):
@@ -72,7 +72,7 @@ def flushmany(names: tuple[str, ...], repeat: float | None) -> None:
 def signals() -> None:
     """List the signal models."""
     for spec in _bus().specs():
-        click.echo(spec.name)
+        _say(spec.name)
 
 
 @signalbus_commands.command()
@@ -85,7 +85,12 @@ def pending() -> None:
     width = max((len(name) for name in names.values()), default=0)
     for model, count in counts.items():
         told = f"  {_why_paused(pauses[names[model]])}" if names[model] in pauses else ""
-        click.echo(f"{names[model]:<{width}}  {'at least ' if count >= MOST_COUNTED else ''}{count}{told}")
+        _say(f"{names[model]:<{width}}  {'at least ' if count >= MOST_COUNTED else ''}{count}{told}")
+
+
+def _say(text: str) -> None:
+    """Print one line; nothing in it moves a terminal's cursor."""
+    click.echo(one_line(text))
 
 
 def _bus() -> SignalBus:
@@ -104,9 +109,7 @@ def _pauses(bus: SignalBus) -> dict[str, Pause]:
 
 def _why_paused(pause: Pause) -> str:
     since = pause.paused_at.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    # The reason may contain control characters, which must not reach the terminal.
-    reason = "".join(letter if letter.isprintable() else " " for letter in pause.reason or "")
-    return f"paused since {since}" + (f": {reason}" if reason else "")
+    return f"paused since {since}" + (f": {pause.reason}" if pause.reason else "")
 
 
 def _flush_round(bus: SignalBus, models: list[type[Any]]) -> None:

@@ -125,6 +125,14 @@ def sender_failure(error: BaseException, signal: Any) -> Outcome:
     return Outcome(OutcomeKind.UNKNOWN, error_text(error, [signal]), cause="error")
 
 
+def one_line(text: str) -> str:
+    """A text from elsewhere as one line that moves no cursor and turns no direction of writing.
+
+    What is not printable (line breaks, ESC and other control characters, marks for the direction) becomes a space.
+    """
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else " " for letter in text)
+
+
 def error_text(error: BaseException, signals: Iterable[Any] = ()) -> str:
     """An error in one line: its class, and its text without the values of these signals."""
     # SQLAlchemy's text has the statement with its parameters; the first line of the driver's text has neither.
@@ -133,7 +141,7 @@ def error_text(error: BaseException, signals: Iterable[Any] = ()) -> str:
         text = next((line for line in str(cause or error).strip().splitlines() if line.strip()), "")
     except Exception:  # noqa: BLE001 - an application's exception may fail even at this
         text = "(its text cannot be had)"
-    text = without_values(text, signals)[:LONGEST_TEXT]
+    text = one_line(without_values(text, signals)[:LONGEST_TEXT])
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from .burst.delete import delete_sent
-from .burst.result import BurstResult, FailedSignal, marks
+from .burst.result import BurstResult, FailedSignal, refs_of
 from .burst.send import send_burst
 from .burst.size import BurstSize
 from .errors import Proved, counted
-from .failures import error_text, raise_if_stop
+from .failures import error_text, one_line, raise_if_stop
 from .model.contract import SignalSpec
 from .posix_signals import STOP_SIGNALS, stop_requests
 from .schema import doorbell
@@ -25,24 +25,25 @@ from .schema.own_tables import (
     paused_table_of,
     paused_table_problem,
 )
-from .schema.quoting import quoted
+from .schema.quoting import PLAIN, quoted
 from .schema.signal_id import SIGNAL_ID, has_signal_id
 from .sessions import own_session
-from .sql import locate, parked, paused
+from .sql import parked, paused
 from .sql.backlog import Measurement, Work, find_work, find_work_and_measure, measure
-from .sql.keys import FIRST_KEY, Key, Mark, has_integer_key
-from .sql.locate import FoundSignal, Holder, oldest_age_seconds
-from .sql.parked import DueSignal, Failure, LeaveOut, retries
-from .sql.selection import Choice, count_unloadable_keys
-from .sql.transaction import BurstLimits, autocommit, set_limits, transaction
-from .sql.trial import key_problems
-from .sql.vacuum_horizon import (
+from .sql.diagnosis import locate
+from .sql.diagnosis.locate import FoundSignal, Holder, oldest_age_seconds
+from .sql.diagnosis.vacuum_horizon import (
     HolderKind,
     HorizonHolder,
     count_dead_rows,
     count_inserted_rows,
     horizon_holders,
 )
+from .sql.keys import FIRST_KEY, Key, SignalRef, has_integer_key
+from .sql.parked import DueSignal, Failure, LeaveOut, retries
+from .sql.selection import Choice, count_unloadable_keys
+from .sql.transaction import BurstLimits, autocommit, set_limits, transaction
+from .sql.trial import key_problems
 
 __all__ = [
     # Single bursts
@@ -58,11 +59,12 @@ __all__ = [
     "Choice",
     "FIRST_KEY",
     "Key",
-    "Mark",
-    "marks",
+    "SignalRef",
+    "refs_of",
     "has_integer_key",
     "counted",
     "error_text",
+    "one_line",
     "raise_if_stop",
     # Failed signals
     "DueSignal",
@@ -109,6 +111,7 @@ __all__ = [
     "measure",
     "oldest_age_seconds",
     "autocommit",
+    "PLAIN",
     "quoted",
     "set_limits",
     "transaction",

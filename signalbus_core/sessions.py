@@ -128,8 +128,8 @@ def own_session(db: SQLAlchemy, app: Flask) -> Iterator[Session]:
 
     The caller's session is not changed, and is ``db.session`` again at the end.
     """
-    with _registry_of(db.session).set_apart() as apart, _context(app):
-        yield apart.enter()
+    with _registry_of(db.session).separate_session() as separate, _context(app):
+        yield separate.enter()
 
 
 #: What is known to be raised by the teardown functions of applications.
@@ -164,7 +164,7 @@ def _context(app: Flask) -> Iterator[None]:
                 )
 
 
-class _Apart:
+class _SeparateSession:
     """A separate session for one scope of its thread."""
 
     def __init__(self, registry: _Registry) -> None:
@@ -193,57 +193,57 @@ class _Apart:
 class _Registry(ScopedRegistry[Any]):
     """The registry of a ``scoped_session``, in which separate sessions take precedence over the application's."""
 
-    __slots__ = ("_apart", "_usual")
+    __slots__ = ("_separate", "_usual")
 
     def __init__(self, usual: ScopedRegistry[Any]) -> None:
         self._usual = usual
         self.createfunc = usual.createfunc
         self.scopefunc = getattr(usual, "scopefunc", threading.get_ident)
         self.registry = usual.registry
-        self._apart: ContextVar[_Apart | None] = ContextVar("signalbus_session", default=None)
+        self._separate: ContextVar[_SeparateSession | None] = ContextVar("signalbus_session", default=None)
 
     @contextmanager
-    def set_apart(self) -> Iterator[_Apart]:
-        apart = _Apart(self)
-        token = self._apart.set(apart)
+    def separate_session(self) -> Iterator[_SeparateSession]:
+        separate = _SeparateSession(self)
+        token = self._separate.set(separate)
         try:
-            yield apart
+            yield separate
         finally:
             # Only now, so that the application's teardown functions also get this session.
-            self._apart.reset(token)
-            if apart.session is not None:
-                apart.session.close()
+            self._separate.reset(token)
+            if separate.session is not None:
+                separate.session.close()
 
-    def _here(self) -> _Apart | None:
-        apart = self._apart.get()
-        return apart if apart is not None and apart.is_in_scope() else None
+    def _here(self) -> _SeparateSession | None:
+        separate = self._separate.get()
+        return separate if separate is not None and separate.is_in_scope() else None
 
     def __call__(self) -> Any:
-        apart = self._here()
-        if apart is None:
+        separate = self._here()
+        if separate is None:
             return self._usual()
-        if apart.session is None:
+        if separate.session is None:
             # The session was removed by session.remove().
-            apart.session = apart.create()
-        return apart.session
+            separate.session = separate.create()
+        return separate.session
 
     def has(self) -> bool:
-        apart = self._here()
-        return self._usual.has() if apart is None else apart.session is not None
+        separate = self._here()
+        return self._usual.has() if separate is None else separate.session is not None
 
     def set(self, obj: Any) -> None:
-        apart = self._here()
-        if apart is None:
+        separate = self._here()
+        if separate is None:
             self._usual.set(obj)
         else:
-            apart.session = obj
+            separate.session = obj
 
     def clear(self) -> None:
-        apart = self._here()
-        if apart is None:
+        separate = self._here()
+        if separate is None:
             self._usual.clear()
         else:
-            apart.session = None
+            separate.session = None
 
 
 _installing = threading.Lock()

@@ -73,8 +73,8 @@ def refuse_small_pools(engines: Mapping[str | None, Engine], workers: int) -> No
     :raises LoadingError: a pool is too small.
     """
     problems = {place_of(key): pool_problem(engine, workers) for key, engine in engines.items()}
-    if told := [f"The {name}: {found[0]}. {found[1]}." for name, found in problems.items() if found is not None]:
-        raise LoadingError("\n".join(told))
+    if texts := [f"The {name}: {found[0]}. {found[1]}." for name, found in problems.items() if found is not None]:
+        raise LoadingError("\n".join(texts))
 
 
 def limit_connections(engine: Engine, application_name: str | None = None) -> None:

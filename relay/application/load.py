@@ -85,7 +85,7 @@ def _load_app(location: str) -> Flask:
         except BaseException as error:
             raise_if_stop(error)
             raise LoadingError(
-                f"--app {location}: {name}() raised {_said(error)} ({_place(error)}).{_hint(error)}"
+                f"--app {location}: {name}() raised {_text_of_error(error)} ({_place(error)}).{_hint(error)}"
             ) from error
     if not isinstance(found, Flask):
         raise LoadingError(f"--app {location}: a Flask application or a factory is expected, not {found!r}.")
@@ -127,19 +127,19 @@ def find_bus(app: Flask, imports: Sequence[str]) -> LoadedApp:
                 "with --import MODULE."
             )
     finally:
-        _leave(context)
+        _pop_context(context)
     return LoadedApp(app, bus)
 
 
-def _leave(context: AppContext) -> None:
+def _pop_context(context: AppContext) -> None:
     """Leave an application context, as the relay does after each burst."""
     try:
         context.pop(None)
     except BaseException as error:
         raise_if_stop(error)
         raise LoadingError(
-            f"A function of teardown_appcontext raised {_said(error)} ({_place(error)}). It is called whenever an "
-            "application context ends, also without a request: have it do nothing then."
+            f"A function of teardown_appcontext raised {_text_of_error(error)} ({_place(error)}). It is called "
+            "whenever an application context ends, also without a request: have it do nothing then."
         ) from error
 
 
@@ -191,7 +191,7 @@ def _import(name: str, option: str) -> ModuleType:
         raise LoadingError(f"{option}: importing {name} failed: {error} ({_place(error)}).") from error
     except BaseException as error:
         raise_if_stop(error)
-        raise LoadingError(f"{option}: importing {name} raised {_said(error)} ({_place(error)}).") from error
+        raise LoadingError(f"{option}: importing {name} raised {_text_of_error(error)} ({_place(error)}).") from error
 
 
 def _parse_expression(
@@ -221,7 +221,7 @@ def _parse_expression(
     )
 
 
-def _said(error: BaseException) -> str:
+def _text_of_error(error: BaseException) -> str:
     """The text of the application's error, except when a URL cannot be parsed: it may hold a password."""
     kind = type(error).__name__
     read_url = any(

@@ -16,7 +16,7 @@ from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from signalbus_core.rabbitmq import Publisher
 
 from .finding import Finding, found
-from .routes import Destination, check_destination, closes
+from .routes import Destination, check_destination, close_code
 from .versions import check_rabbitmq
 
 BROKER_AREAS = ("versions", "broker")
@@ -44,7 +44,7 @@ def check_broker(
     try:
         connection = pika.BlockingConnection(parameters)
     except (exceptions.AMQPError, AMQPConnectorException, OSError) as error:
-        problem = judge_connecting(error, subject)
+        problem = connecting_finding(error, subject)
         yield problem
         if "versions" in areas:
             yield found("area-unreachable", subject, problem.problem, problem.remedy, area="versions")
@@ -91,7 +91,7 @@ def version_of(connection: pika.BlockingConnection) -> str:
     return version.decode() if isinstance(version, bytes) else str(version)
 
 
-def judge_connecting(error: BaseException, subject: str) -> Finding:
+def connecting_finding(error: BaseException, subject: str) -> Finding:
     """Why the connection failed. Texts from the broker hold no password; those of libraries are not shown."""
     if isinstance(error, (exceptions.ProbableAuthenticationError, exceptions.AuthenticationError)):
         return found("broker-login", subject, "it refuses the login", "Set the right user and password in the URL.")
@@ -116,4 +116,4 @@ def _publish_to_nobody(connection: pika.BlockingConnection) -> None:
         with suppress(exceptions.UnroutableError):
             channel.basic_publish("", f"signalbus.check.{uuid.uuid4().hex}", b"", mandatory=True)
 
-    closes(connection, publish)
+    close_code(connection, publish)

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Engine
 from ..application.connection_parameters import rejected_parameters
 from ..application.databases import DRIVERS, place_of, pool_problem
 from ..application.load import WRITE_DRIVER
+from ..config.resolve import ANY_NAME_PROBLEM, ANY_NAME_REMEDY, RelayConfig
 from .finding import Finding, found
 
 BARE_SCHEMES = ("postgresql://", "postgres://")
@@ -65,8 +66,15 @@ def rejected(place: str, why: str) -> Finding:
     return found("database-url", place, f"the client library rejects its parameters: {why.rstrip('.')}", remedy)
 
 
-def check_configuration(app: Flask, engines: Mapping[str | None, Engine], workers: int) -> Iterator[Finding]:
+def host_names(config: RelayConfig) -> Iterator[Finding]:
+    """An HTTP server for others that does not know its own names."""
+    if config.accepts_any_name:
+        yield found("http-any-name", "--http", ANY_NAME_PROBLEM, ANY_NAME_REMEDY)
+
+
+def check_configuration(app: Flask, engines: Mapping[str | None, Engine], config: RelayConfig) -> Iterator[Finding]:
+    yield from host_names(config)
     yield from uri_drivers(app.config)
     yield from drivers(engines)
-    yield from pools(engines, workers)
+    yield from pools(engines, config.workers)
     yield from parameters(engines)

@@ -13,7 +13,7 @@ from ..application.databases import limit_connections
 CONNECT_WITHIN_SECONDS = 3
 
 
-def hurry(engine: Engine) -> None:
+def set_connect_timeout(engine: Engine) -> None:
     """Give the engine's connections a short connect timeout, whatever the application sets."""
     if engine.dialect.name != "postgresql":
         return

@@ -14,8 +14,8 @@ from signalbus_core.lowlevel import SignalSpec, find_doorbells
 from ..application.databases import DRIVERS
 from ..application.load import WRITE_DRIVER
 from ..notifier.connection import AsyncConnection, Waker, run
-from ..notifier.self_test import NothingReceivedError, test_notifications
-from .finding import Finding, found, told
+from ..notifier.notification_test import NothingReceivedError, check_notifications
+from .finding import Finding, finding_of_text, found
 
 _PREPARED = text("SELECT CAST(current_setting('max_prepared_transactions') AS int)")
 
@@ -35,28 +35,28 @@ def check_doorbells(
             "off for all relays; they poll then."
         )
         yield found("doorbell-two-phase", subject, problem, remedy)
-    # Ended here: the self-test needs no older open transaction.
+    # Ended here: the test of notifications needs no older open transaction.
     connection.commit()
     for doorbell in wanted:
         if doorbell.problem is not None:
-            yield told("doorbell-unfit", doorbell.spec.name, doorbell.problem)
+            yield finding_of_text("doorbell-unfit", doorbell.spec.name, doorbell.problem)
     if not wanted:
         return
     if engine.dialect.driver not in DRIVERS:
         problem = f"its engine uses {engine.dialect.driver}: relays find signals by polling alone"
         yield found("doorbell-undeliverable", subject, problem, WRITE_DRIVER)
-    elif not hears(engine):
+    elif not receives_notifications(engine):
         problem = "a notification sent over another connection did not arrive: relays find signals by polling alone"
         yield found("doorbell-undeliverable", subject, problem, "Give the relay a URL that passes by the pooler.")
 
 
-def hears(engine: Engine) -> bool:
+def receives_notifications(engine: Engine) -> bool:
     """Whether a session of a relay receives the notifications of another connection."""
     waker, stop = Waker(), threading.Event()
-    with closing(AsyncConnection.open(engine)) as ear:
-        run(ear, None, waker, stop)
+    with closing(AsyncConnection.open(engine)) as listener:
+        run(listener, None, waker, stop)
         try:
-            test_notifications(ear, engine, waker, stop)
+            check_notifications(listener, engine, waker, stop)
         except NothingReceivedError:
             return False
     return True

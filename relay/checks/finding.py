@@ -51,6 +51,7 @@ KINDS: dict[str, Kind] = {
     "driver-unsupported": Kind("config", "error", "an engine uses another driver than psycopg2 or psycopg"),
     "pool-too-small": Kind("config", "error", "an engine pools fewer connections than a relay needs"),
     "database-url": Kind("config", "error", "the client library rejects the connection parameters of a database"),
+    "http-any-name": Kind("config", "warning", "the HTTP server listens for others, and accepts any host name"),
     "broker-url": Kind("config", "error", "the broker's URL is missing or cannot be used"),
     "model-contract": Kind("models", "error", "a model does not keep the signal-model contract"),
     "signals-unknown": Kind("models", "error", "`--signals` names a model that does not exist"),
@@ -138,7 +139,7 @@ def found(code: str, subject: str, problem: str, remedy: str = "", *, area: str 
     return Finding(code, area or kind.area, kind.level, subject, problem, remedy)
 
 
-def told(code: str, subject: str, text: str) -> Finding:
+def finding_of_text(code: str, subject: str, text: str) -> Finding:
     """A finding whose problem is the first sentence of a text, and whose remedy is the rest."""
     problem, _, remedy = text.partition(". ")
     return found(code, subject, problem.rstrip("."), remedy)

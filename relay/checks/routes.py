@@ -41,12 +41,14 @@ class Destination:
     routing_key: str | None
 
 
-def of(app: Flask, bus: SignalBus, specs: Iterable[SignalSpec]) -> tuple[set[Destination], list[Finding]]:
+def find_destinations(
+    app: Flask, bus: SignalBus, specs: Iterable[SignalSpec]
+) -> tuple[set[Destination], list[Finding]]:
     """The destinations of the models, from their signals, else from the classes; and signals without one."""
     specs = [spec for spec in specs if issubclass(spec.model, RabbitMQSignal)]
     known, findings = _sampled(app, bus, specs)
-    told = {destination.model for destination in known}
-    return known | {destination for destination in stated(specs) if destination.model not in told}, findings
+    sampled = {destination.model for destination in known}
+    return known | {destination for destination in stated(specs) if destination.model not in sampled}, findings
 
 
 def stated(specs: Iterable[SignalSpec]) -> Iterator[Destination]:
@@ -117,13 +119,13 @@ def check_destination(
     exchange, key = destination.exchange, destination.routing_key
     place = f"{destination.model}: exchange {exchange!r}"
     if exchange == "":
-        if key is not None and closes(connection, lambda channel: channel.queue_declare(key, passive=True)) == 404:
+        if key is not None and close_code(connection, lambda channel: channel.queue_declare(key, passive=True)) == 404:
             problem = f"the default exchange leads to the queue {key!r}, which does not exist"
             yield found("queue-missing", destination.model, problem, "Declare the queue, or name an exchange.")
         return
-    if closes(connection, lambda channel: channel.exchange_declare(exchange, passive=True)) == 404:
+    if close_code(connection, lambda channel: channel.exchange_declare(exchange, passive=True)) == 404:
         yield found("exchange-missing", place, "it does not exist", "Declare it before the relay starts.")
-    elif closes(connection, lambda channel: _publish_unsendable(channel, exchange, key or "")) == 403:
+    elif close_code(connection, lambda channel: _publish_unsendable(channel, exchange, key or "")) == 403:
         problem = "it is internal, or the user may not write to it"
         yield found("exchange-refused", place, problem, "Grant the user write permission, or name another exchange.")
     elif key is None:
@@ -134,7 +136,7 @@ def check_destination(
         yield from _send_probe(connection, exchange, key, f"{place}, key {key!r}")
 
 
-def closes(connection: pika.BlockingConnection, act: Callable[[BlockingChannel], object]) -> int:
+def close_code(connection: pika.BlockingConnection, act: Callable[[BlockingChannel], object]) -> int:
     """The reply code with which the broker closes the channel after an action; 0 when it does not."""
     channel = connection.channel()
     try:

@@ -21,7 +21,7 @@ from ..config.resolve import RelayConfig
 from . import routes, versions
 from .broker import BROKER_AREAS, check_broker
 from .configuration import check_configuration
-from .connect import hurry
+from .connect import set_connect_timeout
 from .database import DATABASE_AREAS, DatabaseChecks
 from .finding import AREAS, OFFLINE_AREAS, Finding, found
 from .models import check_ids, check_models, choose, resolve_models
@@ -35,23 +35,23 @@ class Task:
     """
 
     areas: Sequence[str]
-    look: Callable[[], Iterator[Finding]]
+    run: Callable[[], Iterator[Finding]]
 
 
-def look_side_by_side(tasks: Sequence[Task], seconds: float) -> list[Finding]:
+def run_in_parallel(tasks: Sequence[Task], seconds: float) -> list[Finding]:
     """Run all tasks within the time, each in its own thread.
 
     A task that is not done in time leads to a finding; its thread is abandoned, and does not keep the process alive.
     """
     results: list[list[Finding] | None] = [None] * len(tasks)
 
-    def look(number: int, task: Task) -> None:
+    def run(number: int, task: Task) -> None:
         try:
-            results[number] = list(task.look())
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is told
+            results[number] = list(task.run())
+        except Exception as error:  # noqa: BLE001 - whatever it is, it becomes a finding
             results[number] = [_failed(area, error) for area in task.areas]
 
-    threads = [threading.Thread(target=look, args=numbered, daemon=True) for numbered in enumerate(tasks)]
+    threads = [threading.Thread(target=run, args=numbered, daemon=True) for numbered in enumerate(tasks)]
     for thread in threads:
         thread.start()
     deadline = time.monotonic() + seconds
@@ -99,22 +99,22 @@ def find_problems(subject: Subject, areas: Sequence[str], known: Sequence[Findin
         engines: Mapping[str | None, Engine] = dict(subject.bus.db.engines)
         models = subject.bus.get_signal_models()
         specs, findings = resolve_models(subject.bus, models)
-    findings += [*known, *check_configuration(subject.app, engines, subject.config.workers), *check_models(models)]
+    findings += [*known, *check_configuration(subject.app, engines, subject.config), *check_models(models)]
     wanted, unknown = choose(specs, models, subject.config.signals)
     findings += [*unknown, *check_ids(wanted)]
     if "versions" in areas:
         findings += _local_versions()
     for engine in engines.values():
-        hurry(engine)
+        set_connect_timeout(engine)
     tasks = list(_tasks(subject, areas, wanted, engines))
-    findings += look_side_by_side(tasks, DEADLINE_SECONDS)
+    findings += run_in_parallel(tasks, DEADLINE_SECONDS)
     findings += _skipped(areas, tasks, findings)
     return _in_order([finding for finding in findings if finding.area in areas], areas)
 
 
 def _in_order(findings: Sequence[Finding], areas: Sequence[str]) -> list[Finding]:
-    told = {finding.area for finding in findings if finding.level != "ok" or finding.code == "area-skipped"}
-    fine = [found("area-fine", area, "nothing is wrong", area=area) for area in areas if area not in told]
+    with_findings = {finding.area for finding in findings if finding.level != "ok" or finding.code == "area-skipped"}
+    fine = [found("area-fine", area, "nothing is wrong", area=area) for area in areas if area not in with_findings]
     return sorted([*findings, *fine], key=lambda finding: AREAS.index(finding.area))
 
 
@@ -145,7 +145,7 @@ def _tasks(
             yield Task(of_database, partial(checks.run, of_database))
     of_broker = [area for area in BROKER_AREAS if area in areas]
     if of_broker and subject.app.extensions.get("signalbus_publishers"):
-        yield Task(of_broker, partial(_look_at_brokers, subject, specs, of_broker))
+        yield Task(of_broker, partial(_check_brokers, subject, specs, of_broker))
 
 
 def _are_one(engines: Mapping[str | None, Engine], bind: str | None, other: str | None) -> bool:
@@ -154,10 +154,10 @@ def _are_one(engines: Mapping[str | None, Engine], bind: str | None, other: str 
     return bind != other and urls[0] == urls[1]
 
 
-def _look_at_brokers(subject: Subject, specs: Sequence[SignalSpec], areas: Sequence[str]) -> Iterator[Finding]:
+def _check_brokers(subject: Subject, specs: Sequence[SignalSpec], areas: Sequence[str]) -> Iterator[Finding]:
     places: set[routes.Destination] = set()
     if "broker" in areas:
-        places, findings = routes.of(subject.app, subject.bus, specs)
+        places, findings = routes.find_destinations(subject.app, subject.bus, specs)
         yield from findings
     for publisher in subject.app.extensions["signalbus_publishers"]:
         is_default = publisher is subject.app.extensions.get("signalbus_rabbitmq")

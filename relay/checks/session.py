@@ -41,7 +41,7 @@ _TIMEOUTS = text(
 )
 
 
-def judge_server(facts: Mapping[str, Any], subject: str, connections: int) -> Iterator[Finding]:
+def server_findings(facts: Mapping[str, Any], subject: str, connections: int) -> Iterator[Finding]:
     """:param connections: how many a relay opens."""
     if facts["standby"]:
         remedy = "Point the relay at the primary, for example with target_session_attrs=read-write."
@@ -59,7 +59,7 @@ def judge_server(facts: Mapping[str, Any], subject: str, connections: int) -> It
         yield found("connections-too-few", subject, problem, "Raise the connection limit, or run fewer workers.")
 
 
-def judge_isolation(default: str, is_autocommit: bool, subject: str) -> Iterator[Finding]:
+def isolation_findings(default: str, is_autocommit: bool, subject: str) -> Iterator[Finding]:
     """:param default: of the role and the database, as PostgreSQL names it."""
     if is_autocommit:
         problem = "its engine is in AUTOCOMMIT: signals and business data are not committed together"
@@ -69,7 +69,7 @@ def judge_isolation(default: str, is_autocommit: bool, subject: str) -> Iterator
         yield found("isolation-overridden", subject, problem)
 
 
-def judge_timeouts(timeouts: Mapping[str, float], limits: BurstLimits, subject: str) -> Iterator[Finding]:
+def timeout_findings(timeouts: Mapping[str, float], limits: BurstLimits, subject: str) -> Iterator[Finding]:
     """:param timeouts: in seconds, by the name of the setting; those that are off left out."""
     set_by_bursts = {
         "statement_timeout": limits.statement_timeout_seconds,
@@ -86,7 +86,7 @@ def judge_timeouts(timeouts: Mapping[str, float], limits: BurstLimits, subject: 
             yield found("timeout-too-short", subject, problem, f"ALTER ROLE the relay's login SET {name} = 0.")
 
 
-def judge_clock(skew_seconds: float, subject: str) -> Iterator[Finding]:
+def clock_findings(skew_seconds: float, subject: str) -> Iterator[Finding]:
     if abs(skew_seconds) > MOST_SKEW_SECONDS:
         problem = f"its clock differs from this machine's by {abs(skew_seconds):.0f} s"
         yield found("clock-skew", subject, problem, "Have both machines synchronise their clocks by NTP.")
@@ -97,14 +97,14 @@ def check_session(
 ) -> Iterator[Finding]:
     before = time.time()
     database_time = float(connection.scalar(text("SELECT extract(epoch FROM clock_timestamp())")) or 0)
-    yield from judge_clock(database_time - (before + time.time()) / 2, subject)
+    yield from clock_findings(database_time - (before + time.time()) / 2, subject)
     facts = connection.execute(_FACTS).one()._asdict()
-    yield from judge_server(facts, subject, connections)
+    yield from server_findings(facts, subject, connections)
     connection.commit()
     with engine.connect() as plain:
         # Outside the relay's transaction, so these are the limits of the role and the database.
         timeouts: dict[str, float] = {row.name: row.seconds for row in plain.execute(_TIMEOUTS)}
         raw: Any = plain.connection.dbapi_connection
         is_autocommit = raw.autocommit is True
-    yield from judge_timeouts(timeouts, limits, subject)
-    yield from judge_isolation(facts["isolation"], is_autocommit, subject)
+    yield from timeout_findings(timeouts, limits, subject)
+    yield from isolation_findings(facts["isolation"], is_autocommit, subject)

@@ -34,13 +34,13 @@ def check_signals(
         if table_problem(connection, spec) is None:
             has_parked_table = parked_table_problem(connection, parked_table_of(spec)) is None
             [measured] = measure(connection, [spec], most_pending, has_parked_table=has_parked_table)
-            yield from judge_signals(spec.name, measured, most_pending)
-            yield from judge_keys(spec, count_unloadable_keys(connection, spec, most_pending))
+            yield from backlog_findings(spec.name, measured, most_pending)
+            yield from key_findings(spec, count_unloadable_keys(connection, spec, most_pending))
         if paused_table_problem(connection, paused_table_of(spec)) is None:
-            yield from judge_pauses(paused.list_pauses(connection, [spec]))
+            yield from pause_findings(paused.list_pauses(connection, [spec]))
 
 
-def judge_signals(model: str, measured: Measurement, most_pending: int) -> Iterator[Finding]:
+def backlog_findings(model: str, measured: Measurement, most_pending: int) -> Iterator[Finding]:
     if measured.backlog >= most_pending:
         problem = f"{most_pending} signals or more are pending"
         yield found("backlog-high", model, problem, "See that a relay runs and sends; if it does, run more of them.")
@@ -57,14 +57,14 @@ def _signals(number: int, one: str, many: str) -> str:
     return f"1 signal {one}" if number == 1 else f"{number} signals {many}"
 
 
-def judge_keys(spec: SignalSpec, unloadable: int) -> Iterator[Finding]:
+def key_findings(spec: SignalSpec, unloadable: int) -> Iterator[Finding]:
     if unloadable:
         problem = f"{unloadable} signals have keys that Python cannot hold, and no relay sends them"
         remedy = f"In {spec.table.fullname}, give them keys from the year 1 to 9999; a CHECK keeps others out."
         yield found("key-unloadable", spec.name, problem, remedy)
 
 
-def judge_pauses(pauses: Iterable[Pause]) -> Iterator[Finding]:
+def pause_findings(pauses: Iterable[Pause]) -> Iterator[Finding]:
     for pause in pauses:
         reason = f" ({pause.reason})" if pause.reason else ""
         problem = f"it is paused since {time_text(pause.paused_at)}{reason}: no relay sends its signals"

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from signalbus_core.lowlevel import (
     LATER_COLUMNS,
+    PLAIN,
     SignalSpec,
     error_text,
     key_problems,
@@ -23,7 +24,7 @@ from signalbus_core.lowlevel import (
     table_problem,
 )
 
-from .finding import Finding, found, told
+from .finding import Finding, finding_of_text, found
 
 #: The privileges that relays and operators need on each table of Signalbus.
 _PARKED_NEEDS = ("SELECT", "INSERT", "UPDATE", "DELETE")
@@ -70,7 +71,8 @@ def check_table(connection: Connection, spec: SignalSpec) -> Iterator[Finding]:
     """Check one model's table; when it does not exist, nothing else about it."""
     name = quoted(spec.table)
     if spec.table.schema and connection.scalar(_SCHEMA_CLOSED, {"schema": spec.table.schema}):
-        remedy = f"GRANT USAGE ON SCHEMA {spec.table.schema} to the relay's login."
+        schema = PLAIN.identifier_preparer.quote(spec.table.schema)
+        remedy = f"GRANT USAGE ON SCHEMA {schema} to the relay's login."
         yield found("schema-usage-missing", spec.name, f"the schema {spec.table.schema} is closed to it", remedy)
         return
     facts = connection.execute(_FACTS, {"name": name}).one_or_none()
@@ -81,14 +83,14 @@ def check_table(connection: Connection, spec: SignalSpec) -> Iterator[Finding]:
         text = f"its key could not be checked: {error_text(error)}"
         yield found("area-failed", spec.name, text, "See what holds the table, and run the check again.", area="tables")
     if problem is not None:
-        yield told("table-missing" if facts is None else "table-unfit", spec.name, problem)
+        yield finding_of_text("table-missing" if facts is None else "table-unfit", spec.name, problem)
     if facts is not None:
-        yield from judge_table(spec.name, name, facts._asdict())
+        yield from table_findings(spec.name, name, facts._asdict())
     if problem is None:
         yield from check_order(connection, spec, name)
 
 
-def judge_table(model: str, name: str, facts: Mapping[str, Any]) -> Iterator[Finding]:
+def table_findings(model: str, name: str, facts: Mapping[str, Any]) -> Iterator[Finding]:
     """:param facts: from the catalog; privileges by their names."""
     missing = [privilege for privilege in ("SELECT", "DELETE", "UPDATE") if not facts[privilege]]
     if missing:
@@ -109,7 +111,8 @@ def check_order(connection: Connection, spec: SignalSpec, name: str) -> Iterator
     """Whether an index has the order in which signals are selected."""
     columns = [column.name for column in spec.primary_key]
     if not connection.scalar(_ORDERED_INDEX, {"name": name, "columns": columns, "length": len(columns)}):
-        remedy = f"CREATE INDEX ON {name} ({', '.join(columns)})."
+        names = ", ".join(map(PLAIN.identifier_preparer.quote, columns))
+        remedy = f"CREATE INDEX ON {name} ({names})."
         yield found("index-order", spec.name, "no index has the order of the model's key: each burst sorts", remedy)
 
 
@@ -125,7 +128,7 @@ def check_tables(
             fit.append(spec)
     conflicts = table_conflicts(connection, [*beside, *fit])
     for name in conflicts.keys() & {spec.name for spec in fit}:
-        yield told("table-unfit", name, conflicts[name])
+        yield finding_of_text("table-unfit", name, conflicts[name])
     yield from check_own_table(connection, "parked", {parked_table_of(spec) for spec in specs}, _PARKED_NEEDS)
     yield from check_parked_columns(connection, {parked_table_of(spec) for spec in specs})
     yield from check_own_table(connection, "paused", {paused_table_of(spec) for spec in specs}, _PAUSED_NEEDS)

@@ -8,8 +8,8 @@ from sqlalchemy.engine import Connection
 
 from signalbus_core.lowlevel import HorizonHolder, SignalSpec, autovacuum_problem, count_dead_rows, horizon_holders
 
-from ..poller.vacuum_horizon import DEAD_ROWS_THAT_HURT, HELD_FOR_SECONDS
-from .finding import Finding, found, told
+from ..poller.diagnosis.vacuum_horizon import DEAD_ROWS_THAT_HURT, HELD_FOR_SECONDS
+from .finding import Finding, finding_of_text, found
 
 #: A holder of the vacuum horizon is reported after so long, even with few dead rows. Shorter: reports and dumps too.
 HELD_SECONDS = 300.0
@@ -24,7 +24,7 @@ def check_bloat(
     for spec in specs:
         problem = autovacuum_problem(connection, spec)
         if problem is not None:
-            yield told("autovacuum-unfit", spec.name, problem)
+            yield finding_of_text("autovacuum-unfit", spec.name, problem)
     counted = zip((spec.name for spec in specs), count_dead_rows(connection, specs), strict=True)
     hurting = [f"{number:,} of {name}" for name, number in counted if number >= DEAD_ROWS_THAT_HURT]
     kept = f" ({', '.join(hurting)})" if hurting else ""

@@ -26,14 +26,14 @@ from ..application.load import (
 )
 from ..application.outbox_tables.build import TablesError, load_tables
 from ..checks.configuration import rejected
-from ..checks.finding import AREAS, Finding, found, told
+from ..checks.finding import AREAS, Finding, finding_of_text, found
 from ..checks.run import Subject, find_problems
 from ..config.click_options import fail, with_options
 from ..config.resolve import ConfigError, RelayConfig, resolve
 from ..exit_codes import EXIT_OK, EXIT_RUNTIME
-from ..telemetry.log_format import configure_logging, redact
+from ..telemetry.log_format import configure_logging
 from ..telemetry.loggers import output_as_log
-from ..text import coloured, one_line
+from ..text import redact, say, say_data
 
 MARKS = {"error": ("✗", "red"), "warning": ("!", "yellow"), "ok": ("✓", "green")}
 
@@ -67,7 +67,7 @@ def check(
     except ConfigError as error:
         fail(error)
     for finding in findings:
-        click.echo(as_json(finding) if is_json else as_line(finding, environ))
+        say_data(as_json(finding)) if is_json else _say(finding, environ)
     wrong = {"error", "warning"} if strict else {"error"}
     sys.exit(EXIT_RUNTIME if any(finding.level in wrong for finding in findings) else EXIT_OK)
 
@@ -92,7 +92,7 @@ def _check(
         with output_as_log(config.log_format):
             loaded = find_bus(app, config.imports)
     except (LoadingError, SignalBusError) as error:
-        return [told("app-without-models", f"--app {config.app}", str(error))]
+        return [finding_of_text("app-without-models", f"--app {config.app}", str(error))]
     return _check_models(loaded, config, environ, areas, send_probe=send_probe)
 
 
@@ -102,20 +102,23 @@ def _check_tables(
     try:
         loaded = load_tables(config.database_url, config.table_rules, config.workers)
     except TablesError as error:
-        return [*_told("table-unfit", error.problems), *_told("rows-unsettled", error.unsettled)]
+        return [
+            *_table_findings("table-unfit", error.problems),
+            *_table_findings("rows-unsettled", error.columns_without_rule),
+        ]
     except RejectedParametersError as error:
         return [rejected(place, why) for place, why in error.rejected.items()]
     except SQLAlchemyError as error:
         remedy = "Check that it runs, and --database-url."
         return [found("database-unreachable", "database", error_text(error).rstrip("."), remedy)]
-    early = _told("rows-early", loaded.remarks)
+    early = _table_findings("rows-early", loaded.remarks)
     return [*early, *_check_models(loaded, config, environ, areas, send_probe=send_probe)]
 
 
-def _told(code: str, lines: Sequence[str]) -> list[Finding]:
+def _table_findings(code: str, lines: Sequence[str]) -> list[Finding]:
     """Findings about the tables that the lines name."""
     named = [line.removeprefix("--table ").partition(": ") for line in lines]
-    return [told(code, table, problem) for table, _, problem in named]
+    return [finding_of_text(code, table, problem) for table, _, problem in named]
 
 
 def _check_models(
@@ -141,11 +144,16 @@ def as_json(finding: Finding) -> str:
     return json.dumps({name: redact(value) for name, value in asdict(finding).items()})
 
 
-def as_line(finding: Finding, environ: Mapping[str, str]) -> str:
-    """A finding as one line for people."""
+def _say(finding: Finding, environ: Mapping[str, str]) -> None:
+    """Print a finding as one line for people, its mark in colour."""
     mark, colour = MARKS[finding.level]
+    say(as_line(finding), mark=mark, colour=colour, environ=environ)
+
+
+def as_line(finding: Finding) -> str:
+    """A finding as one line for people, without its mark."""
     subject = "" if finding.subject == finding.area else f"{finding.subject}: "
     text = f"{subject}{finding.problem}."
     if finding.level != "ok":
         text += f" {finding.remedy} [{finding.code}]"
-    return f"{coloured(mark, colour, environ)} {finding.area:<9} {one_line(redact(text))}"
+    return f"{finding.area:<9} {text}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from shlex import quote as shell_quoted
 from typing import Any
 
 import click
@@ -22,6 +21,7 @@ from signalbus_core.rabbitmq import outbox_table_sql
 
 from ..application.outbox_tables.names import table_name
 from ..config.click_options import fail, with_application
+from ..text import comment, say_data, shell_word
 from .shared import load
 
 #: What else an outbox table may have, and why.
@@ -41,7 +41,7 @@ def ddl() -> None:
 @ddl.command("parked", epilog="Example: signalbus-relay ddl parked")
 def ddl_parked() -> None:
     """The table of failed signals. db.create_all() and Alembic's autogenerate know it too."""
-    click.echo(parked_table_sql())
+    say_data(parked_table_sql())
 
 
 @ddl.command("outbox", epilog="Example: signalbus-relay ddl outbox orders_outbox > outbox.sql")
@@ -52,15 +52,15 @@ def ddl_outbox(name: str) -> None:
     It is the table of signalbus_core.rabbitmq.OutboxMessage.
     """
     [table] = _named([name])
-    click.echo(outbox_table_sql(table.name, table.schema))
+    say_data(outbox_table_sql(table.name, table.schema))
     for command, purpose in OUTBOX_COMPANIONS:
-        click.echo(f"-- {purpose}: signalbus-relay ddl {command.format(name=shell_quoted(name))}")
+        say_data(comment(f"{purpose}: signalbus-relay ddl {command.format(name=shell_word(name))}"))
 
 
 @ddl.command("paused", epilog="Example: signalbus-relay ddl paused")
 def ddl_paused() -> None:
     """The table of models that are paused. db.create_all() and Alembic's autogenerate know it too."""
-    click.echo(paused_table_sql())
+    say_data(paused_table_sql())
 
 
 @ddl.command("doorbell", epilog="Example: signalbus-relay ddl doorbell --app shop:create_app > doorbell.sql")
@@ -105,7 +105,7 @@ def _named(names: Iterable[str]) -> list[Table]:
 
 
 def _print(statements: Iterable[str]) -> None:
-    click.echo("\n".join(statement if statement.startswith("--") else f"{statement};" for statement in statements))
+    say_data("\n".join(statement if statement.startswith("--") else f"{statement};" for statement in statements))
 
 
 def _doorbells(specs: Sequence[SignalSpec]) -> list[str]:
@@ -140,7 +140,7 @@ def _by_bind(specs: Iterable[SignalSpec], sql_of: Callable[[Sequence[SignalSpec]
         line
         for bind_key, own in chosen.items()
         for line in (
-            f"-- The database of {'the default bind' if bind_key is None else f'bind {bind_key!r}'}:",
+            comment(f"The database of {'the default bind' if bind_key is None else f'bind {bind_key!r}'}:"),
             *sql_of(own),
         )
     ]

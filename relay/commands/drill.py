@@ -13,7 +13,8 @@ from ..config.click_options import fail
 from ..drill.run import run
 from ..drill.settings import DrillFailedError, DrillInterrupted, DrillUsageError, resolve
 from ..exit_codes import EXIT_OK, EXIT_RUNTIME
-from ..telemetry.log_format import configure_logging, redact
+from ..telemetry.log_format import configure_logging
+from ..text import say, say_text
 
 
 @click.command(
@@ -38,13 +39,13 @@ def drill(**given: Any) -> None:
     configure_logging("text", "ERROR")
     try:
         settings = resolve(given, environ)
-        report = run(settings, environ, lambda text: click.echo(redact(text), err=settings.as_json))
+        report = run(settings, environ, lambda text: say(text, err=settings.as_json))
     except DrillUsageError as error:
         fail(error)
     except DrillFailedError as error:
         fail(error, EXIT_RUNTIME)
     except DrillInterrupted:
-        click.echo("signalbus-relay: Interrupted; everything that was made has been removed.", err=True)
+        say("signalbus-relay: Interrupted; everything that was made has been removed.", err=True)
         sys.exit(EXIT_RUNTIME)
-    click.echo(json.dumps(report.as_object(), indent=2) if settings.as_json else f"\n{report.as_text()}")
+    say_text(json.dumps(report.as_object(), indent=2) if settings.as_json else f"\n{report.as_text()}")
     sys.exit(EXIT_OK if report.is_good else EXIT_RUNTIME)

@@ -19,10 +19,9 @@ from ..config.click_options import with_application
 from ..config.resolve import ConfigError, resolve
 from ..exit_codes import EXIT_OK, EXIT_RUNTIME
 from ..explain.gather import LIMITS, Facts, NoSuchKey, gather
-from ..explain.render import Explanation, tell
-from ..explain.routes import Answer, Messages, Route, ask_broker, messages_of
-from ..telemetry.log_format import redact
-from ..text import coloured, one_line, time_text
+from ..explain.render import Explanation, explanation_of
+from ..explain.routes import BrokerAnswer, Messages, Route, messages_of, query_broker
+from ..text import redact, say, say_data, time_text
 from .shared import failing_with_1, load, readable_key
 
 COLOURS = {"absent": "red", "table-locked": "red", "parked": "red", "waiting": "yellow", "paused": "yellow"}
@@ -54,18 +53,17 @@ def explain(model: str, key: str, asks_broker: bool, is_json: bool, **given: Any
     with failing_with_1():
         facts, messages = _gather(loaded, model, key)
         routes = messages.routes if asks_broker and messages is not None else ()
-        answers = _ask_broker(loaded, given, environ, routes) if routes else []
-    story = tell(facts, messages, answers)
+        answers = _query_broker(loaded, given, environ, routes) if routes else []
+    explanation = explanation_of(facts, messages, answers)
     if is_json:
-        click.echo(json.dumps(as_json(facts, messages, answers, story)))
+        say_data(json.dumps(as_json(facts, messages, answers, explanation)))
     else:
-        first, *rest = (one_line(redact(sentence)) for sentence in story.sentences)
-        colour = COLOURS.get(story.state)
-        click.echo(coloured(first, colour, environ) if colour else first)
+        first, *rest = explanation.sentences
+        say(first, colour=COLOURS.get(explanation.state), environ=environ)
         for sentence in rest:
-            click.echo(f"- {sentence}")
-        click.echo(f"To do: {one_line(redact(story.to_do))}")
-    sys.exit(EXIT_RUNTIME if story.state == "absent" else EXIT_OK)
+            say(f"- {sentence}")
+        say(f"To do: {explanation.to_do}")
+    sys.exit(EXIT_RUNTIME if explanation.state == "absent" else EXIT_OK)
 
 
 def _gather(loaded: LoadedApp, model: str, key: str) -> tuple[Facts, Messages | None]:
@@ -78,29 +76,31 @@ def _gather(loaded: LoadedApp, model: str, key: str) -> tuple[Facts, Messages | 
     return facts, None if found_key is None else messages_of(loaded.app, loaded.bus, spec, found_key)
 
 
-def _ask_broker(
+def _query_broker(
     loaded: LoadedApp, given: Mapping[str, Any], environ: Mapping[str, str], routes: Sequence[Route]
-) -> list[Answer]:
+) -> list[BrokerAnswer]:
     """The answers of the broker that a relay with the same environment uses."""
     try:
         config = resolve(given, environ, loaded.app.config)
         find_broker(loaded, choose_broker_url(loaded.app, config.amqp_url, environ))
     except (ConfigError, LoadingError, SignalBusError) as error:
-        return [Answer(f"The broker cannot be asked: {error}", "Set SIGNALBUS_RABBITMQ_URL, or AMQP_URL.")]
+        return [BrokerAnswer(f"The broker cannot be asked: {error}", "Set SIGNALBUS_RABBITMQ_URL, or AMQP_URL.")]
     # It exists: messages are known only of a RabbitMQSignal, which needs a publisher.
     publisher: Publisher = loaded.app.extensions["signalbus_rabbitmq"]
-    return list(ask_broker(publisher.bound_to(loaded.app), routes))
+    return list(query_broker(publisher.bound_to(loaded.app), routes))
 
 
-def as_json(facts: Facts, messages: Messages | None, answers: Sequence[Answer], story: Explanation) -> dict[str, Any]:
+def as_json(
+    facts: Facts, messages: Messages | None, answers: Sequence[BrokerAnswer], explanation: Explanation
+) -> dict[str, Any]:
     """The explanation and its facts as JSON."""
     found, failed, pause = facts.found, facts.failed, facts.pause
     return {
         "model": facts.model,
         "key": facts.key,
-        "state": story.state,
-        "story": [redact(sentence) for sentence in story.sentences],
-        "to_do": redact(story.to_do),
+        "state": explanation.state,
+        "story": [redact(sentence) for sentence in explanation.sentences],
+        "to_do": redact(explanation.to_do),
         "written_at": time_text(found.written_at) if found else None,
         "before": facts.before if found else None,
         "holder": asdict(facts.holder) if facts.holder else None,

@@ -13,8 +13,7 @@ from signalbus_core.lowlevel import FailureRecord
 from ..config.click_options import with_application
 from ..exit_codes import CommandError
 from ..operations.parked import LIMITS, ParkedSignals, RecordFile, as_json
-from ..telemetry.log_format import redact
-from ..text import coloured, one_line, table, time_text
+from ..text import confirm, say, say_data, table, time_text
 from .shared import databases, failing_with_1, readable_key
 
 COLUMNS = ("MODEL", "KEY", "STATE", "ATTEMPTS", "FIRST FAILED", "NEXT TRY", "WHY")
@@ -41,17 +40,17 @@ def parked_list(model: str | None, limit: int, is_json: bool, **given: Any) -> N
         found = signals.find(model, None, limit + 1)
     if is_json:
         for one in found[:limit]:
-            click.echo(json.dumps(as_json(one)))
+            say_data(json.dumps(as_json(one)))
     elif not found:
-        click.echo("No signal has failed.")
+        say("No signal has failed.")
     else:
         environ: Mapping[str, str] = click.get_current_context().obj
         head, *lines = _as_table(found[:limit])
-        click.echo(head)
+        say(head)
         for one, line in zip(found, lines, strict=False):
-            click.echo(coloured(line, "yellow", environ) if one.is_parked else line)
+            say(line, colour="yellow" if one.is_parked else None, environ=environ)
     if len(found) > limit:
-        click.echo(f"There are more than {limit}; see --limit.", err=True)
+        say(f"There are more than {limit}; see --limit.", err=True)
 
 
 @parked.command("show", epilog="Example: signalbus-relay parked show --app shop:create_app OrderPlaced 42")
@@ -65,7 +64,11 @@ def parked_show(model: str, key: str, is_json: bool, **given: Any) -> None:
     with failing_with_1():
         found = signals.find(model, key)
     shown = as_json(found[0])
-    click.echo(json.dumps(shown) if is_json else "\n".join(f"{name}: {value}" for name, value in shown.items()))
+    if is_json:
+        say_data(json.dumps(shown))
+    else:
+        for name, value in shown.items():
+            say(f"{name}: {value}")
 
 
 @parked.command("retry", epilog="Example: signalbus-relay parked retry --app shop:create_app OrderPlaced 42")
@@ -81,7 +84,10 @@ def parked_retry(model: str | None, key: str | None, is_all: bool, is_json: bool
     signals = _parked_signals(given)
     with failing_with_1():
         number = signals.try_again(model, key)
-    click.echo(_done(model, key, "retried", number) if is_json else f"{number} will be tried again.")
+    if is_json:
+        say_data(_done(model, key, "retried", number))
+    else:
+        say(f"{number} will be tried again.")
 
 
 @parked.command("discard", epilog="Example: signalbus-relay parked discard --app shop:create_app OrderPlaced 42")
@@ -104,13 +110,14 @@ def parked_discard(
         if not found:
             raise CommandError(f"No signal of {model} is parked.")
         if not yes:
-            click.echo("\n".join(_as_table(found[:20])), err=True)
-            click.confirm(f"Delete {len(found)} signals of {model}? They will never be sent", abort=True, err=True)
+            for line in _as_table(found[:20]):
+                say(line, err=True)
+            confirm(f"Delete {len(found)} signals of {model}? They will never be sent")
         number = signals.discard(found, RecordFile(record))
     if is_json:
-        click.echo(_done(model, key, "discarded", number))
+        say_data(_done(model, key, "discarded", number))
     else:
-        click.echo(f"{number} discarded.", err=True)
+        say(f"{number} discarded.", err=True)
 
 
 def _done(model: str | None, key: str | None, what: str, number: int) -> str:
@@ -133,5 +140,5 @@ def _row(signal: FailureRecord) -> tuple[str, ...]:
         str(signal.attempts),
         time_text(signal.first_failed_at) or "",
         time_text(signal.next_try_at) or "-",
-        one_line(redact(signal.why)),
+        signal.why,
     )

@@ -10,6 +10,7 @@ import click
 from ..application.databases import LIMITS
 from ..config.click_options import with_application
 from ..operations.pauses import Pauses
+from ..text import say, say_data
 from .shared import databases, failing_with_1
 
 
@@ -32,9 +33,9 @@ def pause(model: str, reason: str | None, is_json: bool, **given: Any) -> None:
     with failing_with_1():
         changed = pauses.pause(model, reason)
     if is_json:
-        click.echo(json.dumps({"model": model, "paused": True, "changed": changed}))
+        say_data(json.dumps({"model": model, "paused": True, "changed": changed}))
     else:
-        click.echo(f"{model} is paused." if changed else f"{model} was paused already; its first reason stands.")
+        say(f"{model} is paused." if changed else f"{model} was paused already; its first reason stands.")
 
 
 @click.command(
@@ -55,8 +56,8 @@ def resume(model: str | None, is_all: bool, is_json: bool, **given: Any) -> None
         changed = {name: pauses.resume(name) for name in models}
     for name, was_paused in changed.items():
         if is_json:
-            click.echo(json.dumps({"model": name, "paused": False, "changed": was_paused}))
+            say_data(json.dumps({"model": name, "paused": False, "changed": was_paused}))
         else:
-            click.echo(f"{name} is resumed." if was_paused else f"{name} was not paused.")
+            say(f"{name} is resumed." if was_paused else f"{name} was not paused.")
     if not changed and not is_json:
-        click.echo("No model is paused.")
+        say("No model is paused.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -13,8 +13,7 @@ import click
 from ..config.click_options import with_application
 from ..exit_codes import EXIT_OK, EXIT_RUNTIME
 from ..operations.backlog import LIMITS, Backlog, Backlogs
-from ..telemetry.log_format import redact
-from ..text import coloured, duration_text, one_line, table, time_text
+from ..text import duration_text, redact, say, say_data, table, time_text
 from .shared import databases, failing_with_1
 
 COLUMNS = ("MODEL", "SIGNALS", "OLDEST", "WAITING", "PARKED", "STATE")
@@ -47,11 +46,17 @@ def pending(
     backlogs = Backlogs(databases(given, LIMITS))
     with failing_with_1():
         found = backlogs.measure(models, is_exact=is_exact)
-    for line in map(_as_json, found) if is_json else _as_lines(found, environ):
-        click.echo(line)
+    if is_json:
+        for one in found:
+            say_data(_as_json(one))
+    else:
+        head, *lines = table(COLUMNS, [_row(one) for one in found])
+        say(head)
+        for one, line in zip(found, lines, strict=True):
+            say(line, colour=_colour(one), environ=environ)
     late = [] if max_lag_seconds is None else [text for one in found if (text := _why_late(one, max_lag_seconds))]
     for text in late:
-        click.echo(f"signalbus-relay: {text}", err=True)
+        say(f"signalbus-relay: {text}", err=True)
     sys.exit(EXIT_RUNTIME if late or any(one.trouble for one in found) else EXIT_OK)
 
 
@@ -80,13 +85,6 @@ def _as_json(backlog: Backlog) -> str:
     return json.dumps({**asdict(backlog), **shown})
 
 
-def _as_lines(backlogs: Sequence[Backlog], environ: Mapping[str, str]) -> list[str]:
-    head, *lines = table(COLUMNS, [_row(one) for one in backlogs])
-    colours = [_colour(one) for one in backlogs]
-    painted = zip(lines, colours, strict=True)
-    return [head, *(coloured(line, colour, environ) if colour else line for line, colour in painted)]
-
-
 def _colour(backlog: Backlog) -> str | None:
     if backlog.trouble:
         return "red"
@@ -109,9 +107,9 @@ def _row(backlog: Backlog) -> tuple[str, ...]:
 
 def _state(backlog: Backlog) -> str:
     if backlog.trouble:
-        return redact(backlog.trouble)
+        return backlog.trouble
     if backlog.paused_at is not None:
-        reason = f": {one_line(redact(backlog.pause_reason))}" if backlog.pause_reason else ""
+        reason = f": {backlog.pause_reason}" if backlog.pause_reason else ""
         return f"paused since {time_text(backlog.paused_at)}{reason}"
     failed = (backlog.waiting or 0) + (backlog.parked or 0)
     if backlog.signals and backlog.is_exact and backlog.signals <= failed:

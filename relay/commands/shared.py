@@ -20,8 +20,9 @@ from ..application.outbox_tables.build import load_tables
 from ..config.click_options import fail
 from ..config.resolve import ConfigError, resolve
 from ..exit_codes import EXIT_RUNTIME, CommandError
-from ..telemetry.log_format import configure_logging, redact
+from ..telemetry.log_format import configure_logging
 from ..telemetry.loggers import output_as_log
+from ..text import say
 
 
 def readable_key(_context: click.Context, _parameter: click.Parameter, given: str | None) -> str | None:
@@ -68,5 +69,5 @@ def failing_with_1() -> Iterator[None]:
         yield
     except (CommandError, SQLAlchemyError, OSError) as error:
         text = error_text(error) if isinstance(error, SQLAlchemyError) else str(error)
-        click.echo(f"signalbus-relay: {redact(text)}", err=True)
+        say(f"signalbus-relay: {text}", err=True)
         sys.exit(EXIT_RUNTIME)

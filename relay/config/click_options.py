@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from ..exit_codes import EXIT_CONFIGURATION
-from ..telemetry.log_format import redact
+from ..text import say
 from .options import OPTIONS, Option
 from .resolve import ABOUT_TABLES
 
@@ -41,6 +41,6 @@ def with_application(command: F) -> F:
 
 def fail(error: Exception, exit_code: int = EXIT_CONFIGURATION) -> NoReturn:
     """Print what is wrong, without a traceback: it is a problem of configuration, not of code."""
-    for line in redact(str(error)).splitlines():
-        click.echo(f"signalbus-relay: {line}", err=True)
+    for line in getattr(error, "problems", None) or [str(error)]:
+        say(f"signalbus-relay: {line}", err=True)
     sys.exit(exit_code)

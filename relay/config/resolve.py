@@ -29,6 +29,14 @@ class ConfigError(Exception):
         super().__init__("\n".join(self.problems))
 
 
+#: What follows from listening for others without names of one's own, and what to do.
+ANY_NAME_PROBLEM = (
+    "the HTTP server accepts any host name: a foreign web page in a browser that reaches the relay can read status and "
+    "failed signals through a name of its own (DNS rebinding); actions still need the operator's token"
+)
+ANY_NAME_REMEDY = "Give the relay's own names with --http-hosts."
+
+
 @dataclass(frozen=True)
 class RelayConfig:
     """The configuration of ``signalbus-relay run``; see :data:`OPTIONS` for what each field means."""
@@ -68,6 +76,11 @@ class RelayConfig:
     def burst_limits(self) -> BurstLimits:
         """The time limits of a burst's transaction."""
         return BurstLimits(self.statement_timeout_seconds, self.lock_timeout_seconds, self.idle_timeout_seconds)
+
+    @property
+    def accepts_any_name(self) -> bool:
+        """Whether the HTTP server listens for others, and accepts any host name, because it was given none."""
+        return self.http is not None and not self.http.is_loopback and not self.http_hosts
 
     @property
     def table_rules(self) -> list[TableRules]:

@@ -5,6 +5,7 @@ Each function returns a valid value, or its ValueError says what is expected.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +29,16 @@ class HttpAddress:
 
     host: str
     port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it can be reached only from this machine."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
 
 
 def read_texts(value: Any) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ PREFIX = "SIGNALBUS_DRILL"
 BURST_COUNT = 50
 
 
-class Database(SignalBusMixin, SQLAlchemy):
+class DrillDatabase(SignalBusMixin, SQLAlchemy):
     """Flask-SQLAlchemy with a signal bus."""
 
 
@@ -30,7 +30,7 @@ def create_app() -> Flask:
     tie_to_drill()
     app = Flask(__name__)
     app.config.from_prefixed_env(PREFIX)
-    db = Database(app)
+    db = DrillDatabase(app)
     name = str(app.config["NAME"])
     # A table that does not exist: failed signals of a drill must not be stored among the user's own.
     db.metadata.info["signalbus_parked"] = f"{name}_parked"

@@ -44,7 +44,7 @@ class Quota:
     seconds: float
 
 
-class Writer:
+class SignalWriter:
     """Writes numbers from one source for all writers, and records in the oracle whether each was committed."""
 
     def __init__(

@@ -12,7 +12,7 @@ NAMED = 10
 
 
 @dataclass(frozen=True)
-class Report:
+class DrillReport:
     """The report.
 
     :param asked: how many signals were to be committed.

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from signalbus_core import SignalBusError
 from signalbus_core.rabbitmq import Publisher
 
-from ..telemetry.log_format import redact
+from ..text import redact
 from .settings import DrillFailedError, DrillUsageError
 
 #: The connect timeout.

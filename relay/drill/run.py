@@ -20,11 +20,11 @@ from signalbus_core.rabbitmq import Publisher
 
 from .app import BURST_COUNT, PREFIX, environment
 from .injector import ENDING_SECONDS, RELAY_PART, FaultInjector, plan
-from .load import Consumer, Quota, Writer
+from .load import Consumer, Quota, SignalWriter
 from .oracle import Oracle
 from .proxy import Proxy, Upstream, broker_detour, broker_upstream, database_detour, database_upstream
 from .relay_process import RelayProcess
-from .report import Report
+from .report import DrillReport
 from .resources import Resources, first_line
 from .settings import DrillFailedError, DrillInterrupted, DrillSettings
 
@@ -32,14 +32,14 @@ from .settings import DrillFailedError, DrillInterrupted, DrillSettings
 ENDING_SIGNALS = (*STOP_SIGNALS, signal.SIGHUP)
 
 
-class Pauses:
+class StopRequests:
     """The waits of the main thread, which a stop request ends."""
 
     def __init__(self) -> None:
         #: A signal handler may interrupt the main thread at any point; putting into this queue is safe even there.
         self.requests: queue.SimpleQueue[str] = queue.SimpleQueue()
 
-    def pause(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> None:
         """Wait.
 
         :raises DrillInterrupted: a stop request came.
@@ -70,7 +70,7 @@ MISSING_SECONDS = 5.0
 FOREIGN_PREFIXES = ("SIGNALBUS_RELAY_", f"{PREFIX}_")
 
 
-def run(settings: DrillSettings, environ: Mapping[str, str], say: Callable[[str], None]) -> Report:
+def run(settings: DrillSettings, environ: Mapping[str, str], say: Callable[[str], None]) -> DrillReport:
     """Run a drill.
 
     :param environ: of this process; the relays inherit it.
@@ -79,9 +79,9 @@ def run(settings: DrillSettings, environ: Mapping[str, str], say: Callable[[str]
     :raises DrillFailedError: it could not be completed, or something could not be removed.
     :raises DrillInterrupted: there was a stop request.
     """
-    stops = Pauses()
+    stops = StopRequests()
     with stop_requests(stops.requests.put, ENDING_SIGNALS), ExitStack() as stack:
-        return Drill(settings, environ, say, stops.pause, stack).run()
+        return Drill(settings, environ, say, stops.wait, stack).run()
 
 
 class Drill:
@@ -92,19 +92,19 @@ class Drill:
         settings: DrillSettings,
         environ: Mapping[str, str],
         say: Callable[[str], None],
-        pause: Callable[[float], None],
+        wait: Callable[[float], None],
         stack: ExitStack,
     ) -> None:
         self._settings = settings
         self._environ = environ
         self._say = say
-        self._pause = pause
+        self._wait = wait
         self._stack = stack
         self._ledger = Oracle()
-        self._writers: list[Writer] = []
+        self._writers: list[SignalWriter] = []
         self._stage = Resources(settings.database_url, settings.amqp_url, settings.queue_type)
 
-    def run(self) -> Report:
+    def run(self) -> DrillReport:
         for sentence in self._stage.check():
             self._say(sentence)
         self._say(f"Table, exchange and queue: {self._stage.name}")
@@ -140,8 +140,8 @@ class Drill:
             if ended or time.monotonic() >= deadline:
                 relay = (ended or waiting)[0]
                 raise DrillFailedError(f"Relay {relay.number} did not start:\n{relay.log_tail()}")
-            self._pause(0.1)
-        return FaultInjector(relays, self._stage, database, broker, self._ledger, self._pause), relays
+            self._wait(0.1)
+        return FaultInjector(relays, self._stage, database, broker, self._ledger, self._wait), relays
 
     def _database_proxy(self) -> tuple[URL, Proxy | None]:
         url = self._settings.database_url
@@ -194,7 +194,7 @@ class Drill:
         numbers = itertools.count(1)
         shares = [self._settings.signals // 2, self._settings.signals - self._settings.signals // 2]
         for index, share in enumerate(share for share in shares if share):
-            writer = Writer(
+            writer = SignalWriter(
                 self._stage.engine("writer"),
                 self._stage.table,
                 numbers,
@@ -210,7 +210,7 @@ class Drill:
         began = time.monotonic()
         end = began + self._settings.seconds
         for fault in plan(self._settings.seed, breaker.kinds, self._settings.relays):
-            self._pause(min(fault.after_seconds, end - time.monotonic()))
+            self._wait(min(fault.after_seconds, end - time.monotonic()))
             self._revive(breaker)
             left = end - time.monotonic()
             if left <= 0:
@@ -238,7 +238,7 @@ class Drill:
             enough = MISSING_SECONDS if self._ledger.missing() else QUIET_SECONDS
             if time.monotonic() - quiet_since >= enough:
                 return
-            self._pause(0.2)
+            self._wait(0.2)
 
     def _stop_relays(self, relays: list[RelayProcess]) -> None:
         for relay in relays:
@@ -246,8 +246,8 @@ class Drill:
         for relay in relays:
             relay.wait(ENDING_SECONDS)
 
-    def _report(self) -> Report:
-        return Report(
+    def _report(self) -> DrillReport:
+        return DrillReport(
             seed=self._settings.seed,
             asked=self._settings.signals,
             faults=self._ledger.faults_by_kind(),

@@ -47,7 +47,7 @@ class Facts:
     :param before: how many signals a relay takes before it.
     :param holder: the session that has locked its row, or its whole table; None when it is not known.
     :param is_table_locked: the table is locked exclusively, so nothing else is known.
-    :param was_given_out: whether the key's sequence has reached this value; None when that is not known.
+    :param sequence_has_returned: whether the key's sequence has reached this value; None when that is not known.
     :param relay_sessions: how many sessions of relays the database has.
     """
 
@@ -60,7 +60,7 @@ class Facts:
     before: int = 0
     holder: Holder | None = None
     is_table_locked: bool = False
-    was_given_out: bool | None = None
+    sequence_has_returned: bool | None = None
     relay_sessions: int = 0
 
 
@@ -106,7 +106,7 @@ def _gather(connection: Connection, spec: SignalSpec, text: str) -> tuple[Facts,
         next(iter(list_pauses(connection, [spec])), None),
         locate.count_before(connection, spec, key, choice, MOST_BEFORE) if found else 0,
         locate.row_holder(connection, found.last_locker) if found and is_locked else None,
-        was_given_out=None if found else locate.was_given_out(connection, spec, key),
+        sequence_has_returned=None if found else locate.sequence_has_returned(connection, spec, key),
         relay_sessions=locate.count_sessions(connection, APPLICATION_NAME),
     ), (key if found else None)
 

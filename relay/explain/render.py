@@ -10,10 +10,10 @@ from shlex import quote
 from signalbus_core.lowlevel import FailureRecord, Holder
 
 from ..application.databases import APPLICATION_NAME
-from ..poller.unreached import session_text
+from ..poller.diagnosis.unreached import session_text
 from ..text import duration_text, time_text
 from .gather import MOST_BEFORE, Facts
-from .routes import Answer, Messages, Route
+from .routes import BrokerAnswer, Messages, Route
 
 #: The states of a signal. In all but the first it is in its table.
 STATES = ("absent", "table-locked", "left-out", "locked", "parked", "waiting", "paused", "pending")
@@ -33,7 +33,7 @@ class Explanation:
     to_do: str
 
 
-def tell(facts: Facts, messages: Messages | None = None, answers: Sequence[Answer] = ()) -> Explanation:
+def explanation_of(facts: Facts, messages: Messages | None = None, answers: Sequence[BrokerAnswer] = ()) -> Explanation:
     """Explain the state of a signal.
 
     :param messages: that it makes; None when that is not known.
@@ -65,7 +65,7 @@ def _named(facts: Facts) -> str:
 
 
 def _absent(facts: Facts) -> str:
-    if facts.was_given_out is False:
+    if facts.sequence_has_returned is False:
         return f"{_named(facts)} is not in its table: no signal has been given this key yet."
     return (
         f"{_named(facts)} is not in its table: it was sent and deleted, or discarded, or its transaction was rolled "
@@ -185,7 +185,7 @@ def _of_messages(messages: Messages | None) -> Iterator[str]:
         yield f"{which} goes to exchange {route.exchange!r} with routing key {route.routing_key!r}."
 
 
-def _to_do(facts: Facts, state: str, messages: Messages | None, answers: Sequence[Answer]) -> str:
+def _to_do(facts: Facts, state: str, messages: Messages | None, answers: Sequence[BrokerAnswer]) -> str:
     model, signal = quote(facts.model), f"{quote(facts.model)} {quote(facts.key)}"
     if state == "absent":
         return _when_absent(facts)
@@ -216,7 +216,7 @@ def _to_do(facts: Facts, state: str, messages: Messages | None, answers: Sequenc
     return "Wait; if it stays, see the relay's log for `model_failing`, and `signalbus-relay check`."
 
 
-def _remedies(facts: Facts, messages: Messages | None, answers: Sequence[Answer]) -> Iterator[str]:
+def _remedies(facts: Facts, messages: Messages | None, answers: Sequence[BrokerAnswer]) -> Iterator[str]:
     """What to do, the most certain remedy first."""
     yield from (answer.remedy.rstrip(".") for answer in answers if answer.remedy is not None)
     if messages is None:
@@ -242,7 +242,7 @@ def _binding(routes: Sequence[Route]) -> str:
 
 
 def _when_absent(facts: Facts) -> str:
-    if facts.was_given_out is False:
+    if facts.sequence_has_returned is False:
         return "Check the key."
     return "Look for its message where it should have arrived, and for its transaction in the application's log."
 

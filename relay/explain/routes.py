@@ -19,8 +19,8 @@ from signalbus_core import SignalBus
 from signalbus_core.lowlevel import BurstLimits, Key, SignalSpec, error_text, own_session, raise_if_stop, set_limits
 from signalbus_core.rabbitmq import Message, Publisher, RabbitMQSignal, as_messages
 
-from ..checks.broker import TIMEOUT_SECONDS, judge_connecting
-from ..checks.routes import closes
+from ..checks.broker import TIMEOUT_SECONDS, connecting_finding
+from ..checks.routes import close_code
 
 #: Time limits of the transaction that loads a signal.
 LIMITS = BurstLimits(statement_timeout_seconds=20.0, lock_timeout_seconds=2.0)
@@ -47,7 +47,7 @@ class Messages:
 
 
 @dataclass(frozen=True)
-class Answer:
+class BrokerAnswer:
     """The answer of the broker.
 
     :param remedy: what to do about it; None when nothing is wrong.
@@ -98,33 +98,37 @@ def _route(signal: Any, message: Message) -> Route:
     )
 
 
-def ask_broker(publisher: Publisher, routes: Sequence[Route]) -> Iterator[Answer]:
+def query_broker(publisher: Publisher, routes: Sequence[Route]) -> Iterator[BrokerAnswer]:
     """Whether the exchanges exist, and the queues to which the default exchange routes."""
     broker = f"The broker {publisher.location}"
     try:
         connection = pika.BlockingConnection(publisher.location.parameters(TIMEOUT_SECONDS))
     except (exceptions.AMQPError, AMQPConnectorException, OSError) as error:
-        finding = judge_connecting(error, "")
-        yield Answer(f"{broker} cannot be asked: {finding.problem}.", finding.remedy)
+        finding = connecting_finding(error, "")
+        yield BrokerAnswer(f"{broker} cannot be asked: {finding.problem}.", finding.remedy)
         return
     try:
         for route in dict.fromkeys(routes):
-            yield _ask(connection, route)
+            yield _check_route(connection, route)
     except (exceptions.AMQPError, OSError) as error:
-        yield Answer(f"{broker} was lost during the query ({type(error).__name__}).", "See the broker's log.")
+        yield BrokerAnswer(f"{broker} was lost during the query ({type(error).__name__}).", "See the broker's log.")
     finally:
         if connection.is_open:
             connection.close()
 
 
-def _ask(connection: pika.BlockingConnection, route: Route) -> Answer:
+def _check_route(connection: pika.BlockingConnection, route: Route) -> BrokerAnswer:
     exchange, key = route.exchange, route.routing_key
     if exchange is None or key is None:
-        return Answer("A message names no exchange, or no routing key.", "Have the message, or its model, name both.")
+        return BrokerAnswer(
+            "A message names no exchange, or no routing key.", "Have the message, or its model, name both."
+        )
     if exchange == "":
-        if closes(connection, lambda channel: channel.queue_declare(key, passive=True)) == 404:
-            return Answer(f"The queue {key!r} does not exist.", f"Declare the queue {key!r}, or name an exchange.")
-        return Answer(f"The queue {key!r} exists.")
-    if closes(connection, lambda channel: channel.exchange_declare(exchange, passive=True)) == 404:
-        return Answer(f"The exchange {exchange!r} does not exist.", f"Declare the exchange {exchange!r}.")
-    return Answer(f"The exchange {exchange!r} exists; whether {key!r} reaches a queue is known only by sending.")
+        if close_code(connection, lambda channel: channel.queue_declare(key, passive=True)) == 404:
+            return BrokerAnswer(
+                f"The queue {key!r} does not exist.", f"Declare the queue {key!r}, or name an exchange."
+            )
+        return BrokerAnswer(f"The queue {key!r} exists.")
+    if close_code(connection, lambda channel: channel.exchange_declare(exchange, passive=True)) == 404:
+        return BrokerAnswer(f"The exchange {exchange!r} does not exist.", f"Declare the exchange {exchange!r}.")
+    return BrokerAnswer(f"The exchange {exchange!r} exists; whether {key!r} reaches a queue is known only by sending.")

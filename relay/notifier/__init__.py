@@ -1,1 +1,1 @@
-"""Wakes the poller: LISTEN and NOTIFY, and the election of the replica that answers the doorbells."""
+"""Wakes the poller: LISTEN and NOTIFY, election of the leader, a test whether notifications arrive (PgBouncer)."""

@@ -33,8 +33,9 @@ LONGEST_WAIT_SECONDS = 0.5
 #: sooner; longer: fewer statements of the replicas.
 TRY_EVERY_SECONDS = 15.0
 
-#: The lock timeout for the sleep locks behind a long transaction; they are requested again after a calm poll. Longer:
-#: fewer lines in the server's log; shorter: when a relay becomes busy, its producers stop sending NOTIFY sooner.
+#: The lock timeout for the sleep locks behind a long transaction; they are requested again after a poll that found
+#: nothing. Longer: fewer lines in the server's log; shorter: when a relay becomes busy, its producers stop sending
+#: NOTIFY sooner.
 SLEEP_LOCK_TIMEOUT_SECONDS = 30
 
 #: Settings of a session that is idle on purpose, and that the server must end soon after its client is gone.
@@ -48,7 +49,7 @@ class State(enum.Enum):
     """The state of the notifier; in the last two it holds the sleep locks."""
 
     CANDIDATE = "another relay answers the doorbells"
-    AWAKE = "waits for a calm poll"
+    AWAKE = "waits for a poll that finds nothing"
     QUEUEING = "waits for the sleep locks"
     POLLING = "waits for the last poll"
     ASLEEP = "waits for a doorbell"
@@ -157,16 +158,16 @@ class LeaderProtocol:
         if self.state is State.QUEUEING:
             self._queue()
             return
-        number, calm = self._requests.last()
+        number, found_nothing = self._requests.last()
         if number < self._poll:
             return
-        if calm and self.state is State.POLLING and not self._requests.were_calm(self._poll):
-            # Only that poll was thorough. A calm one after it may have begun above keys that it did not reach.
+        if found_nothing and self.state is State.POLLING and not self._requests.found_nothing_since(self._poll):
+            # Only that poll was thorough. One after it may have begun above keys that it did not reach.
             self._wake(self._requests.poll_now())
             return
         self._release(self._locked - self._to_lock())
         self._poll = number + 1
-        if not calm:
+        if not found_nothing:
             self._wake(self._poll)
         elif self.state is State.AWAKE:
             self._request_locks()
@@ -223,7 +224,7 @@ class LeaderProtocol:
             self._poll = poll
 
     def _wake(self, poll: int) -> None:
-        """Release the sleep locks, so that producers send no NOTIFY; wait for a calm poll, from number ``poll`` on."""
+        """Release the sleep locks, so that producers send no NOTIFY; wait until a poll from ``poll`` on has no work."""
         self._release(self._locked)
         self._stay_awake(poll)
 

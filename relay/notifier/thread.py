@@ -15,16 +15,16 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from signalbus_core.lowlevel import SignalSpec, autocommit, error_text, find_doorbells
 
-from ..poller.isolation import PROBE_LIMITS
+from ..poller.isolation import POLL_LIMITS
 from ..poller.requests import PollRequests
 from ..runtime import Runtime
 from ..worker.backoff import Backoff
 from .connection import AsyncConnection, SessionError, Stopped, Waker, run
+from .notification_test import NothingReceivedError, check_notifications
 from .protocol import LONGEST_WAIT_SECONDS, LeaderProtocol
-from .self_test import NothingReceivedError, test_notifications
 
-#: The interval at which the triggers and the sessions are checked, and at which a failed self-test is repeated. Longer:
-#: a dropped trigger is noticed later.
+#: The interval at which the triggers and the sessions are checked, and at which a failed test of notifications is
+#: repeated. Longer: a dropped trigger is noticed later.
 CHECK_EVERY_SECONDS = 60.0
 
 #: The incident is resolved once the sessions have lasted so long. Shorter: a flapping network is logged more often.
@@ -86,9 +86,9 @@ class NotifyListener:
                     "%s: unexpected error; polling goes on.", self.name, extra={"action": "doorbell_error"}
                 )
                 pause_seconds = self._backoff.failed()
-            self._rest(pause_seconds)
+            self._wait(pause_seconds)
 
-    def _rest(self, seconds: float) -> None:
+    def _wait(self, seconds: float) -> None:
         until = self._clock() + seconds
         while not self._stop.is_set() and (remaining := until - self._clock()) > 0:
             self._events.progressed(self.name)
@@ -102,7 +102,7 @@ class NotifyListener:
             return CHECK_EVERY_SECONDS
         with closing(AsyncConnection.open(self._engine)) as listener:
             run(listener, None, self._waker, self._stop)
-            if not self._passes_self_test(listener):
+            if not self._receives_notifications(listener):
                 return CHECK_EVERY_SECONDS
             steady_at = self._clock() + STEADY_AFTER_SECONDS
             with closing(self._begin(listener, names)) as protocol:
@@ -128,7 +128,7 @@ class NotifyListener:
 
     def _find_doorbells(self) -> dict[int, str]:
         """The models whose tables have an enabled doorbell trigger, by the OIDs of the tables."""
-        with autocommit(self._engine, PROBE_LIMITS) as connection:
+        with autocommit(self._engine, POLL_LIMITS) as connection:
             doorbells = find_doorbells(connection, self._specs)
         missing = tuple(one.problem for one in doorbells if one.is_wanted and one.problem is not None)
         if missing and missing != self._missing:
@@ -144,9 +144,9 @@ class NotifyListener:
         self._missing = missing
         return {one.table_oid: one.spec.name for one in doorbells if one.rings and one.table_oid is not None}
 
-    def _passes_self_test(self, listener: AsyncConnection) -> bool:
+    def _receives_notifications(self, listener: AsyncConnection) -> bool:
         try:
-            test_notifications(listener, self._engine, self._waker, self._stop)
+            check_notifications(listener, self._engine, self._waker, self._stop)
         except NothingReceivedError as error:
             if not self._has_failed_self_test:
                 self._logger.warning("%s: %s", self._thing, error, extra={"action": "doorbell_deaf"})

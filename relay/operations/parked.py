@@ -15,8 +15,6 @@ from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from typing import Any
 
-import click
-
 from signalbus_core.lowlevel import (
     BurstLimits,
     FailureRecord,
@@ -28,8 +26,7 @@ from signalbus_core.lowlevel import (
 
 from ..application.databases import Databases
 from ..exit_codes import CommandError, NotFoundError
-from ..telemetry.log_format import redact
-from ..text import time_text
+from ..text import redact, say_data, time_text
 
 #: Limits of a command. A discard waits for a burst that has locked the signal.
 LIMITS = BurstLimits(statement_timeout_seconds=60.0, lock_timeout_seconds=40.0, idle_timeout_seconds=60.0)
@@ -114,7 +111,7 @@ class RecordFile:
     def write(self, signal: FailureRecord, row: dict[str, Any]) -> None:
         line = json.dumps({"discarded_at": _now(), **as_json(signal), "row": row}, default=_plain)
         if self._path is None:
-            click.echo(line)
+            say_data(line)
             return
         with open(self._path, "a", encoding="utf-8", opener=_open_for_its_owner) as file:
             file.write(line + "\n")

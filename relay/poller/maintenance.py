@@ -25,7 +25,7 @@ from signalbus_core.lowlevel import (
 
 from ..runtime import Runtime
 from ..worker.retry_store import RetryStores
-from .isolation import PROBE_LIMITS, QUERIED_TOGETHER, TableIsolation
+from .isolation import POLL_LIMITS, QUERIED_TOGETHER, TableIsolation
 from .pauses import PausedModels
 
 #: The interval of the maintenance. Longer: a table that was created or dropped is noticed later.
@@ -78,7 +78,7 @@ class Maintenance:
                     len(self._specs[bind_key]),
                     extra={"action": "tables_checked", "models": len(self._specs[bind_key])},
                 )
-            with transaction(engine, PROBE_LIMITS) as connection:
+            with transaction(engine, POLL_LIMITS) as connection:
                 specs = self._specs[bind_key]
                 conflicts = table_conflicts(connection, specs, self._owners_elsewhere(bind_key))
                 _refuse(conflicts | table_problems(connection, specs))
@@ -96,7 +96,7 @@ class Maintenance:
         """
 
         def query(some: Sequence[SignalSpec]) -> list[tuple[str, str | None]]:
-            with transaction(engine, PROBE_LIMITS) as connection:
+            with transaction(engine, POLL_LIMITS) as connection:
                 problems = key_problems(connection, some)
             return [(spec.name, problems.get(spec.name)) for spec in some]
 
@@ -115,13 +115,13 @@ class Maintenance:
     def has_parked_table(self, bind_key: str | None) -> bool:
         return self._has_parked_table[bind_key]
 
-    def fit(self, bind_key: str | None) -> list[SignalSpec]:
+    def usable_models(self, bind_key: str | None) -> list[SignalSpec]:
         """The models whose tables can serve as outboxes; the others are not polled meanwhile."""
         conflicts = self._conflicts.get(bind_key, {})
         return [spec for spec in self._specs[bind_key] if spec.name not in conflicts]
 
     @property
-    def has_unfit(self) -> bool:
+    def has_unusable(self) -> bool:
         """Whether any table has become unable to serve as an outbox, or could not be checked."""
         return any(self._conflicts.values()) or any(self._unchecked.values())
 
@@ -134,7 +134,7 @@ class Maintenance:
             return
         spec = self._specs[bind_key][0]
         table = parked_table_of(spec)
-        with autocommit(engine, PROBE_LIMITS) as connection:
+        with autocommit(engine, POLL_LIMITS) as connection:
             problem = parked_table_problem(connection, table)
             is_old = problem is None and lacks_columns(connection, table)
             self._paused.find_table(connection, spec)
@@ -152,7 +152,7 @@ class Maintenance:
 
     def _find_conflicts(self, bind_key: str | None, engine: Engine) -> None:
         def query(specs: Sequence[SignalSpec]) -> list[tuple[str, str]]:
-            with autocommit(engine, PROBE_LIMITS) as connection:
+            with autocommit(engine, POLL_LIMITS) as connection:
                 found = table_conflicts(connection, self._specs[bind_key], self._owners_elsewhere(bind_key))
             return [(spec.name, found[spec.name]) for spec in specs if spec.name in found]
 
@@ -180,7 +180,7 @@ class Maintenance:
                 )
         self._has_parked_table[bind_key] = problem is None
 
-    def tidy(self, bind_key: str | None, has_failed: Callable[[str], bool]) -> None:
+    def clean_up(self, bind_key: str | None, has_failed: Callable[[str], bool]) -> None:
         """Remove failed signals from the retry store whose rows are gone.
 
         Last in a poll, and one model at a time: a retry store that cannot be read must not hide pending signals.
@@ -194,7 +194,7 @@ class Maintenance:
             if has_failed(spec.name) and not self._isolation.passed_over(spec):
                 thing = f"{spec.name}, what is noted of its signals"
                 with self._isolation.hiding_no_other(spec, thing):
-                    self._retry_stores[spec.name].tidy()
+                    self._retry_stores[spec.name].clean_up()
                     self._events.resolved(thing, "model_recovered", spec.name)
 
     def _is_time(self, last: Mapping[str | None, float], bind_key: str | None) -> bool:

@@ -15,7 +15,6 @@ from signalbus_core.lowlevel import SignalSpec, Work, paused_table_of, paused_ta
 
 from ..runtime import Runtime
 from ..scheduler import Scheduler
-from ..text import one_line
 
 _WHEN_CLOSED = "What was last seen paused stays so. Grant SELECT on it to the login of the relay."
 _WHEN_MISSING = (
@@ -67,7 +66,7 @@ class PausedModels:
             extra={"action": "paused_table_missing"},
         )
 
-    def saw(self, bind_key: str | None, work: Iterable[Work]) -> None:
+    def record_pauses(self, bind_key: str | None, work: Iterable[Work]) -> None:
         """Record the pauses that a poll has read, before the work of these models is handed on."""
         if bind_key in self._closed:
             return
@@ -83,7 +82,7 @@ class PausedModels:
                 self._logger.warning(
                     "%s: paused%s. Its signals stay in their table until it is resumed.",
                     name,
-                    f" ({one_line(one.paused)})" if one.paused else "",
+                    f" ({one.paused})" if one.paused else "",
                     extra={"action": "model_paused", "signal": name, "reason": one.paused or None},
                 )
             self._events.model_paused(name, one.paused)

@@ -35,12 +35,12 @@ from ..scheduler import Scheduler
 from ..worker.low_water import Scan
 from ..worker.model_state import ModelState
 from ..worker.retry_store import RetryStores
+from .diagnosis.vacuum_horizon import Horizon
 from .gauges import BACKLOG_COUNTED_TO, MEASURE_EVERY_SECONDS, BacklogGauges
-from .isolation import PROBE_LIMITS, QUERIED_TOGETHER, TableIsolation, is_statement_timeout
+from .isolation import POLL_LIMITS, QUERIED_TOGETHER, TableIsolation, is_statement_timeout
 from .maintenance import TIDY_EVERY_SECONDS, Maintenance, TableError
 from .pauses import PausedModels
 from .scan import ScanStarts
-from .vacuum_horizon import Horizon
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ class Poller:
         paused: PausedModels,
         scheduler: Scheduler,
         runtime: Runtime,
-        limits: BurstLimits = PROBE_LIMITS,
+        limits: BurstLimits = POLL_LIMITS,
     ) -> None:
         self._engines = engines
         self._states = states
@@ -87,7 +87,7 @@ class Poller:
         #: Whether every database answered the last poll.
         self.database_is_up = False
         #: Whether the last poll covered the tables of all models, and whether it began at the first key of each.
-        self.saw_everything = self.saw_every_key = False
+        self.covered_everything = self.covered_every_key = False
         #: The paused models for which the last poll found signals that a worker would lock.
         self.held: list[str] = []
         # Models whose poll timed out. A worker has a longer time limit, and finds a key at which the poller can begin.
@@ -116,7 +116,7 @@ class Poller:
                 self._maintenance.verify(bind_key, engine)
                 self._maintenance.find_tables(bind_key, engine)
                 self._poll(bind_key, engine, found)
-                self._maintenance.tidy(bind_key, self._gauges.has_failed)
+                self._maintenance.clean_up(bind_key, self._gauges.has_failed)
                 self._horizon.run_once(bind_key, engine, is_active=bind_key not in self._quiet)
             except SQLAlchemyError as error:
                 is_up = False
@@ -124,8 +124,8 @@ class Poller:
             else:
                 self._events.database_polled(thing, None)
         self.found, self.database_is_up = found, is_up
-        self.saw_everything = is_up and not self._isolation.has_passed_over and not self._maintenance.has_unfit
-        self.saw_every_key = self.saw_everything and self._scan_starts.saw_every_key()
+        self.covered_everything = is_up and not self._isolation.has_passed_over and not self._maintenance.has_unusable
+        self.covered_every_key = self.covered_everything and self._scan_starts.covered_every_key()
         self._events.poll_ended(cause, found)
         return not is_up or bool(found)
 
@@ -135,8 +135,8 @@ class Poller:
         While there is nothing to send, one statement does both. Else measuring comes second: a backlog that is slow to
         count must not delay its signals.
         """
-        fit = self._maintenance.fit(bind_key)
-        blind = [spec for spec in fit if self._scan_starts.is_blind(spec.name)]
+        fit = self._maintenance.usable_models(bind_key)
+        blind = [spec for spec in fit if self._scan_starts.is_left_to_workers(spec.name)]
         specs = [spec for spec in fit if spec not in blind]
         is_time = self._gauges.begin(bind_key)
         at_once = is_time and bind_key in self._quiet
@@ -179,7 +179,7 @@ class Poller:
     def _hand_on(self, bind_key: str | None, specs: Sequence[SignalSpec], work: Sequence[Work]) -> list[str]:
         """Hand the models with work to the workers; return their names."""
         # First, so that no worker takes a model that this poll found paused.
-        self._paused.saw(bind_key, work)
+        self._paused.record_pauses(bind_key, work)
         names = [one.spec.name for one in work if self._has_work(one)]
         names += [spec.name for spec in specs if spec.name in self._too_slow and spec.name not in self._paused]
         if names:
@@ -264,7 +264,7 @@ class Poller:
             state.mark_retry_due()
         if due or work.pending or state.has_due_suspect(self._clock()):
             return True
-        if self._scan_starts.saw_every_key(name) and state.mark_drained():
+        if self._scan_starts.covered_every_key(name) and state.mark_empty():
             # Another relay may have sent the signals that this one could not.
             self._events.resolved(name, "model_recovered", name)
         return False
@@ -281,7 +281,7 @@ class Poller:
         """How many signals no relay can send, because Python cannot represent their keys; counted like a backlog."""
         counts = 0
         for bind_key, engine in self._engines.items():
-            with autocommit(engine, PROBE_LIMITS) as connection:
+            with autocommit(engine, POLL_LIMITS) as connection:
                 counts += sum(
                     count_unloadable_keys(connection, spec, BACKLOG_COUNTED_TO) for spec in self._specs[bind_key]
                 )

@@ -31,9 +31,9 @@ class PollRequests:
         self._begun = 0
         self._ended = 0
         self._begun_at = float("-inf")
-        self._calm = False
-        #: The number of the poll since which all polls were calm.
-        self._calm_since = 1
+        self._found_nothing = False
+        #: The number of the poll since which all polls have found nothing.
+        self._found_nothing_since = 1
         self._due: float | None = None
         self._cause = "poll"
         self._thorough = False
@@ -66,14 +66,14 @@ class PollRequests:
                 self._changed.notify_all()
 
     def last(self) -> tuple[int, bool]:
-        """The number of the poll that ended last, and whether it was calm."""
+        """The number of the poll that ended last, and whether it found nothing."""
         with self._changed:
-            return self._ended, self._calm
+            return self._ended, self._found_nothing
 
-    def were_calm(self, number: int) -> bool:
-        """Whether this poll, and all that have ended after it, were calm."""
+    def found_nothing_since(self, number: int) -> bool:
+        """Whether this poll, and all that have ended after it, found nothing."""
         with self._changed:
-            return self._ended >= number >= self._calm_since
+            return self._ended >= number >= self._found_nothing_since
 
     # For notifiers
 
@@ -114,15 +114,15 @@ class PollRequests:
             self._due, self._cause, self._thorough = None, "poll", False
             return requested
 
-    def end(self, *, calm: bool) -> None:
+    def end(self, *, found_nothing: bool) -> None:
         """The current poll has ended, and the scheduler knows its result.
 
-        :param calm: it covered everything and found nothing to send, so a notifier may sleep.
+        :param found_nothing: it covered everything and found nothing to send, so a notifier may sleep.
         """
         with self._changed:
-            self._ended, self._calm = self._begun, calm
-            if not calm:
-                self._calm_since = self._begun + 1
+            self._ended, self._found_nothing = self._begun, found_nothing
+            if not found_nothing:
+                self._found_nothing_since = self._begun + 1
             listeners = list(self._listeners)
         for listener in listeners:
             listener()

@@ -39,7 +39,7 @@ class ScanStarts:
         self._seen_in_part.clear()
         self._again.clear()
 
-    def saw_every_key(self, name: str | None = None) -> bool:
+    def covered_every_key(self, name: str | None = None) -> bool:
         """Whether the poll scanned every key of a model, or of all when none is given."""
         return not self._seen_in_part if name is None else name not in self._seen_in_part
 
@@ -53,9 +53,9 @@ class ScanStarts:
             for spec in specs
         }
 
-    def is_blind(self, name: str) -> bool:
+    def is_left_to_workers(self, name: str) -> bool:
         """Whether polls of the model time out, so that it is left to the workers for a while."""
-        return self._states[name].low_water.is_blind(self._clock())
+        return self._states[name].low_water.is_left_to_workers(self._clock())
 
     def take_growth(self, name: str, inserted: int) -> bool:
         """Whether rows were inserted since the last call for this model, or this is the first.
@@ -81,6 +81,6 @@ class ScanStarts:
         now = self._clock()
         for work in found:
             scan = scans[work.spec.name]
-            self._states[work.spec.name].low_water.saw(scan, work.lowest, now - scan.began_at)
+            self._states[work.spec.name].low_water.record_scan(scan, work.lowest, now - scan.began_at)
             if not scan.sees_everything:
                 self._seen_in_part.add(work.spec.name)

@@ -12,11 +12,12 @@ from signalbus_core.lowlevel import counted
 from ..exit_codes import EXIT_CONFIGURATION, EXIT_OK, EXIT_RUNTIME, StopRequest
 from ..runtime import Runtime
 from ..scheduler import Scheduler
-from ..worker.backoff import Backoff, PollInterval
+from ..worker.backoff import Backoff
 from ..worker.hanging import HANGS_AFTER_SECONDS
+from .diagnosis.unreached import Unreached
+from .interval import PollInterval
 from .poller import Poller, TableError
 from .requests import PollRequests
-from .unreached import Unreached
 
 #: The longest pause between two polls while a database is away.
 LONGEST_DATABASE_RETRY_SECONDS = 5.0
@@ -82,17 +83,17 @@ class PollLoop:
         """Poll once; return how many seconds to wait before the next poll."""
         self._events.progressed(self.name)
         cause, thorough = self._requests.begin()
-        calm = False
+        found_nothing = False
         try:
             found = self._poller.run_once(cause, thorough=thorough)
             active = self._scheduler.take_activity()
             if active:
                 self._last_sent = self._clock()
             is_stuck = self._clock() - self._last_sent > STUCK_AFTER_SECONDS
-            calm = self._poller.saw_everything and (not found or is_stuck)
+            found_nothing = self._poller.covered_everything and (not found or is_stuck)
         finally:
-            self._requests.end(calm=calm)
-        if self._poller.saw_everything:
+            self._requests.end(found_nothing=found_nothing)
+        if self._poller.covered_everything:
             self._unreached.polled(self._poller.found)
         if self._until_empty and (request := self._until_empty.polled(found=found, active=active)):
             self._stop.request(request)
@@ -105,7 +106,7 @@ class PollLoop:
 class UntilEmpty:
     """Decides after each poll whether a relay with ``--until-empty`` ends.
 
-    :param patience_seconds: how long nothing may be sent while signals are pending. A burst that has made progress
+    :param timeout_seconds: how long nothing may be sent while signals are pending. A burst that has made progress
         since is waited for.
     """
 
@@ -115,14 +116,14 @@ class UntilEmpty:
         scheduler: Scheduler,
         requests: PollRequests,
         unreached: Unreached,
-        patience_seconds: float,
+        timeout_seconds: float,
         clock: Callable[[], float],
     ) -> None:
         self._poller = poller
         self._scheduler = scheduler
         self._requests = requests
         self._unreached = unreached
-        self._patience_seconds = patience_seconds
+        self._timeout_seconds = timeout_seconds
         self._clock = clock
         self._last_activity = clock()
 
@@ -134,8 +135,13 @@ class UntilEmpty:
         """
         if active:
             self._last_activity = self._clock()
-        if not found and self._poller.saw_everything and self._scheduler.is_idle() and not self._poller.has_suspects():
-            if not self._poller.saw_every_key:
+        if (
+            not found
+            and self._poller.covered_everything
+            and self._scheduler.is_idle()
+            and not self._poller.has_suspects()
+        ):
+            if not self._poller.covered_every_key:
                 # A signal may have been committed late, below a low-water mark.
                 self._requests.poll_now(thorough=True)
                 return None
@@ -143,19 +149,19 @@ class UntilEmpty:
             if left:
                 return StopRequest(", and ".join(left), EXIT_RUNTIME)
             return StopRequest("nothing is left to send", EXIT_OK)
-        if self._has_lost_patience(found):
-            reason = f"nothing could be sent for {self._patience_seconds:g} s, and signals are left"
-            if self._poller.saw_everything and self._poller.found:
+        if self._has_timed_out(found):
+            reason = f"nothing could be sent for {self._timeout_seconds:g} s, and signals are left"
+            if self._poller.covered_everything and self._poller.found:
                 reason += f": {self._unreached.describe(self._poller.found)}"
             return StopRequest(reason, EXIT_RUNTIME)
         return None
 
-    def _has_lost_patience(self, found: bool) -> bool:
+    def _has_timed_out(self, found: bool) -> bool:
         """Whether nothing was sent for too long. A burst that locks nothing, or fails, does not count as progress."""
-        if self._clock() - self._last_activity <= self._patience_seconds:
+        if self._clock() - self._last_activity <= self._timeout_seconds:
             return False
         # The trial of a suspect does not count as progress either, however long it takes; nor does a burst that hangs.
-        return not (found and self._scheduler.is_sending(max(self._patience_seconds, HANGS_AFTER_SECONDS)))
+        return not (found and self._scheduler.is_sending(max(self._timeout_seconds, HANGS_AFTER_SECONDS)))
 
     def _what_is_left(self) -> list[str]:
         """What was not sent although no worker will lock more, in words for people."""

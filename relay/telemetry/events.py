@@ -1,8 +1,8 @@
-"""What happens in the relay, as the working parts tell it, and who hears it.
+"""What happens in the relay, as the working parts report it, and the listeners that it is reported to.
 
 Workers, poller and notifiers call one method for each fact, and know none of the listeners. A listener overrides the
-methods of the events that it heeds. Invariant: an event is told once, by the thread in which it happened, and each
-listener has it when the call returns.
+methods of those events that it needs. Invariant: an event is reported once, by the thread in which it happened, and
+each listener has it when the call returns.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class HeldHorizon:
     seconds: float
 
 
-class Verdict(Protocol):
+class BurstSummary(Protocol):
     """What follows from a burst for its model, as far as listeners want to know it."""
 
     @property
@@ -72,10 +72,10 @@ class Events:
 
     # Bursts
 
-    def burst_ended(self, model: str, result: BurstResult, verdict: Verdict) -> None:
+    def burst_ended(self, model: str, result: BurstResult, decision: BurstSummary) -> None:
         """A burst has ended and is committed."""
 
-    def burst_interrupted(self, model: str, verdict: Verdict, possible_duplicates: int = 0) -> None:
+    def burst_interrupted(self, model: str, decision: BurstSummary, possible_duplicates: int = 0) -> None:
         """A database error, or a :class:`BurstError`, has ended a burst.
 
         :param possible_duplicates: signals that were sent, and may be sent again.
@@ -86,7 +86,7 @@ class Events:
     def broker_changed(self, worker: str, condition: Condition, reason: str | None = None, location: str = "") -> None:
         """The condition of a worker's connection to a broker; the same as before, perhaps."""
 
-    def broker_sought(self, worker: str, reason: str | None, location: str) -> None:
+    def broker_connecting(self, worker: str, reason: str | None, location: str) -> None:
         """A worker has no connection to a broker, and tries now to open one. That lasts until a timeout, perhaps."""
 
     def database_polled(self, database: str, error: str | None) -> None:
@@ -122,7 +122,7 @@ class Events:
     def horizon_held(self, bind_key: str | None, held: HeldHorizon | None) -> None:
         """What holds back the vacuum horizon of a database; None when nothing does."""
 
-    # Incidents that no other listener heeds
+    # Incidents that no other listener needs
 
     def raised(self, thing: str, action: str, reason: str, signal: str | None = None) -> None:
         """Something is wrong with a thing, and perhaps was before.
@@ -139,14 +139,14 @@ EVENTS = tuple(name for name in vars(Events) if not name.startswith("_"))
 
 
 class FanOut(Events):
-    """Tells each event to those listeners that heed it, in their order."""
+    """Passes each event to those listeners that override it, in their order."""
 
     def __init__(self, *listeners: Events) -> None:
         for name in EVENTS:
-            heeding = [one for one in listeners if getattr(type(one), name) is not getattr(Events, name)]
-            setattr(self, name, partial(_tell, [getattr(one, name) for one in heeding]))
+            overriding = [one for one in listeners if getattr(type(one), name) is not getattr(Events, name)]
+            setattr(self, name, partial(_call_all, [getattr(one, name) for one in overriding]))
 
 
-def _tell(methods: Sequence[Callable[..., None]], *args: Any, **kwargs: Any) -> None:
+def _call_all(methods: Sequence[Callable[..., None]], *args: Any, **kwargs: Any) -> None:
     for method in methods:
         method(*args, **kwargs)

@@ -15,7 +15,7 @@ from typing import Any
 
 from signalbus_core.lowlevel import BurstResult
 
-from .events import Condition, Events, Verdict
+from .events import BurstSummary, Condition, Events
 
 #: When signals are pending and none was sent for so long, they do not flow. Shorter: a relay with slow bursts is
 #: unready.
@@ -41,7 +41,7 @@ class Dependency:
 
 
 class Health(Events):
-    """The health of the relay: hears its threads, and is read by the HTTP server.
+    """The health of the relay: its threads report to it, and the HTTP server reads it.
 
     :param stall_after_seconds: a thread without progress for so long is stuck.
     :param clock: a monotonic clock, in seconds.
@@ -90,7 +90,7 @@ class Health(Events):
             self._state = state
             self._flowed = self._clock()
 
-    def burst_ended(self, model: str, result: BurstResult, verdict: Verdict) -> None:
+    def burst_ended(self, model: str, result: BurstResult, decision: BurstSummary) -> None:
         if result.sent or not result.selected:
             # Nothing to lock, although signals are pending: other relays are sending them. If this lasts, Unreached
             # raises an incident for the model.
@@ -128,7 +128,7 @@ class Health(Events):
         known = _best(known for (_, name), known in self._brokers.items() if broker in (None, name))
         return replace(known, since=self._broker_since.get(broker, (False, 0.0))[1])
 
-    def broker_sought(self, worker: str, reason: str | None, location: str) -> None:
+    def broker_connecting(self, worker: str, reason: str | None, location: str) -> None:
         self.broker_changed(worker, "down", reason, location)
 
     def is_broker_up(self, location: str) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from signalbus_core.lowlevel import BurstResult
 
-from .events import Condition, Events, Verdict
+from .events import BurstSummary, Condition, Events
 
 #: A lasting incident is logged again after so many seconds. Shorter: more log lines in an outage.
 REMIND_AFTER_SECONDS = 60.0
@@ -89,14 +89,14 @@ class Incidents(Events):
         self._lasting: dict[str, Incident] = {}
         self._last_of_signal: dict[str, Incident] = {}
 
-    def burst_ended(self, model: str, result: BurstResult, verdict: Verdict) -> None:
-        if verdict.problem is not None:
-            self.raised(model, "model_failing", verdict.problem, model)
-        elif verdict.recovered:
+    def burst_ended(self, model: str, result: BurstResult, decision: BurstSummary) -> None:
+        if decision.problem is not None:
+            self.raised(model, "model_failing", decision.problem, model)
+        elif decision.recovered:
             self.resolved(model, "model_recovered", model)
 
-    def burst_interrupted(self, model: str, verdict: Verdict, possible_duplicates: int = 0) -> None:
-        self.raised(model, "model_failing", verdict.problem or "", model)
+    def burst_interrupted(self, model: str, decision: BurstSummary, possible_duplicates: int = 0) -> None:
+        self.raised(model, "model_failing", decision.problem or "", model)
 
     def model_stuck(self, model: str, cause: str, reason: str | None) -> None:
         if reason is None:

@@ -1,4 +1,4 @@
-"""Log lines as text and as JSON. Invariant: no line holds a password.
+"""Log lines as text and as JSON. Invariant: no line holds a password, and no text makes a line of its own.
 
 A line is a sentence and an ``action``, which is stable and can be searched for; further facts follow as key=value, or
 as fields in JSON.
@@ -8,32 +8,18 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import sys
 from datetime import datetime, timezone
 from typing import IO, Any
 
+from signalbus_core.lowlevel import one_line
+
+from ..text import redact, redacted
 from .log_queue import QueuedHandler
 from .loggers import OwnLogger, claim_loggers
 
 #: The attributes of every log record; all others were given as ``extra``.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-
-#: The password of a URL, up to the last @ before the next space: passwords may contain an @, a colon and a slash. Only
-#: in http URLs a number before a slash is a port, not the start of a password.
-_PASSWORD = re.compile(r"(?P<start>(?:(?<=http)|(?<=https))://[^\s/:]*:(?!\d+/)|(?<!http)(?<!https)://[^\s/:]*:)\S+@")
-
-#: The value of a parameter with such a name in a DSN or in the query of a URL.
-_PARAMETER = re.compile(r"""(?P<start>passw(?:or)?d=)(?:'[^']*'|"[^"]*"|[^\s&'"]+)""", re.IGNORECASE)
-
-#: An unescaped @ in a password ends it too soon: an error message shows the rest as a part of the host name.
-_HOST = re.compile(r"""(?P<start>(?:host(?: name)?|server at) ["'])[^"'\s]*@""")
-
-
-def redact(text: str) -> str:
-    """Replace the passwords in a text, as URLs, DSNs and the errors about them show them."""
-    text = _PARAMETER.sub(r"\g<start>***", _PASSWORD.sub(r"\g<start>***@", text))
-    return _HOST.sub(r"\g<start>***@", text)
 
 
 def configure_logging(format_name: str, level: str, stream: IO[str] | None = None) -> None:
@@ -66,14 +52,15 @@ def _handler_of(root: logging.Logger, stream: IO[str] | None) -> QueuedHandler:
 
 
 class TextFormatter(logging.Formatter):
-    """``2026-01-31T12:00:00.123Z INFO sentence action=... key=value``, and a traceback where there is one."""
+    """``2026-01-31T12:00:00.123Z INFO sentence action=... key=value``, and an indented traceback where there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
         facts = "".join(f" {key}={_plain(value)}" for key, value in _extras(record).items())
         lines = [f"{_time(record)} {record.levelname} {record.getMessage()}{facts}"]
         if record.exc_info:
-            lines.append(self.formatException(record.exc_info))
-        return redact("\n".join(lines))
+            # Indented, so that no line of an error's text looks like a line of the log.
+            lines += [f"    {line}" for line in self.formatException(record.exc_info).splitlines()]
+        return "\n".join(one_line(redact(line)) for line in lines)
 
 
 class JsonFormatter(logging.Formatter):
@@ -104,18 +91,8 @@ def _time(record: logging.LogRecord) -> str:
 
 def _plain(value: object) -> str:
     text = str(value)
-    return json.dumps(text) if not text or any(character.isspace() or character in '"=' for character in text) else text
-
-
-def redacted(value: object) -> object:
-    """The value with the passwords in its texts replaced."""
-    if isinstance(value, str):
-        return redact(value)
-    if isinstance(value, (list, tuple)):
-        return [redacted(one) for one in value]
-    if isinstance(value, dict):
-        return {str(key): redacted(one) for key, one in value.items()}
-    return value
+    is_plain = text.isprintable() and not any(character in ' "=' for character in text)
+    return text if text and is_plain else json.dumps(text)
 
 
 def _as_text(value: object) -> str:

@@ -35,7 +35,7 @@ class QueuedHandler(QueueHandler):
         self._longest_queue = longest_queue
         self._dropped = 0
         self._is_closed = False
-        self._writer: Writer | None = None
+        self._writer: LogWriter | None = None
 
     def prepare(self, record: logging.LogRecord) -> str:
         """Format the line now: its arguments may change before it is written."""
@@ -47,7 +47,7 @@ class QueuedHandler(QueueHandler):
             return
         writer = self._own_writer()
         if writer is None:
-            writer = self._writer = Writer(self._output, self._gap)
+            writer = self._writer = LogWriter(self._output, self._gap)
             self._dropped = 0
         # Once a line is dropped, the next ones are too until there is room for more than one: else a slow reader would
         # see a gap after every line.
@@ -84,7 +84,7 @@ class QueuedHandler(QueueHandler):
             self._output.close()
         super().close()
 
-    def _own_writer(self) -> Writer | None:
+    def _own_writer(self) -> LogWriter | None:
         """The writer of this process: a forked one has neither the thread nor a usable queue."""
         return self._writer if self._writer is not None and self._writer.pid == os.getpid() else None
 
@@ -98,7 +98,7 @@ class QueuedHandler(QueueHandler):
         )
 
 
-class Writer(QueueListener):
+class LogWriter(QueueListener):
     """The thread that writes the queued lines, and closes the output after the last.
 
     :param gap: returns the line that says how many lines are missing.

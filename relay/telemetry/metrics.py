@@ -25,7 +25,7 @@ from prometheus_client import (
 from signalbus_core.lowlevel import BurstResult
 
 from .. import __version__
-from .events import Events, Verdict
+from .events import BurstSummary, Events
 from .health import Health
 from .histogram import BatchHistogram
 from .status import Status
@@ -161,8 +161,8 @@ class Metrics(Events):
     def _measured(self, name: str, attribute: str) -> float:
         return float(getattr(self._status.gauge(name), attribute))
 
-    def burst_ended(self, model: str, result: BurstResult, verdict: Verdict) -> None:
-        if verdict.more:
+    def burst_ended(self, model: str, result: BurstResult, decision: BurstSummary) -> None:
+        if decision.more:
             self._wakeups.labels("catchup").inc()
         self._bursts.labels(model, _outcome(result)).inc()
         if not result.selected:
@@ -185,7 +185,7 @@ class Metrics(Events):
         if result.error is not None and not result.failed:
             self._failures.labels(model, "error").inc(result.selected - result.sent)
 
-    def burst_interrupted(self, model: str, verdict: Verdict, possible_duplicates: int = 0) -> None:
+    def burst_interrupted(self, model: str, decision: BurstSummary, possible_duplicates: int = 0) -> None:
         self._bursts.labels(model, "failed").inc()
         self._duplicates.labels(model).inc(possible_duplicates)
 

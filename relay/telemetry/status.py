@@ -1,4 +1,4 @@
-"""The present state of the relay: hears its threads, once per burst or poll, and is read by the HTTP server.
+"""The present state of the relay: its threads report to it, and the HTTP server reads it.
 
 Invariant: each write is one short step under a lock; a reader copies, and delays no writer.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from signalbus_core.lowlevel import BurstResult
 
-from .events import Doing, Events, HeldHorizon, Verdict
+from .events import BurstSummary, Doing, Events, HeldHorizon
 from .throughput import Throughput
 
 
@@ -121,7 +121,7 @@ class Status(Events):
         with self._lock:
             self._workers.pop(worker, None)
 
-    def burst_ended(self, model: str, result: BurstResult, verdict: Verdict) -> None:
+    def burst_ended(self, model: str, result: BurstResult, decision: BurstSummary) -> None:
         if not result.sent:
             return
         with self._lock:

@@ -44,10 +44,10 @@ class Operations:
         return self._record is not None
 
     def failed_signals(
-        self, model: str | None, key: str | None, limit: int, patience_seconds: float = ANSWER_WITHIN_SECONDS
+        self, model: str | None, key: str | None, limit: int, timeout_seconds: float = ANSWER_WITHIN_SECONDS
     ) -> list[FailureRecord]:
         """Failed signals, parked ones first."""
-        return self._bulkhead.run(lambda: self._parked.find(model, key, limit), patience_seconds)
+        return self._bulkhead.run(lambda: self._parked.find(model, key, limit), timeout_seconds)
 
     def retry(self, model: str | None, key: str | None, address: str | None) -> int:
         """Have signals tried at once: one, those of a model, or all; return how many."""

@@ -16,7 +16,9 @@ from flask.typing import ResponseReturnValue
 from jinja2 import StrictUndefined
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from ..telemetry.log_format import redacted
+from signalbus_core.lowlevel import one_line
+
+from ..text import redacted
 from . import templates
 from .auth import Guard
 from .validation import MOST_BODY_BYTES
@@ -60,7 +62,12 @@ def create_app(blueprints: Iterable[Blueprint], guard: Guard) -> Flask:
     app.debug = False
     app.config["MAX_CONTENT_LENGTH"] = MOST_BODY_BYTES
     app.url_map.merge_slashes = False
-    app.jinja_options = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    app.jinja_options = {
+        "undefined": StrictUndefined,
+        "trim_blocks": True,
+        "lstrip_blocks": True,
+        "finalize": templates.shown,
+    }
     app.jinja_env.filters |= templates.FILTERS
     app.jinja_env.globals |= templates.GLOBALS
     for blueprint in blueprints:
@@ -88,7 +95,7 @@ def _refuse(error: HTTPException) -> ResponseReturnValue:
     headers = [(name, value) for name, value in error.get_headers() if name != "Content-Type"]
     if request.path.startswith("/api/"):
         return {"error": error.description}, error.code or 500, headers
-    return Response(f"{error.description}\n", mimetype="text/plain"), error.code or 500, headers
+    return Response(f"{one_line(error.description or '')}\n", mimetype="text/plain"), error.code or 500, headers
 
 
 def _fail(error: Exception) -> ResponseReturnValue:

@@ -52,7 +52,7 @@ class DatabaseBulkhead:
         # One request works and one waits; with a longer queue all threads would wait.
         self._places = threading.BoundedSemaphore(2)
 
-    def run(self, work: Callable[[], T], patience_seconds: float = ANSWER_WITHIN_SECONDS) -> T:
+    def run(self, work: Callable[[], T], timeout_seconds: float = ANSWER_WITHIN_SECONDS) -> T:
         """Run database work.
 
         :raises HTTPException: it gets no turn, the database fails, or it takes too long.
@@ -60,14 +60,14 @@ class DatabaseBulkhead:
         if not self._places.acquire(blocking=False):
             raise _busy()
         try:
-            if not self._turn.acquire(timeout=min(TURN_WITHIN_SECONDS, patience_seconds)):
+            if not self._turn.acquire(timeout=min(TURN_WITHIN_SECONDS, timeout_seconds)):
                 raise _busy()
         except BaseException:
             self._places.release()
             raise
-        return self._do(work, patience_seconds)
+        return self._do(work, timeout_seconds)
 
-    def _do(self, work: Callable[[], T], patience_seconds: float) -> T:
+    def _do(self, work: Callable[[], T], timeout_seconds: float) -> T:
         done = threading.Event()
         results: list[T] = []
         errors: list[Exception] = []
@@ -89,12 +89,12 @@ class DatabaseBulkhead:
             # No thread can be started. The next request must not wait for this one.
             self._leave()
             raise _busy() from None
-        if not done.wait(patience_seconds):
+        if not done.wait(timeout_seconds):
             raise ServiceUnavailable(
                 "The database takes long to answer. The action may still be carried out.", retry_after=5
             )
         if errors:
-            raise _told(errors[0])
+            raise _error_for_client(errors[0])
         return results[0]
 
     def _leave(self) -> None:
@@ -106,7 +106,7 @@ def _busy() -> HTTPException:
     return ServiceUnavailable("Another request is using the database. Try again.", retry_after=1)
 
 
-def _told(error: Exception) -> Exception:
+def _error_for_client(error: Exception) -> Exception:
     """The error for the client."""
     if isinstance(error, NotFoundError):
         return NotFound(str(error))

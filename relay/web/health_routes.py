@@ -8,10 +8,10 @@ from flask import Blueprint, Response
 
 from ..telemetry.health import Health
 from ..telemetry.metrics import CONTENT_TYPE, Metrics
-from .status_report import Report
+from .status_report import StatusReport
 
 
-def health_routes(health: Health, metrics: Metrics, report: Report) -> Blueprint:
+def health_routes(health: Health, metrics: Metrics, report: StatusReport) -> Blueprint:
     routes = Blueprint("health", __name__)
 
     @routes.get("/livez")

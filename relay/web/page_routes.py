@@ -12,12 +12,12 @@ from flask.typing import ResponseReturnValue
 from flask.views import MethodView
 from werkzeug.exceptions import HTTPException
 
-from ..telemetry.log_format import redacted
+from ..text import redacted
 from . import validation as field
 from .actions import NO_RECORD, Operations
 from .auth import NO_TOKEN, Guard
 from .parked_view import LAST_PAGE, FailedSignalsView
-from .status_report import Report, moment
+from .status_report import StatusReport, moment
 from .templates import HEADERS
 
 #: Takes the fields of the action, the reason, and the operator's address; returns what was done, in words.
@@ -110,7 +110,7 @@ _CONDITIONS = {
 }
 
 
-def page_routes(report: Report, view: FailedSignalsView, operations: Operations, guard: Guard) -> Blueprint:
+def page_routes(report: StatusReport, view: FailedSignalsView, operations: Operations, guard: Guard) -> Blueprint:
     routes = Blueprint("page", __name__)
 
     @routes.get("/")
@@ -149,7 +149,7 @@ class _FormView(MethodView):
         problem = None if self._guard.has_token else NO_TOKEN
         if self._form.is_final and not self._operations.can_discard:
             problem = NO_RECORD
-        return self._ask(field.query(*self._form.names), problem, can_act=problem is None)
+        return self._confirmation(field.query(*self._form.names), problem, can_act=problem is None)
 
     def post(self) -> ResponseReturnValue:
         given = field.form(*self._form.names, "reason", "token")
@@ -159,11 +159,11 @@ class _FormView(MethodView):
             reason = field.optional_text(given, "reason")
             done = self._form.act(self._operations, subject, reason, request.remote_addr)
         except HTTPException as error:
-            return self._ask(given, error.description, can_act=self._guard.has_token, status=error.code or 500)
+            return self._confirmation(given, error.description, can_act=self._guard.has_token, status=error.code or 500)
         self._view.forget()
         return render_template("action.html", form=self._form, done=done, home="./"), HEADERS
 
-    def _ask(
+    def _confirmation(
         self, given: Mapping[str, str], problem: str | None, *, can_act: bool, status: int = 200
     ) -> ResponseReturnValue:
         subject = _subject(self._form, given)

@@ -82,7 +82,7 @@ class FailedSignalsView:
         if not self._lock.acquire(blocking=False):
             return known if known.signals else replace(known, problem="Another request is using the database.")
         try:
-            return self._keep(self._ask(known))
+            return self._keep(self._query(known))
         finally:
             self._lock.release()
 
@@ -91,7 +91,7 @@ class FailedSignalsView:
         self._known = dict([*others[1 - MOST_KEPT :], (shown.page, (shown, self._clock()))])
         return shown
 
-    def _ask(self, known: FailedSignalsPage) -> FailedSignalsPage:
+    def _query(self, known: FailedSignalsPage) -> FailedSignalsPage:
         first, end = known.before, known.before + MOST_SHOWN
         try:
             found = self._operations.failed_signals(None, None, end + 1, PATIENCE_SECONDS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 
 from flask import Flask
@@ -23,7 +22,7 @@ from .database_bulkhead import LIMITS, DatabaseBulkhead, engine_of_its_own
 from .health_routes import health_routes
 from .page_routes import page_routes
 from .parked_view import FailedSignalsView
-from .status_report import Database, Report
+from .status_report import ShownDatabase, StatusReport
 
 
 def build_site(
@@ -39,9 +38,9 @@ def build_site(
 
     :param engines: the engine of each bind key that the relay's models use.
     """
-    host = config.http.host if config.http is not None else "localhost"
-    guard = Guard(config.operator_token, config.http_hosts, is_local=is_loopback(host))
-    report = Report(status, health, incidents, [_database(key, engine) for key, engine in engines.items()])
+    is_local = config.http is None or config.http.is_loopback
+    guard = Guard(config.operator_token, config.http_hosts, is_local=is_local)
+    report = StatusReport(status, health, incidents, [_database(key, engine) for key, engine in engines.items()])
     operations = _operations(loaded, config, engines)
     view = FailedSignalsView(operations, status)
     blueprints = (
@@ -63,20 +62,10 @@ def _operations(loaded: LoadedApp, config: RelayConfig, relayed: Mapping[str | N
     return Operations(Databases(loaded, LIMITS, own), DatabaseBulkhead(own.values()), config.discard_record)
 
 
-def is_loopback(host: str) -> bool:
-    """Whether an address can be reached only from this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _database(bind_key: str | None, engine: Engine) -> Database:
+def _database(bind_key: str | None, engine: Engine) -> ShownDatabase:
     url = engine.url
     # After an unescaped @ in the password, its rest is parsed as a part of the host name.
     host = (url.host or "").rpartition("@")[2]
     place = f"{host}{f':{url.port}' if url.port else ''}/" if host else ""
     thing = "Database" if bind_key is None else f"Database (bind {bind_key!r})"
-    return Database(bind_key, thing, f"{place}{url.database or ''}")
+    return ShownDatabase(bind_key, thing, f"{place}{url.database or ''}")

@@ -20,7 +20,7 @@ from ..telemetry.throughput import BUCKET_SECONDS
 
 
 @dataclass(frozen=True)
-class Database:
+class ShownDatabase:
     """A database of the application.
 
     :param bind_key: its bind key in the application.
@@ -33,7 +33,7 @@ class Database:
     location: str
 
 
-class Report:
+class StatusReport:
     """Makes the status report."""
 
     def __init__(
@@ -41,7 +41,7 @@ class Report:
         status: Status,
         health: Health,
         incidents: Incidents,
-        databases: Sequence[Database] = (),
+        databases: Sequence[ShownDatabase] = (),
     ) -> None:
         self._status = status
         self._health = health
@@ -82,7 +82,9 @@ class Report:
             ],
         }
 
-    def _database(self, one: Database, together: dict[str, Any], troubles: Mapping[str, Incident]) -> dict[str, Any]:
+    def _database(
+        self, one: ShownDatabase, together: dict[str, Any], troubles: Mapping[str, Incident]
+    ) -> dict[str, Any]:
         trouble = troubles.get(one.thing)
         condition = "down" if trouble else "unknown" if together["condition"] == "unknown" else "up"
         return {
@@ -119,7 +121,7 @@ class Report:
 def _model(model: ModelStatus, troubles: Sequence[Incident]) -> dict[str, Any]:
     gauge = model.gauge or Gauge(0, 0.0, 0.0)
     # The incident of single signals is left out once waiting and parked signals are counted.
-    told = {single_signals(model.name)} if gauge.waiting or gauge.parked else ()
+    counted_already = {single_signals(model.name)} if gauge.waiting or gauge.parked else ()
     return {
         "name": model.name,
         "measured_at": moment(gauge.at) if gauge.at else None,
@@ -133,7 +135,7 @@ def _model(model: ModelStatus, troubles: Sequence[Incident]) -> dict[str, Any]:
         "last_sent_at": moment(model.sent_at) if model.sent_at else None,
         "per_second": round(model.per_second, 1),
         "chart": {"bucket_seconds": BUCKET_SECONDS, "counts": list(model.counts)},
-        "failing": any(one.thing not in told for one in troubles),
+        "failing": any(one.thing not in counted_already for one in troubles),
         "troubles": [{"since": moment(one.since), "reason": one.reason} for one in troubles],
     }
 

@@ -10,7 +10,9 @@ from importlib.resources import files
 from typing import Any
 from urllib.parse import urlencode
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
+
+from signalbus_core.lowlevel import one_line
 
 from ..text import duration_text
 
@@ -98,7 +100,18 @@ def doing(worker: dict[str, Any]) -> str:
     return text if worker["model"] is None else f"{text} {worker['model']}"
 
 
+def shown(value: object) -> object:
+    """What is shown of a value: texts in one line, in which nothing changes the direction of others."""
+    return one_line(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def exact(value: str) -> Markup:
+    """A text that is not shown but sent back, so that no character of it may change."""
+    return Markup(escape(value))
+
+
 FILTERS: dict[str, Any] = {
+    "exact": exact,
     "clock": clock,
     "duration": duration_text,
     "figure": figure,

@@ -1,6 +1,6 @@
-"""Exponential backoff with jitter, and the poll interval. Pure: the random numbers are passed in.
+"""Exponential backoff with jitter. Pure: the random numbers are passed in.
 
-Waits are random so that replicas, which fail and idle at the same time, do not retry and poll at the same time.
+Waits are random so that replicas, which fail at the same time, do not retry at the same time.
 """
 
 from __future__ import annotations
@@ -42,30 +42,3 @@ class Backoff:
 
     def succeeded(self) -> None:
         self.failures = 0
-
-
-class PollInterval:
-    """The pause between two polls: short while signals flow, doubling up to the longest while there are none.
-
-    Up to a fifth is added at random: the polls of replicas drift apart, and the maintenance statements of an idle relay
-    fit in without more statements than the interval promises.
-
-    :param longest_seconds: the pause of an idle relay.
-    :param shortest_seconds: the pause right after signals were sent.
-    """
-
-    def __init__(
-        self, longest_seconds: float, shortest_seconds: float = 0.05, uniform: Uniform = random.uniform
-    ) -> None:
-        self.longest_seconds = longest_seconds
-        self.shortest_seconds = min(shortest_seconds, longest_seconds)
-        self._uniform = uniform
-        self._seconds = longest_seconds
-
-    def next_seconds(self, *, active: bool) -> float:
-        """The pause until the next poll.
-
-        :param active: signals were sent since the last poll.
-        """
-        self._seconds = self.shortest_seconds if active else min(self.longest_seconds, self._seconds * 2)
-        return self._uniform(1.0, 1.2) * self._seconds

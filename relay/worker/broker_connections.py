@@ -42,7 +42,7 @@ class BrokerConnections:
 
     @property
     def pump_every_seconds(self) -> float:
-        """How often :meth:`is_ready` must be called, so that no heartbeat is missed."""
+        """How often :meth:`maintain` must be called, so that no heartbeat is missed."""
         heartbeats = [publisher.heartbeat_seconds for publisher in self._publishers]
         return min((seconds for seconds in heartbeats if seconds), default=20.0) / 2
 
@@ -50,7 +50,7 @@ class BrokerConnections:
         """How long until the next try to reach the broker."""
         return max(0.0, self._retry_at - self._clock())
 
-    def is_ready(self) -> bool:
+    def maintain(self) -> bool:
         """Service the connections, reconnect those that are due, and return whether one can be used.
 
         Of several brokers one is enough: only models that need another broker have to wait then.
@@ -76,7 +76,7 @@ class BrokerConnections:
         location = str(publisher.location)
         if due and not publisher.status().connected:
             # Connecting to a broker that does not answer lasts until the timeout; readiness must be right meanwhile.
-            self._events.broker_sought(self._name, publisher.status().reason, location)
+            self._events.broker_connecting(self._name, publisher.status().reason, location)
             try:
                 publisher.connect()
             except BrokerConnectionError:

@@ -29,12 +29,12 @@ from signalbus_core.lowlevel import (
 from ..runtime import Runtime
 from ..telemetry.incidents import single_signals
 from .model_state import ModelState
-from .plan import BurstPlan, Verdict
+from .plan import BurstDecision, BurstPlan
 from .retry_store import Due, RetryStores
 
 
 @dataclass(frozen=True)
-class Watcher:
+class BurstCallbacks:
     """Who is called while a burst goes on.
 
     :param on_locked: with the number of the signals that it has locked.
@@ -70,7 +70,7 @@ class Bursts:
             return Due()
         return self._retry_stores[name].take_due(plan.limit, plan.avoid) if plan.retry else None
 
-    def scan(self, state: ModelState, plan: BurstPlan, watcher: Watcher) -> BurstResult:
+    def scan(self, state: ModelState, plan: BurstPlan, callbacks: BurstCallbacks) -> BurstResult:
         """An ordinary burst: the lowest keys from the low-water mark on.
 
         :raises BurstError: it ended early, but some signals may have been sent.
@@ -80,19 +80,19 @@ class Bursts:
         scan = low_water.begin(self._clock())
         try:
             choice = self._retry_stores[state.spec.name].choice(plan.avoid)
-            result = self._send(state.spec, plan, replace(choice, start=scan.start), watcher)
+            result = self._send(state.spec, plan, replace(choice, start=scan.start), callbacks)
         except BaseException:
             low_water.give_up(scan)
             raise
-        low_water.saw(scan, result.keys[0][0] if result.keys else None, result.lock_seconds)
+        low_water.record_scan(scan, result.keys[0][0] if result.keys else None, result.lock_seconds)
         if result.is_outage:
             low_water.give_up(scan)
         return result
 
-    def try_again(self, spec: SignalSpec, plan: BurstPlan, due: Due, watcher: Watcher) -> BurstResult:
+    def try_again(self, spec: SignalSpec, plan: BurstPlan, due: Due, callbacks: BurstCallbacks) -> BurstResult:
         """A burst of signals that are due, or only their delete; raises what :meth:`scan` raises."""
         if plan.suspect is not None:
-            return self._send(spec, plan, self._retry_stores[spec.name].retry((plan.suspect,)), watcher)
+            return self._send(spec, plan, self._retry_stores[spec.name].retry((plan.suspect,)), callbacks)
         if not due.signals:
             # Another relay has taken them.
             return BurstResult(selected=0)
@@ -101,9 +101,9 @@ class Bursts:
             result = delete_sent(self._retry_stores.engine(spec.name), spec, proved, limits=self._limits)
             self._log(spec.name, result)
             return result
-        return self._send(spec, plan, self._retry_stores[spec.name].retry(due.keys), watcher)
+        return self._send(spec, plan, self._retry_stores[spec.name].retry(due.keys), callbacks)
 
-    def _send(self, spec: SignalSpec, plan: BurstPlan, choice: Choice, watcher: Watcher) -> BurstResult:
+    def _send(self, spec: SignalSpec, plan: BurstPlan, choice: Choice, callbacks: BurstCallbacks) -> BurstResult:
         with own_session(self._bus.db, self._app) as session:
             result = send_burst(
                 session,
@@ -113,14 +113,14 @@ class Bursts:
                 limits=self._limits,
                 rehearse=plan.rehearse,
                 can_keep_rows=plan.can_keep_rows,
-                on_locked=watcher.on_locked,
-                on_progress=watcher.on_progress,
+                on_locked=callbacks.on_locked,
+                on_progress=callbacks.on_progress,
             )
         self._log(spec.name, result)
         return result
 
     def record(
-        self, state: ModelState, plan: BurstPlan, due: Due | None, result: BurstResult, verdict: Verdict
+        self, state: ModelState, plan: BurstPlan, due: Due | None, result: BurstResult, decision: BurstDecision
     ) -> None:
         """Record which signals failed, and what became of those that were tried again.
 
@@ -130,22 +130,24 @@ class Bursts:
         retry_store = self._retry_stores[name]
         if plan.suspect is not None and not result.selected and not self._retry_stores.versions(name, [plan.suspect]):
             state.forget(plan.suspect)
-        if verdict.failed:
-            parked = retry_store.put(verdict.failed, verdict.evidence, is_retry=not plan.is_scan)
-            self._tell(name, verdict.failed, parked)
+        if decision.failed:
+            parked = retry_store.put(decision.failed, decision.evidence, is_retry=not plan.is_scan)
+            self._log_failed(name, decision.failed, parked)
         state.mark_recorded(result.undeleted)
         if plan.retry and due.signals:
-            retry_store.tried(due, result, [one.key for one in verdict.failed])
+            retry_store.tried(due, result, [one.key for one in decision.failed])
             # Other signals may be due as well, and need not wait for the next poll.
             state.mark_retry_due()
 
-    def _tell(self, name: str, failed: Sequence[FailedSignal], parked: Collection[Key]) -> None:
+    def _log_failed(self, name: str, failed: Sequence[FailedSignal], parked: Collection[Key]) -> None:
         """Raise the incident for failed signals, and log those that were parked."""
         first = failed[0]
+        logged = [first.key, *(one.key for one in failed if one.key in parked)]
+        texts = self._retry_stores.key_texts(name, list(dict.fromkeys(logged)))
         self._events.raised(
             single_signals(name),
             "signals_set_aside",
-            f"{len(failed)} failed and wait for their next try; first: {_shown(first.key)}, {_why(first)}",
+            f"{len(failed)} failed and wait for their next try; first: {texts[first.key]}, {_why(first)}",
             name,
         )
         for one in failed:
@@ -153,9 +155,9 @@ class Bursts:
                 self._logger.warning(
                     "%s: signal %s is parked after it failed too often; it waits for a person: %s",
                     name,
-                    _shown(one.key),
+                    texts[one.key],
                     _why(one),
-                    extra={"action": "signal_parked", "signal": name, "key": _shown(one.key)},
+                    extra={"action": "signal_parked", "signal": name, "key": texts[one.key]},
                 )
 
     def _log(self, name: str, result: BurstResult) -> None:
@@ -180,7 +182,3 @@ def _why(failed: FailedSignal) -> str:
     if failed.outcome.cause == UNDELETED:
         return f"was sent; cannot be deleted: {failed.outcome.reason}"
     return str(failed.outcome)
-
-
-def _shown(key: tuple[object, ...]) -> str:
-    return ", ".join(str(part) for part in key)

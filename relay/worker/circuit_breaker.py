@@ -1,6 +1,6 @@
 """The circuit breaker of a model: whether a failure is due to the signal or to the code. Pure: the time is passed in.
 
-Invariant: while the breaker is open, failed attempts do not count, so that a faulty release parks no signals.
+Invariant: while the breaker is open, failed tries do not count, so that a faulty release parks no signals.
 """
 
 from __future__ import annotations

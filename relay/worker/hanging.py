@@ -10,7 +10,7 @@ from signalbus_core.lowlevel import BurstResult
 
 from ..runtime import Runtime
 from ..scheduler import Scheduler, Turn
-from ..telemetry.events import Events, Verdict
+from ..telemetry.events import BurstSummary, Events
 
 #: A burst without progress for so long counts as hanging. Longer: a send method that hangs is noticed later; shorter:
 #: slow send methods that report no progress count as hanging.
@@ -27,24 +27,24 @@ class HangingBursts:
         self._scheduler = scheduler
         self._events = runtime.events
         self._clock = runtime.clock
-        self._told: dict[str, float] = {}
+        self._logged_at: dict[str, float] = {}
 
     def run_once(self) -> None:
-        hanging = self._scheduler.unmoved(HANGS_AFTER_SECONDS)
-        for name in self._told.keys() - hanging.keys():
-            del self._told[name]
+        hanging = self._scheduler.turns_without_progress(HANGS_AFTER_SECONDS)
+        for name in self._logged_at.keys() - hanging.keys():
+            del self._logged_at[name]
             self._events.model_stuck(name, "hangs", None)
         for name, turns in hanging.items():
             now = self._clock()
-            if now - self._told.get(name, float("-inf")) >= TELL_EVERY_SECONDS:
-                self._told[name] = now
+            if now - self._logged_at.get(name, float("-inf")) >= TELL_EVERY_SECONDS:
+                self._logged_at[name] = now
                 self._events.model_stuck(name, "hangs", _reason(turns, now))
 
 
 def _reason(turns: Sequence[Turn], now: float) -> str:
     """The text of the incident for turns of one model that hang."""
     return "; ".join(
-        f"{turn.worker} has made no progress for {now - turn.moved_at:.0f} s: "
+        f"{turn.worker} has made no progress for {now - turn.progress_at:.0f} s: "
         + ("its send method has not returned" if turn.is_sending else "the database does not answer")
         for turn in sorted(turns, key=lambda turn: turn.worker)
     )
@@ -61,14 +61,14 @@ class EmptyBursts(Events):
         self._lock = threading.Lock()
         self._since: dict[str, float] = {}
 
-    def burst_ended(self, model: str, result: BurstResult, verdict: Verdict) -> None:
+    def burst_ended(self, model: str, result: BurstResult, decision: BurstSummary) -> None:
         with self._lock:
             if result.selected:
                 self._since.pop(model, None)
             else:
                 self._since.setdefault(model, self._clock())
 
-    def keep(self, pending: Collection[str]) -> None:
+    def retain(self, pending: Collection[str]) -> None:
         """Forget the models of which nothing is pending."""
         with self._lock:
             self._since = {name: since for name, since in self._since.items() if name in pending}

@@ -56,7 +56,7 @@ class LowWater:
         self._took_seconds = 0.0
         self._lowered = self._given_up = 0
         self._is_deep_next = False
-        self._blind_until = float("-inf")
+        self._left_to_workers_until = float("-inf")
 
     @property
     def mark(self) -> int | None:
@@ -79,7 +79,7 @@ class LowWater:
             is_deep, self._is_deep_next = self._is_deep_next, False
             return self._scan(self._mark, now, is_deep=is_deep)
 
-    def saw(self, scan: Scan, lowest: object, took_seconds: float) -> None:
+    def record_scan(self, scan: Scan, lowest: object, took_seconds: float) -> None:
         """A scan has ended.
 
         :param lowest: the lowest key that it found; None when it found none.
@@ -90,7 +90,7 @@ class LowWater:
                 if scan.given_up == self._given_up:
                     self._due = scan.began_at + COSTS_AT_MOST_ONE_IN * took_seconds
             if lowest is not None:
-                self._blind_until = float("-inf")
+                self._left_to_workers_until = float("-inf")
             if isinstance(lowest, int):
                 self._move(scan, lowest)
 
@@ -104,15 +104,15 @@ class LowWater:
             rest_until = scan.began_at + COSTS_AT_MOST_ONE_IN * took_seconds
             if scan.is_deep:
                 self._took_seconds, self._due = took_seconds, rest_until
-            is_blind = self._mark is None or not scan.sees_everything
-            if is_blind:
-                self._blind_until = rest_until
-            return is_blind
+            is_left_to_workers = self._mark is None or not scan.sees_everything
+            if is_left_to_workers:
+                self._left_to_workers_until = rest_until
+            return is_left_to_workers
 
-    def is_blind(self, now: float) -> bool:
+    def is_left_to_workers(self, now: float) -> bool:
         """Whether the poller must not poll the model now."""
         with self._lock:
-            return now < self._blind_until
+            return now < self._left_to_workers_until
 
     def _move(self, scan: Scan, lowest: int) -> None:
         if self._mark is None or lowest < self._mark:

@@ -22,17 +22,17 @@ from signalbus_core.lowlevel import (
     BurstResult,
     BurstSize,
     FailedSignal,
-    Mark,
     Proved,
+    SignalRef,
     SignalSpec,
     error_text,
-    marks,
+    refs_of,
 )
 
 from .backoff import Backoff
 from .circuit_breaker import CircuitBreaker
 from .low_water import LowWater
-from .plan import SUSPECT, BurstPlan, Verdict
+from .plan import SUSPECT, BurstDecision, BurstPlan
 from .retry_policy import Evidence
 from .retry_store import Note, Notes
 
@@ -67,7 +67,7 @@ class ModelState:
         self._suspicion = suspicion or Backoff(1.0, LONGEST_SUSPICION_SECONDS)
         self._suspects = Notes(MOST_SUSPECTS)
         # Signals that were sent, which no table records yet.
-        self._proved: dict[tuple[Mark, ...], Proved] = {}
+        self._proved: dict[tuple[SignalRef, ...], Proved] = {}
         # When their delete is tried, and how often it was tried in vain.
         self._proved_from, self._proved_tries = float("-inf"), 0
         self._breaker = CircuitBreaker()
@@ -80,12 +80,12 @@ class ModelState:
         self._turn = 0
         self._flows_again = False
 
-    def avoided(self) -> list[Mark]:
+    def avoided(self) -> list[SignalRef]:
         """Suspects, and signals that were proved sent; the bursts of other signals leave them out."""
         with self._lock:
             return self._avoided()
 
-    def _avoided(self) -> list[Mark]:
+    def _avoided(self) -> list[SignalRef]:
         keys = [note.key for _, note in self._suspects.items() if note.key is not None]
         return list(dict.fromkeys([*self._suspects.keys(), *keys, *chain.from_iterable(self._proved)]))
 
@@ -97,7 +97,7 @@ class ModelState:
     def _has_due(self, now: float) -> bool:
         return bool((self._proved and now >= self._proved_from) or self._suspects.due(now))
 
-    def forget(self, suspect: Mark) -> None:
+    def forget(self, suspect: SignalRef) -> None:
         """A signal is not in its table any more."""
         with self._lock:
             self._suspects.forget([suspect])
@@ -106,9 +106,9 @@ class ModelState:
         """The retry store records that these signals were sent, so bursts leave them out."""
         with self._lock:
             for one in signals:
-                self._proved.pop(marks(self.spec, one), None)
+                self._proved.pop(refs_of(self.spec, one), None)
 
-    def mark_drained(self) -> bool:
+    def mark_empty(self) -> bool:
         """The model has nothing to send; return whether that resolves its incident."""
         with self._lock:
             is_over = not self._breaker.is_open and not self._avoided()
@@ -152,7 +152,7 @@ class ModelState:
     def _ordinary(self, now: float) -> BurstPlan:
         return BurstPlan(self._size.limit, (), now >= self._rehearse_from, can_keep_rows=self._can_keep_rows)
 
-    def _suspect_turn(self, _avoid: tuple[Mark, ...], now: float) -> BurstPlan | None:
+    def _suspect_turn(self, _avoid: tuple[SignalRef, ...], now: float) -> BurstPlan | None:
         due = self._suspects.due(now)
         if not due:
             return None
@@ -161,24 +161,24 @@ class ModelState:
         self._suspects.postpone([key], now + self._suspicion.wait_seconds(note.attempts))
         return replace(self._ordinary(now), limit=1, suspect=key)
 
-    def _retry_turn(self, avoid: tuple[Mark, ...], now: float) -> BurstPlan | None:
+    def _retry_turn(self, avoid: tuple[SignalRef, ...], now: float) -> BurstPlan | None:
         if not self._retry_is_due:
             return None
         self._retry_is_due = False
         return replace(self._ordinary(now), avoid=avoid, retry=True)
 
-    def finished(self, plan: BurstPlan, result: BurstResult, now: float) -> Verdict:
+    def finished(self, plan: BurstPlan, result: BurstResult, now: float) -> BurstDecision:
         """Learn from a burst that ended, whatever the outcomes of its signals."""
         with self._lock:
             answered = tuple(one for one in result.failed if not one.outcome.is_unanswered)
-            self._learn(plan, result, [mark for one in answered for mark in marks(self.spec, one)], now)
+            self._learn(plan, result, [ref for one in answered for ref in refs_of(self.spec, one)], now)
             if plan.proved:
-                return Verdict(more=True, failed=result.undeleted)
+                return BurstDecision(more=True, failed=result.undeleted)
             if result.failed_whole:
                 # The next burst has half the size, and comes nearer to the signal at fault. After a retry each is tried
                 # alone; a failure of all together counts against none.
                 failed = _each_alone(result) if plan.retry else result.undeleted
-                return Verdict(more=True, failed=failed, evidence=Evidence(too_much_fails=True))
+                return BurstDecision(more=True, failed=failed, evidence=Evidence(too_much_fails=True))
             # Retried signals are in the store already, even a full one; a later next try lets others have a turn.
             recorded = answered if not plan.is_scan or not self._is_full else ()
             evidence = self._breaker.evidence(now)
@@ -186,32 +186,32 @@ class ModelState:
                 return self._outage(plan, result, (*recorded, *result.undeleted), now)
             if self._breaker.is_open:
                 text = f"too much fails at once; nothing is parked until signals are sent again: {_problem(result)}"
-                return Verdict(False, self._backoff.failed(), text, (*recorded, *result.undeleted), evidence)
+                return BurstDecision(False, self._backoff.failed(), text, (*recorded, *result.undeleted), evidence)
             if len(recorded) < len(answered):
                 text = f"so many signals are set aside that no more can be: {_problem(result)}"
-                return Verdict(False, self._backoff.failed(), text, result.undeleted, evidence)
+                return BurstDecision(False, self._backoff.failed(), text, result.undeleted, evidence)
             if result.selected and not result.sent and not result.failed and not result.undeleted:
                 # The send method reported nothing about its signals: without a wait they would be sent again at once.
-                return Verdict(False, self._backoff.failed(), _problem(result))
+                return BurstDecision(False, self._backoff.failed(), _problem(result))
             # A burst that ended early has left signals, which are not locked any more.
             has_left = result.selected == plan.limit or result.is_cut or (result.sent > 0 and result.has_unmentioned)
             more = not plan.is_scan or has_left or self._retry_is_due or self._has_due(now)
             recovered = result.sent > 0 and self._is_well(plan, result)
-            return Verdict(more, failed=(*recorded, *result.undeleted), evidence=evidence, recovered=recovered)
+            return BurstDecision(more, failed=(*recorded, *result.undeleted), evidence=evidence, recovered=recovered)
 
     def _is_well(self, plan: BurstPlan, result: BurstResult) -> bool:
         # While bursts still grow after an outage, they may not have reached the signal at fault.
         has_grown = self._size.is_whole or (result.selected < plan.limit and not result.is_cut)
         return has_grown and not self._avoided()
 
-    def _learn(self, plan: BurstPlan, result: BurstResult, answered: list[Mark], now: float) -> None:
+    def _learn(self, plan: BurstPlan, result: BurstResult, answered: list[SignalRef], now: float) -> None:
         self._suspects.forget(answered)
         self._breaker.record(result, now, is_retry=not plan.is_scan)
         if plan.is_scan:
             # Retries would enlarge the burst size before it is halved down to the signal at fault.
             self._size.record(result)
         for proved in plan.proved:
-            self._proved.pop(marks(self.spec, proved), None)
+            self._proved.pop(refs_of(self.spec, proved), None)
         if result.sent or result.undeleted:
             if plan.rehearse and not plan.proved:
                 self._rehearse_from = now + REHEARSE_EVERY_SECONDS
@@ -231,29 +231,31 @@ class ModelState:
 
     def _prove(self, proved: Iterable[Proved]) -> None:
         for one in proved:
-            self._suspects.forget(marks(self.spec, one))
-            if marks(self.spec, one) not in self._proved:
+            self._suspects.forget(refs_of(self.spec, one))
+            if refs_of(self.spec, one) not in self._proved:
                 self._proved_from, self._proved_tries = float("-inf"), 0
-            self._proved[marks(self.spec, one)] = one
+            self._proved[refs_of(self.spec, one)] = one
 
-    def _outage(self, plan: BurstPlan, result: BurstResult, recorded: tuple[FailedSignal, ...], now: float) -> Verdict:
+    def _outage(
+        self, plan: BurstPlan, result: BurstResult, recorded: tuple[FailedSignal, ...], now: float
+    ) -> BurstDecision:
         evidence = self._breaker.evidence(now)
         if result.selected == 1 and result.failed:
             self._suspect(result.failed[0], now)
         if plan.suspect is not None and not self._backoff.failures:
             # Others are sent meanwhile: the suspect alone causes the outage, and the model need not wait.
-            return Verdict(True, 0.0, _problem(result), recorded, evidence)
+            return BurstDecision(True, 0.0, _problem(result), recorded, evidence)
         self._size.shrink()
-        return Verdict(False, self._backoff.failed(), _problem(result), recorded, evidence)
+        return BurstDecision(False, self._backoff.failed(), _problem(result), recorded, evidence)
 
     def _suspect(self, failed: FailedSignal, now: float) -> None:
-        *_, mark = marks(self.spec, failed)
-        before = self._suspects.get(mark)
+        *_, ref = refs_of(self.spec, failed)
+        before = self._suspects.get(ref)
         times = before.attempts + 1 if before else 1
         note = Note(now + self._suspicion.wait_seconds(times), SUSPECT, times, key=failed.key)
-        self._suspects.write(mark, note)
+        self._suspects.write(ref, note)
 
-    def interrupted(self, error: Exception) -> Verdict:
+    def interrupted(self, error: Exception) -> BurstDecision:
         """Learn from a burst that a database error or a :class:`BurstError` ended early."""
         text = str(error) if isinstance(error, BurstError) else error_text(error)
         with self._lock:
@@ -261,15 +263,15 @@ class ModelState:
                 self._prove(error.proved)
             self._size.shrink()
             self._rehearse_from = float("-inf")
-            return Verdict(more=False, wait_seconds=self._backoff.failed(), problem=text)
+            return BurstDecision(more=False, wait_seconds=self._backoff.failed(), problem=text)
 
 
 def _each_alone(result: BurstResult) -> tuple[FailedSignal, ...]:
     """Signals that failed together, recorded as if each had raised by itself: so each is tried alone."""
-    told = {one.key for one in result.failed if one.outcome.cause != "unknown"}
+    answered = {one.key for one in result.failed if one.outcome.cause != "unknown"}
     together = Outcome(OutcomeKind.UNKNOWN, result.reason, cause="error")
-    rest = (FailedSignal(key, together) for key in result.keys if key not in told and not result.sent)
-    return (*(one for one in result.failed if one.key in told), *rest, *result.undeleted)
+    rest = (FailedSignal(key, together) for key in result.keys if key not in answered and not result.sent)
+    return (*(one for one in result.failed if one.key in answered), *rest, *result.undeleted)
 
 
 def _problem(result: BurstResult) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from signalbus_core.lowlevel import FailedSignal, Mark, Proved
+from signalbus_core.lowlevel import FailedSignal, Proved, SignalRef
 
 from .retry_policy import ITS_OWN_FAULT, Evidence
 
@@ -26,10 +26,10 @@ class BurstPlan:
     """
 
     limit: int
-    avoid: tuple[Mark, ...]
+    avoid: tuple[SignalRef, ...]
     rehearse: bool
     retry: bool = False
-    suspect: Mark | None = None
+    suspect: SignalRef | None = None
     proved: tuple[Proved, ...] = ()
     can_keep_rows: bool = False
 
@@ -40,7 +40,7 @@ class BurstPlan:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class BurstDecision:
     """What follows from a burst.
 
     :param more: the next burst may follow at once.

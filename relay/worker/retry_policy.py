@@ -1,4 +1,4 @@
-"""How long a signal waits after a failed attempt, and when it is parked. Pure.
+"""How long a signal waits after a failed try, and when it is parked. Pure.
 
 - A signal that its destination refused waits for the destination, and is never parked.
 - One that is at fault itself is tried again with growing waits, and parked in the end.
@@ -7,7 +7,7 @@
 Invariant: nothing is discarded. Only consecutive attempts of one kind are counted: when the kind changes, the count
 restarts, so that a refusal by the destination brings no signal nearer to being parked.
 
-An attempt counts against a signal only when the model's other signals do not fail too.
+A failed try counts as an attempt only when the model's other signals do not fail too.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ OF_DESTINATION = frozenset({"returned", "nacked", "refused", "silent"})
 
 @dataclass(frozen=True)
 class History:
-    """What the retry store has about a signal before an attempt.
+    """What the retry store has about a signal before a try.
 
     :param cause: of the last failure; empty when there was none.
     :param failing_seconds: since the first failure.
@@ -65,7 +65,7 @@ class Evidence:
     unsent_seconds: float = math.inf
 
     def is_against(self, before: History, outcome: Outcome) -> bool:
-        """Whether an attempt with this outcome counts against its signal."""
+        """Whether a failed try with this outcome counts against its signal."""
         if self.too_much_fails:
             return False
         if outcome.cause != "error" or before.failing_seconds >= ALONE_SECONDS:
@@ -80,7 +80,7 @@ ITS_OWN_FAULT = Evidence(unsent_seconds=-math.inf)
 
 @dataclass(frozen=True)
 class Step:
-    """What follows for a signal after a failed attempt.
+    """What follows for a signal after a failed try.
 
     :param wait_seconds: until its next try; None parks it.
     """
@@ -102,7 +102,7 @@ class RetryPolicy:
         self._fault = Backoff(1.0, LONGEST_FAULT_WAIT_SECONDS, **arguments)
 
     def after(self, before: History, outcome: Outcome, evidence: Evidence = ITS_OWN_FAULT) -> Step:
-        """What follows from one more failed attempt."""
+        """What follows from one more failed try."""
         attempts = before.attempts if _is_of_one_kind(before.cause, outcome) else 0
         if outcome.is_of_destination:
             return Step(attempts + 1, self._refused.wait_seconds(attempts + 1))

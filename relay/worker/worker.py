@@ -17,15 +17,15 @@ from ..runtime import Runtime
 from ..scheduler import Scheduler
 from .backoff import Backoff
 from .broker_connections import BrokerConnections
-from .bursts import Bursts, Watcher
+from .bursts import BurstCallbacks, Bursts
 from .model_state import ModelState
-from .plan import Verdict
+from .plan import BurstDecision
 
 #: The longest wait of a worker between two calls of ``Events.progressed``. Longer: its connection may miss an AMQP
 #: heartbeat.
 LONGEST_WAIT_SECONDS = 1.0
 
-#: Progress within a burst is told at most once in so many seconds.
+#: Progress within a burst is reported at most once in so many seconds.
 TELL_EVERY_SECONDS = 1.0
 
 
@@ -90,7 +90,7 @@ class Worker:
     def run_once(self) -> None:
         """Wait for a model with work, and send one burst of it."""
         self._events.progressed(self.name)
-        if not self._broker.is_ready():
+        if not self._broker.maintain():
             self._events.worker_changed(self.name, "waiting for the broker")
             self._stop.wait(min(self._broker.retry_in_seconds(), LONGEST_WAIT_SECONDS))
             return
@@ -98,52 +98,52 @@ class Worker:
         name = self._scheduler.take(min(self._broker.pump_every_seconds, LONGEST_WAIT_SECONDS), self.name)
         if name is None:
             return
-        verdict, sent = Verdict(more=False, wait_seconds=LONGEST_WAIT_SECONDS), False
+        decision, sent = BurstDecision(more=False, wait_seconds=LONGEST_WAIT_SECONDS), False
         try:
-            verdict, sent = self._send_burst(self._states[name])
+            decision, sent = self._send_burst(self._states[name])
         finally:
             self._scheduler.give_back(
-                name, more=verdict.more, wait_seconds=verdict.wait_seconds, sent=sent, worker=self.name
+                name, more=decision.more, wait_seconds=decision.wait_seconds, sent=sent, worker=self.name
             )
 
-    def _send_burst(self, state: ModelState) -> tuple[Verdict, bool]:
+    def _send_burst(self, state: ModelState) -> tuple[BurstDecision, bool]:
         """One burst; return what follows from it, and whether signals were sent."""
         name = state.spec.name
         plan = state.plan(self._clock())
         self._events.worker_changed(self.name, "locking", name)
         try:
             due = self._bursts.due(name, plan)
-            watcher = self._watcher(name)
+            callbacks = self._callbacks(name)
             if due is None:
-                result = self._bursts.scan(state, plan, watcher)
+                result = self._bursts.scan(state, plan, callbacks)
             else:
-                result = self._bursts.try_again(state.spec, plan, due, watcher)
+                result = self._bursts.try_again(state.spec, plan, due, callbacks)
         except (BurstError, SQLAlchemyError) as error:
-            verdict = state.interrupted(error)
-            self._events.burst_interrupted(name, verdict, error.sent if isinstance(error, BurstError) else 0)
-            return verdict, False
-        verdict = state.finished(plan, result, self._clock())
+            decision = state.interrupted(error)
+            self._events.burst_interrupted(name, decision, error.sent if isinstance(error, BurstError) else 0)
+            return decision, False
+        decision = state.finished(plan, result, self._clock())
         try:
-            self._bursts.record(state, plan, due, result, verdict)
+            self._bursts.record(state, plan, due, result, decision)
         except SQLAlchemyError as error:
-            verdict = state.interrupted(error)
+            decision = state.interrupted(error)
         finally:
             # Whatever became of the records, the burst is committed.
-            self._events.burst_ended(name, result, verdict)
-        return verdict, result.sent > 0
+            self._events.burst_ended(name, result, decision)
+        return decision, result.sent > 0
 
-    def _watcher(self, name: str) -> Watcher:
-        return Watcher(partial(self._locked, name), partial(self._moved, name))
+    def _callbacks(self, name: str) -> BurstCallbacks:
+        return BurstCallbacks(partial(self._locked, name), partial(self._record_progress, name))
 
     def _locked(self, name: str, signals: int) -> None:
         self._events.worker_changed(self.name, "sending", name, signals)
         self._told_at = float("-inf")
-        self._moved(name)
+        self._record_progress(name)
 
-    def _moved(self, name: str) -> None:
+    def _record_progress(self, name: str) -> None:
         """A burst makes progress: its thread does not count as stuck, however long the burst takes."""
         now = self._clock()
         if now - self._told_at >= TELL_EVERY_SECONDS:
             self._told_at = now
             self._events.progressed(self.name)
-            self._scheduler.moved(name, self.name)
+            self._scheduler.record_progress(name, self.name)

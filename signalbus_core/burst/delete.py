@@ -22,12 +22,13 @@ from ..failures import error_text, raise_if_stop
 from ..model.contract import SignalSpec
 from ..schema.own_tables import UNDELETED
 from ..sql import parked
+from ..sql.delete_rows import delete_rows
 from ..sql.parked import LeaveOut
 from ..sql.rows import Row, all_ids, find, find_keys, has_id
 from ..sql.selection import EVERYTHING, Choice
 from ..sql.transaction import DEFAULT_LIMITS, BurstLimits, begin, transaction
-from .failpoints import reach
-from .isolate import SUPPRESSED, delete_by_halves, delete_rows
+from .failpoints import failpoint
+from .isolate import SUPPRESSED, delete_by_halves
 from .result import BurstResult, FailedSignal, failed_row
 
 logger = logging.getLogger("signalbus")
@@ -121,9 +122,9 @@ class Delete:
         if self.choice.forgets:
             parked.forget(connection, spec, [row.key for row in self.rows])
         deleted = _result_of(connection, spec, self.choice, self._kept(connection), self._changed(connection))
-        reach("deleted")
+        failpoint("deleted")
         session.commit()
-        reach("committed")
+        failpoint("committed")
         return deleted
 
     def _kept(self, connection: Connection) -> list[tuple[Row, str]]:
@@ -212,7 +213,7 @@ def delete_alone(
             parked.forget(connection, spec, [row.key for row in rows])
         kept = delete_by_halves(connection, spec, rows, partial(delete_rows, connection, spec), connection.begin_nested)
         deleted = _result_of(connection, spec, choice, [(row, why) for row, why, _ in kept], changed(connection))
-    reach("committed")
+    failpoint("committed")
     return deleted
 
 

@@ -27,7 +27,7 @@ def switch_on(handler: Callable[[str], object] | None) -> None:
     _handler = handler
 
 
-def reach(place: str) -> None:
+def failpoint(place: str) -> None:
     """Pass a failpoint."""
     if _handler is not None:
         _handler(place)

@@ -15,13 +15,13 @@ from ..schema import catalog
 from ..schema.catalog import table_privileges
 from ..schema.own_tables import parked_table_of
 from ..sql import parked
-from ..sql.keys import Mark
+from ..sql.keys import SignalRef
 from ..sql.parked import LeaveOut
 from ..sql.selection import Choice
 from ..sql.transaction import BurstLimits, begin, transaction
 from ..sql.trial import key_problems
 from .delete import delete_sent
-from .result import FailedSignal, marks
+from .result import FailedSignal, refs_of
 from .send import send_burst
 from .size import BurstSize
 
@@ -63,13 +63,13 @@ def flush(session: Session, engine: Engine, spec: SignalSpec, conflicts: Conflic
     undeleted = list(_delete_what_was_sent(engine, spec, everything))
     sent = errors_in_a_row = 0
     first_error: BaseException | None = None
-    failed_marks: dict[Mark, None] = _marks(spec, undeleted)
+    failed_refs: dict[SignalRef, None] = _refs(spec, undeleted)
     unreadable: list[FailedSignal] = []
     size = BurstSize(spec.burst_count)
     rehearse, can_keep_rows = True, False
     while True:
         limit = size.limit
-        choice = replace(everything, exclude=tuple(failed_marks))
+        choice = replace(everything, exclude=tuple(failed_refs))
         try:
             result = send_burst(
                 session,
@@ -86,7 +86,7 @@ def flush(session: Session, engine: Engine, spec: SignalSpec, conflicts: Conflic
         size.record(result)
         sent += result.sent
         undeleted += result.undeleted
-        failed_marks |= _marks(spec, result.undeleted)
+        failed_refs |= _refs(spec, result.undeleted)
         rehearse = bool(result.undeleted) or not sent
         if result.can_keep_rows is not None:
             can_keep_rows = result.can_keep_rows
@@ -95,12 +95,12 @@ def flush(session: Session, engine: Engine, spec: SignalSpec, conflicts: Conflic
         unreadable += () if result.error else result.failed
         if result.failed_whole:
             continue
-        if any(one.row is None and one.key in failed_marks for one in result.failed):
+        if any(one.row is None and one.key in failed_refs for one in result.failed):
             # Without an id of its row, a key that Python reads as a different value cannot be excluded.
             break
-        failed_marks |= _marks(spec, result.failed)
+        failed_refs |= _refs(spec, result.failed)
         errors_in_a_row = errors_in_a_row + 1 if result.failed_alone else 0
-        if result.is_outage or errors_in_a_row >= MOST_ERRORS_IN_A_ROW or len(failed_marks) >= MOST_FAILED:
+        if result.is_outage or errors_in_a_row >= MOST_ERRORS_IN_A_ROW or len(failed_refs) >= MOST_FAILED:
             break
         if result.selected < limit and not result.has_unmentioned and not result.is_cut:
             break
@@ -154,6 +154,6 @@ def _unreadable(spec: SignalSpec, failed: Sequence[FailedSignal]) -> UnreadableS
     )
 
 
-def _marks(spec: SignalSpec, signals: Sequence[FailedSignal]) -> dict[Mark, None]:
+def _refs(spec: SignalSpec, signals: Sequence[FailedSignal]) -> dict[SignalRef, None]:
     """What further bursts exclude of these signals, in their order."""
-    return dict.fromkeys(mark for one in signals for mark in marks(spec, one))
+    return dict.fromkeys(ref for one in signals for ref in refs_of(spec, one))

@@ -16,13 +16,13 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..errors import BurstError, Outcome, OutcomeKind, counted
+from ..errors import Outcome, OutcomeKind
 from ..failures import error_text, is_away, is_late, is_of_schema
 from ..model.contract import SignalSpec
 from ..schema.quoting import quoted
-from ..sql.keys import has_exact_key, has_key
-from ..sql.rows import WRITTEN_SINCE, Row, all_ids, delete_where, find, find_keys, has_id
-from ..sql.selection import delete_signals
+from ..sql.delete_rows import delete_rows
+from ..sql.keys import has_key
+from ..sql.rows import Row, has_id
 from .result import FailedSignal, failed_row
 
 #: After so many deletes in a row that hit a time limit, the cause is not a single row. More: longer bisection while a
@@ -70,36 +70,6 @@ def rehearse(connection: Connection, spec: SignalSpec, rows: Sequence[Row]) -> t
         failed_row(row, Outcome(OutcomeKind.INVALID, f"it is not sent, because it cannot be deleted: {why}"))
         for row, why, _ in kept
     )
-
-
-def delete_rows(connection: Connection, spec: SignalSpec, rows: Sequence[Row], *, is_locked: bool = False) -> list[Row]:
-    """Delete rows; return those of them that the database keeps without an error."""
-    dialect, keys = connection.dialect, [row.key for row in rows]
-    if dialect.name != "postgresql":
-        if delete_signals(connection, spec, keys) == len(rows):
-            return []
-        return find_keys(connection, spec, keys)
-    deleted = 0
-    if is_locked and has_exact_key(spec, dialect, keys):
-        deleted = delete_signals(connection, spec, keys)
-        if deleted == len(rows):
-            return []
-        if deleted > len(rows):
-            # Roll back: the rows include one that nobody sent.
-            raise BurstError(
-                f"{counted(len(rows), f'signal of {spec.name}', 'has')} the keys of {deleted} rows of "
-                f"{spec.table.fullname!r}. Look for tables that inherit from it."
-            )
-    conditions = [[has_id(all_ids(rows))]]
-    if is_locked:
-        # The send method itself may have updated the rows that it has locked.
-        conditions.append([has_key(spec, dialect, keys), WRITTEN_SINCE])
-    for condition in conditions:
-        deleted += delete_where(connection, spec, condition)
-        if deleted == len(rows):
-            return []
-    # The send method may have deleted signals itself; only rows that still exist are kept.
-    return [row for condition in conditions for row in find(connection, spec, condition)]
 
 
 _Kept = tuple[Row, str, SQLAlchemyError | None]

@@ -8,7 +8,7 @@ from datetime import datetime
 from ..errors import Outcome, Proved, PublishError
 from ..failures import is_outage_error
 from ..model.contract import SignalSpec
-from ..sql.keys import Key, Mark, is_read_exactly
+from ..sql.keys import Key, SignalRef, is_read_exactly
 from ..sql.rows import Row
 
 
@@ -33,7 +33,7 @@ class FailedSignal:
         return Proved(self.key, self.version, self.row)
 
 
-def marks(spec: SignalSpec, signal: FailedSignal | Proved) -> tuple[Mark, ...]:
+def refs_of(spec: SignalSpec, signal: FailedSignal | Proved) -> tuple[SignalRef, ...]:
     """What a burst excludes so that it does not take this signal.
 
     Where the model may read a key as another than it is, that is the id of its row too.

@@ -17,19 +17,19 @@ from sqlalchemy.orm import Session
 from ..errors import EndedEarlyError, Outcome, OutcomeKind, PartialDeliveryError, PublishError, worst
 from ..failures import error_text, raise_if_stop, sender_failure
 from ..model.contract import SignalSpec
-from ..model.heartbeat import Heartbeat
+from ..model.progress import ProgressReporter
 from ..model.senders import refuse_unfinished
 from ..model.written_at import moments
 from ..sessions import atomic_mark
 from ..sql.selection import EVERYTHING, Choice
 from ..sql.transaction import DEFAULT_LIMITS, BurstLimits, resetting_planner
 from .delete import Delete, abandon
-from .failpoints import reach
-from .hold import holding
+from .failpoints import failpoint
 from .isolate import rehearse as rehearse_delete
 from .isolate import table_can_keep_rows
 from .lock import detach, lock
 from .result import BurstResult, failed_row
+from .row_locks import tracking_locks
 
 logger = logging.getLogger("signalbus")
 
@@ -80,7 +80,7 @@ def send_burst(
     """
     started = clock()
     try:
-        reach("begin")
+        failpoint("begin")
         taken = lock(session, spec, limit or spec.burst_count, choice, limits)
         if not taken.keys:
             session.rollback()
@@ -99,13 +99,13 @@ def send_burst(
         locked = clock()
         if on_locked is not None:
             on_locked(len(signals))
-        reach("locked")
+        failpoint("locked")
 
         # The application's own statements must run with the usual planner settings.
         with (
             atomic_mark(session),
-            Heartbeat(session, connection, limits.idle_timeout_seconds, clock, locked, on_progress) as heartbeat,
-            holding(session, connection, spec, taken.rows) as hold,
+            ProgressReporter(session, connection, limits.idle_timeout_seconds, clock, locked, on_progress) as reporter,
+            tracking_locks(session, connection, spec, taken.rows) as locked_rows,
             resetting_planner(connection),
         ):
             report = _Report(delivered=signals)
@@ -116,11 +116,11 @@ def send_burst(
                 raise_if_stop(error)
                 report = _report(error, signals)
         answered = clock()
-        reach("confirmed")
+        failpoint("confirmed")
 
-        sent_rows = hold.rows([rows[id(signal)] for signal in report.delivered])
-        is_held = hold.is_held(session, sent_rows)
-        if not hold.was_left_alone(session):
+        sent_rows = locked_rows.rows([rows[id(signal)] for signal in report.delivered])
+        is_locked = locked_rows.are_locked_by(session, sent_rows)
+        if not locked_rows.is_first_transaction(session):
             logger.warning(
                 "The send method of %s committed, rolled back or closed the session; it should leave that to the bus.",
                 spec.name,
@@ -128,7 +128,7 @@ def send_burst(
             )
         detach(session, taken.signals)
         deleted = Delete(
-            session, engine, spec, limits, choice, sent_rows, is_held, may_keep_rows or can_keep_rows
+            session, engine, spec, limits, choice, sent_rows, is_locked, may_keep_rows or can_keep_rows
         ).run()
         left = {one.key for one in (*deleted.undeleted, *deleted.changed)}
         sent = [signal for signal in report.delivered if rows[id(signal)].key not in left]
@@ -145,7 +145,7 @@ def send_burst(
             error=report.error,
             reason=_reason(report.error, signals),
             written_at=moments(sent, spec.written_at),
-            message_bytes=heartbeat.message_bytes,
+            message_bytes=reporter.message_bytes,
             can_keep_rows=may_keep_rows,
             is_cut=taken.is_cut,
             lock_seconds=locked - started,

@@ -29,7 +29,7 @@ from ..errors import (
     worst,
 )
 from ..failures import raise_if_stop, sender_failure
-from .heartbeat import LONG_SEND_SECONDS, beat
+from .progress import LONG_SEND_SECONDS, report_progress
 from .refusals import (
     refuse_compound_keys,
     refuse_joined_inheritance,
@@ -137,7 +137,7 @@ class SignalSpec:
             if (delivered or failed) and time.monotonic() - started > LONG_SEND_SECONDS:
                 # Stop here, so that the sent signals are deleted before a timeout or a restart rolls back.
                 break
-            beat()
+            report_progress()
             try:
                 refuse_unfinished(self.name, self.send_one(signal))
             except PartialDeliveryError as error:

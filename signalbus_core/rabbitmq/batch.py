@@ -10,7 +10,7 @@ from itertools import accumulate
 from pika.exceptions import AMQPError
 
 from ..errors import ACKED, Outcome, OutcomeKind
-from ..model.heartbeat import report_bytes
+from ..model.progress import report_bytes
 from .amqp.encoder import Encoder, encoder_for
 from .amqp.errors import describe
 from .amqp.frames import EncodedMessage

@@ -178,4 +178,10 @@ def outbox_table_sql(table_name: str, schema: str | None = None) -> str:
     table = model.__table__  # type: ignore[attr-defined]
     assert isinstance(table, Table)
     statement = CreateTable(table).compile(dialect=PLAIN)
-    return f"{str(statement).strip()};".replace("\t", "    ").replace(" \n", "\n")
+    return _NAME_OR_BLANK.sub(lambda found: _TIDY.get(found[0], found[0]), f"{str(statement).strip()};")
+
+
+#: A quoted name, which stays as it is, or blanks of SQLAlchemy's layout.
+_NAME_OR_BLANK = re.compile(r'"(?:[^"]|"")*"|\t| \n')
+
+_TIDY = {"\t": "    ", " \n": "\n"}

@@ -247,7 +247,7 @@ class Publisher:
             link = self._connect(timeout_seconds)
             if is_doubtful:
                 # It would connect, and fail at each publish: so it counts as connected when it can publish.
-                link.prove_channels(timeout_seconds)
+                link.check_channel_limit(timeout_seconds)
             return link
 
         return connections.open(connect)

@@ -172,7 +172,7 @@ def _problem(spec: SignalSpec, row: Any) -> str | None:
     if row.enabled not in ("O", "A"):
         return (
             f"The trigger {TRIGGER_NAME} of the table {spec.table.fullname} is disabled. "
-            f"ALTER TABLE {spec.table.fullname} ENABLE TRIGGER {TRIGGER_NAME} enables it."
+            f"ALTER TABLE {quoted(spec.table)} ENABLE TRIGGER {TRIGGER_NAME} enables it."
         )
     if row.source.strip() != FUNCTION_SOURCE.strip() or not row.on_insert:
         return f"The trigger {TRIGGER_NAME} of the table {spec.table.fullname} is outdated. {remedy}"

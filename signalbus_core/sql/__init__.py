@@ -1,1 +1,1 @@
-"""The SQL statements of Signalbus; decisions are made elsewhere."""
+"""The SQL statements: lock, delete and choose rows, find and measure the backlog. Decisions are made elsewhere."""

@@ -53,7 +53,7 @@ from ..model.contract import SignalSpec
 Key = tuple[Any, ...]
 
 #: Tells which signal is meant: its key or, where the model reads that as another than it is, the id of its row.
-Mark = Key | str
+SignalRef = Key | str
 
 #: The lowest possible integer key.
 FIRST_KEY = -(2**63)

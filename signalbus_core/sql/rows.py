@@ -9,48 +9,25 @@ https://www.postgresql.org/docs/current/ddl-system-columns.html
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, cast
 
 from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    Date,
-    DateTime,
-    Integer,
-    LargeBinary,
-    Numeric,
-    String,
     Table,
     Text,
-    Uuid,
     bindparam,
-    case,
-    delete,
-    func,
-    literal,
     literal_column,
     null,
     select,
     text,
 )
-from sqlalchemy import cast as sql_cast
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.sql import ColumnElement
-from sqlalchemy.types import TypeDecorator
 
 from ..errors import Proved
 from ..model.contract import SignalSpec
 from ..schema.quoting import quoted
 from .keys import Key, has_key, parts
-from .transaction import LOOK_UP_CTIDS, execute_with
-
-#: Values of these types are always small.
-_NARROW = (Boolean, Date, DateTime, Integer, Numeric, Uuid)
-
-#: Values stored in at most so many bytes are not measured further: PostgreSQL moves larger ones out of the row (TOAST).
-_STORED_INLINE = 2000
 
 RowId = str | None
 
@@ -118,44 +95,5 @@ def find_keys(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> 
     return found
 
 
-def delete_where(connection: Connection, spec: SignalSpec, conditions: Collection[ColumnElement[bool]]) -> int:
-    """Delete the rows with all of these conditions; return how many they were."""
-    return execute_with(connection, LOOK_UP_CTIDS, delete(spec.table).where(*conditions)).rowcount
-
-
 def all_ids(rows: Iterable[Row]) -> list[str]:
     return [one for row in rows for one in row.ids]
-
-
-def row_bytes(spec: SignalSpec) -> ColumnElement[int]:
-    """About how many bytes a row has when it is read, without decompressing values where possible."""
-    total: ColumnElement[int] = literal_column("0", BigInteger)
-    for column in wide_columns(spec):
-        total = total + func.coalesce(_bytes_of(column), 0)
-    return total
-
-
-def wide_columns(spec: SignalSpec) -> list[Column[Any]]:
-    """The columns whose values may be large."""
-    return [column for column in spec.mapper.columns if isinstance(column, Column) and _is_wide(column)]
-
-
-def _is_wide(column: Column[Any]) -> bool:
-    return not isinstance(_plain(column), _NARROW)
-
-
-def _bytes_of(column: Column[Any]) -> ColumnElement[int]:
-    if isinstance(_plain(column), LargeBinary):
-        return func.octet_length(column)
-    # Measured as text, because the driver reads all other types as text. The column may have another type than the
-    # model says. That of a text costs nothing, but others have to be converted.
-    as_text, stored = func.octet_length(sql_cast(column, Text)), func.pg_column_size(column)
-    return (
-        as_text
-        if isinstance(_plain(column), String)
-        else case((stored <= literal(_STORED_INLINE), stored), else_=as_text)
-    )
-
-
-def _plain(column: Column[Any]) -> Any:
-    return column.type.impl_instance if isinstance(column.type, TypeDecorator) else column.type

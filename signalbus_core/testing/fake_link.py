@@ -59,7 +59,7 @@ class FakeLink:
         if self._broker.away_reason is not None:
             self.abort(self._broker.away_reason)
 
-    def prove_channels(self, timeout_seconds: float) -> None:
+    def check_channel_limit(self, timeout_seconds: float) -> None:
         self._require_broker()
 
     def channel_number(self, deadline: float) -> int:

@@ -1,4 +1,4 @@
-"""The events of parts under test, with the boards that hear them in a relay."""
+"""The events of parts under test, with the listeners that hear them in a relay."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from relay.boards import Boards
+from relay.listeners import Listeners
 from relay.runtime import Runtime, Stop
 from relay.telemetry.events import EVENTS, Events
 from relay.telemetry.health import FLOW_WITHIN_SECONDS
-from relay.worker.plan import Verdict
+from relay.worker.plan import BurstDecision
 from signalbus_core.lowlevel import BurstResult
 
 #: A verdict from which nothing follows.
-ENDED = Verdict(more=False)
+ENDED = BurstDecision(more=False)
 
 
 def burst(sent: int) -> BurstResult:
@@ -23,8 +23,8 @@ def burst(sent: int) -> BurstResult:
     return BurstResult(selected=sent, sent=sent)
 
 
-class Recorder(Boards):
-    """The boards of a relay, each event by itself, and the runtime that a part under test gets.
+class Recorder(Listeners):
+    """The listeners of a relay, each event by itself, and the runtime that a part under test gets.
 
     :param names: of the signal models.
     :param logger: the name of the logger of incidents; parts log where those of a relay do.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import subprocess
 from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from relay.text import coloured, duration_text, one_line, table, time_text
+from relay.text import coloured, comment, duration_text, one_line, say, shell_word, table, time_text
 
 
 class Terminal(io.StringIO):
@@ -67,3 +68,30 @@ def test_colours_are_for_terminals_of_users_who_want_them(
 
 def test_foreign_text_moves_no_cursor_and_breaks_no_line() -> None:
     assert one_line("a\nb\x1b[31mc\u202ed\u00e9") == "a b [31mc d\u00e9"
+
+
+#: Each breaks a line, moves the cursor of a terminal, or turns the direction of what follows.
+EVIL = ["\n", "\r", "\x1b[2J", "\x9b", "\x00", "\x7f", "\x85", "\u2028", "\u202e", "\u2066", "\ufeff"]
+
+
+@pytest.mark.parametrize("evil", EVIL)
+def test_what_commands_print_is_one_printable_line(evil: str, capsys: pytest.CaptureFixture[str]) -> None:
+    say(f"a{evil}b", mark="!", colour="red", environ={"NO_COLOR": "1"})
+    [line, end] = capsys.readouterr().out.split("\n")
+    assert line.isprintable()
+    assert end == ""
+    assert comment(f"a{evil}b").isprintable()
+    assert all(line.isprintable() for line in table(("KEY", "WHY"), [(f"a{evil}b", f"c{evil}d")]))
+
+
+@pytest.mark.parametrize("text", ["42", "a b", "it's", "a\nb'c\\d", "\x1b[2J", "\u202ea", '["1", "2\\n"]'])
+def test_word_for_the_shell_is_printable_and_exact(text: str) -> None:
+    word = shell_word(text)
+    assert word.isprintable()
+    done = subprocess.run(
+        ["bash", "-c", f"printf %s {word}"],
+        capture_output=True,
+        check=True,
+        env={"LC_ALL": "C.UTF-8", "PATH": "/bin:/usr/bin"},
+    )
+    assert done.stdout.decode() == text

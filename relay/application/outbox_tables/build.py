@@ -17,7 +17,7 @@ from ..load import LoadedApp, LoadingError
 from .catalog import find_tables
 from .mapping import Plan, plan_all
 from .model import make_model
-from .row_choice.choice import passed_over_text, unsettled_text
+from .row_choice.choice import passed_over_text, text_of_missing_rule
 from .row_choice.counts import counted
 from .row_choice.trial import where_problem
 from .rules import TableRules
@@ -39,15 +39,15 @@ class TablesError(LoadingError):
     """Tables cannot be relayed.
 
     :param problems: why, by the name of the table, in the order of the report.
-    :param unsettled: the same, for tables whose only problem is that no option says which rows are sent.
+    :param columns_without_rule: the same, for tables whose only problem is that no option says which rows are sent.
     """
 
-    def __init__(self, problems: Sequence[str], unsettled: Sequence[str]) -> None:
-        self.problems, self.unsettled = tuple(problems), tuple(unsettled)
-        super().__init__("\n".join([*problems, *unsettled]))
+    def __init__(self, problems: Sequence[str], columns_without_rule: Sequence[str]) -> None:
+        self.problems, self.columns_without_rule = tuple(problems), tuple(columns_without_rule)
+        super().__init__("\n".join([*problems, *columns_without_rule]))
 
 
-class Database(SignalBusMixin, SQLAlchemy):
+class TableModeDatabase(SignalBusMixin, SQLAlchemy):
     """The tables' database."""
 
 
@@ -64,7 +64,7 @@ def load_tables(database_url: str | None, rules: Sequence[TableRules], workers: 
         "pool_size": workers + SPARE_CONNECTIONS,
         "connect_args": {"fallback_application_name": APPLICATION_NAME},
     }
-    db = Database(app)
+    db = TableModeDatabase(app)
     with app.app_context():
         limit_connections(db.engine)
         refuse_rejected_parameters(db.engines)
@@ -84,16 +84,18 @@ def load_tables(database_url: str | None, rules: Sequence[TableRules], workers: 
 
 def _refuse_problems(engine: Engine, plans: Sequence[Plan]) -> None:
     problems: list[str] = []
-    unsettled: list[str] = []
+    columns_without_rule: list[str] = []
     for plan in plans:
         label = f"--table {plan.facts.name}"
         problems += plan.problems
         if plan.rules.where is not None and plan.facts.oid is not None:
             problem = where_problem(engine, plan.facts, plan.rules.where, LIMITS)
             problems += [] if problem is None else [f"{label}: --where: {problem}"]
-        if plan.unsettled:
+        if plan.columns_without_rule:
             with autocommit(engine, LIMITS) as connection:
-                texts = [unsettled_text(one, counted(connection, plan.facts, one)) for one in plan.unsettled]
-            unsettled += [f"{label}: {text}" for text in texts]
-    if problems or unsettled:
-        raise TablesError(problems, unsettled)
+                texts = [
+                    text_of_missing_rule(one, counted(connection, plan.facts, one)) for one in plan.columns_without_rule
+                ]
+            columns_without_rule += [f"{label}: {text}" for text in texts]
+    if problems or columns_without_rule:
+        raise TablesError(problems, columns_without_rule)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from .catalog import KIND_NAMES, TABLE_KINDS, ColumnFacts, TableFacts
 from .field_types import BODIES, FIELD_TYPES, HEADER_PREFIX, KEY_TYPES, body_field, shown, types_of
-from .row_choice.choice import condition_of, not_before_problems, unsettled
+from .row_choice.choice import columns_without_rule, condition_of, not_before_problems
 from .row_choice.state_columns import StateColumn
 from .rules import NO_FIELD, PRESETS, TableRules
 
@@ -22,7 +22,7 @@ class Plan:
 
     :param problems: why it cannot be relayed, one sentence each; empty when it can.
     :param condition: in SQL, of the rows that are sent; None for all.
-    :param unsettled: columns that suggest that not every row is to be sent, without a rule: it cannot be relayed.
+    :param columns_without_rule: columns that suggest that not every row is to be sent: it cannot be relayed.
     :param passed_over: columns with a not-before time that the given condition does not name.
     """
 
@@ -31,7 +31,7 @@ class Plan:
     columns: Mapping[str, ColumnFacts] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     condition: str | None = None
-    unsettled: tuple[StateColumn, ...] = ()
+    columns_without_rule: tuple[StateColumn, ...] = ()
     passed_over: tuple[StateColumn, ...] = ()
 
 
@@ -59,7 +59,9 @@ def plan(facts: TableFacts, rules: TableRules) -> Plan:
     columns, further = _assign(facts, rules)
     problems += [f"{label}: {text}" for text in [*further, *not_before_problems(facts, rules)]]
     used = {column.name for column in columns.values()}
-    return Plan(facts, rules, columns, tuple(problems), condition_of(facts, rules), *unsettled(facts, rules, used))
+    return Plan(
+        facts, rules, columns, tuple(problems), condition_of(facts, rules), *columns_without_rule(facts, rules, used)
+    )
 
 
 def _table_problem(facts: TableFacts) -> str | None:

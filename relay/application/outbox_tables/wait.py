@@ -27,16 +27,16 @@ class StoppedWaitingError(Exception):
     """There was a stop request."""
 
 
-def when_there(
-    ask: Callable[[], T],
-    patience_seconds: float | None,
+def retry_until_available(
+    query: Callable[[], T],
+    timeout_seconds: float | None,
     backoff: Backoff | None = None,
     on_away: Callable[[str], object] = lambda reason: None,
 ) -> T:
-    """Call ``ask`` until the database answers; return the result.
+    """Call ``query`` until the database answers; return the result.
 
-    :param ask: raises ``SQLAlchemyError`` while the database is away.
-    :param patience_seconds: for how long to try; None for as long as it takes.
+    :param query: raises ``SQLAlchemyError`` while the database is away.
+    :param timeout_seconds: for how long to try; None for as long as it takes.
     :param on_away: called with the reason, after each attempt that failed.
     :raises sqlalchemy.exc.SQLAlchemyError: it did not answer in time.
     :raises StoppedWaitingError: there was a stop request.
@@ -48,9 +48,9 @@ def when_there(
     with stop_requests(requests.put):
         while True:
             try:
-                answer = ask()
+                answer = query()
             except SQLAlchemyError as error:
-                if patience_seconds is not None and time.monotonic() - started >= patience_seconds:
+                if timeout_seconds is not None and time.monotonic() - started >= timeout_seconds:
                     raise
                 reason = error_text(error)
                 on_away(reason)

@@ -8,11 +8,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from signalbus_core import Outcome, OutcomeKind
-from signalbus_core.lowlevel import UNDELETED, BurstResult, Choice, DueSignal, FailedSignal, Key, Mark
+from signalbus_core.lowlevel import UNDELETED, BurstResult, Choice, DueSignal, FailedSignal, Key, SignalRef
 
 from ..retry_policy import ITS_OWN_FAULT, Evidence, History, RetryPolicy
 from .notes import Due, Note, Notes
-from .store import TAKEN_SECONDS, arrived_at, unanswered
+from .store import TAKEN_SECONDS, recovered_destinations, unanswered
 
 #: The same in memory. Larger: more keys in a parameter of each of the model's statements.
 MOST_IN_MEMORY = 10_000
@@ -30,7 +30,7 @@ class MemoryRetryStore:
     def __init__(
         self,
         policy: RetryPolicy,
-        versions: Callable[[Sequence[Mark]], Mapping[Mark, str | None]],
+        versions: Callable[[Sequence[SignalRef]], Mapping[SignalRef, str | None]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._policy = policy
@@ -39,7 +39,7 @@ class MemoryRetryStore:
         self._lock = threading.Lock()
         self._notes = Notes()
 
-    def choice(self, avoid: Sequence[Mark]) -> Choice:
+    def choice(self, avoid: Sequence[SignalRef]) -> Choice:
         with self._lock:
             return Choice(exclude=tuple(dict.fromkeys([*self._notes.keys(), *avoid])))
 
@@ -47,10 +47,10 @@ class MemoryRetryStore:
         with self._lock:
             return bool(self._notes.due(self._clock()))
 
-    def take_due(self, limit: int, avoid: Sequence[Mark] = ()) -> Due:
+    def take_due(self, limit: int, avoid: Sequence[SignalRef] = ()) -> Due:
         now = self._clock()
         with self._lock:
-            due = [_due(note.key or (), note) for mark, note in self._notes.due(now) if mark not in avoid]
+            due = [_due(note.key or (), note) for ref, note in self._notes.due(now) if ref not in avoid]
             taken = Due.of(due, limit)
             self._notes.postpone(taken.keys, now + TAKEN_SECONDS)
         return taken
@@ -59,28 +59,28 @@ class MemoryRetryStore:
         with self._lock:
             return [note.key or () for _, note in self._notes.due(self._clock())][:limit]
 
-    def retry(self, keys: tuple[Mark, ...]) -> Choice:
+    def retry(self, keys: tuple[SignalRef, ...]) -> Choice:
         return Choice(only=keys)
 
     def put(
         self, failed: Sequence[FailedSignal], evidence: Evidence = ITS_OWN_FAULT, *, is_retry: bool = False
     ) -> list[Key]:
-        versions = self._versions([mark for one in failed for mark in (one.key, one.row) if mark is not None])
+        versions = self._versions([ref for one in failed for ref in (one.key, one.row) if ref is not None])
         now = self._clock()
         parked_now: list[Key] = []
         with self._lock:
             for one in failed:
-                mark = _mark(one, versions)
-                before = self._notes.get(mark) if is_retry else None
+                ref = _ref_of(one, versions)
+                before = self._notes.get(ref) if is_retry else None
                 history = History() if before is None else _history_of(before, now)
                 step = self._policy.after(history, one.outcome, evidence)
                 # A signal that its key does not find cannot be tried again.
-                is_parked = step.wait_seconds is None or isinstance(mark, str)
+                is_parked = step.wait_seconds is None or isinstance(ref, str)
                 next_try = None if is_parked else now + (step.wait_seconds or 0.0)
                 first_failed = now if before is None else before.first_failed
-                version, destination = one.version or versions.get(mark), one.outcome.destination
+                version, destination = one.version or versions.get(ref), one.outcome.destination
                 note = Note(next_try, one.outcome.cause, step.attempts, first_failed, now, version, destination)
-                self._notes.write(mark, replace(note, key=one.key))
+                self._notes.write(ref, replace(note, key=one.key))
                 if next_try is None:
                     parked_now.append(one.key)
                 elif is_retry and destination is not None:
@@ -100,17 +100,17 @@ class MemoryRetryStore:
                 elif key not in failed and (key in result.keys or key not in left):
                     # Sent, or gone. A signal that was not selected but is still there may be in another worker's burst.
                     self._notes.forget([key])
-            for destination in arrived_at(due, result):
-                for mark, note in self._notes.of_destination(destination):
-                    self._notes.write(mark, replace(note, next_try=now, destination=None))
+            for destination in recovered_destinations(due, result):
+                for ref, note in self._notes.of_destination(destination):
+                    self._notes.write(ref, replace(note, next_try=now, destination=None))
 
     def sent(self) -> list[FailedSignal]:
         """Signals that were sent, and are still in their table because they cannot be deleted."""
         kept = Outcome(OutcomeKind.ACKED, "noted before there was the table signalbus_parked", cause=UNDELETED)
         with self._lock:
             return [
-                FailedSignal(note.key or (), kept, note.version, mark if isinstance(mark, str) else None)
-                for mark, note in self._notes.items()
+                FailedSignal(note.key or (), kept, note.version, ref if isinstance(ref, str) else None)
+                for ref, note in self._notes.items()
                 if note.cause == UNDELETED
             ]
 
@@ -124,7 +124,7 @@ class MemoryRetryStore:
             parked_signals = sum(note.next_try is None for _, note in self._notes.items())
             return len(self._notes) - parked_signals, parked_signals
 
-    def tidy(self) -> None:
+    def clean_up(self) -> None:
         with self._lock:
             recorded = self._notes.items()
         versions = self._versions([key for key, _ in recorded]) if recorded else {}
@@ -135,7 +135,7 @@ class MemoryRetryStore:
                     self._notes.forget([key])
 
 
-def _mark(failed: FailedSignal, versions: Mapping[Mark, str | None]) -> Mark:
+def _ref_of(failed: FailedSignal, versions: Mapping[SignalRef, str | None]) -> SignalRef:
     """The key of a signal or, where that finds another row or none, the id of its row.
 
     :param versions: of the rows that are there, by key and by id. A row that was written anew since has another id.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from signalbus_core.lowlevel import UNDELETED, DueSignal, Key, Mark
+from signalbus_core.lowlevel import UNDELETED, DueSignal, Key, SignalRef
 
 #: After failures of these classes a signal is tried alone: only then it is known which signal of a burst is at fault.
 ALONE = frozenset({"error", "closed"})
@@ -46,41 +46,41 @@ class Notes:
     """
 
     def __init__(self, most: int | None = None) -> None:
-        self._notes: dict[Mark, Note] = {}
+        self._notes: dict[SignalRef, Note] = {}
         self._most = most
 
-    def write(self, key: Mark, note: Note) -> None:
+    def write(self, key: SignalRef, note: Note) -> None:
         self._notes.pop(key, None)
         self._notes[key] = note
         if self._most is not None and len(self._notes) > self._most:
             del self._notes[next(iter(self._notes))]
 
-    def get(self, key: Mark) -> Note | None:
+    def get(self, key: SignalRef) -> Note | None:
         return self._notes.get(key)
 
-    def forget(self, keys: Iterable[Mark]) -> None:
+    def forget(self, keys: Iterable[SignalRef]) -> None:
         for key in keys:
             self._notes.pop(key, None)
 
-    def keys(self) -> list[Mark]:
+    def keys(self) -> list[SignalRef]:
         return list(self._notes)
 
-    def items(self) -> list[tuple[Mark, Note]]:
+    def items(self) -> list[tuple[SignalRef, Note]]:
         return list(self._notes.items())
 
-    def postpone(self, keys: Iterable[Mark], until: float) -> None:
+    def postpone(self, keys: Iterable[SignalRef], until: float) -> None:
         """Try signals no earlier than ``until``. Their order and their attempts stay."""
         for key in keys:
             note = self._notes.get(key)
             if note is not None and note.next_try is not None:
                 self._notes[key] = replace(note, next_try=max(note.next_try, until))
 
-    def due(self, now: float) -> list[tuple[Mark, Note]]:
+    def due(self, now: float) -> list[tuple[SignalRef, Note]]:
         """Signals whose next try is due, longest overdue first."""
         due = [(key, note) for key, note in self._notes.items() if note.is_due(now)]
         return sorted(due, key=lambda one: one[1].next_try or 0.0)
 
-    def of_destination(self, destination: str) -> list[tuple[Mark, Note]]:
+    def of_destination(self, destination: str) -> list[tuple[SignalRef, Note]]:
         """Signals that a destination refused."""
         return [(key, note) for key, note in self._notes.items() if note.destination == destination]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Protocol
 
-from signalbus_core.lowlevel import BurstResult, Choice, DueSignal, FailedSignal, Key, Mark
+from signalbus_core.lowlevel import BurstResult, Choice, DueSignal, FailedSignal, Key, SignalRef
 
 from ..retry_policy import ITS_OWN_FAULT, Evidence
 from .notes import Due
@@ -23,13 +23,13 @@ TAKEN_SECONDS = 5.0
 class RetryStore(Protocol):
     """The failed signals of one model."""
 
-    def choice(self, avoid: Sequence[Mark]) -> Choice:
+    def choice(self, avoid: Sequence[SignalRef]) -> Choice:
         """What an ordinary burst selects: neither these nor failed signals."""
 
     def has_due(self) -> bool:
         """Whether a signal is due, as far as this process knows without a query."""
 
-    def take_due(self, limit: int, avoid: Sequence[Mark] = ()) -> Due:
+    def take_due(self, limit: int, avoid: Sequence[SignalRef] = ()) -> Due:
         """Due signals that may be tried in one burst, without those to avoid.
 
         They are postponed for all workers, so that one that cannot be locked does not delay the other due signals.
@@ -38,7 +38,7 @@ class RetryStore(Protocol):
     def due_keys(self, limit: int) -> list[Key]:
         """Due signals, for diagnosis; they are not taken."""
 
-    def retry(self, keys: tuple[Mark, ...]) -> Choice:
+    def retry(self, keys: tuple[SignalRef, ...]) -> Choice:
         """What a burst selects that tries these signals again."""
 
     def put(
@@ -55,7 +55,7 @@ class RetryStore(Protocol):
     def count(self) -> tuple[int, int]:
         """How many signals are waiting, and how many are parked."""
 
-    def tidy(self) -> None:
+    def clean_up(self) -> None:
         """Remove signals whose row is gone or has changed."""
 
     @property
@@ -70,7 +70,7 @@ def unanswered(due: Due, result: BurstResult, recorded: Collection[Key]) -> list
     return [one for one in due.signals if one.key in result.keys and one.key not in recorded]
 
 
-def arrived_at(due: Due, result: BurstResult) -> list[str]:
+def recovered_destinations(due: Due, result: BurstResult) -> list[str]:
     """Destinations that accepted the one signal that was tried for all of theirs."""
     if result.has_unmentioned or result.is_outage:
         return []

@@ -8,7 +8,7 @@ from functools import partial
 
 from sqlalchemy.engine import Engine
 
-from signalbus_core.lowlevel import BurstLimits, Mark, SignalSpec, parked, transaction
+from signalbus_core.lowlevel import BurstLimits, Key, SignalRef, SignalSpec, locate, parked, transaction
 
 from ..retry_policy import RetryPolicy
 from .memory import MemoryRetryStore
@@ -61,7 +61,12 @@ class RetryStores:
         """The engine of a model's database."""
         return self._engines[self._specs[name].bind_key]
 
-    def versions(self, name: str, signals: Sequence[Mark]) -> dict[Mark, str]:
+    def key_texts(self, name: str, keys: Sequence[Key]) -> dict[Key, str]:
+        """The texts by which a person names these signals of a model."""
+        with transaction(self.engine(name), self._limits) as connection:
+            return locate.key_texts(connection, self._specs[name], keys)
+
+    def versions(self, name: str, signals: Sequence[SignalRef]) -> dict[SignalRef, str]:
         """The row versions of those of these signals that are in the model's table, locked or not."""
         with transaction(self.engine(name), self._limits) as connection:
             return parked.row_versions(connection, self._specs[name], signals)

@@ -15,7 +15,7 @@ from signalbus_core.lowlevel import (
     Failure,
     Key,
     LeaveOut,
-    Mark,
+    SignalRef,
     SignalSpec,
     parked,
     retries,
@@ -25,7 +25,7 @@ from signalbus_core.lowlevel import (
 from ..retry_policy import ITS_OWN_FAULT, Evidence, History, RetryPolicy, Step
 from .memory import MemoryRetryStore
 from .notes import Due
-from .store import TAKEN_SECONDS, arrived_at, unanswered
+from .store import TAKEN_SECONDS, recovered_destinations, unanswered
 
 #: The largest number of failed signals of a model in the table; then the model as a whole waits. Larger: more rows to
 #: skip in each burst.
@@ -56,14 +56,14 @@ class TableRetryStore:
         self._limits = limits
         self._memory = memory
 
-    def choice(self, avoid: Sequence[Mark]) -> Choice:
+    def choice(self, avoid: Sequence[SignalRef]) -> Choice:
         return Choice(LeaveOut.FAILED, exclude=tuple(avoid))
 
     def has_due(self) -> bool:
         # The poll query finds due signals, those of other replicas too.
         return False
 
-    def take_due(self, limit: int, avoid: Sequence[Mark] = ()) -> Due:
+    def take_due(self, limit: int, avoid: Sequence[SignalRef] = ()) -> Due:
         with transaction(self._engine, self._limits) as connection:
             due = Due.of(retries.due_signals(connection, self._spec, limit, avoid), limit)
             if due.signals:
@@ -74,7 +74,7 @@ class TableRetryStore:
         with transaction(self._engine, self._limits) as connection:
             return [one.key for one in retries.due_signals(connection, self._spec, limit)]
 
-    def retry(self, keys: tuple[Mark, ...]) -> Choice:
+    def retry(self, keys: tuple[SignalRef, ...]) -> Choice:
         return Choice(LeaveOut.FAILED, only=keys, forgets=True)
 
     def put(
@@ -117,18 +117,18 @@ class TableRetryStore:
             # The burst itself has removed the records of the signals that it sent.
             if untold := unanswered(due, result, recorded):
                 retries.postpone(connection, self._spec, untold, 0.0)
-            for destination in arrived_at(due, result):
+            for destination in recovered_destinations(due, result):
                 retries.release_destination(connection, self._spec, destination)
 
     def count(self) -> tuple[int, int]:
         with transaction(self._engine, self._limits) as connection:
             return parked.count_failed(connection, self._spec)
 
-    def tidy(self) -> None:
+    def clean_up(self) -> None:
         with transaction(self._engine, self._limits) as connection:
             parked.forget_gone(connection, self._spec)
         if self._memory is not None:
-            self._memory.tidy()
+            self._memory.clean_up()
 
 
 def _failure(failed: FailedSignal, step: Step) -> Failure:

@@ -14,8 +14,8 @@ from pika.channel import Channel
 from pika.exceptions import ChannelClosedByBroker
 from pika.frame import Method
 
-from ...burst.failpoints import reach
-from ...model.heartbeat import beat
+from ...burst.failpoints import failpoint
+from ...model.progress import report_progress
 from ..confirms import Confirms, Content, UnexpectedConfirmError
 from .connection import BrokerStream, joined
 from .errors import describe
@@ -51,7 +51,7 @@ class BrokerConnection(BrokerStream):
                 "URL and in the broker's configuration to more, or leave it out"
             )
 
-    def prove_channels(self, timeout_seconds: float) -> None:
+    def check_channel_limit(self, timeout_seconds: float) -> None:
         """Open as many channels as are ever needed at once. The broker may limit those of a user.
 
         :raises BrokerConnectionError: the broker allows fewer, or did not answer in time.
@@ -78,14 +78,14 @@ class BrokerConnection(BrokerStream):
         self._channel_error = None
         for data, frames in joined(chunks):
             self._connection.write_frames(data, frames)
-            reach("publishing")
+            failpoint("publishing")
         unanswered = len(chunks)
 
         def has_ended() -> bool:
             nonlocal unanswered
             if confirms.unanswered < unanswered:
                 unanswered = confirms.unanswered
-                beat()
+                report_progress()
             return confirms.is_done or self._channel_error is not None or not self.is_open
 
         self._run_until(has_ended, deadline)
@@ -164,7 +164,7 @@ class BrokerConnection(BrokerStream):
         # After the connection was lost, answers that are still in pika's buffer are ignored.
         if self._confirms is None or not self.is_open:
             return
-        reach("awaiting")
+        failpoint("awaiting")
         note = self._confirms.ack if isinstance(answer.method, pika.spec.Basic.Ack) else self._confirms.nack
         try:
             note(answer.method.delivery_tag, multiple=answer.method.multiple)

@@ -107,7 +107,7 @@ class Link(Protocol):
     def pump(self) -> None:
         """Process heartbeats, a close or a block that are due, without waiting."""
 
-    def prove_channels(self, timeout_seconds: float) -> None:
+    def check_channel_limit(self, timeout_seconds: float) -> None:
         """Open as many channels as are ever needed at once.
 
         :raises BrokerConnectionError: the broker allows fewer, or did not answer in time.

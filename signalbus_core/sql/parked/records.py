@@ -34,7 +34,7 @@ from ...errors import Proved
 from ...failures import is_away
 from ...model.contract import SignalSpec
 from ...schema.own_tables import UNDELETED, lacks_columns, parked_table_of, storable
-from ..keys import Key, Mark, has_integer_key, has_key, is_read_exactly, key_from_text, text_of_key
+from ..keys import Key, SignalRef, has_integer_key, has_key, is_read_exactly, key_from_text, text_of_key
 from ..rows import has_id, row_id
 from .conditions import row_version
 
@@ -153,12 +153,12 @@ def _failure_histories(
     return {tuple(row[6:]): FailureHistory(*row[:6]) for row in rows}
 
 
-def row_versions(connection: Connection, spec: SignalSpec, signals: Sequence[Mark]) -> dict[Mark, str]:
+def row_versions(connection: Connection, spec: SignalSpec, signals: Sequence[SignalRef]) -> dict[SignalRef, str]:
     """The row version of each of these signals that is still in its table, locked or not.
 
     :param signals: keys, and ids of rows.
     """
-    versions: dict[Mark, str] = {}
+    versions: dict[SignalRef, str] = {}
     if keys := [one for one in signals if not isinstance(one, str)]:
         by_key = select(row_version(spec), *spec.primary_key).where(has_key(spec, connection.dialect, keys))
         versions |= {tuple(row[1:]): row[0] for row in connection.execute(by_key)}

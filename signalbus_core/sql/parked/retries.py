@@ -18,7 +18,7 @@ from sqlalchemy.sql import ColumnElement
 
 from ...model.contract import SignalSpec
 from ...schema.own_tables import LATER_COLUMNS, lacks_columns, parked_table_of
-from ..keys import Key, Mark
+from ..keys import Key, SignalRef
 from .records import keys_of
 
 
@@ -43,7 +43,9 @@ class DueSignal:
 _TRIALS = 3
 
 
-def due_signals(connection: Connection, spec: SignalSpec, limit: int, besides: Sequence[Mark] = ()) -> list[DueSignal]:
+def due_signals(
+    connection: Connection, spec: SignalSpec, limit: int, besides: Sequence[SignalRef] = ()
+) -> list[DueSignal]:
     """Waiting signals that are due, longest overdue first, without those whose records are locked.
 
     They include only a few of the signals that one destination refused.

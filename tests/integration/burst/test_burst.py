@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from signalbus_core import BurstError, Outcome, OutcomeKind, PartialDeliveryError, SignalBus
 from signalbus_core.lowlevel import BurstLimits, BurstResult, Choice, send_burst
-from signalbus_core.model.heartbeat import beat
+from signalbus_core.model.progress import report_progress
 from tests.support.clock import Clock
 from tests.support.outbox_app import OutboxApp
 
@@ -594,7 +594,7 @@ def test_progress_is_reported_and_transaction_is_not_idle(outbox: Outbox) -> Non
         pid = outbox.db.session.scalar(sa.text("SELECT pg_backend_pid()"))
         for seconds in (1.0, 100.0):
             clock.now += seconds
-            beat()
+            report_progress()
             with outbox.transaction() as other:
                 statement = sa.text("SELECT state_change, query FROM pg_stat_activity WHERE pid = :pid")
                 states.append(tuple(other.execute(statement, {"pid": pid}).one()))

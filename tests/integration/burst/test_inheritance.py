@@ -268,12 +268,12 @@ def test_relay_leaves_table_alone_once_others_inherit_from_it(
     watched.poller.run_once()
     assert taken(watched.scheduler) == {"M03"}
     assert "inherit" in caplog.text
-    assert not watched.poller.saw_everything
+    assert not watched.poller.covered_everything
     watched.execute("DROP TABLE eu")
     watched.clock.now += TIDY_EVERY_SECONDS
     watched.poller.run_once()
     assert "M02" in taken(watched.scheduler)
-    assert watched.poller.saw_everything
+    assert watched.poller.covered_everything
 
 
 # Several models on one table

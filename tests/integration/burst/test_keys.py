@@ -19,9 +19,10 @@ from sqlalchemy.dialects import postgresql
 from signalbus_core import SignalBus, SignalBusMixin
 from signalbus_core.burst.size import MOST_BYTES
 from signalbus_core.lowlevel import BurstResult, Choice, LeaveOut, parked, retries, send_burst
+from signalbus_core.sql.delete_rows import delete_signals
+from signalbus_core.sql.lock_rows import lock_rows
 from signalbus_core.sql.parked import Failure
 from signalbus_core.sql.rows import find_keys
-from signalbus_core.sql.selection import delete_signals, lock_rows
 from signalbus_core.sql.transaction import settings_option
 from tests.support.servers import Postgres
 

@@ -182,7 +182,7 @@ def test_tidying_up_leaves_notes_of_another_application(
     one, other = make("Outbox", "shop_outbox"), make("Outbox", "billing_outbox")
     one.execute("INSERT INTO shop_outbox VALUES (42, 'x')")
     one.retry_store(park_after=1).put([FailedSignal((42,), RAISED)])
-    other.retry_store().tidy()
+    other.retry_store().clean_up()
     assert len(one.all("SELECT key FROM signalbus_parked")) == 1
 
 
@@ -192,7 +192,7 @@ def test_note_whose_key_cannot_be_cast_does_not_hold_up_retries(make: Callable[.
     app.execute("""INSERT INTO "order" VALUES (7, 'x')""")
     app.retry_store().put([FailedSignal((7,), REFUSED)])
     assert app.retry_store().take_due(10).keys == ((7,),)
-    app.retry_store().tidy()
+    app.retry_store().clean_up()
     assert app.all("SELECT key FROM signalbus_parked") == [("7",)]
 
 

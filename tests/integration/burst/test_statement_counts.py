@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
-from relay.worker.backoff import PollInterval
+from relay.poller.interval import PollInterval
 from signalbus_core.lowlevel import BurstLimits, autocommit
 from signalbus_core.sql import backlog
 from tests.integration.poller.test_poller import Watched

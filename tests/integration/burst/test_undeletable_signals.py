@@ -351,7 +351,7 @@ def test_failed_signal_with_lossy_key_is_parked_and_tried_once(outbox: Outbox, k
     result = outbox.burst(model, choice=retry_store.choice([]))
     assert result.sent == 1
     retry_store.put((*result.failed, *result.undeleted))
-    retry_store.tidy()
+    retry_store.clean_up()
     assert retry_store.count() == (0, 1)
     assert outbox.burst(model, choice=retry_store.choice([])).selected == 0
     with outbox.app.app_context():
@@ -361,7 +361,7 @@ def test_failed_signal_with_lossy_key_is_parked_and_tried_once(outbox: Outbox, k
         [note] = parked.list_failed(connection, outbox.spec(model))
     assert "reads its key as another" in note.error_text
     outbox.execute(f"DELETE FROM {'child' if is_sent else table}; DELETE FROM {table}")
-    retry_store.tidy()
+    retry_store.clean_up()
     assert retry_store.count() == (0, 0)
 
 
@@ -424,7 +424,7 @@ def test_a_key_that_is_no_integer_where_the_model_says_so_is_tried_once(outbox: 
         result = outbox.burst(piece, choice=retry_store.choice([]))
         if result.failed:
             retry_store.put(result.failed)
-        retry_store.tidy()
+        retry_store.clean_up()
     assert retry_store.count() == (0, 1 if fails else 0)
     assert len(outbox.left(piece)) == (1 if fails else 0)
     assert set(outbox.sent.values()) == {1}

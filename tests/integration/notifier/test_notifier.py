@@ -126,7 +126,7 @@ class Watch:
                     marks[spec.name] = min(found, default=marks[spec.name])
                     self.seen |= found
                     more = more or bool(found)
-                self.looks.end(calm=not more)
+                self.looks.end(found_nothing=not more)
 
     def sleeps_and_rings(self) -> tuple[int, int]:
         vigil = self.notifier.protocol
@@ -412,13 +412,13 @@ def test_behind_pooler_nothing_is_held_and_it_is_said_once(
     private_postgres: PrivatePostgres, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doorkeeper_module, "CHECK_EVERY_SECONDS", 0.2)
-    monkeypatch.setattr("relay.notifier.self_test.RECEIVED_WITHIN_SECONDS", 0.5)
+    monkeypatch.setattr("relay.notifier.notification_test.RECEIVED_WITHIN_SECONDS", 0.5)
     with PrivatePgBouncer(private_postgres) as bouncer:
         bouncer.start()
         outbox = Outbox(bouncer.in_front_of(private_postgres.create_database()))
         tries: list[object] = []
-        original = doorkeeper_module.test_notifications
-        monkeypatch.setattr(doorkeeper_module, "test_notifications", lambda *args: (tries.append(1), original(*args)))
+        original = doorkeeper_module.check_notifications
+        monkeypatch.setattr(doorkeeper_module, "check_notifications", lambda *args: (tries.append(1), original(*args)))
         with Watch(outbox):
             eventually(lambda: len(tries) >= 3, 30)
         locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
-from relay.poller.isolation import MOST_SLOW, PROBE_LIMITS
+from relay.poller.isolation import MOST_SLOW, POLL_LIMITS
 from relay.poller.pauses import PausedModels
 from relay.poller.poller import MEASURE_EVERY_SECONDS, TIDY_EVERY_SECONDS, Poller, TableError
 from relay.scheduler import Scheduler
@@ -43,7 +43,7 @@ class Database(SignalBusMixin, SQLAlchemy):
 class Watched:
     """An application with many signal models, and a poller that looks at them."""
 
-    def __init__(self, database_url: str, models: int, limits: BurstLimits = PROBE_LIMITS) -> None:
+    def __init__(self, database_url: str, models: int, limits: BurstLimits = POLL_LIMITS) -> None:
         self.app = Flask(__name__)
         self.app.config["SQLALCHEMY_DATABASE_URI"] = database_url
         self.db = db = Database(self.app)
@@ -483,7 +483,7 @@ def test_hundreds_of_models_are_looked_at_and_measured(crowd: Watched) -> None:
         crowd.clock.now += MEASURE_EVERY_SECONDS
         assert crowd.poller.run_once()
         assert crowd.poller.database_is_up
-        assert crowd.poller.saw_everything
+        assert crowd.poller.covered_everything
     assert {crowd.scheduler.take(0), crowd.scheduler.take(0)} == {"M03", "M209"}
     assert crowd.gauge("signalbus_backlog_signals", "M209") == 3
     assert len(crowd.statements) <= 12
@@ -521,12 +521,12 @@ def test_table_gone_has_neighbours_alone_asked_one_by_one(crowd: Watched) -> Non
     crowd.execute("ALTER TABLE m07 RENAME TO elsewhere")
     try:
         crowd.poller.run_once()
-        assert not crowd.poller.saw_everything
+        assert not crowd.poller.covered_everything
         assert len(crowd.statements) < 250
     finally:
         crowd.execute("ALTER TABLE elsewhere RENAME TO m07")
     crowd.poller.run_once()
-    assert crowd.poller.saw_everything
+    assert crowd.poller.covered_everything
 
 
 # Scans that take too long
@@ -571,7 +571,7 @@ def test_a_table_that_takes_too_long_holds_up_no_other_model(slow: Slow, caplog:
     slow.tables = {"m06"}
     assert watched.poller.run_once()
     assert watched.poller.database_is_up
-    assert not watched.poller.saw_everything
+    assert not watched.poller.covered_everything
     # What is in the slow one is not known; a worker has the time to look.
     assert {watched.scheduler.take(0) for _ in range(3)} == {"M04", "M06", None}
     [told] = [record for record in caplog.records if record.action == "model_failing"]
@@ -585,7 +585,7 @@ def test_a_scan_that_took_too_long_is_not_due_again_at_once(slow: Slow) -> None:
     begun, since = slow.begun, watched.clock.now
     while watched.clock.now < since + 80:
         watched.poller.run_once()
-        assert not watched.poller.saw_everything
+        assert not watched.poller.covered_everything
         watched.clock.now += 5
     assert slow.begun == begun
     watched.clock.now += 20
@@ -619,11 +619,11 @@ def test_where_worker_found_lowest_key_probe_looks_from_there_on(slow: Slow) -> 
     assert [watched.scheduler.take(0), watched.scheduler.take(0)] == ["M06", None]
     for progress in watched.progress.values():
         scan = progress.low_water.begin(watched.clock.now, thorough=True)
-        progress.low_water.saw(scan, 50 if progress.low_water.is_kept else None, 20.0)
+        progress.low_water.record_scan(scan, 50 if progress.low_water.is_kept else None, 20.0)
     watched.scheduler.give_back("M06", more=False)
     begun = slow.begun
     assert watched.poller.run_once()
-    assert watched.poller.saw_everything
+    assert watched.poller.covered_everything
     assert (slow.begun, watched.scheduler.take(0)) == (begun, "M06")
 
 

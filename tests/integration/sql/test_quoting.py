@@ -83,7 +83,7 @@ def test_what_is_asked_about_such_a_table_is_asked_of_it(outbox: Outbox) -> None
         assert autovacuum_problem(connection, outbox.spec) is None
         assert "DELETE" in (table_privileges(connection, outbox.spec.table) or ())
         assert list(check_tables(connection, [outbox.spec])) == []
-        assert locate.was_given_out(connection, outbox.spec, (1,)) is True
+        assert locate.sequence_has_returned(connection, outbox.spec, (1,)) is True
         [facts] = find_tables(connection, [TableName('50%% "off"', "a%b")])
         assert facts.oid is not None
 

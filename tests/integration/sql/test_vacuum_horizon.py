@@ -13,7 +13,13 @@ import pytest
 import sqlalchemy as sa
 
 from relay.checks import vacuum
-from relay.poller.vacuum_horizon import ACTIVE_SECONDS, DEAD_ROWS_THAT_HURT, HELD_FOR_SECONDS, IDLE_SECONDS, Horizon
+from relay.poller.diagnosis.vacuum_horizon import (
+    ACTIVE_SECONDS,
+    DEAD_ROWS_THAT_HURT,
+    HELD_FOR_SECONDS,
+    IDLE_SECONDS,
+    Horizon,
+)
 from signalbus_core.lowlevel import HolderKind, HorizonHolder, count_dead_rows, horizon_holders
 from tests.integration.poller.test_poller import Watched
 from tests.support.checked import Checked

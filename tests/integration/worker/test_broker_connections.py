@@ -30,18 +30,18 @@ def test_a_worker_that_cannot_connect_while_another_is_connected_is_no_outage(
         connected = BrokerConnections("worker-1", [good], runtime)
         refused = BrokerConnections("worker-2", [bad], runtime)
         for _ in range(3):
-            assert connected.is_ready()
-            assert not refused.is_ready()
+            assert connected.maintain()
+            assert not refused.maintain()
         assert told() == []
         assert health.broker() == "up"
 
         good.disconnect()
-        assert not refused.is_ready()
+        assert not refused.maintain()
         health.broker_changed("worker-1", "down", "gone", str(good.location))
         for _ in range(3):
-            assert not refused.is_ready()
+            assert not refused.maintain()
         assert told() == ["WARNING"]
-        assert connected.is_ready()
+        assert connected.maintain()
         assert told() == ["WARNING", "INFO"]
 
 
@@ -57,7 +57,7 @@ def test_each_broker_of_application_is_told_of_by_its_location(amqp_url: str) ->
     health = recorder.health
     bound = [publisher.bound_to(app) for publisher in publishers]
     link = BrokerConnections("worker-1", bound, recorder.runtime)
-    assert link.is_ready()
+    assert link.maintain()
     assert {location: known.condition for location, known in health.brokers().items()} == {
         str(bound[0].location): "up",
         "amqp://guest@127.0.0.1:1/%2F": "down",
@@ -76,11 +76,11 @@ def test_a_connection_that_was_served_is_left_alone_for_a_moment(
         link = BrokerConnections("worker-1", [publisher], Recorder(clock=lambda: now[0]).runtime)
         for moment in (0.0, LEFT_ALONE_SECONDS / 2, LEFT_ALONE_SECONDS):
             now[0] = moment
-            assert link.is_ready()
+            assert link.maintain()
         assert served == [0.0, LEFT_ALONE_SECONDS]
 
         publisher.disconnect()
-        assert link.is_ready()
+        assert link.maintain()
         assert publisher.status().connected, "a connection that is lost is opened at once"
 
 
@@ -90,11 +90,11 @@ def test_connection_served_is_not_left_alone_when_it_is_blocked(amqp_url: str, m
     health = recorder.health
     with Publisher(url=amqp_url) as publisher:
         link = BrokerConnections("worker-1", [publisher], recorder.runtime)
-        assert link.is_ready()
+        assert link.maintain()
         # As a publish notices it, which serves the connection as well.
         monkeypatch.setattr(publisher, "status", lambda: PublisherStatus(True, True, "low on memory"))
         now[0] += LEFT_ALONE_SECONDS / 2
-        assert not link.is_ready(), "rows would be locked for a burst that cannot be sent"
+        assert not link.maintain(), "rows would be locked for a burst that cannot be sent"
         assert health.broker() == "blocked"
 
 
@@ -107,15 +107,15 @@ def test_while_a_silent_broker_is_waited_for_readiness_tells_that_it_is_down(amq
         Publisher(url=amqp_url.replace(f":{parts.port}", f":{proxy.port}")) as publisher,
     ):
         link = BrokerConnections("worker-1", [publisher], recorder.runtime)
-        assert link.is_ready()
+        assert link.maintain()
         assert health.broker() == "up"
         proxy.reset()
         proxy.blackhole()
-        trying = threading.Thread(target=lambda: [link.is_ready() for _ in range(2)])
+        trying = threading.Thread(target=lambda: [link.maintain() for _ in range(2)])
         trying.start()
         eventually(lambda: health.broker() == "down", 5, "the relay tells that the broker is down")
         assert trying.is_alive(), "it is still waiting for the broker"
         proxy.forward()
         trying.join(30)
-        assert link.is_ready()
+        assert link.maintain()
         link.close()

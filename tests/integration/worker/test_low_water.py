@@ -46,8 +46,8 @@ class Database(SignalBusMixin, SQLAlchemy):
 class LongScans(LowWater):
     """The mark of a model with so many dead rows that a scan from the start takes long."""
 
-    def saw(self, scan: Scan, lowest: object, took_seconds: float) -> None:
-        super().saw(scan, lowest, LONG_SECONDS if scan.is_deep else 0.0)
+    def record_scan(self, scan: Scan, lowest: object, took_seconds: float) -> None:
+        super().record_scan(scan, lowest, LONG_SECONDS if scan.is_deep else 0.0)
 
 
 class Relay:
@@ -246,10 +246,10 @@ def test_a_thorough_look_finds_what_is_below_the_mark(relay: Relay) -> None:
     relay.drain()
     relay.write(5)
     assert not relay.look()
-    assert relay.poller.saw_everything
-    assert not relay.poller.saw_every_key
+    assert relay.poller.covered_everything
+    assert not relay.poller.covered_every_key
     assert relay.look(thorough=True)
-    assert relay.poller.saw_every_key
+    assert relay.poller.covered_every_key
 
 
 def test_thorough_poll_that_measures_finds_what_is_below_mark(relay: Relay) -> None:

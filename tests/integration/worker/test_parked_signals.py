@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
-from datetime import date, datetime, timezone
+from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -26,6 +26,7 @@ from signalbus_core.lowlevel import (
     SignalSpec,
     delete_sent,
     lacks_columns,
+    locate,
     parked,
     parked_table_of,
     parked_table_problem,
@@ -281,7 +282,7 @@ def test_what_is_noted_of_signals_that_are_gone_is_forgotten(outbox: Outbox) -> 
     outbox.retry_store().put([failed(1), failed(2)])
     with outbox.engine.begin() as connection:
         connection.execute(sa.text('DELETE FROM "order" WHERE id = 1'))
-    outbox.retry_store().tidy()
+    outbox.retry_store().clean_up()
     assert [one.key for one in outbox.noted()] == ["2"]
 
 
@@ -331,7 +332,7 @@ def test_whichever_version_made_the_table_signals_wait_are_tried_shown_and_parke
     assert due.keys == ((1,),)
     assert retry_store.put([failed(1, RAISED)], is_retry=True) == [(1,)]
     retry_store.tried(due, BurstResult(selected=1, failed=(failed(1, RAISED),), keys=due.keys), [(1,)])
-    retry_store.tidy()
+    retry_store.clean_up()
     assert retry_store.count() == (1, 1)
     with made.app.app_context():
         assert made.db.signalbus.flushmany() == 2
@@ -346,7 +347,7 @@ def test_ddl_adds_what_earlier_table_lacks_and_keeps_notes(made: Outbox) -> None
     with made.engine.connect() as connection:
         assert not lacks_columns(connection, parked_table_of(made.spec))
     assert made.burst(made.retry_store().choice([])) == 0
-    made.retry_store().tidy()
+    made.retry_store().clean_up()
     with made.engine.connect() as connection:
         assert connection.scalar(sa.text("SELECT count(*) FROM signalbus_parked WHERE row_version IS NULL")) == 0
     assert made.burst(made.retry_store().choice([])) == 0
@@ -382,7 +383,7 @@ def test_what_is_noted_of_row_that_was_written_anew_is_forgotten(outbox: Outbox)
     outbox.write(1, 2)
     outbox.retry_store(park_after=1).put([failed(1, INVALID), failed(2, INVALID)])
     outbox.execute('UPDATE "order" SET note = NULL WHERE id = 1')
-    outbox.retry_store().tidy()
+    outbox.retry_store().clean_up()
     assert [one.key for one in outbox.noted()] == ["2"]
 
 
@@ -476,7 +477,7 @@ def test_in_earlier_table_row_is_not_taken_for_one_that_was_sent(outbox: Outbox)
         result = delete_sent(outbox.engine, outbox.spec, [Proved(due.keys[0], due.signals[0].version)])
         outbox.retry_store().put(result.undeleted, is_retry=True)
         outbox.retry_store().tried(due, result)
-        outbox.retry_store().tidy()
+        outbox.retry_store().clean_up()
         assert outbox.left() == 1
         assert outbox.noted()[0].was_sent
 
@@ -516,3 +517,28 @@ def test_a_note_that_is_locked_keeps_no_other_of_its_destination(outbox: Outbox)
         assert retry_store.due_keys(10) == []
         with outbox.engine.begin() as connection:
             assert retries.release_destination(connection, outbox.spec, "dead") == 2
+
+
+@pytest.mark.parametrize(
+    ("column", "key"),
+    [
+        ("bigint", (42,)),
+        ("text", ("a b",)),
+        ("timestamptz", (datetime(2026, 1, 31, 12, tzinfo=timezone(timedelta(hours=2))),)),
+        ("composite", (7, "a,b")),
+    ],
+)
+def test_key_is_shown_as_commands_take_it(database_url: str, column: str, key: tuple[Any, ...]) -> None:
+    def columns(db: Any) -> dict[str, Any]:
+        kinds = {"bigint": db.BigInteger, "text": db.Text, "timestamptz": db.DateTime(timezone=True)}
+        if column == "composite":
+            return {"a": db.Column(db.BigInteger, primary_key=True), "b": db.Column(db.Text, primary_key=True)}
+        return {"id": db.Column(kinds[column], primary_key=True)}
+
+    outbox = Outbox(database_url, columns)
+    outbox.write(key)
+    outbox.retry_store(park_after=1).put([FailedSignal(key, RAISED)])
+    [noted] = outbox.noted()
+    with outbox.engine.connect() as connection:
+        assert locate.key_texts(connection, outbox.spec, [key]) == {key: noted.key}
+    outbox.engine.dispose()

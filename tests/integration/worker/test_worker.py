@@ -14,14 +14,14 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.exc import OperationalError
 
-from relay.poller.unreached import DIAGNOSE_EVERY_SECONDS, UNREACHED_AFTER_SECONDS, Unreached
+from relay.poller.diagnosis.unreached import DIAGNOSE_EVERY_SECONDS, UNREACHED_AFTER_SECONDS, Unreached
 from relay.scheduler import Scheduler
 from relay.worker.backoff import Backoff
 from relay.worker.broker_connections import BrokerConnections
 from relay.worker.bursts import Bursts
 from relay.worker.hanging import EmptyBursts
 from relay.worker.model_state import ModelState
-from relay.worker.plan import Verdict
+from relay.worker.plan import BurstDecision
 from relay.worker.retry_policy import RetryPolicy
 from relay.worker.retry_store import RetryStores
 from relay.worker.worker import Worker
@@ -402,13 +402,13 @@ def test_signals_are_out_of_reach_when_bursts_get_none_and_the_first_one_stays(t
         found: list[str] = turns.health.readiness()["stuck_models"]
         return found
 
-    bursts.burst_ended("Order", BurstResult(selected=0), Verdict(more=False))
+    bursts.burst_ended("Order", BurstResult(selected=0), BurstDecision(more=False))
     assert stuck_after(UNREACHED_AFTER_SECONDS - DIAGNOSE_EVERY_SECONDS) == []
     turns.execute('DELETE FROM "order" WHERE id = 1')
     assert stuck_after(DIAGNOSE_EVERY_SECONDS) == [], "another relay sends what is there"
     assert stuck_after(DIAGNOSE_EVERY_SECONDS) == ["Order"]
     assert "Order: 1 signal is pending that no burst gets" in str(turns.health.readiness()["reasons"])
-    bursts.burst_ended("Order", BurstResult(selected=1), Verdict(more=False))
+    bursts.burst_ended("Order", BurstResult(selected=1), BurstDecision(more=False))
     assert stuck_after(0.0) == []
 
 
@@ -437,12 +437,12 @@ def test_without_table_a_key_that_is_read_lossily_is_tried_once(lossy: Turns, gr
         lossy.execute(f"INSERT INTO child VALUES ({LOSSY}), ({LIKE_IT})")
     for _ in range(6):
         lossy.turns_until(lambda: True)
-        lossy.retry_stores["Order"].tidy()
+        lossy.retry_stores["Order"].clean_up()
     # What is known to be kept is not even sent.
     assert Counter(lossy.tried + lossy.raised) == {-1: 1, 7: 1, float(LOSSY): 1 if note == "kept" else 2}
     assert lossy.retry_stores["Order"].count() == (0, 2)
     lossy.execute("DELETE FROM child", 'DELETE FROM "order"')
-    lossy.retry_stores["Order"].tidy()
+    lossy.retry_stores["Order"].clean_up()
     assert lossy.retry_stores["Order"].count() == (0, 0)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from relay.application.outbox_tables.catalog import ColumnFacts, TableFacts
 from relay.application.outbox_tables.names import TableName
-from relay.application.outbox_tables.row_choice.choice import unsettled
+from relay.application.outbox_tables.row_choice.choice import columns_without_rule
 from relay.application.outbox_tables.row_choice.state_columns import state_columns
 from relay.application.outbox_tables.rules import TableRules
 
@@ -161,7 +161,7 @@ def test_a_constant_default_stands_for_not_yet() -> None:
 def left(text: str, **said: object) -> tuple[list[str], list[str]]:
     name = TableName(None, "outbox")
     rules = TableRules(name, {}, **said)  # type: ignore[arg-type]
-    unclear, early = unsettled(TableFacts(name, 1, "r", columns(text)), rules, {"kind"})
+    unclear, early = columns_without_rule(TableFacts(name, 1, "r", columns(text)), rules, {"kind"})
     return [one.column.name for one in unclear], [one.column.name for one in early]
 
 

@@ -16,7 +16,7 @@ from signalbus_core.burst.size import (
     MessageSizes,
 )
 from signalbus_core.lowlevel import BurstResult, BurstSize, FailedSignal
-from signalbus_core.model.heartbeat import Heartbeat, report_bytes
+from signalbus_core.model.progress import ProgressReporter, report_bytes
 
 MOST = 1_000_000
 
@@ -107,14 +107,14 @@ def test_burst_after_trouble_grows_to_what_weight_allows() -> None:
     assert (size.limit, size.is_whole) == (100, True)
 
 
-def heartbeat() -> Heartbeat:
-    return Heartbeat(Mock(), Mock(), 120.0, lambda: 0.0, 0.0, None)
+def reporter() -> ProgressReporter:
+    return ProgressReporter(Mock(), Mock(), 120.0, lambda: 0.0, 0.0, None)
 
 
 def test_sizes_are_reported_to_innermost_burst_alone() -> None:
     report_bytes(1)
-    with heartbeat() as outer:
-        with heartbeat() as inner:
+    with reporter() as outer:
+        with reporter() as inner:
             report_bytes(2)
             report_bytes(3)
         assert (inner.message_bytes, outer.message_bytes) == (5, None)

@@ -11,14 +11,16 @@ from typing import Any
 
 import pytest
 
-from relay.checks.configuration import uri_drivers
-from relay.checks.finding import AREAS, KINDS, Finding, found, told
+from relay.checks.configuration import host_names, uri_drivers
+from relay.checks.finding import AREAS, KINDS, Finding, finding_of_text, found
 from relay.checks.pooler import are_shared
-from relay.checks.run import Task, look_side_by_side
-from relay.checks.session import judge_clock, judge_server, judge_timeouts
+from relay.checks.run import Task, run_in_parallel
+from relay.checks.session import clock_findings, server_findings, timeout_findings
 from relay.checks.vacuum import HELD_TRANSACTIONS, is_held
 from relay.checks.versions import check_library, check_postgresql, check_python, check_rabbitmq, numbers
 from relay.commands.check import as_line
+from relay.config.resolve import resolve
+from relay.text import say
 from signalbus_core.lowlevel import BurstLimits, HolderKind, HorizonHolder
 
 TESTS = Path(__file__).parents[2]
@@ -29,15 +31,14 @@ def codes(findings: Iterable[Finding]) -> list[str]:
 
 
 def test_every_kind_belongs_to_an_area_and_is_named_in_a_test() -> None:
-    paths = [path for name in ("checks/test_*", "test_check*", "test_*tables") for path in TESTS.rglob(f"{name}.py")]
-    text = "".join(path.read_text() for path in paths)
+    text = "".join(path.read_text() for path in TESTS.rglob("test_*.py"))
     assert {kind.area for kind in KINDS.values()} - {""} == set(AREAS)
-    assert [code for code in KINDS if f'"{code}"' not in text] == []
+    assert [code for code in KINDS if f'"{code}"' not in text and f"[{code}]" not in text] == []
     assert all(re.fullmatch("[a-z-]+", code) for code in KINDS)
 
 
 def test_first_sentence_is_problem_and_rest_is_remedy() -> None:
-    finding = told("table-unfit", "Order", "The table is a view. Name a table. Or drop it.")
+    finding = finding_of_text("table-unfit", "Order", "The table is a view. Name a table. Or drop it.")
     assert (finding.problem, finding.remedy) == ("The table is a view", "Name a table. Or drop it.")
 
 
@@ -100,7 +101,7 @@ def test_versions_are_compared_by_their_numbers() -> None:
 
 @pytest.mark.parametrize(("skew_seconds", "expected"), [(4.9, []), (5.1, ["clock-skew"]), (-3600.0, ["clock-skew"])])
 def test_clocks_that_differ_are_told(skew_seconds: float, expected: list[str]) -> None:
-    assert codes(judge_clock(skew_seconds, "database")) == expected
+    assert codes(clock_findings(skew_seconds, "database")) == expected
 
 
 def facts(**changed: Any) -> dict[str, Any]:
@@ -109,12 +110,12 @@ def facts(**changed: Any) -> dict[str, Any]:
 
 
 def test_a_server_as_it_should_be_is_fine() -> None:
-    assert codes(judge_server(facts(), "database", 100)) == []
-    assert codes(judge_server(facts(), "database", 101)) == ["connections-too-few"]
+    assert codes(server_findings(facts(), "database", 100)) == []
+    assert codes(server_findings(facts(), "database", 101)) == ["connections-too-few"]
 
 
 def test_of_a_standby_it_is_not_told_too_that_it_is_read_only() -> None:
-    assert codes(judge_server(facts(standby=True, read_only="on"), "database", 5)) == ["database-standby"]
+    assert codes(server_findings(facts(standby=True, read_only="on"), "database", 5)) == ["database-standby"]
 
 
 @pytest.mark.parametrize(
@@ -132,7 +133,7 @@ def test_of_a_standby_it_is_not_told_too_that_it_is_read_only() -> None:
 def test_time_limits_that_bursts_cannot_change_must_be_longer_than_theirs(
     name: str, seconds: float, expected: list[str]
 ) -> None:
-    assert codes(judge_timeouts({name: seconds}, BurstLimits(30.0, 5.0, 120.0), "database")) == expected
+    assert codes(timeout_findings({name: seconds}, BurstLimits(30.0, 5.0, 120.0), "database")) == expected
 
 
 @pytest.mark.parametrize(
@@ -187,7 +188,7 @@ def test_what_is_silent_or_fails_hides_nothing_of_the_others() -> None:
 
     tasks = [Task(("session", "tables"), is_silent), Task(("broker",), fails), Task(("session",), tells)]
     try:
-        findings = look_side_by_side(tasks, 1.5)
+        findings = run_in_parallel(tasks, 1.5)
     finally:
         end.set()
     assert [(finding.area, finding.code) for finding in findings] == [
@@ -198,7 +199,22 @@ def test_what_is_silent_or_fails_hides_nothing_of_the_others() -> None:
     ]
 
 
-def test_what_others_have_named_tells_a_terminal_nothing() -> None:
+def test_what_others_have_named_tells_a_terminal_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     finding = found("model-paused", "Order", "it is paused (\x1b[2J\nnever)", "Resume it.")
-    line = as_line(finding, {})
-    assert line == "! signals   Order: it is paused ( [2J never). Resume it. [model-paused]"
+    say(as_line(finding), mark="!")
+    assert capsys.readouterr().out == "! signals   Order: it is paused ( [2J never). Resume it. [model-paused]\n"
+
+
+@pytest.mark.parametrize(
+    ("http", "names", "codes"),
+    [
+        ("127.0.0.1:9109", (), []),
+        ("off", (), []),
+        ("0.0.0.0:9109", (), ["http-any-name"]),
+        ("[::]:9109", (), ["http-any-name"]),
+        ("0.0.0.0:9109", ("relay.shop",), []),
+    ],
+)
+def test_relay_that_answers_to_any_name_is_found(http: str, names: tuple[str, ...], codes: list[str]) -> None:
+    config = resolve({"app": "shop", "http": http, "http_hosts": names}, {})
+    assert [finding.code for finding in host_names(config)] == codes

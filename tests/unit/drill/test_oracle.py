@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.drill.oracle import Fault, Oracle, Recovery
-from relay.drill.report import Report
+from relay.drill.report import DrillReport
 
 
 def ledger(committed: list[int], arrived: list[int]) -> Oracle:
@@ -17,8 +17,8 @@ def ledger(committed: list[int], arrived: list[int]) -> Oracle:
     return ledger
 
 
-def report(ledger: Oracle, waiting: frozenset[int] = frozenset()) -> Report:
-    return Report(7, 2, ledger.faults_by_kind(), ledger.tally(waiting=waiting), 0, ledger.longest_recovery())
+def report(ledger: Oracle, waiting: frozenset[int] = frozenset()) -> DrillReport:
+    return DrillReport(7, 2, ledger.faults_by_kind(), ledger.tally(waiting=waiting), 0, ledger.longest_recovery())
 
 
 def test_all_is_well_when_each_number_arrived() -> None:

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from relay.explain.gather import MOST_BEFORE, Facts
-from relay.explain.render import STATES, Explanation, tell
-from relay.explain.routes import Answer, Messages, Route
+from relay.explain.render import STATES, Explanation, explanation_of
+from relay.explain.routes import BrokerAnswer, Messages, Route
 from signalbus_core.lowlevel import UNDELETED, FailureRecord, FoundSignal, Holder, Pause
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
@@ -37,45 +37,47 @@ EACH = {
 
 @pytest.mark.parametrize("state", STATES)
 def test_each_story_says_state_first_and_at_end_what_to_do(state: str) -> None:
-    story = tell(EACH[state])
-    assert story.state == state
-    assert "Order" in story.sentences[0]
-    assert story.to_do.endswith(".")
-    assert "\n" not in "".join(story.sentences) + story.to_do
+    explanation = explanation_of(EACH[state])
+    assert explanation.state == state
+    assert "Order" in explanation.sentences[0]
+    assert explanation.to_do.endswith(".")
+    assert "\n" not in "".join(explanation.sentences) + explanation.to_do
 
 
-def said(story: Explanation, text: str) -> bool:
-    return any(text in sentence for sentence in story.sentences)
+def said(explanation: Explanation, text: str) -> bool:
+    return any(text in sentence for sentence in explanation.sentences)
 
 
 def test_signal_tried_again_soon_tells_when_and_one_due_says_so() -> None:
-    assert tell(EACH["waiting"]).sentences[0].endswith("at 2026-01-01T12:01:00Z, 1 min 0 s from now.")
-    assert tell(replace(PENDING, failed=next_try(0))).sentences[0].endswith("which is due.")
+    assert explanation_of(EACH["waiting"]).sentences[0].endswith("at 2026-01-01T12:01:00Z, 1 min 0 s from now.")
+    assert explanation_of(replace(PENDING, failed=next_try(0))).sentences[0].endswith("which is due.")
 
 
 def test_a_parked_signal_of_a_paused_model_tells_of_both() -> None:
-    story = tell(replace(EACH["parked"], pause=PAUSE))
-    assert story.state == "parked"
-    assert said(story, "is paused since 2026-01-01T11:00:00Z")
-    assert "parked retry Order 42" in story.to_do
-    assert "resume Order" in story.to_do
+    explanation = explanation_of(replace(EACH["parked"], pause=PAUSE))
+    assert explanation.state == "parked"
+    assert said(explanation, "is paused since 2026-01-01T11:00:00Z")
+    assert "parked retry Order 42" in explanation.to_do
+    assert "resume Order" in explanation.to_do
 
 
 @pytest.mark.parametrize("is_parked", [True, False])
 def test_of_a_signal_that_was_sent_only_the_delete_is_told(is_parked: bool) -> None:
     failed = replace(NOTED if is_parked else next_try(60), error_class=UNDELETED, error_text="a foreign key")
-    story = tell(replace(PENDING, failed=failed))
-    assert story.state == ("parked" if is_parked else "waiting")
-    assert said(story, "It was sent, at 2026-01-01T12:00:00Z at the latest, and is never sent again")
+    explanation = explanation_of(replace(PENDING, failed=failed))
+    assert explanation.state == ("parked" if is_parked else "waiting")
+    assert said(explanation, "It was sent, at 2026-01-01T12:00:00Z at the latest, and is never sent again")
     assert said(
-        story, "cannot be deleted, which was tried 3 times in a row, last at 2026-01-01T12:00:00Z: a foreign key"
+        explanation, "cannot be deleted, which was tried 3 times in a row, last at 2026-01-01T12:00:00Z: a foreign key"
     )
     if is_parked:
-        assert story.sentences[0].endswith("is parked: it was sent; it cannot be deleted, and waits for a person.")
-        assert "tries its delete, not its send" in story.to_do
+        assert explanation.sentences[0].endswith(
+            "is parked: it was sent; it cannot be deleted, and waits for a person."
+        )
+        assert "tries its delete, not its send" in explanation.to_do
     else:
-        assert said(story, "delete")
-        assert not said(story, "failed")
+        assert said(explanation, "delete")
+        assert not said(explanation, "failed")
 
 
 @pytest.mark.parametrize(
@@ -88,52 +90,58 @@ def test_of_a_signal_that_was_sent_only_the_delete_is_told(is_parked: bool) -> N
     ],
 )
 def test_how_many_come_before_it_is_told(before: int, text: str) -> None:
-    assert said(tell(replace(PENDING, before=before)), text)
+    assert said(explanation_of(replace(PENDING, before=before)), text)
 
 
 def test_the_holder_of_a_lock_is_a_relay_or_has_to_end() -> None:
-    sending = tell(replace(EACH["locked"], holder=Holder(7, "signalbus-relay", "idle in transaction", 1.0)))
+    sending = explanation_of(replace(EACH["locked"], holder=Holder(7, "signalbus-relay", "idle in transaction", 1.0)))
     assert "a relay is sending it" in sending.to_do
-    other = tell(replace(EACH["locked"], holder=Holder(7, "psql", "idle in transaction", 7200.0)))
+    other = explanation_of(replace(EACH["locked"], holder=Holder(7, "psql", "idle in transaction", 7200.0)))
     assert said(other, "pid 7 (psql), idle in transaction, in a transaction since 2 h 0 min")
     assert "pg_terminate_backend(7)" in other.to_do
-    hidden = tell(replace(EACH["table-locked"], holder=Holder(7, "", None, None)))
+    hidden = explanation_of(replace(EACH["table-locked"], holder=Holder(7, "", None, None)))
     assert said(hidden, "by the session with pid 7.")
 
 
 def test_without_a_relay_one_has_to_be_started() -> None:
-    story = tell(replace(PENDING, relay_sessions=0))
-    assert said(story, "No session of a relay")
-    assert story.to_do == "Make sure that a relay runs: `signalbus-relay run`."
+    explanation = explanation_of(replace(PENDING, relay_sessions=0))
+    assert said(explanation, "No session of a relay")
+    assert explanation.to_do == "Make sure that a relay runs: `signalbus-relay run`."
 
 
 def test_what_the_broker_or_the_code_lacks_is_what_to_do_first() -> None:
     messages = Messages((Route("orders", "placed"), Route("orders", "billed")))
-    answers = [Answer("The exchange 'orders' does not exist.", "Declare the exchange 'orders'.")]
-    story = tell(PENDING, messages, answers)
-    assert said(story, "Its message 2 goes to exchange 'orders' with routing key 'billed'.")
-    assert story.to_do == "Declare the exchange 'orders'."
-    assert tell(EACH["waiting"], messages, answers).to_do.startswith("Declare the exchange 'orders'; `signalbus-relay")
-    broken = tell(PENDING, Messages(trouble="ValueError: no"))
+    answers = [BrokerAnswer("The exchange 'orders' does not exist.", "Declare the exchange 'orders'.")]
+    explanation = explanation_of(PENDING, messages, answers)
+    assert said(explanation, "Its message 2 goes to exchange 'orders' with routing key 'billed'.")
+    assert explanation.to_do == "Declare the exchange 'orders'."
+    assert explanation_of(EACH["waiting"], messages, answers).to_do.startswith(
+        "Declare the exchange 'orders'; `signalbus-relay"
+    )
+    broken = explanation_of(PENDING, Messages(trouble="ValueError: no"))
     assert broken.to_do == "Mend signalbus_message, or the signal."
 
 
 def test_a_signal_that_is_returned_names_binding_that_is_missing() -> None:
     waiting = EACH["waiting"]
-    one = tell(waiting, Messages((Route("orders", "placed"),)))
+    one = explanation_of(waiting, Messages((Route("orders", "placed"),)))
     assert one.to_do.startswith("Bind a queue to exchange 'orders' with routing key 'placed'; `signalbus-relay parked")
-    assert tell(waiting, Messages((Route("", "billing"),))).to_do.startswith("Declare the queue 'billing'; ")
-    two = tell(waiting, Messages((Route("orders", "placed"), Route("", "billing"), Route("orders", "placed"))))
+    assert explanation_of(waiting, Messages((Route("", "billing"),))).to_do.startswith("Declare the queue 'billing'; ")
+    two = explanation_of(
+        waiting, Messages((Route("orders", "placed"), Route("", "billing"), Route("orders", "placed")))
+    )
     assert two.to_do.startswith(
         "Bind a queue to exchange 'orders' with routing key 'placed', or declare the queue 'billing', whichever is "
         "missing; "
     )
-    missing = [Answer("The exchange 'orders' does not exist.", "Declare the exchange 'orders'.")]
-    assert tell(waiting, Messages((Route("orders", "placed"),)), missing).to_do.startswith("Declare the exchange")
+    missing = [BrokerAnswer("The exchange 'orders' does not exist.", "Declare the exchange 'orders'.")]
+    assert explanation_of(waiting, Messages((Route("orders", "placed"),)), missing).to_do.startswith(
+        "Declare the exchange"
+    )
     nacked = replace(waiting, failed=replace(next_try(60), error_class="nacked"))
-    assert tell(nacked, Messages((Route("orders", "placed"),))).to_do.startswith("Mend the cause; ")
+    assert explanation_of(nacked, Messages((Route("orders", "placed"),))).to_do.startswith("Mend the cause; ")
 
 
 def test_names_and_keys_can_be_pasted_into_a_shell() -> None:
     odd = replace(EACH["parked"], model="shop.models.Order", key='["1", "it\'s"]')
-    assert """parked retry shop.models.Order '["1", "it'"'"'s"]'""" in tell(odd).to_do
+    assert """parked retry shop.models.Order '["1", "it'"'"'s"]'""" in explanation_of(odd).to_do

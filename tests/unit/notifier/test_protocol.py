@@ -105,7 +105,7 @@ class Watch:
     def look(self, *, calm: bool) -> bool:
         """Make a look; return whether it was to be thorough."""
         thorough = self.looks.begin()[1]
-        self.looks.end(calm=calm)
+        self.looks.end(found_nothing=calm)
         return thorough
 
     def answer_the_other_too(self) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from relay.exit_codes import EXIT_RUNTIME, StopRequest
+from relay.poller.interval import PollInterval
 from relay.poller.requests import LONGEST_AWAKE_PAUSE_SECONDS, SENT_PAUSE_SECONDS, PollRequests
 from relay.poller.thread import STUCK_AFTER_SECONDS, PollLoop, UntilEmpty
-from relay.worker.backoff import PollInterval
 from tests.support.clock import Clock
 from tests.support.recorder import Recorder
 
@@ -22,10 +22,10 @@ def test_a_look_that_is_under_way_is_not_one_that_was_asked_for() -> None:
     looks = PollRequests()
     looks.begin()
     number = looks.poll_now()
-    looks.end(calm=True)
+    looks.end(found_nothing=True)
     assert looks.last()[0] < number
     looks.begin()
-    looks.end(calm=False)
+    looks.end(found_nothing=False)
     assert looks.last() == (number, False)
 
 
@@ -33,7 +33,7 @@ def test_who_asks_while_a_look_is_under_way_is_not_forgotten() -> None:
     looks = PollRequests()
     looks.begin()
     looks.poll_now(cause="doorbell", thorough=True)
-    looks.end(calm=True)
+    looks.end(found_nothing=True)
     looks.wait(NEVER)
     assert looks.begin() == ("doorbell", True)
     assert looks.begin() == ("poll", False)
@@ -54,18 +54,18 @@ def test_looks_were_calm_only_when_each_of_them_was() -> None:
 
     def look(*, calm: bool) -> None:
         looks.begin()
-        looks.end(calm=calm)
+        looks.end(found_nothing=calm)
 
     number = looks.poll_now(thorough=True)
-    assert not looks.were_calm(number), "it has not ended"
+    assert not looks.found_nothing_since(number), "it has not ended"
     look(calm=False)
     look(calm=True)
     assert looks.last() == (2, True)
-    assert not looks.were_calm(number)
-    assert looks.were_calm(number + 1)
+    assert not looks.found_nothing_since(number)
+    assert looks.found_nothing_since(number + 1)
     look(calm=True)
-    assert looks.were_calm(number + 1)
-    assert not looks.were_calm(number + 3)
+    assert looks.found_nothing_since(number + 1)
+    assert not looks.found_nothing_since(number + 3)
 
 
 def test_listeners_are_told_of_the_end_of_each_look_and_of_the_end_of_all() -> None:
@@ -73,7 +73,7 @@ def test_listeners_are_told_of_the_end_of_each_look_and_of_the_end_of_all() -> N
     told: list[tuple[int, bool]] = []
     looks.on_end(lambda: told.append(looks.last()))
     looks.begin()
-    looks.end(calm=True)
+    looks.end(found_nothing=True)
     looks.close()
     assert told == [(1, True), (1, True)]
 
@@ -141,7 +141,7 @@ class StubProbe:
     """Says what a test wants it to say."""
 
     def __init__(self) -> None:
-        self.database_is_up = self.saw_everything = self.saw_every_key = True
+        self.database_is_up = self.covered_everything = self.covered_every_key = True
         self.finds = False
         self.held: list[str] = []
         self.found: list[str] = []
@@ -149,7 +149,7 @@ class StubProbe:
 
     def run_once(self, cause: str, *, thorough: bool) -> bool:
         self.causes.append(cause)
-        self.saw_every_key = thorough
+        self.covered_every_key = thorough
         return self.finds
 
     def has_suspects(self) -> bool:
@@ -200,8 +200,8 @@ class Watched:
         """The requests to end the relay since the last call."""
         return list(iter(lambda: self.recorder.stop.next_request(0), None))
 
-    def is_calm(self, *, finds: bool, active: bool = False, saw_everything: bool = True) -> bool:
-        self.poller.finds, self.scheduler.active, self.poller.saw_everything = finds, active, saw_everything
+    def is_calm(self, *, finds: bool, active: bool = False, covered_everything: bool = True) -> bool:
+        self.poller.finds, self.scheduler.active, self.poller.covered_everything = finds, active, covered_everything
         self.poll_loop.run_once()
         return self.looks.last()[1]
 
@@ -209,7 +209,7 @@ class Watched:
 def test_a_look_is_calm_when_it_saw_everything_and_found_nothing() -> None:
     watched = Watched()
     assert watched.is_calm(finds=False)
-    assert not watched.is_calm(finds=False, saw_everything=False)
+    assert not watched.is_calm(finds=False, covered_everything=False)
     assert not watched.is_calm(finds=True, active=True)
 
 
@@ -220,7 +220,7 @@ def test_what_is_stuck_keeps_no_doorkeeper_awake() -> None:
     assert not watched.is_calm(finds=True)
     watched.clock.now += STUCK_AFTER_SECONDS
     assert watched.is_calm(finds=True)
-    assert not watched.is_calm(finds=True, saw_everything=False)
+    assert not watched.is_calm(finds=True, covered_everything=False)
 
 
 def test_a_look_that_fails_is_not_calm() -> None:
@@ -248,7 +248,7 @@ def test_poll_is_thorough_only_when_notifier_asks_for_it() -> None:
         if ask:
             watched.looks.poll_now(thorough=True)
         watched.poll_loop.run_once()
-        seen.append(watched.poller.saw_every_key)
+        seen.append(watched.poller.covered_every_key)
     assert seen == [False, True, False]
 
 
@@ -281,7 +281,7 @@ def test_bursts_busy_without_progress_do_not_keep_it_from_ending(moved_seconds: 
 
 def test_relay_does_not_end_as_empty_while_table_is_unreadable() -> None:
     watched = Watched(until_empty=True)
-    watched.poller.saw_everything = False
+    watched.poller.covered_everything = False
     watched.poll_loop.run_once()
     assert watched.requests == []
     watched.clock.now += 31

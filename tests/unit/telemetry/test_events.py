@@ -1,4 +1,4 @@
-"""The events of the relay, and the boards that hear them."""
+"""The events of the relay, and the listeners that hear them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import pytest
 
 from relay.telemetry.events import EVENTS, Events, FanOut, HeldHorizon
-from relay.worker.plan import Verdict
+from relay.worker.plan import BurstDecision
 from signalbus_core.lowlevel import BurstResult
 from tests.support.clock import Clock
 from tests.support.recorder import ENDED, Recorder, burst
@@ -37,8 +37,8 @@ def test_event_reaches_those_who_heed_it_in_order() -> None:
 
 def test_each_event_is_heeded_by_a_board() -> None:
     recorder = Recorder()
-    boards = (recorder.health, recorder.status, recorder.metrics, recorder.incidents)
-    unheeded = [name for name in EVENTS if all(getattr(type(b), name) is getattr(Events, name) for b in boards)]
+    listeners = (recorder.health, recorder.status, recorder.metrics, recorder.incidents)
+    unheeded = [name for name in EVENTS if all(getattr(type(b), name) is getattr(Events, name) for b in listeners)]
     assert unheeded == []
 
 
@@ -89,16 +89,16 @@ def test_burst_is_told_once_and_stands_on_each_board(caplog: pytest.LogCaptureFi
     recorder.health.set_database("up")
     clock.now += 61
     assert not recorder.health.readiness()["ready"]
-    recorder.events.burst_ended("Order", burst(5), Verdict(more=True))
+    recorder.events.burst_ended("Order", burst(5), BurstDecision(more=True))
     assert recorder.health.readiness()["ready"]
     assert recorder.status.models()[0].sent == 5
     assert gauges(recorder)['signalbus_signals_sent_total{signal="Order"}'] == 5
     assert gauges(recorder)['signalbus_wakeups_total{cause="catchup"}'] == 1
-    recorder.events.burst_ended("Order", BurstResult(selected=1), Verdict(more=False, problem="1 of 1 not sent"))
+    recorder.events.burst_ended("Order", BurstResult(selected=1), BurstDecision(more=False, problem="1 of 1 not sent"))
     assert recorder.incidents.lasting()["Order"].reason == "1 of 1 not sent"
     recorder.events.burst_ended("Order", burst(1), ENDED)
     assert "Order" in recorder.incidents.lasting()
-    recorder.events.burst_ended("Order", burst(1), Verdict(more=False, recovered=True))
+    recorder.events.burst_ended("Order", burst(1), BurstDecision(more=False, recovered=True))
     assert recorder.incidents.lasting() == {}
     assert [one.__dict__["action"] for one in caplog.records] == ["model_failing", "model_recovered"]
     assert [name for name, *_ in recorder.told].count("burst_ended") == 4
@@ -106,7 +106,7 @@ def test_burst_is_told_once_and_stands_on_each_board(caplog: pytest.LogCaptureFi
 
 def test_broker_sought_for_first_time_is_no_incident() -> None:
     recorder = Recorder()
-    recorder.events.broker_sought("worker-1", "not connected yet", "here")
+    recorder.events.broker_connecting("worker-1", "not connected yet", "here")
     assert recorder.health.brokers()["here"].condition == "down"
     assert recorder.incidents.lasting() == {}
     recorder.events.broker_changed("worker-1", "down", "refused", "here")

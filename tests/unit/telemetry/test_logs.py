@@ -459,3 +459,17 @@ def test_a_line_after_a_torn_one_begins_anew(tmp_path: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", code, tmp_path / "log"], check=True, cwd=ROOT)
     assert (tmp_path / "log").read_text() == "long \nnext\n"
+
+
+@given(st.text(st.characters(categories=["Cc", "Cf", "Zl", "Zp"]), min_size=1, max_size=3))
+def test_no_text_forges_a_line_or_moves_a_cursor(evil: str) -> None:
+    forged = f"x{evil}2026-01-31T12:00:00.123Z INFO forged"
+    try:
+        raise ValueError(forged)
+    except ValueError:
+        line = record("%s failed", forged, action=forged)
+        line.exc_info = sys.exc_info()
+    first, *traceback = TextFormatter().format(line).split("\n")
+    assert first.isprintable()
+    assert all(one.isprintable() and one.startswith("    ") for one in traceback)
+    assert JsonFormatter().format(line).isprintable()

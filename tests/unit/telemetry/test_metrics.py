@@ -8,7 +8,7 @@ import pytest
 
 from relay.telemetry.health import Health
 from relay.telemetry.metrics import Metrics
-from relay.worker.plan import Verdict
+from relay.worker.plan import BurstDecision
 from signalbus_core import Outcome, OutcomeKind, PublishError
 from signalbus_core.lowlevel import BurstResult, FailedSignal
 from tests.support.recorder import ENDED
@@ -48,7 +48,7 @@ def test_every_series_is_there_before_anything_happened(metrics: Metrics, health
                 for cause in ("returned", "nacked", "refused", "invalid", "unknown", "error")
             ),
         ),
-        Verdict(more=True),
+        BurstDecision(more=True),
     )
     metrics.burst_interrupted("B", ENDED, 3)
     metrics.poll_ended("doorbell", ["B"])

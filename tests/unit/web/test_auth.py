@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.exceptions import HTTPException
 
+from relay.config.values import HttpAddress
 from relay.web.auth import Guard
-from relay.web.site import is_loopback
 
 TOKEN = "0123456789abcdef"
 
@@ -103,7 +103,7 @@ def test_no_other_text_is_the_token(text: str) -> None:
     ],
 )
 def test_only_the_loopback_interface_is_local(host: str, is_local: bool) -> None:
-    assert is_loopback(host) == is_local
+    assert HttpAddress(host, 0).is_loopback == is_local
 
 
 def test_what_our_own_page_sends_is_accepted() -> None:

@@ -10,8 +10,9 @@ import pytest
 from flask import Blueprint
 
 from relay.config.options import OPTIONS
+from relay.poller.diagnosis.vacuum_horizon import ACTIVE_SECONDS
 from relay.poller.gauges import MEASURE_EVERY_SECONDS
-from relay.poller.vacuum_horizon import ACTIVE_SECONDS
+from relay.poller.interval import PollInterval
 from relay.telemetry.health import Health
 from relay.telemetry.incidents import Incidents, single_signals
 from relay.telemetry.metrics import Metrics
@@ -19,8 +20,7 @@ from relay.telemetry.status import HeldHorizon, Status
 from relay.web.app import create_app
 from relay.web.auth import Guard
 from relay.web.health_routes import health_routes
-from relay.web.status_report import Database, Report
-from relay.worker.backoff import PollInterval
+from relay.web.status_report import ShownDatabase, StatusReport
 from tests.support.clock import Clock
 from tests.support.recorder import ENDED, burst
 from tests.support.web import call
@@ -54,10 +54,10 @@ def incidents(clock: Clock) -> Incidents:
 @pytest.fixture
 def site(health: Health, status: Status, incidents: Incidents) -> Callable[..., Any]:
     databases = [
-        Database(None, "Database", "db/shop"),
-        Database("sales", "Database (bind 'sales')", "db/sales"),
+        ShownDatabase(None, "Database", "db/shop"),
+        ShownDatabase("sales", "Database (bind 'sales')", "db/sales"),
     ]
-    report = Report(status, health, incidents, databases)
+    report = StatusReport(status, health, incidents, databases)
     return create_app([health_routes(health, Metrics(), report)], Guard(None))
 
 

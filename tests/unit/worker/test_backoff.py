@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.worker.backoff import Backoff, PollInterval
+from relay.worker.backoff import Backoff
 
 
 def highest(_low: float, high: float) -> float:
@@ -47,21 +47,3 @@ def test_wait_is_drawn_from_whole_range_so_that_replicas_spread() -> None:
 
     Backoff(0.2, 30.0, uniform=record).wait_seconds(20)
     assert ranges == [(0.0, 30.0)]
-
-
-def test_polls_slow_down_to_longest_interval_while_idle() -> None:
-    poll = PollInterval(1.0, shortest_seconds=0.1, uniform=lowest)
-    poll.next_seconds(active=True)
-    assert [poll.next_seconds(active=False) for _ in range(5)] == [0.2, 0.4, 0.8, 1.0, 1.0]
-
-
-def test_polls_are_quick_after_signals_were_sent() -> None:
-    poll = PollInterval(1.0, shortest_seconds=0.1, uniform=lowest)
-    poll.next_seconds(active=False)
-    assert poll.next_seconds(active=True) == 0.1
-
-
-def test_replicas_do_not_poll_in_step() -> None:
-    poll = PollInterval(1.0)
-    assert len({poll.next_seconds(active=False) for _ in range(20)}) > 1
-    assert all(1.0 <= poll.next_seconds(active=False) <= 1.2 for _ in range(100))

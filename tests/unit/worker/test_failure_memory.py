@@ -105,16 +105,16 @@ class FailureMemory(RuleBasedStateMachine):
         except BurstError as error:
             self.progress.interrupted(error)
             return
-        verdict = self.progress.finished(plan, result, now)
+        decision = self.progress.finished(plan, result, now)
         if plan.suspect is not None and not result.selected and plan.suspect not in self.table:
             self.progress.forget(plan.suspect)
-        if verdict.failed:
-            parked = self.retry_store.put(verdict.failed, verdict.evidence, is_retry=not plan.is_scan)
-            assert not (parked and verdict.evidence.too_much_fails), "an open breaker parks nothing"
+        if decision.failed:
+            parked = self.retry_store.put(decision.failed, decision.evidence, is_retry=not plan.is_scan)
+            assert not (parked and decision.evidence.too_much_fails), "an open breaker parks nothing"
             self.parked |= set(parked)
         self.progress.mark_recorded(result.undeleted)
         if plan.retry and due is not None and due.signals:
-            self.retry_store.tried(due, result, [one.key for one in verdict.failed])
+            self.retry_store.tried(due, result, [one.key for one in decision.failed])
         if self.is_broker_away and not plan.proved and not (due and due.is_delete):
             assert all(self.attempts().get(key, 0) == number for key, number in noted_before.items())
 

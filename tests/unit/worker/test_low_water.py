@@ -19,7 +19,7 @@ LONG = 1.0
 def begun_with(mark: int, now: float = 0.0) -> LowWater:
     """A model whose first scan, from the start, found this key."""
     low_water = LowWater(is_kept=True)
-    low_water.saw(low_water.begin(now), mark, LONG)
+    low_water.record_scan(low_water.begin(now), mark, LONG)
     return low_water
 
 
@@ -27,16 +27,16 @@ def test_first_scan_begins_at_start_next_at_lowest_key_seen() -> None:
     low_water = LowWater(is_kept=True)
     first = low_water.begin(0.0)
     assert (first.start, first.sees_everything) == (FIRST_KEY, True)
-    low_water.saw(first, 1000, LONG)
+    low_water.record_scan(first, 1000, LONG)
     second = low_water.begin(LONG)
     assert (second.start, second.sees_everything) == (1000, False)
 
 
 def test_mark_rises_with_what_is_found_and_else_stays() -> None:
     low_water = begun_with(1000)
-    low_water.saw(low_water.begin(1.0), 1500, 0.01)
+    low_water.record_scan(low_water.begin(1.0), 1500, 0.01)
     assert low_water.begin(2.0).start == 1500
-    low_water.saw(low_water.begin(3.0), None, 0.01)
+    low_water.record_scan(low_water.begin(3.0), None, 0.01)
     assert low_water.begin(4.0).start == 1500
 
 
@@ -50,7 +50,7 @@ def test_a_thorough_scan_begins_at_start_and_puts_next_one_off() -> None:
     low_water = begun_with(1000)
     scan = low_water.begin(9.0, thorough=True)
     assert scan.sees_everything
-    low_water.saw(scan, 1000, LONG)
+    low_water.record_scan(scan, 1000, LONG)
     assert not low_water.begin(18.9).sees_everything
     assert low_water.begin(19.0).sees_everything
 
@@ -58,25 +58,25 @@ def test_a_thorough_scan_begins_at_start_and_puts_next_one_off() -> None:
 @pytest.mark.parametrize("late", [7, 0, -5, FIRST_KEY + 1])
 def test_a_key_below_the_mark_lowers_it(late: int) -> None:
     low_water = begun_with(1000)
-    low_water.saw(low_water.begin(10.0), late, LONG)
+    low_water.record_scan(low_water.begin(10.0), late, LONG)
     assert low_water.begin(10.5).start == late
 
 
 def test_scan_begun_before_mark_was_lowered_does_not_raise_it() -> None:
     low_water = begun_with(1000)
     burst = low_water.begin(9.9)
-    low_water.saw(low_water.begin(10.0), 7, LONG)
-    low_water.saw(burst, 1000, 0.01)
+    low_water.record_scan(low_water.begin(10.0), 7, LONG)
+    low_water.record_scan(burst, 1000, 0.01)
     assert low_water.begin(10.5).start == 7
 
 
 def test_what_a_scan_takes_that_begins_where_the_mark_was_lowered_to_counts_as_well() -> None:
     # Else a single old signal that another session keeps locked would have every scan pass over what is dead above it.
     low_water = begun_with(1000)
-    low_water.saw(low_water.begin(10.0), 7, 0.001)
+    low_water.record_scan(low_water.begin(10.0), 7, 0.001)
     burst = low_water.begin(10.001)
     assert (burst.start, burst.is_deep) == (7, True)
-    low_water.saw(burst, 2000, LONG)
+    low_water.record_scan(burst, 2000, LONG)
     assert low_water.begin(20.0).start == 2000
     assert low_water.begin(20.001).sees_everything
 
@@ -100,7 +100,7 @@ def test_scan_under_way_when_burst_failed_delays_no_next_one() -> None:
     burst = low_water.begin(9.0)
     scan = low_water.begin(10.0)
     low_water.give_up(burst)
-    low_water.saw(scan, 1000, LONG)
+    low_water.record_scan(scan, 1000, LONG)
     assert low_water.begin(11.0).sees_everything
 
 
@@ -117,7 +117,7 @@ def test_scan_that_took_long_is_due_after_ten_times_as_long() -> None:
     low_water = begun_with(1000)
     scan = low_water.begin(10.0)
     assert not low_water.failed(scan, 5.0), "from the mark on, scans are short"
-    assert not low_water.is_blind(15.0)
+    assert not low_water.is_left_to_workers(15.0)
     assert not low_water.begin(59.9).sees_everything
     assert low_water.begin(60.0).sees_everything
 
@@ -126,20 +126,20 @@ def test_scan_that_took_long_is_due_after_ten_times_as_long() -> None:
 def test_without_shorter_scan_model_waits_until_key_is_found(is_kept: bool) -> None:
     low_water = LowWater(is_kept=is_kept)
     assert low_water.failed(low_water.begin(0.0), 5.0)
-    assert low_water.is_blind(49.9)
-    assert not low_water.is_blind(50.0)
+    assert low_water.is_left_to_workers(49.9)
+    assert not low_water.is_left_to_workers(50.0)
     worker = low_water.begin(6.0)
     assert worker.sees_everything, "a worker may take longer"
-    low_water.saw(worker, None, 20.0)
-    assert low_water.is_blind(30.0), "nothing to begin at"
-    low_water.saw(low_water.begin(30.0), 1000, 20.0)
-    assert not low_water.is_blind(30.0)
+    low_water.record_scan(worker, None, 20.0)
+    assert low_water.is_left_to_workers(30.0), "nothing to begin at"
+    low_water.record_scan(low_water.begin(30.0), 1000, 20.0)
+    assert not low_water.is_left_to_workers(30.0)
 
 
 def test_a_scan_from_mark_that_took_too_long_leaves_model_alone() -> None:
     low_water = begun_with(1000)
     assert low_water.failed(low_water.begin(1.0), 5.0)
-    assert low_water.is_blind(50.9)
+    assert low_water.is_left_to_workers(50.9)
 
 
 def test_a_model_without_a_mark_has_no_start_whatever_is_found() -> None:
@@ -147,7 +147,7 @@ def test_a_model_without_a_mark_has_no_start_whatever_is_found() -> None:
     for now in (0.0, 1.0):
         scan = low_water.begin(now)
         assert (scan.start, scan.sees_everything) == (None, True)
-        low_water.saw(scan, "abc", LONG)
+        low_water.record_scan(scan, "abc", LONG)
     assert low_water.mark is None
 
 
@@ -161,7 +161,7 @@ def test_scans_from_start_take_no_more_than_a_tenth_of_time(steps: list[tuple[fl
         if scan.is_deep:
             assert spent <= now / COSTS_AT_MOST_ONE_IN + 1e-6, "what came before is paid for"
             spent, last = spent + took, took
-        low_water.saw(scan, 1000, took)
+        low_water.record_scan(scan, 1000, took)
         now += took + pause
     assert spent <= now / COSTS_AT_MOST_ONE_IN + last + 1e-6
 
@@ -191,8 +191,8 @@ class Table:
     def locked(self) -> set[int]:
         return {key for _, _, keys in self.bursts for key in keys}
 
-    def saw(self, number: int, scan: Scan, found: Iterable[int]) -> None:
-        self.low_water.saw(scan, min(found, default=None), LONG if scan.is_deep else 0.01)
+    def record_scan(self, number: int, scan: Scan, found: Iterable[int]) -> None:
+        self.low_water.record_scan(scan, min(found, default=None), LONG if scan.is_deep else 0.01)
         if scan.sees_everything:
             self.seen = max(self.seen, number)
 
@@ -202,7 +202,7 @@ class Table:
 
     def look(self) -> None:
         scan = self.begin()
-        self.saw(self.number, scan, [key for key in self.rows if key >= (scan.start or 0)])
+        self.record_scan(self.number, scan, [key for key in self.rows if key >= (scan.start or 0)])
         self.now += LONG if scan.is_deep else 0.01
 
     def lock(self, limit: int) -> None:
@@ -214,7 +214,7 @@ class Table:
         self.number += 1
         number, scan, keys = self.bursts.pop(choice % len(self.bursts))
         if well:
-            self.saw(number, scan, keys)
+            self.record_scan(number, scan, keys)
         else:
             self.low_water.give_up(scan)
         for key in keys:

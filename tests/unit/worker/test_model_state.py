@@ -49,10 +49,10 @@ def result(
 
 
 def test_a_full_burst_is_followed_at_once(progress: ModelState) -> None:
-    verdict = progress.finished(progress.plan(0.0), result(8, 8), now=0.0)
-    assert verdict.more
-    assert verdict.wait_seconds == 0.0
-    assert verdict.problem is None
+    decision = progress.finished(progress.plan(0.0), result(8, 8), now=0.0)
+    assert decision.more
+    assert decision.wait_seconds == 0.0
+    assert decision.problem is None
 
 
 def test_a_burst_that_was_not_full_ends_the_turn(progress: ModelState) -> None:
@@ -65,10 +65,10 @@ def test_a_burst_that_had_no_time_for_some_is_followed_at_once_by_a_smaller_one(
 
 
 def test_outage_waits_costs_no_attempt_and_tries_one_signal(progress: ModelState) -> None:
-    verdict = progress.finished(progress.plan(0.0), result(2, 0, (1, UNKNOWN), (2, UNKNOWN)), now=0.0)
-    assert not verdict.more
-    assert verdict.wait_seconds > 0
-    assert verdict.failed == ()
+    decision = progress.finished(progress.plan(0.0), result(2, 0, (1, UNKNOWN), (2, UNKNOWN)), now=0.0)
+    assert not decision.more
+    assert decision.wait_seconds > 0
+    assert decision.failed == ()
     assert progress.plan(0.0).limit == 1
 
 
@@ -92,18 +92,18 @@ def test_after_an_outage_bursts_grow_back_to_the_burst_count(progress: ModelStat
 
 @pytest.mark.parametrize("outcome", [REFUSED, INVALID])
 def test_signal_failed_alone_waits_while_model_goes_on(progress: ModelState, outcome: Outcome) -> None:
-    verdict = progress.finished(progress.plan(0.0), result(8, 7, (3, outcome)), now=0.0)
-    assert verdict.more
-    assert verdict.wait_seconds == 0.0
-    assert verdict.problem is None
-    assert [(failed.key, failed.outcome) for failed in verdict.failed] == [((3,), outcome)]
-    assert not verdict.evidence.too_much_fails
+    decision = progress.finished(progress.plan(0.0), result(8, 7, (3, outcome)), now=0.0)
+    assert decision.more
+    assert decision.wait_seconds == 0.0
+    assert decision.problem is None
+    assert [(failed.key, failed.outcome) for failed in decision.failed] == [((3,), outcome)]
+    assert not decision.evidence.too_much_fails
 
 
 def test_in_outage_only_answered_signals_are_set_aside(progress: ModelState) -> None:
-    verdict = progress.finished(progress.plan(0.0), result(8, 5, (3, REFUSED), (4, UNKNOWN), (5, UNKNOWN)), now=0.0)
-    assert [failed.key for failed in verdict.failed] == [(3,)]
-    assert verdict.wait_seconds > 0
+    decision = progress.finished(progress.plan(0.0), result(8, 5, (3, REFUSED), (4, UNKNOWN), (5, UNKNOWN)), now=0.0)
+    assert [failed.key for failed in decision.failed] == [(3,)]
+    assert decision.wait_seconds > 0
 
 
 def test_burst_that_failed_as_whole_is_halved_down_to_one_signal(progress: ModelState) -> None:
@@ -112,20 +112,20 @@ def test_burst_that_failed_as_whole_is_halved_down_to_one_signal(progress: Model
         plan = progress.plan(0.0)
         limits.append(plan.limit)
         if plan.limit > 1:
-            verdict = progress.finished(plan, result(plan.limit, error=ValueError("bad")), now=0.0)
-            assert verdict.more
-            assert verdict.failed == ()
+            decision = progress.finished(plan, result(plan.limit, error=ValueError("bad")), now=0.0)
+            assert decision.more
+            assert decision.failed == ()
     assert limits == [8, 4, 2, 1]
 
-    verdict = progress.finished(progress.plan(0.0), result(1, 0, (5, RAISED), error=ValueError("bad")), now=0.0)
+    decision = progress.finished(progress.plan(0.0), result(1, 0, (5, RAISED), error=ValueError("bad")), now=0.0)
 
-    assert [failed.key for failed in verdict.failed] == [(5,)]
+    assert [failed.key for failed in decision.failed] == [(5,)]
 
 
 def test_a_burst_whose_connection_the_broker_closed_is_halved_and_sets_nothing_aside(progress: ModelState) -> None:
-    verdict = progress.finished(progress.plan(0.0), result(8, 3, (4, CLOSED), (5, CLOSED)), now=0.0)
-    assert verdict.more
-    assert verdict.failed == ()
+    decision = progress.finished(progress.plan(0.0), result(8, 3, (4, CLOSED), (5, CLOSED)), now=0.0)
+    assert decision.more
+    assert decision.failed == ()
     assert progress.plan(0.0).limit == 4
 
 
@@ -139,9 +139,9 @@ def test_a_burst_that_took_long_is_halved(progress: ModelState) -> None:
 
 
 def test_an_exception_that_tells_of_an_outage_is_one(progress: ModelState) -> None:
-    verdict = progress.finished(progress.plan(0.0), result(8, error=ConnectionRefusedError("broker")), now=0.0)
-    assert verdict.wait_seconds > 0
-    assert not verdict.more
+    decision = progress.finished(progress.plan(0.0), result(8, error=ConnectionRefusedError("broker")), now=0.0)
+    assert decision.wait_seconds > 0
+    assert not decision.more
     assert progress.plan(0.0).limit == 1
 
 
@@ -170,25 +170,25 @@ def test_outage_of_suspect_holds_up_nobody_while_others_are_sent(progress: Model
         size = progress.plan(now - 0.1).limit
         plan = progress.plan(now)
         assert plan.suspect == (1,)
-        verdict = progress.finished(plan, result(1, 0, (1, UNKNOWN)), now)
-        assert verdict.problem is not None
-        assert (verdict.more, verdict.wait_seconds) == (True, 0.0)
+        decision = progress.finished(plan, result(1, 0, (1, UNKNOWN)), now)
+        assert decision.problem is not None
+        assert (decision.more, decision.wait_seconds) == (True, 0.0)
         assert progress.plan(now).limit == size
 
 
 def test_outage_of_suspect_waits_like_any_other(progress: ModelState) -> None:
     progress.finished(progress.plan(0.0), result(1, 0, (1, UNKNOWN)), now=0.0)
-    verdict = progress.finished(progress.plan(2.0), result(1, 0, (1, UNKNOWN)), now=2.0)
-    assert verdict.wait_seconds > 0
+    decision = progress.finished(progress.plan(2.0), result(1, 0, (1, UNKNOWN)), now=2.0)
+    assert decision.wait_seconds > 0
 
 
 @pytest.mark.parametrize("answer", [(), ((1, REFUSED),)], ids=["sent", "refused"])
 def test_a_suspect_that_is_answered_for_is_none_any_more(progress: ModelState, answer: tuple[Any, ...]) -> None:
     progress.finished(progress.plan(0.0), result(1, 0, (1, UNKNOWN)), now=0.0)
-    assert not progress.mark_drained()
+    assert not progress.mark_empty()
     progress.finished(progress.plan(2.0), result(1, 1 - len(answer), *answer), now=2.0)
     assert progress.avoided() == []
-    assert progress.mark_drained()
+    assert progress.mark_empty()
 
 
 def test_a_model_has_recovered_when_bursts_have_grown_back_or_nothing_is_left(progress: ModelState) -> None:
@@ -209,34 +209,34 @@ def test_a_suspect_that_is_gone_is_none_any_more(progress: ModelState) -> None:
 
 def test_a_model_whose_signals_all_fail_is_not_well_because_nothing_is_left_to_try(progress: ModelState) -> None:
     progress.finished(progress.plan(0.0), result(8, 0, *[(n, INVALID) for n in range(8)]), now=0.0)
-    assert not progress.mark_drained()
+    assert not progress.mark_empty()
 
 
 def test_emptied_model_waits_briefly_after_each_outage(progress: ModelState) -> None:
     outage = result(2, 0, (1, UNKNOWN), (2, UNKNOWN))
     first = progress.finished(progress.plan(0.0), outage, now=0.0).wait_seconds
     progress.finished(progress.plan(0.0), outage, now=0.0)
-    assert progress.mark_drained()
+    assert progress.mark_empty()
     assert progress.finished(progress.plan(0.0), outage, now=0.0).wait_seconds == first
 
 
 def test_too_many_failures_at_once_back_off_and_do_not_count(progress: ModelState) -> None:
-    verdict = progress.finished(progress.plan(0.0), result(8, 1, *[(n, INVALID) for n in range(7)]), now=0.0)
-    assert verdict.wait_seconds > 0
-    assert verdict.evidence.too_much_fails
-    assert len(verdict.failed) == 7
-    assert "too much fails at once" in (verdict.problem or "")
+    decision = progress.finished(progress.plan(0.0), result(8, 1, *[(n, INVALID) for n in range(7)]), now=0.0)
+    assert decision.wait_seconds > 0
+    assert decision.evidence.too_much_fails
+    assert len(decision.failed) == 7
+    assert "too much fails at once" in (decision.problem or "")
 
-    verdict = progress.finished(progress.plan(0.0), result(8, 7, (9, INVALID)), now=0.0)
-    assert not verdict.evidence.too_much_fails
+    decision = progress.finished(progress.plan(0.0), result(8, 7, (9, INVALID)), now=0.0)
+    assert not decision.evidence.too_much_fails
 
 
 def test_signals_whose_time_has_come_are_tried_once_and_ordinary_bursts_follow(progress: ModelState) -> None:
     progress.mark_retry_due()
     plan = progress.plan(0.0)
     assert plan.retry
-    verdict = progress.finished(plan, result(2, 1, (1, REFUSED)), now=0.0)
-    assert verdict.more
+    decision = progress.finished(plan, result(2, 1, (1, REFUSED)), now=0.0)
+    assert decision.more
     assert not progress.plan(0.0).retry
 
 
@@ -249,10 +249,10 @@ def test_tries_of_signals_set_aside_do_not_change_size_of_bursts(progress: Model
 
 def test_when_no_more_can_be_set_aside_model_waits_as_a_whole(progress: ModelState) -> None:
     progress.set_has_room(False)
-    verdict = progress.finished(progress.plan(0.0), result(8, 7, (3, REFUSED)), now=0.0)
-    assert verdict.wait_seconds > 0
-    assert verdict.failed == ()
-    assert "no more can be" in (verdict.problem or "")
+    decision = progress.finished(progress.plan(0.0), result(8, 7, (3, REFUSED)), now=0.0)
+    assert decision.wait_seconds > 0
+    assert decision.failed == ()
+    assert "no more can be" in (decision.problem or "")
 
 
 @pytest.mark.parametrize("other", [UNKNOWN, INVALID], ids=["outage", "too much fails"])
@@ -265,19 +265,19 @@ def test_when_store_is_full_none_is_set_aside(progress: ModelState, other: Outco
 def test_when_store_is_full_failed_retries_are_still_noted(progress: ModelState) -> None:
     progress.set_has_room(False)
     progress.mark_retry_due()
-    verdict = progress.finished(progress.plan(0.0), result(1, 0, (1, REFUSED)), now=0.0)
-    assert [failed.key for failed in verdict.failed] == [(1,)]
-    assert verdict.wait_seconds == 0.0
+    decision = progress.finished(progress.plan(0.0), result(1, 0, (1, REFUSED)), now=0.0)
+    assert [failed.key for failed in decision.failed] == [(1,)]
+    assert decision.wait_seconds == 0.0
 
 
 def test_retries_that_fail_as_a_whole_are_each_tried_alone_and_held_against_none(progress: ModelState) -> None:
     progress.mark_retry_due()
     keys = ((1,), (2,), (3,))
     whole = BurstResult(selected=3, keys=keys, error=ValueError("bad"), reason="ValueError: bad")
-    verdict = progress.finished(progress.plan(0.0), whole, now=0.0)
-    assert [(one.key, str(one.outcome)) for one in verdict.failed] == [(key, "error: ValueError: bad") for key in keys]
-    assert verdict.evidence.too_much_fails
-    assert (verdict.more, progress.plan(0.0).limit) == (True, 8)
+    decision = progress.finished(progress.plan(0.0), whole, now=0.0)
+    assert [(one.key, str(one.outcome)) for one in decision.failed] == [(key, "error: ValueError: bad") for key in keys]
+    assert decision.evidence.too_much_fails
+    assert (decision.more, progress.plan(0.0).limit) == (True, 8)
 
 
 def test_what_fails_among_healthy_traffic_counts_and_what_fails_alone_does_not(progress: ModelState) -> None:
@@ -285,8 +285,8 @@ def test_what_fails_among_healthy_traffic_counts_and_what_fails_alone_does_not(p
     outcomes = []
     for now in (100.0, 110.0, 120.0):
         progress.mark_retry_due()
-        verdict = progress.finished(progress.plan(now), result(1, 0, (1, RAISED)), now)
-        outcomes.append(verdict.evidence.is_against(before, RAISED))
+        decision = progress.finished(progress.plan(now), result(1, 0, (1, RAISED)), now)
+        outcomes.append(decision.evidence.is_against(before, RAISED))
         if now == 100.0:
             progress.finished(progress.plan(now), result(8, 8), now=105.0)
     assert outcomes == [False, True, False]
@@ -297,8 +297,8 @@ def test_bad_signals_among_healthy_traffic_do_not_open_breaker(progress: ModelSt
     for _ in range(12):
         progress.finished(progress.plan(0.0), result(8, 8), now=0.0)
         progress.mark_retry_due()
-        verdict = progress.finished(progress.plan(0.0), result(5, 0, *five), now=0.0)
-        assert not verdict.evidence.too_much_fails
+        decision = progress.finished(progress.plan(0.0), result(5, 0, *five), now=0.0)
+        assert not decision.evidence.too_much_fails
 
 
 def test_refusals_let_bursts_grow_back_to_the_burst_count(progress: ModelState) -> None:
@@ -316,7 +316,7 @@ def test_what_was_sent_and_not_deleted_is_deleted_first_and_left_out_until_then(
     progress.interrupted(BurstError("the database is away", proved=proved))
     assert progress.avoided() == [(1,), (2,)]
     assert progress.has_due_suspect(0.0)
-    assert not progress.mark_drained()
+    assert not progress.mark_empty()
     progress.mark_retry_due()
     for now in (0.0, 100.0):
         plan = progress.plan(now)
@@ -333,8 +333,8 @@ def test_what_was_sent_and_not_deleted_is_deleted_first_and_left_out_until_then(
 
 def test_what_cannot_be_deleted_is_left_out_until_it_is_noted(progress: ModelState) -> None:
     kept = BurstResult(selected=2, sent=1, undeleted=(FailedSignal((1,), UNDELETED, "700"),), keys=((1,), (2,)))
-    verdict = progress.finished(progress.plan(0.0), kept, now=0.0)
-    assert verdict.failed == kept.undeleted
+    decision = progress.finished(progress.plan(0.0), kept, now=0.0)
+    assert decision.failed == kept.undeleted
     assert progress.plan(0.0).proved == (Proved((1,), "700"),)
     progress.mark_recorded(kept.undeleted)
     assert progress.avoided() == []
@@ -371,10 +371,10 @@ def test_a_send_method_that_tells_nothing_of_its_signals_waits(burst_count: int)
     spec = SignalSpec(model=object, name="S", burst_count=burst_count, bind_key=None, send_one=print, send_many=None)
     progress = ModelState(spec)
     silent = result(1, error=PartialDeliveryError(delivered=[]))
-    verdict = progress.finished(progress.plan(0.0), silent, now=0.0)
-    assert not verdict.more
-    assert verdict.wait_seconds > 0
-    assert verdict.problem is not None
+    decision = progress.finished(progress.plan(0.0), silent, now=0.0)
+    assert not decision.more
+    assert decision.wait_seconds > 0
+    assert decision.problem is not None
 
 
 def test_set_aside_signals_flow_again_when_they_are_sent_and_not_when_they_fail_once_more(
@@ -391,12 +391,12 @@ def test_a_database_error_waits_and_goes_on_with_one_rehearsed_signal(progress: 
     progress.finished(progress.plan(0.0), result(8, 8), now=0.0)
     assert not progress.plan(0.0).rehearse
 
-    verdict = progress.interrupted(
+    decision = progress.interrupted(
         BurstError("signals were sent and could not be deleted", proved=[Proved((n,), None) for n in range(8)])
     )
 
-    assert verdict.wait_seconds > 0
-    assert verdict.problem == "signals were sent and could not be deleted"
+    assert decision.wait_seconds > 0
+    assert decision.problem == "signals were sent and could not be deleted"
     assert progress.plan(0.0).rehearse
 
 

@@ -135,7 +135,7 @@ def test_new_signal_under_key_of_parked_one_is_found_soon() -> None:
     retry_store = MemoryRetryStore(RetryPolicy(1), lambda keys: {key: versions[key] for key in keys}, Clock())
     retry_store.put([failed(1, INVALID), failed(2, INVALID)])
     versions[1,] = "900"
-    retry_store.tidy()
+    retry_store.clean_up()
     assert retry_store.choice([]).exclude == ((2,),)
 
 

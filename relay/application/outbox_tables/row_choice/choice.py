@@ -42,7 +42,7 @@ def not_before_problems(facts: TableFacts, rules: TableRules) -> Iterator[str]:
             yield f"--not-before {name}: {kinds}. --where says it for other types, for example --where {example}."
 
 
-def unsettled(
+def columns_without_rule(
     facts: TableFacts, rules: TableRules, used: Collection[str]
 ) -> tuple[tuple[StateColumn, ...], tuple[StateColumn, ...]]:
     """The state columns without a rule; and the not-before columns that the given condition does not name.
@@ -60,7 +60,7 @@ def unsettled(
     return (), tuple(one for one in times if one.column.name.lower() not in rules.where.lower())
 
 
-def unsettled_text(one: StateColumn, counted: str) -> str:
+def text_of_missing_rule(one: StateColumn, counted: str) -> str:
     """Why a table cannot be relayed without a rule for a column, and the options for that rule.
 
     :param counted: the rows that it concerns.

@@ -5,6 +5,8 @@ They change nothing. They lock the row with SKIP LOCKED at most; the lock ends w
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,11 +17,11 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
 from sqlalchemy.sql import ColumnElement
 
-from ..failures import raise_if_stop
-from ..model.contract import SignalSpec
-from ..schema.quoting import quoted
-from .keys import Key, has_key, key_from_text, text_of_key
-from .selection import Choice, pending
+from ...failures import raise_if_stop
+from ...model.contract import SignalSpec
+from ...schema.quoting import quoted
+from ..keys import Key, has_key, is_read_exactly, key_from_text, text_of_key
+from ..selection import Choice, pending
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,23 @@ def key_of_text(connection: Connection, spec: SignalSpec, given: str) -> tuple[K
         return None
     found = select(text_of_key(spec)).select_from(spec.table).where(has_key(spec, connection.dialect, [key]))
     return key, connection.scalar(found) or given
+
+
+def key_texts(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> dict[Key, str]:
+    """The texts of these keys, by which a person names the signals: those that the retry store has.
+
+    Of rows that are gone, and where the database is not PostgreSQL, Python writes them.
+    """
+    texts = {key: str(key[0]) for key in keys if is_read_exactly(spec, key)}
+    rest = [key for key in keys if key not in texts]
+    if rest and connection.dialect.name == "postgresql":
+        found = select(text_of_key(spec), *spec.primary_key).where(has_key(spec, connection.dialect, rest))
+        texts |= {tuple(row[1:]): row[0] for row in connection.execute(found)}
+    return {key: texts.get(key) or _written_by_python(key) for key in keys}
+
+
+def _written_by_python(key: Key) -> str:
+    return str(key[0]) if len(key) == 1 else json.dumps([str(part) for part in key])
 
 
 def find_signal(connection: Connection, spec: SignalSpec, key: Key) -> FoundSignal | None:
@@ -173,7 +192,7 @@ def table_holder(connection: Connection, spec: SignalSpec) -> Holder | None:
     return _holder(connection, _HOLDS_TABLE, name=quoted(spec.table))
 
 
-def was_given_out(connection: Connection, spec: SignalSpec, key: Key) -> bool | None:
+def sequence_has_returned(connection: Connection, spec: SignalSpec, key: Key) -> bool | None:
     """Whether the sequence of the key's column has returned this key; None when there is none, or it is unknown."""
     [column, *others] = spec.primary_key
     if others or not isinstance(key[0], int):

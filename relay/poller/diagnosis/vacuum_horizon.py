@@ -23,10 +23,10 @@ from signalbus_core.lowlevel import (
     horizon_holders,
 )
 
-from ..runtime import Runtime
-from ..telemetry.events import HeldHorizon
-from ..telemetry.incidents import REMIND_AFTER_SECONDS
-from .isolation import PROBE_LIMITS
+from ...runtime import Runtime
+from ...telemetry.events import HeldHorizon
+from ...telemetry.incidents import REMIND_AFTER_SECONDS
+from ..isolation import POLL_LIMITS
 
 #: A holder is reported after so long. Longer: fewer warnings about reporting queries that end soon.
 HELD_FOR_SECONDS = 3.0
@@ -58,7 +58,7 @@ class Debounce:
     def __init__(self) -> None:
         self._seen: dict[Identity, tuple[str, float]] = {}
 
-    def saw(self, holders: Sequence[HorizonHolder], now: float) -> Held | None:
+    def record_holders(self, holders: Sequence[HorizonHolder], now: float) -> Held | None:
         """Record the present holders, oldest first; return the first that has held the horizon back for long."""
         before, self._seen = self._seen, {}
         held = [Held(holder, self._seconds(holder, before, now)) for holder in holders]
@@ -104,7 +104,7 @@ class Horizon:
         self._active: dict[str | None, float] = {}
         self._debounces = {bind_key: Debounce() for bind_key in specs}
         # The holder that was logged last, since when, and when it was logged.
-        self._told: dict[str | None, tuple[Identity, float, float]] = {}
+        self._reported: dict[str | None, tuple[Identity, float, float]] = {}
 
     def run_once(self, bind_key: str | None, engine: Engine, *, is_active: bool) -> None:
         """Query a database when it is time.
@@ -123,7 +123,7 @@ class Horizon:
             # Nothing depends on it, and the poller raises the incident when a database is away.
             self._logger.debug("Dead rows are not known: %s", error_text(error), extra={"action": "horizon_unknown"})
             return
-        self._tell(bind_key, hurting, self._debounces[bind_key].saw(holders, now), now)
+        self._report(bind_key, hurting, self._debounces[bind_key].record_holders(holders, now), now)
 
     def _pause_seconds(self, bind_key: str | None, now: float) -> float:
         is_busy = now - self._active.get(bind_key, float("-inf")) <= AFTERWARDS_SECONDS
@@ -132,7 +132,7 @@ class Horizon:
     def _query(self, bind_key: str | None, engine: Engine) -> tuple[dict[str, int], list[HorizonHolder]]:
         """The models with too many dead rows, with their number; and if there are any, who holds the horizon back."""
         specs = self._specs[bind_key]
-        with autocommit(engine, PROBE_LIMITS) as connection:
+        with autocommit(engine, POLL_LIMITS) as connection:
             counted = dict(zip((spec.name for spec in specs), count_dead_rows(connection, specs), strict=True))
             hurting = {name: number for name, number in counted.items() if number >= DEAD_ROWS_THAT_HURT}
             holders = horizon_holders(connection) if hurting else []
@@ -140,17 +140,17 @@ class Horizon:
             self._events.dead_rows_counted(name, number)
         return hurting, holders
 
-    def _tell(self, bind_key: str | None, hurting: Mapping[str, int], held: Held | None, now: float) -> None:
-        told = self._told.pop(bind_key, None)
+    def _report(self, bind_key: str | None, hurting: Mapping[str, int], held: Held | None, now: float) -> None:
+        reported = self._reported.pop(bind_key, None)
         if held is not None:
-            since = told[1] if told else now
-            said_at = told[2] if told and told[0] == identity(held.holder) else float("-inf")
-            if now - said_at >= REMIND_AFTER_SECONDS:
+            since = reported[1] if reported else now
+            logged_at = reported[2] if reported and reported[0] == identity(held.holder) else float("-inf")
+            if now - logged_at >= REMIND_AFTER_SECONDS:
                 self._warn(hurting, held)
-                said_at = now
-            self._told[bind_key] = (identity(held.holder), since, said_at)
-        elif told:
-            seconds = round(now - told[1], 1)
+                logged_at = now
+            self._reported[bind_key] = (identity(held.holder), since, logged_at)
+        elif reported:
+            seconds = round(now - reported[1], 1)
             self._logger.info(
                 "Dead rows of signals can be removed again, after %s s.",
                 seconds,

@@ -13,15 +13,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from signalbus_core.lowlevel import Holder, Key, SignalSpec, error_text, locate, transaction
 
-from ..application.databases import APPLICATION_NAME
-from ..runtime import Runtime
-from ..telemetry.incidents import Incidents, stuck_thing
-from ..text import duration_text, one_line
-from ..worker.hanging import EmptyBursts
-from ..worker.model_state import ModelState
-from ..worker.retry_store import RetryStores
-from .gauges import BACKLOG_COUNTED_TO
-from .isolation import PROBE_LIMITS
+from ...application.databases import APPLICATION_NAME
+from ...runtime import Runtime
+from ...telemetry.incidents import Incidents, stuck_thing
+from ...text import duration_text
+from ...worker.hanging import EmptyBursts
+from ...worker.model_state import ModelState
+from ...worker.retry_store import RetryStores
+from ..gauges import BACKLOG_COUNTED_TO
+from ..isolation import POLL_LIMITS
 
 #: When bursts of a model have locked nothing for so long although signals are pending, an incident is raised. Longer:
 #: it is raised later; shorter: a long burst of another relay raises it too.
@@ -68,7 +68,7 @@ class Unreached:
 
         :param pending: the models for which it found signals that a burst would take.
         """
-        self._bursts.keep(pending)
+        self._bursts.retain(pending)
         # Raised after two diagnoses with the same first signal: when other relays send all signals, it changes.
         lasting = self._bursts.lasting(UNREACHED_AFTER_SECONDS - DIAGNOSE_EVERY_SECONDS)
         for name in self._diagnosed.keys() - set(lasting):
@@ -89,15 +89,15 @@ class Unreached:
     def _reasons(self, name: str) -> list[str]:
         lasting = self._incidents.lasting().values()
         own = stuck_thing(name, "unreached")
-        told = [one.reason for one in lasting if one.signal == name and one.thing != own]
+        known = [one.reason for one in lasting if one.signal == name and one.thing != own]
         is_empty = name in self._bursts.lasting(0.0)
-        return [*told, self._diagnose(name)[1]] if is_empty or not told else told
+        return [*known, self._diagnose(name)[1]] if is_empty or not known else known
 
     def _diagnose(self, name: str) -> tuple[Key | None, str]:
         """The first pending signal of a model; how many are pending that no burst can lock, and the likely cause."""
         spec = self._states[name].spec
         try:
-            with transaction(self._retry_stores.engine(name), PROBE_LIMITS) as connection:
+            with transaction(self._retry_stores.engine(name), POLL_LIMITS) as connection:
                 return self._first_pending(connection, spec)
         except SQLAlchemyError as error:
             return None, f"signals are pending that no burst gets; the cause cannot be told ({error_text(error)})"
@@ -110,7 +110,7 @@ class Unreached:
             return None, "no signal is pending any more"
         count = f"{len(keys):,}{' or more' if len(keys) >= BACKLOG_COUNTED_TO else ''}"
         signals = "1 signal is" if len(keys) == 1 else f"{count} signals are"
-        shown = one_line(", ".join(map(str, keys[0])))
+        shown = locate.key_texts(connection, spec, keys[:1])[keys[0]]
         cause = _cause(connection, spec, keys[0])
         return keys[0], f"{signals} pending that no burst gets; of the first ({shown}): {cause}"
 

@@ -14,8 +14,8 @@ from enum import Enum
 from sqlalchemy import ARRAY, Text, bindparam, text
 from sqlalchemy.engine import Connection
 
-from ..model.contract import SignalSpec
-from ..schema.quoting import quoted
+from ...model.contract import SignalSpec
+from ...schema.quoting import quoted
 
 
 class HolderKind(Enum):

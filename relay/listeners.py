@@ -1,6 +1,6 @@
-"""The boards: what is known of the relay, for readers in other threads. They listen to its events.
+"""The listeners to the events of the relay: what is known of it, for readers in other threads.
 
-Invariant: each fact stands on one board. ``Metrics`` counts, and reads all its gauges of present states from the
+Invariant: one listener keeps each fact. ``Metrics`` counts, and reads all its gauges of present states from the
 others, so that a scrape, the page and ``/readyz`` tell the same.
 """
 
@@ -17,8 +17,8 @@ from .telemetry.metrics import Metrics
 from .telemetry.status import Status
 
 
-class Boards:
-    """The four boards of one relay.
+class Listeners:
+    """The four listeners of one relay.
 
     :param names: the names of the signal models.
     :param clock: a monotonic clock, in seconds.

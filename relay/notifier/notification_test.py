@@ -15,7 +15,7 @@ from sqlalchemy.engine import Engine
 
 from signalbus_core.lowlevel import transaction
 
-from ..poller.isolation import PROBE_LIMITS
+from ..poller.isolation import POLL_LIMITS
 from .connection import AsyncConnection, Waker, run, wait
 
 #: The longest time that a notification may take. Longer: a slow server is not mistaken for a pooler.
@@ -36,14 +36,14 @@ class NothingReceivedError(Exception):
         )
 
 
-def test_notifications(session: AsyncConnection, engine: Engine, waker: Waker, stop: threading.Event) -> None:
+def check_notifications(session: AsyncConnection, engine: Engine, waker: Waker, stop: threading.Event) -> None:
     """Notify the session from another connection.
 
     :raises NothingReceivedError: it did not arrive.
     """
     payload = secrets.token_hex(8)
     run(session, f"LISTEN {CHANNEL}", waker, stop)
-    with transaction(engine, PROBE_LIMITS) as connection:
+    with transaction(engine, POLL_LIMITS) as connection:
         connection.execute(text("SELECT pg_notify(:channel, :payload)"), {"channel": CHANNEL, "payload": payload})
     deadline = time.monotonic() + RECEIVED_WITHIN_SECONDS
     while (CHANNEL, payload) not in session.take_notifications():

@@ -24,7 +24,7 @@ from ..sql.rows import Row, find_keys, has_id, row_id
 logger = logging.getLogger("signalbus")
 
 
-class Hold:
+class LockedRows:
     """The versions and locks of the rows of a burst.
 
     :param session: whose transaction holds the locks.
@@ -43,11 +43,11 @@ class Hold:
         """The same rows with their current versions."""
         return [self._rows[row.key] for row in rows]
 
-    def is_held(self, session: Session, rows: Sequence[Row]) -> bool:
+    def are_locked_by(self, session: Session, rows: Sequence[Row]) -> bool:
         """Whether the session's current transaction has locked these rows."""
         return self._is_held_by(session) and all(row.key in self._locked for row in rows)
 
-    def was_left_alone(self, session: Session) -> bool:
+    def is_first_transaction(self, session: Session) -> bool:
         """Whether the session is still in the transaction that first locked the rows."""
         return session.get_transaction() is self._transaction
 
@@ -102,29 +102,31 @@ class Hold:
             logger.debug("%s: cannot %s the signals of the burst.", self._spec.name, what, exc_info=True)
 
 
-_holding: ContextVar[Hold | None] = ContextVar("signalbus_holding", default=None)
+_tracked: ContextVar[LockedRows | None] = ContextVar("signalbus_locked_rows", default=None)
 
 
 @contextmanager
-def holding(session: Session, connection: Connection, spec: SignalSpec, rows: Sequence[Row]) -> Iterator[Hold]:
+def tracking_locks(
+    session: Session, connection: Connection, spec: SignalSpec, rows: Sequence[Row]
+) -> Iterator[LockedRows]:
     """Track these rows in the block, in every session of this context."""
-    hold = Hold(session, connection, spec, rows)
-    token = _holding.set(hold)
+    locked_rows = LockedRows(session, connection, spec, rows)
+    token = _tracked.set(locked_rows)
     try:
-        yield hold
+        yield locked_rows
     finally:
-        _holding.reset(token)
+        _tracked.reset(token)
 
 
 @event.listens_for(Session, "after_begin")
 def _after_begin(session: Session, transaction: Any, connection: Connection) -> None:
-    hold = _holding.get()
-    if hold is not None and not transaction.nested:
-        hold.begins(session, connection)
+    locked_rows = _tracked.get()
+    if locked_rows is not None and not transaction.nested:
+        locked_rows.begins(session, connection)
 
 
 @event.listens_for(Session, "before_commit")
 def _before_commit(session: Session) -> None:
-    hold = _holding.get()
-    if hold is not None and not session.in_nested_transaction():
-        hold.commits(session)
+    locked_rows = _tracked.get()
+    if locked_rows is not None and not session.in_nested_transaction():
+        locked_rows.commits(session)

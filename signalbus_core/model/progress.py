@@ -22,24 +22,24 @@ logger = logging.getLogger("signalbus")
 #: idle transaction (120 s), after which all of the burst is sent again.
 LONG_SEND_SECONDS = 10.0
 
-_current: ContextVar[Heartbeat | None] = ContextVar("signalbus_heartbeat", default=None)
+_current: ContextVar[ProgressReporter | None] = ContextVar("signalbus_progress", default=None)
 
 
-def beat() -> None:
+def report_progress() -> None:
     """Report that some signals or messages were confirmed."""
-    heartbeat = _current.get()
-    if heartbeat is not None:
-        heartbeat.beat()
+    reporter = _current.get()
+    if reporter is not None:
+        reporter.report_progress()
 
 
 def report_bytes(message_bytes: int) -> None:
     """Report that so many bytes of messages are about to be sent."""
-    heartbeat = _current.get()
-    if heartbeat is not None:
-        heartbeat.message_bytes = (heartbeat.message_bytes or 0) + message_bytes
+    reporter = _current.get()
+    if reporter is not None:
+        reporter.message_bytes = (reporter.message_bytes or 0) + message_bytes
 
 
-class Heartbeat:
+class ProgressReporter:
     """Receives the reports within its block, and keeps the burst's transaction from its idle timeout.
 
     :param idle_timeout_seconds: ``idle_in_transaction_session_timeout`` of the transaction.
@@ -65,14 +65,14 @@ class Heartbeat:
         #: The reported size of the messages; None while nothing was reported.
         self.message_bytes: int | None = None
 
-    def __enter__(self) -> Heartbeat:
+    def __enter__(self) -> ProgressReporter:
         self._token = _current.set(self)
         return self
 
     def __exit__(self, *_: object) -> None:
         _current.reset(self._token)
 
-    def beat(self) -> None:
+    def report_progress(self) -> None:
         if self._on_progress is not None:
             self._on_progress()
         now = self._clock()

@@ -1,0 +1,73 @@
+"""The statements that delete the rows of signals that were sent: by their keys, or by the ids of their versions.
+
+A row that somebody else wrote meanwhile under the same key is never deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+from typing import Any, cast
+
+from sqlalchemy import CursorResult, Delete
+from sqlalchemy import delete as sql_delete
+from sqlalchemy.engine import Connection
+from sqlalchemy.sql import ColumnElement
+
+from ..errors import BurstError, counted
+from ..model.contract import SignalSpec
+from .keys import Key, given_keys, has_exact_key, has_key, joins_given_keys, parts
+from .rows import WRITTEN_SINCE, Row, all_ids, find, find_keys, has_id
+from .transaction import LOOK_UP_CTIDS, LOOK_UP_KEYS, execute_with
+
+#: So many statements are cached, one for each model.
+KEPT_STATEMENTS = 1024
+
+
+def delete_rows(connection: Connection, spec: SignalSpec, rows: Sequence[Row], *, is_locked: bool = False) -> list[Row]:
+    """Delete rows; return those of them that the database keeps without an error."""
+    dialect, keys = connection.dialect, [row.key for row in rows]
+    if dialect.name != "postgresql":
+        if delete_signals(connection, spec, keys) == len(rows):
+            return []
+        return find_keys(connection, spec, keys)
+    deleted = 0
+    if is_locked and has_exact_key(spec, dialect, keys):
+        deleted = delete_signals(connection, spec, keys)
+        if deleted == len(rows):
+            return []
+        if deleted > len(rows):
+            # Roll back: the rows include one that nobody sent.
+            raise BurstError(
+                f"{counted(len(rows), f'signal of {spec.name}', 'has')} the keys of {deleted} rows of "
+                f"{spec.table.fullname!r}. Look for tables that inherit from it."
+            )
+    conditions = [[has_id(all_ids(rows))]]
+    if is_locked:
+        # The send method itself may have updated the rows that it has locked.
+        conditions.append([has_key(spec, dialect, keys), WRITTEN_SINCE])
+    for condition in conditions:
+        deleted += delete_where(connection, spec, condition)
+        if deleted == len(rows):
+            return []
+    # The send method may have deleted signals itself; only rows that still exist are kept.
+    return [row for condition in conditions for row in find(connection, spec, condition)]
+
+
+def delete_signals(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> int:
+    """Delete the signals with these keys; return how many rows were deleted."""
+    if connection.dialect.name != "postgresql":
+        pieces = parts(connection.dialect, keys)
+        deletes = [sql_delete(spec.table).where(has_key(spec, connection.dialect, piece)) for piece in pieces]
+        return sum(cast("CursorResult[Any]", connection.execute(delete)).rowcount for delete in deletes)
+    return execute_with(connection, LOOK_UP_KEYS, _deleting(spec), {**given_keys(spec, keys)}).rowcount
+
+
+def delete_where(connection: Connection, spec: SignalSpec, conditions: Collection[ColumnElement[bool]]) -> int:
+    """Delete the rows with all of these conditions; return how many they were."""
+    return execute_with(connection, LOOK_UP_CTIDS, sql_delete(spec.table).where(*conditions)).rowcount
+
+
+@lru_cache(KEPT_STATEMENTS)
+def _deleting(spec: SignalSpec) -> Delete:
+    return sql_delete(spec.table).where(joins_given_keys(spec))
