@@ -15,7 +15,7 @@ from sqlalchemy import inspect as sqlalchemy_inspect
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Mapper, Session
 
-from .burst.flush import flush
+from .burst.flush import Conflicts, flush
 from .errors import BurstError, SignalModelError, TransactionStateError
 from .failures import error_text, raise_if_stop
 from .model.contract import SignalSpec, is_signal_model, refuse_shared_table, resolve, unique_names
@@ -111,10 +111,11 @@ class SignalBus:
         self._refuse_open_changes()
         sent = 0
         first_error: BaseException | None = None
+        conflicts = Conflicts(self._all_specs(), self.db.engines)
         for spec in specs:
             with own_session(self.db, self._app()) as session:
                 try:
-                    count, error = flush(session, self.db.engines[spec.bind_key], spec, specs)
+                    count, error = flush(session, self.db.engines[spec.bind_key], spec, conflicts)
                 except BaseException as raised:  # noqa: BLE001 - raised at the end
                     raise_if_stop(raised)
                     count, error = 0, raised
@@ -133,6 +134,16 @@ class SignalBus:
         if first_error is not None:
             raise first_error
         return sent
+
+    def _all_specs(self) -> list[SignalSpec]:
+        """What is known about all signal models, but for those that violate the contract."""
+        specs: list[SignalSpec] = []
+        for model, name in unique_names(self.get_signal_models()).items():
+            try:
+                specs.append(resolve(model, name))
+            except SignalModelError as error:
+                logger.debug("%s is left out: %s", name, error, extra={"action": "signal_model_unfit"})
+        return specs
 
     def flush(self, models: Iterable[type[Any]] | None = None) -> int:
         """The older name of :meth:`flushmany`."""

@@ -12,7 +12,7 @@ from .model.contract import SignalSpec
 from .posix_signals import STOP_SIGNALS, stop_requests
 from .schema import doorbell
 from .schema.autovacuum import autovacuum_problem
-from .schema.catalog import table_conflicts, table_privileges, table_problem
+from .schema.catalog import table_conflicts, table_owners, table_privileges, table_problem, table_problems
 from .schema.doorbell import Doorbell, doorbell_problem, find_doorbells
 from .schema.own_tables import (
     LATER_COLUMNS,
@@ -29,20 +29,21 @@ from .schema.quoting import PLAIN, quoted
 from .schema.signal_id import SIGNAL_ID, has_signal_id
 from .sessions import own_session
 from .sql import parked, paused
-from .sql.ages import oldest_age_seconds
 from .sql.backlog import Measurement, Work, find_work, find_work_and_measure, measure
 from .sql.diagnosis import locate
-from .sql.diagnosis.locate import FoundSignal, Holder
+from .sql.diagnosis.locate import FoundSignal, Holder, oldest_age_seconds
 from .sql.diagnosis.vacuum_horizon import (
     HolderKind,
     HorizonHolder,
     count_dead_rows,
+    count_inserted_rows,
     horizon_holders,
 )
 from .sql.keys import FIRST_KEY, Key, SignalRef, has_integer_key
 from .sql.parked import DueSignal, Failure, FailureGroup, LeaveOut, retries
 from .sql.selection import Choice, count_unloadable_keys
 from .sql.transaction import BurstLimits, autocommit, set_limits, transaction
+from .sql.trial import key_problems
 
 __all__ = [
     # Single bursts
@@ -101,6 +102,7 @@ __all__ = [
     "HorizonHolder",
     "autovacuum_problem",
     "count_dead_rows",
+    "count_inserted_rows",
     "horizon_holders",
     # Polling the tables
     "Measurement",
@@ -116,8 +118,11 @@ __all__ = [
     "set_limits",
     "transaction",
     "table_conflicts",
+    "table_owners",
     "table_privileges",
     "table_problem",
+    "table_problems",
+    "key_problems",
     # The id of a signal
     "SIGNAL_ID",
     "has_signal_id",

@@ -39,12 +39,21 @@ class DatabaseChecks:
     """Checks one database.
 
     :param specs: the models whose tables are there.
+    :param beside: models of other binds that are the same database.
     """
 
-    def __init__(self, bind_key: str | None, engine: Engine, specs: Sequence[SignalSpec], config: RelayConfig) -> None:
+    def __init__(
+        self,
+        bind_key: str | None,
+        engine: Engine,
+        specs: Sequence[SignalSpec],
+        config: RelayConfig,
+        beside: Sequence[SignalSpec] = (),
+    ) -> None:
         self._name = place_of(bind_key)
         self._engine = engine
         self._specs = specs
+        self._beside = beside
         self._config = config
 
     def run(self, areas: Sequence[str]) -> Iterator[Finding]:
@@ -83,7 +92,7 @@ class DatabaseChecks:
     def _checks(self) -> dict[str, Callable[[Connection], Iterator[Finding]]]:
         return {
             "versions": self._check_version,
-            "tables": lambda connection: check_tables(connection, self._specs),
+            "tables": lambda connection: check_tables(connection, self._specs, self._beside),
             "signals": lambda connection: check_signals(connection, self._specs),
             "session": self._check_session,
             "bloat": lambda connection: check_bloat(connection, self._specs),

@@ -160,11 +160,18 @@ def _tasks(
     for key in {spec.bind_key: None for spec in specs}:
         if of_database and engines[key].dialect.name == "postgresql":
             there = [spec for spec in specs if spec.bind_key == key]
-            checks = DatabaseChecks(key, engines[key], there, subject.config)
+            beside = [spec for spec in specs if _are_one(engines, key, spec.bind_key)]
+            checks = DatabaseChecks(key, engines[key], there, subject.config, beside)
             yield Task(of_database, partial(checks.run, of_database))
     of_broker = [area for area in BROKER_AREAS if area in areas]
     if of_broker and subject.app.extensions.get("signalbus_publishers"):
         yield Task(of_broker, partial(_check_brokers, subject, specs, of_broker))
+
+
+def _are_one(engines: Mapping[str | None, Engine], bind: str | None, other: str | None) -> bool:
+    """Whether two binds are the same database, perhaps with different logins."""
+    urls = [engines[key].url.set(username=None, password=None) for key in (bind, other)]
+    return bind != other and urls[0] == urls[1]
 
 
 def _check_brokers(subject: Subject, specs: Sequence[SignalSpec], areas: Sequence[str]) -> Iterator[Finding]:

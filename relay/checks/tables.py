@@ -7,11 +7,14 @@ from typing import Any
 
 from sqlalchemy import Table, text
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 
 from signalbus_core.lowlevel import (
     LATER_COLUMNS,
     PLAIN,
     SignalSpec,
+    error_text,
+    key_problems,
     lacks_columns,
     parked_table_of,
     paused_table_of,
@@ -74,6 +77,11 @@ def check_table(connection: Connection, spec: SignalSpec) -> Iterator[Finding]:
         return
     facts = connection.execute(_FACTS, {"name": name}).one_or_none()
     problem = table_problem(connection, spec)
+    try:
+        problem = problem or key_problems(connection, [spec]).get(spec.name)
+    except DBAPIError as error:
+        text = f"its key could not be checked: {error_text(error)}"
+        yield found("area-failed", spec.name, text, "See what holds the table, and run the check again.", area="tables")
     if problem is not None:
         yield finding_of_text("table-missing" if facts is None else "table-unfit", spec.name, problem)
     if facts is not None:
@@ -108,15 +116,19 @@ def check_order(connection: Connection, spec: SignalSpec, name: str) -> Iterator
         yield found("index-order", spec.name, "no index has the order of the model's key: each burst sorts", remedy)
 
 
-def check_tables(connection: Connection, specs: Sequence[SignalSpec]) -> Iterator[Finding]:
+def check_tables(
+    connection: Connection, specs: Sequence[SignalSpec], beside: Sequence[SignalSpec] = ()
+) -> Iterator[Finding]:
+    """:param beside: models of other binds that are the same database."""
     fit: list[SignalSpec] = []
     for spec in specs:
         findings = list(check_table(connection, spec))
         yield from findings
         if not {"schema-usage-missing", "table-unfit"} & {finding.code for finding in findings}:
             fit.append(spec)
-    for name, conflict in table_conflicts(connection, fit).items():
-        yield finding_of_text("table-unfit", name, conflict)
+    conflicts = table_conflicts(connection, [*beside, *fit])
+    for name in conflicts.keys() & {spec.name for spec in fit}:
+        yield finding_of_text("table-unfit", name, conflicts[name])
     yield from check_own_table(connection, "parked", {parked_table_of(spec) for spec in specs}, _PARKED_NEEDS)
     yield from check_parked_columns(connection, {parked_table_of(spec) for spec in specs})
     yield from check_own_table(connection, "paused", {paused_table_of(spec) for spec in specs}, _PAUSED_NEEDS)

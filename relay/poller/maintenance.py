@@ -13,17 +13,19 @@ from sqlalchemy.engine import Engine
 from signalbus_core.lowlevel import (
     SignalSpec,
     autocommit,
+    key_problems,
     lacks_columns,
     parked_table_of,
     parked_table_problem,
     table_conflicts,
-    table_problem,
+    table_owners,
+    table_problems,
     transaction,
 )
 
 from ..runtime import Runtime
 from ..worker.retry_store import RetryStores
-from .isolation import POLL_LIMITS, TableIsolation
+from .isolation import POLL_LIMITS, QUERIED_TOGETHER, TableIsolation
 from .pauses import PausedModels
 
 #: The interval of the maintenance. Longer: a table that was created or dropped is noticed later.
@@ -55,7 +57,9 @@ class Maintenance:
         self._events = runtime.events
         self._clock = runtime.clock
         self._logger = runtime.logger
-        self._verified: set[str | None] = set()
+        #: The models whose keys are still to be checked, once the tables of a database were.
+        self._unchecked: dict[str | None, set[str]] = {}
+        self._owners: dict[str | None, dict[str, str]] = {}
         self._searched: dict[str | None, float] = {}
         self._tidied: dict[str | None, float] = {}
         self._has_parked_table: dict[str | None, bool] = {}
@@ -67,15 +71,46 @@ class Maintenance:
 
         :raises TableError: they cannot.
         """
-        if bind_key in self._verified:
-            return
-        with transaction(engine, POLL_LIMITS) as connection:
-            specs = self._specs[bind_key]
-            problems = {spec.name: problem for spec in specs if (problem := table_problem(connection, spec))}
-            problems = table_conflicts(connection, specs) | problems
-        if problems:
-            raise TableError("\n".join(problems.values()))
-        self._verified.add(bind_key)
+        if bind_key not in self._unchecked:
+            if len(self._specs[bind_key]) > QUERIED_TOGETHER:
+                self._logger.info(
+                    "Checking the tables of %d signal models, before their signals are sent.",
+                    len(self._specs[bind_key]),
+                    extra={"action": "tables_checked", "models": len(self._specs[bind_key])},
+                )
+            with transaction(engine, POLL_LIMITS) as connection:
+                specs = self._specs[bind_key]
+                conflicts = table_conflicts(connection, specs, self._owners_elsewhere(bind_key))
+                _refuse(conflicts | table_problems(connection, specs))
+                self._owners[bind_key] = table_owners(connection, specs)
+            self._unchecked[bind_key] = {spec.name for spec in specs}
+
+    def with_checked_keys(
+        self, bind_key: str | None, engine: Engine, specs: Sequence[SignalSpec]
+    ) -> Sequence[SignalSpec]:
+        """Those of the models whose keys the database compares, which is checked once, before a model is polled.
+
+        A model whose table cannot be checked at the moment is left out.
+
+        :raises TableError: a key cannot be compared.
+        """
+
+        def query(some: Sequence[SignalSpec]) -> list[tuple[str, str | None]]:
+            with transaction(engine, POLL_LIMITS) as connection:
+                problems = key_problems(connection, some)
+            return [(spec.name, problems.get(spec.name)) for spec in some]
+
+        left = self._unchecked[bind_key]
+        if unchecked := [spec for spec in specs if spec.name in left]:
+            checked = dict(self._isolation.together_or_alone(unchecked, query, lambda: None))
+            _refuse({name: problem for name, problem in checked.items() if problem is not None})
+            left.difference_update(checked)
+        return [spec for spec in specs if spec.name not in left]
+
+    def _owners_elsewhere(self, bind_key: str | None) -> dict[str, str]:
+        """The models of the tables of other binds, which may be the same database."""
+        others = [owners for other, owners in self._owners.items() if other != bind_key]
+        return {table: name for owners in others for table, name in owners.items()}
 
     def has_parked_table(self, bind_key: str | None) -> bool:
         return self._has_parked_table[bind_key]
@@ -87,8 +122,8 @@ class Maintenance:
 
     @property
     def has_unusable(self) -> bool:
-        """Whether any table has become unable to serve as an outbox."""
-        return any(self._conflicts.values())
+        """Whether any table has become unable to serve as an outbox, or could not be checked."""
+        return any(self._conflicts.values()) or any(self._unchecked.values())
 
     def find_tables_again(self, bind_key: str | None) -> None:
         """Check the tables of Signalbus again in the next poll: one of them may be what is gone."""
@@ -118,7 +153,8 @@ class Maintenance:
     def _find_conflicts(self, bind_key: str | None, engine: Engine) -> None:
         def query(specs: Sequence[SignalSpec]) -> list[tuple[str, str]]:
             with autocommit(engine, POLL_LIMITS) as connection:
-                return list(table_conflicts(connection, specs).items())
+                found = table_conflicts(connection, self._specs[bind_key], self._owners_elsewhere(bind_key))
+            return [(spec.name, found[spec.name]) for spec in specs if spec.name in found]
 
         # A table that cannot be queried keeps no other from being checked.
         conflicts = dict(self._isolation.together_or_alone(self._specs[bind_key], query, lambda: None))
@@ -163,3 +199,8 @@ class Maintenance:
 
     def _is_time(self, last: Mapping[str | None, float], bind_key: str | None) -> bool:
         return self._clock() - last.get(bind_key, float("-inf")) >= TIDY_EVERY_SECONDS
+
+
+def _refuse(problems: Mapping[str, str]) -> None:
+    if problems:
+        raise TableError("\n".join(dict.fromkeys(problems.values())))

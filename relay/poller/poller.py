@@ -22,6 +22,7 @@ from signalbus_core.lowlevel import (
     SignalSpec,
     Work,
     autocommit,
+    count_inserted_rows,
     count_unloadable_keys,
     error_text,
     find_work,
@@ -39,7 +40,7 @@ from ..worker.retry_store import RetryStores
 from .diagnosis.unreached import locked_table
 from .diagnosis.vacuum_horizon import Horizon
 from .gauges import MEASURE_EVERY_SECONDS, BacklogGauges
-from .isolation import POLL_LIMITS, TableIsolation, is_statement_timeout
+from .isolation import POLL_LIMITS, QUERIED_TOGETHER, TableIsolation, is_statement_timeout
 from .maintenance import TIDY_EVERY_SECONDS, Maintenance, TableError
 from .pauses import PausedModels
 from .scan import ScanStarts
@@ -157,33 +158,56 @@ class Poller:
         While there is nothing to send, one statement does both. Else measuring comes second: a backlog that is slow to
         count must not delay its signals.
         """
-        specs = []
-        for spec in self._maintenance.usable_models(bind_key):
-            if self._scan_starts.is_left_to_workers(spec.name):
-                self._isolation.pass_over(spec)
-            else:
-                specs.append(spec)
+        fit = self._maintenance.usable_models(bind_key)
+        blind = [spec for spec in fit if self._scan_starts.is_left_to_workers(spec.name)]
+        specs = [spec for spec in fit if spec not in blind]
         is_time = self._gauges.begin(bind_key)
-        if is_time and bind_key in self._quiet:
-            both = self._query(bind_key, engine, specs, self._find_and_measure)
-            work = [one for one, _ in both]
-            self._report(bind_key, [(one.spec.name, measurement) for one, measurement in both])
-            is_time = False
+        at_once = is_time and bind_key in self._quiet
+        measured: list[Measured] = []
+        names = self._hand_on_blindly(engine, blind)
+        for first in range(0, len(specs), QUERIED_TOGETHER):
+            some = self._maintenance.with_checked_keys(bind_key, engine, specs[first : first + QUERIED_TOGETHER])
+            if at_once:
+                both = self._query(bind_key, engine, some, self._find_and_measure)
+                measured += [(work.spec.name, measurement) for work, measurement in both]
+                work = [one for one, _ in both]
+            else:
+                work = self._query(bind_key, engine, some, self._find)
+            # At once: where there are a thousand models, the first are sent while the others are polled.
+            names += self._hand_on(bind_key, some, work)
+        found += names
+        if names:
+            self._quiet.discard(bind_key)
         else:
-            work = self._query(bind_key, engine, specs, self._find)
+            self._quiet.add(bind_key)
+        if is_time and not at_once:
+            specs = [spec for spec in specs if not self._isolation.passed_over(spec)]
+            measured = self._query(bind_key, engine, specs, self._measure)
+        if is_time:
+            self._report(bind_key, measured)
+
+    def _hand_on_blindly(self, engine: Engine, specs: Sequence[SignalSpec]) -> list[str]:
+        """Hand models whose polls time out to the workers when rows were inserted; return their names."""
+        if not specs:
+            return []
+        for spec in specs:
+            self._isolation.pass_over(spec)
+        with autocommit(engine, self._limits) as connection:
+            inserted = zip(specs, count_inserted_rows(connection, specs), strict=True)
+        names = [spec.name for spec, rows in inserted if self._scan_starts.take_growth(spec.name, rows)]
+        names = [name for name in names if name not in self._paused]
+        self._scheduler.found(names)
+        return names
+
+    def _hand_on(self, bind_key: str | None, specs: Sequence[SignalSpec], work: Sequence[Work]) -> list[str]:
+        """Hand the models with work to the workers; return their names."""
         # First, so that no worker takes a model that this poll found paused.
         self._paused.record_pauses(bind_key, work)
         names = [one.spec.name for one in work if self._has_work(one)]
         names += [spec.name for spec in specs if spec.name in self._too_slow and spec.name not in self._paused]
         if names:
-            found += names
-            self._quiet.discard(bind_key)
             self._scheduler.found(names)
-        else:
-            self._quiet.add(bind_key)
-        if is_time:
-            specs = [spec for spec in specs if not self._isolation.passed_over(spec)]
-            self._report(bind_key, self._query(bind_key, engine, specs, self._measure))
+        return names
 
     def _query(
         self,
@@ -198,7 +222,8 @@ class Poller:
 
         if not specs:
             return []
-        return self._isolation.together_or_alone(specs, query, partial(self._maintenance.find_tables_again, bind_key))
+        find_again = partial(self._maintenance.find_tables_again, bind_key)
+        return self._isolation.together_or_alone(specs, query, find_again, is_scan=read != self._measure)
 
     def _find(self, connection: Connection, specs: Sequence[SignalSpec]) -> list[Work]:
         scans = self._scan_starts.begin(specs)
@@ -206,6 +231,7 @@ class Poller:
         with self._scans(scans):
             work = find_work(connection, specs, self._choices(scans), has_paused_table=has_paused)
         self._scan_starts.ended(scans, work)
+        self._isolation.scanned(scans)
         return work
 
     @contextmanager
@@ -237,6 +263,7 @@ class Poller:
                 starts=self._gauges.starts(specs),
             )
         self._scan_starts.ended(scans, [work for work, _ in both])
+        self._isolation.scanned(scans)
         return both
 
     def _report(self, bind_key: str | None, measured: Sequence[Measured]) -> None:

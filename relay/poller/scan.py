@@ -26,6 +26,7 @@ class ScanStarts:
         self._clock = clock
         self._is_thorough = False
         self._seen_in_part: set[str] = set()
+        self._inserted: dict[str, int] = {}
         # Models whose scan from the start shared a statement that timed out.
         self._again: set[str] = set()
 
@@ -55,6 +56,14 @@ class ScanStarts:
     def is_left_to_workers(self, name: str) -> bool:
         """Whether polls of the model time out, so that it is left to the workers for a while."""
         return self._states[name].low_water.is_left_to_workers(self._clock())
+
+    def take_growth(self, name: str, inserted: int) -> bool:
+        """Whether rows were inserted since the last call for this model, or this is the first.
+
+        :param inserted: how many ever were.
+        """
+        before, self._inserted[name] = self._inserted.get(name), inserted
+        return before != inserted
 
     def failed(self, scans: Mapping[str, Scan]) -> bool:
         """The statement timed out; return whether that was due to the one model that it polled.

@@ -44,6 +44,7 @@ class Stuck:
 #: The causes of ``Events.model_stuck``.
 STUCK = {
     "hangs": Stuck("a burst", begins="burst_hangs", ends="burst_goes_on"),
+    "slow": Stuck("its scans", begins="model_failing", ends="model_recovered"),
     "unreached": Stuck("pending signals", begins="signals_unreached", ends="signals_reached"),
 }
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.orm import Session
 
 from ..errors import BurstError, Proved, SignalModelError, UnreadableSignalError, counted
@@ -19,6 +19,7 @@ from ..sql.keys import SignalRef
 from ..sql.parked import LeaveOut
 from ..sql.selection import Choice
 from ..sql.transaction import BurstLimits, begin, transaction
+from ..sql.trial import key_problems
 from .delete import delete_sent
 from .result import FailedSignal, refs_of
 from .send import send_burst
@@ -33,14 +34,32 @@ MOST_ERRORS_IN_A_ROW = 10
 MOST_FAILED = 10_000
 
 
-def flush(
-    session: Session, engine: Engine, spec: SignalSpec, specs: Sequence[SignalSpec]
-) -> tuple[int, BaseException | None]:
-    """Send bursts of one model until nothing is left to try; return the number sent and the first error.
+class Conflicts:
+    """Which models have the table of another one; found once for all models of a database.
 
-    :param specs: all models that are sent.
+    :param specs: all signal models of the bus.
+    :param engines: of each bind key.
     """
-    everything = _check_tables(session, spec, specs)
+
+    def __init__(self, specs: Sequence[SignalSpec], engines: Mapping[str | None, Engine]) -> None:
+        self._specs: dict[URL, list[SignalSpec]] = {}
+        self._found: dict[URL, dict[str, str]] = {}
+        # Two binds may be one database, with different users.
+        self._urls = {key: engine.url.set(username=None, password=None) for key, engine in engines.items()}
+        for spec in specs:
+            self._specs.setdefault(self._urls[spec.bind_key], []).append(spec)
+
+    def of(self, connection: Connection, spec: SignalSpec) -> str | None:
+        """Why a model's table is not its own; None when it is."""
+        url = self._urls[spec.bind_key]
+        if url not in self._found:
+            self._found[url] = catalog.table_conflicts(connection, self._specs.get(url, [spec]))
+        return self._found[url].get(spec.name)
+
+
+def flush(session: Session, engine: Engine, spec: SignalSpec, conflicts: Conflicts) -> tuple[int, BaseException | None]:
+    """Send bursts of one model until nothing is left to try; return the number sent and the first error."""
+    everything = _check_tables(session, spec, conflicts)
     undeleted = list(_delete_what_was_sent(engine, spec, everything))
     sent = errors_in_a_row = 0
     first_error: BaseException | None = None
@@ -109,12 +128,12 @@ def _undeleted(spec: SignalSpec, left: Sequence[FailedSignal]) -> BurstError | N
     )
 
 
-def _check_tables(session: Session, spec: SignalSpec, specs: Sequence[SignalSpec]) -> Choice:
+def _check_tables(session: Session, spec: SignalSpec, conflicts: Conflicts) -> Choice:
     """Check the model's table, and find out whether the retry store may be read and its records deleted."""
     connection = begin(session, spec, BurstLimits())
-    beside = [one for one in specs if one is not spec and one.bind_key == spec.bind_key]
     problem = catalog.table_problem(connection, spec)
-    problem = problem or catalog.table_conflicts(connection, [*beside, spec]).get(spec.name)
+    problem = problem or conflicts.of(connection, spec)
+    problem = problem or key_problems(connection, [spec]).get(spec.name)
     granted = table_privileges(connection, parked_table_of(spec)) or frozenset()
     session.rollback()
     if problem is not None:

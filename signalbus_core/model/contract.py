@@ -88,6 +88,11 @@ class SignalSpec:
         return cast("tuple[Column[Any], ...]", tuple(self.mapper.primary_key))
 
     @cached_property
+    def written_at_column(self) -> Column[Any] | None:
+        """The column with the time of writing of a signal."""
+        return None if self.written_at is None else self.mapper.columns[self.written_at]
+
+    @cached_property
     def is_signal(self) -> tuple[ColumnElement[bool], ...]:
         """The conditions that a row of the table is a signal; none where all rows are.
 

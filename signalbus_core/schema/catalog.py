@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import ARRAY, Table, Text, bindparam, text
 from sqlalchemy import inspect as sqlalchemy_inspect
@@ -29,10 +31,22 @@ def table_problem(connection: Connection, spec: SignalSpec) -> str | None:
     It is missing, is not a table, has no key, lacks a column that the model reads, its schema is translated, or other
     tables inherit from it.
     """
-    if translated := _translated(connection, spec):
-        return translated
+    return table_problems(connection, [spec]).get(spec.name)
+
+
+def table_problems(connection: Connection, specs: Sequence[SignalSpec]) -> dict[str, str]:
+    """:func:`table_problem` of each model that has one, by model name: one query for all models.
+
+    :param specs: models of one database.
+    """
+    problems = {spec.name: problem for spec in specs if (problem := _translated(connection, spec))}
+    rest = [spec for spec in specs if spec.name not in problems]
     if connection.dialect.name == "postgresql":
-        return _postgresql_table_problem(connection, spec)
+        return problems | _postgresql_table_problems(connection, rest)
+    return problems | {spec.name: problem for spec in rest if (problem := _inspected_problem(connection, spec))}
+
+
+def _inspected_problem(connection: Connection, spec: SignalSpec) -> str | None:
     inspector = sqlalchemy_inspect(connection)
     table = spec.table
     if table.name in inspector.get_view_names(schema=table.schema):
@@ -45,26 +59,44 @@ def table_problem(connection: Connection, spec: SignalSpec) -> str | None:
     return _lacking(spec, [name for name in _columns(spec) if name not in there])
 
 
-def table_conflicts(connection: Connection, specs: Sequence[SignalSpec]) -> dict[str, str]:
+def table_conflicts(
+    connection: Connection, specs: Sequence[SignalSpec], elsewhere: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """What makes a table's rows appear twice, or lets two models send them, by model name: one query for all models.
 
-    Other tables inherit from it, or two models have it under two names. A relay repeats this query, because both may
-    change while it runs. Tables that do not exist have no conflicts.
+    Other tables inherit from it, or two models have it under two names, or one has a partition of it. A relay repeats
+    this query, because all may change while it runs. Tables that do not exist have no conflicts.
 
     :param specs: models of one database.
+    :param elsewhere: the :func:`table_owners` of other binds, which may be the same database.
     """
     if connection.dialect.name != "postgresql" or not specs:
         return {}
-    rows = connection.execute(_CONFLICTS, {"names": [quoted(spec.table) for spec in specs]}).all()
     conflicts: dict[str, str] = {}
-    owners: dict[int, str] = {}
-    for spec, (oid, children) in zip(specs, rows, strict=True):
-        problem = _inheritance_problem(spec, children)
-        if problem is not None:
+    owners = dict(elsewhere or {})
+    found = _find_tables(connection, specs)
+    for spec, row in found:
+        if problem := _inheritance_problem(spec, row.children):
             conflicts[spec.name] = problem
-        if oid is not None and owners.setdefault(oid, spec.name) != spec.name:
-            conflicts[spec.name] = shared_table(spec.table.fullname, owners[oid], spec.name)
-    return conflicts
+        if row.identity is not None and (owner := owners.setdefault(row.identity, spec.name)) != spec.name:
+            conflicts[spec.name] = conflicts[owner] = shared_table(spec.table.fullname, owner, spec.name)
+    for spec, row in found:
+        for owner in {owners[parent] for parent in row.partition_of if parent in owners}:
+            conflicts[spec.name] = conflicts[owner] = shared_table(spec.table.fullname, owner, spec.name)
+    # Models of other binds are told of with theirs.
+    return {spec.name: conflicts[spec.name] for spec in specs if spec.name in conflicts}
+
+
+def table_owners(connection: Connection, specs: Sequence[SignalSpec]) -> dict[str, str]:
+    """The name of the model of each table, by what identifies the table on every server."""
+    if connection.dialect.name != "postgresql" or not specs:
+        return {}
+    return {row.identity: spec.name for spec, row in _find_tables(connection, specs) if row.identity is not None}
+
+
+def _find_tables(connection: Connection, specs: Sequence[SignalSpec]) -> list[tuple[SignalSpec, Any]]:
+    rows = connection.execute(_CONFLICTS, {"names": [quoted(spec.table) for spec in specs]}).all()
+    return list(zip(specs, rows, strict=True))
 
 
 def _translated(connection: Connection, spec: SignalSpec) -> str | None:
@@ -102,13 +134,13 @@ _TABLE_FACTS = text(
            EXISTS (
                SELECT FROM pg_index i
                WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
-                 AND (SELECT bool_and(coalesce(a.attnotnull AND a.attname = ANY(:key_columns), false))
+                 AND (SELECT bool_and(coalesce(a.attnotnull AND a.attname = ANY(g.key), false))
                       FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, position)
                       LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
                       WHERE k.position <= i.indnkeyatts)
            ),
            ARRAY(
-               SELECT m.name FROM unnest(:columns) WITH ORDINALITY AS m(name, position)
+               SELECT m.name FROM unnest(g.columns) WITH ORDINALITY AS m(name, position)
                WHERE NOT EXISTS (
                    SELECT FROM pg_attribute a
                    WHERE a.attrelid = c.oid AND a.attname = CAST(m.name AS name) AND NOT a.attisdropped
@@ -116,13 +148,19 @@ _TABLE_FACTS = text(
                ORDER BY m.position
            ),
            {_CHILDREN}
-    FROM pg_class c WHERE c.oid = to_regclass(:table_name)
+    FROM jsonb_to_recordset(CAST(:tables AS jsonb)) AS g(position int, name text, key text[], columns text[])
+    LEFT JOIN pg_class c ON c.oid = to_regclass(g.name)
+    ORDER BY g.position
     """
-).bindparams(bindparam("columns", type_=ARRAY(Text)))
+)
 
+# No two servers start at the same microsecond, and every login may read when theirs did.
+_SERVER = "concat(pg_postmaster_start_time() AT TIME ZONE 'UTC', ' ', current_database(), ' ')"
 _CONFLICTS = text(
     f"""
-    SELECT CAST(c.oid AS bigint), {_CHILDREN}
+    SELECT {_SERVER} || c.oid AS identity, {_CHILDREN} AS children,
+           ARRAY(SELECT {_SERVER} || CAST(relid AS oid) FROM pg_partition_ancestors(c.oid) WHERE relid <> c.oid)
+             AS partition_of
     FROM unnest(:names) WITH ORDINALITY AS g(name, position)
     LEFT JOIN pg_class c ON c.oid = to_regclass(g.name)
     ORDER BY g.position
@@ -132,18 +170,26 @@ _CONFLICTS = text(
 _RELATION_KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table", "S": "a sequence"}
 
 
-def _postgresql_table_problem(connection: Connection, spec: SignalSpec) -> str | None:
-    facts = connection.execute(
-        _TABLE_FACTS,
+def _postgresql_table_problems(connection: Connection, specs: Sequence[SignalSpec]) -> dict[str, str]:
+    tables = [
         {
-            "table_name": quoted(spec.table),
-            "key_columns": [column.name for column in spec.primary_key],
+            "position": position,
+            "name": quoted(spec.table),
+            "key": [column.name for column in spec.primary_key],
             "columns": _columns(spec),
-        },
-    ).one_or_none()
-    if facts is None:
+        }
+        for position, spec in enumerate(specs)
+    ]
+    rows = connection.execute(_TABLE_FACTS, {"tables": json.dumps(tables)}).all() if specs else []
+    judged = ((spec.name, _judge(spec, *row)) for spec, row in zip(specs, rows, strict=True))
+    return {name: problem for name, problem in judged if problem is not None}
+
+
+def _judge(
+    spec: SignalSpec, kind: str | None, has_key: bool, lacking: Sequence[str], children: str | None
+) -> str | None:
+    if kind is None:
         return _problem(spec, "does not exist", _CREATE_IT)
-    kind, has_key, lacking, children = facts
     if kind not in ("r", "p"):
         return _problem(spec, f"is {_RELATION_KINDS.get(kind, 'no table')}", "Point the model at the table itself.")
     if not has_key:
@@ -165,7 +211,8 @@ def _inheritance_problem(spec: SignalSpec, children: str | None) -> str | None:
 
 def _columns(spec: SignalSpec) -> list[str]:
     """The columns of the table that the model reads."""
-    return [column.name for column in spec.table.columns if column in spec.mapper.columns.values()]
+    mapped = set(spec.mapper.columns.values())
+    return [column.name for column in spec.table.columns if column in mapped]
 
 
 def _lacking(spec: SignalSpec, names: Sequence[str]) -> str | None:

@@ -1,24 +1,21 @@
 """The queries of a poll: what there is to send, and how much. One query covers many models, and changes nothing.
 
-A relay polls every second, and building such a query takes longer than running it. So queries are cached, and rebuilt
-only when their columns change; the start key of each scan is a parameter.
+A relay polls every second, and building such a query takes longer than running it. So its text is put together from
+templates, unless keys are its parameters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from itertools import count, islice
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
-    BindParameter,
     Boolean,
     Double,
     Text,
-    bindparam,
     func,
     literal,
     literal_column,
@@ -28,19 +25,17 @@ from sqlalchemy import (
 )
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.engine import Connection, Dialect
-from sqlalchemy.sql import ColumnElement, CompoundSelect, Select
+from sqlalchemy.sql import ColumnElement, Select
 
 from ..model.contract import SignalSpec
 from .keys import is_from
 from .parked import LeaveOut, count_columns, is_due, leaving_out
 from .paused import pause_column
 from .selection import EVERYTHING, Choice, all_keys, pending
-
-#: So many queries are cached. A relay has three for each hundred models, and sometimes a variant of one.
-KEPT_STATEMENTS = 128
+from .templates import filled, placeholder
 
 #: One query covers so many models. More: fewer round trips; less: each is planned, and times out, sooner.
-MODELS_PER_STATEMENT = 100
+MODELS_PER_STATEMENT = 50
 
 
 @dataclass(frozen=True)
@@ -162,7 +157,12 @@ class _Find:
     has_start: bool
     has_paused_table: bool
 
-    def columns(self, dialect: Dialect, start: BindParameter[int]) -> list[ColumnElement[Any]]:
+    @property
+    def variant(self) -> Hashable:
+        """What the query depends on beside the model, where the choice names no keys."""
+        return self.choice.leave_out, self.has_start, self.has_paused_table
+
+    def columns(self, dialect: Dialect, start: ColumnElement[Any]) -> list[ColumnElement[Any]]:
         found, lowest = self._found(dialect, start)
         return [
             sql_cast(found, Boolean),
@@ -171,7 +171,7 @@ class _Find:
             sql_cast(pause_column(self.spec) if self.has_paused_table else null(), Text),
         ]
 
-    def _found(self, dialect: Dialect, start: BindParameter[int]) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
+    def _found(self, dialect: Dialect, start: ColumnElement[Any]) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
         """Whether there is a signal, and the lowest key, each where it is wanted."""
         spec = self.spec
         if not self.has_start:
@@ -196,7 +196,12 @@ class _Measure:
     has_parked_table: bool
     has_start: bool
 
-    def columns(self, dialect: Dialect, start: BindParameter[int]) -> list[ColumnElement[Any]]:
+    @property
+    def variant(self) -> Hashable:
+        """What the query depends on beside the model."""
+        return self.most, self.has_parked_table, self.has_start
+
+    def columns(self, dialect: Dialect, start: ColumnElement[Any]) -> list[ColumnElement[Any]]:
         spec = self.spec
         keys = all_keys(spec)
         if self.has_start:
@@ -220,9 +225,9 @@ class _Measure:
 
 
 def _age_seconds(spec: SignalSpec, dialect: Dialect, first: Select[Any]) -> ColumnElement[Any]:
-    if spec.written_at is None or dialect.name != "postgresql":
+    if spec.written_at_column is None or dialect.name != "postgresql":
         return null()
-    written_at = first.with_only_columns(spec.mapper.columns[spec.written_at]).scalar_subquery()
+    written_at = first.with_only_columns(spec.written_at_column).scalar_subquery()
     # Only by the clock of the server: that of the relay may differ.
     return func.date_part("epoch", func.clock_timestamp() - written_at)
 
@@ -236,11 +241,8 @@ def _run(connection: Connection, models: Sequence[Sequence[_Part]]) -> list[list
     answers: list[list[Any]] = []
     for first in range(0, len(models), MODELS_PER_STATEMENT):
         some = models[first : first + MODELS_PER_STATEMENT]
-        starts = enumerate(start for parts in some for _, start in parts)
-        given = {_start_name(number): start for number, start in starts if start is not None}
-        statement = _statement(tuple(tuple(part for part, _ in parts) for parts in some), connection.dialect)
         # UNION ALL guarantees no order.
-        by_number = {row[0]: iter(row[1:]) for row in connection.execute(statement, given)}
+        by_number = {row[0]: iter(row[1:]) for row in _rows(connection, some)}
         answers += [
             [part.answer(list(islice(by_number[number], part.width))) for part, _ in parts]
             for number, parts in enumerate(some)
@@ -248,24 +250,53 @@ def _run(connection: Connection, models: Sequence[Sequence[_Part]]) -> list[list
     return answers
 
 
-@lru_cache(KEPT_STATEMENTS)
-def _statement(models: tuple[tuple[_Find | _Measure, ...], ...], dialect: Dialect) -> Select[Any] | CompoundSelect[Any]:
-    """A query with a row for each model: the columns of a thousand models exceed the limit of one row.
+def _rows(connection: Connection, models: Sequence[Sequence[_Part]]) -> Iterator[Any]:
+    """A row for each model, its number first: the columns of a thousand models exceed the limit of one row.
 
     https://www.postgresql.org/docs/current/limits.html
     """
-    numbers = count()
-    rows = []
-    for model, parts in enumerate(models):
-        columns = [
-            column
-            for part in parts
-            for column in part.columns(dialect, bindparam(_start_name(next(numbers)), type_=BigInteger))
-        ]
-        named = [column.label(f"c{number}") for number, column in enumerate(columns)]
-        rows.append(select(literal_column(str(model)).label("model"), *named))
-    return union_all(*rows) if len(rows) > 1 else rows[0]
+    dialect = connection.dialect
+    texts = [_text(number, parts, dialect) for number, parts in enumerate(models) if not _has_marks(parts)]
+    if texts:
+        yield from connection.exec_driver_sql(" UNION ALL ".join(texts))
+    selects = [
+        _select(number, parts, dialect, [None if start is None else literal(start, BigInteger) for _, start in parts])
+        for number, parts in enumerate(models)
+        if _has_marks(parts)
+    ]
+    if selects:
+        yield from connection.execute(union_all(*selects) if len(selects) > 1 else selects[0])
 
 
-def _start_name(number: int) -> str:
-    return f"signalbus_start_{number}"
+def _has_marks(parts: Sequence[_Part]) -> bool:
+    """Whether the statement has keys as parameters."""
+    return any(isinstance(part, _Find) and (part.choice.exclude or part.choice.only is not None) for part, _ in parts)
+
+
+def _text(number: int, parts: Sequence[_Part], dialect: Dialect) -> str:
+    """The row of a model, as the text of a query without parameters."""
+    starts = {f"start_{place}": start for place, (_, start) in enumerate(parts) if start is not None}
+
+    def build(spec: SignalSpec) -> Select[Any]:
+        own = [(replace(part, spec=spec), start) for part, start in parts]
+        given = [placeholder(f"start_{place}") for place in range(len(parts))]
+        return _select(placeholder("number"), own, dialect, given)
+
+    variant = tuple(part.variant for part, _ in parts)
+    return filled(parts[0][0].spec, dialect, variant, build, number=number, **starts)
+
+
+def _select(
+    number: int | ColumnElement[Any],
+    parts: Sequence[_Part],
+    dialect: Dialect,
+    starts: Sequence[ColumnElement[Any] | None],
+) -> Select[Any]:
+    columns = [
+        column
+        for (part, _), start in zip(parts, starts, strict=True)
+        for column in part.columns(dialect, null() if start is None else start)
+    ]
+    named = [column.label(f"c{place}") for place, column in enumerate(columns)]
+    first: ColumnElement[Any] = literal_column(str(number)) if isinstance(number, int) else number
+    return select(first.label("model"), *named)

@@ -17,7 +17,6 @@ from sqlalchemy import (
     ARRAY,
     CHAR,
     BigInteger,
-    BindParameter,
     Column,
     Date,
     DateTime,
@@ -36,6 +35,7 @@ from sqlalchemy import (
     func,
     literal,
     literal_column,
+    null,
     select,
     tuple_,
     type_coerce,
@@ -69,14 +69,14 @@ def has_key(spec: SignalSpec, dialect: Dialect, keys: Sequence[Key]) -> ColumnEl
     """The condition that a row of the model has one of these keys."""
     if dialect.name != "postgresql":
         return tuple_(*spec.primary_key).in_(keys)
-    return _key(spec).in_(select(*_rows(spec, _values(spec, keys)).c))
+    return whole_key(spec).in_(select(*key_rows(spec, _values(spec, keys)).c))
 
 
 def has_other_key(spec: SignalSpec, dialect: Dialect, keys: Sequence[Key]) -> ColumnElement[bool]:
     """The condition that a row of the model has none of these keys."""
     if dialect.name != "postgresql":
         return tuple_(*spec.primary_key).not_in(keys)
-    return _key(spec).not_in(select(*_rows(spec, _values(spec, keys)).c))
+    return whole_key(spec).not_in(select(*key_rows(spec, _values(spec, keys)).c))
 
 
 def joins_given_keys(spec: SignalSpec) -> ColumnElement[bool]:
@@ -84,7 +84,7 @@ def joins_given_keys(spec: SignalSpec) -> ColumnElement[bool]:
 
     For cached statements on PostgreSQL. Rows are looked up in the order of the keys.
     """
-    rows = _rows(spec, [None] * len(spec.primary_key))
+    rows = key_rows(spec, [None] * len(spec.primary_key))
     return and_(*(part == given for part, given in zip(spec.primary_key, rows.c, strict=True)))
 
 
@@ -116,7 +116,7 @@ def has_exact_key(spec: SignalSpec, dialect: Dialect, keys: Sequence[Key]) -> bo
     return is_plain and all(type(key[0]) is int for key in keys)
 
 
-def is_from(spec: SignalSpec, start: int | BindParameter[int]) -> ColumnElement[bool]:
+def is_from(spec: SignalSpec, start: int | ColumnElement[int]) -> ColumnElement[bool]:
     """The condition that the key of a row, a single integer, is not below ``start``."""
     [column] = spec.primary_key
     bound = literal(start, BigInteger()) if isinstance(start, int) else start
@@ -131,7 +131,7 @@ def has_loadable_key(spec: SignalSpec, dialect: Dialect) -> list[ColumnElement[b
     """
     if dialect.name != "postgresql":
         return []
-    kinds = [(column, _plain(column.type)) for column in spec.primary_key]
+    kinds = [(column, plain_type(column.type)) for column in spec.primary_key]
     times = [(column, _wide(kind)) for column, kind in kinds if isinstance(kind, (Date, DateTime))]
     # As texts, so that the bounds are in the time zone of the session, in which the driver reads the key.
     return [
@@ -168,14 +168,15 @@ def key_from_text(spec: SignalSpec, text: ColumnElement[str]) -> list[ColumnElem
 
 
 def _from_text(column: Column[Any], text: ColumnElement[str]) -> ColumnElement[Any]:
-    kind = _plain(column.type)
+    kind = plain_type(column.type)
     if isinstance(kind, CHAR) and kind.length:
         # The text of a padded column is without its blanks.
         text = func.rpad(text, func.greatest(func.char_length(text), kind.length))
     return type_coerce(sql_cast(text, _wide(kind)), column.type)
 
 
-def _key(spec: SignalSpec) -> ColumnElement[Any]:
+def whole_key(spec: SignalSpec) -> ColumnElement[Any]:
+    """The key of a row: its column, or a tuple of several."""
     return spec.primary_key[0] if len(spec.primary_key) == 1 else tuple_(*spec.primary_key)
 
 
@@ -185,7 +186,7 @@ def _values(spec: SignalSpec, keys: Sequence[Key]) -> list[list[Any]]:
     Without those either that the type of the model cannot take: the column may hold numbers that are no integers, where
     the model declares them. Rounding would give the key of another signal; such a row is known by its id.
     """
-    whole = [isinstance(_plain(part.type), Integer) for part in spec.primary_key]
+    whole = [isinstance(plain_type(part.type), Integer) for part in spec.primary_key]
     complete = [
         key
         for key in keys
@@ -194,20 +195,22 @@ def _values(spec: SignalSpec, keys: Sequence[Key]) -> list[list[Any]]:
     return [[key[number] for key in complete] for number in range(len(spec.primary_key))]
 
 
-def _rows(spec: SignalSpec, values: Sequence[list[Any] | None]) -> TableValuedAlias:
+def key_rows(spec: SignalSpec, values: Sequence[list[Any] | None] | None) -> TableValuedAlias:
     """The keys as rows.
 
-    :param values: of each column; None where they are passed as parameters.
+    :param values: of each column; None where they are passed as parameters. None for no keys.
     """
     kinds = [_wide(part.type) for part in spec.primary_key]
-    arrays = [
-        # The cast makes PostgreSQL compare in the column's type.
-        sql_cast(
-            bindparam(_parameter(number), given, type_=_array(part.type), unique=given is not None, required=False),
-            ARRAY(kind),
-        )
-        for number, (part, kind, given) in enumerate(zip(spec.primary_key, kinds, values, strict=True))
-    ]
+    given = (
+        [null() for _ in kinds]
+        if values is None
+        else [
+            bindparam(_parameter(number), one, type_=_array(part.type), unique=one is not None, required=False)
+            for number, (part, one) in enumerate(zip(spec.primary_key, values, strict=True))
+        ]
+    )
+    # The cast makes PostgreSQL compare in the column's type.
+    arrays = [sql_cast(one, ARRAY(kind)) for one, kind in zip(given, kinds, strict=True)]
     columns = [column(f"part_{number}", kind) for number, kind in enumerate(kinds)]
     return func.unnest(*arrays).table_valued(*columns, name="signalbus_keys").render_derived()
 
@@ -218,7 +221,7 @@ def _parameter(number: int) -> str:
 
 def _array(kind: TypeEngine[Any]) -> TypeEngine[Any]:
     """The type of a parameter that holds the parts of many keys."""
-    plain = _plain(kind)
+    plain = plain_type(kind)
     if plain is not kind or isinstance(kind, Enum):
         # A type with its own conversion of values.
         return ARRAY(kind)
@@ -227,7 +230,7 @@ def _array(kind: TypeEngine[Any]) -> TypeEngine[Any]:
 
 def _as_text(column: Column[Any]) -> ColumnElement[str]:
     """The column as text, independent of the session's settings for time zones, dates and bytes."""
-    kind = _plain(column.type)
+    kind = plain_type(column.type)
     if isinstance(kind, DateTime):
         moment = func.timezone("UTC", column) if kind.timezone else column
         return func.to_char(moment, 'YYYY-MM-DD"T"HH24:MI:SS.US' + ('"Z"' if kind.timezone else ""))
@@ -240,7 +243,7 @@ def _as_text(column: Column[Any]) -> ColumnElement[str]:
 
 def _wide(kind: TypeEngine[Any]) -> TypeEngine[Any]:
     """The type without its length. The column may be wider than in the model, and a cast would truncate keys."""
-    kind = _plain(kind)
+    kind = plain_type(kind)
     if isinstance(kind, CHAR):
         return _PaddedText()
     if isinstance(kind, Enum):
@@ -258,10 +261,10 @@ def _wide(kind: TypeEngine[Any]) -> TypeEngine[Any]:
     return INTERVAL() if isinstance(kind, INTERVAL) else kind
 
 
-def _plain(kind: TypeEngine[Any]) -> TypeEngine[Any]:
+def plain_type(kind: TypeEngine[Any]) -> TypeEngine[Any]:
     """The PostgreSQL type of a column; for a ``TypeDecorator``, that of its implementation."""
     kind = kind._variant_mapping.get(_POSTGRESQL.name, kind)
-    return _plain(kind.type_engine(_POSTGRESQL)) if isinstance(kind, TypeDecorator) else kind
+    return plain_type(kind.type_engine(_POSTGRESQL)) if isinstance(kind, TypeDecorator) else kind
 
 
 class _PaddedText(UserDefinedType[str]):

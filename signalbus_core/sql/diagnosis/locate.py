@@ -1,4 +1,4 @@
-"""Queries about a single signal: find it, count the signals before it, and name the session that has it locked.
+"""Queries about a single signal: find it, its age, the signals before it, and the session that has it locked.
 
 They change nothing. They lock the row with SKIP LOCKED at most; the lock ends with the caller's transaction.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Text, and_, func, literal, literal_column, null, select, text, true, tuple_
+from sqlalchemy import Float, Text, and_, extract, func, literal, literal_column, null, select, text, true, tuple_
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
@@ -20,7 +20,6 @@ from sqlalchemy.sql import ColumnElement
 from ...failures import raise_if_stop
 from ...model.contract import SignalSpec
 from ...schema.quoting import quoted
-from ..ages import written_at_column
 from ..keys import Key, has_key, is_read_exactly, key_from_text, text_of_key
 from ..selection import Choice, pending
 
@@ -125,6 +124,34 @@ def _when_and_by_whom(connection: Connection, spec: SignalSpec, here: ColumnElem
     except BaseException as error:  # noqa: BLE001 - a time that Python does not know, or the column's type cannot take
         raise_if_stop(error)
         return connection.execute(finding.with_only_columns(null(), locker, is_signal)).one_or_none()
+
+
+def oldest_age_seconds(connection: Connection, spec: SignalSpec, most: int | None) -> float | None:
+    """The age in seconds of a model's oldest signal; None when there is none, or its age is unknown.
+
+    :param most: read only so many signals, those with the lowest keys; all when None.
+    """
+    moment = written_at_column(connection, spec)
+    if moment is None:
+        return None
+    first = select(moment.label("moment")).select_from(spec.model).where(*spec.is_signal)
+    looked_at = (first if most is None else first.order_by(*spec.primary_key).limit(most)).subquery()
+    age = func.clock_timestamp() - func.min(looked_at.c.moment)
+    seconds = connection.scalar(select(sql_cast(extract("epoch", age), Float)))
+    return None if seconds is None else max(0.0, seconds)
+
+
+def written_at_column(connection: Connection, spec: SignalSpec) -> ColumnElement[Any] | None:
+    """When a signal was written, as a column of a query on its model; None when that is unknown.
+
+    https://www.postgresql.org/docs/current/runtime-config-replication.html#GUC-TRACK-COMMIT-TIMESTAMP
+    """
+    if spec.written_at_column is not None:
+        return spec.written_at_column
+    if connection.dialect.name != "postgresql":
+        return None
+    keeps_times = text("SELECT CAST(current_setting('track_commit_timestamp') AS bool)")
+    return func.pg_xact_commit_timestamp(literal_column("xmin")) if connection.scalar(keeps_times) else None
 
 
 def first_keys(connection: Connection, spec: SignalSpec, choice: Choice, most: int) -> list[Key]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -12,8 +12,15 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.ext.declarative import AbstractConcreteBase
 
-from relay.poller.poller import TIDY_EVERY_SECONDS, TableError
+from relay.checks.run import Subject, find_problems
+from relay.config.resolve import resolve
+from relay.poller.pauses import PausedModels
+from relay.poller.poller import TIDY_EVERY_SECONDS, Poller, TableError
 from relay.scheduler import Scheduler
+from relay.worker.low_water import LowWater
+from relay.worker.model_state import ModelState
+from relay.worker.retry_policy import RetryPolicy
+from relay.worker.retry_store import RetryStores
 from signalbus_core import (
     BurstError,
     Outcome,
@@ -23,10 +30,13 @@ from signalbus_core import (
     SignalBusMixin,
     SignalModelError,
 )
-from signalbus_core.lowlevel import send_burst
+from signalbus_core.lowlevel import BurstLimits, SignalSpec, send_burst
 from signalbus_core.rabbitmq import RabbitMQSignal
 from tests.integration.poller.test_poller import Watched
 from tests.support.checked import Checked
+from tests.support.clock import Clock
+from tests.support.outbox_app import OutboxApp
+from tests.support.recorder import Recorder
 
 
 class Database(SignalBusMixin, SQLAlchemy):
@@ -293,10 +303,9 @@ def test_two_models_on_one_table_are_refused_by_both_names(post: Post, how: str)
     assert "Twin" in str(raised.value)
     assert "polymorphic_on" in str(raised.value)
     assert not post.calls
-    if how != "another schema":
-        for model in models:
-            with pytest.raises(SignalModelError, match="several signal models"):
-                post.db.signalbus.flushmany([model])
+    for model in models:
+        with pytest.raises(SignalModelError, match="several signal models"):
+            post.db.signalbus.flushmany([model])
 
 
 def test_a_relay_does_not_start_with_two_models_on_one_table(database_url: str) -> None:
@@ -311,6 +320,52 @@ def test_a_relay_does_not_start_with_two_models_on_one_table(database_url: str) 
     with pytest.raises(TableError, match="M00 and Twin"):
         watched.poller.run_once()
     watched.engine.dispose()
+
+
+def twins(database_url: str, how: str) -> OutboxApp:
+    """An application two of whose models, Letter and Twin, have the same rows."""
+    path = {"connect_args": {"options": "-c search_path=sales,public"}} if how == "search_path" else None
+    app = OutboxApp(database_url, engine=path, SQLALCHEMY_BINDS={"other": database_url})
+    further = {"search_path": {"__table_args__": {"schema": "sales"}}, "bind": {"__bind_key__": "other"}}
+    app.model("Letter", __tablename__="letter")
+    app.model("Twin", __tablename__="letter_1" if how == "partition" else "letter", **further.get(how, {}))
+    app.execute(
+        "CREATE SCHEMA sales",
+        f"CREATE TABLE letter (id bigint PRIMARY KEY) {'PARTITION BY LIST (id)' if how == 'partition' else ''}",
+        *(["CREATE TABLE letter_1 PARTITION OF letter FOR VALUES IN (1)"] if how == "partition" else []),
+        *(["DROP TABLE letter", "CREATE TABLE sales.letter (id bigint PRIMARY KEY)"] if how == "search_path" else []),
+        "INSERT INTO letter VALUES (1)",
+    )
+    return app
+
+
+@pytest.mark.parametrize("how", ["search_path", "bind", "partition"])
+def test_two_models_with_the_same_rows_are_refused_however_they_name_them(database_url: str, how: str) -> None:
+    app = twins(database_url, how)
+    with app.app.app_context():
+        for model in app.models.values():
+            with pytest.raises(SignalModelError, match=r"several signal models, Letter and Twin"):
+                app.db.signalbus.flushmany([model])
+        specs = app.db.signalbus.specs()
+        engines = {spec.bind_key: app.db.engines[spec.bind_key] for spec in specs}
+        subject = Subject(app.app, app.db.signalbus, resolve({"app": "shop"}, {}))
+        findings = find_problems(subject, ["tables"])
+    assert {"Letter", "Twin"} == {one.subject for one in findings if "several signal models" in one.problem}
+    poller = poller_of(specs, engines)
+    with pytest.raises(TableError, match="Letter and Twin"):
+        poller.run_once()
+    for engine in engines.values():
+        engine.dispose()
+
+
+def poller_of(specs: Sequence[SignalSpec], engines: Mapping[str | None, sa.Engine]) -> Poller:
+    clock = Clock(1000.0)
+    names = [spec.name for spec in specs]
+    runtime = Recorder(names, clock, "test.twins").runtime
+    scheduler = Scheduler(names, clock=clock)
+    states = {spec.name: ModelState(spec, low_water=LowWater(is_kept=True)) for spec in specs}
+    retry_stores = RetryStores(specs, engines, RetryPolicy(), BurstLimits(), clock)
+    return Poller(engines, states, retry_stores, PausedModels(scheduler, runtime), scheduler, runtime)
 
 
 def test_a_model_beside_a_signal_model_on_its_table_is_no_matter(post: Post) -> None:
