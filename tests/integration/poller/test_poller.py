@@ -352,9 +352,9 @@ def test_a_table_locked_at_start_is_polled_once_its_key_was_checked(watched: Wat
         connection.execute(sa.text("LOCK TABLE m05 IN ACCESS EXCLUSIVE MODE"))
         connection.execute(sa.text("INSERT INTO m05 VALUES (1, 'a')"))
         watched.poller.run_once()
-        assert not watched.poller.saw_everything
+        assert not watched.poller.covered_everything
     assert watched.poller.run_once()
-    assert watched.poller.saw_everything
+    assert watched.poller.covered_everything
 
 
 def test_tables_that_cannot_serve_are_all_named(watched: Watched) -> None:
@@ -497,7 +497,7 @@ def test_a_thousand_models_are_polled_within_seconds(database_url: str) -> None:
     for _ in range(2):
         many.clock.now += MEASURE_EVERY_SECONDS
         assert many.poller.run_once()
-        assert many.poller.saw_everything
+        assert many.poller.covered_everything
     assert many.poller.found == ["M03", "M999"]
     # SQLAlchemy builds none of the statements about models.
     assert not any(isinstance(one, (sa.Select, sa.CompoundSelect)) for one in built)
