@@ -1,4 +1,4 @@
-"""Incidents. Invariant: one log line when one is raised, one for each further reason, one a minute, one at its end.
+"""Incidents. Invariant: a log line when one is raised, when its reason has changed for good, each minute, at its end.
 
 A relay retries for as long as an outage lasts; a line for each try would hide the others. Lasting incidents are kept,
 so that the status page shows the same as the log.
@@ -21,15 +21,33 @@ from .health import Dependency
 #: A lasting incident is logged again after so many seconds. Shorter: more log lines in an outage.
 REMIND_AFTER_SECONDS = 60.0
 
-#: So many reasons of one incident are logged as soon as they are told. More: more log lines where each signal fails for
-#: a reason of its own.
-MOST_REASONS = 5
+#: Another reason is logged once it has been the reason for so many seconds. Shorter: more log lines while a server
+#: restarts; longer: the log shows the first reason for longer.
+SETTLED_AFTER_SECONDS = 3.0
 
 _NUMBER = re.compile(r"\d+")
 
 
 #: What is known of a broker before any worker has told.
 UNKNOWN = Dependency("unknown")
+
+
+@dataclass
+class _Logged:
+    """What the log says of a lasting incident.
+
+    :param since: when it began.
+    :param at: when it was logged last.
+    :param reason: the reason that was logged, without its numbers.
+    :param latest: the reason of now, likewise.
+    :param latest_since: since when it has been that.
+    """
+
+    since: float
+    at: float
+    reason: str
+    latest: str
+    latest_since: float
 
 
 @dataclass(frozen=True)
@@ -96,10 +114,7 @@ class Incidents(Events):
         self._clock = clock
         self._now = now
         self._lock = threading.Lock()
-        #: When each began, and when it was logged last.
-        self._logged: dict[str, tuple[float, float]] = {}
-        #: The reasons of each that were logged, without their numbers.
-        self._reasons: dict[str, set[str]] = {}
+        self._logged: dict[str, _Logged] = {}
         self._lasting: dict[str, Incident] = {}
         self._last_of_signal: dict[str, Incident] = {}
 
@@ -135,12 +150,11 @@ class Incidents(Events):
             self.raised(database, "database_down", error)
 
     def raised(self, thing: str, action: str, reason: str, signal: str | None = None, **extra: object) -> None:
-        # A warning the first time, for each new reason, and then one a minute; DEBUG otherwise.
+        # A warning the first time, for a reason that has changed for good, and then one a minute; DEBUG otherwise.
         now = self._clock()
         with self._lock:
-            since, reminded = self._logged.get(thing, (now, float("-inf")))
-            due = self._is_new(thing, reason) or now - reminded >= REMIND_AFTER_SECONDS
-            self._logged[thing] = (since, now if due else reminded)
+            due = self._is_due(thing, reason, now)
+            since = self._logged[thing].since
             self._keep(thing, action, reason, now - since, signal)
         self._logger.log(
             logging.WARNING if due else logging.DEBUG,
@@ -150,12 +164,19 @@ class Incidents(Events):
             extra={"action": action, "since_seconds": round(now - since, 1), **_of(signal), **extra},
         )
 
-    def _is_new(self, thing: str, reason: str) -> bool:
+    def _is_due(self, thing: str, reason: str, now: float) -> bool:
         # Counts, keys, ports and seconds differ each time, and are no other reason.
-        known, kind = self._reasons.setdefault(thing, set()), _NUMBER.sub("", reason)
-        if kind in known or len(known) >= MOST_REASONS:
+        kind = _NUMBER.sub("", reason)
+        logged = self._logged.get(thing)
+        if logged is None:
+            self._logged[thing] = _Logged(now, now, kind, kind, now)
+            return True
+        if kind != logged.latest:
+            logged.latest, logged.latest_since = kind, now
+        has_changed = kind != logged.reason and now - logged.latest_since >= SETTLED_AFTER_SECONDS
+        if not has_changed and now - logged.at < REMIND_AFTER_SECONDS:
             return False
-        known.add(kind)
+        logged.reason, logged.at = kind, now
         return True
 
     def _keep(self, thing: str, action: str, reason: str, lasted_seconds: float, signal: str | None) -> None:
@@ -169,9 +190,8 @@ class Incidents(Events):
         with self._lock:
             known = self._logged.pop(thing, None)
             self._lasting.pop(thing, None)
-            self._reasons.pop(thing, None)
         if known is not None:
-            seconds = round(self._clock() - known[0], 1)
+            seconds = round(self._clock() - known.since, 1)
             self._logger.info(
                 "%s: works again after %s s.",
                 thing,

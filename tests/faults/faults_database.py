@@ -151,8 +151,8 @@ FAULTS = [
     Fault(
         "database: table locked for longer than the lock timeout",
         locked,
-        "The database is there, so readiness is kept; nothing is sent, because nothing can be locked.",
-        says="ready",
+        "Nothing is sent, because nothing can be locked; readiness names the model.",
+        says="Signal stuck",
         lasts=(2.5, 3.0),
         weight=0.5,
     ),
@@ -161,8 +161,8 @@ FAULTS = [
     Fault(
         "database: table dropped and created again",
         dropped,
-        "Its rows were withdrawn by the application. The database is there, so readiness is kept.",
-        says="ready",
+        "Its rows were withdrawn by the application. Readiness names the model until its table is back.",
+        says="Signal stuck",
     ),
     Fault(
         "database: table truncated",

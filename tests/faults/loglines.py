@@ -1,18 +1,22 @@
 """What a relay may log during a fault. Pure.
 
-One warning for each thing and change of its state, never one for each try. Errors and tracebacks only where the fault
-says so. No password, ever.
+One warning for each thing and change of its state, or of a reason that lasts, never one for each try. Errors and
+tracebacks only where the fault says so. No password, ever.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
 #: A trouble that lasts is told again after a minute.
 REMINDER_SECONDS = 55
+
+#: The reason of a lasting trouble is told anew when it has changed for so long.
+SETTLED_SECONDS = 2.9
 
 #: Warnings about one burst, and not about a lasting state: one for each burst that the fault interrupts.
 OF_ONE_BURST = frozenset({"delete_retried"})
@@ -55,19 +59,24 @@ def _loud(lines: list[dict[str, Any]], errors: Collection[str]) -> list[str]:
 def _repeated(lines: list[dict[str, Any]], bursts_in_flight: int) -> list[str]:
     """Warnings that tell what was told already."""
     found = []
-    lasting: set[str] = set()
+    lasting: dict[str, tuple[str, float]] = {}
     single: Counter[str] = Counter()
     for line in lines:
         action, thing = str(line.get("action")), line["message"].split(": ")[0]
         if action in ENDINGS:
-            lasting.discard(thing)
+            lasting.pop(thing, None)
         if line["level"] != "WARNING":
             continue
         if action in OF_ONE_BURST:
             single[action] += 1
-        elif thing in lasting and line.get("since_seconds", 0) < REMINDER_SECONDS:
-            found.append(f"told twice: {line['message'][:200]}")
-        lasting.add(thing)
+            continue
+        reason, seconds = re.sub(r"\d+", "", line["message"]), line.get("since_seconds", 0)
+        if thing in lasting:
+            told, at = lasting[thing]
+            waits = REMINDER_SECONDS if reason == told else SETTLED_SECONDS
+            if seconds - at < waits:
+                found.append(f"told twice: {line['message'][:200]}")
+        lasting[thing] = (reason, seconds)
     found += [f"{count} times {action}" for action, count in single.items() if count > bursts_in_flight]
     # A state that comes and goes with each try is a warning for each try.
     changes = Counter(line["message"].split(": ")[0] for line in lines if line["level"] == "WARNING")

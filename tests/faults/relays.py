@@ -100,6 +100,8 @@ class Relay:
         for thing in ("database", "broker"):
             if answer[thing]["condition"] in ("down", "blocked"):
                 return f"{thing} {answer[thing]['condition']}"
+        if answer["stuck_models"]:
+            return f"{', '.join(answer['stuck_models'])} stuck"
         return "ready" if answer["ready"] else "; ".join(answer["reasons"])
 
     def broker_sockets(self) -> list[str]:

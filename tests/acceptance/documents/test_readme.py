@@ -33,7 +33,8 @@ def checkout(tmp_path: Path) -> Path:
     """A copy of what belongs to the project, so that building it leaves no trace."""
     copy = tmp_path / "signalbus"
     copy.mkdir()
-    for name in ("pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE"):
+    (copy / "docs").mkdir()
+    for name in ("pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "docs/runbook.md"):
         shutil.copyfile(ROOT / name, copy / name)
     for name in ("signalbus_core", "relay"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))

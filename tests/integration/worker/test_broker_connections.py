@@ -10,10 +10,12 @@ from urllib.parse import urlsplit
 import pytest
 from flask import Flask
 
+from relay.telemetry.incidents import SETTLED_AFTER_SECONDS
 from relay.worker.broker_connections import LEFT_ALONE_SECONDS, BrokerConnections
 from signalbus_core.model.progress import ProgressReporter
 from signalbus_core.rabbitmq import Message, Publisher, PublisherStatus
 from tests.support.amqp_peer import AmqpPeer, Published, Session
+from tests.support.clock import Clock
 from tests.support.proxy import FaultProxy
 from tests.support.recorder import Recorder
 from tests.support.waiting import eventually
@@ -157,7 +159,8 @@ def test_an_alarm_within_a_burst_is_told_when_the_broker_tells_it() -> None:
 
 def test_the_present_reason_is_told_not_that_of_the_beginning(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "test.broker")
-    recorder = Recorder(logger="test.broker")
+    clock = Clock()
+    recorder = Recorder(logger="test.broker", clock=clock)
     with AmqpPeer() as peer:
         publisher = Publisher(url=peer.url)
         link = BrokerConnections("worker-1", [publisher], recorder.runtime)
@@ -177,6 +180,8 @@ def test_the_present_reason_is_told_not_that_of_the_beginning(caplog: pytest.Log
     ):
         assert "nothing listens there" in str(reason)
     assert recorder.health.broker_at(location).since == since
+    clock.now += SETTLED_AFTER_SECONDS
+    recorder.events.broker_changed("worker-2", "down", first, location)
     logged = [record.getMessage() for record in caplog.records if record.name == "test.broker"]
     assert ["320" in line for line in logged] == [True, False]
 

@@ -40,6 +40,18 @@ def test_a_lasting_trouble_is_repeated_once_a_minute(
     assert len(caplog.records) == 4
 
 
+def test_another_reason_is_a_warning_once_it_has_lasted(
+    incidents: Incidents, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    for second in range(20):
+        clock.now = float(second)
+        # While a server restarts, its reasons change; port and pid are no other reason.
+        reason = ("reset", "refused", "starting up")[second] if second < 3 else f"login refused (pid {second})"
+        incidents.raised("Database", "database_down", reason)
+        assert incidents.lasting()["Database"].reason == reason
+    assert [record.getMessage() for record in caplog.records] == ["Database: reset", "Database: login refused (pid 6)"]
+
+
 def test_the_end_of_a_trouble_is_said_once_with_how_long_it_took(
     incidents: Incidents, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
