@@ -117,7 +117,8 @@ def test_signals_that_wait_are_told(checked: Checked) -> None:
     checked.execute(row % (1, "now()"))
     assert checked.codes("signals") == {"signals-waiting"}
     checked.execute(row % (2, "NULL"))
-    assert checked.codes("signals") == {"signals-waiting", "signals-parked"}
+    # Two of three have failed.
+    assert checked.codes("signals") == {"signals-waiting", "signals-parked", "model-failing"}
 
 
 def test_keys_that_python_cannot_hold_are_told(checked: Checked) -> None:
