@@ -51,7 +51,7 @@ def locked(shop: Shop) -> Iterator[int]:
 def stopping(shop: Shop, *arguments: str, **environ: str) -> str:
     """The one line with which a relay ends that cannot send everything."""
     relay = shop.relay("--until-empty", "--drain-timeout", "2", *arguments, **environ)
-    assert relay.wait(120) == 1
+    assert relay.wait(120) == 1, relay.output
     [line] = relay.logs("stopping")
     return str(line["message"])
 
