@@ -88,6 +88,8 @@ class Forked:
             except (TimeoutError, BlockingIOError):
                 return None
             self._connection.close()
+            if len(told) < 4:
+                raise RuntimeError(f"nothing tells how {self.args} has ended")
             self.returncode = os.waitstatus_to_exitcode(int.from_bytes(told, "big"))
         return self.returncode
 
