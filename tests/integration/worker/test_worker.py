@@ -55,7 +55,7 @@ class Turns:
 
         class Order(db.Model):  # type: ignore[name-defined,misc]
             signalbus_burst_count = burst_count
-            id = db.Column(key, primary_key=True)
+            id = db.Column(key, primary_key=True, autoincrement=key is sa.Integer)
             note = db.Column(db.Text)
 
             def send_signalbus_message(self) -> None:
