@@ -156,7 +156,7 @@ class _Found:
 def _lock_by_halves(session: Session, connection: Connection, spec: SignalSpec, limit: int, choice: Choice) -> _Found:
     result = _Found()
     with _following_index(connection, choice):
-        taken, result.is_cut = lock_rows(connection, spec, limit, choice, MOST_BYTES)
+        taken, result.is_cut = lock_rows(session, spec, limit, choice, MOST_BYTES)
     for part, found, cause in _loadable(session, connection, spec, taken):
         if cause is None:
             result.loaded += found

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import accumulate
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import (
@@ -45,6 +46,8 @@ from .selection import Choice, pending
 #: So many statements are cached. A model has up to four.
 KEPT_STATEMENTS = 1024
 
+NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
+
 #: Values of these types are always small.
 _NARROW = (Boolean, Date, DateTime, Integer, Numeric, Uuid)
 
@@ -66,6 +69,11 @@ def lock_signals(
     :returns: each signal, with the id of its row; and whether further rows may have been left out for their size.
     """
     dialect = session.get_bind(spec.mapper).dialect
+    if limit > 1 and session.dispatch.do_orm_execute and _is_capped(spec, dialect):
+        # A filter that the application adds to a statement is about the model's table, and not about a subquery of it,
+        # with which it would become a cross product: rows that the application hides would be sent.
+        taken, is_cut = lock_rows(session, spec, limit, choice, most_bytes, options)
+        return load_rows(session, spec, taken) if taken else [], is_cut
     has_start = choice.only is None and choice.start is not None
     if choice.only is None and not choice.exclude:
         statement = _cached_loading(spec, dialect, Choice(choice.leave_out), limit > 1, has_start)
@@ -82,17 +90,26 @@ def lock_signals(
 
 
 def lock_rows(
-    connection: Connection, spec: SignalSpec, limit: int, choice: Choice, most_bytes: int
+    session: Session,
+    spec: SignalSpec,
+    limit: int,
+    choice: Choice,
+    most_bytes: int,
+    options: Mapping[str, str] = NO_OPTIONS,
 ) -> tuple[list[Any], bool]:
     """Lock the same signals, and read only the ids of their rows.
 
+    :param options: execution options of the statement.
     :returns: the ids for :func:`load_rows`; where rows have none, the keys.
     """
-    if connection.dialect.name != "postgresql":
-        statement = locking(spec, connection.dialect, choice, limit, select(*spec.primary_key).select_from(spec.model))
-        return [tuple(row) for row in connection.execute(statement)], False
-    sized = select(row_id(connection.dialect), row_bytes(spec)).select_from(spec.model)
-    rows = connection.execute(locking(spec, connection.dialect, choice, limit, sized)).all()
+    dialect = session.get_bind(spec.mapper).dialect
+    has_ids = dialect.name == "postgresql"
+    columns = (row_id(dialect), row_bytes(spec)) if has_ids else tuple(spec.primary_key)
+    statement = locking(spec, dialect, choice, limit, select(*columns).select_from(spec.model))
+    # By the session, whose filters hold for these rows too: hidden ones must take no place among the locked ones.
+    rows = session.execute(statement, execution_options=options, bind_arguments={"mapper": spec.mapper}).all()
+    if not has_ids:
+        return [tuple(row) for row in rows], False
     fitting = sum(total <= most_bytes for total in accumulate(size for _, size in rows))
     taken = [found for found, _ in rows[: max(1, fitting)]]
     return taken, len(taken) < len(rows)
@@ -127,7 +144,7 @@ def follows_index(dialect: Dialect, choice: Choice) -> bool:
 
 def _loading(spec: SignalSpec, dialect: Dialect, choice: Choice, has_several: bool, has_start: bool) -> Select[Any]:
     """The statement for bursts with the same kind of choice; limit, start and bytes are its parameters."""
-    is_capped = has_several and dialect.name == "postgresql" and bool(wide_columns(spec))
+    is_capped = has_several and _is_capped(spec, dialect)
     if is_capped:
         columns = [column for column in spec.mapper.columns if isinstance(column, Column)]
         statement: Select[Any] = select(
@@ -141,6 +158,11 @@ def _loading(spec: SignalSpec, dialect: Dialect, choice: Choice, has_several: bo
         spec, dialect, replace(choice, start=None), bindparam("signalbus_limit", type_=Integer), statement
     )
     return _capped(spec, statement) if is_capped else statement
+
+
+def _is_capped(spec: SignalSpec, dialect: Dialect) -> bool:
+    """Whether the bytes of several rows have to be limited."""
+    return dialect.name == "postgresql" and bool(wide_columns(spec))
 
 
 def _capped(spec: SignalSpec, locked: Select[Any]) -> Select[Any]:
