@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.orm import Session
 
 from signalbus_core import SignalBus, SignalBusMixin
 from signalbus_core.burst.size import MOST_BYTES
@@ -263,9 +264,9 @@ def test_a_statement_about_keys_has_as_many_parameters_as_they_have_columns(
     for number in (2, 2000):
         keys = [(n,) * columns for n in range(number)]
         outbox.statements.clear()
-        with outbox.engine.begin() as connection:
-            lock_rows(connection, outbox.spec, 10, Choice(exclude=tuple(keys)), MOST_BYTES)
-            lock_rows(connection, outbox.spec, 10, Choice(only=tuple(keys)), MOST_BYTES)
+        with outbox.engine.begin() as connection, Session(connection) as session:
+            lock_rows(session, outbox.spec, 10, Choice(exclude=tuple(keys)), MOST_BYTES)
+            lock_rows(session, outbox.spec, 10, Choice(only=tuple(keys)), MOST_BYTES)
             delete_signals(connection, outbox.spec, keys)
             parked.failure_histories(connection, outbox.spec, keys)
             parked.forget(connection, outbox.spec, keys)
