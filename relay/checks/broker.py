@@ -37,12 +37,9 @@ def check_broker(
     publisher: Publisher, destinations: Iterable[Destination], areas: Sequence[str], *, send_probe: bool
 ) -> Iterator[Finding]:
     """Check one broker, and the destinations of the messages that go there."""
-    subject = str(publisher.location)
-    parameters = publisher.location.parameters(TIMEOUT_SECONDS)
-    parameters.blocked_connection_timeout = BLOCKED_AFTER_SECONDS
-    names: list[str] = []
+    subject, names = str(publisher.location), list[str]()
     try:
-        connection = pika.BlockingConnection(parameters)
+        connection = _connect(publisher)
     except (exceptions.AMQPError, AMQPConnectorException, OSError) as error:
         problem = connecting_finding(error, subject)
         yield problem
@@ -57,7 +54,7 @@ def check_broker(
                 remedy = "Set channel_max in the URL and in the broker's configuration, and the user's limit, to more."
                 yield found("broker-channels", subject, problem_text, remedy)
                 return
-            names = asks_alarm(connection)
+            names = _listen_for_alarm(connection)
             _publish_to_nobody(connection)
             for destination in sorted(set(destinations), key=repr):
                 yield from check_destination(connection, destination, send_probe=send_probe)
@@ -108,11 +105,14 @@ _CODES: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
 _REMEDY = "Check that it runs, and the host and port in the URL."
 
 
-def asks_alarm(connection: pika.BlockingConnection) -> list[str]:
-    """Have the broker tell of an alarm, if one is in force; its names are in the list once it has.
+def _connect(publisher: Publisher) -> pika.BlockingConnection:
+    parameters = publisher.location.parameters(TIMEOUT_SECONDS)
+    parameters.blocked_connection_timeout = BLOCKED_AFTER_SECONDS
+    return pika.BlockingConnection(parameters)
 
-    RabbitMQ tells only connections that have published. The message cannot be routed, and nobody receives it.
-    """
+
+def _listen_for_alarm(connection: pika.BlockingConnection) -> list[str]:
+    """A list to which the names of an alarm are added when the broker reports one, which it does after a publish."""
     names: list[str] = []
     inner = getattr(connection, "_impl", None)
     if inner is not None:
@@ -122,16 +122,13 @@ def asks_alarm(connection: pika.BlockingConnection) -> list[str]:
 
 def broker_problem(publisher: Publisher) -> Finding | None:
     """Why a broker takes no messages: it does not answer, or has raised an alarm. None when it takes them."""
-    subject = str(publisher.location)
-    parameters = publisher.location.parameters(TIMEOUT_SECONDS)
-    parameters.blocked_connection_timeout = BLOCKED_AFTER_SECONDS
-    names: list[str] = []
+    subject, names = str(publisher.location), list[str]()
     try:
-        connection = pika.BlockingConnection(parameters)
+        connection = _connect(publisher)
     except (exceptions.AMQPError, AMQPConnectorException, OSError) as error:
         return connecting_finding(error, subject)
     try:
-        names = asks_alarm(connection)
+        names = _listen_for_alarm(connection)
         _publish_to_nobody(connection)
     except exceptions.ConnectionBlockedTimeout:
         return blocked(subject, names)
