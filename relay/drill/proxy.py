@@ -7,6 +7,7 @@ import contextlib
 import socket
 import struct
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ ANSWER_SECONDS = 10.0
 Side = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-class Forwarder:
+class Forwarder(ABC):
     """Accepts connections in a thread of its own, and connects each to ``host:port``.
 
     :param listener: a bound socket to accept connections on, instead of a free port of the loopback address.
@@ -84,13 +85,13 @@ class Forwarder:
                 return
             await self._link((reader, writer), server)
 
+    @abstractmethod
     async def _link(self, client: Side, server: Side) -> None:
         """Forward until one side ends."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _cut_all(self) -> None:
         """Reset the open connections."""
-        raise NotImplementedError
 
 
 class Proxy(Forwarder):
