@@ -27,7 +27,7 @@ from .delete import Delete, abandon
 from .failpoints import failpoint
 from .isolate import rehearse as rehearse_delete
 from .isolate import table_can_keep_rows
-from .lock import detach, lock
+from .lock import lock
 from .result import BurstResult, failed_row
 from .row_locks import tracking_locks
 
@@ -126,10 +126,9 @@ def send_burst(
                 spec.name,
                 extra={"action": "sender_ended_transaction", "signal": spec.name},
             )
-        detach(session, taken.signals)
         deleted = Delete(
             session, engine, spec, limits, choice, sent_rows, is_locked, may_keep_rows or can_keep_rows
-        ).run()
+        ).run(taken.signals)
         left = {one.key for one in (*deleted.undeleted, *deleted.changed)}
         sent = [signal for signal in report.delivered if rows[id(signal)].key not in left]
         return BurstResult(
