@@ -156,7 +156,7 @@ OPTIONS: tuple[Option, ...] = (
         "amqp_url",
         broker_url,
         None,
-        "The broker, instead of the application's SIGNALBUS_RABBITMQ_URL.",
+        "The broker, instead of the application's SIGNALBUS_RABBITMQ_URL. Several nodes: their URLs, with commas.",
         "URL",
         is_secret=True,
     ),

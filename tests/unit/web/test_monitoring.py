@@ -154,6 +154,7 @@ def test_the_verdict_says_since_when_the_broker_is_away(site: Callable[..., Any]
     assert shown["brokers"] == [
         {
             "location": "amqp://rabbit/",
+            "nodes": [],
             "condition": "down",
             "since": "2027-01-15T08:02:00Z",
             "reason": "refused again",
