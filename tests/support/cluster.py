@@ -34,8 +34,8 @@ SETTLING_SECONDS = 60.0
 LEADER = """
     {ok, Queue} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"%s">>)),
     case amqqueue:get_pid(Queue) of
-        {Name, Node} ->
-            case ra:members([{Name, One} || One <- [Node, node() | nodes()]], 2000) of
+        {Name, _} ->
+            case ra:members([{Name, One} || One <- [node() | nodes()]], 2000) of
                 {ok, _, {_, Leader}} -> Leader;
                 _ -> none
             end;
@@ -96,10 +96,6 @@ class ClusterNode(PrivateRabbitMQ):
     def revive(self) -> None:
         self.eval("rabbit_maintenance:revive().")
 
-    def queues(self, *arguments: str) -> None:
-        """Run ``rabbitmq-queues``."""
-        self._run(self._server.with_name("rabbitmq-queues"), "-q", *arguments)
-
     def close(self) -> None:
         PrivateProcess.close(self)
 
@@ -137,10 +133,10 @@ class PrivateCluster:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def start(self) -> Self:
-        """Start all nodes, and wait until each knows all others."""
+    def start(self, nodes: Sequence[ClusterNode] = ()) -> Self:
+        """Start nodes, or all, and wait until each knows all others."""
         with ThreadPoolExecutor(len(self.nodes)) as pool:
-            list(pool.map(lambda node: node.start(), self.nodes))
+            list(pool.map(lambda node: node.start(), nodes or self.nodes))
         self.wait_until_members(self.nodes)
         return self
 
@@ -194,6 +190,16 @@ class PrivateCluster:
         before.eval(f"ra:transfer_leadership({{{member}, {before.node}}}, {{{member}, {to.node}}}).")
         eventually(lambda: self.leader(queue) is to, SETTLING_SECONDS, f"{to.node} leads {queue}", every_seconds=0.1)
 
+    def shrink(self, queue: str, node: ClusterNode) -> None:
+        """Remove a quorum queue's replica from a node, as ``rabbitmq-queues delete_member`` does."""
+        self.eval(f'ok = rabbit_quorum_queue:delete_member(<<"/">>, <<"{queue}">>, {node.node}).')
+
+    def grow(self, queue: str, node: ClusterNode) -> None:
+        """Give a quorum queue a replica on a node, as ``rabbitmq-queues add_member`` does."""
+        since_3_13 = self.eval("erlang:function_exported(rabbit_quorum_queue, add_member, 5).") == "true"
+        more = "voter, 20000" if since_3_13 else "20000"
+        self.eval(f'ok = rabbit_quorum_queue:add_member(<<"/">>, <<"{queue}">>, {node.node}, {more}).')
+
     @contextlib.contextmanager
     def cut_off(self, node: ClusterNode) -> Iterator[str]:
         """A node does not reach the others, and they do not reach it; clients reach all. Says how that is done."""
@@ -212,6 +218,12 @@ class PrivateCluster:
     def members(self, seen_by: ClusterNode) -> set[str]:
         """The nodes that one of them is connected with, itself included."""
         return names_in(seen_by.eval("[node() | nodes()]."))
+
+    def wait_until_whole(self) -> None:
+        """All nodes serve clients, and see each other."""
+        for node in self.nodes:
+            eventually(node.listens, SETTLING_SECONDS, f"{node.node} serves clients")
+        self.wait_until_members(self.nodes)
 
     def wait_until_members(self, nodes: Sequence[ClusterNode]) -> None:
         """Each of these sees these, and no other."""

@@ -75,6 +75,10 @@ class PrivateProcess(ABC):
         return self._process.pid
 
     @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def output(self) -> str:
         """All that it has printed."""
         return (self.directory / "output").read_text(errors="replace")
