@@ -15,7 +15,7 @@ from signalbus_core.lowlevel import BurstLimits, SignalSpec, error_text, locate,
 from ..application.databases import place_of
 from ..config.resolve import RelayConfig
 from ..poller.diagnosis.unreached import session_text
-from ..poller.isolation import is_lock_timeout
+from ..poller.joint_query import is_lock_timeout
 from . import versions
 from .connect import CONNECT_WITHIN_SECONDS
 from .doorbell import check_doorbells
