@@ -108,8 +108,8 @@ def run(seed: int, minutes: float, only: str = "") -> list[Row]:
     """Break one world for so many minutes."""
     faults = [fault for fault in FAULTS if only in fault.name]
     rows: list[Row] = []
-    ends = time.monotonic() + minutes * 60
     with World() as world:
+        ends = time.monotonic() + minutes * 60
         for number, fault in enumerate(order(faults, seed), start=1):
             if time.monotonic() >= ends:
                 return rows
