@@ -12,10 +12,9 @@ from pika.exceptions import AMQPError
 
 from ..errors import ACKED, Outcome, OutcomeKind
 from ..model.progress import report_bytes
-from .amqp.encoder import encoder_for
+from .amqp.encoder import AS_THEY_ARE, MessageMaker, encoder_for
 from .amqp.errors import describe
 from .amqp.frames import EncodedMessage
-from .amqp.maker import AS_THEY_ARE, MessageMaker
 from .amqp.message import InvalidMessageError
 from .amqp.protocol import (
     DESTINATION_CODES,
@@ -134,7 +133,7 @@ class Batch:
 
     def _encoding(self, connection: Link) -> Callable[[Any], EncodedMessage]:
         channel_number = connection.channel_number(self._deadline)
-        return self._maker.encoding(encoder_for(channel_number, connection.frame_max, connection.location.login))
+        return self._maker.encoding(encoder_for(channel_number, connection.frame_max, connection.node.login))
 
     def _refuse_missing_exchanges(self, connection: Link) -> None:
         """Refuse messages to missing exchanges: publishing them would close the channel with others in flight."""

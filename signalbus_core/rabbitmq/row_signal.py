@@ -24,9 +24,8 @@ from ..failures import error_text, raise_if_stop
 from ..model.senders import RowSender
 from ..schema.signal_id import SIGNAL_ID, database_identity, signal_id_text
 from ..tracing import StoredContext, TracedSignal, parsed_context
-from .amqp.encoder import Common, Encoder, keep, shared_of
+from .amqp.encoder import Common, Encoder, MessageMaker, keep, shared_of
 from .amqp.frames import EncodedMessage
-from .amqp.maker import MessageMaker
 from .amqp.message import InvalidMessageError, Message
 from .message_id import Identity, as_moment, identity_of
 from .outbox_row import BODIES, headers_of, is_of_headers, message_from_values

@@ -17,9 +17,8 @@ from pika.spec import BasicProperties
 from sqlalchemy.orm import Mapped, declared_attr, has_inherited_table
 
 from ..schema.signal_id import signal_id_column
-from .amqp.encoder import Encoder, shared_of
+from .amqp.encoder import Encoder, MessageMaker, shared_of
 from .amqp.frames import EncodedMessage
-from .amqp.maker import MessageMaker
 from .amqp.message import PROPERTIES, Message
 from .message_id import BurstDatabase, message_id, written_at
 from .publisher import Publisher

@@ -2,22 +2,24 @@
 
 pika encodes and checks once what messages have in common: the publish to an exchange with a routing key, and the
 properties that seldom differ between messages. Only the rest is encoded here. A message with a value of an unexpected
-type is encoded by :func:`~.message.encode`, which also reports what is wrong with it.
+type is encoded by :func:`~.frames.encode`, which also reports what is wrong with it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from operator import attrgetter
 from struct import Struct
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from pika import spec
 from pika.frame import Method
 from pika.spec import BasicProperties
 
+from ...tracing import StoredContext, stored_context
 from .frames import FRAME_OVERHEAD, EncodedMessage, encode
-from .message import Message
+from .message import Message, as_messages
 from .validation import ROUTING_HEADERS, value_fault
 
 #: The properties that seldom differ between messages, in the order of their encoding.
@@ -45,6 +47,7 @@ LENGTHS = [bytes([length]) for length in range(256)]
 
 K = TypeVar("K")
 V = TypeVar("V")
+S = TypeVar("S")
 
 shared_of = attrgetter(*SHARED, *SHARED_LAST)
 
@@ -181,6 +184,46 @@ class Encoder:
 def encoder_for(channel_number: int, frame_max: int, login: str) -> Encoder:
     """The encoder for channels with these parameters. All threads and bursts share its cache."""
     return Encoder(channel_number, frame_max, login)
+
+
+class MessageMaker(Generic[S]):
+    """Makes the messages of signals by a function, and encodes them. Its drafts are the messages themselves.
+
+    Others have drafts that are encoded without making the messages, to the same bytes; a message is made only where
+    something is asked of it, as after a ``basic.return``.
+
+    :param message_of: returns the message of a signal, or its messages.
+    """
+
+    def __init__(self, message_of: Callable[[S], Message | Sequence[Message]]) -> None:
+        self._message_of = message_of
+
+    def __call__(self, signal: S) -> list[Message]:
+        """The messages of a signal."""
+        return [self.message(draft) for draft in self.drafts(signal)]
+
+    def drafts(self, signal: S) -> list[Any]:
+        """The drafts of a signal's messages. What it raises is the fault of this signal."""
+        return as_messages(self._message_of(signal))
+
+    def message(self, draft: Any) -> Message:
+        """The message of a draft. A message is its own draft.
+
+        :raises InvalidMessageError: there is none.
+        """
+        return draft  # type: ignore[no-any-return]
+
+    def encoding(self, encoder: Encoder) -> Callable[[Any], EncodedMessage]:
+        """What encodes drafts; it raises :class:`InvalidMessageError` for those that cannot be sent."""
+        return encoder.encode
+
+    def trace_context(self, signal: S) -> StoredContext | None:
+        """The trace context that was stored with a signal."""
+        return stored_context(signal)
+
+
+#: For messages that are given as they are.
+AS_THEY_ARE: MessageMaker[Message] = MessageMaker(lambda message: message)
 
 
 def keep(kept: dict[K, V], key: K, value: V) -> None:
