@@ -19,7 +19,7 @@ PACKAGES = ("signalbus_core", "relay")
 MOST_MODULES = 10
 MORE_MODULES = {
     "signalbus_core": 11,
-    "relay/telemetry": 11,
+    "relay/telemetry": 12,
     "relay/web": 16,
     "relay/checks": 15,
     "signalbus_core/rabbitmq": 12,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import pika
 from flask import Flask
+
+from relay.drill.resources import open_connection
 
 from .shop import EXCHANGE, ROUTING_KEY, db
 
@@ -12,7 +13,7 @@ QUEUE = "demo"
 
 def open_shop(app: Flask) -> None:
     """Create what is not there yet."""
-    connection = pika.BlockingConnection(pika.URLParameters(app.config["SIGNALBUS_RABBITMQ_URL"]))
+    connection = open_connection(app.config["SIGNALBUS_RABBITMQ_URL"])
     try:
         channel = connection.channel()
         channel.exchange_declare(EXCHANGE, exchange_type="topic", durable=True)

@@ -12,7 +12,7 @@ from pika import exceptions
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
-from signalbus_core.rabbitmq import Publisher, failure_of
+from signalbus_core.rabbitmq import BrokerLocation, Publisher, failure_of
 
 from .finding import Finding, found
 from .routes import Destination, check_destination, close_code
@@ -29,6 +29,9 @@ _LIMIT = re.compile(r"(?:\w+ )?connection limit \(\d+\) is reached|reached the m
 #: The time limit of connecting, and of each answer.
 TIMEOUT_SECONDS = 4.0
 
+#: Connecting to all nodes of a broker may take so long.
+CONNECT_SECONDS = 8.0
+
 #: connection.blocked arrives within so many seconds after a publish.
 BLOCKED_AFTER_SECONDS = 2.0
 
@@ -38,14 +41,14 @@ def check_broker(
 ) -> Iterator[Finding]:
     """Check one broker, and the destinations of the messages that go there."""
     subject, names = str(publisher.location), list[str]()
-    try:
-        connection = _connect(publisher)
-    except (exceptions.AMQPError, AMQPConnectorException, OSError) as error:
-        problem = connecting_finding(error, subject)
-        yield problem
+    connection, problems = connect(publisher.location)
+    if connection is None:
+        yield from problems
         if "versions" in areas:
-            yield found("area-unreachable", subject, problem.problem, problem.remedy, area="versions")
+            first = problems[0]
+            yield found("area-unreachable", first.subject, first.problem, first.remedy, area="versions")
         return
+    yield from (found("broker-node", one.subject, one.problem, one.remedy) for one in problems)
     try:
         if "versions" in areas:
             yield from check_rabbitmq(version_of(connection))
@@ -105,10 +108,23 @@ _CODES: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
 _REMEDY = "Check that it runs, and the host and port in the URL."
 
 
-def _connect(publisher: Publisher) -> pika.BlockingConnection:
-    parameters = publisher.location.parameters(TIMEOUT_SECONDS)
-    parameters.blocked_connection_timeout = BLOCKED_AFTER_SECONDS
-    return pika.BlockingConnection(parameters)
+def connect(location: BrokerLocation) -> tuple[pika.BlockingConnection | None, list[Finding]]:
+    """A connection to the first node that takes it, None without one; and why the others of all nodes do not."""
+    connection, problems = None, []
+    timeout_seconds = min(TIMEOUT_SECONDS, CONNECT_SECONDS / len(location.nodes))
+    for node in location.nodes:
+        parameters = node.parameters(timeout_seconds)
+        parameters.blocked_connection_timeout = BLOCKED_AFTER_SECONDS
+        try:
+            opened = pika.BlockingConnection(parameters)
+        except (exceptions.AMQPError, AMQPConnectorException, OSError) as error:
+            problems.append(connecting_finding(error, str(node)))
+            continue
+        if connection is None:
+            connection = opened
+        else:
+            opened.close()
+    return connection, problems
 
 
 def _listen_for_alarm(connection: pika.BlockingConnection) -> list[str]:
@@ -123,10 +139,9 @@ def _listen_for_alarm(connection: pika.BlockingConnection) -> list[str]:
 def broker_problem(publisher: Publisher) -> Finding | None:
     """Why a broker takes no messages: it does not answer, or has raised an alarm. None when it takes them."""
     subject, names = str(publisher.location), list[str]()
-    try:
-        connection = _connect(publisher)
-    except (exceptions.AMQPError, AMQPConnectorException, OSError) as error:
-        return connecting_finding(error, subject)
+    connection, problems = connect(publisher.location)
+    if connection is None:
+        return problems[0]
     try:
         names = _listen_for_alarm(connection)
         _publish_to_nobody(connection)

@@ -113,6 +113,7 @@ KINDS: dict[str, Kind] = {
     "doorbell-two-phase": Kind("doorbell", "warning", "two-phase commit and doorbells exclude each other"),
     "doorbell-off": Kind("doorbell", "ok", "`--doorbell off`: relays poll"),
     "broker-unreachable": Kind("broker", "error", "the broker does not answer"),
+    "broker-node": Kind("broker", "warning", "a node of the broker takes no connection, while another one does"),
     "broker-login": Kind("broker", "error", "the broker refuses the login"),
     "broker-vhost": Kind("broker", "error", "the virtual host is missing, or closed to the login"),
     "broker-channels": Kind("broker", "error", "the broker, or its URL, allows fewer channels than a relay needs"),

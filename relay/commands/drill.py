@@ -22,7 +22,7 @@ from ..text import say, say_text
     "Exit codes: 0 nothing lost and nothing invented, 1 otherwise or interrupted, 2 wrong usage."
 )
 @click.option("--database-url", metavar="URL", help="The database in which a table is made.  [DATABASE_URL]")
-@click.option("--amqp-url", metavar="URL", help="The broker where a queue is made.  [AMQP_URL, RABBITMQ_URL]")
+@click.option("--amqp-url", metavar="URL", help="Where a queue is made; nodes with commas.  [AMQP_URL, RABBITMQ_URL]")
 @click.option("--signals", metavar="N", help="How many signals are committed; 5000.")
 @click.option("--seconds", metavar="SECONDS", help="For how long things are broken; 30.")
 @click.option("--relays", metavar="N", help="How many relay processes send; 2.")

@@ -15,6 +15,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 from sqlalchemy.engine import URL
 
+from signalbus_core.rabbitmq import BrokerLocation
+
 #: The address on which the proxy listens.
 LOOPBACK = "127.0.0.1"
 
@@ -172,6 +174,9 @@ def database_upstream(url: URL, environ: Mapping[str, str]) -> Upstream | str:
 
 def broker_upstream(url: str) -> Upstream | str:
     """The server of a broker URL, or why no proxy can be used for it."""
+    nodes = BrokerLocation(url).nodes
+    if len(nodes) > 1:
+        return "its URL names several nodes"
     parts = urlsplit(url)
     if parts.scheme == "amqps":
         return "its certificate is checked against its host name (amqps)"

@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from signalbus_core import SignalBusError
-from signalbus_core.rabbitmq import Publisher
+from signalbus_core.rabbitmq import BrokerLocation, Publisher
 
 from ..text import redact
 from .settings import DrillFailedError, DrillUsageError
@@ -27,12 +27,18 @@ BROKER_ERRORS = (AMQPError, AMQPConnectorException, OSError)
 
 
 def open_connection(url: str) -> pika.BlockingConnection:
-    parameters = pika.URLParameters(url)
-    parameters.connection_attempts = 1
-    parameters.socket_timeout = parameters.stack_timeout = BROKER_CONNECT_SECONDS
-    parameters.blocked_connection_timeout = BROKER_CONNECT_SECONDS
-    parameters.client_properties = {"connection_name": "signalbus drill"}
-    return pika.BlockingConnection(parameters)
+    """A connection to the first node of the broker that takes it."""
+    nodes = BrokerLocation(url).nodes
+    for node in nodes:
+        parameters = node.parameters(BROKER_CONNECT_SECONDS / len(nodes))
+        parameters.blocked_connection_timeout = BROKER_CONNECT_SECONDS
+        parameters.client_properties = {"connection_name": "signalbus drill"}
+        try:
+            return pika.BlockingConnection(parameters)
+        except BROKER_ERRORS:
+            if node is nodes[-1]:
+                raise
+    raise AssertionError("a broker has a node")
 
 
 NAME_PREFIX = "signalbus_drill_"

@@ -14,10 +14,12 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
+
+from signalbus_core import SetupError
+from signalbus_core.rabbitmq import BrokerLocation
 
 from ..option_types import read_choice, read_count, read_seconds, with_driver
 
@@ -54,7 +56,7 @@ class DrillSettings:
     """The settings of a drill.
 
     :param database_url: of the database in which the drill creates its table.
-    :param amqp_url: of the virtual host in which it creates its exchange and its queue.
+    :param amqp_url: of the virtual host in which it creates its exchange and its queue; of several nodes, with commas.
     :param signals: how many signals are committed, not counting those that are rolled back.
     :param seconds: how long signals are written and faults injected.
     :param relays: the number of relay processes.
@@ -125,10 +127,8 @@ def _amqp_url(text: str) -> str:
     if not text:
         raise ValueError("which broker? Give amqp://user:password@host/vhost, or set AMQP_URL")
     try:
-        parts = urlsplit(text)
-        is_good = parts.scheme in ("amqp", "amqps") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_good = False
-    if not is_good:
-        raise ValueError("this is no URL like amqp://user:password@host:5672/vhost (or amqps://...)")
+        BrokerLocation(text)
+    except SetupError as error:
+        reason = str(error).rstrip(".")
+        raise ValueError(f"{reason[0].lower()}{reason[1:]}") from None
     return text

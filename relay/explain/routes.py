@@ -12,14 +12,13 @@ from typing import Any
 import pika
 from flask import Flask
 from pika import exceptions
-from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from sqlalchemy.exc import SQLAlchemyError
 
 from signalbus_core import SignalBus
 from signalbus_core.lowlevel import BurstLimits, Key, SignalSpec, error_text, own_session, raise_if_stop, set_limits
 from signalbus_core.rabbitmq import Message, Publisher, RabbitMQSignal, as_messages, failure_of
 
-from ..checks.broker import TIMEOUT_SECONDS, connecting_finding
+from ..checks.broker import connect
 from ..checks.routes import close_code
 
 #: Time limits of the transaction that loads a signal.
@@ -106,11 +105,9 @@ def query_broker(
     :param was_returned: the broker has returned a message of the signal: no queue got it.
     """
     broker = f"The broker {publisher.location}"
-    try:
-        connection = pika.BlockingConnection(publisher.location.parameters(TIMEOUT_SECONDS))
-    except (exceptions.AMQPError, AMQPConnectorException, OSError) as error:
-        finding = connecting_finding(error, "")
-        yield BrokerAnswer(f"{broker} cannot be asked: {finding.problem}.", finding.remedy)
+    connection, problems = connect(publisher.location)
+    if connection is None:
+        yield BrokerAnswer(f"{broker} cannot be asked: {problems[0].problem}.", problems[0].remedy)
         return
     try:
         for route in dict.fromkeys(routes):

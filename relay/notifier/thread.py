@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from signalbus_core.lowlevel import SignalSpec, autocommit, error_text, find_doorbells
 
-from ..poller.isolation import POLL_LIMITS
+from ..poller.joint_query import POLL_LIMITS
 from ..runtime import Runtime
 from ..worker.backoff import Backoff
 from .connection import AsyncConnection, SessionError, Stopped, Waker, run

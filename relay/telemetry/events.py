@@ -93,6 +93,9 @@ class Events:
     def broker_connecting(self, worker: str, reason: str | None, location: str) -> None:
         """A worker has no connection to a broker, and tries now to open one. That lasts until a timeout, perhaps."""
 
+    def broker_connected(self, worker: str, location: str, node: str) -> None:
+        """A worker is connected to this node of a broker."""
+
     def database_polled(self, database: str, error: str | None) -> None:
         """A database has answered a poll, or has not, for this reason."""
 

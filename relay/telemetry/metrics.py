@@ -1,6 +1,7 @@
 """All Prometheus instruments. They count only after the commit; every series exists from the first scrape.
 
-Gauges of what :class:`Health` or :class:`Status` know are read from there when they are scraped.
+Gauges of what :class:`Health` or :class:`Status` know are read from there when they are scraped. A new gauge of a
+present state is an event in ``events``, kept by ``status`` or ``health``, and read here.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from signalbus_core.lowlevel import BurstResult
 
-from .events import BurstSummary, Doing, Events, HeldHorizon
+from .events import BurstSummary, Condition, Doing, Events, HeldHorizon
 from .throughput import Throughput
 
 
@@ -115,6 +115,8 @@ class Status(Events):
         self._paused: dict[str, Paused] = {}
         self._horizons: dict[str | None, HeldHorizon] = {}
         self._workers: dict[str, tuple[WorkerStatus, float]] = {}
+        #: The node of each broker to which each worker is connected, by worker and location.
+        self._nodes: dict[tuple[str, str], str] = {}
         self._started = clock()
         #: When the relay was started, by the wall clock.
         self.started_at = now()
@@ -130,6 +132,16 @@ class Status(Events):
     def worker_retired(self, worker: str) -> None:
         with self._lock:
             self._workers.pop(worker, None)
+            self._nodes = {place: node for place, node in self._nodes.items() if place[0] != worker}
+
+    def broker_connected(self, worker: str, location: str, node: str) -> None:
+        with self._lock:
+            self._nodes[worker, location] = node
+
+    def broker_changed(self, worker: str, condition: Condition, reason: str | None = None, location: str = "") -> None:
+        if condition == "down":
+            with self._lock:
+                self._nodes.pop((worker, location), None)
 
     def burst_ended(self, model: str, result: BurstResult, decision: BurstSummary) -> None:
         with self._lock:
@@ -209,6 +221,12 @@ class Status(Events):
             found = list(self._workers.values())
         statuses = [replace(status, seconds=max(0.0, now - since)) for status, since in found]
         return sorted(statuses, key=lambda status: (len(status.name), status.name))
+
+    def nodes(self, location: str) -> dict[str, str]:
+        """The node of a broker to which each worker is connected, by worker."""
+        with self._lock:
+            found = [(worker, node) for (worker, broker), node in self._nodes.items() if broker == location]
+        return dict(sorted(found, key=lambda one: (len(one[0]), one[0])))
 
     def models(self) -> list[ModelStatus]:
         """What is known of each model, in the order of the relay."""

@@ -106,6 +106,7 @@ class StatusReport:
         return [
             {
                 "location": location or None,
+                "nodes": [{"worker": worker, "node": node} for worker, node in self._status.nodes(location).items()],
                 "condition": known.condition,
                 "since": None if known.is_usable else moment(known.since),
                 "reason": known.reason,

@@ -40,6 +40,8 @@ class BrokerConnections:
         self._retry_at = 0.0
         self._served_at = float("-inf")
         self._blocked: set[str] = set()
+        #: The node of each broker that this thread is connected to, as it was told last.
+        self._nodes: dict[str, str] = {}
 
     @property
     def pump_every_seconds(self) -> float:
@@ -87,12 +89,25 @@ class BrokerConnections:
     def _tell(self, publisher: Publisher) -> str | None:
         status, location = publisher.status(), str(publisher.location)
         self._blocked = self._blocked | {location} if status.blocked else self._blocked - {location}
+        self._tell_node(publisher, status.node)
         if status.connected and not status.blocked:
             self._events.broker_changed(self._name, "up", None, location)
             return None
         reason = status.reason or "not connected"
         self._events.broker_changed(self._name, "blocked" if status.blocked else "down", reason, location)
         return reason
+
+    def _tell_node(self, publisher: Publisher, node: str | None) -> None:
+        location = str(publisher.location)
+        if node == self._nodes.get(location):
+            return
+        if node is None:
+            del self._nodes[location]
+            return
+        self._nodes[location] = node
+        self._events.broker_connected(self._name, location, node)
+        if len(publisher.location.nodes) > 1:
+            self._logger.info("%s is connected to %s.", self._name, node, extra={"action": "broker_node_used"})
 
     def tell_blocked(self) -> None:
         """Tell at once, within a burst, that a broker has blocked or unblocked its connection.

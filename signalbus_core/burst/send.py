@@ -25,11 +25,11 @@ from ..sql.selection import EVERYTHING, Choice
 from ..sql.transaction import DEFAULT_LIMITS, BurstLimits, resetting_planner
 from .delete import Delete, abandon
 from .failpoints import failpoint
-from .isolate import rehearse as rehearse_delete
-from .isolate import table_can_keep_rows
+from .kept_locks import tracking_locks
 from .lock import detach, lock
 from .result import BurstResult, failed_row
-from .row_locks import tracking_locks
+from .undeletable import rehearse as rehearse_delete
+from .undeletable import table_can_keep_rows
 
 logger = logging.getLogger("signalbus")
 

@@ -7,8 +7,8 @@ import pika.exceptions
 from ..failures import outage_errors
 from .amqp.errors import failure_of
 from .amqp.message import InvalidMessageError, Message, as_messages
+from .amqp.nodes import BrokerLocation
 from .amqp.protocol import BrokerConnectionError
-from .amqp.url import BrokerLocation
 from .outbox import OutboxMessage, outbox_model, outbox_table_sql
 from .outbox_row import message_from_row
 from .publisher import Publisher, PublisherStatus

@@ -125,7 +125,7 @@ class Batch:
         report_bytes(sum(len(encoded.data) for encoded in self._encoded.values()))
 
     def _encoder(self, connection: Link) -> Encoder:
-        return encoder_for(connection.channel_number(self._deadline), connection.frame_max, connection.location.login)
+        return encoder_for(connection.channel_number(self._deadline), connection.frame_max, connection.node.login)
 
     def _refuse_missing_exchanges(self, connection: Link) -> None:
         """Refuse messages to missing exchanges: publishing them would close the channel with others in flight."""

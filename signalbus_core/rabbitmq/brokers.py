@@ -9,7 +9,7 @@ from typing import Any
 from flask import Flask, current_app, has_app_context
 
 from ..errors import SetupError
-from .amqp.url import BrokerLocation
+from .amqp.nodes import BrokerLocation, NodeOrder
 from .destination_breaker import DestinationBreaker
 from .thread_connections import ThreadConnections
 
@@ -22,6 +22,7 @@ class Broker:
 
     def __init__(self, location: BrokerLocation) -> None:
         self.location = location
+        self.nodes = NodeOrder(location)
         self.connections = ThreadConnections()
         self.breaker = DestinationBreaker()
 

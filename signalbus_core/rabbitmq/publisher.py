@@ -18,8 +18,9 @@ from ..errors import Outcome, OutcomeKind, PartialDeliveryError, PublishError, w
 from ..failures import error_text, raise_if_stop
 from .amqp.channel import BrokerConnection
 from .amqp.message import Message, as_messages
+from .amqp.nodes import BrokerLocation
 from .amqp.protocol import BrokerConnectionError, Link
-from .amqp.url import BrokerLocation
+from .amqp.url import BrokerNode
 from .batch import Batch
 from .brokers import URL_CONFIG_KEY, Brokers, Settings, positive_seconds
 from .tracing import PublishTrace
@@ -40,11 +41,13 @@ class PublisherStatus:
     :param connected: a connection is open.
     :param blocked: the broker accepts no messages at the moment (memory or disk alarm).
     :param reason: why it is not connected, or blocked; else None.
+    :param node: the node of the broker to which it is connected, without the password; None when it is not connected.
     """
 
     connected: bool
     blocked: bool
     reason: str | None
+    node: str | None = None
 
 
 class Publisher:
@@ -53,13 +56,14 @@ class Publisher:
     - A call returns only when every message is confirmed: acked, and not returned.
     - Otherwise the error has the outcome of each message.
     - Each thread has its own connection; a forked process never uses its parent's.
-    - The next call reopens a lost connection.
+    - The next call reopens a lost connection; of several brokers in the URL, to the next one that takes it.
 
     - Each of several applications uses the broker in its own configuration. An application with several brokers has a
       publisher for each, each with its own ``url_config_key``.
 
     :param app: the application; ``Publisher().init_app(app)`` does the same.
-    :param url: of the broker; taken from the application's configuration when not given.
+    :param url: of the broker, or of each of its nodes, separated by commas; taken from the application's configuration
+      when not given.
     :param url_config_key: the key of the URL in the configuration.
     :param timeout_seconds: how long a publish may take; ``SIGNALBUS_RABBITMQ_TIMEOUT_SECONDS`` in the application's
       configuration, or 30 seconds, when not given.
@@ -147,7 +151,7 @@ class Publisher:
         listed = list(signals)
         failed: dict[int, Outcome] = {}
         groups: list[list[Message]] = []
-        trace = PublishTrace(self.location)
+        trace = PublishTrace(self._node())
         for index, signal in enumerate(listed):
             try:
                 groups.append(trace.begin(index, signal, as_messages(message_of(signal))))
@@ -198,7 +202,8 @@ class Publisher:
             # The attempt to open another one came later, and tells why it is not open now.
             reason = self._without_location(connections.last_error) or connection.closed_reason
             return PublisherStatus(False, False, reason)
-        return PublisherStatus(True, connection.blocked_reason is not None, connection.blocked_reason)
+        reason = connection.blocked_reason
+        return PublisherStatus(True, reason is not None, reason, str(connection.node))
 
     def _without_location(self, error: str | None) -> str | None:
         return error and error.removeprefix(f"{self.location}: ")
@@ -237,7 +242,8 @@ class Publisher:
         return batch, connection
 
     def _open_connection(self, timeout_seconds: float) -> Link:
-        connections = self._settings().broker.connections
+        broker = self._settings().broker
+        connections = broker.connections
         connections.close_orphans()
         connection = connections.mine()
         if connection is not None:
@@ -248,14 +254,21 @@ class Publisher:
                 return connection
         is_doubtful = connection is not None and connection.was_short_of_channels
 
-        def connect() -> Link:
-            link = self._connect(timeout_seconds)
+        def connect(node: BrokerNode, timeout_seconds: float) -> Link:
+            link = self._connect(node, timeout_seconds)
             if is_doubtful:
                 # It would connect, and fail at each publish: so it counts as connected when it can publish.
                 link.check_channel_limit(timeout_seconds)
             return link
 
-        return connections.open(connect)
+        return connections.open(lambda: broker.nodes.connect(connect, timeout_seconds))
 
-    def _connect(self, timeout_seconds: float) -> Link:
-        return BrokerConnection(self.location, timeout_seconds)
+    def _connect(self, node: BrokerNode, timeout_seconds: float) -> Link:
+        return BrokerConnection(node, timeout_seconds)
+
+    def _node(self) -> BrokerNode | None:
+        """The node to which this thread publishes; None when that is decided by the next connection."""
+        connection, nodes = self._mine(), self.location.nodes
+        if connection is not None and connection.is_open:
+            return connection.node
+        return nodes[0] if len(nodes) == 1 else None

@@ -20,7 +20,7 @@ from pika.spec import BasicProperties
 from ..errors import Outcome, OutcomeKind
 from ..tracing import FIELDS, StoredContext
 from .amqp.message import PROPERTIES, Message
-from .amqp.url import BrokerLocation
+from .amqp.url import BrokerNode
 
 _propagator = TraceContextTextMapPropagator()
 
@@ -44,12 +44,12 @@ class Span:
 class Spans:
     """Starts the spans of one publish.
 
-    :param location: of the broker.
+    :param node: of the broker; None when it is not known.
     """
 
-    def __init__(self, location: BrokerLocation | None) -> None:
+    def __init__(self, node: BrokerNode | None) -> None:
         self._tracer = trace.get_tracer("signalbus")
-        self._common = _common_attributes(location)
+        self._common = _common_attributes(node)
         active = trace.get_current_span().get_span_context()
         #: The sender's own trace, which is not that of the signal, is only linked.
         self._links = [trace.Link(active)] if active.is_valid else []
@@ -76,13 +76,13 @@ class Spans:
         return self._tracer.start_span(name, context=parent, kind=kind, attributes=attributes, links=links)
 
 
-def _common_attributes(location: BrokerLocation | None) -> dict[str, str | int]:
+def _common_attributes(node: BrokerNode | None) -> dict[str, str | int]:
     attributes: dict[str, str | int] = {
         "messaging.system": "rabbitmq",
         "messaging.operation.name": "send",
         "messaging.operation.type": "send",
     }
-    parts = urlsplit(str(location)) if location is not None else None
+    parts = urlsplit(str(node)) if node is not None else None
     if parts is not None and parts.hostname and parts.port:
         attributes |= {"server.address": parts.hostname, "server.port": parts.port}
     return attributes

@@ -15,7 +15,7 @@ from ..errors import Outcome
 from ..failures import raise_if_stop
 from ..tracing import StoredContext, stored_context
 from .amqp.message import Message
-from .amqp.url import BrokerLocation
+from .amqp.url import BrokerNode
 
 if TYPE_CHECKING:
     from .spans import Span, Spans
@@ -28,11 +28,11 @@ _logged: set[type[BaseException]] = set()
 class PublishTrace:
     """The spans of one publish. A context manager: at its end no span is left open.
 
-    :param location: of the broker, for the spans' attributes.
+    :param node: of the broker, for the spans' attributes; None when it is not known before the publish.
     """
 
-    def __init__(self, location: BrokerLocation | None) -> None:
-        self._location = location
+    def __init__(self, node: BrokerNode | None) -> None:
+        self._node = node
         self._spans: Spans | None = None
         self._open: dict[int, list[Span]] = {}
 
@@ -79,7 +79,7 @@ class PublishTrace:
         if self._spans is None:
             from .spans import Spans
 
-            self._spans = Spans(self._location)
+            self._spans = Spans(self._node)
         return self._spans.begin(context, messages)
 
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from ..rabbitmq.amqp.protocol import BrokerConnectionError, ConnectionClosedError, NoAnswerError, Problem
-from ..rabbitmq.amqp.url import BrokerLocation
+from ..rabbitmq.amqp.url import BrokerNode
 from ..rabbitmq.confirms import Confirms, Content
 from .fake_broker import Answer, FakeBroker, ReceivedMessage, decoded, longest_frame
 
@@ -21,10 +21,10 @@ class FakeLink:
     :raises BrokerConnectionError: the broker is unavailable.
     """
 
-    def __init__(self, location: BrokerLocation, broker: FakeBroker) -> None:
+    def __init__(self, node: BrokerNode, broker: FakeBroker) -> None:
         self.lock = threading.RLock()
         self.pid = os.getpid()
-        self.location = location
+        self.node = node
         self.blocked_reason: str | None = None
         self.verified_exchanges: set[str] = set()
         self.suspect_exchanges: set[str] = set()
@@ -33,7 +33,7 @@ class FakeLink:
         self._closed_reason: str | None = None
         self._next_tag = 1
         if broker.away_reason is not None:
-            raise BrokerConnectionError(f"{location}: {broker.away_reason}")
+            raise BrokerConnectionError(f"{node}: {broker.away_reason}")
 
     @property
     def is_open(self) -> bool:
@@ -112,4 +112,4 @@ class FakeLink:
     def _require_broker(self) -> None:
         self.pump()
         if self._closed_reason is not None:
-            raise BrokerConnectionError(f"{self.location}: {self._closed_reason}")
+            raise BrokerConnectionError(f"{self.node}: {self._closed_reason}")

@@ -9,6 +9,7 @@ from flask import Flask
 
 from ..rabbitmq import Publisher
 from ..rabbitmq.amqp.protocol import Link
+from ..rabbitmq.amqp.url import BrokerNode
 from .fake_broker import FakeBroker
 from .fake_link import FakeLink
 
@@ -58,5 +59,5 @@ class FakePublisher(Publisher):
                     app.extensions[name] = value
             self.close()
 
-    def _connect(self, timeout_seconds: float) -> Link:
-        return FakeLink(self.location, self.broker)
+    def _connect(self, node: BrokerNode, timeout_seconds: float) -> Link:
+        return FakeLink(node, self.broker)

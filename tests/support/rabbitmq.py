@@ -18,18 +18,11 @@ from .programs import free_port, run_as
 
 PLACES = ("/usr/lib/rabbitmq/bin", "/opt/homebrew/opt/rabbitmq/sbin", "/usr/local/opt/rabbitmq/sbin")
 
-#: Has a node evaluate a text.
-EVAL = """
-    [Node, Text] = init:get_plain_arguments(),
-    {ok, Tokens, _} = erl_scan:string(Text),
-    {ok, Expressions} = erl_parse:parse_exprs(Tokens),
-    {Code, Result} = case rpc:call(list_to_atom(Node), erl_eval, exprs, [Expressions, []]) of
-        {value, Value, _} -> {0, Value};
-        Failed -> {1, Failed}
-    end,
-    io:format("~p~n", [Result]),
-    halt(Code).
-"""
+ERLANG_PLACES = (
+    "/usr/lib/erlang/bin",
+    "/opt/homebrew/opt/erlang*/lib/erlang/erts-*/bin",
+    "/usr/local/opt/erlang*/lib/erlang/erts-*/bin",
+)
 
 
 class PrivateRabbitMQ(PrivateProcess):
@@ -47,6 +40,7 @@ class PrivateRabbitMQ(PrivateProcess):
 
     def __init__(self, *, tls: Path | None = None, settings: Sequence[str] = ()) -> None:
         self._server = required("rabbitmq-server", self.name, *PLACES)
+        self._erl_call = required("erl_call", self.name, *ERLANG_PLACES)
         super().__init__()
         self.port, self._distribution_port, self.epmd_port = free_port(), free_port(), free_port()
         self.tls_port = free_port() if tls is not None else None
@@ -65,37 +59,19 @@ class PrivateRabbitMQ(PrivateProcess):
         return f"amqp://{user}:{password}@127.0.0.1:{self.port}/{vhost}"
 
     def add_vhost(self) -> str:
-        """The URL of an empty virtual host. Making one takes half a second."""
+        """The URL of an empty virtual host."""
         name = f"test_{uuid.uuid4().hex[:12]}"
         self.eval(f'rabbit_vhost:add(<<"{name}">>, <<"tests">>), {_everything_to_guest(name)}.')
         return self.vhost_url(name)
 
-    def ctl(self, *arguments: str) -> str:
-        """Run ``rabbitmqctl`` on the node; return what it printed."""
-        done = subprocess.run(
-            [self._server.with_name("rabbitmqctl"), "-q", *arguments],
-            env=self._environ(),
-            capture_output=True,
-            text=True,
-            cwd=self.directory,
-            check=False,
-            **run_as("rabbitmq"),
-        )
-        if done.returncode != 0:
-            raise RuntimeError(f"rabbitmqctl {arguments[0]} failed:\n{done.stdout}{done.stderr}")
-        return done.stdout
+    def eval(self, expressions: str) -> str:
+        """Evaluate Erlang expressions on the node, as ``rabbitmqctl eval`` does; return the value of the last one.
 
-    def eval(self, expression: str) -> str:
-        """Evaluate Erlang expressions on the node; return what comes out.
-
-        It is what ``rabbitmqctl eval`` does, in a third of its time.
+        No virtual machine is started for it, and so it takes a hundredth of the time.
         """
         done = subprocess.run(
-            [
-                *("erl", "-sname", f"eval{os.getpid()}@localhost", "-hidden", "-noinput", "-boot", "start_clean"),
-                *("-kernel", "inet_dist_use_interface", "{127,0,0,1}", "-eval", EVAL),
-                *("-extra", f"signalbus{self.port}@localhost", expression),
-            ],
+            [self._erl_call, "-sname", f"signalbus{self.port}@localhost", "-e"],
+            input=f"{expressions}\n",
             env=self._environ(),
             capture_output=True,
             text=True,
@@ -103,9 +79,10 @@ class PrivateRabbitMQ(PrivateProcess):
             check=False,
             **run_as("rabbitmq"),
         )
-        if done.returncode != 0:
-            raise RuntimeError(f"{expression} failed:\n{done.stdout}{done.stderr}")
-        return done.stdout
+        is_value = done.returncode == 0 and done.stdout.startswith("{ok, ") and done.stdout.endswith("}")
+        if not is_value:
+            raise RuntimeError(f"{expressions} failed:\n{done.stdout}{done.stderr}")
+        return done.stdout.removeprefix("{ok, ").removesuffix("}")
 
     def _command(self) -> Sequence[object]:
         guardian.watch("epmd", self.epmd_port)

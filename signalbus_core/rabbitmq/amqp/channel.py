@@ -20,7 +20,7 @@ from ..confirms import Confirms, Content, UnexpectedConfirmError
 from .connection import BrokerStream, joined
 from .errors import describe
 from .protocol import BrokerConnectionError, ChannelClosedError, ConnectionClosedError, NoAnswerError, Problem
-from .url import BrokerLocation
+from .url import BrokerNode
 
 #: The one for messages, and one beside it to ask for exchanges.
 CHANNELS = 2
@@ -32,7 +32,7 @@ class BrokerConnection(BrokerStream):
     :raises BrokerConnectionError: the broker cannot be reached within ``timeout_seconds``.
     """
 
-    def __init__(self, location: BrokerLocation, timeout_seconds: float) -> None:
+    def __init__(self, node: BrokerNode, timeout_seconds: float) -> None:
         self.verified_exchanges: set[str] = set()
         self.suspect_exchanges: set[str] = set()
         self.suspect_messages: set[int] = set()
@@ -42,12 +42,12 @@ class BrokerConnection(BrokerStream):
         self._channel_error: ChannelClosedError | None = None
         self._next_tag = 1
         self._confirms: Confirms | None = None
-        super().__init__(location, timeout_seconds)
+        super().__init__(node, timeout_seconds)
         most = int(self._connection.params.channel_max or CHANNELS)
         if most < CHANNELS:
             self.abort("too few channels")
             raise BrokerConnectionError(
-                f"{location}: a connection may have {most} channel, and {CHANNELS} are needed: set channel_max in the "
+                f"{node}: a connection may have {most} channel, and {CHANNELS} are needed: set channel_max in the "
                 "URL and in the broker's configuration to more, or leave it out"
             )
 
@@ -138,7 +138,7 @@ class BrokerConnection(BrokerStream):
         self, deadline: float, *, confirm: bool = True, on_close: Callable[[Channel, Exception], None] | None = None
     ) -> Channel:
         if not self.is_open:
-            raise BrokerConnectionError(f"{self.location}: {self._closed_reason}")
+            raise BrokerConnectionError(f"{self.node}: {self._closed_reason}")
         ready: list[Channel] = []
 
         def opened(channel: Channel) -> None:

@@ -22,7 +22,7 @@ from pika.frame import Method
 from ...model.progress import report_progress
 from .errors import describe
 from .protocol import BrokerConnectionError
-from .url import BrokerLocation
+from .url import BrokerNode
 
 #: How long an orderly close waits for the broker's answer.
 CLOSING_SECONDS = 2.0
@@ -75,10 +75,10 @@ class BrokerStream:
     :raises BrokerConnectionError: the broker cannot be reached within ``timeout_seconds``.
     """
 
-    def __init__(self, location: BrokerLocation, timeout_seconds: float) -> None:
+    def __init__(self, node: BrokerNode, timeout_seconds: float) -> None:
         self.lock = threading.RLock()
         self.pid = os.getpid()
-        self.location = location
+        self.node = node
         self.blocked_reason: str | None = None
         self._closed_reason: str | None = None
         self._closed_code = 0
@@ -90,7 +90,7 @@ class BrokerStream:
         self._loop = IOLoop()
         self._loop.activate_poller()
         self._connection = JoiningConnection(
-            location.parameters(timeout_seconds),
+            node.parameters(timeout_seconds),
             on_open_callback=self._on_open,
             on_open_error_callback=self._on_open_error,
             on_close_callback=self._on_close,
@@ -101,7 +101,7 @@ class BrokerStream:
         if not self._opened:
             reason = self._closed_reason or f"no answer within {timeout_seconds:g} s"
             self.abort(reason)
-            raise BrokerConnectionError(f"{location}: {reason}")
+            raise BrokerConnectionError(f"{node}: {reason}")
         self._connection.add_on_connection_blocked_callback(self._on_blocked)
         self._connection.add_on_connection_unblocked_callback(self._on_unblocked)
 
@@ -166,7 +166,7 @@ class BrokerStream:
             return
         if self.is_open:
             self.abort(f"no answer to {what} in time")
-        raise BrokerConnectionError(f"{self.location}: {self._closed_reason}")
+        raise BrokerConnectionError(f"{self.node}: {self._closed_reason}")
 
     def _run_until(self, is_done: Callable[[], bool], deadline: float) -> None:
         """Process events until ``is_done()``, or until the deadline on the monotonic clock.

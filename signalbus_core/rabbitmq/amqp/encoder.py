@@ -2,7 +2,7 @@
 
 pika encodes and checks once what messages have in common: the publish to an exchange with a routing key, and the
 properties that seldom differ between messages. Only the rest is encoded here. A message with a value of an unexpected
-type is encoded by :func:`~.message.encode`, which also reports what is wrong with it.
+type is encoded by :func:`~.frames.encode`, which also reports what is wrong with it.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from ...errors import Outcome, OutcomeKind, SignalBusError
 from ..confirms import Confirms, Content
-from .url import BrokerLocation
+from .url import BrokerNode
 
 
 class BrokerConnectionError(SignalBusError):
@@ -73,7 +73,8 @@ class Link(Protocol):
 
     #: The process that opened it; no other may use it.
     pid: int
-    location: BrokerLocation
+    #: The node of the broker that it leads to.
+    node: BrokerNode
     #: Why the broker takes no messages at the moment; None when it does.
     blocked_reason: str | None
     #: Exchanges that are known to exist.

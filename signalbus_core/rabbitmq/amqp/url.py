@@ -1,4 +1,4 @@
-"""The URL of the broker, parsed once, and never shown with its password."""
+"""The URL of one node of the broker, parsed once, and never shown with its password."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TCP_OPTIONS = {
 }
 
 
-class BrokerLocation:
+class BrokerNode:
     """An AMQP URL, ``amqp://user:password@host:port/vhost`` or ``amqps://...``.
 
     Its query may set what pika's ``URLParameters`` knows, for example ``?heartbeat=10``. ``str()`` of it has no
@@ -56,17 +56,21 @@ class BrokerLocation:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is a wrong URL
             raise _unusable(error, url) from None
         self.login: str = parameters.credentials.username
-        vhost = quote(parameters.virtual_host, safe="")
-        self._text = f"{parts.scheme}://{self.login}@{parameters.host}:{parameters.port}/{vhost}"
+        self.scheme: str = parts.scheme
+        self.virtual_host: str = parameters.virtual_host
+        host = f"[{parameters.host}]" if ":" in parameters.host else parameters.host
+        #: Host and port.
+        self.address = f"{host}:{parameters.port}"
+        self._text = f"{self.scheme}://{self.login}@{self.address}/{quote(self.virtual_host, safe='')}"
 
     def __str__(self) -> str:
         return self._text
 
     def __repr__(self) -> str:
-        return f"<BrokerLocation {self._text}>"
+        return f"<BrokerNode {self._text}>"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, BrokerLocation) and self._url == other._url
+        return isinstance(other, BrokerNode) and self._url == other._url
 
     def __hash__(self) -> int:
         return hash(self._url)

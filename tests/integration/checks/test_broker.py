@@ -98,6 +98,18 @@ def test_a_refused_login_and_a_missing_virtual_host_are_told(database_url: str, 
     assert Checked(database_url, amqp_url.rsplit("/", 1)[0] + "/no-such-host").codes("broker") == {"broker-vhost"}
 
 
+def test_a_node_that_takes_no_connection_is_told(database_url: str, amqp_url: str, broker: Broker) -> None:
+    refused = amqp_url.replace(":guest@", ":geheim@")
+    nowhere = "amqp://guest:geheim@nowhere.invalid/%2F"
+    findings = Checked(database_url, f"{refused},{amqp_url},{nowhere}").find("broker", "versions")
+    assert [(one.code, one.level, one.problem.split(":")[0]) for one in findings if one.code == "broker-node"] == [
+        ("broker-node", "warning", "the login was refused"),
+        ("broker-node", "warning", "the host name cannot be resolved"),
+    ]
+    assert "area-unreachable" not in {one.code for one in findings}
+    assert Checked(database_url, f"{refused},{nowhere}").codes("broker") == {"broker-login", "broker-unreachable"}
+
+
 def test_tls_where_there_is_none_is_told(database_url: str, amqp_url: str) -> None:
     findings = Checked(database_url, amqp_url.replace("amqp:", "amqps:")).find("broker")
     assert [(finding.code, finding.problem) for finding in findings] == [

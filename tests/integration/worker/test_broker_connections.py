@@ -70,6 +70,26 @@ def test_each_broker_of_application_is_told_of_by_its_location(amqp_url: str) ->
     link.close()
 
 
+def test_workers_use_the_nodes_that_take_them_and_tell_which(amqp_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    other = amqp_url.replace("127.0.0.1", "localhost")
+    urls = [amqp_url.replace(":guest@", ":geheim@"), amqp_url, "amqp://guest:geheim@nowhere.invalid/%2F", other]
+    recorder = Recorder(logger="test.broker")
+    with Publisher(url=",".join(urls)) as publisher:
+        workers = [BrokerConnections(f"worker-{n}", [publisher], recorder.runtime) for n in range(4)]
+        used = set()
+        for worker in workers:
+            assert worker.maintain()
+            used |= set(recorder.status.nodes(str(publisher.location)).items())
+            publisher.disconnect()
+    nodes = [str(node) for node in publisher.location.nodes]
+    assert {node for _, node in used} == {nodes[1], nodes[3]}
+    assert {name for name, _ in used} == {f"worker-{n}" for n in range(4)}
+    actions = [getattr(one, "action", "") for one in caplog.records]
+    assert (actions.count("broker_node_used"), actions.count("broker_node_down")) == (4, 2)
+    assert "geheim" not in caplog.text
+
+
 def test_a_connection_that_was_served_is_left_alone_for_a_moment(
     amqp_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,7 @@ class LostConnection:
     suspect_messages: ClassVar[set[int]] = set()
     verified_exchanges: ClassVar[set[str]] = set()
 
-    class location:
+    class node:
         login = "guest"
 
     def channel_number(self, deadline: float) -> int:

@@ -16,8 +16,9 @@ import pika
 import pytest
 
 from relay.checks.broker import connecting_finding
-from signalbus_core.rabbitmq import BrokerConnectionError, BrokerLocation
+from signalbus_core.rabbitmq import BrokerConnectionError
 from signalbus_core.rabbitmq.amqp.connection import BrokerStream
+from signalbus_core.rabbitmq.amqp.url import BrokerNode
 from tests.support.certificates import make_certificates
 
 
@@ -79,21 +80,21 @@ def expired(directory: Path) -> str:
     return "expired"
 
 
-def told(location: BrokerLocation) -> str:
+def told(node: BrokerNode) -> str:
     """What is told, the same by relays and by commands."""
     with pytest.raises(BrokerConnectionError) as raised:
-        BrokerStream(location, 3.0)
+        BrokerStream(node, 3.0)
     with pytest.raises((pika.exceptions.AMQPError, OSError)) as of_command:
-        pika.BlockingConnection(location.parameters(3.0))
+        pika.BlockingConnection(node.parameters(3.0))
     finding = connecting_finding(of_command.value, "")
-    assert str(raised.value) == f"{location}: {finding.problem}"
+    assert str(raised.value) == f"{node}: {finding.problem}"
     assert finding.remedy
     return finding.problem
 
 
-def url(port: int, host: str = "localhost", **files: Path) -> BrokerLocation:
+def url(port: int, host: str = "localhost", **files: Path) -> BrokerNode:
     options = quote(str({name: str(path) for name, path in files.items()}))
-    return BrokerLocation(f"amqps://u:p@{host}:{port}/" + (f"?ssl_options={options}" if files else ""))
+    return BrokerNode(f"amqps://u:p@{host}:{port}/" + (f"?ssl_options={options}" if files else ""))
 
 
 def test_each_failure_of_tls_has_its_own_words(certificates: Path) -> None:
@@ -101,7 +102,7 @@ def test_each_failure_of_tls_has_its_own_words(certificates: Path) -> None:
     with server(speaking_tls(certificates)) as port:
         assert "authority that this machine does not know" in told(url(port))
         assert "for another host name" in told(url(port, "127.0.0.1", cafile=ca))
-        plain = BrokerLocation(f"amqp://u:p@localhost:{port}/")
+        plain = BrokerNode(f"amqp://u:p@localhost:{port}/")
         assert "closed during the handshake" in told(plain)
     name = expired(certificates)
     with server(speaking_tls(certificates, name)) as port:

@@ -8,23 +8,23 @@ from urllib.parse import quote
 import pytest
 
 from signalbus_core import SetupError
-from signalbus_core.rabbitmq.amqp.url import HEARTBEAT_SECONDS, TCP_OPTIONS, BrokerLocation
+from signalbus_core.rabbitmq.amqp.url import HEARTBEAT_SECONDS, TCP_OPTIONS, BrokerNode
 from tests.support.certificates import make_certificates
 
 
 def test_limits_of_connection_are_set_and_those_of_url_win() -> None:
-    plain = BrokerLocation("amqp://guest:secret@host/").parameters(3.0)
+    plain = BrokerNode("amqp://guest:secret@host/").parameters(3.0)
     assert (plain.heartbeat, plain.tcp_options, plain.socket_timeout) == (HEARTBEAT_SECONDS, TCP_OPTIONS, 3.0)
     url = "amqp://guest:secret@host/?heartbeat=7&tcp_options={'TCP_USER_TIMEOUT':2000}"
-    own = BrokerLocation(url).parameters(3.0)
+    own = BrokerNode(url).parameters(3.0)
     assert own.heartbeat == 7
     assert own.tcp_options == {**TCP_OPTIONS, "TCP_USER_TIMEOUT": 2000}
 
 
-def test_a_location_is_never_shown_with_its_password() -> None:
-    location = BrokerLocation("amqp://guest:secret@host:5673/a%2Fb")
-    assert str(location) == "amqp://guest@host:5673/a%2Fb"
-    assert "secret" not in repr(location)
+def test_a_node_is_never_shown_with_its_password() -> None:
+    node = BrokerNode("amqp://guest:secret@host:5673/a%2Fb")
+    assert str(node) == "amqp://guest@host:5673/a%2Fb"
+    assert "secret" not in repr(node)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_a_location_is_never_shown_with_its_password() -> None:
 )
 def test_url_that_cannot_be_used_is_refused_without_being_shown(url: str) -> None:
     with pytest.raises(SetupError) as raised:
-        BrokerLocation(url)
+        BrokerNode(url)
     assert "secret" not in str(raised.value)
     assert raised.value.__cause__ is None
 
@@ -59,7 +59,7 @@ def test_url_that_cannot_be_used_is_refused_without_being_shown(url: str) -> Non
 )
 def test_password_that_must_be_escaped_is_told_and_not_shown(url: str, advice: str) -> None:
     with pytest.raises(SetupError) as raised:
-        BrokerLocation(url)
+        BrokerNode(url)
     assert f"write {advice}" in str(raised.value)
     assert "geh" not in str(raised.value)
 
@@ -71,7 +71,7 @@ def test_file_for_tls_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
     def why(**options: object) -> str:
         with pytest.raises(SetupError) as raised:
-            BrokerLocation(f"amqps://u:geheim@host/?ssl_options={quote(str({n: str(p) for n, p in options.items()}))}")
+            BrokerNode(f"amqps://u:geheim@host/?ssl_options={quote(str({n: str(p) for n, p in options.items()}))}")
         return str(raised.value)
 
     assert f"(cafile: the file {none} cannot be read: No such file or directory)" in why(cafile=none)

@@ -10,8 +10,8 @@ import pytest
 from flask import Blueprint
 
 from relay.config.options import OPTIONS
+from relay.poller.backlog_meter import MEASURE_EVERY_SECONDS
 from relay.poller.diagnosis.vacuum_horizon import ACTIVE_SECONDS
-from relay.poller.gauges import MEASURE_EVERY_SECONDS
 from relay.poller.interval import PollInterval
 from relay.telemetry.health import Health
 from relay.telemetry.incidents import Incidents, single_signals
@@ -154,6 +154,7 @@ def test_the_verdict_says_since_when_the_broker_is_away(site: Callable[..., Any]
     assert shown["brokers"] == [
         {
             "location": "amqp://rabbit/",
+            "nodes": [],
             "condition": "down",
             "since": "2027-01-15T08:02:00Z",
             "reason": "refused again",
