@@ -11,7 +11,7 @@ import pika
 from tests.support.cluster import ClusterNode, PrivateCluster
 from tests.support.postgres import PrivatePostgres
 
-from .world import BROKER_SETTINGS, DATABASE_SETTINGS, EXCHANGE, LOGIN, SECRET, World
+from .world import BROKER_SETTINGS, DATABASE_SETTINGS, LOGIN, SECRET, World
 
 CLUSTER_SETTINGS = (*BROKER_SETTINGS, "cluster_partition_handling = pause_minority")
 
