@@ -25,6 +25,7 @@ from sqlalchemy import (
     String,
     Text,
     Uuid,
+    and_,
     bindparam,
     case,
     func,
@@ -51,7 +52,8 @@ NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 #: Values of these types are always small.
 _NARROW = (Boolean, Date, DateTime, Integer, Numeric, Uuid)
 
-#: Values stored in at most so many bytes are not measured further: PostgreSQL moves larger ones out of the row (TOAST).
+#: Values stored in at most so many bytes are not measured further, unless they are compressed: PostgreSQL moves larger
+#: ones out of the row (TOAST).
 _STORED_INLINE = 2000
 
 
@@ -68,8 +70,10 @@ def lock_signals(
     :param options: execution options of the statement.
     :returns: each signal, with the id of its row; and whether further rows may have been left out for their size.
     """
-    dialect = session.get_bind(spec.mapper).dialect
-    if limit > 1 and session.dispatch.do_orm_execute and _is_capped(spec, dialect):
+    bind = session.get_bind(spec.mapper)
+    dialect = bind.dialect
+    has_filters = session.dispatch.do_orm_execute or bind.dispatch.before_execute
+    if limit > 1 and has_filters and _is_capped(spec, dialect):
         # A filter that the application adds to a statement is about the model's table, and not about a subquery of it,
         # with which it would become a cross product: rows that the application hides would be sent.
         taken, is_cut = lock_rows(session, spec, limit, choice, most_bytes, options)
@@ -213,11 +217,10 @@ def _bytes_of(column: Column[Any]) -> ColumnElement[int]:
     # Measured as text, because the driver reads all other types as text. The column may have another type than the
     # model says. That of a text costs nothing, but others have to be converted.
     as_text, stored = func.octet_length(sql_cast(column, Text)), func.pg_column_size(column)
-    return (
-        as_text
-        if isinstance(_plain(column), String)
-        else case((stored <= literal(_STORED_INLINE), stored), else_=as_text)
-    )
+    if isinstance(_plain(column), String):
+        return as_text
+    is_plain = func.pg_column_compression(column, type_=Text).is_(None)
+    return case((and_(stored <= literal(_STORED_INLINE), is_plain), stored), else_=as_text)
 
 
 def _plain(column: Column[Any]) -> Any:

@@ -9,14 +9,14 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import psycopg2
 
+from .databases import Databases, new_name
 from .guardian import guardian
 from .private_process import PrivateProcess, required
 from .programs import Machine, chosen_programs, free_port
@@ -57,6 +57,7 @@ class PrivatePostgres(PrivateProcess):
         self.settings = tuple(settings)
         self._settings = [] if fsync else ["fsync=off", "synchronous_commit=off", "full_page_writes=off"]
         self._settings += settings
+        self._databases = Databases(self._connect, "postgres")
         try:
             self._make_data()
         except BaseException:
@@ -77,9 +78,15 @@ class PrivatePostgres(PrivateProcess):
 
     def create_database(self) -> str:
         """Create an empty database and return its URL."""
-        name = f"test_{uuid.uuid4().hex[:12]}"
+        name = new_name()
         self.execute(f'CREATE DATABASE "{name}"')
         return self.database_url(name)
+
+    @contextlib.contextmanager
+    def lend_database(self) -> Iterator[str]:
+        """The URL of an empty database, for the time of the block."""
+        with self._databases.lend() as name:
+            yield self.database_url(name)
 
     def execute(self, statement: str) -> list[Any]:
         """Run a statement as superuser, outside a transaction."""
@@ -97,8 +104,12 @@ class PrivatePostgres(PrivateProcess):
             *("-c", "max_connections=200", *settings),
         ]
 
-    def _connect(self) -> Any:
-        return psycopg2.connect(host="127.0.0.1", port=self.port, user="postgres", dbname="postgres", connect_timeout=5)
+    def close(self) -> None:
+        self._databases.close()
+        super().close()
+
+    def _connect(self, name: str = "postgres") -> Any:
+        return psycopg2.connect(host="127.0.0.1", port=self.port, user="postgres", dbname=name, connect_timeout=5)
 
     def _answers(self) -> bool:
         try:
