@@ -16,12 +16,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from signalbus_core.lowlevel import SignalSpec, autocommit, error_text, find_doorbells
 
 from ..poller.joint_query import POLL_LIMITS
-from ..poller.requests import PollRequests
 from ..runtime import Runtime
 from ..worker.backoff import Backoff
 from .connection import AsyncConnection, SessionError, Stopped, Waker, run
 from .notification_test import NothingReceivedError, check_notifications
 from .protocol import LONGEST_WAIT_SECONDS, LeaderProtocol
+from .wakeups import Wakeups
 
 #: The interval at which the triggers and the sessions are checked, and at which a failed test of notifications is
 #: repeated. Longer: a dropped trigger is noticed later.
@@ -47,7 +47,7 @@ class NotifyListener:
         bind_key: str | None,
         engine: Engine,
         specs: Sequence[SignalSpec],
-        requests: PollRequests,
+        wakeups: Wakeups,
         paused: Container[str],
         runtime: Runtime,
     ) -> None:
@@ -55,7 +55,7 @@ class NotifyListener:
         self._thing = "Doorbell" if bind_key is None else f"Doorbell (bind {bind_key!r})"
         self._engine = engine
         self._specs = specs
-        self._requests = requests
+        self._wakeups = wakeups
         self._paused = paused
         self._runtime = runtime
         self._events = runtime.events
@@ -69,7 +69,7 @@ class NotifyListener:
         self._has_failed_self_test = False
         #: The running protocol, while the sessions are open.
         self.protocol: LeaderProtocol | None = None
-        requests.on_end(self._waker.wake)
+        wakeups.on_change(self._waker.wake)
 
     def run(self) -> None:
         """The thread's main function."""
@@ -120,7 +120,7 @@ class NotifyListener:
         return 0.0
 
     def _begin(self, listener: AsyncConnection, names: dict[int, str]) -> LeaderProtocol:
-        protocol = LeaderProtocol(self.name, listener, names, self._requests, self._waker, self._paused, self._runtime)
+        protocol = LeaderProtocol(self.name, listener, names, self._wakeups, self._waker, self._paused, self._runtime)
         self.protocol = protocol
         protocol.begin()
         self._backoff.succeeded()
