@@ -53,11 +53,13 @@ class _Entry:
     last_turn: int = 0
     taken_at: float = 0.0
     paused: bool = False
+    #: Its database is away: what is known of its work is kept.
+    away: bool = False
 
     @property
     def ready_at(self) -> float | None:
-        """When the next worker may take the model; None while it has no known work, and while it is paused."""
-        if self.paused:
+        """When the next worker may take the model; None without known work, while paused, or its database away."""
+        if self.paused or self.away:
             return None
         if self.more or (self.found and not self.turns):
             return self.not_before
@@ -112,6 +114,13 @@ class Scheduler:
         with self._changed:
             for name, entry in self._entries.items():
                 entry.paused = name in names
+            self._changed.notify_all()
+
+    def set_away(self, names: Iterable[str], *, away: bool) -> None:
+        """Record whether the database of these models is away: meanwhile no worker takes them."""
+        with self._changed:
+            for name in names:
+                self._entries[name].away = away
             self._changed.notify_all()
 
     def take_activity(self) -> bool:

@@ -19,8 +19,8 @@ from .interval import PollInterval
 from .poller import Poller, TableError
 from .requests import PollRequests
 
-#: The longest pause between two polls while a database is away.
-LONGEST_DATABASE_RETRY_SECONDS = 5.0
+#: The longest pause after errors that no poll should raise.
+LONGEST_ERROR_PAUSE_SECONDS = 5.0
 
 #: When nothing was sent for so long, the signals that polls find are stuck, and a notifier may sleep in spite of them:
 #: the workers know of them, and signals that are written later ring the doorbell.
@@ -58,7 +58,7 @@ class PollLoop:
         self._stop = runtime.stop
         self._clock = runtime.clock
         self._logger = runtime.logger
-        self._backoff = Backoff(longest_seconds=LONGEST_DATABASE_RETRY_SECONDS)
+        self._backoff = Backoff(longest_seconds=LONGEST_ERROR_PAUSE_SECONDS)
         self._last_sent = float("-inf")
 
     def run(self) -> None:
@@ -73,11 +73,7 @@ class PollLoop:
                 # No known error arrives here. Without the poller nothing would be sent, so it goes on.
                 self._logger.exception("The poller failed; it goes on.", extra={"action": "probe_error"})
                 pause_seconds = self._backoff.failed()
-            if self._poller.database_is_up:
-                self._requests.wait(pause_seconds)
-            else:
-                # Doorbells of other databases must not cut the backoff short.
-                self._stop.wait(pause_seconds)
+            self._requests.wait(pause_seconds)
 
     def run_once(self) -> float:
         """Poll once; return how many seconds to wait before the next poll."""
@@ -97,10 +93,11 @@ class PollLoop:
             self._unreached.polled(self._poller.found)
         if self._until_empty and (request := self._until_empty.polled(found=found, active=active)):
             self._stop.request(request)
-        if self._poller.database_is_up:
-            self._backoff.succeeded()
-            return self._interval.next_seconds(active=active)
-        return self._backoff.failed()
+        self._backoff.succeeded()
+        pause_seconds = self._interval.next_seconds(active=active)
+        # A database that is away is polled at its own pace; the others do not wait for it.
+        retry_seconds = self._poller.retry_in_seconds
+        return pause_seconds if retry_seconds is None else min(pause_seconds, retry_seconds)
 
 
 class UntilEmpty:
