@@ -160,7 +160,10 @@ def error_text(error: BaseException, signals: Iterable[Any] = ()) -> str:
     # SQLAlchemy's text has the statement with its parameters; the first line of the driver's text has neither.
     cause = getattr(error, "orig", None) if isinstance(error, DBAPIError) else None
     try:
-        text = next((line for line in str(cause or error).strip().splitlines() if line.strip()), "")
+        lines = [line for line in str(cause or error).strip().splitlines() if line.strip()]
+        # libpq has a line for each host that it has tried.
+        hosts = [line for line in lines if line.startswith("connection to server")]
+        text = "; ".join(hosts) if len(hosts) > 1 else next(iter(lines), "")
     except Exception:  # noqa: BLE001 - an application's exception may fail even at this
         text = "(its text cannot be had)"
     if sqlstate(error) in _WITH_VALUE:
