@@ -92,11 +92,11 @@ class Delete:
         :raises BurstError: the database is unavailable.
         """
         if not self.rows:
-            detach(self.session, signals)
+            detach(self.session, self.spec, signals)
             self.session.rollback()
             return Deleted()
         try:
-            detach(self.session, signals)
+            detach(self.session, self.spec, signals)
             return self._in_session()
         except BaseException as error:  # noqa: BLE001 - the application's code may raise anything on a flush
             raise_if_stop(error)

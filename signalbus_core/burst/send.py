@@ -19,7 +19,6 @@ from ..failures import error_text, raise_if_stop, sender_failure
 from ..model.contract import SignalSpec
 from ..model.progress import ProgressReporter
 from ..model.senders import refuse_unfinished
-from ..model.written_at import moments
 from ..sessions import atomic_mark
 from ..sql.selection import EVERYTHING, Choice
 from ..sql.transaction import DEFAULT_LIMITS, BurstLimits, resetting_planner
@@ -111,7 +110,7 @@ def send_burst(
             report = _Report(delivered=signals)
             try:
                 if signals:
-                    refuse_unfinished(spec.name, spec.sender(signals)(list(signals)))
+                    refuse_unfinished(spec.name, spec.sender(signals, connection)(list(signals)))
             except BaseException as error:  # noqa: BLE001 - it ends up in the result
                 raise_if_stop(error)
                 report = _report(error, signals)
@@ -143,7 +142,7 @@ def send_burst(
             keys=taken.keys,
             error=report.error,
             reason=_reason(report.error, signals),
-            written_at=moments(sent, spec.written_at),
+            written_at=spec.moments(sent),
             message_bytes=reporter.message_bytes,
             can_keep_rows=may_keep_rows,
             is_cut=taken.is_cut,
