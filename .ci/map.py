@@ -39,6 +39,7 @@ ORDER = [
     "relay/application",
     "relay/application/outbox_tables",
     "relay/application/outbox_tables/row_choice",
+    "relay/scheduler",
     "relay/notifier",
     "relay/poller",
     "relay/poller/diagnosis",

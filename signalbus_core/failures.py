@@ -16,6 +16,7 @@ from traceback import walk_tb
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy.engine import Row
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError, ResourceClosedError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -169,7 +170,7 @@ def without_values(text: str, signals: Iterable[Any]) -> str:
     """The text with ``***`` in place of each word that occurs in the signals' columns."""
     held = ""
     for signal in signals:
-        for value in getattr(signal, "__dict__", {}).values():
+        for value in signal if isinstance(signal, Row) else getattr(signal, "__dict__", {}).values():
             held += "".join(f"{shown}\n" for shown in _shown(value))
             if len(held) > MOST_COMPARED:
                 return "(left out: there is too much data that it could show)"

@@ -11,6 +11,7 @@ from .failures import error_text, escaping_advice, is_away, one_line, raise_if_s
 from .model.contract import SignalSpec
 from .posix_signals import STOP_SIGNALS, stop_requests
 from .schema import doorbell
+from .schema.addresses import address, owners_elsewhere
 from .schema.autovacuum import autovacuum_problem
 from .schema.catalog import table_conflicts, table_owners, table_privileges, table_problem, table_problems
 from .schema.doorbell import Doorbell, doorbell_problem, find_doorbells
@@ -124,6 +125,8 @@ __all__ = [
     "transaction",
     "table_conflicts",
     "table_owners",
+    "address",
+    "owners_elsewhere",
     "table_privileges",
     "table_problem",
     "table_problems",

@@ -31,27 +31,59 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("signalbus")
 
-_MARK = "signalbus_atomic"
+_MARK = "signalbus_burst"
 
 
-def in_atomic_block(session: Session) -> bool:
-    """Whether an atomic block is open on the session."""
-    return bool(session.info.get(_MARK))
+class AtomicBlock:
+    """An atomic block that is open in the present scope. A session that takes the place of a removed one belongs to it.
+
+    :ivar has_committed: whether its session has committed, or may have committed in part.
+    """
+
+    def __init__(self, scoped: scoped_session[Any]) -> None:
+        self._scoped = scoped
+        self._scope = _scope_of(scoped)
+        self.has_committed = False
+
+    def has(self, session: Session) -> bool:
+        scoped = self._scoped
+        return _scope_of(scoped) == self._scope and scoped.registry.has() and scoped() is session
+
+
+def _scope_of(scoped: scoped_session[Any]) -> object:
+    return getattr(scoped.registry, "scopefunc", threading.get_ident)()
+
+
+_blocks: ContextVar[tuple[AtomicBlock, ...]] = ContextVar("signalbus_blocks", default=())
+
+
+@contextmanager
+def atomic_block(scoped: scoped_session[Any]) -> Iterator[AtomicBlock]:
+    """An open atomic block. Nested atomic blocks become part of it."""
+    block = AtomicBlock(scoped)
+    token = _blocks.set((*_blocks.get(), block))
+    try:
+        yield block
+    finally:
+        _blocks.reset(token)
 
 
 @contextmanager
 def atomic_mark(session: Session) -> Iterator[None]:
-    """Mark the session as in an atomic block. Nested atomic blocks then become part of this one."""
-    before = in_atomic_block(session)
+    """Mark the session as that of a burst. Atomic blocks then become part of the burst."""
     session.info[_MARK] = True
     try:
         yield
     finally:
-        session.info[_MARK] = before
+        session.info.pop(_MARK, None)
+
+
+def in_atomic_block(session: Session) -> bool:
+    """Whether an atomic block, or a burst, is open on the session."""
+    return bool(session.info.get(_MARK)) or any(block.has(session) for block in _blocks.get())
 
 
 _CONNECTIONS = "signalbus_connections"
-_COMMITTED_MARK = "signalbus_committed"
 
 
 @event.listens_for(Session, "after_begin")
@@ -70,24 +102,20 @@ def _forget_connections(session: Session, transaction: Any) -> None:
 
 @event.listens_for(Session, "after_commit")
 def _note_commit(session: Session) -> None:
-    if in_atomic_block(session) and not session.in_nested_transaction():
-        session.info[_COMMITTED_MARK] = True
-
-
-def forget_commits(session: Session) -> None:
-    """Must be called when an atomic block is entered."""
-    session.info[_COMMITTED_MARK] = False
-
-
-def has_committed_in_block(session: Session) -> bool:
-    """Whether the session has committed, or may have committed in part, since the open atomic block was entered."""
-    return bool(session.info.get(_COMMITTED_MARK))
+    if not session.in_nested_transaction():
+        _mark_committed(session)
 
 
 def note_commit_in_parts(session: Session) -> None:
     """Must be called before a commit: with several databases, one may have committed when another one fails."""
     if len(engines_in_use(session)) > 1:
-        session.info[_COMMITTED_MARK] = True
+        _mark_committed(session)
+
+
+def _mark_committed(session: Session) -> None:
+    for block in _blocks.get():
+        if block.has(session):
+            block.has_committed = True
 
 
 def engines_in_use(session: Session) -> set[Engine]:

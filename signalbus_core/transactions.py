@@ -9,22 +9,22 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from sqlalchemy import inspect
 from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstanceState, Mapper, Session
 
-from .errors import DBSerializationError, TransactionStateError
+from .errors import DBSerializationError, SetupError, TransactionStateError
 from .extension import DatabaseMixin
 from .failures import sqlstate
 from .sessions import (
-    atomic_mark,
+    AtomicBlock,
+    atomic_block,
     engines_in_use,
-    forget_commits,
-    has_committed_in_block,
     has_open_changes,
     in_atomic_block,
     note_commit_in_parts,
@@ -160,9 +160,15 @@ class AtomicProceduresMixin(DatabaseMixin):
         6. Inside another atomic block it is only a part of that block. Inside a send method it is part of the burst's
            transaction.
 
+        Put advisory locks, table locks and ``SET LOCAL`` into the block: those from before it do not hold when it is
+        executed again.
+
         :raises DBSerializationError: it lost a race and cannot be executed again, because changes or row locks made
           before it would be lost, or changes committed in it would be repeated. The race is the cause.
+        :raises SetupError: the function is a generator or a coroutine.
         """
+
+        _refuse_unfinished(func)
 
         @wraps(func)
         def execute(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -180,14 +186,14 @@ class AtomicProceduresMixin(DatabaseMixin):
                 ...
                 return order.id
         """
+        _refuse_unfinished(func)
         session = self.__session()
         if in_atomic_block(session):
             return func()
-        with atomic_mark(session):
-            return self.__execute(session, func)
+        with atomic_block(cast(Any, self).session) as block:
+            return self.__execute(session, block, func)
 
-    def __execute(self, session: Session, func: Callable[[], T]) -> T:
-        forget_commits(session)
+    def __execute(self, session: Session, block: AtomicBlock, func: Callable[[], T]) -> T:
         try:
             had_changes = has_open_changes(session)
         except BaseException:
@@ -196,10 +202,10 @@ class AtomicProceduresMixin(DatabaseMixin):
         loaded = _what_is_loaded(session)
         return retry_on_race(
             lambda: self.__execute_once(func, loaded),
-            may_repeat=lambda: not (had_changes or has_committed_in_block(session)),
+            may_repeat=lambda: not (had_changes or block.has_committed),
         )
 
-    def __execute_once(self, func: Callable[[], T], loaded: Mapping[Any, Collection[str]]) -> T:
+    def __execute_once(self, func: Callable[[], T], loaded: Mapping[InstanceState[Any], Collection[str]]) -> T:
         try:
             result = func()
             # The function may have removed the session that it began with.
@@ -234,31 +240,50 @@ class AtomicProceduresMixin(DatabaseMixin):
         return cast(Session, cast(Any, self).session())
 
 
-def _what_is_loaded(session: Session) -> dict[Any, frozenset[str]]:
-    """The objects in the session, and those of their attributes that are loaded."""
-    return {inspect(instance): frozenset(inspect(instance).dict) for instance in session}
+def _refuse_unfinished(func: Callable[..., object]) -> None:
+    if any(kind(func) for kind in (iscoroutinefunction, isgeneratorfunction, isasyncgenfunction)):
+        raise SetupError(
+            f"The code of {func} runs after the atomic block has ended, as that of all generators and coroutines does. "
+            "Make it a plain function, or put the block into it."
+        )
 
 
-def _load_again(session: Session, loaded: Mapping[Any, Collection[str]]) -> list[Any]:
-    """Load again the attributes that were loaded before the block and expired since, by a rollback or a commit.
+def _what_is_loaded(session: Session) -> dict[InstanceState[Any], Collection[str]]:
+    """The objects in the session, and their attributes that are loaded, or that an earlier commit has expired."""
+    loaded: dict[InstanceState[Any], Collection[str]] = {}
+    usual: dict[Mapper[Any], set[str]] = {}
+    for state in map(inspect, session):
+        mapper = state.mapper
+        if mapper not in usual:
+            usual[mapper] = _usually_loaded(mapper)
+        loaded[state] = (state.dict.keys() & mapper.attrs.keys()) | (state.expired_attributes & usual[mapper])
+    return loaded
+
+
+def _usually_loaded(mapper: Mapper[Any]) -> set[str]:
+    # Which of the expired attributes had been loaded is not known. Collections and deferred columns may be large.
+    related = (
+        one.key for one in mapper.relationships if not one.uselist and one.lazy in ("select", "joined", "selectin")
+    )
+    return {one.key for one in mapper.column_attrs if not one.deferred}.union(related)
+
+
+def _load_again(session: Session, loaded: Mapping[InstanceState[Any], Collection[str]]) -> list[Any]:
+    """Load again the attributes that could be read before the block and expired since, by a rollback or a commit.
 
     :returns: the objects of databases that the transaction has not used, and must not connect to for this.
     """
     kept: list[Any] = []
     for state, names in loaded.items():
-        wanted = state.expired_attributes.union(names).intersection(state.mapper.attrs.keys())
-        missing = wanted.difference(state.dict)
+        missing = [name for name in names if name not in state.dict]
         if not missing or not state.persistent or state.session is not session:
             continue
         if session.get_bind(mapper=state.mapper).engine not in engines_in_use(session):
             kept.append(state.obj())
             continue
-        for name in missing:
-            try:
-                getattr(state.obj(), name)
-            except InvalidRequestError:
-                # Its row is gone, or a refresh does not load the attribute.
-                break
+        # Not by reading the attributes: lazy="raise" and raiseload refuse that. Its row may be gone.
+        with suppress(InvalidRequestError):
+            session.refresh(state.obj(), missing)
     return kept
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 
@@ -16,7 +16,7 @@ from signalbus_core.lowlevel import BurstLimits, SignalSpec, error_text, locate,
 from ..application.databases import place_of
 from ..config.resolve import RelayConfig
 from ..poller.diagnosis.unreached import session_text
-from ..poller.isolation import is_lock_timeout
+from ..poller.joint_query import is_lock_timeout
 from . import versions
 from .connect import CONNECT_WITHIN_SECONDS
 from .doorbell import check_doorbells
@@ -44,6 +44,7 @@ class DatabaseChecks:
 
     :param specs: the models whose tables are there.
     :param beside: models of other binds that are the same database.
+    :param elsewhere: asks for the owners of the tables at other addresses, which may be the same database.
     """
 
     def __init__(
@@ -53,11 +54,13 @@ class DatabaseChecks:
         specs: Sequence[SignalSpec],
         config: RelayConfig,
         beside: Sequence[SignalSpec] = (),
+        elsewhere: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._name = place_of(bind_key)
         self._engine = engine
         self._specs = specs
         self._beside = beside
+        self._elsewhere = elsewhere
         self._config = config
 
     def run(self, areas: Sequence[str]) -> Iterator[Finding]:
@@ -96,7 +99,7 @@ class DatabaseChecks:
     def _checks(self) -> dict[str, Callable[[Connection], Iterator[Finding]]]:
         return {
             "versions": self._check_version,
-            "tables": lambda connection: check_tables(connection, self._specs, self._beside),
+            "tables": lambda connection: check_tables(connection, self._specs, self._beside, self._elsewhere()),
             "signals": lambda connection: check_signals(connection, self._specs),
             "session": self._check_session,
             "bloat": lambda connection: check_bloat(connection, self._specs),

@@ -29,7 +29,7 @@ MOST_SAMPLED = 20
 
 
 #: The AMQP limit for the name of an exchange, and for a routing key.
-MOST_BYTES = 255
+LONGEST_NAME_BYTES = 255
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,8 @@ def _destination(spec: SignalSpec, message: Message) -> Destination:
     exchange = spec.model.signalbus_exchange if message.exchange is None else message.exchange
     routing_key = spec.model.signalbus_routing_key if message.routing_key is None else message.routing_key
     for text in (exchange, routing_key):
-        if not isinstance(text, str) or len(text.encode()) > MOST_BYTES:
-            raise ValueError(f"its exchange or its routing key is no text of at most {MOST_BYTES} bytes")
+        if not isinstance(text, str) or len(text.encode()) > LONGEST_NAME_BYTES:
+            raise ValueError(f"its exchange or its routing key is no text of at most {LONGEST_NAME_BYTES} bytes")
     return Destination(spec.name, exchange, routing_key)
 
 

@@ -13,7 +13,7 @@ from signalbus_core.lowlevel import FailureGroup, FailureRecord
 from ..config.click_options import with_application
 from ..exit_codes import CommandError
 from ..operations.parked import LIMITS, ParkedSignals, RecordFile, as_json, group_as_json
-from ..operations.remedies import remedy_of
+from ..telemetry.remedies import remedy_of
 from ..text import confirm, say, say_data, table, time_text
 from .shared import databases, failing_with_1, readable_key
 

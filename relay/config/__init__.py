@@ -1,1 +1,1 @@
-"""The options of the relay, their values, and the source of each value."""
+"""The options of the relay (``options``), and their values with the source of each (``RelayConfig`` in ``resolve``)."""

@@ -33,6 +33,7 @@ class Option:
     """An option of ``signalbus-relay run``.
 
     :param name: on the command line, without dashes.
+    :param field: of :class:`~relay.config.resolve.RelayConfig`, which has to have it.
     :param parse: turns a text, or a value of the application's configuration, into the value; its ValueError says what
       is expected.
     :param default: used when nothing else gives a value.

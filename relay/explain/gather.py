@@ -27,7 +27,7 @@ from signalbus_core.lowlevel import (
 from ..application.databases import APPLICATION_NAME, Databases
 from ..exit_codes import CommandError
 from ..operations.pauses import list_pauses
-from ..poller.isolation import is_lock_timeout
+from ..poller.joint_query import is_lock_timeout
 
 #: The signals before this one are counted up to this number. Larger: exact for longer backlogs, at a higher cost.
 MOST_BEFORE = 10_000

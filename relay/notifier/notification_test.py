@@ -15,7 +15,7 @@ from sqlalchemy.engine import Engine
 
 from signalbus_core.lowlevel import transaction
 
-from ..poller.isolation import POLL_LIMITS
+from ..poller.joint_query import POLL_LIMITS
 from .connection import AsyncConnection, Waker, run, wait
 
 #: The longest time that a notification may take. Longer: a slow server is not mistaken for a pooler.

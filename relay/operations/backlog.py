@@ -27,7 +27,7 @@ from signalbus_core.lowlevel import (
 
 from ..application.databases import APPLICATION_NAME, Databases
 from ..poller.diagnosis.unreached import locked_table
-from ..poller.isolation import is_lock_timeout
+from ..poller.joint_query import is_lock_timeout
 from ..telemetry.states import BACKLOG_COUNTED_TO, ModelFacts, State, state_of
 from .pauses import list_pauses
 

@@ -26,8 +26,8 @@ from signalbus_core.lowlevel import (
 
 from ..application.databases import Databases
 from ..exit_codes import CommandError, NotFoundError
+from ..telemetry.remedies import remedy_of
 from ..text import redact, say_data, time_text
-from .remedies import remedy_of
 
 #: Limits of a command. A discard waits for a burst that has locked the signal.
 LIMITS = BurstLimits(statement_timeout_seconds=60.0, lock_timeout_seconds=40.0, idle_timeout_seconds=60.0)

@@ -1,6 +1,7 @@
 """The poll interval: the pause between two polls. Pure: the random numbers are passed in.
 
-Pauses are random so that replicas, which idle at the same time, do not poll at the same time.
+The longest pause is the option ``--poll-interval``; :mod:`~.requests` shortens it while a notifier is awake. Pauses are
+random so that replicas, which idle at the same time, do not poll at the same time.
 """
 
 from __future__ import annotations

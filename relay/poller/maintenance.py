@@ -25,7 +25,7 @@ from signalbus_core.lowlevel import (
 
 from ..runtime import Runtime
 from ..worker.retry_store import RetryStores
-from .isolation import POLL_LIMITS, QUERIED_TOGETHER, TableIsolation
+from .joint_query import POLL_LIMITS, QUERIED_TOGETHER, JointQuery
 from .pauses import PausedModels
 
 #: The interval of the maintenance. Longer: a table that was created or dropped is noticed later.
@@ -47,13 +47,13 @@ class Maintenance:
         specs: Mapping[str | None, Sequence[SignalSpec]],
         retry_stores: RetryStores,
         paused: PausedModels,
-        isolation: TableIsolation,
+        joint_query: JointQuery,
         runtime: Runtime,
     ) -> None:
         self._specs = specs
         self._retry_stores = retry_stores
         self._paused = paused
-        self._isolation = isolation
+        self._joint_query = joint_query
         self._events = runtime.events
         self._clock = runtime.clock
         self._logger = runtime.logger
@@ -102,7 +102,7 @@ class Maintenance:
 
         left = self._unchecked[bind_key]
         if unchecked := [spec for spec in specs if spec.name in left]:
-            checked = dict(self._isolation.together_or_alone(unchecked, query, lambda: None))
+            checked = dict(self._joint_query.together_or_alone(unchecked, query, lambda: None))
             _refuse({name: problem for name, problem in checked.items() if problem is not None})
             left.difference_update(checked)
         return [spec for spec in specs if spec.name not in left]
@@ -157,7 +157,7 @@ class Maintenance:
             return [(spec.name, found[spec.name]) for spec in specs if spec.name in found]
 
         # A table that cannot be queried keeps no other from being checked.
-        conflicts = dict(self._isolation.together_or_alone(self._specs[bind_key], query, lambda: None))
+        conflicts = dict(self._joint_query.together_or_alone(self._specs[bind_key], query, lambda: None))
         for name, conflict in conflicts.items():
             self._events.raised(f"{name}, its table", "model_failing", conflict, name)
         for name in self._conflicts.get(bind_key, {}).keys() - conflicts.keys():
@@ -191,9 +191,9 @@ class Maintenance:
             return
         self._tidied[bind_key] = self._clock()
         for spec in self._specs[bind_key]:
-            if has_failed(spec.name) and not self._isolation.passed_over(spec):
+            if has_failed(spec.name) and not self._joint_query.passed_over(spec):
                 thing = f"{spec.name}, what is noted of its signals"
-                with self._isolation.hiding_no_other(spec, thing):
+                with self._joint_query.hiding_no_other(spec, thing):
                     self._retry_stores[spec.name].clean_up()
                     self._events.resolved(thing, "model_recovered", spec.name)
 

@@ -6,7 +6,7 @@ whatever the number of models, and more often while signals flow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -40,10 +40,10 @@ from ..telemetry.states import BACKLOG_COUNTED_TO
 from ..worker.low_water import Scan
 from ..worker.model_state import ModelState
 from ..worker.retry_store import RetryStores
+from .backlog_meter import MEASURE_EVERY_SECONDS, BacklogMeter
 from .diagnosis.unreached import locked_table
 from .diagnosis.vacuum_horizon import Horizon
-from .gauges import MEASURE_EVERY_SECONDS, BacklogGauges
-from .isolation import POLL_LIMITS, QUERIED_TOGETHER, TableIsolation, is_statement_timeout
+from .joint_query import POLL_LIMITS, QUERIED_TOGETHER, JointQuery, is_statement_timeout
 from .maintenance import TIDY_EVERY_SECONDS, Maintenance, TableError
 from .pauses import PausedModels
 from .scan import ScanStarts
@@ -86,13 +86,13 @@ class Poller:
         self._specs = {
             bind_key: [one.spec for one in states.values() if one.spec.bind_key == bind_key] for bind_key in engines
         }
-        self._isolation = TableIsolation(runtime.events, self._why_locked)
+        self._joint_query = JointQuery(runtime.events, self._why_locked)
         # Why the tables of models could not be read in the last poll, and whether each is alone in that.
         self._unread: dict[str, tuple[str, bool]] = {}
-        self._gauges = BacklogGauges(states, retry_stores, runtime)
+        self._meter = BacklogMeter(states, retry_stores, runtime)
         self._scan_starts = ScanStarts(states, runtime.clock)
         self._horizon = Horizon(self._specs, runtime)
-        self._maintenance = Maintenance(self._specs, retry_stores, paused, self._isolation, runtime)
+        self._maintenance = Maintenance(self._specs, retry_stores, paused, self._joint_query, runtime)
         #: Whether every database answered the last poll.
         self.database_is_up = False
         #: Whether the last poll covered the tables of all models, and whether it began at the first key of each.
@@ -103,6 +103,8 @@ class Poller:
         self._too_slow: list[str] = []
         #: The models for which the last poll found signals that a worker can lock.
         self.found: list[str] = []
+        # The models whose tables the last poll has read.
+        self._read: frozenset[str] = frozenset()
         # The databases that had nothing to send in the last poll.
         self._quiet: set[str | None] = set()
 
@@ -114,27 +116,28 @@ class Poller:
         :returns: whether there is anything to send. True also while a database cannot be polled.
         :raises TableError: a table cannot serve as an outbox.
         """
-        self._isolation.begin_poll()
+        self._joint_query.begin_poll()
         self._scan_starts.begin_poll(thorough=thorough)
         self.held, self._too_slow = [], []
         found: list[str] = []
         away: dict[str, tuple[str, bool]] = {}
+        read: list[str] = []
         is_up = True
         for bind_key, engine in self._engines.items():
             thing = "Database" if bind_key is None else f"Database (bind {bind_key!r})"
-            problem = self._reach(bind_key, engine, found)
+            problem = self._reach(bind_key, engine, found, read)
             self._events.database_polled(thing, problem)
             if problem is not None:
                 is_up = False
                 away |= {spec.name: (problem, False) for spec in self._specs[bind_key]}
-        self.found, self.database_is_up = found, is_up
-        self.covered_everything = is_up and not self._isolation.has_passed_over and not self._maintenance.has_unusable
+        self.found, self.database_is_up, self._read = found, is_up, frozenset(read)
+        self.covered_everything = is_up and not self._joint_query.has_passed_over and not self._maintenance.has_unusable
         self.covered_every_key = self.covered_everything and self._scan_starts.covered_every_key()
-        self._tell_unread({name: (reason, True) for name, reason in self._isolation.unread.items()} | away)
+        self._tell_unread({name: (reason, True) for name, reason in self._joint_query.unread.items()} | away)
         self._events.poll_ended(cause, found)
         return not is_up or bool(found)
 
-    def _reach(self, bind_key: str | None, engine: Engine, found: list[str]) -> str | None:
+    def _reach(self, bind_key: str | None, engine: Engine, found: list[str], read: list[str]) -> str | None:
         """Poll one database, when it is its time; return why it cannot be polled."""
         names = [spec.name for spec in self._specs[bind_key]]
         was_away = self._servers.problem(bind_key)
@@ -147,8 +150,8 @@ class Poller:
         try:
             self._maintenance.verify(bind_key, engine)
             self._maintenance.find_tables(bind_key, engine)
-            self._poll(bind_key, engine, found)
-            self._maintenance.clean_up(bind_key, self._gauges.has_failed)
+            read += self._poll(bind_key, engine, found)
+            self._maintenance.clean_up(bind_key, self._meter.has_failed)
             self._horizon.run_once(bind_key, engine, is_active=bind_key not in self._quiet)
         except SQLAlchemyError as error:
             problem, cannot_connect = error_text(error), is_away(error)
@@ -186,8 +189,17 @@ class Poller:
             # The lock timeout itself tells enough.
             return None
 
-    def _poll(self, bind_key: str | None, engine: Engine, found: list[str]) -> None:
-        """Hand models with work to the workers, and measure when it is time.
+    def hand_on_rung(self, names: Collection[str]) -> Collection[str]:
+        """Hand models whose producers have sent NOTIFY to the workers, without a poll; return those.
+
+        Without those whose tables the last poll could not read: the next one finds out whether workers may have them.
+        """
+        handed_on = self._read.intersection(names)
+        self._scheduler.found(handed_on, is_rung=True)
+        return handed_on
+
+    def _poll(self, bind_key: str | None, engine: Engine, found: list[str]) -> list[str]:
+        """Hand models with work to the workers, and measure when it is time; return the models that could be read.
 
         While there is nothing to send, one statement does both. Else measuring comes second: a backlog that is slow to
         count must not delay its signals.
@@ -195,10 +207,11 @@ class Poller:
         fit = self._maintenance.usable_models(bind_key)
         blind = [spec for spec in fit if self._scan_starts.is_left_to_workers(spec.name)]
         specs = [spec for spec in fit if spec not in blind]
-        is_time = self._gauges.begin(bind_key)
+        is_time = self._meter.begin(bind_key)
         at_once = is_time and bind_key in self._quiet
         measured: list[Measured] = []
         names = self._hand_on_blindly(engine, blind)
+        read: list[str] = []
         for first in range(0, len(specs), QUERIED_TOGETHER):
             some = self._maintenance.with_checked_keys(bind_key, engine, specs[first : first + QUERIED_TOGETHER])
             if at_once:
@@ -209,23 +222,25 @@ class Poller:
                 work = self._query(bind_key, engine, some, self._find)
             # At once: where there are a thousand models, the first are sent while the others are polled.
             names += self._hand_on(bind_key, some, work)
+            read += [one.spec.name for one in work]
         found += names
         if names:
             self._quiet.discard(bind_key)
         else:
             self._quiet.add(bind_key)
         if is_time and not at_once:
-            specs = [spec for spec in specs if not self._isolation.passed_over(spec)]
+            specs = [spec for spec in specs if not self._joint_query.passed_over(spec)]
             measured = self._query(bind_key, engine, specs, self._measure)
         if is_time:
             self._report(bind_key, measured)
+        return read
 
     def _hand_on_blindly(self, engine: Engine, specs: Sequence[SignalSpec]) -> list[str]:
         """Hand models whose polls time out to the workers when rows were inserted; return their names."""
         if not specs:
             return []
         for spec in specs:
-            self._isolation.pass_over(spec)
+            self._joint_query.pass_over(spec)
         with autocommit(engine, self._limits) as connection:
             inserted = zip(specs, count_inserted_rows(connection, specs), strict=True)
         names = [spec.name for spec, rows in inserted if self._scan_starts.take_growth(spec.name, rows)]
@@ -257,7 +272,7 @@ class Poller:
         if not specs:
             return []
         find_again = partial(self._maintenance.find_tables_again, bind_key)
-        return self._isolation.together_or_alone(specs, query, find_again, is_scan=read != self._measure)
+        return self._joint_query.together_or_alone(specs, query, find_again, is_scan=read != self._measure)
 
     def _find(self, connection: Connection, specs: Sequence[SignalSpec]) -> list[Work]:
         scans = self._scan_starts.begin(specs)
@@ -265,7 +280,7 @@ class Poller:
         with self._scans(scans):
             work = find_work(connection, specs, self._choices(scans), has_paused_table=has_paused)
         self._scan_starts.ended(scans, work)
-        self._isolation.scanned(scans)
+        self._joint_query.scanned(scans)
         return work
 
     @contextmanager
@@ -279,7 +294,7 @@ class Poller:
 
     def _measure(self, connection: Connection, specs: Sequence[SignalSpec]) -> list[Measured]:
         has_table = self._maintenance.has_parked_table(specs[0].bind_key)
-        starts = self._gauges.starts(specs)
+        starts = self._meter.starts(specs)
         measurements = measure(connection, specs, BACKLOG_COUNTED_TO, has_parked_table=has_table, starts=starts)
         return [(spec.name, measurement) for spec, measurement in zip(specs, measurements, strict=True)]
 
@@ -294,14 +309,14 @@ class Poller:
                 BACKLOG_COUNTED_TO,
                 has_parked_table=self._maintenance.has_parked_table(bind_key),
                 has_paused_table=self._paused.has_table(bind_key),
-                starts=self._gauges.starts(specs),
+                starts=self._meter.starts(specs),
             )
         self._scan_starts.ended(scans, [work for work, _ in both])
-        self._isolation.scanned(scans)
+        self._joint_query.scanned(scans)
         return both
 
     def _report(self, bind_key: str | None, measured: Sequence[Measured]) -> None:
-        self._gauges.report(bind_key, measured, has_table=self._maintenance.has_parked_table(bind_key))
+        self._meter.report(bind_key, measured, has_table=self._maintenance.has_parked_table(bind_key))
 
     def _choices(self, scans: Mapping[str, Scan]) -> dict[str, Choice]:
         return {name: replace(self._choice(name), start=scan.start) for name, scan in scans.items()}

@@ -22,10 +22,6 @@ from .requests import PollRequests
 #: The longest pause after errors that no poll should raise.
 LONGEST_ERROR_PAUSE_SECONDS = 5.0
 
-#: When nothing was sent for so long, the signals that polls find are stuck, and a notifier may sleep in spite of them:
-#: the workers know of them, and signals that are written later ring the doorbell.
-STUCK_AFTER_SECONDS = 1.0
-
 
 class PollLoop:
     """Polls until the relay stops.
@@ -59,7 +55,6 @@ class PollLoop:
         self._clock = runtime.clock
         self._logger = runtime.logger
         self._backoff = Backoff(longest_seconds=LONGEST_ERROR_PAUSE_SECONDS)
-        self._last_sent = float("-inf")
 
     def run(self) -> None:
         """The thread's main function."""
@@ -79,22 +74,20 @@ class PollLoop:
         """Poll once; return how many seconds to wait before the next poll."""
         self._events.progressed(self.name)
         cause, thorough = self._requests.begin()
-        found_nothing = False
+        covered_every_key = False
         try:
             found = self._poller.run_once(cause, thorough=thorough)
-            active = self._scheduler.take_activity()
-            if active:
-                self._last_sent = self._clock()
-            is_stuck = self._clock() - self._last_sent > STUCK_AFTER_SECONDS
-            found_nothing = self._poller.covered_everything and (not found or is_stuck)
+            covered_every_key = self._poller.covered_every_key
         finally:
-            self._requests.end(found_nothing=found_nothing)
+            self._requests.end(covered_every_row=covered_every_key)
+        active = self._scheduler.take_activity()
         if self._poller.covered_everything:
             self._unreached.polled(self._poller.found)
-        if self._until_empty and (request := self._until_empty.polled(found=found, active=active)):
+        if self._until_empty and (request := self._until_empty.polled(found=found, active=bool(active))):
             self._stop.request(request)
         self._backoff.succeeded()
-        pause_seconds = self._interval.next_seconds(active=active)
+        # Signals whose producers send NOTIFY are sent without a poll.
+        pause_seconds = self._interval.next_seconds(active=bool(self._requests.unanswered(active)))
         # A database that is away is polled at its own pace; the others do not wait for it.
         retry_seconds = self._poller.retry_in_seconds
         return pause_seconds if retry_seconds is None else min(pause_seconds, retry_seconds)

@@ -133,7 +133,7 @@ def output_as_log(format_name: str) -> Iterator[None]:
     Handlers that the application makes meanwhile keep writing so. In a text log, it all goes to standard error.
     """
     handler = OwnLogger.handler
-    if format_name != "json" or handler is None:
+    if format_name == "text" or handler is None:
         with redirect_stdout(sys.stderr):
             yield
         return

@@ -19,7 +19,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 from signalbus_core.lowlevel import one_line
 
 from ..text import redacted
-from . import templates
+from . import template_helpers
 from .auth import Guard
 from .validation import MOST_BODY_BYTES
 
@@ -66,10 +66,10 @@ def create_app(blueprints: Iterable[Blueprint], guard: Guard) -> Flask:
         "undefined": StrictUndefined,
         "trim_blocks": True,
         "lstrip_blocks": True,
-        "finalize": templates.shown,
+        "finalize": template_helpers.shown,
     }
-    app.jinja_env.filters |= templates.FILTERS
-    app.jinja_env.globals |= templates.GLOBALS
+    app.jinja_env.filters |= template_helpers.FILTERS
+    app.jinja_env.globals |= template_helpers.GLOBALS
     for blueprint in blueprints:
         app.register_blueprint(blueprint)
     app.register_error_handler(HTTPException, _refuse)

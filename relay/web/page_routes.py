@@ -16,10 +16,10 @@ from ..text import redacted
 from . import validation as field
 from .actions import MOST_DISCARDED, NO_RECORD, Operations
 from .auth import NO_TOKEN, Guard
-from .parked_view import LAST_PAGE, FailedSignalsView, Shown
+from .failed_cache import LAST_PAGE, FailedSignalsCache, Shown
 from .runbook import runbook_text
 from .status_report import StatusReport, moment
-from .templates import HEADERS
+from .template_helpers import HEADERS
 
 #: Takes the fields of the action, the reason, and the operator's address; returns what was done, in words.
 Act = Callable[[Operations, Mapping[str, str], "str | None", "str | None"], str]
@@ -149,7 +149,7 @@ _CONDITIONS = {
 }
 
 
-def page_routes(report: StatusReport, view: FailedSignalsView, operations: Operations, guard: Guard) -> Blueprint:
+def page_routes(report: StatusReport, view: FailedSignalsCache, operations: Operations, guard: Guard) -> Blueprint:
     routes = Blueprint("page", __name__)
 
     @routes.get("/")
@@ -188,7 +188,7 @@ class _FormView(MethodView):
 
     init_every_request = False
 
-    def __init__(self, form: Form, operations: Operations, guard: Guard, view: FailedSignalsView) -> None:
+    def __init__(self, form: Form, operations: Operations, guard: Guard, view: FailedSignalsCache) -> None:
         self._form = form
         self._operations = operations
         self._guard = guard

@@ -20,9 +20,9 @@ from .api_routes import api_routes
 from .app import create_app
 from .auth import Guard
 from .database_bulkhead import LIMITS, DatabaseBulkhead, engine_of_its_own
+from .failed_cache import FailedSignalsCache
 from .health_routes import health_routes
 from .page_routes import page_routes
-from .parked_view import FailedSignalsView
 from .status_report import ShownDatabase, StatusReport
 
 
@@ -43,7 +43,7 @@ def build_site(
     guard = Guard(config.operator_token, config.http_hosts, is_local=is_local)
     report = StatusReport(status, health, incidents, [_database(key, engine) for key, engine in engines.items()])
     operations = _operations(loaded, config, engines)
-    view = FailedSignalsView(operations, status)
+    view = FailedSignalsCache(operations, status)
     blueprints = (
         health_routes(health, metrics, report),
         api_routes(operations, guard),

@@ -98,12 +98,18 @@ class Worker:
         name = self._scheduler.take(min(self._broker.pump_every_seconds, LONGEST_WAIT_SECONDS), self.name)
         if name is None:
             return
+        state, began_at = self._states[name], self._clock()
         decision, sent = BurstDecision(more=False, wait_seconds=LONGEST_WAIT_SECONDS), False
         try:
-            decision, sent = self._send_burst(self._states[name])
+            decision, sent = self._send_burst(state)
         finally:
             self._scheduler.give_back(
-                name, more=decision.more, wait_seconds=decision.wait_seconds, sent=sent, worker=self.name
+                name,
+                more=decision.more,
+                wait_seconds=decision.wait_seconds,
+                sent=sent,
+                again_seconds=state.low_water.again_seconds(began_at, self._clock()),
+                worker=self.name,
             )
 
     def _send_burst(self, state: ModelState) -> tuple[BurstDecision, bool]:

@@ -28,8 +28,8 @@ from ..sql.rows import Row, all_ids, find, find_keys, has_id
 from ..sql.selection import EVERYTHING, Choice
 from ..sql.transaction import DEFAULT_LIMITS, BurstLimits, begin, transaction
 from .failpoints import failpoint
-from .isolate import SUPPRESSED, delete_by_halves
 from .result import BurstResult, FailedSignal, failed_row
+from .undeletable import SUPPRESSED, delete_by_halves
 
 logger = logging.getLogger("signalbus")
 

@@ -10,14 +10,15 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from flask import Flask
 
 from ..errors import Outcome, OutcomeKind, PartialDeliveryError, PublishError, worst
 from ..failures import error_text, raise_if_stop
 from .amqp.channel import BrokerConnection
-from .amqp.message import Message, as_messages
+from .amqp.encoder import AS_THEY_ARE, MessageMaker
+from .amqp.message import Message
 from .amqp.nodes import BrokerLocation
 from .amqp.protocol import BrokerConnectionError, Link
 from .amqp.url import BrokerNode
@@ -126,7 +127,7 @@ class Publisher:
         :param timeout_seconds: how long it may take in all.
         :raises PublishError: not every message was confirmed; ``outcomes`` has one outcome for each, in order.
         """
-        batch, connection = self._begin([[message] for message in messages], timeout_seconds)
+        batch, connection = self._begin([[message] for message in messages], timeout_seconds, AS_THEY_ARE)
         if connection is not None:
             batch.run(connection)
         if not batch.is_complete:
@@ -149,18 +150,21 @@ class Publisher:
           has the worst of them: unknown, then invalid, then refused.
         """
         listed = list(signals)
+        maker = message_of if isinstance(message_of, MessageMaker) else MessageMaker(message_of)
         failed: dict[int, Outcome] = {}
-        groups: list[list[Message]] = []
+        groups: list[list[Any]] = []
         trace = PublishTrace(self._node())
         for index, signal in enumerate(listed):
             try:
-                groups.append(trace.begin(index, signal, as_messages(message_of(signal))))
+                drafts = maker.drafts(signal)
+                context = maker.trace_context(signal)
+                groups.append(drafts if context is None else trace.begin(index, context, drafts, maker.message))
             except BaseException as error:  # noqa: BLE001 - whatever the application's code raises is this signal's fault
                 raise_if_stop(error)
                 failed[index] = Outcome(OutcomeKind.INVALID, error_text(error, [signal]))
                 groups.append([])
         with trace:
-            batch, connection = self._begin(groups, timeout_seconds)
+            batch, connection = self._begin(groups, timeout_seconds, maker)
             if connection is not None:
                 batch.run(connection)
             trace.end(batch.outcomes)
@@ -230,11 +234,13 @@ class Publisher:
     def _mine(self) -> Link | None:
         return self._settings().broker.connections.mine()
 
-    def _begin(self, groups: list[list[Message]], timeout_seconds: float | None) -> tuple[Batch, Link | None]:
-        """A batch of these messages, and the connection for it; None when there is nothing to send, or no broker."""
+    def _begin(
+        self, groups: list[list[Any]], timeout_seconds: float | None, maker: MessageMaker[Any]
+    ) -> tuple[Batch, Link | None]:
+        """A batch of these drafts, and the connection for it; None when there is nothing to send, or no broker."""
         settings = self._settings()
         timeout = positive_seconds(timeout_seconds) or settings.timeout_seconds or DEFAULT_TIMEOUT_SECONDS
-        batch = Batch(groups, time.monotonic() + timeout, settings.broker.breaker)
+        batch = Batch(groups, time.monotonic() + timeout, settings.broker.breaker, maker)
         connection = None
         if any(groups):
             try:

@@ -34,11 +34,19 @@ class Bank:
         class Account(db.Model):  # type: ignore[name-defined,misc]
             id = db.Column(db.Integer, primary_key=True)
             balance = db.Column(db.Integer, nullable=False, default=0)
+            secret = sa.orm.deferred(db.Column(db.Text), raiseload=True)
+            notes = db.relationship("Note", lazy="raise")
 
             def send_signalbus_message(self) -> None:
                 raise AssertionError("not to be sent here")
 
+        class Note(db.Model):  # type: ignore[name-defined,misc]
+            id = db.Column(db.Integer, primary_key=True)
+            account_id = db.Column(db.ForeignKey("account.id"))
+            account = db.relationship("Account", viewonly=True)
+
         self.account: Any = Account
+        self.note: Any = Note
         with self.app.app_context():
             db.create_all(None)
 
@@ -365,6 +373,34 @@ def test_what_was_read_before_a_block_that_lost_a_race_is_changed_and_read_as_it
     assert (changed.balance, read.balance) == (6, 5)
 
 
+def test_what_a_query_loaded_before_a_lost_race_can_be_read_where_reading_does_not_load(bank: Bank) -> None:
+    write_elsewhere(bank, "INSERT INTO account VALUES (8, 0, 'x'), (9, 3, NULL); INSERT INTO note VALUES (1, 8)")
+    loading = (sa.orm.joinedload(bank.account.notes), sa.orm.undefer(bank.account.secret))
+    [full] = bank.db.session.scalars(sa.select(bank.account).filter_by(id=8).options(*loading)).unique()
+    plain = bank.db.session.get(bank.account, 9)
+    tries: list[int] = []
+
+    @bank.db.atomic
+    def lose_once() -> None:
+        tries.append(1)
+        bank.db.session.scalar(sa.text("SELECT 1"))
+        if len(tries) == 1:
+            raise DBSerializationError
+
+    lose_once()
+    assert len(tries) == 2
+    assert (full.balance, full.secret, [note.id for note in full.notes], plain.balance) == (0, "x", [1], 3)
+
+
+def test_of_what_a_commit_expired_no_collection_is_loaded(bank: Bank) -> None:
+    write_elsewhere(bank, "INSERT INTO account VALUES (8, 4); INSERT INTO note VALUES (1, 8)")
+    note = bank.db.session.get(bank.note, 1)
+    account = note.account
+    bank.db.session.commit()
+    bank.db.execute_atomic(lambda: bank.db.session.scalar(sa.text("SELECT 1")))
+    assert (note.account.balance, sa.inspect(account).unloaded) == (4, {"notes", "secret"})
+
+
 def test_what_was_read_before_race_at_commit_is_changed_all_same(database_url: str) -> None:
     bank = Bank(database_url, SQLALCHEMY_ENGINE_OPTIONS={"isolation_level": "SERIALIZABLE"})
     with bank.app.app_context():
@@ -446,6 +482,54 @@ def test_what_block_does_in_session_that_took_place_is_committed(bank: Bank) -> 
 
     begin_anew()
     assert bank.balances() == {2: 0}
+
+
+def test_a_nested_block_in_a_session_that_took_place_is_part_of_the_outer_one(bank: Bank) -> None:
+    @bank.db.atomic
+    def add() -> None:
+        with bank.db.retry_on_integrity_error():
+            bank.db.session.add(bank.account(id=2))
+
+    @bank.db.atomic
+    def begin_anew_and_fail() -> None:
+        bank.db.session.remove()
+        add()
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        begin_anew_and_fail()
+    assert bank.balances() == {}
+    add()
+    assert bank.balances() == {2: 0}
+
+
+def test_a_block_that_committed_in_a_session_that_took_place_is_not_executed_again(bank: Bank) -> None:
+    @bank.db.atomic
+    def lose() -> None:
+        bank.db.session.remove()
+        bank.db.session.execute(sa.text("INSERT INTO account VALUES (1, 0)"))
+        bank.db.session.commit()
+        raise DBSerializationError
+
+    with pytest.raises(DBSerializationError, match="committed itself"):
+        lose()
+    assert bank.balances() == {1: 0}
+
+
+async def in_time() -> None:
+    """Its code runs when somebody awaits it."""
+
+
+def one_by_one() -> Iterator[int]:
+    """Its code runs when somebody iterates over it."""
+    yield 1
+
+
+@pytest.mark.parametrize("func", [in_time, one_by_one])
+def test_a_function_whose_code_runs_after_the_block_is_refused(bank: Bank, func: Any) -> None:
+    for decorate in (bank.db.atomic, bank.db.execute_atomic):
+        with pytest.raises(SetupError, match="after the atomic block has ended"):
+            decorate(func)
 
 
 def test_block_in_broken_transaction_fails_and_next_one_does_not(bank: Bank) -> None:

@@ -86,6 +86,8 @@ def state_columns_table() -> list[str]:
         Meaning.SENT: state_columns.DONE,
         Meaning.OWNER: f"{state_columns.OWNERS} owner_id",
         Meaning.NOT_BEFORE: f"{state_columns.NOT_BEFORE} {again}",
+        Meaning.READY: state_columns.READY,
+        Meaning.POSITION: state_columns.POSITIONS,
     }
     for meaning, listed in names.items():
         shown_names = ", ".join(f"`{name}`" for name in sorted(set(listed.split())))

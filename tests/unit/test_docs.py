@@ -18,10 +18,10 @@ from relay.config.options import OPTIONS
 from relay.config.resolve import ABOUT_TABLES
 from relay.web.api_routes import api_routes
 from relay.web.app import create_app
+from relay.web.failed_cache import LAST_PAGE
 from relay.web.health_routes import health_routes
 from relay.web.openapi import document
 from relay.web.page_routes import page_routes
-from relay.web.parked_view import LAST_PAGE
 from relay.web.validation import LAST_OFFSET, LONGEST, MOST_FAILED, MOST_LISTED
 from signalbus_core import rabbitmq, testing
 from tests.support.reference import REFERENCE, TABLES, updated

@@ -21,7 +21,7 @@ from ...text import duration_text
 from ...worker.hanging import EmptyBursts
 from ...worker.model_state import ModelState
 from ...worker.retry_store import RetryStores
-from ..isolation import POLL_LIMITS
+from ..joint_query import POLL_LIMITS
 
 #: When bursts of a model have locked nothing for so long although signals are pending, an incident is raised. Longer:
 #: it is raised later; shorter: a long burst of another relay raises it too.

@@ -26,7 +26,7 @@ from signalbus_core.lowlevel import (
 from ...runtime import Runtime
 from ...telemetry.events import HeldHorizon
 from ...telemetry.incidents import REMIND_AFTER_SECONDS
-from ..isolation import POLL_LIMITS
+from ..joint_query import POLL_LIMITS
 
 #: A holder is reported after so long. Longer: fewer warnings about reporting queries that end soon.
 HELD_FOR_SECONDS = 3.0

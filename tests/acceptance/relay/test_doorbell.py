@@ -40,7 +40,10 @@ def wakeups(relay: RelayProcess, cause: str) -> float:
 
 
 def wait_until_asleep(shop: Shop, tables: int = 2) -> None:
-    locks = f"locktype = 'advisory' AND classid = {doorbell.SLEEP_LOCK} AND granted AND mode = 'ExclusiveLock'"
+    locks = (
+        f"locktype = 'advisory' AND classid = {doorbell.SLEEP_LOCK} AND granted AND mode = 'ExclusiveLock' "
+        "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
 
     def is_asleep() -> bool:
         with shop.engine.connect() as connection:

@@ -10,7 +10,7 @@ import pytest
 
 from relay.telemetry.incidents import single_signals
 from relay.telemetry.status import Status
-from relay.web.parked_view import MOST_SHOWN
+from relay.web.failed_cache import MOST_SHOWN
 from relay.web.server import HttpServer
 from signalbus_core import Outcome, OutcomeKind
 from tests.integration.worker.test_parked_signals import Outbox, failed

@@ -13,7 +13,7 @@ from relay.application.databases import Databases
 from relay.application.load import LoadedApp
 from relay.exit_codes import CommandError
 from relay.operations.pauses import Pauses
-from relay.poller.gauges import MEASURE_EVERY_SECONDS
+from relay.poller.backlog_meter import MEASURE_EVERY_SECONDS
 from relay.poller.maintenance import TIDY_EVERY_SECONDS
 from signalbus_core import Outcome, OutcomeKind, paused_table_sql
 from signalbus_core.lowlevel import BurstResult, FailedSignal, paused_table_of, paused_table_problem

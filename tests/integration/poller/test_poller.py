@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
-from relay.poller.isolation import MOST_SLOW, POLL_LIMITS
+from relay.poller.joint_query import MOST_SLOW, POLL_LIMITS
 from relay.poller.pauses import PausedModels
 from relay.poller.poller import MEASURE_EVERY_SECONDS, TIDY_EVERY_SECONDS, Poller, TableError
 from relay.scheduler import Scheduler

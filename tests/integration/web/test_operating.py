@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 import pytest
 import sqlalchemy as sa
 
-from relay.web.parked_view import LAST_PAGE, MOST_SHOWN
+from relay.web.failed_cache import LAST_PAGE, MOST_SHOWN
 from signalbus_core import Outcome, OutcomeKind
 from tests.integration.worker.test_parked_signals import Outbox, failed
 from tests.support.operated_site import TOKEN, Operated

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
-from relay.poller.gauges import MEASURE_EVERY_SECONDS
+from relay.poller.backlog_meter import MEASURE_EVERY_SECONDS
 from relay.poller.pauses import PausedModels
 from relay.poller.poller import Poller
 from relay.scheduler import Scheduler

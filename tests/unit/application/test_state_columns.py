@@ -105,7 +105,57 @@ LAYOUTS = {
     ),
     "pgmq": ("msg_id int8, read_ct int4, enqueued_at timestamptz, vt timestamptz, message jsonb", "vt"),
     "Debezium": ("id uuid, aggregatetype varchar, aggregateid varchar, type varchar, payload jsonb", ""),
-    "watermill": ("offset int8, uuid varchar, created_at timestamp, payload json, metadata json", ""),
+    "watermill": ("offset int8, uuid varchar, created_at timestamp, payload json, metadata json", "offset"),
+    "watermill's queue": ("offset int8, uuid varchar, payload json, metadata json, acked bool!", "offset acked"),
+    "Axon's event store": (
+        "global_index int8, event_identifier varchar, payload bytea, sequence_number int8, time_stamp varchar",
+        "global_index",
+    ),
+    "Axon's dead letters": (
+        "dead_letter_id varchar, enqueued_at timestamptz, last_touched timestamptz, processing_started timestamptz",
+        "processing_started",
+    ),
+    "pgq": ("ev_id int8, ev_time timestamptz, ev_txid int8, ev_retry int4, ev_type text, ev_data text", "ev_txid"),
+    "kombu": ("id int4, visible bool, timestamp timestamp, payload text, version int2, queue_id int4", "visible"),
+    "River": (
+        (
+            "id int8, state enum!, attempt int2, attempted_at timestamptz, finalized_at timestamptz,"
+            " scheduled_at timestamptz!, args jsonb, kind text, queue text"
+        ),
+        "state finalized_at scheduled_at",
+    ),
+    "que": (
+        "id int8, run_at timestamptz, error_count int4, finished_at timestamptz, expired_at timestamptz",
+        "run_at finished_at expired_at",
+    ),
+    "faststream-outbox": (
+        (
+            "id int8, queue text, payload bytea, headers jsonb, created_at timestamptz, next_attempt_at timestamptz!,"
+            " last_attempt_at timestamptz, acquired_at timestamptz, acquired_token uuid"
+        ),
+        "next_attempt_at acquired_at",
+    ),
+    "Open Outbox": (
+        (
+            "event_id uuid, event_type text, payload bytea, status text, attempts int4, available_at timestamptz,"
+            " locked_by text, lock_expires_at timestamptz"
+        ),
+        "status available_at locked_by lock_expires_at",
+    ),
+    "Rails, transactional outbox": (
+        "id int8, event_name varchar, arguments jsonb, failed_at timestamp, processed_at timestamp, retry_at timestamp",
+        "failed_at processed_at retry_at",
+    ),
+    "EventSauce": ("id int8, consumed bool!, payload text", "consumed"),
+    "nestjs-inbox-outbox": (
+        "id int8, event_name varchar, event_payload json, ready_to_retry_after int8, expire_at int8, inserted_at int8",
+        "ready_to_retry_after",
+    ),
+    "enqueue": (
+        "id uuid, body text, headers text, delayed_until int8, redeliver_after int8, delivery_id uuid",
+        "delayed_until redeliver_after",
+    ),
+    "Sequin": ("id int8, data jsonb, not_visible_until timestamptz, deliver_count int4", "not_visible_until"),
     "oagudo/outbox": ("id uuid, created_at timestamptz, context bytea, payload bytea", ""),
     "our own": (
         (
@@ -141,10 +191,14 @@ def test_published_layouts_are_known_by_their_columns(layout: str) -> None:
             for text in ("kafka_published_at timestamp", "OrderStatus text", "done bool", "isprocessed int2")
         ),
         *((text, True) for text in ("PUBLISHED_AT timestamp", "sent-at timestamptz", "outbox_state enum", "eta date")),
+        *(
+            (text, True)
+            for text in ("available bool", "is_new bool", "to_send bool", "mq_sent int2", "ack_flag bpchar")
+        ),
         *((text, True) for text in ("run_at timestamptz", "deliver_at timestamp", "send_after timestamptz")),
         *((text, False) for text in ("statement text", "sender text", "published_by text", "owner_id int8")),
         *((text, False) for text in ("status jsonb", "sent_to text", "state_of_matter text", "locked_by jsonb")),
-        *((text, False) for text in ("retries int4", "last_error text", "occurred_at timestamptz", "available bool")),
+        *((text, False) for text in ("retries int4", "last_error text", "occurred_at timestamptz", "process text")),
     ],
 )
 def test_names_are_known_in_all_spellings_if_their_type_fits(text: str, is_found: bool) -> None:

@@ -7,7 +7,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.web.templates import HEIGHT, area, chart_text, figure, line
+from relay.web.template_helpers import HEIGHT, area, chart_text, figure, line
 
 
 @given(st.lists(st.integers(0, 10**9), min_size=1, max_size=130))

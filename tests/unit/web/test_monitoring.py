@@ -10,8 +10,8 @@ import pytest
 from flask import Blueprint
 
 from relay.config.options import OPTIONS
+from relay.poller.backlog_meter import MEASURE_EVERY_SECONDS
 from relay.poller.diagnosis.vacuum_horizon import ACTIVE_SECONDS
-from relay.poller.gauges import MEASURE_EVERY_SECONDS
 from relay.poller.interval import PollInterval
 from relay.telemetry.health import Health
 from relay.telemetry.incidents import Incidents, single_signals

@@ -71,6 +71,8 @@ def text_of_missing_rule(one: StateColumn, counted: str) -> str:
     )
     if one.meaning is Meaning.NOT_BEFORE and one.column.type_name in MOMENTS:
         return f"{text}--not-before {name} sends each when its time has come, --all-rows sends all at once."
+    if one.meaning is Meaning.POSITION:
+        return f"{text}--all-rows sends all, and deletes them, also for those readers."
     return (
         f"{text}--where CONDITION says it, for example --where {_example(one)}; --all-rows sends all, and deletes them."
     )
@@ -90,6 +92,8 @@ def _example(one: StateColumn) -> str:
     name, kind = quoted_column(one.column), one.column.type_name
     if one.meaning is Meaning.NOT_BEFORE:
         return quote(f"{name} <= now()" if kind in MOMENTS else f"to_timestamp({name}) <= now()")
+    if one.meaning is Meaning.READY:
+        return quote(name)
     if one.meaning is not Meaning.STATE:
         return quote(f"{name} IS NULL")
     if kind == "bool":

@@ -34,7 +34,7 @@ LOCK_NOT_AVAILABLE = "55P03"
 QUERY_CANCELED = "57014"
 
 
-class TableIsolation:
+class JointQuery:
     """Queries all models together; when a table fails, each model alone.
 
     :param why_locked: who has locked a model's table, in words for people; None when nobody is known.

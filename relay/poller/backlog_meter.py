@@ -18,7 +18,7 @@ MEASURE_EVERY_SECONDS = 3.0
 COSTS_AT_MOST_ONE_IN = 10
 
 
-class BacklogGauges:
+class BacklogMeter:
     """Decides when to measure, and reports the measurements.
 
     :param states: the models by name.

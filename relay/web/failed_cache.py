@@ -74,7 +74,7 @@ class FailedSignalsPage:
         return (self.page - 1) * MOST_SHOWN
 
 
-class FailedSignalsView:
+class FailedSignalsCache:
     """Reads failed signals for the page, and caches them.
 
     :param clock: a monotonic clock, in seconds.
