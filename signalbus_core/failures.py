@@ -60,6 +60,10 @@ _AWAY = ("53", "57P", "25006", "25P03")
 _LATE = ("57014", "55P03", "40")
 
 
+#: Errors whose text has the value that PostgreSQL could not convert, in quotes. It may come from any row.
+_WITH_VALUE = ("22P02", "22003", "22007", "22008")
+
+
 def sqlstate(error: BaseException) -> str:
     """The SQLSTATE of a database error; empty where it has none."""
     cause = getattr(error, "orig", None)
@@ -162,6 +166,8 @@ def error_text(error: BaseException, signals: Iterable[Any] = ()) -> str:
         text = "; ".join(hosts) if len(hosts) > 1 else next(iter(lines), "")
     except Exception:  # noqa: BLE001 - an application's exception may fail even at this
         text = "(its text cannot be had)"
+    if sqlstate(error) in _WITH_VALUE:
+        text = re.sub('".*"' if text.count('"') % 2 == 0 else '".*', '"***"', text)
     text = one_line(without_values(text, signals)[:LONGEST_TEXT])
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
