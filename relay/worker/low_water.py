@@ -22,6 +22,10 @@ COSTS_AT_MOST_ONE_IN = 10
 #: start. Longer: fewer bursts that lock nothing; shorter: it is sent sooner.
 BELOW_THE_MARK_SECONDS = 0.1
 
+#: After a burst from the mark on that found nothing, although a producer has sent NOTIFY, the wait is no longer than
+#: this, whatever the scan costs. Shorter: signals committed late are sent sooner, and dead rows cost more time.
+NOT_FOUND_SECONDS = 0.5
+
 
 @dataclass(frozen=True)
 class Scan:
@@ -123,15 +127,18 @@ class LowWater:
         with self._lock:
             return now < self._left_to_workers_until
 
-    def again_seconds(self, since: float, now: float, *, found: bool) -> float | None:
-        """After how long a scan of every key is to come; None when one began since then, or every scan is one.
+    def schedule_full_scan(self, since: float, now: float, *, found: bool) -> float | None:
+        """Return after how long a scan of every key is to come; None when one began since then, or every scan is one.
 
         :param found: the scan from the mark found something; else what was rung for is most likely below the mark.
         """
         with self._lock:
             if not self.is_kept or self._seen_at >= since:
                 return None
-            return max(self._due - now, BELOW_THE_MARK_SECONDS if found else 0.0)
+            if found:
+                return max(self._due - now, BELOW_THE_MARK_SECONDS)
+            self._due = min(self._due, now + NOT_FOUND_SECONDS)
+            return max(self._due - now, 0.0)
 
     def _move(self, scan: Scan, lowest: int) -> None:
         if self._mark is None or lowest < self._mark:
