@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, cast
 from urllib.parse import quote
 
 from sqlalchemy import Table
-from sqlalchemy.orm import Mapper, object_session
+from sqlalchemy.orm import Mapper, class_mapper, object_session
 from sqlalchemy.orm.attributes import instance_state
 
 from ..model.written_at import written_at_attribute
@@ -57,8 +57,9 @@ class Identity(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def identity_of(mapper: Mapper[Any]) -> Identity:
+def identity_of(model: type[Any]) -> Identity:
     """What the message ids of a model are made of. Cached, because it is needed for each signal."""
+    mapper: Mapper[Any] = class_mapper(model)
     table = _quote(cast(Table, mapper.local_table).fullname)
     return Identity(has_signal_id(mapper), table, written_at_attribute(mapper, mapper.class_.__name__))
 
@@ -92,10 +93,10 @@ def message_id(signal: Any, number: int = 1, database: Callable[[Any], str] = da
     :param number: the number of the message among those of the signal, from 1.
     :param database: returns the database of the signal.
     """
-    state = instance_state(signal)
-    identity = identity_of(state.manager.mapper)
+    identity = identity_of(cast(Any, type(signal)))
     own = getattr(signal, SIGNAL_ID) if identity.has_own else None
     if own is None:
+        state = instance_state(signal)
         key = state.key[1] if state.key is not None else state.manager.mapper.primary_key_from_instance(signal)
         own = identity.made_up(database(signal), key, written_at(signal))
     return identity.id_of_message(str(own), number)
@@ -103,7 +104,7 @@ def message_id(signal: Any, number: int = 1, database: Callable[[Any], str] = da
 
 def written_at(signal: Any) -> datetime | None:
     """When a signal was written, where its model records it."""
-    attribute = identity_of(instance_state(signal).manager.mapper).written_at
+    attribute = identity_of(cast(Any, type(signal))).written_at
     return None if attribute is None else as_moment(getattr(signal, attribute))
 
 

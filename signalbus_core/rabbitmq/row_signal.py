@@ -29,7 +29,7 @@ from .amqp.frames import EncodedMessage
 from .amqp.message import InvalidMessageError, Message
 from .message_id import Identity, as_moment, identity_of
 from .outbox_row import BODIES, headers_of, is_of_headers, message_from_values
-from .signal import Draft, RabbitMQSignal, publisher_of_app, seconds_of
+from .signal import RabbitMQSignal, completed, publisher_of_app, seconds_of
 
 #: The fields that seldom differ between rows.
 _IN_COMMON = (
@@ -113,7 +113,7 @@ class RowPlan:
     """
 
     def __init__(self, model: type[RowSignal], mapper: Mapper[Any], fields: Mapping[str, str]) -> None:
-        self.identity: Identity = identity_of(mapper)
+        self.identity: Identity = identity_of(cast(Any, model))
         is_traced = issubclass(model, TracedSignal)
         keys = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
         others = [self.identity.written_at] if self.identity.written_at is not None else []
@@ -158,7 +158,9 @@ class RowMessages(MessageMaker[Sequence[Any]]):
             return draft
         try:
             message = message_from_values({field: draft[place] for field, place in self._plan.places.items()})
-            return Draft(message, *self._plan.usual, self._id_of(draft), seconds_of(self._moment_of(draft))).completed()
+            return completed(
+                message, self._plan.usual, lambda: self._id_of(draft), lambda: seconds_of(self._moment_of(draft))
+            )
         except InvalidMessageError:
             raise
         except BaseException as error:

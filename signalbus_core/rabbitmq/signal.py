@@ -10,16 +10,17 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from flask import current_app
 from pika.spec import BasicProperties
 from sqlalchemy.orm import Mapped, declared_attr, has_inherited_table
 
+from ..failures import error_text, raise_if_stop
 from ..schema.signal_id import signal_id_column
-from .amqp.encoder import Encoder, MessageMaker, shared_of
+from .amqp.encoder import Common, Encoder, MessageMaker, shared_of
 from .amqp.frames import EncodedMessage
-from .amqp.message import PROPERTIES, Message
+from .amqp.message import PROPERTIES, InvalidMessageError, Message, as_messages
 from .message_id import BurstDatabase, message_id, written_at
 from .publisher import Publisher
 
@@ -86,125 +87,148 @@ class RabbitMQSignal:
         publisher_of_app().publish_signals(instances, SignalMessages())
 
 
-class Draft(NamedTuple):
-    """A message of a signal, and what is filled in where it sets nothing."""
-
-    message: Message
-    exchange: str | None
-    routing_key: str | None
-    type: str
-    message_id: str | None
-    timestamp: int | None
-
-    def completed(self) -> Message:
-        """The message with everything filled in."""
-        body, exchange, routing_key = self.message.body, self.message.exchange, self.message.routing_key
-        is_text = isinstance(body, str)
-        properties = _copy(self.message.properties)
-        if properties.delivery_mode is None:
-            properties.delivery_mode = 2
-        if properties.type is None:
-            properties.type = self.type
-        if properties.timestamp is None:
-            properties.timestamp = self.timestamp
-        if properties.content_type is None:
-            properties.content_type = "text/plain" if is_text else "application/octet-stream"
-        if properties.content_encoding is None and is_text:
-            properties.content_encoding = "utf-8"
-        if properties.message_id is None:
-            properties.message_id = self.message_id
-        return Message(
-            self.exchange if exchange is None else exchange,
-            self.routing_key if routing_key is None else routing_key,
-            body,
-            properties,
-            self.message.mandatory,
-        )
-
-
 class SignalMessages(MessageMaker[RabbitMQSignal]):
-    """The messages of the signals of one burst, with the properties filled in that they do not set."""
+    """The messages of the signals of one burst, with the properties filled in that they do not set.
+
+    A draft is a signal, one of its messages, and its number.
+    """
 
     def __init__(self) -> None:
         super().__init__(lambda signal: signal.signalbus_message())
         self._database = BurstDatabase()
 
     def drafts(self, signal: RabbitMQSignal) -> list[Any]:
-        return [self._draft(signal, *numbered) for numbered in enumerate(super().drafts(signal), start=1)]
-
-    def _draft(self, signal: RabbitMQSignal, number: int, message: Message) -> Draft | Message:
-        properties = message.properties
-        draft = Draft(
-            message,
-            signal.signalbus_exchange if message.exchange is None else None,
-            signal.signalbus_routing_key if message.routing_key is None else None,
-            type(signal).__name__,
-            message_id(signal, number, self._database) if properties is None or properties.message_id is None else None,
-            seconds_of(written_at(signal)) if properties is None or properties.timestamp is None else None,
-        )
-        # What another class than pika's raises is the fault of this signal.
-        return draft if properties is None or type(properties) is BasicProperties else draft.completed()
+        made = signal.signalbus_message()
+        if type(made) is Message:
+            return [(signal, made, 1)]
+        return [(signal, message, number) for number, message in enumerate(as_messages(made), start=1)]
 
     def message(self, draft: Any) -> Message:
-        return draft.completed() if isinstance(draft, Draft) else draft
+        if isinstance(draft, Message):
+            return draft
+        signal, message, number = draft
+        try:
+            return completed(
+                message,
+                (signal.signalbus_exchange, signal.signalbus_routing_key, type(signal).__name__),
+                lambda: message_id(signal, number, self._database),
+                lambda: seconds_of(written_at(signal)),
+            )
+        except BaseException as error:
+            raise_if_stop(error)
+            raise InvalidMessageError(error_text(error, [signal])) from error
 
     def encoding(self, encoder: Encoder) -> Callable[[Any], EncodedMessage]:
+        usual = self._encoding_usual(encoder)
+
         def encode(draft: Any) -> EncodedMessage:
             try:
-                usual = _encode_usual(encoder, draft)
+                encoded = usual(*draft)
             except Exception:  # noqa: BLE001 - what is wrong, the slow way finds out
-                usual = None
-            return encoder.encode(self.message(draft)) if usual is None else usual
+                encoded = None
+            return encoder.encode(self.message(draft)) if encoded is None else encoded
+
+        return encode
+
+    def _encoding_usual(self, encoder: Encoder) -> Callable[[Any, Message, int], EncodedMessage | None]:
+        """What encodes usual messages in one pass. For others it returns None, or raises any error."""
+        known: dict[tuple[object, ...], Common | None] = {}
+
+        def encode(signal: RabbitMQSignal, message: Message, number: int) -> EncodedMessage | None:
+            body: Any = message.body
+            kind, properties, is_text = type(signal), message.properties, type(body) is str
+            if is_text:
+                body = body.encode()
+            elif type(body) is not bytes:
+                return None
+            exchange = signal.signalbus_exchange if message.exchange is None else message.exchange
+            routing_key = signal.signalbus_routing_key if message.routing_key is None else message.routing_key
+            if properties is None:
+                key = (kind, exchange, type(exchange), routing_key, type(routing_key), message.mandatory, is_text)
+                common = known.get(key)
+                if common is None:
+                    values = _filled(_NOTHING, is_text, kind.__name__)
+                    common = known[key] = encoder.common(exchange, routing_key, message.mandatory, values)
+                properties = _NO_PROPERTIES
+            elif type(properties) is BasicProperties:
+                values = _filled(shared_of(properties), is_text, kind.__name__)
+                common = encoder.common(exchange, routing_key, message.mandatory, values)
+            else:
+                return None
+            return (
+                None
+                if common is None
+                else encoder.assemble(
+                    common,
+                    body,
+                    properties.headers,
+                    properties.correlation_id,
+                    message_id(signal, number, self._database)
+                    if properties.message_id is None
+                    else properties.message_id,
+                    seconds_of(written_at(signal)) if properties.timestamp is None else properties.timestamp,
+                )
+            )
 
         return encode
 
 
-#: The shared properties of a message that sets none, without its type: those of a text, and of bytes.
-_OF_TEXT: tuple[Any, ...] = ("text/plain", "utf-8", 2, None, None, None)
-_OF_BYTES: tuple[Any, ...] = ("application/octet-stream", None, 2, None, None, None)
+_NO_PROPERTIES = BasicProperties()
+
+#: Shared properties of which none is set.
+_NOTHING = shared_of(_NO_PROPERTIES)
 
 
-def _encode_usual(encoder: Encoder, draft: Draft) -> EncodedMessage | None:
-    """Encode in one pass what :meth:`Draft.completed` and the encoder make in two."""
-    message, exchange, routing_key, name, message_id, timestamp = draft
-    body, properties = message.body, message.properties
-    usual = _OF_TEXT
-    if type(body) is str:
-        body = body.encode()
-    elif type(body) is bytes:
-        usual = _OF_BYTES
-    else:
-        return None
-    exchange = exchange if message.exchange is None else message.exchange
-    routing_key = routing_key if message.routing_key is None else message.routing_key
-    if properties is None:
-        common = encoder.common(exchange, routing_key, message.mandatory, (*usual, name, None, None, None))
-        return None if common is None else encoder.assemble(common, body, None, None, message_id, timestamp)
-    if type(properties) is not BasicProperties:
-        return None
-    content_type, content_encoding, delivery_mode, priority, reply_to, expiration, kind, *last = shared_of(properties)
-    values = (
-        usual[0] if content_type is None else content_type,
-        usual[1] if content_encoding is None else content_encoding,
-        usual[2] if delivery_mode is None else delivery_mode,
-        priority,
-        reply_to,
-        expiration,
-        name if kind is None else kind,
-        *last,
-    )
-    common = encoder.common(exchange, routing_key, message.mandatory, values)
+def _filled(values: tuple[Any, ...], is_text: bool, kind: str) -> tuple[Any, ...]:
+    """The shared properties of a message with those filled in that it does not set."""
+    content_type, content_encoding, delivery_mode, *others, type_, user_id, app_id, cluster_id = values
+    if content_type is None:
+        content_type = "text/plain" if is_text else "application/octet-stream"
+    if content_encoding is None and is_text:
+        content_encoding = "utf-8"
     return (
-        None
-        if common is None
-        else encoder.assemble(
-            common,
-            body,
-            properties.headers,
-            properties.correlation_id,
-            message_id if properties.message_id is None else properties.message_id,
-            timestamp if properties.timestamp is None else properties.timestamp,
-        )
+        content_type,
+        content_encoding,
+        2 if delivery_mode is None else delivery_mode,
+        *others,
+        kind if type_ is None else type_,
+        user_id,
+        app_id,
+        cluster_id,
+    )
+
+
+def completed(
+    message: Message,
+    usual: tuple[str | None, str | None, str],
+    id_of: Callable[[], str],
+    seconds: Callable[[], int],
+) -> Message:
+    """A message with everything filled in that it does not set.
+
+    :param usual: the exchange, routing key and type.
+    """
+    body, exchange, routing_key = message.body, message.exchange, message.routing_key
+    is_text = isinstance(body, str)
+    properties = _copy(message.properties)
+    if properties.delivery_mode is None:
+        properties.delivery_mode = 2
+    if properties.type is None:
+        properties.type = usual[2]
+    if properties.timestamp is None:
+        properties.timestamp = seconds()
+    if properties.content_type is None:
+        properties.content_type = "text/plain" if is_text else "application/octet-stream"
+    if properties.content_encoding is None and is_text:
+        properties.content_encoding = "utf-8"
+    if properties.message_id is None:
+        properties.message_id = id_of()
+    return Message(
+        usual[0] if exchange is None else exchange,
+        usual[1] if routing_key is None else routing_key,
+        body,
+        properties,
+        message.mandatory,
     )
 
 

@@ -40,6 +40,11 @@ END = bytes([spec.FRAME_END])
 #: The bytes of a header frame's payload before its properties.
 HEADER_PAYLOAD = HEADER.size - FRAME.size
 
+FLAG_HEADERS = BasicProperties.FLAG_HEADERS
+FLAG_CORRELATION_ID = BasicProperties.FLAG_CORRELATION_ID
+FLAG_MESSAGE_ID = BasicProperties.FLAG_MESSAGE_ID
+FLAG_TIMESTAMP = BasicProperties.FLAG_TIMESTAMP
+
 #: So many routing keys and shared properties are cached; every message may have its own. More: more memory.
 MOST_KEPT = 1000
 
@@ -62,6 +67,8 @@ class _Shared(NamedTuple):
     delivery: bytes
     reply: bytes
     last: bytes
+    #: The size of a header frame's payload with these alone.
+    size: int
 
 
 Shared = tuple[Any, ...]
@@ -141,33 +148,42 @@ class Encoder:
         timestamp: object,
     ) -> EncodedMessage | None:
         """The frames of a message; None where pika must say. Values of other types than usual raise an error."""
-        address, publish, (flags, content, delivery, reply, last) = common
+        address, publish, (flags, content, delivery, reply, last, fixed) = common
         size = len(body)
         encoded_headers = encoded_correlation_id = encoded_id = encoded_timestamp = b""
         if headers is not None:
-            flags |= BasicProperties.FLAG_HEADERS
+            flags |= FLAG_HEADERS
             encoded_headers = _table(headers)
         if correlation_id is not None:
-            flags |= BasicProperties.FLAG_CORRELATION_ID
+            flags |= FLAG_CORRELATION_ID
             encoded_correlation_id = _short_text(correlation_id)
         if message_id is not None:
-            flags |= BasicProperties.FLAG_MESSAGE_ID
+            flags |= FLAG_MESSAGE_ID
             encoded_id = _short_text(message_id)
         if timestamp is not None:
-            flags |= BasicProperties.FLAG_TIMESTAMP
-            encoded_timestamp = _timestamp(timestamp)
-        values = b"".join(
-            (content, encoded_headers, delivery, encoded_correlation_id, reply, encoded_id, encoded_timestamp, last)
-        )
-        payload = HEADER_PAYLOAD + len(values)
+            flags |= FLAG_TIMESTAMP
+            if type(timestamp) is not int:
+                return None
+            encoded_timestamp = TIMESTAMP.pack(timestamp)
+        payload = fixed + len(encoded_headers) + len(encoded_correlation_id) + len(encoded_id) + len(encoded_timestamp)
         if payload > self._most_payload or size > self._most_payload:
             return None
-        channel = self._channel_number
-        header = HEADER.pack(spec.FRAME_HEADER, channel, payload, BasicProperties.INDEX, 0, size, flags)
+        pieces = (
+            publish,
+            HEADER.pack(spec.FRAME_HEADER, self._channel_number, payload, BasicProperties.INDEX, 0, size, flags),
+            content,
+            encoded_headers,
+            delivery,
+            encoded_correlation_id,
+            reply,
+            encoded_id,
+            encoded_timestamp,
+            last,
+        )
         if not size:
-            return EncodedMessage(b"".join((publish, header, values, END)), 2, body, address)
-        start = FRAME.pack(spec.FRAME_BODY, channel, size)
-        return EncodedMessage(b"".join((publish, header, values, END, start, body, END)), 3, body, address)
+            return EncodedMessage(b"".join((*pieces, END)), 2, body, address)
+        start = FRAME.pack(spec.FRAME_BODY, self._channel_number, size)
+        return EncodedMessage(b"".join((*pieces, END, start, body, END)), 3, body, address)
 
     def _share(self, values: tuple[Any, ...]) -> _Shared | None:
         given = dict(zip((*SHARED, *SHARED_LAST), values, strict=True))
@@ -175,7 +191,9 @@ class Encoder:
             return None
         parts = [_encoded(given, names) for names in (SHARED[:2], SHARED[2:4], SHARED[4:], SHARED_LAST)]
         flags = sum(int.from_bytes(part[:2], "big") for part in parts)
-        shared = _Shared(flags, *(part[2:] for part in parts))
+        content, delivery, reply, last = (part[2:] for part in parts)
+        size = HEADER_PAYLOAD + len(content) + len(delivery) + len(reply) + len(last)
+        shared = _Shared(flags, content, delivery, reply, last, size)
         keep(self._shared, values, shared)
         return shared
 
@@ -246,12 +264,6 @@ def _short_text(text: object) -> bytes:
     data = text.encode()
     # LENGTHS has no entry for a text that is too long.
     return LENGTHS[len(data)] + data
-
-
-def _timestamp(seconds: object) -> bytes:
-    if type(seconds) is not int:
-        raise _UnusualError
-    return TIMESTAMP.pack(seconds)
 
 
 def _table(headers: object) -> bytes:

@@ -26,6 +26,7 @@ from signalbus_core.rabbitmq.amqp.encoder import Encoder
 from signalbus_core.rabbitmq.amqp.frames import EncodedMessage
 from signalbus_core.rabbitmq.row_signal import RowMessages, RowPlan
 from signalbus_core.rabbitmq.signal import SignalMessages
+from tests.unit.rabbitmq.test_encoder import messages
 
 #: The rows of a test are from no database that has an identity.
 CONNECTION: Any = SimpleNamespace(dialect=SimpleNamespace(name="sqlite"))
@@ -229,18 +230,42 @@ def test_columns_that_are_left_out_or_added_need_no_instances() -> None:
     assert {"headers", "tenant", "body_json"}.isdisjoint(columns)
 
 
-def test_a_draft_without_properties_is_encoded_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Order(OutboxMessage, Base):
-        __tablename__ = "in_one_pass"
+class Order(OutboxMessage, Base):
+    """A model with code of its own."""
 
-        def signalbus_message(self) -> Message:
-            return Message("orders", "placed", self.body_text or b"", BasicProperties(app_id="shop"))
+    __tablename__ = "with_code"
+    signalbus_exchange = "usual"
+    __allow_unmapped__ = True
+    given: Any = None
 
-    encoder, maker = Encoder(3, 4096, "guest"), SignalMessages()
-    for body in ("text", None):
-        signal = Order(id=1, body_text=body, created_at=NOON)
+    def signalbus_message(self) -> Message:
+        return self.given  # type: ignore[no-any-return]
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(messages, min_size=1, max_size=4))
+def test_a_message_of_a_model_is_encoded_as_it_is_completed(burst: list[Message]) -> None:
+    maker, encoder = SignalMessages(), Encoder(3, 4096, "guest")
+    encode = maker.encoding(encoder)
+    for message in [*burst, *burst]:
+        signal = Order(id=1, created_at=NOON)
+        signal.given = message
         [draft] = maker.drafts(signal)
-        expected = encoder.encode(*maker(signal))
-        with monkeypatch.context() as patched:
-            patched.setattr(SignalMessages, "message", None)
-            assert maker.encoding(encoder)(draft) == expected
+        assert fate(lambda one=draft: encode(one)) == fate(
+            lambda one=draft: Encoder(3, 4096, "guest").encode(maker.message(one))
+        )
+
+
+@pytest.mark.parametrize("properties", [None, BasicProperties(app_id="shop", headers={"a": "b"})])
+@pytest.mark.parametrize("body", ["text", b"bytes"])
+def test_usual_messages_of_models_are_not_completed(
+    monkeypatch: pytest.MonkeyPatch, body: str | bytes, properties: BasicProperties | None
+) -> None:
+    encoder, maker = Encoder(3, 4096, "guest"), SignalMessages()
+    signal = Order(id=1, created_at=NOON)
+    signal.given = Message(None, "placed", body, properties)
+    expected = encoder.encode(*maker(signal))
+    monkeypatch.setattr(SignalMessages, "message", None)
+    monkeypatch.setattr(encoder_module, "encode", None)
+    [draft] = maker.drafts(signal)
+    assert maker.encoding(encoder)(draft) == expected
