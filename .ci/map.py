@@ -34,6 +34,7 @@ ORDER = [
     "signalbus_core/sql/parked",
     "signalbus_core/sql/diagnosis",
     "relay",
+    "relay/servers",
     "relay/config",
     "relay/application",
     "relay/application/outbox_tables",

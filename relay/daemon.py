@@ -200,6 +200,7 @@ class Daemon:
         )
         self._runtime.events.relay_changed("draining")
         self._stop.set()
+        self._runtime.servers.close()
         self._poll_requests.close()
         self._scheduler.close()
         started = time.monotonic()

@@ -53,6 +53,8 @@ class NotifyListener:
     ) -> None:
         self.name = "doorkeeper" if bind_key is None else f"doorkeeper-{bind_key}"
         self._thing = "Doorbell" if bind_key is None else f"Doorbell (bind {bind_key!r})"
+        self._bind_key = bind_key
+        self._servers = runtime.servers
         self._engine = engine
         self._specs = specs
         self._wakeups = wakeups
@@ -74,6 +76,11 @@ class NotifyListener:
     def run(self) -> None:
         """The thread's main function."""
         while not self._stop.is_set():
+            if self._servers.problem(self._bind_key) is not None:
+                # The poller tries to reach the database, for all of the process.
+                self._events.progressed(self.name)
+                self._servers.wait([self._bind_key], LONGEST_WAIT_SECONDS)
+                continue
             try:
                 pause_seconds = self._answer()
             except Stopped:

@@ -27,12 +27,15 @@ from signalbus_core.lowlevel import (
     error_text,
     find_work,
     find_work_and_measure,
+    is_away,
     locate,
     measure,
 )
 
+from ..application.databases import is_refused_login, nothing_listens
 from ..runtime import Runtime
 from ..scheduler import Scheduler
+from ..servers.reconnect import LISTENING_WITHIN_SECONDS
 from ..telemetry.states import BACKLOG_COUNTED_TO
 from ..worker.low_water import Scan
 from ..worker.model_state import ModelState
@@ -78,6 +81,7 @@ class Poller:
         self._scheduler = scheduler
         self._events = runtime.events
         self._clock = runtime.clock
+        self._servers = runtime.servers
         self._limits = limits
         self._specs = {
             bind_key: [one.spec for one in states.values() if one.spec.bind_key == bind_key] for bind_key in engines
@@ -121,24 +125,54 @@ class Poller:
         is_up = True
         for bind_key, engine in self._engines.items():
             thing = "Database" if bind_key is None else f"Database (bind {bind_key!r})"
-            try:
-                self._maintenance.verify(bind_key, engine)
-                self._maintenance.find_tables(bind_key, engine)
-                read += self._poll(bind_key, engine, found)
-                self._maintenance.clean_up(bind_key, self._meter.has_failed)
-                self._horizon.run_once(bind_key, engine, is_active=bind_key not in self._quiet)
-            except SQLAlchemyError as error:
+            problem = self._reach(bind_key, engine, found, read)
+            self._events.database_polled(thing, problem)
+            if problem is not None:
                 is_up = False
-                self._events.database_polled(thing, error_text(error))
-                away |= {spec.name: (error_text(error), False) for spec in self._specs[bind_key]}
-            else:
-                self._events.database_polled(thing, None)
+                away |= {spec.name: (problem, False) for spec in self._specs[bind_key]}
         self.found, self.database_is_up, self._read = found, is_up, frozenset(read)
         self.covered_everything = is_up and not self._joint_query.has_passed_over and not self._maintenance.has_unusable
         self.covered_every_key = self.covered_everything and self._scan_starts.covered_every_key()
         self._tell_unread({name: (reason, True) for name, reason in self._joint_query.unread.items()} | away)
         self._events.poll_ended(cause, found)
         return not is_up or bool(found)
+
+    def _reach(self, bind_key: str | None, engine: Engine, found: list[str], read: list[str]) -> str | None:
+        """Poll one database, when it is its time; return why it cannot be polled."""
+        names = [spec.name for spec in self._specs[bind_key]]
+        was_away = self._servers.problem(bind_key)
+        if was_away is not None:
+            if not self._servers.claim(bind_key):
+                return was_away
+            if (problem := nothing_listens(engine, LISTENING_WITHIN_SECONDS)) is not None:
+                self._servers.failed(bind_key, problem)
+                return problem
+        try:
+            self._maintenance.verify(bind_key, engine)
+            self._maintenance.find_tables(bind_key, engine)
+            read += self._poll(bind_key, engine, found)
+            self._maintenance.clean_up(bind_key, self._meter.has_failed)
+            self._horizon.run_once(bind_key, engine, is_active=bind_key not in self._quiet)
+        except SQLAlchemyError as error:
+            problem, cannot_connect = error_text(error), is_away(error)
+            self._servers.failed(bind_key, problem, was_refused=is_refused_login(error) or not cannot_connect)
+            # A database that is merely slow may answer the workers.
+            self._scheduler.set_away(names, away=cannot_connect)
+            return problem
+        except BaseException:
+            # Whatever it is, the next poll is not to wait for the end of this one.
+            self._servers.reached(bind_key)
+            raise
+        if was_away is not None:
+            self._servers.reached(bind_key)
+            self._scheduler.set_away(names, away=False)
+        return None
+
+    @property
+    def retry_in_seconds(self) -> float | None:
+        """How long until a database that is away may be polled again; None when none is away."""
+        away = [key for key in self._engines if self._servers.problem(key) is not None]
+        return min(map(self._servers.wait_seconds, away), default=None)
 
     def _tell_unread(self, unread: dict[str, tuple[str, bool]]) -> None:
         for name, (reason, is_alone) in unread.items():

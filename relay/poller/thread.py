@@ -19,8 +19,8 @@ from .interval import PollInterval
 from .poller import Poller, TableError
 from .requests import PollRequests
 
-#: The longest pause between two polls while a database is away.
-LONGEST_DATABASE_RETRY_SECONDS = 5.0
+#: The longest pause after errors that no poll should raise.
+LONGEST_ERROR_PAUSE_SECONDS = 5.0
 
 
 class PollLoop:
@@ -54,7 +54,7 @@ class PollLoop:
         self._stop = runtime.stop
         self._clock = runtime.clock
         self._logger = runtime.logger
-        self._backoff = Backoff(longest_seconds=LONGEST_DATABASE_RETRY_SECONDS)
+        self._backoff = Backoff(longest_seconds=LONGEST_ERROR_PAUSE_SECONDS)
 
     def run(self) -> None:
         """The thread's main function."""
@@ -68,11 +68,7 @@ class PollLoop:
                 # No known error arrives here. Without the poller nothing would be sent, so it goes on.
                 self._logger.exception("The poller failed; it goes on.", extra={"action": "probe_error"})
                 pause_seconds = self._backoff.failed()
-            if self._poller.database_is_up:
-                self._requests.wait(pause_seconds)
-            else:
-                # Doorbells of other databases must not cut the backoff short.
-                self._stop.wait(pause_seconds)
+            self._requests.wait(pause_seconds)
 
     def run_once(self) -> float:
         """Poll once; return how many seconds to wait before the next poll."""
@@ -89,11 +85,12 @@ class PollLoop:
             self._unreached.polled(self._poller.found)
         if self._until_empty and (request := self._until_empty.polled(found=found, active=bool(active))):
             self._stop.request(request)
-        if self._poller.database_is_up:
-            self._backoff.succeeded()
-            # Signals whose producers send NOTIFY are sent without a poll.
-            return self._interval.next_seconds(active=bool(self._requests.unanswered(active)))
-        return self._backoff.failed()
+        self._backoff.succeeded()
+        # Signals whose producers send NOTIFY are sent without a poll.
+        pause_seconds = self._interval.next_seconds(active=bool(self._requests.unanswered(active)))
+        # A database that is away is polled at its own pace; the others do not wait for it.
+        retry_seconds = self._poller.retry_in_seconds
+        return pause_seconds if retry_seconds is None else min(pause_seconds, retry_seconds)
 
 
 class UntilEmpty:

@@ -91,6 +91,13 @@ class Scheduler:
                 entry.paused = name in names
             self._changed.notify_all()
 
+    def set_away(self, names: Iterable[str], *, away: bool) -> None:
+        """Record whether the database of these models is away: meanwhile no worker takes them."""
+        with self._changed:
+            for name in names:
+                self._entries[name].away = away
+            self._changed.notify_all()
+
     def take_activity(self) -> set[str]:
         """The models of which signals were sent since the last call."""
         with self._changed:

@@ -50,11 +50,13 @@ class Entry:
     last_turn: int = 0
     taken_at: float = 0.0
     paused: bool = False
+    #: Its database is away: what is known of its work is kept.
+    away: bool = False
 
     @property
     def ready_at(self) -> float | None:
-        """When the next worker may take the model; None while it has no known work, and while it is paused."""
-        if self.paused:
+        """When the next worker may take the model; None without known work, while paused, or its database away."""
+        if self.paused or self.away:
             return None
         if self.more or (self.found and not self.turns):
             return self.not_before

@@ -18,8 +18,8 @@ from signalbus_core.lowlevel import FIRST_KEY
 COSTS_AT_MOST_ONE_IN = 10
 
 
-#: A signal that is below the mark may wait so long for the next scan from the start. Longer: fewer bursts that lock
-#: nothing; shorter: it is sent sooner.
+#: After a burst from the mark on that found something, a signal below the mark may wait so long for a scan from the
+#: start. Longer: fewer bursts that lock nothing; shorter: it is sent sooner.
 BELOW_THE_MARK_SECONDS = 0.1
 
 
@@ -123,12 +123,15 @@ class LowWater:
         with self._lock:
             return now < self._left_to_workers_until
 
-    def again_seconds(self, since: float, now: float) -> float | None:
-        """After how long a scan of every key may come; None when one began since then, or every scan is one."""
+    def again_seconds(self, since: float, now: float, *, found: bool) -> float | None:
+        """After how long a scan of every key is to come; None when one began since then, or every scan is one.
+
+        :param found: the scan from the mark found something; else what was rung for is most likely below the mark.
+        """
         with self._lock:
             if not self.is_kept or self._seen_at >= since:
                 return None
-            return max(self._due - now, BELOW_THE_MARK_SECONDS)
+            return max(self._due - now, BELOW_THE_MARK_SECONDS if found else 0.0)
 
     def _move(self, scan: Scan, lowest: int) -> None:
         if self._mark is None or lowest < self._mark:

@@ -243,7 +243,7 @@ def detach(session: Session, spec: SignalSpec, signals: list[Any]) -> None:
 
     Detached, an instance keeps its loaded columns after the transaction, and changes to it are not written.
     """
-    if spec.is_row(signals[0]):
+    if not signals or spec.is_row(signals[0]):
         return
     if not session.deleted and set(map(id, session)) == set(map(id, signals)):
         # Nothing else is in the session; expunging all at once costs a tenth.

@@ -25,7 +25,7 @@ from ..sql.transaction import DEFAULT_LIMITS, BurstLimits, resetting_planner
 from .delete import Delete, abandon
 from .failpoints import failpoint
 from .kept_locks import tracking_locks
-from .lock import detach, lock
+from .lock import lock
 from .result import BurstResult, failed_row
 from .undeletable import rehearse as rehearse_delete
 from .undeletable import table_can_keep_rows
@@ -125,11 +125,9 @@ def send_burst(
                 spec.name,
                 extra={"action": "sender_ended_transaction", "signal": spec.name},
             )
-        if taken.signals:
-            detach(session, spec, taken.signals)
         deleted = Delete(
             session, engine, spec, limits, choice, sent_rows, is_locked, may_keep_rows or can_keep_rows
-        ).run()
+        ).run(taken.signals)
         left = {one.key for one in (*deleted.undeleted, *deleted.changed)}
         sent = [signal for signal in report.delivered if rows[id(signal)].key not in left]
         return BurstResult(

@@ -179,12 +179,14 @@ class Publisher:
                 failed=[(listed[index], outcome) for index, outcome in sorted(failed.items())],
             )
 
-    def connect(self, timeout_seconds: float | None = None) -> None:
+    def connect(self, timeout_seconds: float | None = None, *, listening_within_seconds: float | None = None) -> None:
         """Open this thread's connection now, if it is not open.
 
+        :param listening_within_seconds: within so many seconds, the broker must accept a TCP connection.
         :raises BrokerConnectionError: the broker cannot be reached.
         """
-        self._open_connection(CONNECT_TIMEOUT_SECONDS if timeout_seconds is None else timeout_seconds)
+        timeout_seconds = CONNECT_TIMEOUT_SECONDS if timeout_seconds is None else timeout_seconds
+        self._open_connection(timeout_seconds, listening_within_seconds)
 
     def keep_alive(self) -> None:
         """Process heartbeats, a close or a block on this thread's connection, without waiting.
@@ -247,7 +249,7 @@ class Publisher:
                 batch.give_up(f"not sent: {error}", was_sent=False)
         return batch, connection
 
-    def _open_connection(self, timeout_seconds: float) -> Link:
+    def _open_connection(self, timeout_seconds: float, listening_within_seconds: float | None = None) -> Link:
         broker = self._settings().broker
         connections = broker.connections
         connections.close_orphans()
@@ -267,7 +269,7 @@ class Publisher:
                 link.check_channel_limit(timeout_seconds)
             return link
 
-        return connections.open(lambda: broker.nodes.connect(connect, timeout_seconds))
+        return connections.open(lambda: broker.nodes.connect(connect, timeout_seconds, listening_within_seconds))
 
     def _connect(self, node: BrokerNode, timeout_seconds: float) -> Link:
         return BrokerConnection(node, timeout_seconds)

@@ -8,10 +8,8 @@ import secrets
 import socket
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from typing import TYPE_CHECKING
 
-from .erlang import Evaluator
 from .guardian import guardian, stop_epmd
 from .network_rules import DroppedPackets, RulesMissingError
 from .private_process import PrivateProcess
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
 
 #: A node that is silent for so long, and a quarter more, is out of the cluster. RabbitMQ's own default is 60.
 SILENCE_SECONDS = 4
-TICKS = ("-kernel", "net_ticktime", str(SILENCE_SECONDS))
 
 #: A leader is elected, and a node that came back is a member again, within so many seconds.
 SETTLING_SECONDS = 60.0
@@ -54,14 +51,20 @@ class ClusterNode(PrivateRabbitMQ):
     def __init__(self, number: int, cluster: PrivateCluster, settings: Sequence[str]) -> None:
         super().__init__(settings=settings)
         epmd_port = cluster.epmd_port
-        self._cluster = cluster
         self._stands_still = False
         self.epmd_port = epmd_port
         self.node = node_name(number, epmd_port)
         #: It connects to the others from this address, by which network rules can tell whose connections are whose.
         self.source = f"127.7.{epmd_port // 250}.{number + 1}"
         source = self.source.replace(".", ",")
-        self.erlang = (*TICKS, "-kernel", "inet_dist_connect_options", f"[{{ip,{{{source}}}}}]")
+        self.erlang = (
+            "-kernel",
+            "net_ticktime",
+            str(SILENCE_SECONDS),
+            "-kernel",
+            "inet_dist_connect_options",
+            f"[{{ip,{{{source}}}}}]",
+        )
 
     def join(self, cookie: str) -> None:
         """Have the cookie by which nodes know each other."""
@@ -85,9 +88,6 @@ class ClusterNode(PrivateRabbitMQ):
     def resume(self) -> None:
         super().resume()
         self._stands_still = False
-
-    def eval(self, expression: str) -> str:
-        return self._cluster.evaluator.eval(self.node, expression)
 
     def drain(self) -> None:
         """As ``rabbitmq-upgrade drain`` does: closes clients and listeners, and hands leaders over."""
@@ -142,13 +142,6 @@ class PrivateCluster:
 
     def close(self) -> None:
         self._stack.close()
-
-    @cached_property
-    def evaluator(self) -> Evaluator:
-        """Its account and environment are those of a node, which have the cookie."""
-        evaluator = self.nodes[0].make_evaluator(*TICKS)
-        self._stack.callback(evaluator.close)
-        return evaluator
 
     # What is where
 

@@ -131,13 +131,15 @@ class PrivateProcess(ABC):
             shutil.rmtree(self.directory, ignore_errors=True)
             guardian.release("directory", str(self.directory))
 
-    def _run(self, *command: object) -> str:
+    def _run(self, *command: object, text: str = "") -> str:
         """Run another of its programs to its end, as its account; return what it printed.
 
+        :param text: what it reads.
         :raises RuntimeError: it failed.
         """
         done = subprocess.run(
             self._machine.command(self.account, command),
+            input=text,
             env=self._environ(),
             capture_output=True,
             text=True,

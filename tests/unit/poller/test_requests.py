@@ -110,6 +110,7 @@ class StubProbe:
         self.finds = False
         self.held: list[str] = []
         self.found: list[str] = []
+        self.retry_in_seconds: float | None = None
         self.causes: list[str] = []
 
     def run_once(self, cause: str, *, thorough: bool) -> bool:
