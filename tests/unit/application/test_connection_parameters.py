@@ -11,7 +11,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import AssertionPool, NullPool, Pool, QueuePool, StaticPool
 
 from relay.application.connection_parameters import rejected_parameters
-from relay.application.databases import pool_problem
+from relay.application.databases import pool_problem, spare_connections
 from relay.cli import cli
 from relay.config.values import database_url
 
@@ -101,6 +101,15 @@ def test_a_pool_has_a_connection_for_each_worker(
         assert found is not None
         assert problem in found[0]
         assert f"pool_size to {workers + 2}" in found[1]
+
+
+@pytest.mark.parametrize(
+    ("pool", "options", "spares"),
+    [(QueuePool, {}, 11), (QueuePool, {"pool_size": 4, "max_overflow": 0}, 0), (NullPool, {}, sys.maxsize)],
+)
+def test_spare_workers_have_connections_too(pool: type[Pool], options: dict[str, int], spares: int) -> None:
+    engine = create_engine("postgresql+psycopg2://127.0.0.1:1/d", poolclass=pool, **options)
+    assert spare_connections([engine], 2) == spares
 
 
 SHOP = """
