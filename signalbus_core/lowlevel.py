@@ -7,7 +7,7 @@ from .burst.result import BurstResult, FailedSignal, refs_of
 from .burst.send import send_burst
 from .burst.size import BurstSize
 from .errors import Proved, counted
-from .failures import error_text, escaping_advice, one_line, raise_if_stop
+from .failures import error_text, escaping_advice, is_away, one_line, raise_if_stop
 from .model.contract import SignalSpec
 from .posix_signals import STOP_SIGNALS, stop_requests
 from .schema import doorbell
@@ -45,8 +45,13 @@ from .sql.parked import DueSignal, Failure, FailureGroup, LeaveOut, retries
 from .sql.selection import Choice, count_unloadable_keys
 from .sql.transaction import BurstLimits, autocommit, set_limits, transaction
 from .sql.trial import key_problems
+from .tcp import Address, first_listening
 
 __all__ = [
+    # Servers
+    "Address",
+    "first_listening",
+    "is_away",
     # Single bursts
     "SignalSpec",
     "send_burst",

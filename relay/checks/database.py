@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -28,6 +29,9 @@ from .vacuum import check_bloat
 
 #: The areas that query a database, in this order.
 DATABASE_AREAS = ("versions", "tables", "signals", "session", "bloat", "doorbell")
+
+#: libpq's texts about servers that are not what target_session_attrs wants.
+STANDBY = re.compile("session is read-only|server is in hot standby mode")
 
 LIMITS = BurstLimits(statement_timeout_seconds=5.0, lock_timeout_seconds=1.0, idle_timeout_seconds=10.0)
 
@@ -118,8 +122,13 @@ class DatabaseChecks:
             yield from check_doorbells(self._engine, connection, self._specs, self._name)
 
     def _unreachable(self, error: SQLAlchemyError, areas: Sequence[str]) -> Iterator[Finding]:
+        problem = f"no connection to it can be had: {error_text(error)}"
+        remedy = "Check that it runs, and the host, the user and the password of its URL."
+        is_standby = STANDBY.search(str(error)) is not None
+        if is_standby:
+            problem = f"no host of its URL takes writes: {error_text(error)}"
+            remedy = "Promote a standby, or name the primary in the URL."
         for area in areas:
-            code = "database-unreachable" if area == "session" else "area-unreachable"
-            problem = f"no connection to it can be had: {error_text(error)}"
-            remedy = "Check that it runs, and the host, the user and the password of its URL."
+            code = "database-standby" if is_standby else "database-unreachable"
+            code = code if area == "session" else "area-unreachable"
             yield found(code, self._name, problem, remedy, area=area)

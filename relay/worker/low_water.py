@@ -2,8 +2,9 @@
 
 Dead rows that vacuum cannot remove gather below the lowest signal, and a scan from the first key reads them all. So a
 scan starts at the mark, the lowest key that was found last. Invariant: a signal below the mark, committed late or
-rolled back by another relay, is found by the next scan from the start. These scans take at most a tenth of the time:
-after one that took t, the next is due 10 t after its start. Workers and the poller share the mark.
+rolled back by another relay, is found by the next scan from the start.
+These scans take at most a tenth of the time: after one that took t, the next is due 10 t after its start; only a NOTIFY
+brings it sooner. Workers and the poller share the mark.
 """
 
 from __future__ import annotations
@@ -16,6 +17,15 @@ from signalbus_core.lowlevel import FIRST_KEY
 #: Scans from the start begin at an interval of so many times the duration of the last one. Larger: dead rows cost
 #: less of a model's time; smaller: signals below the mark are found sooner.
 COSTS_AT_MOST_ONE_IN = 10
+
+
+#: After a burst from the mark on that found something, a signal below the mark may wait so long for a scan from the
+#: start. Longer: fewer bursts that lock nothing; shorter: it is sent sooner.
+BELOW_THE_MARK_SECONDS = 0.1
+
+#: After a NOTIFY that no scan of every key has followed, one begins after so long, whatever it costs. Shorter: signals
+#: that are committed late are sent sooner, and where there are many dead rows, scans take more of the time.
+LATEST_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,8 @@ class LowWater:
         self._due = float("-inf")
         self._took_seconds = 0.0
         self._lowered = self._given_up = 0
+        #: When the last scan of every key began that has ended.
+        self._seen_at = float("-inf")
         self._is_deep_next = False
         self._left_to_workers_until = float("-inf")
 
@@ -85,6 +97,8 @@ class LowWater:
         :param lowest: the lowest key that it found; None when it found none.
         """
         with self._lock:
+            if scan.sees_everything:
+                self._seen_at = max(self._seen_at, scan.began_at)
             if scan.is_deep:
                 self._took_seconds = took_seconds
                 if scan.given_up == self._given_up:
@@ -113,6 +127,17 @@ class LowWater:
         """Whether the poller must not poll the model now."""
         with self._lock:
             return now < self._left_to_workers_until
+
+    def schedule_full_scan(self, since: float, now: float, *, found: bool) -> float | None:
+        """Return after how long a scan of every key is to come; None when one began since then, or every scan is one.
+
+        :param found: the scan from the mark found something; else what was rung for is most likely below the mark.
+        """
+        with self._lock:
+            if not self.is_kept or self._seen_at >= since:
+                return None
+            self._due = min(self._due, now + LATEST_SECONDS)
+            return max(self._due - now, BELOW_THE_MARK_SECONDS if found else 0.0)
 
     def _move(self, scan: Scan, lowest: int) -> None:
         if self._mark is None or lowest < self._mark:

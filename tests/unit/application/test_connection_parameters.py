@@ -13,6 +13,7 @@ from sqlalchemy.pool import AssertionPool, NullPool, Pool, QueuePool, StaticPool
 from relay.application.connection_parameters import rejected_parameters
 from relay.application.databases import pool_problem
 from relay.cli import cli
+from relay.config.values import database_url
 
 DRIVERS = pytest.mark.parametrize("driver", ["psycopg2", "psycopg"])
 
@@ -56,6 +57,13 @@ def test_what_depends_on_a_server_is_left_to_it(driver: str, rest: str, monkeypa
     # It must not lead to a server either.
     monkeypatch.setenv("PGHOSTADDR", "127.0.0.1")
     assert rejected_parameters(create_engine(f"postgresql+{driver}://{rest}")) is None
+
+
+@pytest.mark.parametrize("query", ["schema=public", "sslmode=nosuch", "target_session_attrs=nosuch"])
+def test_parameters_beside_several_hosts_are_checked_too(query: str) -> None:
+    engine = create_engine(database_url(f"postgresql://127.0.0.1:1,127.0.0.1:2/d?{query}"))
+    assert query.partition("=")[0 if "schema" in query else 2] in str(rejected_parameters(engine))
+    assert rejected_parameters(create_engine(database_url("postgresql://127.0.0.1:1,127.0.0.1:2/d"))) is None
 
 
 def test_a_variable_of_libpq_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:

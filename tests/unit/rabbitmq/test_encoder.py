@@ -39,7 +39,8 @@ def of_pika(message: Message) -> EncodedMessage:
     ]
     size = FRAME_MAX - 8
     frames += [frame.Body(CHANNEL, body[start : start + size]) for start in range(0, len(body), size)]
-    return EncodedMessage(b"".join(one.marshal() for one in frames), len(frames), body)
+    address = (message.exchange, message.routing_key, bool(message.mandatory))
+    return EncodedMessage(b"".join(one.marshal() for one in frames), len(frames), body, address)
 
 
 def fate(encode_it: Any) -> EncodedMessage | str:
@@ -109,7 +110,7 @@ plain = {
 
 
 @pytest.mark.parametrize("names", [(), ("headers",), PROPERTIES, *((name,) for name in PROPERTIES)])
-@pytest.mark.parametrize("body", [b"", b"body", "text é", bytes(FRAME_MAX - 8)])
+@pytest.mark.parametrize("body", [b"", b"body", "text é", bytes(FRAME_MAX - 8), bytes(3 * FRAME_MAX)])
 def test_usual_messages_take_the_quick_way(
     monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], body: str | bytes
 ) -> None:
