@@ -18,11 +18,11 @@ PACKAGES = ("signalbus_core", "relay")
 #: A folder with more modules is perhaps two packages. Those named here hold many small modules of one kind.
 MOST_MODULES = 10
 MORE_MODULES = {
-    "signalbus_core": 11,
+    "signalbus_core": 12,
     "relay/telemetry": 12,
     "relay/web": 16,
     "relay/checks": 15,
-    "signalbus_core/rabbitmq": 12,
+    "signalbus_core/rabbitmq": 13,
 }
 
 #: A constructor with more parameters does several things, or gets what it could make itself.

@@ -21,6 +21,7 @@ from .early_server import EarlySite
 from .exit_codes import EXIT_DRAIN_TIMED_OUT, EXIT_OK, EXIT_RUNTIME, StopRequest
 from .listeners import Listeners
 from .notifier.thread import NotifyListener
+from .notifier.wakeups import Wakeups
 from .poller.diagnosis.unreached import Unreached
 from .poller.interval import PollInterval
 from .poller.pauses import PausedModels
@@ -80,7 +81,7 @@ class Daemon:
         self._stop = self._runtime.stop
 
         self._poll_requests = PollRequests()
-        self._scheduler = Scheduler(names, config.workers, on_sent=self._poll_requests.sent)
+        self._scheduler = Scheduler(names, config.workers)
         self._hanging = HangingBursts(self._scheduler, self._runtime)
         self._states = {
             spec.name: ModelState(spec, low_water=LowWater(is_kept=has_integer_key(spec))) for spec in specs
@@ -92,16 +93,17 @@ class Daemon:
         for engine in self._engines.values():
             limit_connections(engine, APPLICATION_NAME)
         self._paused = PausedModels(self._scheduler, self._runtime)
-        self._poll_loop = self._build_poll_loop(retry_stores, empty)
+        poller = Poller(self._engines, self._states, retry_stores, self._paused, self._scheduler, self._runtime)
+        self._poll_loop = self._build_poll_loop(poller, retry_stores, empty)
         self._bursts = Bursts(self._app, self._bus, retry_stores, limits, self._runtime)
         self._workers = [self._build_worker(f"worker-{number + 1}") for number in range(config.workers)]
         self._spares = 0
-        self._notifiers = self._build_notifiers(specs)
+        wakeups = Wakeups(self._poll_requests, poller, self._scheduler, self._runtime.events)
+        self._notifiers = self._build_notifiers(specs, wakeups)
         self._threads: dict[threading.Thread, PollLoop | Worker | NotifyListener] = {}
 
-    def _build_poll_loop(self, retry_stores: RetryStores, empty: EmptyBursts) -> PollLoop:
+    def _build_poll_loop(self, poller: Poller, retry_stores: RetryStores, empty: EmptyBursts) -> PollLoop:
         config, runtime, requests = self._config, self._runtime, self._poll_requests
-        poller = Poller(self._engines, self._states, retry_stores, self._paused, self._scheduler, runtime)
         unreached = Unreached(self._states, retry_stores, empty, self._listeners.incidents, runtime)
         timeout_seconds = config.drain_timeout_seconds
         until_empty = UntilEmpty(poller, self._scheduler, requests, unreached, timeout_seconds, runtime.clock)
@@ -109,7 +111,7 @@ class Daemon:
         ends = until_empty if config.until_empty else None
         return PollLoop(poller, self._scheduler, requests, interval, unreached, runtime, ends)
 
-    def _build_notifiers(self, specs: list[SignalSpec]) -> list[NotifyListener]:
+    def _build_notifiers(self, specs: list[SignalSpec], wakeups: Wakeups) -> list[NotifyListener]:
         if self._config.doorbell == "off" or self._config.until_empty:
             return []
         return [
@@ -117,7 +119,7 @@ class Daemon:
                 bind_key,
                 engine,
                 [spec for spec in specs if spec.bind_key == bind_key],
-                self._poll_requests,
+                wakeups,
                 self._paused,
                 self._runtime,
             )
@@ -198,6 +200,7 @@ class Daemon:
         )
         self._runtime.events.relay_changed("draining")
         self._stop.set()
+        self._runtime.servers.close()
         self._poll_requests.close()
         self._scheduler.close()
         started = time.monotonic()

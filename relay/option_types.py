@@ -8,9 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-#: The driver that a relay uses where no application chooses one.
-DRIVER = "postgresql+psycopg2"
-
 
 def read_text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
@@ -63,11 +60,3 @@ def read_flag(value: Any) -> bool:
     if isinstance(value, str) and value.lower() in ("1", "true", "yes", "on", "0", "false", "no", "off"):
         return value.lower() in ("1", "true", "yes", "on")
     raise ValueError("yes or no is expected")
-
-
-def with_driver(url: str) -> str:
-    """The URL of a database, with the driver that is used."""
-    scheme, colon, rest = url.partition("://")
-    # SQLAlchemy 2.1 uses psycopg 3 for postgresql://, and does not accept postgres://. Both drivers read the same URLs,
-    # and the variable may be that of an application which uses psycopg 3.
-    return f"{DRIVER}://{rest}" if colon and scheme in ("postgres", "postgresql", "postgresql+psycopg") else url

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from .exit_codes import StopRequest
+from .servers.reconnect import Servers
 from .telemetry.events import Events
 
 
@@ -40,9 +41,11 @@ class Runtime:
 
     :param events: what happens is reported to it.
     :param clock: a monotonic clock, in seconds.
+    :param servers: when the broker and the databases are tried again while they are away.
     """
 
     events: Events = field(default_factory=Events)
     stop: Stop = field(default_factory=Stop)
     clock: Callable[[], float] = time.monotonic
+    servers: Servers = field(default_factory=Servers)
     logger: logging.Logger = field(default_factory=partial(logging.getLogger, "signalbus.relay"))

@@ -16,6 +16,7 @@ from traceback import walk_tb
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy.engine import Row
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError, ResourceClosedError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -57,6 +58,10 @@ _AWAY = ("53", "57P", "25006", "25P03")
 
 #: Time limits, locks, serialization failures and deadlocks: a later try may succeed.
 _LATE = ("57014", "55P03", "40")
+
+
+#: Errors whose text has the value that PostgreSQL could not convert, in quotes. It may come from any row.
+_WITH_VALUE = ("22P02", "22003", "22007", "22008")
 
 
 def sqlstate(error: BaseException) -> str:
@@ -155,9 +160,14 @@ def error_text(error: BaseException, signals: Iterable[Any] = ()) -> str:
     # SQLAlchemy's text has the statement with its parameters; the first line of the driver's text has neither.
     cause = getattr(error, "orig", None) if isinstance(error, DBAPIError) else None
     try:
-        text = next((line for line in str(cause or error).strip().splitlines() if line.strip()), "")
+        lines = [line for line in str(cause or error).strip().splitlines() if line.strip()]
+        # libpq has a line for each host that it has tried.
+        hosts = [line for line in lines if line.startswith("connection to server")]
+        text = "; ".join(hosts) if len(hosts) > 1 else next(iter(lines), "")
     except Exception:  # noqa: BLE001 - an application's exception may fail even at this
         text = "(its text cannot be had)"
+    if sqlstate(error) in _WITH_VALUE:
+        text = re.sub('".*"' if text.count('"') % 2 == 0 else '".*', '"***"', text)
     text = one_line(without_values(text, signals)[:LONGEST_TEXT])
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
@@ -166,7 +176,7 @@ def without_values(text: str, signals: Iterable[Any]) -> str:
     """The text with ``***`` in place of each word that occurs in the signals' columns."""
     held = ""
     for signal in signals:
-        for value in getattr(signal, "__dict__", {}).values():
+        for value in signal if isinstance(signal, Row) else getattr(signal, "__dict__", {}).values():
             held += "".join(f"{shown}\n" for shown in _shown(value))
             if len(held) > MOST_COMPARED:
                 return "(left out: there is too much data that it could show)"

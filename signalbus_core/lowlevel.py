@@ -7,10 +7,11 @@ from .burst.result import BurstResult, FailedSignal, refs_of
 from .burst.send import send_burst
 from .burst.size import BurstSize
 from .errors import Proved, counted
-from .failures import error_text, escaping_advice, one_line, raise_if_stop
+from .failures import error_text, escaping_advice, is_away, one_line, raise_if_stop
 from .model.contract import SignalSpec
 from .posix_signals import STOP_SIGNALS, stop_requests
 from .schema import doorbell
+from .schema.addresses import address, owners_elsewhere
 from .schema.autovacuum import autovacuum_problem
 from .schema.catalog import table_conflicts, table_owners, table_privileges, table_problem, table_problems
 from .schema.doorbell import Doorbell, doorbell_problem, find_doorbells
@@ -44,8 +45,13 @@ from .sql.parked import DueSignal, Failure, FailureGroup, LeaveOut, retries
 from .sql.selection import Choice, count_unloadable_keys
 from .sql.transaction import BurstLimits, autocommit, set_limits, transaction
 from .sql.trial import key_problems
+from .tcp import Address, first_listening
 
 __all__ = [
+    # Servers
+    "Address",
+    "first_listening",
+    "is_away",
     # Single bursts
     "SignalSpec",
     "send_burst",
@@ -119,6 +125,8 @@ __all__ = [
     "transaction",
     "table_conflicts",
     "table_owners",
+    "address",
+    "owners_elsewhere",
     "table_privileges",
     "table_problem",
     "table_problems",

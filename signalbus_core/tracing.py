@@ -59,7 +59,11 @@ class TracedSignal:
 
 def stored_context(signal: Any) -> StoredContext | None:
     """The trace context that was stored with a signal; None when there is none, or it is invalid."""
-    text = getattr(signal, "trace_context", None) if isinstance(signal, TracedSignal) else None
+    return parsed_context(getattr(signal, "trace_context", None)) if isinstance(signal, TracedSignal) else None
+
+
+def parsed_context(text: object) -> StoredContext | None:
+    """The trace context that a value of the column holds; None when it holds none, or an invalid one."""
     if not isinstance(text, str):
         return None
     try:

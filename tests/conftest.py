@@ -1,4 +1,4 @@
-"""Real servers as fixtures: one of each for the whole run, a fresh database and virtual host for each test."""
+"""Real servers as fixtures: one of each for the whole run, an empty database and virtual host for each test."""
 
 from __future__ import annotations
 
@@ -110,13 +110,15 @@ def rabbitmq() -> Iterator[RabbitMQ]:
 
 
 @pytest.fixture
-def database_url(postgres: Postgres) -> str:
-    return postgres.create_database()
+def database_url(postgres: Postgres) -> Iterator[str]:
+    with postgres.lend_database() as url:
+        yield url
 
 
 @pytest.fixture
-def other_database_url(postgres: Postgres) -> str:
-    return postgres.create_database()
+def other_database_url(postgres: Postgres) -> Iterator[str]:
+    with postgres.lend_database() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

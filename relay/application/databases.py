@@ -5,15 +5,17 @@ Without them a connection to a vanished host waits for hours, and so does the re
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import event
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection, Engine, ExceptionContext
 from sqlalchemy.pool import AssertionPool, QueuePool, StaticPool
 
-from signalbus_core.lowlevel import BurstLimits, SignalSpec, transaction
+from signalbus_core.lowlevel import Address, BurstLimits, SignalSpec, first_listening, transaction
 
 from ..exit_codes import NotFoundError
 from .load import LoadedApp, LoadingError
@@ -21,10 +23,17 @@ from .load import LoadedApp, LoadingError
 #: The drivers that use libpq and accept its parameters.
 DRIVERS = ("psycopg2", "psycopg")
 
+#: How long connecting may take; of several hosts, each has its share.
+CONNECT_SECONDS = 10
+LEAST_CONNECT_SECONDS = 3
+
+#: The SQLSTATE of a write to a standby, or in a session that is read-only.
+READ_ONLY = "25006"
+
 #: libpq parameters. Those that the application sets take precedence.
 #: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
 CONNECTION_LIMITS = {
-    "connect_timeout": 10,
+    "connect_timeout": CONNECT_SECONDS,
     "keepalives_idle": 15,
     "keepalives_interval": 5,
     "keepalives_count": 3,
@@ -32,6 +41,16 @@ CONNECTION_LIMITS = {
     "tcp_user_timeout": 30_000,
 }
 
+
+#: libpq's own default.
+PORT = 5432
+
+#: The addresses to which an engine connected last.
+_addresses: WeakKeyDictionary[Engine, tuple[Address, ...]] = WeakKeyDictionary()
+
+#: The texts of a server that will soon take connections.
+# https://www.postgresql.org/docs/current/errcodes-appendix.html (57P03)
+_SOON = re.compile("starting up|shutting down|in recovery mode|not yet accepting|consistent recovery state")
 
 #: The application_name of a relay's sessions in pg_stat_activity, unless the application sets one.
 APPLICATION_NAME = "signalbus-relay"
@@ -87,6 +106,12 @@ def limit_connections(engine: Engine, application_name: str | None = None) -> No
 
     @event.listens_for(engine, "do_connect")
     def set_limits(_dialect: Any, _record: Any, _arguments: list[Any], parameters: dict[str, Any]) -> None:
+        _addresses[engine] = addresses_of(parameters)
+        if (hosts := len(_addresses[engine])) > 1:
+            # A standby takes no bursts. https://www.postgresql.org/docs/current/libpq-connect.html
+            parameters.setdefault("target_session_attrs", "read-write")
+            # libpq gives each host this time.
+            parameters.setdefault("connect_timeout", max(LEAST_CONNECT_SECONDS, CONNECT_SECONDS // hosts))
         for name, value in CONNECTION_LIMITS.items():
             parameters.setdefault(name, value)
         # A row that the client encoding cannot represent fails the statement that reads it. UTF8 represents all.
@@ -95,11 +120,49 @@ def limit_connections(engine: Engine, application_name: str | None = None) -> No
         if application_name is not None:
             parameters.setdefault("fallback_application_name", application_name)
 
+    event.listen(engine, "handle_error", _drop_what_cannot_write)
     if engine.dialect.driver == "psycopg":
         event.listen(engine, "connect", _prepare_no_statements)
 
     # The application may have connected while it was loaded.
     engine.dispose()
+
+
+def addresses_of(parameters: Mapping[str, Any]) -> tuple[Address, ...]:
+    """The addresses in libpq's connection parameters; none where libpq takes them from elsewhere."""
+    hosts = str(parameters.get("hostaddr") or parameters.get("host") or "").split(",")
+    ports = str(parameters.get("port") or PORT).split(",")
+    if len(ports) == 1:
+        ports *= len(hosts)
+    if not all(hosts) or len(hosts) != len(ports):
+        return ()
+    # A name that begins with @ is an abstract Unix socket.
+    known = [(host, int(port or PORT)) for host, port in zip(hosts, ports, strict=True) if host[0] != "@"]
+    return tuple(known) if len(known) == len(hosts) else ()
+
+
+def nothing_listens(engine: Engine, within_seconds: float) -> str | None:
+    """Why no host to which the engine connected last accepts a TCP connection; None when one does, or none is known."""
+    addresses = _addresses.get(engine, ())
+    if not addresses:
+        return None
+    accepting, problems = first_listening(addresses, within_seconds)
+    return None if accepting else "; ".join(f"{host}:{port}: {why}" for (host, port), why in problems.items())
+
+
+def is_refused_login(error: BaseException) -> bool:
+    """Whether a server answered, and takes no connection of this login. psycopg2 has only the text of such errors."""
+    text = str(getattr(error, "orig", None) or "")
+    return "FATAL:" in text and _SOON.search(text) is None
+
+
+def _drop_what_cannot_write(context: ExceptionContext) -> None:
+    """Treat a connection to a server that has become a standby as lost, and with it those of its pool."""
+    error, connection = context.original_exception, context.connection
+    code = getattr(error, "pgcode", None) or getattr(error, "sqlstate", None)
+    is_read_only = connection is not None and connection.get_execution_options().get("postgresql_readonly")
+    if code == READ_ONLY and not is_read_only:
+        context.is_disconnect = True
 
 
 def _prepare_no_statements(connection: Any, _record: Any) -> None:

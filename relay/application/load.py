@@ -27,6 +27,9 @@ AMQP_FALLBACKS = ("AMQP_URL", "RABBITMQ_URL")
 #: The remedy when SQLAlchemy chooses another driver for a URL, or knows none for it.
 WRITE_DRIVER = "Begin the database's URL with postgresql+psycopg2://."
 
+#: The remedy for libpq's list of hosts, which SQLAlchemy does not read.
+WRITE_HOSTS = "Name several hosts as SQLAlchemy does: postgresql+psycopg2://user@/database?host=h1:5432&host=h2:5432."
+
 #: The functions of SQLAlchemy that parse a database URL.
 _READS_URL = ("make_url", "_parse_url")
 
@@ -236,16 +239,21 @@ def _parse_expression(
 def _text_of_error(error: BaseException) -> str:
     """The text of the application's error, except when a URL cannot be parsed: it may hold a password."""
     kind = type(error).__name__
-    read_url = any(
+    return f"{kind}: the URL of a database cannot be read" if _reads_url(error) else f"{kind}: {error}"
+
+
+def _reads_url(error: BaseException) -> bool:
+    return any(
         frame.f_globals.get("__name__") == "sqlalchemy.engine.url" and frame.f_code.co_name in _READS_URL
         for frame, _ in walk_tb(error.__traceback__)
     )
-    return f"{kind}: the URL of a database cannot be read" if read_url else f"{kind}: {error}"
 
 
 def _hint(error: BaseException) -> str:
     """The remedy for errors whose text does not show their cause."""
     text = str(error)
+    if _reads_url(error) and "," in text:
+        return f" {WRITE_HOSTS}"
     if "psycopg" in text or "dialects:postgres" in text:
         # SQLAlchemy 2.1 uses psycopg 3 for postgresql://, and does not accept postgres://.
         return f" {WRITE_DRIVER}"

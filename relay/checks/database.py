@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 
@@ -29,6 +30,9 @@ from .vacuum import check_bloat
 #: The areas that query a database, in this order.
 DATABASE_AREAS = ("versions", "tables", "signals", "session", "bloat", "doorbell")
 
+#: libpq's texts about servers that are not what target_session_attrs wants.
+STANDBY = re.compile("session is read-only|server is in hot standby mode")
+
 LIMITS = BurstLimits(statement_timeout_seconds=5.0, lock_timeout_seconds=1.0, idle_timeout_seconds=10.0)
 
 #: The connections beside those of the workers: the poller's, the notifier's two sessions, and one for its queries.
@@ -40,6 +44,7 @@ class DatabaseChecks:
 
     :param specs: the models whose tables are there.
     :param beside: models of other binds that are the same database.
+    :param elsewhere: asks for the owners of the tables at other addresses, which may be the same database.
     """
 
     def __init__(
@@ -49,11 +54,13 @@ class DatabaseChecks:
         specs: Sequence[SignalSpec],
         config: RelayConfig,
         beside: Sequence[SignalSpec] = (),
+        elsewhere: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._name = place_of(bind_key)
         self._engine = engine
         self._specs = specs
         self._beside = beside
+        self._elsewhere = elsewhere
         self._config = config
 
     def run(self, areas: Sequence[str]) -> Iterator[Finding]:
@@ -92,7 +99,7 @@ class DatabaseChecks:
     def _checks(self) -> dict[str, Callable[[Connection], Iterator[Finding]]]:
         return {
             "versions": self._check_version,
-            "tables": lambda connection: check_tables(connection, self._specs, self._beside),
+            "tables": lambda connection: check_tables(connection, self._specs, self._beside, self._elsewhere()),
             "signals": lambda connection: check_signals(connection, self._specs),
             "session": self._check_session,
             "bloat": lambda connection: check_bloat(connection, self._specs),
@@ -115,8 +122,13 @@ class DatabaseChecks:
             yield from check_doorbells(self._engine, connection, self._specs, self._name)
 
     def _unreachable(self, error: SQLAlchemyError, areas: Sequence[str]) -> Iterator[Finding]:
+        problem = f"no connection to it can be had: {error_text(error)}"
+        remedy = "Check that it runs, and the host, the user and the password of its URL."
+        is_standby = STANDBY.search(str(error)) is not None
+        if is_standby:
+            problem = f"no host of its URL takes writes: {error_text(error)}"
+            remedy = "Promote a standby, or name the primary in the URL."
         for area in areas:
-            code = "database-unreachable" if area == "session" else "area-unreachable"
-            problem = f"no connection to it can be had: {error_text(error)}"
-            remedy = "Check that it runs, and the host, the user and the password of its URL."
+            code = "database-standby" if is_standby else "database-unreachable"
+            code = code if area == "session" else "area-unreachable"
             yield found(code, self._name, problem, remedy, area=area)

@@ -96,6 +96,7 @@ KINDS: dict[str, Kind] = {
     "database-unreachable": Kind("session", "error", "the database does not answer"),
     "isolation-autocommit": Kind("session", "error", "the application's engine has no transactions"),
     "isolation-overridden": Kind("session", "ok", "the default isolation level is another than that of bursts"),
+    "database-host": Kind("session", "ok", "which of several hosts in the URL has answered"),
     "database-standby": Kind("session", "error", "the database is a standby, which takes no writes"),
     "database-read-only": Kind("session", "error", "the login's transactions are read-only"),
     "timeout-too-short": Kind("session", "warning", "a time limit that bursts cannot change is shorter than theirs"),

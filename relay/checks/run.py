@@ -15,7 +15,7 @@ from flask import Flask
 from sqlalchemy.engine import Engine
 
 from signalbus_core import SignalBus
-from signalbus_core.lowlevel import SignalSpec, error_text
+from signalbus_core.lowlevel import SignalSpec, address, error_text, owners_elsewhere
 
 from ..config.resolve import RelayConfig
 from . import routes, versions
@@ -160,18 +160,14 @@ def _tasks(
     for key in {spec.bind_key: None for spec in specs}:
         if of_database and engines[key].dialect.name == "postgresql":
             there = [spec for spec in specs if spec.bind_key == key]
-            beside = [spec for spec in specs if _are_one(engines, key, spec.bind_key)]
-            checks = DatabaseChecks(key, engines[key], there, subject.config, beside)
+            same = [one for one in engines if one != key and address(engines[one]) == address(engines[key])]
+            beside = [spec for spec in specs if spec.bind_key in same]
+            elsewhere = partial(owners_elsewhere, specs, engines, key)
+            checks = DatabaseChecks(key, engines[key], there, subject.config, beside, elsewhere)
             yield Task(of_database, partial(checks.run, of_database))
     of_broker = [area for area in BROKER_AREAS if area in areas]
     if of_broker and subject.app.extensions.get("signalbus_publishers"):
         yield Task(of_broker, partial(_check_brokers, subject, specs, of_broker))
-
-
-def _are_one(engines: Mapping[str | None, Engine], bind: str | None, other: str | None) -> bool:
-    """Whether two binds are the same database, perhaps with different logins."""
-    urls = [engines[key].url.set(username=None, password=None) for key in (bind, other)]
-    return bind != other and urls[0] == urls[1]
 
 
 def _check_brokers(subject: Subject, specs: Sequence[SignalSpec], areas: Sequence[str]) -> Iterator[Finding]:

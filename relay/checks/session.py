@@ -59,6 +59,15 @@ def server_findings(facts: Mapping[str, Any], subject: str, connections: int) ->
         yield found("connections-too-few", subject, problem, "Raise the connection limit, or run fewer workers.")
 
 
+def host_findings(connection: Connection, subject: str) -> Iterator[Finding]:
+    """Which of several hosts has answered."""
+    driver: Any = connection.connection.driver_connection
+    info: Any = driver.info
+    known: Mapping[str, str] = info.dsn_parameters if hasattr(info, "dsn_parameters") else info.get_parameters()
+    if "," in known.get("host", ""):
+        yield found("database-host", subject, f"{info.host}:{info.port} has answered, of {known['host']}")
+
+
 def isolation_findings(default: str, is_autocommit: bool, subject: str) -> Iterator[Finding]:
     """:param default: of the role and the database, as PostgreSQL names it."""
     if is_autocommit:
@@ -100,6 +109,7 @@ def check_session(
     yield from clock_findings(database_time - (before + time.time()) / 2, subject)
     facts = connection.execute(_FACTS).one()._asdict()
     yield from server_findings(facts, subject, connections)
+    yield from host_findings(connection, subject)
     connection.commit()
     with engine.connect() as plain:
         # Outside the relay's transaction, so these are the limits of the role and the database.

@@ -117,16 +117,22 @@ def check_order(connection: Connection, spec: SignalSpec, name: str) -> Iterator
 
 
 def check_tables(
-    connection: Connection, specs: Sequence[SignalSpec], beside: Sequence[SignalSpec] = ()
+    connection: Connection,
+    specs: Sequence[SignalSpec],
+    beside: Sequence[SignalSpec] = (),
+    elsewhere: Mapping[str, str] | None = None,
 ) -> Iterator[Finding]:
-    """:param beside: models of other binds that are the same database."""
+    """:param beside: models of other binds that are the same database.
+
+    :param elsewhere: the owners of the tables of other binds, which may be the same database.
+    """
     fit: list[SignalSpec] = []
     for spec in specs:
         findings = list(check_table(connection, spec))
         yield from findings
         if not {"schema-usage-missing", "table-unfit"} & {finding.code for finding in findings}:
             fit.append(spec)
-    conflicts = table_conflicts(connection, [*beside, *fit])
+    conflicts = table_conflicts(connection, [*beside, *fit], elsewhere)
     for name in conflicts.keys() & {spec.name for spec in fit}:
         yield finding_of_text("table-unfit", name, conflicts[name])
     yield from check_own_table(connection, "parked", {parked_table_of(spec) for spec in specs}, _PARKED_NEEDS)

@@ -21,7 +21,8 @@ from signalbus_core.rabbitmq import BrokerLocation
 from ..application.outbox_tables.file import read_file
 from ..application.outbox_tables.names import TableName, split_list, table_name
 from ..application.outbox_tables.rules import Assignment, TableRules, assignment, column_name
-from ..option_types import DRIVER, read_text, with_driver
+from ..option_types import read_text
+from ..servers.database_url import DRIVER, with_driver
 
 #: The shortest operator token; a shorter one could be guessed.
 SHORTEST_TOKEN = 16

@@ -21,7 +21,8 @@ from sqlalchemy.exc import ArgumentError
 from signalbus_core import SetupError
 from signalbus_core.rabbitmq import BrokerLocation
 
-from ..option_types import read_choice, read_count, read_seconds, with_driver
+from ..option_types import read_choice, read_count, read_seconds
+from ..servers.database_url import with_driver
 
 
 class DrillUsageError(Exception):

@@ -4,6 +4,10 @@ Invariant: no NOTIFY is missed, because of the order of the steps. LISTEN comes 
 producer that does not get its shared lock sends NOTIFY, which is received. The locks are granted once the transactions
 of all producers that sent none have ended. The next poll finds what they committed. Only then the notifier sleeps.
 
+It goes on sleeping while signals come one by one: each NOTIFY leads to a burst, and to no other statement. When there
+are too many of them, the sleep lock of that table is released, so that its producers are silent, and workers look for
+its signals in short steps. Once hardly anything is found, the notifier goes through its steps again, with that lock.
+
 Two sessions, because one that waits for a lock receives no notification. The one that listens also holds the leader
 locks: it is idle, so the server ends it at once when the relay is gone, and another relay takes over.
 
@@ -15,6 +19,7 @@ from __future__ import annotations
 
 import enum
 import random
+from collections import Counter
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
@@ -22,9 +27,10 @@ from psycopg2.errors import LockNotAvailable
 
 from signalbus_core.lowlevel import doorbell
 
-from ..poller.requests import PollRequests
 from ..runtime import Runtime
+from ..scheduler.ring_rate import RingRate
 from .connection import AsyncConnection, Waker, run, wait
+from .wakeups import Wakeups
 
 #: The longest wait between two calls of ``Events.progressed``.
 LONGEST_WAIT_SECONDS = 0.5
@@ -33,9 +39,8 @@ LONGEST_WAIT_SECONDS = 0.5
 #: sooner; longer: fewer statements of the replicas.
 TRY_EVERY_SECONDS = 15.0
 
-#: The lock timeout for the sleep locks behind a long transaction; they are requested again after a poll that found
-#: nothing. Longer: fewer lines in the server's log; shorter: when a relay becomes busy, its producers stop sending
-#: NOTIFY sooner.
+#: The lock timeout for the sleep locks behind a long transaction; then they are requested again. Longer: fewer lines in
+#: the server's log; shorter: producers of another table that send NOTIFY too often become silent sooner.
 SLEEP_LOCK_TIMEOUT_SECONDS = 30
 
 #: Settings of a session that is idle on purpose, and that the server must end soon after its client is gone.
@@ -46,12 +51,11 @@ PREPARE = (
 
 
 class State(enum.Enum):
-    """The state of the notifier; in the last two it holds the sleep locks."""
+    """The state of the notifier."""
 
     CANDIDATE = "another relay answers the doorbells"
-    AWAKE = "waits for a poll that finds nothing"
     QUEUEING = "waits for the sleep locks"
-    POLLING = "waits for the last poll"
+    POLLING = "has them, and waits for a poll of every row"
     ASLEEP = "waits for a doorbell"
 
 
@@ -62,6 +66,7 @@ class LeaderProtocol:
     :param listener: the session with LISTEN and the leader locks. The protocol opens another one, which waits for the
         sleep locks, once it leads a table.
     :param tables: the OIDs of the tables, each with the name of its model.
+    :param wakeups: what a NOTIFY leads to.
     :param paused: the names of the models that were paused in the last poll.
     """
 
@@ -70,7 +75,7 @@ class LeaderProtocol:
         name: str,
         listener: AsyncConnection,
         tables: Mapping[int, str],
-        requests: PollRequests,
+        wakeups: Wakeups,
         waker: Waker,
         paused: Container[str],
         runtime: Runtime,
@@ -82,7 +87,12 @@ class LeaderProtocol:
         self._tables = tables
         self._led: set[int] = set()
         self._locked: set[int] = set()
-        self._requests = requests
+        #: The tables whose producers are silent because they would send NOTIFY too often.
+        self._busy: set[int] = set()
+        self._rates = {oid: RingRate() for oid in tables}
+        self._oids = {doorbell.channel_of(oid): oid for oid in tables}
+        self._wakeups = wakeups
+        self._requests = wakeups.requests
         self._waker = waker
         self._paused = paused
         self._stop = runtime.stop
@@ -94,13 +104,13 @@ class LeaderProtocol:
         self.sleeps = self.rings = 0
 
     def begin(self) -> None:
-        """LISTEN. Only after this may the locks be requested."""
-        listen = (f'LISTEN "{doorbell.channel_of(oid)}"' for oid in sorted(self._tables))
-        self._run(self._listener, "; ".join([PREPARE, *listen]))
+        """Prepare the session for a long wait."""
+        self._run(self._listener, PREPARE)
 
     def close(self) -> None:
         """Release all locks; producers send no NOTIFY once the server has noticed."""
-        self._requests.set_notifier(self._name, asleep=None)
+        self._requests.set_notifier(self._name, leads=False)
+        self._wakeups.end_steps(self._models(self._led))
         if self._locker is not None:
             self._locker.close()
 
@@ -142,14 +152,16 @@ class LeaderProtocol:
         won = {oid for oid, is_won in rows if is_won}
         if not won:
             return ()
+        # Before the sleep locks are requested. Only the leader listens: the others would be woken for nothing.
+        self._run(self._listener, "; ".join(f'LISTEN "{doorbell.channel_of(oid)}"' for oid in sorted(won)))
         if self._locker is None:
             self._locker = self._listener.open_another()
             self._run(self._locker, None)
             self._run(self._locker, PREPARE)
         self._led |= won
         if self.state is not State.QUEUEING:
-            # While asleep, it must take the sleep locks again, with the new tables.
-            self._stay_awake(self._requests.poll_now())
+            self.state = State.POLLING
+            self._poll = self._requests.cover_next()
         return won
 
     def _step(self) -> None:
@@ -158,32 +170,31 @@ class LeaderProtocol:
         if self.state is State.QUEUEING:
             self._queue()
             return
-        number, found_nothing = self._requests.last()
-        if number < self._poll:
-            return
-        if found_nothing and self.state is State.POLLING and not self._requests.found_nothing_since(self._poll):
-            # Only that poll was thorough. One after it may have begun above keys that it did not reach.
-            self._wake(self._requests.poll_now())
-            return
+        if self._busy:
+            quiet = self._wakeups.quiet()
+            self._busy = {oid for oid in self._busy if self._tables[oid] not in quiet}
         self._release(self._locked - self._to_lock())
-        self._poll = number + 1
-        if not found_nothing:
-            self._wake(self._poll)
-        elif self.state is State.AWAKE:
+        if self._to_lock() - self._locked:
             self._request_locks()
-        elif self._to_lock() - self._locked:
-            # A model was resumed: a poll after the locks finds what its producers wrote without a NOTIFY.
-            self._stay_awake(self._requests.poll_now())
-        else:
-            self._sleep()
+        elif self.state is State.POLLING:
+            ended, covered = self._requests.last()
+            if covered >= self._poll:
+                self._sleep()
+            elif ended >= self._poll:
+                # It could not read every table: at the usual interval the next one tries again.
+                self._poll = self._requests.cover_next()
 
     def _to_lock(self) -> set[int]:
-        """The tables whose producers must send NOTIFY while it sleeps."""
-        return {oid for oid in self._led if self._tables[oid] not in self._paused}
+        """The tables whose producers must send NOTIFY."""
+        return {oid for oid in self._led - self._busy if self._tables[oid] not in self._paused}
 
     def _request_locks(self) -> None:
+        missing = self._to_lock() - self._locked
         self.state = State.QUEUEING
-        self._locking_session.send(_for_each(self._to_lock() - self._locked, "pg_advisory_lock", doorbell.SLEEP_LOCK))
+        self._requests.set_notifier(self._name)
+        # From now on their producers send NOTIFY, because somebody waits for the lock.
+        self._locking_session.send(_for_each(missing, "pg_advisory_lock", doorbell.SLEEP_LOCK))
+        self._wakeups.end_steps(self._models(missing))
 
     def _queue(self) -> None:
         try:
@@ -193,50 +204,47 @@ class LeaderProtocol:
             # Some of the locks may have been granted already.
             self._run(self._locking_session, _RELEASE)
             self._locked.clear()
-            self._stay_awake(self._requests.poll_now())
-            return
-        self._locked |= {oid for oid, _ in self._locking_session.rows()}
+        else:
+            self._locked |= {oid for oid, _ in self._locking_session.rows()}
         if self._to_lock() - self._locked:
             self._request_locks()
-            return
+        else:
+            self._poll_every_row()
+
+    def _poll_every_row(self) -> None:
+        """Poll once more: that finds what was committed without a NOTIFY, and hands it to the workers."""
         self.state = State.POLLING
+        self._requests.set_notifier(self._name)
         self._poll = self._requests.poll_now(thorough=True)
 
     def _sleep(self) -> None:
-        if self.state is not State.ASLEEP:
-            self.state = State.ASLEEP
-            self.sleeps += 1
-            self._requests.set_notifier(self._name, asleep=True)
+        self.state = State.ASLEEP
+        self.sleeps += 1
+        self._requests.set_notifier(self._name, asleep=self._models(self._led))
 
     def _receive(self) -> None:
         self._listener.advance()
         if self._locker is not None and self.state is not State.QUEUEING:
             # It runs no statement: data to read means that the connection was closed.
             self._locker.advance()
-        rung = self._listener.take_notifications()
+        rung = Counter(self._oids[channel] for channel, _ in self._listener.take_notifications())
         if not rung:
             return
-        self.rings += len(rung)
-        poll = self._requests.poll_now(cause="doorbell")
-        if self.state in (State.POLLING, State.ASLEEP):
-            self._wake(poll)
-        elif self.state is State.AWAKE:
-            self._poll = poll
-
-    def _wake(self, poll: int) -> None:
-        """Release the sleep locks, so that producers send no NOTIFY; wait until a poll from ``poll`` on has no work."""
-        self._release(self._locked)
-        self._stay_awake(poll)
+        self.rings += rung.total()
+        self._wakeups.rung(self._models(rung))
+        now = self._clock()
+        busy = {oid for oid, rings in rung.items() if self._rates[oid].is_too_high(rings, now)} - self._busy
+        if busy:
+            self._busy |= busy
+            self._wakeups.begin_steps(self._models(busy))
 
     def _release(self, oids: AbstractSet[int]) -> None:
         if oids:
             self._run(self._locking_session, _for_each(oids, "pg_advisory_unlock", doorbell.SLEEP_LOCK))
             self._locked = self._locked - oids
 
-    def _stay_awake(self, poll: int) -> None:
-        self.state = State.AWAKE
-        self._poll = poll
-        self._requests.set_notifier(self._name, asleep=False)
+    def _models(self, oids: Iterable[int]) -> list[str]:
+        return [self._tables[oid] for oid in oids]
 
     @property
     def _locking_session(self) -> AsyncConnection:

@@ -16,12 +16,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from signalbus_core.lowlevel import SignalSpec, autocommit, error_text, find_doorbells
 
 from ..poller.joint_query import POLL_LIMITS
-from ..poller.requests import PollRequests
 from ..runtime import Runtime
 from ..worker.backoff import Backoff
 from .connection import AsyncConnection, SessionError, Stopped, Waker, run
 from .notification_test import NothingReceivedError, check_notifications
 from .protocol import LONGEST_WAIT_SECONDS, LeaderProtocol
+from .wakeups import Wakeups
 
 #: The interval at which the triggers and the sessions are checked, and at which a failed test of notifications is
 #: repeated. Longer: a dropped trigger is noticed later.
@@ -47,15 +47,17 @@ class NotifyListener:
         bind_key: str | None,
         engine: Engine,
         specs: Sequence[SignalSpec],
-        requests: PollRequests,
+        wakeups: Wakeups,
         paused: Container[str],
         runtime: Runtime,
     ) -> None:
         self.name = "doorkeeper" if bind_key is None else f"doorkeeper-{bind_key}"
         self._thing = "Doorbell" if bind_key is None else f"Doorbell (bind {bind_key!r})"
+        self._bind_key = bind_key
+        self._servers = runtime.servers
         self._engine = engine
         self._specs = specs
-        self._requests = requests
+        self._wakeups = wakeups
         self._paused = paused
         self._runtime = runtime
         self._events = runtime.events
@@ -69,11 +71,16 @@ class NotifyListener:
         self._has_failed_self_test = False
         #: The running protocol, while the sessions are open.
         self.protocol: LeaderProtocol | None = None
-        requests.on_end(self._waker.wake)
+        wakeups.on_change(self._waker.wake)
 
     def run(self) -> None:
         """The thread's main function."""
         while not self._stop.is_set():
+            if self._servers.problem(self._bind_key) is not None:
+                # The poller tries to reach the database, for all of the process.
+                self._events.progressed(self.name)
+                self._servers.wait([self._bind_key], LONGEST_WAIT_SECONDS)
+                continue
             try:
                 pause_seconds = self._answer()
             except Stopped:
@@ -120,7 +127,7 @@ class NotifyListener:
         return 0.0
 
     def _begin(self, listener: AsyncConnection, names: dict[int, str]) -> LeaderProtocol:
-        protocol = LeaderProtocol(self.name, listener, names, self._requests, self._waker, self._paused, self._runtime)
+        protocol = LeaderProtocol(self.name, listener, names, self._wakeups, self._waker, self._paused, self._runtime)
         self.protocol = protocol
         protocol.begin()
         self._backoff.succeeded()

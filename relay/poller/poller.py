@@ -6,7 +6,7 @@ whatever the number of models, and more often while signals flow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -27,12 +27,15 @@ from signalbus_core.lowlevel import (
     error_text,
     find_work,
     find_work_and_measure,
+    is_away,
     locate,
     measure,
 )
 
+from ..application.databases import is_refused_login, nothing_listens
 from ..runtime import Runtime
 from ..scheduler import Scheduler
+from ..servers.reconnect import LISTENING_WITHIN_SECONDS
 from ..telemetry.states import BACKLOG_COUNTED_TO
 from ..worker.low_water import Scan
 from ..worker.model_state import ModelState
@@ -78,6 +81,7 @@ class Poller:
         self._scheduler = scheduler
         self._events = runtime.events
         self._clock = runtime.clock
+        self._servers = runtime.servers
         self._limits = limits
         self._specs = {
             bind_key: [one.spec for one in states.values() if one.spec.bind_key == bind_key] for bind_key in engines
@@ -99,6 +103,8 @@ class Poller:
         self._too_slow: list[str] = []
         #: The models for which the last poll found signals that a worker can lock.
         self.found: list[str] = []
+        # The models whose tables the last poll has read.
+        self._read: frozenset[str] = frozenset()
         # The databases that had nothing to send in the last poll.
         self._quiet: set[str | None] = set()
 
@@ -115,27 +121,58 @@ class Poller:
         self.held, self._too_slow = [], []
         found: list[str] = []
         away: dict[str, tuple[str, bool]] = {}
+        read: list[str] = []
         is_up = True
         for bind_key, engine in self._engines.items():
             thing = "Database" if bind_key is None else f"Database (bind {bind_key!r})"
-            try:
-                self._maintenance.verify(bind_key, engine)
-                self._maintenance.find_tables(bind_key, engine)
-                self._poll(bind_key, engine, found)
-                self._maintenance.clean_up(bind_key, self._meter.has_failed)
-                self._horizon.run_once(bind_key, engine, is_active=bind_key not in self._quiet)
-            except SQLAlchemyError as error:
+            problem = self._reach(bind_key, engine, found, read)
+            self._events.database_polled(thing, problem)
+            if problem is not None:
                 is_up = False
-                self._events.database_polled(thing, error_text(error))
-                away |= {spec.name: (error_text(error), False) for spec in self._specs[bind_key]}
-            else:
-                self._events.database_polled(thing, None)
-        self.found, self.database_is_up = found, is_up
+                away |= {spec.name: (problem, False) for spec in self._specs[bind_key]}
+        self.found, self.database_is_up, self._read = found, is_up, frozenset(read)
         self.covered_everything = is_up and not self._joint_query.has_passed_over and not self._maintenance.has_unusable
         self.covered_every_key = self.covered_everything and self._scan_starts.covered_every_key()
         self._tell_unread({name: (reason, True) for name, reason in self._joint_query.unread.items()} | away)
         self._events.poll_ended(cause, found)
         return not is_up or bool(found)
+
+    def _reach(self, bind_key: str | None, engine: Engine, found: list[str], read: list[str]) -> str | None:
+        """Poll one database, when it is its time; return why it cannot be polled."""
+        names = [spec.name for spec in self._specs[bind_key]]
+        was_away = self._servers.problem(bind_key)
+        if was_away is not None:
+            if not self._servers.claim(bind_key):
+                return was_away
+            if (problem := nothing_listens(engine, LISTENING_WITHIN_SECONDS)) is not None:
+                self._servers.failed(bind_key, problem)
+                return problem
+        try:
+            self._maintenance.verify(bind_key, engine)
+            self._maintenance.find_tables(bind_key, engine)
+            read += self._poll(bind_key, engine, found)
+            self._maintenance.clean_up(bind_key, self._meter.has_failed)
+            self._horizon.run_once(bind_key, engine, is_active=bind_key not in self._quiet)
+        except SQLAlchemyError as error:
+            problem, cannot_connect = error_text(error), is_away(error)
+            self._servers.failed(bind_key, problem, was_refused=is_refused_login(error) or not cannot_connect)
+            # A database that is merely slow may answer the workers.
+            self._scheduler.set_away(names, away=cannot_connect)
+            return problem
+        except BaseException:
+            # Whatever it is, the next poll is not to wait for the end of this one.
+            self._servers.reached(bind_key)
+            raise
+        if was_away is not None:
+            self._servers.reached(bind_key)
+            self._scheduler.set_away(names, away=False)
+        return None
+
+    @property
+    def retry_in_seconds(self) -> float | None:
+        """How long until a database that is away may be polled again; None when none is away."""
+        away = [key for key in self._engines if self._servers.problem(key) is not None]
+        return min(map(self._servers.wait_seconds, away), default=None)
 
     def _tell_unread(self, unread: dict[str, tuple[str, bool]]) -> None:
         for name, (reason, is_alone) in unread.items():
@@ -152,8 +189,17 @@ class Poller:
             # The lock timeout itself tells enough.
             return None
 
-    def _poll(self, bind_key: str | None, engine: Engine, found: list[str]) -> None:
-        """Hand models with work to the workers, and measure when it is time.
+    def hand_on_rung(self, names: Collection[str]) -> Collection[str]:
+        """Hand models whose producers have sent NOTIFY to the workers, without a poll; return those.
+
+        Without those whose tables the last poll could not read: the next one finds out whether workers may have them.
+        """
+        handed_on = self._read.intersection(names)
+        self._scheduler.found(handed_on, is_rung=True)
+        return handed_on
+
+    def _poll(self, bind_key: str | None, engine: Engine, found: list[str]) -> list[str]:
+        """Hand models with work to the workers, and measure when it is time; return the models that could be read.
 
         While there is nothing to send, one statement does both. Else measuring comes second: a backlog that is slow to
         count must not delay its signals.
@@ -165,6 +211,7 @@ class Poller:
         at_once = is_time and bind_key in self._quiet
         measured: list[Measured] = []
         names = self._hand_on_blindly(engine, blind)
+        read: list[str] = []
         for first in range(0, len(specs), QUERIED_TOGETHER):
             some = self._maintenance.with_checked_keys(bind_key, engine, specs[first : first + QUERIED_TOGETHER])
             if at_once:
@@ -175,6 +222,7 @@ class Poller:
                 work = self._query(bind_key, engine, some, self._find)
             # At once: where there are a thousand models, the first are sent while the others are polled.
             names += self._hand_on(bind_key, some, work)
+            read += [one.spec.name for one in work]
         found += names
         if names:
             self._quiet.discard(bind_key)
@@ -185,6 +233,7 @@ class Poller:
             measured = self._query(bind_key, engine, specs, self._measure)
         if is_time:
             self._report(bind_key, measured)
+        return read
 
     def _hand_on_blindly(self, engine: Engine, specs: Sequence[SignalSpec]) -> list[str]:
         """Hand models whose polls time out to the workers when rows were inserted; return their names."""

@@ -1,22 +1,19 @@
 """Requests for polls, and the results of polls; shared by the poller's thread, the workers and the notifiers.
 
 Invariant: a requested poll begins after the request; a request during a poll leads to another poll after it. So a poll
-that a notifier requests once it holds the sleep locks finds everything that was committed without a NOTIFY.
+that a notifier requests once it holds the sleep locks finds everything that was committed without a NOTIFY, and hands
+it to the workers, who forget nothing.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 #: While a notifier is awake, or waits for its sleep locks behind a long transaction, producers may commit without a
 #: NOTIFY: then the pause between two polls is no longer than this, whatever the poll interval.
 LONGEST_AWAKE_PAUSE_SECONDS = 1.0
-
-#: After signals were sent, and while there are notifiers, the next poll comes at once, but no sooner than this after
-#: the last one. Shorter: less latency at some hundred signals a second, more statements.
-SENT_PAUSE_SECONDS = 0.005
 
 
 class PollRequests:
@@ -30,15 +27,14 @@ class PollRequests:
         self._changed = threading.Condition()
         self._begun = 0
         self._ended = 0
-        self._begun_at = float("-inf")
-        self._found_nothing = False
-        #: The number of the poll since which all polls have found nothing.
-        self._found_nothing_since = 1
+        #: The number of the last poll that covered every row.
+        self._covered = 0
         self._due: float | None = None
         self._cause = "poll"
         self._thorough = False
         self._closed = False
-        self._asleep: dict[str, bool] = {}
+        #: The models that each notifier answers for; None while it is awake.
+        self._answered: dict[str, frozenset[str] | None] = {}
         self._listeners: list[Callable[[], None]] = []
 
     # For those who request a poll
@@ -57,23 +53,16 @@ class PollRequests:
             self._changed.notify_all()
             return self._begun + 1
 
-    def sent(self) -> None:
-        """Signals were sent: with a notifier, poll for more, so that the notifier can go to sleep."""
+    def cover_next(self) -> int:
+        """Let the next poll cover every row, whenever it comes; return its number."""
         with self._changed:
-            if self._asleep:
-                due = self._begun_at + SENT_PAUSE_SECONDS
-                self._due = due if self._due is None else min(self._due, due)
-                self._changed.notify_all()
+            self._thorough = True
+            return self._begun + 1
 
-    def last(self) -> tuple[int, bool]:
-        """The number of the poll that ended last, and whether it found nothing."""
+    def last(self) -> tuple[int, int]:
+        """The number of the poll that ended last, and of the last one that covered every row."""
         with self._changed:
-            return self._ended, self._found_nothing
-
-    def found_nothing_since(self, number: int) -> bool:
-        """Whether this poll, and all that have ended after it, found nothing."""
-        with self._changed:
-            return self._ended >= number >= self._found_nothing_since
+            return self._ended, self._covered
 
     # For notifiers
 
@@ -82,13 +71,22 @@ class PollRequests:
         with self._changed:
             self._listeners.append(listener)
 
-    def set_notifier(self, name: str, *, asleep: bool | None) -> None:
-        """Record that a notifier sleeps or is awake; None when it is not the leader of any table."""
+    def set_notifier(self, name: str, *, leads: bool = True, asleep: Iterable[str] | None = None) -> None:
+        """Record what a notifier does.
+
+        :param leads: it is the leader of some table.
+        :param asleep: it sleeps, and answers for these models: polls find nothing that it does not know of.
+        """
         with self._changed:
-            if asleep is None:
-                self._asleep.pop(name, None)
+            if leads:
+                self._answered[name] = None if asleep is None else frozenset(asleep)
             else:
-                self._asleep[name] = asleep
+                self._answered.pop(name, None)
+
+    def unanswered(self, models: Iterable[str]) -> set[str]:
+        """Those of the models whose signals are found by polls alone."""
+        with self._changed:
+            return set(models).difference(*(answered for answered in self._answered.values() if answered))
 
     # For the poller's thread
 
@@ -96,7 +94,7 @@ class PollRequests:
         """Wait until a poll is requested, at most for ``pause_seconds``."""
         with self._changed:
             deadline = self._clock() + pause_seconds
-            if not all(self._asleep.values()):
+            if None in self._answered.values():
                 deadline = min(deadline, self._clock() + LONGEST_AWAKE_PAUSE_SECONDS)
             while not self._closed:
                 until = deadline if self._due is None else min(deadline, self._due)
@@ -109,20 +107,19 @@ class PollRequests:
         """A poll begins; requests from now on are for a later poll. Returns its cause, and whether it is thorough."""
         with self._changed:
             self._begun += 1
-            self._begun_at = self._clock()
             requested = (self._cause, self._thorough)
             self._due, self._cause, self._thorough = None, "poll", False
             return requested
 
-    def end(self, *, found_nothing: bool) -> None:
+    def end(self, *, covered_every_row: bool) -> None:
         """The current poll has ended, and the scheduler knows its result.
 
-        :param found_nothing: it covered everything and found nothing to send, so a notifier may sleep.
+        :param covered_every_row: so a notifier that requested it may sleep.
         """
         with self._changed:
-            self._ended, self._found_nothing = self._begun, found_nothing
-            if not found_nothing:
-                self._found_nothing_since = self._begun + 1
+            self._ended = self._begun
+            if covered_every_row:
+                self._covered = self._begun
             listeners = list(self._listeners)
         for listener in listeners:
             listener()

@@ -19,12 +19,8 @@ from .interval import PollInterval
 from .poller import Poller, TableError
 from .requests import PollRequests
 
-#: The longest pause between two polls while a database is away.
-LONGEST_DATABASE_RETRY_SECONDS = 5.0
-
-#: When nothing was sent for so long, the signals that polls find are stuck, and a notifier may sleep in spite of them:
-#: the workers know of them, and signals that are written later ring the doorbell.
-STUCK_AFTER_SECONDS = 1.0
+#: The longest pause after errors that no poll should raise.
+LONGEST_ERROR_PAUSE_SECONDS = 5.0
 
 
 class PollLoop:
@@ -58,8 +54,7 @@ class PollLoop:
         self._stop = runtime.stop
         self._clock = runtime.clock
         self._logger = runtime.logger
-        self._backoff = Backoff(longest_seconds=LONGEST_DATABASE_RETRY_SECONDS)
-        self._last_sent = float("-inf")
+        self._backoff = Backoff(longest_seconds=LONGEST_ERROR_PAUSE_SECONDS)
 
     def run(self) -> None:
         """The thread's main function."""
@@ -73,34 +68,29 @@ class PollLoop:
                 # No known error arrives here. Without the poller nothing would be sent, so it goes on.
                 self._logger.exception("The poller failed; it goes on.", extra={"action": "probe_error"})
                 pause_seconds = self._backoff.failed()
-            if self._poller.database_is_up:
-                self._requests.wait(pause_seconds)
-            else:
-                # Doorbells of other databases must not cut the backoff short.
-                self._stop.wait(pause_seconds)
+            self._requests.wait(pause_seconds)
 
     def run_once(self) -> float:
         """Poll once; return how many seconds to wait before the next poll."""
         self._events.progressed(self.name)
         cause, thorough = self._requests.begin()
-        found_nothing = False
+        covered_every_key = False
         try:
             found = self._poller.run_once(cause, thorough=thorough)
-            active = self._scheduler.take_activity()
-            if active:
-                self._last_sent = self._clock()
-            is_stuck = self._clock() - self._last_sent > STUCK_AFTER_SECONDS
-            found_nothing = self._poller.covered_everything and (not found or is_stuck)
+            covered_every_key = self._poller.covered_every_key
         finally:
-            self._requests.end(found_nothing=found_nothing)
+            self._requests.end(covered_every_row=covered_every_key)
+        active = self._scheduler.take_activity()
         if self._poller.covered_everything:
             self._unreached.polled(self._poller.found)
-        if self._until_empty and (request := self._until_empty.polled(found=found, active=active)):
+        if self._until_empty and (request := self._until_empty.polled(found=found, active=bool(active))):
             self._stop.request(request)
-        if self._poller.database_is_up:
-            self._backoff.succeeded()
-            return self._interval.next_seconds(active=active)
-        return self._backoff.failed()
+        self._backoff.succeeded()
+        # Signals whose producers send NOTIFY are sent without a poll.
+        pause_seconds = self._interval.next_seconds(active=bool(self._requests.unanswered(active)))
+        # A database that is away is polled at its own pace; the others do not wait for it.
+        retry_seconds = self._poller.retry_in_seconds
+        return pause_seconds if retry_seconds is None else min(pause_seconds, retry_seconds)
 
 
 class UntilEmpty:

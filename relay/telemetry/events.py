@@ -108,6 +108,9 @@ class Events:
         :param found: the models that have something to send.
         """
 
+    def rung(self, models: Collection[str]) -> None:
+        """Producers of these models have sent NOTIFY, and workers were told."""
+
     def backlog_measured(self, model: str, backlog: int, lag_seconds: float) -> None:
         """The backlog of a model, and the age of its oldest signal."""
 

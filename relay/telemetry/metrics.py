@@ -123,7 +123,7 @@ class Metrics(Events):
         self._gauge("signalbus_database_up", "1 when every database answered the last poll.").set_function(
             lambda: health.database == "up"
         )
-        self._wakeups = self._counter("signalbus_wakeups", "Polls that found signals, by what caused them.", "cause")
+        self._wakeups = self._counter("signalbus_wakeups", "How workers came to know of signals.", "cause")
         self._last_success = self._gauge(
             "signalbus_last_success_timestamp_seconds", "When signals were last sent; 0 when never.", "signal"
         )
@@ -205,6 +205,9 @@ class Metrics(Events):
     def poll_ended(self, cause: str, found: Collection[str]) -> None:
         if found:
             self._wakeups.labels(cause).inc()
+
+    def rung(self, models: Collection[str]) -> None:
+        self._wakeups.labels("doorbell").inc(len(models))
 
     def dead_rows_counted(self, model: str, dead_rows: int) -> None:
         self._dead_rows.labels(model).set(dead_rows)

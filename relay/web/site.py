@@ -10,6 +10,7 @@ from sqlalchemy.engine import Engine
 from ..application.databases import Databases, limit_connections
 from ..application.load import LoadedApp
 from ..config.resolve import RelayConfig
+from ..servers.database_url import place_text
 from ..telemetry.health import Health
 from ..telemetry.incidents import Incidents
 from ..telemetry.metrics import Metrics
@@ -63,9 +64,5 @@ def _operations(loaded: LoadedApp, config: RelayConfig, relayed: Mapping[str | N
 
 
 def _database(bind_key: str | None, engine: Engine) -> ShownDatabase:
-    url = engine.url
-    # After an unescaped @ in the password, its rest is parsed as a part of the host name.
-    host = (url.host or "").rpartition("@")[2]
-    place = f"{host}{f':{url.port}' if url.port else ''}/" if host else ""
     thing = "Database" if bind_key is None else f"Database (bind {bind_key!r})"
-    return ShownDatabase(bind_key, thing, f"{place}{url.database or ''}")
+    return ShownDatabase(bind_key, thing, place_text(engine.url))

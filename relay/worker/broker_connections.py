@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from signalbus_core.rabbitmq import BrokerConnectionError, Publisher
 
 from ..runtime import Runtime
-from .backoff import Backoff
+from ..servers.reconnect import LISTENING_WITHIN_SECONDS
 
-#: The longest pause between two tries to reach the broker.
-LONGEST_RECONNECT_SECONDS = 30.0
+#: While the broker takes no messages, it is asked so often whether it does again.
+BLOCKED_PAUSE_SECONDS = 0.5
 
 #: Connections that are up are serviced at this interval; each publish also services its own. Longer: it may be a burst,
 #: with rows locked, that notices connection.blocked; shorter: small bursts cost more.
@@ -28,16 +28,13 @@ class BrokerConnections:
     :param name: of the thread.
     """
 
-    def __init__(
-        self, name: str, publishers: Sequence[Publisher], runtime: Runtime, backoff: Backoff | None = None
-    ) -> None:
+    def __init__(self, name: str, publishers: Sequence[Publisher], runtime: Runtime) -> None:
         self._name = name
         self._publishers = publishers
         self._events = runtime.events
         self._clock = runtime.clock
         self._logger = runtime.logger.getChild("broker")
-        self._backoff = backoff or Backoff(longest_seconds=LONGEST_RECONNECT_SECONDS)
-        self._retry_at = 0.0
+        self._servers = runtime.servers
         self._served_at = float("-inf")
         self._blocked: set[str] = set()
         #: The node of each broker that this thread is connected to, as it was told last.
@@ -49,9 +46,12 @@ class BrokerConnections:
         heartbeats = [publisher.heartbeat_seconds for publisher in self._publishers]
         return min((seconds for seconds in heartbeats if seconds), default=20.0) / 2
 
-    def retry_in_seconds(self) -> float:
-        """How long until the next try to reach the broker."""
-        return max(0.0, self._retry_at - self._clock())
+    def wait(self, timeout_seconds: float) -> None:
+        """Wait until a broker that is away may be tried again, or is back; at most so long."""
+        away = [publisher.location for publisher in self._publishers if not publisher.status().connected]
+        if len(away) < len(self._publishers):
+            timeout_seconds = min(timeout_seconds, BLOCKED_PAUSE_SECONDS)
+        self._servers.wait(away, timeout_seconds)
 
     def maintain(self) -> bool:
         """Service the connections, reconnect those that are due, and return whether one can be used.
@@ -63,28 +63,40 @@ class BrokerConnections:
             return True
         if self._clock() - self._served_at < LEFT_ALONE_SECONDS and all(map(_is_up, self._publishers)):
             return True
-        due = self._clock() >= self._retry_at
-        problems = [problem for publisher in self._publishers if (problem := self._serve(publisher, due))]
-        if problems and due:
-            self._retry_at = self._clock() + self._backoff.failed()
+        problems = [problem for publisher in self._publishers if (problem := self._serve(publisher))]
         if not problems:
-            self._backoff.succeeded()
-            self._retry_at = 0.0
             self._served_at = self._clock()
         return len(problems) < len(self._publishers)
 
-    def _serve(self, publisher: Publisher, due: bool) -> str | None:
+    def _serve(self, publisher: Publisher) -> str | None:
         """Keep one connection alive, or open it; return why it cannot be used."""
         publisher.keep_alive()
-        location = str(publisher.location)
-        if due and not publisher.status().connected:
-            # Connecting to a broker that does not answer lasts until the timeout; readiness must be right meanwhile.
-            self._events.broker_connecting(self._name, publisher.status().reason, location)
-            try:
-                publisher.connect()
-            except BrokerConnectionError:
-                self._logger.debug("%s cannot be reached.", publisher.location, exc_info=True)
+        location, status = publisher.location, publisher.status()
+        if not status.connected:
+            if self._servers.claim(location):
+                self._connect(publisher)
+            elif self._servers.problem(location) is None:
+                # Its turn comes: nothing is known to be wrong.
+                self._events.broker_connecting(self._name, status.reason, str(location))
+                return status.reason or "not connected yet"
         return self._tell(publisher)
+
+    def _connect(self, publisher: Publisher) -> None:
+        location = publisher.location
+        # Connecting to a broker that does not answer lasts until the timeout; readiness must be right meanwhile.
+        self._events.broker_connecting(self._name, publisher.status().reason, str(location))
+        first = None if self._servers.problem(location) is None else LISTENING_WITHIN_SECONDS
+        try:
+            publisher.connect(listening_within_seconds=first)
+        except BrokerConnectionError as error:
+            self._logger.debug("%s cannot be reached.", location, exc_info=True)
+            self._servers.failed(location, publisher.status().reason or str(error), was_refused=error.was_refused)
+        except BaseException:
+            # Others wait for the end of this try.
+            self._servers.failed(location, "not connected")
+            raise
+        else:
+            self._servers.reached(location)
 
     def _tell(self, publisher: Publisher) -> str | None:
         status, location = publisher.status(), str(publisher.location)
@@ -93,7 +105,8 @@ class BrokerConnections:
         if status.connected and not status.blocked:
             self._events.broker_changed(self._name, "up", None, location)
             return None
-        reason = status.reason or "not connected"
+        away = None if status.connected else self._servers.problem(publisher.location)
+        reason = away or status.reason or "not connected"
         self._events.broker_changed(self._name, "blocked" if status.blocked else "down", reason, location)
         return reason
 

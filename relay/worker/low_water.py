@@ -18,6 +18,11 @@ from signalbus_core.lowlevel import FIRST_KEY
 COSTS_AT_MOST_ONE_IN = 10
 
 
+#: After a burst from the mark on that found something, a signal below the mark may wait so long for a scan from the
+#: start. Longer: fewer bursts that lock nothing; shorter: it is sent sooner.
+BELOW_THE_MARK_SECONDS = 0.1
+
+
 @dataclass(frozen=True)
 class Scan:
     """One statement that selects signals of a model in the order of their keys.
@@ -55,6 +60,8 @@ class LowWater:
         self._due = float("-inf")
         self._took_seconds = 0.0
         self._lowered = self._given_up = 0
+        #: When the last scan of every key began that has ended.
+        self._seen_at = float("-inf")
         self._is_deep_next = False
         self._left_to_workers_until = float("-inf")
 
@@ -85,6 +92,8 @@ class LowWater:
         :param lowest: the lowest key that it found; None when it found none.
         """
         with self._lock:
+            if scan.sees_everything:
+                self._seen_at = max(self._seen_at, scan.began_at)
             if scan.is_deep:
                 self._took_seconds = took_seconds
                 if scan.given_up == self._given_up:
@@ -113,6 +122,16 @@ class LowWater:
         """Whether the poller must not poll the model now."""
         with self._lock:
             return now < self._left_to_workers_until
+
+    def again_seconds(self, since: float, now: float, *, found: bool) -> float | None:
+        """After how long a scan of every key is to come; None when one began since then, or every scan is one.
+
+        :param found: the scan from the mark found something; else what was rung for is most likely below the mark.
+        """
+        with self._lock:
+            if not self.is_kept or self._seen_at >= since:
+                return None
+            return max(self._due - now, BELOW_THE_MARK_SECONDS if found else 0.0)
 
     def _move(self, scan: Scan, lowest: int) -> None:
         if self._mark is None or lowest < self._mark:

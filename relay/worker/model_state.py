@@ -150,7 +150,14 @@ class ModelState:
             return replace(self._ordinary(now), avoid=avoid)
 
     def _ordinary(self, now: float) -> BurstPlan:
-        return BurstPlan(self._size.limit, (), now >= self._rehearse_from, can_keep_rows=self._can_keep_rows)
+        rehearse = now >= self._rehearse_from
+        return BurstPlan(
+            self._size.limit,
+            (),
+            rehearse,
+            can_keep_rows=self._can_keep_rows,
+            known_failures=self._backoff.failures,
+        )
 
     def _suspect_turn(self, _avoid: tuple[SignalRef, ...], now: float) -> BurstPlan | None:
         due = self._suspects.due(now)
@@ -249,7 +256,13 @@ class ModelState:
             # Others are sent meanwhile: the suspect alone causes the outage, and the model need not wait.
             return BurstDecision(True, 0.0, _problem(result), recorded, evidence)
         self._size.shrink()
-        return BurstDecision(False, self._backoff.failed(), _problem(result), recorded, evidence)
+        return BurstDecision(False, self._outage_wait(plan), _problem(result), recorded, evidence)
+
+    def _outage_wait(self, plan: BurstPlan | None) -> float:
+        """How long to wait after a failure: one outage fails the bursts of several workers, and counts once."""
+        if plan is not None and plan.known_failures is not None and plan.known_failures < self._backoff.failures:
+            return self._backoff.wait_seconds(self._backoff.failures)
+        return self._backoff.failed()
 
     def _suspect(self, failed: FailedSignal, now: float) -> None:
         *_, ref = refs_of(self.spec, failed)
@@ -258,7 +271,7 @@ class ModelState:
         note = Note(now + self._suspicion.wait_seconds(times), SUSPECT, times, key=failed.key)
         self._suspects.write(ref, note)
 
-    def interrupted(self, error: Exception) -> BurstDecision:
+    def interrupted(self, error: Exception, plan: BurstPlan | None = None) -> BurstDecision:
         """Learn from a burst that a database error or a :class:`BurstError` ended early."""
         text = str(error) if isinstance(error, BurstError) else error_text(error)
         with self._lock:
@@ -266,7 +279,7 @@ class ModelState:
                 self._prove(error.proved)
             self._size.shrink()
             self._rehearse_from = float("-inf")
-            return BurstDecision(more=False, wait_seconds=self._backoff.failed(), problem=text)
+            return BurstDecision(more=False, wait_seconds=self._outage_wait(plan), problem=text)
 
 
 def _each_alone(result: BurstResult) -> tuple[FailedSignal, ...]:

@@ -23,6 +23,7 @@ class BurstPlan:
     :param suspect: try this signal alone, to find out whether it caused an outage.
     :param proved: delete these signals, which were sent, and send nothing.
     :param can_keep_rows: the database may refuse the delete of single signals.
+    :param known_failures: how many bursts in a row had failed when it was planned; None when that does not matter.
     """
 
     limit: int
@@ -32,6 +33,7 @@ class BurstPlan:
     suspect: SignalRef | None = None
     proved: tuple[Proved, ...] = ()
     can_keep_rows: bool = False
+    known_failures: int | None = None
 
     @property
     def is_scan(self) -> bool:

@@ -92,18 +92,24 @@ class Worker:
         self._events.progressed(self.name)
         if not self._broker.maintain():
             self._events.worker_changed(self.name, "waiting for the broker")
-            self._stop.wait(min(self._broker.retry_in_seconds(), LONGEST_WAIT_SECONDS))
+            self._broker.wait(LONGEST_WAIT_SECONDS)
             return
         self._events.worker_changed(self.name, "idle")
         name = self._scheduler.take(min(self._broker.pump_every_seconds, LONGEST_WAIT_SECONDS), self.name)
         if name is None:
             return
+        state, began_at = self._states[name], self._clock()
         decision, sent = BurstDecision(more=False, wait_seconds=LONGEST_WAIT_SECONDS), False
         try:
-            decision, sent = self._send_burst(self._states[name])
+            decision, sent = self._send_burst(state)
         finally:
             self._scheduler.give_back(
-                name, more=decision.more, wait_seconds=decision.wait_seconds, sent=sent, worker=self.name
+                name,
+                more=decision.more,
+                wait_seconds=decision.wait_seconds,
+                sent=sent,
+                again_seconds=state.low_water.again_seconds(began_at, self._clock(), found=sent),
+                worker=self.name,
             )
 
     def _send_burst(self, state: ModelState) -> tuple[BurstDecision, bool]:
@@ -119,14 +125,14 @@ class Worker:
             else:
                 result = self._bursts.try_again(state.spec, plan, due, callbacks)
         except (BurstError, SQLAlchemyError) as error:
-            decision = state.interrupted(error)
+            decision = state.interrupted(error, plan)
             self._events.burst_interrupted(name, decision, error.sent if isinstance(error, BurstError) else 0)
             return decision, False
         decision = state.finished(plan, result, self._clock())
         try:
             self._bursts.record(state, plan, due, result, decision)
         except SQLAlchemyError as error:
-            decision = state.interrupted(error)
+            decision = state.interrupted(error, plan)
         finally:
             # Whatever became of the records, the burst is committed.
             self._events.burst_ended(name, result, decision)

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.engine import Connection, Engine
@@ -28,6 +29,7 @@ from ..sql.rows import Row, all_ids, find, find_keys, has_id
 from ..sql.selection import EVERYTHING, Choice
 from ..sql.transaction import DEFAULT_LIMITS, BurstLimits, begin, transaction
 from .failpoints import failpoint
+from .lock import detach
 from .result import BurstResult, FailedSignal, failed_row
 from .undeletable import SUPPRESSED, delete_by_halves
 
@@ -83,15 +85,18 @@ class Delete:
     is_locked: bool
     can_keep_rows: bool = False
 
-    def run(self) -> Deleted:
+    def run(self, signals: list[Any]) -> Deleted:
         """Delete them and commit what the send method wrote; if that fails, delete them without it.
 
+        :param signals: of the burst; they are detached from the session.
         :raises BurstError: the database is unavailable.
         """
         if not self.rows:
+            detach(self.session, self.spec, signals)
             self.session.rollback()
             return Deleted()
         try:
+            detach(self.session, self.spec, signals)
             return self._in_session()
         except BaseException as error:  # noqa: BLE001 - the application's code may raise anything on a flush
             raise_if_stop(error)
@@ -269,8 +274,11 @@ def _shortened(limits: BurstLimits) -> BurstLimits:
 
 def abandon(session: Session) -> None:
     """Roll back, in any state of the session and its connection."""
-    try:
-        session.rollback()
-    except SQLAlchemyError:
-        logger.debug("The rollback failed; the connection is given up.", exc_info=True)
-        session.invalidate()
+    for end in (session.rollback, session.invalidate):
+        try:
+            end()
+        except BaseException as error:
+            raise_if_stop(error)
+            logger.debug("The session cannot be rolled back.", exc_info=True)
+        else:
+            return

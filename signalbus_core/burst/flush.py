@@ -12,6 +12,7 @@ from ..errors import BurstError, Proved, SignalModelError, UnreadableSignalError
 from ..failures import raise_if_stop
 from ..model.contract import SignalSpec
 from ..schema import catalog
+from ..schema.addresses import address, owners_elsewhere
 from ..schema.catalog import table_privileges
 from ..schema.own_tables import parked_table_of
 from ..sql import parked
@@ -42,18 +43,17 @@ class Conflicts:
     """
 
     def __init__(self, specs: Sequence[SignalSpec], engines: Mapping[str | None, Engine]) -> None:
-        self._specs: dict[URL, list[SignalSpec]] = {}
+        self._specs = specs
+        self._engines = engines
         self._found: dict[URL, dict[str, str]] = {}
-        # Two binds may be one database, with different users.
-        self._urls = {key: engine.url.set(username=None, password=None) for key, engine in engines.items()}
-        for spec in specs:
-            self._specs.setdefault(self._urls[spec.bind_key], []).append(spec)
 
     def of(self, connection: Connection, spec: SignalSpec) -> str | None:
         """Why a model's table is not its own; None when it is."""
-        url = self._urls[spec.bind_key]
+        url = address(self._engines[spec.bind_key])
         if url not in self._found:
-            self._found[url] = catalog.table_conflicts(connection, self._specs.get(url, [spec]))
+            specs = [one for one in self._specs if address(self._engines[one.bind_key]) == url]
+            elsewhere = owners_elsewhere(self._specs, self._engines, spec.bind_key)
+            self._found[url] = catalog.table_conflicts(connection, specs, elsewhere)
         return self._found[url].get(spec.name)
 
 

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 from sqlalchemy import event, select
@@ -19,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from ..model.contract import SignalSpec
-from ..sql.rows import Row, find_keys, has_id, row_id
+from ..sql.rows import Row, find_keys, find_moved, has_id, row_id
 
 logger = logging.getLogger("signalbus")
 
@@ -87,11 +88,20 @@ class LockedRows:
         self._locked = {known[one] for one in connection.scalars(locking)}
 
     def _record_versions(self, connection: Connection) -> None:
+        missing = self._locked.copy()
         for found in find_keys(connection, self._spec, [key for key in self._rows if key in self._locked]):
+            missing.discard(found.key)
             before = self._rows.get(found.key)
             if before is not None and found.ids[0] not in before.ids:
                 # Keep both versions, because the commit may fail.
                 self._rows[found.key] = Row(before.key, before.ids + found.ids)
+        # Deleted by the send method, or moved to another key.
+        for key in missing:
+            self._try("follow", connection, partial(self._record_moved, self._rows[key]))
+
+    def _record_moved(self, before: Row, connection: Connection) -> None:
+        for moved in find_moved(connection, self._spec, [before]):
+            self._rows[before.key] = Row(before.key, before.ids + moved.ids)
 
     def _try(self, what: str, connection: Connection, do: Callable[[Connection], None]) -> None:
         """Do it under a savepoint, so that a failure leaves the send method's transaction usable."""

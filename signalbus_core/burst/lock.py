@@ -11,12 +11,11 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError, InvalidRequestError, SQLAlchemyError
 from sqlalchemy.orm import Session
-from sqlalchemy.orm.attributes import instance_state
 
 from ..errors import BurstError, Outcome, OutcomeKind, counted
 from ..failures import is_away, is_late, is_of_schema, is_stop
@@ -35,8 +34,8 @@ logger = logging.getLogger("signalbus")
 #: fewer rows are locked meanwhile.
 MOST_LOST = 1000
 
-#: Signals, each with the id of its row.
-_Loaded = list[tuple[Any, str | None]]
+#: Signals, each with its row.
+_Loaded = list[tuple[Any, Row]]
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Locked:
 
     :param connection: of the transaction that has the locks.
     :param keys: of all signals, in order.
-    :param signals: those that could be loaded.
+    :param signals: those that could be loaded: instances, or rows for the ``row_sender`` of the model.
     :param rows: the row of each of them, in their order.
     :param unreadable: those whose rows cannot be loaded.
     :param is_cut: further rows were left out because of their size.
@@ -88,7 +87,7 @@ def _lock(
     connection = begin(session, spec, None if options else limits)
     with nullcontext() if options else _following_index(connection, choice):
         loaded, is_cut = lock_signals(session, spec, limit, choice, MOST_BYTES, options)
-    _refuse_none(loaded)
+    _refuse_none(spec, loaded)
     return connection, loaded, is_cut
 
 
@@ -160,7 +159,7 @@ def _lock_by_halves(session: Session, connection: Connection, spec: SignalSpec, 
     for part, found, cause in _loadable(session, connection, spec, taken):
         if cause is None:
             result.loaded += found
-            result.keys += [key_of(signal) for signal, _ in found]
+            result.keys += [row.key for _, row in found]
             continue
         key = _key_alone(connection, spec, part)
         if key is None:
@@ -195,7 +194,7 @@ def _loadable(
     try:
         with connection.begin_nested():
             loaded = load_rows(session, spec, taken)
-            _refuse_none(loaded)
+            _refuse_none(spec, loaded)
     except BaseException as error:
         if not _may_be_of_a_row(error):
             raise
@@ -215,12 +214,12 @@ def _name(error: BaseException) -> str:
     return type(cause).__name__
 
 
-def _rows(spec: SignalSpec, loaded: Sequence[tuple[Any, str | None]]) -> tuple[Row, ...]:
+def _rows(spec: SignalSpec, loaded: _Loaded) -> tuple[Row, ...]:
     """The rows of signals, no two of which have one key.
 
     :raises BurstError: two have. SQLAlchemy maps both to one object: one would be sent twice, the other never.
     """
-    rows = tuple(Row(key_of(signal), () if found is None else (found,)) for signal, found in loaded)
+    rows = tuple([row for _, row in loaded])
     if len({row.key for row in rows}) < len(rows):
         seen: set[Key] = set()
         twice = next(row.key for row in rows if row.key in seen or seen.add(row.key))  # type: ignore[func-returns-value]
@@ -233,22 +232,19 @@ def _rows(spec: SignalSpec, loaded: Sequence[tuple[Any, str | None]]) -> tuple[R
     return rows
 
 
-def _refuse_none(loaded: _Loaded) -> None:
-    if any(signal is None for signal, _ in loaded):
+def _refuse_none(spec: SignalSpec, loaded: _Loaded) -> None:
+    if (None,) * len(spec.primary_key) in [row.key for _, row in loaded]:
         # SQLAlchemy creates no object for such a row.
         raise ValueError("the key of a row is read as None")
 
 
-def key_of(signal: Any) -> Key:
-    state: Any = instance_state(signal)
-    return cast(Key, state.key[1])
-
-
-def detach(session: Session, signals: list[Any]) -> None:
-    """Expunge the signals from the session.
+def detach(session: Session, spec: SignalSpec, signals: list[Any]) -> None:
+    """Expunge the signals from the session, where they are instances.
 
     Detached, an instance keeps its loaded columns after the transaction, and changes to it are not written.
     """
+    if not signals or spec.is_row(signals[0]):
+        return
     if not session.deleted and set(map(id, session)) == set(map(id, signals)):
         # Nothing else is in the session; expunging all at once costs a tenth.
         session.expunge_all()

@@ -19,14 +19,13 @@ from ..failures import error_text, raise_if_stop, sender_failure
 from ..model.contract import SignalSpec
 from ..model.progress import ProgressReporter
 from ..model.senders import refuse_unfinished
-from ..model.written_at import moments
 from ..sessions import atomic_mark
 from ..sql.selection import EVERYTHING, Choice
 from ..sql.transaction import DEFAULT_LIMITS, BurstLimits, resetting_planner
 from .delete import Delete, abandon
 from .failpoints import failpoint
 from .kept_locks import tracking_locks
-from .lock import detach, lock
+from .lock import lock
 from .result import BurstResult, failed_row
 from .undeletable import rehearse as rehearse_delete
 from .undeletable import table_can_keep_rows
@@ -111,7 +110,7 @@ def send_burst(
             report = _Report(delivered=signals)
             try:
                 if signals:
-                    refuse_unfinished(spec.name, spec.sender(signals)(list(signals)))
+                    refuse_unfinished(spec.name, spec.sender(signals, connection)(list(signals)))
             except BaseException as error:  # noqa: BLE001 - it ends up in the result
                 raise_if_stop(error)
                 report = _report(error, signals)
@@ -126,10 +125,9 @@ def send_burst(
                 spec.name,
                 extra={"action": "sender_ended_transaction", "signal": spec.name},
             )
-        detach(session, taken.signals)
         deleted = Delete(
             session, engine, spec, limits, choice, sent_rows, is_locked, may_keep_rows or can_keep_rows
-        ).run()
+        ).run(taken.signals)
         left = {one.key for one in (*deleted.undeleted, *deleted.changed)}
         sent = [signal for signal in report.delivered if rows[id(signal)].key not in left]
         return BurstResult(
@@ -144,7 +142,7 @@ def send_burst(
             keys=taken.keys,
             error=report.error,
             reason=_reason(report.error, signals),
-            written_at=moments(sent, spec.written_at),
+            written_at=spec.moments(sent),
             message_bytes=reporter.message_bytes,
             can_keep_rows=may_keep_rows,
             is_cut=taken.is_cut,

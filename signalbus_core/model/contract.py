@@ -10,11 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from datetime import datetime
+from functools import cached_property, partial
 from typing import Any, Protocol, cast
 
 from sqlalchemy import Boolean, Column, Table, literal_column
 from sqlalchemy import inspect as sqlalchemy_inspect
+from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Mapper
 from sqlalchemy.sql import ColumnElement
 
@@ -36,8 +38,8 @@ from .refusals import (
     refuse_other_selectables,
     refuse_unknown_classes,
 )
-from .senders import many_sender, one_sender, outcome_of, refuse_unfinished, send_each
-from .written_at import written_at_attribute
+from .senders import RowSender, many_sender, one_sender, outcome_of, refuse_unfinished, send_each
+from .written_at import moments, written_at_attribute
 
 #: The number of signals in a burst when the model sets none. One is always safe, and slow.
 DEFAULT_BURST_COUNT = 1
@@ -64,6 +66,7 @@ class SignalSpec:
     :param written_at: the attribute with the time of writing of a signal; None when the model has none.
     :param bind_key: the key in ``SQLALCHEMY_BINDS`` of the database that the table lives in, None for the default.
     :param condition: SQL condition for the rows that are signals; None when all are. Other rows are never changed.
+    :param row_sender: sends rows without instances; None where the model has code that needs these.
     """
 
     model: type[Any]
@@ -74,6 +77,7 @@ class SignalSpec:
     send_many: Callable[[list[Any]], object] | None
     written_at: str | None = None
     condition: str | None = None
+    row_sender: RowSender | None = None
 
     @cached_property
     def mapper(self) -> Mapper[Any]:
@@ -101,7 +105,19 @@ class SignalSpec:
         # In parentheses, and not as text(), where a colon would begin a parameter.
         return () if self.condition is None else (literal_column(f"({self.condition})", Boolean),)
 
-    def sender(self, signals: Sequence[Any]) -> Callable[[list[Any]], object]:
+    def is_row(self, signal: Any) -> bool:
+        """Whether a signal was loaded as a row, for :attr:`row_sender`."""
+        return self.row_sender is not None and not isinstance(signal, self.model)
+
+    def moments(self, signals: Sequence[Any]) -> tuple[datetime, ...]:
+        """When these signals were written, as far as it is known."""
+        if not signals or self.written_at is None:
+            return ()
+        if self.row_sender is not None and self.is_row(signals[0]):
+            return moments([signal[self.row_sender.written_at] for signal in signals])
+        return moments([vars(signal).get(self.written_at) for signal in signals])
+
+    def sender(self, signals: Sequence[Any], connection: Connection) -> Callable[[list[Any]], object]:
         """What sends these signals, to be called with them: the model's own method where it takes many, else a loop.
 
         What it returns has to go to :func:`~signalbus_core.model.senders.refuse_unfinished`. It raises
@@ -110,12 +126,17 @@ class SignalSpec:
           the signals after a failed one are sent as well, unless the failure was an outage;
         - :class:`EndedEarlyError` when the loop took too long; it carries the signals that were sent;
         - any other error of the model's method; the outcomes are not known then.
+
+        :param signals: instances, or rows for :attr:`row_sender`.
+        :param connection: of the burst.
         """
+        if self.row_sender is not None and self.is_row(signals[0]):
+            return partial(self.row_sender.send, connection=connection)
         by_class: dict[type[Any], list[Any]] = {}
         for signal in signals:
             by_class.setdefault(type(signal), []).append(signal)
         if len(by_class) > 1:
-            groups = [(self._of_class(model).sender(group), group) for model, group in by_class.items()]
+            groups = [(self._of_class(model).sender(group, connection), group) for model, group in by_class.items()]
             return lambda _: send_each(self.name, groups)
         spec = self._of_class(type(signals[0]))
         if len(signals) == 1:
@@ -197,6 +218,7 @@ def resolve(model: type[Any], name: str | None = None) -> SignalSpec:
         send_many=many_sender(model, name),
         written_at=written_at_attribute(mapper, name),
         condition=_condition(model),
+        row_sender=_row_sender(model),
     )
 
 
@@ -241,6 +263,11 @@ def unique_names(models: Iterable[type[Any]]) -> dict[type[Any], str]:
 def _condition(model: type[Any]) -> str | None:
     condition = getattr(model, "signalbus_condition", None)
     return condition if isinstance(condition, str) else None
+
+
+def _row_sender(model: type[Any]) -> RowSender | None:
+    make = getattr(model, "signalbus_row_sender", None)
+    return make() if callable(make) else None
 
 
 def _burst_count(model: type[Any], name: str) -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from inspect import getattr_static
-from typing import Any
+from typing import Any, Protocol
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.sql import ColumnElement
 
 from ..errors import (
     ACKED,
@@ -17,6 +20,24 @@ from ..errors import (
     worst,
 )
 from ..failures import raise_if_stop, sender_failure
+
+
+class RowSender(Protocol):
+    """Sends signals of a model as plain rows: it has no code that needs an instance."""
+
+    @property
+    def columns(self) -> Mapping[str, ColumnElement[Any]]:
+        """What is loaded of a row, by the names of the model's attributes; the primary key comes first."""
+
+    @property
+    def written_at(self) -> int | None:
+        """The index of the time of writing in a row."""
+
+    def send(self, rows: Sequence[Any], connection: Connection) -> None:
+        """Send rows with these columns; it raises what a send method does.
+
+        :param connection: to the database that they are from.
+        """
 
 
 def outcome_of(signal: Any, error: PartialDeliveryError) -> Outcome:

@@ -41,10 +41,6 @@ def _is_moment(column: Column[Any] | None) -> bool:
     return column is not None and isinstance(column.type, DateTime) and bool(column.type.timezone)
 
 
-def moments(signals: Iterable[Any], attribute: str | None) -> tuple[datetime, ...]:
-    """The times of writing of loaded signals, where they are known."""
-    if attribute is None:
-        return ()
-    found = (vars(signal).get(attribute) for signal in signals)
-    # The application may have assigned a value without a time zone.
-    return tuple(moment for moment in found if isinstance(moment, datetime) and moment.tzinfo is not None)
+def moments(values: Iterable[Any]) -> tuple[datetime, ...]:
+    """Those of the values that are times of writing: the application may have set some without a time zone."""
+    return tuple([value for value in values if isinstance(value, datetime) and value.tzinfo is not None])

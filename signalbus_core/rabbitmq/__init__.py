@@ -10,8 +10,9 @@ from .amqp.message import InvalidMessageError, Message, as_messages
 from .amqp.nodes import BrokerLocation
 from .amqp.protocol import BrokerConnectionError
 from .outbox import OutboxMessage, outbox_model, outbox_table_sql
-from .outbox_row import message_from_row
+from .outbox_row import HEADERS_TEXT, message_from_row
 from .publisher import Publisher, PublisherStatus
+from .row_signal import RowSignal
 from .signal import RabbitMQSignal
 
 __all__ = [
@@ -26,6 +27,9 @@ __all__ = [
     # Publishing
     "Publisher",
     "PublisherStatus",
+    # For relays: models of outbox tables
+    "RowSignal",
+    "HEADERS_TEXT",
     # For relays: the messages of a signal; where the broker is, and why it cannot be reached
     "as_messages",
     "BrokerLocation",

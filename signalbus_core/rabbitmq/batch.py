@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from itertools import accumulate
+from itertools import accumulate, chain
+from typing import Any
 
 from pika.exceptions import AMQPError
 
 from ..errors import ACKED, Outcome, OutcomeKind
 from ..model.progress import report_bytes
-from .amqp.encoder import Encoder, encoder_for
+from .amqp.encoder import AS_THEY_ARE, MessageMaker, encoder_for
 from .amqp.errors import describe
 from .amqp.frames import EncodedMessage
-from .amqp.message import InvalidMessageError, Message
+from .amqp.message import InvalidMessageError
 from .amqp.protocol import (
     DESTINATION_CODES,
     BrokerConnectionError,
@@ -37,19 +38,25 @@ TRIAL_SECONDS = 3.0
 class Batch:
     """The messages of one publish.
 
-    :param groups: messages that belong together: when one of a group cannot be sent, none of the group is.
+    :param groups: drafts of messages that belong together: when one of a group cannot be sent, none of the group is.
     :param deadline: on the monotonic clock.
     :param breaker: the destinations that are known not to confirm.
+    :param maker: of the drafts.
     """
 
     def __init__(
-        self, groups: Sequence[Sequence[Message]], deadline: float, breaker: DestinationBreaker | None = None
+        self,
+        groups: Sequence[Sequence[Any]],
+        deadline: float,
+        breaker: DestinationBreaker | None = None,
+        maker: MessageMaker[Any] = AS_THEY_ARE,
     ) -> None:
-        self._messages = [message for group in groups for message in group]
+        self._drafts = list(chain.from_iterable(groups))
         self._groups = _indexes_of(groups)
         self._deadline = deadline
         self._breaker = breaker or DestinationBreaker()
-        self._outcomes: list[Outcome | None] = [None] * len(self._messages)
+        self._maker = maker
+        self._outcomes: list[Outcome | None] = [None] * len(self._drafts)
         self._encoded: dict[int, EncodedMessage] = {}
 
     def run(self, connection: Link) -> None:
@@ -114,23 +121,24 @@ class Batch:
         return [index for index, outcome in enumerate(self._outcomes) if outcome is None]
 
     def _encode_all(self, connection: Link) -> None:
-        encoder = self._encoder(connection)
+        encode = self._encoding(connection)
         for group in self._groups:
             for index in group:
                 try:
-                    self._encoded[index] = encoder.encode(self._messages[index])
+                    self._encoded[index] = encode(self._drafts[index])
                 except InvalidMessageError as error:
                     self._withhold(group, index, Outcome(OutcomeKind.INVALID, str(error)))
                     break
         report_bytes(sum(len(encoded.data) for encoded in self._encoded.values()))
 
-    def _encoder(self, connection: Link) -> Encoder:
-        return encoder_for(connection.channel_number(self._deadline), connection.frame_max, connection.node.login)
+    def _encoding(self, connection: Link) -> Callable[[Any], EncodedMessage]:
+        channel_number = connection.channel_number(self._deadline)
+        return self._maker.encoding(encoder_for(channel_number, connection.frame_max, connection.node.login))
 
     def _refuse_missing_exchanges(self, connection: Link) -> None:
         """Refuse messages to missing exchanges: publishing them would close the channel with others in flight."""
         problems: dict[str, Outcome] = {}
-        for exchange in dict.fromkeys(self._messages[index].exchange or "" for index in self._open()):
+        for exchange in dict.fromkeys([self._address(index)[0] for index in self._open()]):
             problem = self._problem_with(connection, exchange)
             if problem is not None:
                 problems[exchange] = problem
@@ -138,8 +146,8 @@ class Batch:
             return
         for group in self._groups:
             for index in group:
-                problem = problems.get(self._messages[index].exchange or "")
-                if problem is not None and self._outcomes[index] is None:
+                problem = None if self._outcomes[index] is not None else problems.get(self._address(index)[0])
+                if problem is not None:
                     self._withhold(group, index, problem)
                     break
 
@@ -171,9 +179,11 @@ class Batch:
             return trials
         for group in self._groups:
             for index in group:
+                if self._outcomes[index] is not None:
+                    continue
                 address = self._address(index)
                 seconds = self._breaker.silent_seconds(address)
-                if seconds is None or self._outcomes[index] is not None:
+                if seconds is None:
                     continue
                 if self._breaker.claim_trial(address):
                     trials.append(group)
@@ -209,8 +219,7 @@ class Batch:
         return {address for address in silent if self._breaker.silent_seconds(address) is not None}
 
     def _address(self, index: int) -> Address:
-        message = self._messages[index]
-        return message.exchange or "", message.routing_key or ""
+        return self._encoded[index].address[:2]
 
     def _suspects(self, connection: Link, indexes: list[int]) -> set[int]:
         exchanges, hashes = connection.suspect_exchanges, connection.suspect_messages
@@ -219,7 +228,7 @@ class Batch:
         return {
             index
             for index in indexes
-            if self._messages[index].exchange in exchanges or (hashes and self._hash(index) in hashes)
+            if self._address(index)[0] in exchanges or (hashes and self._hash(index) in hashes)
         }
 
     def _settle(
@@ -246,8 +255,7 @@ class Batch:
 
     def _send_alone(self, connection: Link, index: int, deadline: float) -> None:
         """Send one message with no other in flight, so that whatever the broker does is its answer to this one."""
-        message = self._messages[index]
-        exchange = message.exchange or ""
+        exchange, _ = self._address(index)
         if time.monotonic() >= deadline:
             self._outcomes[index] = Outcome(OutcomeKind.UNKNOWN, "not sent: no time was left", was_sent=False)
             return
@@ -255,7 +263,7 @@ class Batch:
         if problem is not None:
             self._outcomes[index] = problem
             return
-        encoded = self._encoded[index] = self._encoder(connection).encode(message)
+        encoded = self._encoded[index] = self._encoding(connection)(self._drafts[index])
         sent_at = self._breaker.now()
         confirms, closed = connection.send([(encoded.data, encoded.frames)], lambda _: self._content(index), deadline)
         [outcome] = confirms.outcomes(outcome_of(closed, in_flight=1))
@@ -277,15 +285,16 @@ class Batch:
         return hash(self._content(index).identity)
 
     def _content(self, index: int) -> Content:
-        message = self._messages[index]
-        properties = message.properties
+        encoded = self._encoded[index]
+        properties = self._maker.message(self._drafts[index]).properties
+        exchange, routing_key, mandatory = encoded.address
         return Content(
-            exchange=message.exchange or "",
-            routing_key=message.routing_key or "",
+            exchange=exchange,
+            routing_key=routing_key,
             message_id=properties.message_id if properties else None,
-            body=self._encoded[index].body,
+            body=encoded.body,
             headers=properties.headers if properties else None,
-            mandatory=bool(message.mandatory),
+            mandatory=mandatory,
         )
 
 
@@ -293,6 +302,6 @@ def _named(address: Address) -> str:
     return f"exchange {address[0]!r}, routing key {address[1]!r}"
 
 
-def _indexes_of(groups: Sequence[Sequence[Message]]) -> list[range]:
-    ends = accumulate(map(len, groups))
-    return [range(end - len(group), end) for group, end in zip(groups, ends, strict=True)]
+def _indexes_of(groups: Sequence[Sequence[Any]]) -> list[range]:
+    ends = list(accumulate(map(len, groups), initial=0))
+    return list(map(range, ends, ends[1:]))

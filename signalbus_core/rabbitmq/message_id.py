@@ -7,14 +7,14 @@ Consumers drop ids that they have seen, so if two signals had one id, a message 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
 from urllib.parse import quote
 
 from sqlalchemy import Table
-from sqlalchemy.orm import Mapper, object_session
+from sqlalchemy.orm import Mapper, class_mapper, object_session
 from sqlalchemy.orm.attributes import instance_state
 
 from ..model.written_at import written_at_attribute
@@ -39,10 +39,27 @@ class Identity(NamedTuple):
     table: str
     written_at: str | None
 
+    def made_up(self, database: str, key: Sequence[Any], moment: datetime | None) -> str:
+        """The id of a signal without one of its own."""
+        # Fast path: most keys are one integer.
+        shown = str(key[0]) if len(key) == 1 and type(key[0]) is int else ":".join(map(_id_part, key))
+        # As a number of microseconds, which depends neither on the time zone nor on settings of the session.
+        time = "" if moment is None else f":{(moment - _EPOCH) // _MICROSECOND}"
+        return f"{database}:{self.table}:{shown}{time}" if database else f"{self.table}:{shown}{time}"
+
+    def id_of_message(self, own: str, number: int) -> str:
+        """The id of a message of the signal with this id."""
+        text = own if number == 1 else f"{own}#{number}"
+        if len(text) > LONGEST_ID:
+            digest = hashlib.sha256(text.encode()).hexdigest()
+            return f"{self.table[:100]}:sha256-{digest}"
+        return text
+
 
 @lru_cache(maxsize=1024)
-def identity_of(mapper: Mapper[Any]) -> Identity:
+def identity_of(model: type[Any]) -> Identity:
     """What the message ids of a model are made of. Cached, because it is needed for each signal."""
+    mapper: Mapper[Any] = class_mapper(model)
     table = _quote(cast(Table, mapper.local_table).fullname)
     return Identity(has_signal_id(mapper), table, written_at_attribute(mapper, mapper.class_.__name__))
 
@@ -76,34 +93,24 @@ def message_id(signal: Any, number: int = 1, database: Callable[[Any], str] = da
     :param number: the number of the message among those of the signal, from 1.
     :param database: returns the database of the signal.
     """
-    identity = identity_of(instance_state(signal).manager.mapper)
+    identity = identity_of(cast(Any, type(signal)))
     own = getattr(signal, SIGNAL_ID) if identity.has_own else None
-    text = _made_up(signal, identity, database(signal)) if own is None else str(own)
-    if number > 1:
-        text += f"#{number}"
-    if len(text) > LONGEST_ID:
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        return f"{identity.table[:100]}:sha256-{digest}"
-    return text
+    if own is None:
+        state = instance_state(signal)
+        key = state.key[1] if state.key is not None else state.manager.mapper.primary_key_from_instance(signal)
+        own = identity.made_up(database(signal), key, written_at(signal))
+    return identity.id_of_message(str(own), number)
 
 
 def written_at(signal: Any) -> datetime | None:
     """When a signal was written, where its model records it."""
-    attribute = identity_of(instance_state(signal).manager.mapper).written_at
-    moment = None if attribute is None else getattr(signal, attribute)
-    # The application may have assigned a value without a time zone.
-    return moment if isinstance(moment, datetime) and moment.tzinfo is not None else None
+    attribute = identity_of(cast(Any, type(signal))).written_at
+    return None if attribute is None else as_moment(getattr(signal, attribute))
 
 
-def _made_up(signal: Any, identity: Identity, database: str) -> str:
-    state = instance_state(signal)
-    key = state.key[1] if state.key is not None else state.manager.mapper.primary_key_from_instance(signal)
-    # Fast path: most keys are one integer.
-    shown = str(key[0]) if len(key) == 1 and type(key[0]) is int else ":".join(map(_id_part, key))
-    moment = written_at(signal)
-    # As a number of microseconds, which depends neither on the time zone nor on settings of the session.
-    time = "" if moment is None else f":{(moment - _EPOCH) // _MICROSECOND}"
-    return f"{database}:{identity.table}:{shown}{time}" if database else f"{identity.table}:{shown}{time}"
+def as_moment(value: object) -> datetime | None:
+    """The value as a time of writing; None where it is none: the application may have set one without a time zone."""
+    return value if isinstance(value, datetime) and value.tzinfo is not None else None
 
 
 def _quote(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
@@ -27,9 +26,8 @@ from sqlalchemy.orm import Mapped, Mapper, column_property, mapped_column, regis
 from sqlalchemy.schema import CreateTable
 
 from ..schema.quoting import PLAIN
-from .amqp.message import Message
-from .outbox_row import BODIES, FIELDS, message_from_row
-from .signal import RabbitMQSignal
+from .outbox_row import BODIES, FIELDS
+from .row_signal import RowSignal
 
 if TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
@@ -47,7 +45,7 @@ def _json() -> JSON:
     return JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
 
 
-class OutboxMessage(RabbitMQSignal):
+class OutboxMessage(RowSignal):
     """Mixin for an outbox table whose rows hold messages; put it before ``db.Model``.
 
     ::
@@ -116,13 +114,7 @@ class OutboxMessage(RabbitMQSignal):
         timestamp = mapped_column(DateTime(timezone=True))
         created_at = mapped_column(DateTime(timezone=True), nullable=False, server_default=func.now())
 
-    def signalbus_message(self) -> Message:
-        """Return the message that the row holds."""
-        row = {name: getattr(self, name, None) for name in FIELDS}
-        if row["body_json"] is not None:
-            written = cast("str | None", getattr(self, JSON_TEXT, None))
-            row["body_json"] = json.dumps(row["body_json"], allow_nan=False) if written is None else written
-        return message_from_row(row)
+    signalbus_fields = {**dict(zip(FIELDS, FIELDS, strict=True)), "body_json": JSON_TEXT}  # noqa: RUF012
 
 
 def outbox_model(

@@ -5,6 +5,7 @@ The fields are the columns of ``OutboxMessage``, or of any table that a relay re
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -37,6 +38,50 @@ FIELDS = (
 
 #: The values that the driver returns for PostgreSQL's ``infinity`` and ``-infinity``.
 INFINITE = (datetime.max.replace(tzinfo=timezone.utc), datetime.min.replace(tzinfo=timezone.utc))
+
+
+#: The prefix of a field that is a single header.
+HEADER_PREFIX = "headers."
+
+#: The field for headers that are the text of a JSON object.
+HEADERS_TEXT = "headers_text"
+
+
+def message_from_values(values: Mapping[str, Any]) -> Message:
+    """Make the message from fields of which some may be headers, beside those of :func:`message_from_row`."""
+    return message_from_row({**values, "headers": headers_of(values)})
+
+
+def is_of_headers(field: str) -> bool:
+    """Whether a field is about headers."""
+    return field in ("headers", HEADERS_TEXT) or field.startswith(HEADER_PREFIX)
+
+
+def headers_of(values: Mapping[str, Any]) -> Any:
+    """The headers that these fields give together.
+
+    :raises InvalidMessageError: their text is no JSON.
+    """
+    text = values.get(HEADERS_TEXT)
+    headers = values.get("headers") if text is None else _parsed(text)
+    own = {
+        field.removeprefix(HEADER_PREFIX): value
+        for field, value in values.items()
+        if field.startswith(HEADER_PREFIX) and value is not None
+    }
+    return {**(headers or {}), **own} if own and (headers is None or isinstance(headers, dict)) else headers
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except ValueError:
+        raise InvalidMessageError("headers: text that is no JSON") from None
+
+
+def _refuse(_: str) -> Any:
+    # Constants that Python accepts and JSON does not: NaN and the like.
+    raise ValueError
 
 
 def message_from_row(row: Mapping[str, Any]) -> Message:

@@ -10,14 +10,15 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from flask import Flask
 
 from ..errors import Outcome, OutcomeKind, PartialDeliveryError, PublishError, worst
 from ..failures import error_text, raise_if_stop
 from .amqp.channel import BrokerConnection
-from .amqp.message import Message, as_messages
+from .amqp.encoder import AS_THEY_ARE, MessageMaker
+from .amqp.message import Message
 from .amqp.nodes import BrokerLocation
 from .amqp.protocol import BrokerConnectionError, Link
 from .amqp.url import BrokerNode
@@ -126,7 +127,7 @@ class Publisher:
         :param timeout_seconds: how long it may take in all.
         :raises PublishError: not every message was confirmed; ``outcomes`` has one outcome for each, in order.
         """
-        batch, connection = self._begin([[message] for message in messages], timeout_seconds)
+        batch, connection = self._begin([[message] for message in messages], timeout_seconds, AS_THEY_ARE)
         if connection is not None:
             batch.run(connection)
         if not batch.is_complete:
@@ -149,18 +150,21 @@ class Publisher:
           has the worst of them: unknown, then invalid, then refused.
         """
         listed = list(signals)
+        maker = message_of if isinstance(message_of, MessageMaker) else MessageMaker(message_of)
         failed: dict[int, Outcome] = {}
-        groups: list[list[Message]] = []
+        groups: list[list[Any]] = []
         trace = PublishTrace(self._node())
         for index, signal in enumerate(listed):
             try:
-                groups.append(trace.begin(index, signal, as_messages(message_of(signal))))
+                drafts = maker.drafts(signal)
+                context = maker.trace_context(signal)
+                groups.append(drafts if context is None else trace.begin(index, context, drafts, maker.message))
             except BaseException as error:  # noqa: BLE001 - whatever the application's code raises is this signal's fault
                 raise_if_stop(error)
                 failed[index] = Outcome(OutcomeKind.INVALID, error_text(error, [signal]))
                 groups.append([])
         with trace:
-            batch, connection = self._begin(groups, timeout_seconds)
+            batch, connection = self._begin(groups, timeout_seconds, maker)
             if connection is not None:
                 batch.run(connection)
             trace.end(batch.outcomes)
@@ -175,12 +179,14 @@ class Publisher:
                 failed=[(listed[index], outcome) for index, outcome in sorted(failed.items())],
             )
 
-    def connect(self, timeout_seconds: float | None = None) -> None:
+    def connect(self, timeout_seconds: float | None = None, *, listening_within_seconds: float | None = None) -> None:
         """Open this thread's connection now, if it is not open.
 
+        :param listening_within_seconds: within so many seconds, the broker must accept a TCP connection.
         :raises BrokerConnectionError: the broker cannot be reached.
         """
-        self._open_connection(CONNECT_TIMEOUT_SECONDS if timeout_seconds is None else timeout_seconds)
+        timeout_seconds = CONNECT_TIMEOUT_SECONDS if timeout_seconds is None else timeout_seconds
+        self._open_connection(timeout_seconds, listening_within_seconds)
 
     def keep_alive(self) -> None:
         """Process heartbeats, a close or a block on this thread's connection, without waiting.
@@ -228,11 +234,13 @@ class Publisher:
     def _mine(self) -> Link | None:
         return self._settings().broker.connections.mine()
 
-    def _begin(self, groups: list[list[Message]], timeout_seconds: float | None) -> tuple[Batch, Link | None]:
-        """A batch of these messages, and the connection for it; None when there is nothing to send, or no broker."""
+    def _begin(
+        self, groups: list[list[Any]], timeout_seconds: float | None, maker: MessageMaker[Any]
+    ) -> tuple[Batch, Link | None]:
+        """A batch of these drafts, and the connection for it; None when there is nothing to send, or no broker."""
         settings = self._settings()
         timeout = positive_seconds(timeout_seconds) or settings.timeout_seconds or DEFAULT_TIMEOUT_SECONDS
-        batch = Batch(groups, time.monotonic() + timeout, settings.broker.breaker)
+        batch = Batch(groups, time.monotonic() + timeout, settings.broker.breaker, maker)
         connection = None
         if any(groups):
             try:
@@ -241,7 +249,7 @@ class Publisher:
                 batch.give_up(f"not sent: {error}", was_sent=False)
         return batch, connection
 
-    def _open_connection(self, timeout_seconds: float) -> Link:
+    def _open_connection(self, timeout_seconds: float, listening_within_seconds: float | None = None) -> Link:
         broker = self._settings().broker
         connections = broker.connections
         connections.close_orphans()
@@ -261,7 +269,7 @@ class Publisher:
                 link.check_channel_limit(timeout_seconds)
             return link
 
-        return connections.open(lambda: broker.nodes.connect(connect, timeout_seconds))
+        return connections.open(lambda: broker.nodes.connect(connect, timeout_seconds, listening_within_seconds))
 
     def _connect(self, node: BrokerNode, timeout_seconds: float) -> Link:
         return BrokerConnection(node, timeout_seconds)

@@ -9,16 +9,19 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from flask import current_app
 from pika.spec import BasicProperties
 from sqlalchemy.orm import Mapped, declared_attr, has_inherited_table
 
+from ..failures import error_text, raise_if_stop
 from ..schema.signal_id import signal_id_column
-from .amqp.message import PROPERTIES, Message, as_messages
-from .message_id import BurstDatabase, database_of, message_id, written_at
+from .amqp.encoder import Common, Encoder, MessageMaker, shared_of
+from .amqp.frames import EncodedMessage
+from .amqp.message import PROPERTIES, InvalidMessageError, Message, as_messages
+from .message_id import BurstDatabase, message_id, written_at
 from .publisher import Publisher
 
 _creating = threading.Lock()
@@ -76,51 +79,161 @@ class RabbitMQSignal:
 
     def send_signalbus_message(self) -> None:
         """Send this signal."""
-        _publisher().publish_signals([self], prepared_messages)
+        publisher_of_app().publish_signals([self], SignalMessages())
 
     @classmethod
     def send_signalbus_messages(cls, instances: Sequence[Any]) -> None:
         """Send many signals at once."""
-        _publisher().publish_signals(instances, partial(prepared_messages, database=BurstDatabase()))
+        publisher_of_app().publish_signals(instances, SignalMessages())
 
 
-def prepared_messages(signal: RabbitMQSignal, database: Callable[[Any], str] = database_of) -> list[Message]:
-    """The messages of a signal, with the properties filled in that they do not set.
+class SignalMessages(MessageMaker[RabbitMQSignal]):
+    """The messages of the signals of one burst, with the properties filled in that they do not set.
 
-    :param database: returns the database of the signal.
+    A draft is a signal, one of its messages, and its number.
     """
-    messages = as_messages(signal.signalbus_message())
-    return [_prepared(signal, message, number, database) for number, message in enumerate(messages, start=1)]
+
+    def __init__(self) -> None:
+        super().__init__(lambda signal: signal.signalbus_message())
+        self._database = BurstDatabase()
+
+    def drafts(self, signal: RabbitMQSignal) -> list[Any]:
+        made = signal.signalbus_message()
+        if type(made) is Message:
+            return [(signal, made, 1)]
+        return [(signal, message, number) for number, message in enumerate(as_messages(made), start=1)]
+
+    def message(self, draft: Any) -> Message:
+        if isinstance(draft, Message):
+            return draft
+        signal, message, number = draft
+        try:
+            return completed(
+                message,
+                (signal.signalbus_exchange, signal.signalbus_routing_key, type(signal).__name__),
+                lambda: message_id(signal, number, self._database),
+                lambda: seconds_of(written_at(signal)),
+            )
+        except BaseException as error:
+            raise_if_stop(error)
+            raise InvalidMessageError(error_text(error, [signal])) from error
+
+    def encoding(self, encoder: Encoder) -> Callable[[Any], EncodedMessage]:
+        usual = self._encoding_usual(encoder)
+
+        def encode(draft: Any) -> EncodedMessage:
+            try:
+                encoded = usual(*draft)
+            except Exception:  # noqa: BLE001 - what is wrong, the slow way finds out
+                encoded = None
+            return encoder.encode(self.message(draft)) if encoded is None else encoded
+
+        return encode
+
+    def _encoding_usual(self, encoder: Encoder) -> Callable[[Any, Message, int], EncodedMessage | None]:
+        """What encodes usual messages in one pass. For others it returns None, or raises any error."""
+        known: dict[tuple[object, ...], Common | None] = {}
+
+        def encode(signal: RabbitMQSignal, message: Message, number: int) -> EncodedMessage | None:
+            body: Any = message.body
+            kind, properties, is_text = type(signal), message.properties, type(body) is str
+            if is_text:
+                body = body.encode()
+            elif type(body) is not bytes:
+                return None
+            exchange = signal.signalbus_exchange if message.exchange is None else message.exchange
+            routing_key = signal.signalbus_routing_key if message.routing_key is None else message.routing_key
+            if properties is None:
+                key = (kind, exchange, type(exchange), routing_key, type(routing_key), message.mandatory, is_text)
+                common = known.get(key)
+                if common is None:
+                    values = _filled(_NOTHING, is_text, kind.__name__)
+                    common = known[key] = encoder.common(exchange, routing_key, message.mandatory, values)
+                properties = _NO_PROPERTIES
+            elif type(properties) is BasicProperties:
+                values = _filled(shared_of(properties), is_text, kind.__name__)
+                common = encoder.common(exchange, routing_key, message.mandatory, values)
+            else:
+                return None
+            return (
+                None
+                if common is None
+                else encoder.assemble(
+                    common,
+                    body,
+                    properties.headers,
+                    properties.correlation_id,
+                    message_id(signal, number, self._database)
+                    if properties.message_id is None
+                    else properties.message_id,
+                    seconds_of(written_at(signal)) if properties.timestamp is None else properties.timestamp,
+                )
+            )
+
+        return encode
 
 
-def _prepared(signal: RabbitMQSignal, message: Message, number: int, database: Callable[[Any], str]) -> Message:
+_NO_PROPERTIES = BasicProperties()
+
+#: Shared properties of which none is set.
+_NOTHING = shared_of(_NO_PROPERTIES)
+
+
+def _filled(values: tuple[Any, ...], is_text: bool, kind: str) -> tuple[Any, ...]:
+    """The shared properties of a message with those filled in that it does not set."""
+    content_type, content_encoding, delivery_mode, *others, type_, user_id, app_id, cluster_id = values
+    if content_type is None:
+        content_type = "text/plain" if is_text else "application/octet-stream"
+    if content_encoding is None and is_text:
+        content_encoding = "utf-8"
+    return (
+        content_type,
+        content_encoding,
+        2 if delivery_mode is None else delivery_mode,
+        *others,
+        kind if type_ is None else type_,
+        user_id,
+        app_id,
+        cluster_id,
+    )
+
+
+def completed(
+    message: Message,
+    usual: tuple[str | None, str | None, str],
+    id_of: Callable[[], str],
+    seconds: Callable[[], int],
+) -> Message:
+    """A message with everything filled in that it does not set.
+
+    :param usual: the exchange, routing key and type.
+    """
     body, exchange, routing_key = message.body, message.exchange, message.routing_key
     is_text = isinstance(body, str)
     properties = _copy(message.properties)
     if properties.delivery_mode is None:
         properties.delivery_mode = 2
     if properties.type is None:
-        properties.type = type(signal).__name__
+        properties.type = usual[2]
     if properties.timestamp is None:
-        properties.timestamp = _timestamp(signal)
+        properties.timestamp = seconds()
     if properties.content_type is None:
         properties.content_type = "text/plain" if is_text else "application/octet-stream"
     if properties.content_encoding is None and is_text:
         properties.content_encoding = "utf-8"
     if properties.message_id is None:
-        properties.message_id = message_id(signal, number, database)
+        properties.message_id = id_of()
     return Message(
-        signal.signalbus_exchange if exchange is None else exchange,
-        signal.signalbus_routing_key if routing_key is None else routing_key,
+        usual[0] if exchange is None else exchange,
+        usual[1] if routing_key is None else routing_key,
         body,
         properties,
         message.mandatory,
     )
 
 
-def _timestamp(signal: RabbitMQSignal) -> int:
-    """When the signal was written, the same on every resend; now, if that is unknown or out of AMQP's range."""
-    moment = written_at(signal)
+def seconds_of(moment: datetime | None) -> int:
+    """The timestamp of a message, the same on every resend; now, if the moment is unknown or out of AMQP's range."""
     seconds = -1 if moment is None else math.floor(moment.timestamp())
     return seconds if seconds >= 0 else int(time.time())
 
@@ -135,7 +248,7 @@ def _copy(given: BasicProperties | None) -> BasicProperties:
     return properties
 
 
-def _publisher() -> Publisher:
+def publisher_of_app() -> Publisher:
     """The publisher of the application; created from its configuration when it has none."""
     publisher = current_app.extensions.get("signalbus_rabbitmq")
     if publisher is None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import Outcome
 from ..failures import raise_if_stop
-from ..tracing import StoredContext, stored_context
+from ..tracing import StoredContext
 from .amqp.message import Message
 from .amqp.url import BrokerNode
 
@@ -44,22 +44,27 @@ class PublishTrace:
         for span in chain.from_iterable(self._open.values()):
             _end(span, None)
 
-    def begin(self, index: int, signal: Any, messages: list[Message]) -> list[Message]:
+    def begin(
+        self, index: int, context: StoredContext, drafts: list[Any], message_of: Callable[[Any], Message]
+    ) -> list[Any]:
         """Start a span for each message of a signal; return the messages with the spans' contexts as headers.
 
         :param index: the index of the signal in the publish.
+        :param context: in which the signal was written.
+        :param message_of: makes the message of a draft.
+        :returns: the drafts as they are where no span was started.
         """
-        context = stored_context(signal)
-        if context is None or not _is_available():
-            return messages
+        if not _is_available():
+            return drafts
+        messages = [message_of(draft) for draft in drafts]
         try:
             spans, messages = self._begin(context, messages)
         except BaseException as error:  # noqa: BLE001 - the application's sampler and processors may raise anything
             raise_if_stop(error)
             _complain(error)
-        else:
-            if spans:
-                self._open[index] = spans
+            return drafts
+        if spans:
+            self._open[index] = spans
         return messages
 
     def end(self, outcomes: Callable[[], Sequence[Sequence[Outcome]]]) -> None:

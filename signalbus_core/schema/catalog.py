@@ -79,12 +79,16 @@ def table_conflicts(
         if problem := _inheritance_problem(spec, row.children):
             conflicts[spec.name] = problem
         if row.identity is not None and (owner := owners.setdefault(row.identity, spec.name)) != spec.name:
-            conflicts[spec.name] = conflicts[owner] = shared_table(spec.table.fullname, owner, spec.name)
+            conflicts[spec.name] = conflicts[owner] = _shared(spec, owner)
     for spec, row in found:
         for owner in {owners[parent] for parent in row.partition_of if parent in owners}:
-            conflicts[spec.name] = conflicts[owner] = shared_table(spec.table.fullname, owner, spec.name)
+            conflicts[spec.name] = conflicts[owner] = _shared(spec, owner)
     # Models of other binds are told of with theirs.
     return {spec.name: conflicts[spec.name] for spec in specs if spec.name in conflicts}
+
+
+def _shared(spec: SignalSpec, owner: str) -> str:
+    return shared_table(spec.table.fullname, *sorted((owner, spec.name)))
 
 
 def table_owners(connection: Connection, specs: Sequence[SignalSpec]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from sqlalchemy import Table, TypeDecorator, Uuid, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import MappedColumn, Mapper, mapped_column
+from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.functions import FunctionElement
 
 from .quoting import quoted, table_of
@@ -59,6 +60,30 @@ def signal_id_column() -> MappedColumn[Any]:
         sort_order=10_000,
         use_existing_column=True,
     )
+
+
+class _IdText(FunctionElement[str]):
+    """An id as text. The driver would make an object of each UUID, and a text of that again."""
+
+    type = Uuid(as_uuid=False)
+    inherit_cache = True
+
+
+@compiles(_IdText)
+def _plain_id(element: _IdText, compiler: Any, **options: Any) -> str:
+    return cast(str, compiler.process(element.clauses, **options))
+
+
+@compiles(_IdText, "postgresql")
+def _postgresql_id(element: _IdText, compiler: Any, **options: Any) -> str:
+    return f"CAST({compiler.process(element.clauses, **options)} AS text)"
+
+
+def signal_id_text(mapper: Mapper[Any]) -> ColumnElement[Any]:
+    """The column of a model, as text where its type allows it."""
+    column = mapper.columns[SIGNAL_ID]
+    is_plain = type(column.type) is Uuid and column.type.native_uuid
+    return cast("ColumnElement[Any]", _IdText(column)) if is_plain else column
 
 
 def has_signal_id(mapper: Mapper[Any]) -> bool:

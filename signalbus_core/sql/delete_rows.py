@@ -5,6 +5,7 @@ A row that somebody else wrote meanwhile under the same key is never deleted.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Any, cast
@@ -12,13 +13,16 @@ from typing import Any, cast
 from sqlalchemy import CursorResult, Delete
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql import ColumnElement
 
 from ..errors import BurstError, counted
 from ..model.contract import SignalSpec
 from .keys import Key, given_keys, has_exact_key, has_key, joins_given_keys, parts
-from .rows import WRITTEN_SINCE, Row, all_ids, find, find_keys, has_id
+from .rows import WRITTEN_SINCE, Row, all_ids, find, find_keys, find_moved, has_id
 from .transaction import LOOK_UP_CTIDS, LOOK_UP_KEYS, execute_with
+
+logger = logging.getLogger("signalbus")
 
 #: So many statements are cached, one for each model.
 KEPT_STATEMENTS = 1024
@@ -50,8 +54,21 @@ def delete_rows(connection: Connection, spec: SignalSpec, rows: Sequence[Row], *
         deleted += delete_where(connection, spec, condition)
         if deleted == len(rows):
             return []
+    if is_locked and (moved := _moved(connection, spec, rows)):
+        # The send method, or a trigger on what it wrote, has given them other keys.
+        conditions.append([has_id(all_ids(moved))])
+        delete_where(connection, spec, conditions[-1])
     # The send method may have deleted signals itself; only rows that still exist are kept.
     return [row for condition in conditions for row in find(connection, spec, condition)]
+
+
+def _moved(connection: Connection, spec: SignalSpec, rows: Sequence[Row]) -> list[Row]:
+    try:
+        with connection.begin_nested():
+            return find_moved(connection, spec, rows)
+    except SQLAlchemyError:
+        logger.debug("%s: rows with other keys cannot be found.", spec.name, exc_info=True)
+        return []
 
 
 def delete_signals(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> int:

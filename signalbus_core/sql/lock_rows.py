@@ -6,12 +6,12 @@ the values of their parameters.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, chain
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import (
     BigInteger,
@@ -25,6 +25,7 @@ from sqlalchemy import (
     String,
     Text,
     Uuid,
+    and_,
     bindparam,
     case,
     func,
@@ -35,12 +36,14 @@ from sqlalchemy import (
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.orm import Session, aliased, lazyload, undefer
-from sqlalchemy.sql import ColumnElement, Select
+from sqlalchemy.orm.attributes import instance_state
+from sqlalchemy.sql import ColumnElement, Select, Subquery, visitors
 from sqlalchemy.types import TypeDecorator
 
 from ..model.contract import SignalSpec
+from ..model.senders import RowSender
 from .keys import Key, has_key, is_from
-from .rows import has_id, row_id
+from .rows import Row, has_id, row_id
 from .selection import Choice, pending
 
 #: So many statements are cached. A model has up to four.
@@ -51,13 +54,21 @@ NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 #: Values of these types are always small.
 _NARROW = (Boolean, Date, DateTime, Integer, Numeric, Uuid)
 
-#: Values stored in at most so many bytes are not measured further: PostgreSQL moves larger ones out of the row (TOAST).
+#: Values stored in at most so many bytes are not measured further, unless they are compressed: PostgreSQL moves larger
+#: ones out of the row (TOAST).
 _STORED_INLINE = 2000
+
+
+def row_sender(session: Session, spec: SignalSpec) -> RowSender | None:
+    """What sends the signals of a model as rows; None where instances are needed."""
+    # What the application adds to statements, or does with loaded instances, would be left out.
+    has_listeners = session.dispatch.do_orm_execute or session.dispatch.loaded_as_persistent
+    return None if has_listeners else spec.row_sender
 
 
 def lock_signals(
     session: Session, spec: SignalSpec, limit: int, choice: Choice, most_bytes: int, options: Mapping[str, str]
-) -> tuple[list[tuple[Any, str | None]], bool]:
+) -> tuple[list[tuple[Any, Row]], bool]:
     """Lock and load up to ``limit`` of the chosen signals that nobody else has locked, lowest keys first.
 
     On PostgreSQL no more is loaded than ``most_bytes``, and the row that passes them: a table may get large rows at any
@@ -66,27 +77,52 @@ def lock_signals(
     All columns are loaded, also deferred ones; relationships are loaded lazily, because an outer join cannot be locked.
 
     :param options: execution options of the statement.
-    :returns: each signal, with the id of its row; and whether further rows may have been left out for their size.
+    :returns: each signal, an instance or what the model's ``row_sender`` takes, with its row; and whether further rows
+      may have been left out for their size.
     """
-    dialect = session.get_bind(spec.mapper).dialect
-    if limit > 1 and session.dispatch.do_orm_execute and _is_capped(spec, dialect):
+    bind = session.get_bind(spec.mapper)
+    dialect = bind.dialect
+    has_filters = session.dispatch.do_orm_execute or bind.dispatch.before_execute
+    if limit > 1 and has_filters and _is_capped(spec, dialect):
         # A filter that the application adds to a statement is about the model's table, and not about a subquery of it,
         # with which it would become a cross product: rows that the application hides would be sent.
         taken, is_cut = lock_rows(session, spec, limit, choice, most_bytes, options)
         return load_rows(session, spec, taken) if taken else [], is_cut
     has_start = choice.only is None and choice.start is not None
+    as_rows = row_sender(session, spec) is not None
     if choice.only is None and not choice.exclude:
-        statement = _cached_loading(spec, dialect, Choice(choice.leave_out), limit > 1, has_start)
+        statement = _cached_loading(spec, dialect, Choice(choice.leave_out), limit > 1, has_start, as_rows)
     else:
-        statement = _loading(spec, dialect, choice, limit > 1, has_start)
-    # Objects that are already in the session are refreshed from their rows.
-    refreshing = {"populate_existing": True} if session.identity_map or session.new else {}
+        statement = _loading(spec, dialect, choice, limit > 1, has_start, as_rows)
     values = {"signalbus_limit": limit, "signalbus_most_bytes": most_bytes}
     if choice.start is not None and has_start:
         values["signalbus_start"] = choice.start
-    rows = session.execute(statement, values, execution_options={**options, **refreshing}).all()
-    is_cut = 0 < len(rows) < limit and rows[-1][2] > most_bytes
-    return [(signal, row) for signal, row, _ in rows], is_cut
+    rows = _execute(session, spec, statement, values, options)
+    is_cut = 0 < len(rows) < limit and rows[-1][-1] > most_bytes
+    return _loaded(spec, rows, as_rows), is_cut
+
+
+def _execute(
+    session: Session, spec: SignalSpec, statement: Select[Any], values: Any, options: Mapping[str, str]
+) -> Sequence[Any]:
+    # Objects that are already in the session are refreshed from their rows.
+    refreshing = {"populate_existing": True} if session.identity_map or session.new else {}
+    by = {"mapper": spec.mapper}
+    return session.execute(statement, values, execution_options={**options, **refreshing}, bind_arguments=by).all()
+
+
+def _loaded(spec: SignalSpec, loaded: Sequence[Any], as_rows: bool) -> list[tuple[Any, Row]]:
+    """The signals, each with its row. Behind each there are the id of its row and a number of bytes."""
+    parts = len(spec.primary_key)
+    if as_rows:
+        return [(one, Row(one[:parts], () if one[-2] is None else (one[-2],))) for one in loaded]
+    return [(signal, Row(_key_of(signal, parts), () if row is None else (row,))) for signal, row, _ in loaded]
+
+
+def _key_of(signal: Any, parts: int) -> Key:
+    # SQLAlchemy creates no object where the key is None.
+    state: Any = None if signal is None else instance_state(signal)
+    return (None,) * parts if state is None else state.key[1]
 
 
 def lock_rows(
@@ -104,7 +140,7 @@ def lock_rows(
     """
     dialect = session.get_bind(spec.mapper).dialect
     has_ids = dialect.name == "postgresql"
-    columns = (row_id(dialect), row_bytes(spec)) if has_ids else tuple(spec.primary_key)
+    columns = (row_id(dialect), row_bytes(wide_columns(spec))) if has_ids else tuple(spec.primary_key)
     statement = locking(spec, dialect, choice, limit, select(*columns).select_from(spec.model))
     # By the session, whose filters hold for these rows too: hidden ones must take no place among the locked ones.
     rows = session.execute(statement, execution_options=options, bind_arguments={"mapper": spec.mapper}).all()
@@ -123,12 +159,12 @@ def locking(
     return chosen.order_by(*spec.primary_key).limit(limit).with_for_update(skip_locked=True)
 
 
-def load_rows(session: Session, spec: SignalSpec, taken: Sequence[Any]) -> list[tuple[Any, str | None]]:
+def load_rows(session: Session, spec: SignalSpec, taken: Sequence[Any]) -> list[tuple[Any, Row]]:
     """Load signals that :func:`lock_rows` has locked, in the order of their keys, as :func:`lock_signals` does."""
-    dialect = session.get_bind(spec.mapper).dialect
-    statement = _whole(spec, dialect).where(_taken(spec, dialect, taken)).order_by(*spec.primary_key)
-    found = session.execute(statement, execution_options={"populate_existing": True})
-    return [(signal, row) for signal, row in found]
+    dialect, as_rows = session.get_bind(spec.mapper).dialect, row_sender(session, spec) is not None
+    statement = _whole(spec, dialect, as_rows).where(_taken(spec, dialect, taken)).order_by(*spec.primary_key)
+    rows = _execute(session, spec, statement.add_columns(literal(0)), None, NO_OPTIONS)
+    return _loaded(spec, rows, as_rows)
 
 
 def keys_of_rows(connection: Connection, spec: SignalSpec, taken: Sequence[Any]) -> list[Key]:
@@ -142,22 +178,37 @@ def follows_index(dialect: Dialect, choice: Choice) -> bool:
     return dialect.name == "postgresql" and choice.only is None
 
 
-def _loading(spec: SignalSpec, dialect: Dialect, choice: Choice, has_several: bool, has_start: bool) -> Select[Any]:
+def _loading(
+    spec: SignalSpec, dialect: Dialect, choice: Choice, has_several: bool, has_start: bool, as_rows: bool
+) -> Select[Any]:
     """The statement for bursts with the same kind of choice; limit, start and bytes are its parameters."""
     is_capped = has_several and _is_capped(spec, dialect)
     if is_capped:
-        columns = [column for column in spec.mapper.columns if isinstance(column, Column)]
-        statement: Select[Any] = select(
-            *columns, row_id(dialect).label("signalbus_row"), row_bytes(spec).label("signalbus_bytes")
-        ).select_from(spec.model)
+        columns = _read_columns(spec, as_rows)
+        measured = row_bytes(columns).label("signalbus_bytes")
+        statement: Select[Any] = select(*columns, row_id(dialect).label("signalbus_row"), measured)
+        statement = statement.select_from(spec.table if as_rows else spec.model)
     else:
-        statement = _whole(spec, dialect).add_columns(literal(0))
+        statement = _whole(spec, dialect, as_rows).add_columns(literal(0))
     if has_start:
         statement = statement.where(is_from(spec, bindparam("signalbus_start", type_=BigInteger)))
     statement = locking(
         spec, dialect, replace(choice, start=None), bindparam("signalbus_limit", type_=Integer), statement
     )
-    return _capped(spec, statement) if is_capped else statement
+    return _capped(spec, statement, as_rows) if is_capped else statement
+
+
+def _read_columns(spec: SignalSpec, as_rows: bool) -> list[Column[Any]]:
+    """The columns of the table that are read for a signal."""
+    found: Iterable[Any] = spec.mapper.columns
+    if as_rows:
+        found = chain.from_iterable(map(visitors.iterate, _row_columns(spec)))
+    return list(dict.fromkeys(one for one in found if isinstance(one, Column) and one.table is spec.table))
+
+
+def _row_columns(spec: SignalSpec) -> list[ColumnElement[Any]]:
+    assert spec.row_sender is not None
+    return [one.label(name) for name, one in spec.row_sender.columns.items()]
 
 
 def _is_capped(spec: SignalSpec, dialect: Dialect) -> bool:
@@ -165,7 +216,7 @@ def _is_capped(spec: SignalSpec, dialect: Dialect) -> bool:
     return dialect.name == "postgresql" and bool(wide_columns(spec))
 
 
-def _capped(spec: SignalSpec, locked: Select[Any]) -> Select[Any]:
+def _capped(spec: SignalSpec, locked: Select[Any], as_rows: bool) -> Select[Any]:
     """Of the rows that are locked, the first ones, until they pass the bytes that may be loaded.
 
     Large values stay in their TOAST table until a row is sent to the client, so that nothing else reads them.
@@ -175,8 +226,20 @@ def _capped(spec: SignalSpec, locked: Select[Any]) -> Select[Any]:
     counted = select(rows, bytes_before.label("signalbus_before")).subquery("signalbus_counted")
     fits = counted.c.signalbus_before <= bindparam("signalbus_most_bytes", type_=BigInteger)
     total = counted.c.signalbus_before + counted.c.signalbus_bytes
-    loaded = select(aliased(spec.model, counted), counted.c.signalbus_row, total).where(fits)
-    return loaded.options(lazyload("*"), undefer("*"))
+    if as_rows:
+        loaded = [_of(counted, one) for one in _row_columns(spec)]
+        return select(*loaded, counted.c.signalbus_row, total).where(fits)
+    whole = select(aliased(spec.model, counted), counted.c.signalbus_row, total).where(fits)
+    return whole.options(lazyload("*"), undefer("*"))
+
+
+def _of(rows: Subquery, column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The same, computed from these rows instead of the table."""
+
+    def replaced(part: Any, **_: Any) -> Any:
+        return rows.corresponding_column(part) if isinstance(part, Column) else None
+
+    return cast("ColumnElement[Any]", visitors.replacement_traverse(column, {}, cast(Any, replaced)))
 
 
 _cached_loading = lru_cache(KEPT_STATEMENTS)(_loading)
@@ -186,15 +249,18 @@ def _taken(spec: SignalSpec, dialect: Dialect, taken: Sequence[Any]) -> ColumnEl
     return has_id(taken) if dialect.name == "postgresql" else has_key(spec, dialect, taken)
 
 
-def _whole(spec: SignalSpec, dialect: Dialect) -> Select[Any]:
+def _whole(spec: SignalSpec, dialect: Dialect, as_rows: bool) -> Select[Any]:
+    if as_rows:
+        return select(*_row_columns(spec), row_id(dialect)).select_from(spec.table)
     return select(spec.model, row_id(dialect)).options(lazyload("*"), undefer("*"))
 
 
-def row_bytes(spec: SignalSpec) -> ColumnElement[int]:
-    """About how many bytes a row has when it is read, without decompressing values where possible."""
+def row_bytes(columns: Iterable[Column[Any]]) -> ColumnElement[int]:
+    """About how many bytes these columns of a row have when they are read, without decompressing where possible."""
     total: ColumnElement[int] = literal_column("0", BigInteger)
-    for column in wide_columns(spec):
-        total = total + func.coalesce(_bytes_of(column), 0)
+    for column in columns:
+        if _is_wide(column):
+            total = total + func.coalesce(_bytes_of(column), 0)
     return total
 
 
@@ -213,11 +279,10 @@ def _bytes_of(column: Column[Any]) -> ColumnElement[int]:
     # Measured as text, because the driver reads all other types as text. The column may have another type than the
     # model says. That of a text costs nothing, but others have to be converted.
     as_text, stored = func.octet_length(sql_cast(column, Text)), func.pg_column_size(column)
-    return (
-        as_text
-        if isinstance(_plain(column), String)
-        else case((stored <= literal(_STORED_INLINE), stored), else_=as_text)
-    )
+    if isinstance(_plain(column), String):
+        return as_text
+    is_plain = func.pg_column_compression(column, type_=Text).is_(None)
+    return case((and_(stored <= literal(_STORED_INLINE), is_plain), stored), else_=as_text)
 
 
 def _plain(column: Column[Any]) -> Any:

@@ -65,7 +65,7 @@ def has_id(ids: Iterable[str], table: Table | None = None, *, negated: bool = Fa
     """
     of = "" if table is None else f"{quoted(table)}.".replace(":", "\\:")
     listed = list(ids)
-    places = ",".join('"' + one[one.index("(") : one.index(")") + 1] + '"' for one in listed)
+    places = ",".join(f'"{_place(one)}"' for one in listed)
     whole = ",".join(f'"{one}"' for one in listed)
     condition = text(
         f"{'NOT ' if negated else ''}({of}ctid = ANY (CAST(:signalbus_places AS tid[]))"
@@ -93,6 +93,30 @@ def find_keys(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> 
     for part in parts(connection.dialect, keys):
         found += find(connection, spec, [has_key(spec, connection.dialect, part)])
     return found
+
+
+def find_moved(connection: Connection, spec: SignalSpec, rows: Sequence[Row]) -> list[Row]:
+    """The rows that the current transaction has given another key, with their present keys and versions.
+
+    They are followed from their earlier versions, by the function with which PostgreSQL's ODBC driver does that.
+
+    :raises sqlalchemy.exc.SQLAlchemyError: the server has no such function.
+    """
+    ids = all_ids(rows)
+    present = text(
+        "(tableoid, ctid) IN (SELECT CAST(oid AS oid), currtid2(CAST(CAST(oid AS regclass) AS text), place) FROM"
+        " unnest(CAST(:signalbus_tables AS bigint[]), CAST(:signalbus_earlier AS tid[])) AS g(oid, place))"
+    ).bindparams(
+        bindparam("signalbus_tables", "{" + ",".join(one[: one.index("(")] for one in ids) + "}", Text),
+        bindparam("signalbus_earlier", "{" + ",".join(f'"{_place(one)}"' for one in ids) + "}", Text),
+    )
+    keys = {row.key for row in rows}
+    found = find(connection, spec, [cast("ColumnElement[bool]", present), WRITTEN_SINCE])
+    return [row for row in found if row.key not in keys]
+
+
+def _place(row: str) -> str:
+    return row[row.index("(") : row.index(")") + 1]
 
 
 def all_ids(rows: Iterable[Row]) -> list[str]:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.broker import Broker
 from tests.support.proxy import FaultProxy
+from tests.support.readme import install
 from tests.support.shop import Shop, behind
 
 
@@ -31,3 +32,11 @@ def broker_proxy(shop: Shop) -> Iterator[FaultProxy]:
     proxy, shop.environ["TEST_AMQP_URL"] = behind(shop.environ["TEST_AMQP_URL"])
     with proxy:
         yield proxy
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a virtual environment into which Signalbus was installed as the README says."""
+    directory = tmp_path_factory.mktemp("installed")
+    install(directory)
+    return directory

@@ -19,6 +19,7 @@ import pytest
 
 import signalbus_core
 from relay import __version__
+from tests.support.readme import blocks
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("signalbus_core", "relay")
@@ -88,15 +89,20 @@ def test_the_version_is_said_in_one_place(wheel: Path) -> None:
 
 
 def test_the_relay_runs_from_the_wheel_in_an_empty_environment(
-    wheel: Path, tmp_path: Path, database_url: str, empty_amqp_url: str
+    wheel: Path, installed: Path, tmp_path: Path, database_url: str, empty_amqp_url: str
 ) -> None:
-    run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv")
-    programs = tmp_path / "venv" / "bin"
-    pip = (sys.executable, "-m", "pip", "--python", programs / "python", "--quiet", "--disable-pip-version-check")
-    run(*pip, "install", wheel)
-    readme = (ROOT / "README.md").read_text()
-    shop = re.findall(r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)[0]
-    (tmp_path / "shop.py").write_text(shop)
+    programs = installed / ".venv" / "bin"
+    # What the checkout needed is there, and is all that the wheel needs.
+    [of_checkout] = installed.glob(f".venv/lib/*/site-packages/signalbus-{__version__}.dist-info/METADATA")
+    of_wheel = message_from_string(zipfile.ZipFile(wheel).read(f"signalbus-{__version__}.dist-info/METADATA").decode())
+    required = of_wheel.get_all("Requires-Dist")
+    assert required
+    assert message_from_string(of_checkout.read_text()).get_all("Requires-Dist") == required
+    pip = (programs / "python", "-m", "pip", "--quiet", "--disable-pip-version-check")
+    run(*pip, "uninstall", "--yes", "signalbus")
+    assert not of_checkout.exists()
+    run(*pip, "install", "--no-index", wheel)
+    (tmp_path / "shop.py").write_text(blocks("python")[0])
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
     environment = inherited | {"DATABASE_URL": database_url, "RABBITMQ_URL": empty_amqp_url}
 
@@ -105,7 +111,7 @@ def test_the_relay_runs_from_the_wheel_in_an_empty_environment(
 
     where = shell(programs / "python", "-c", "import signalbus_core; print(signalbus_core.__file__)").strip()
     assert where != signalbus_core.__file__
-    assert Path(where).is_relative_to(tmp_path)
+    assert Path(where).is_relative_to(installed)
     assert __version__ in shell(programs / "signalbus-relay", "--version")
     shell(programs / "flask", "--app", "shop", "set-up")
     shell(programs / "flask", "--app", "shop", "order", "tea")

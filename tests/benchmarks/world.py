@@ -41,6 +41,7 @@ class Setup:
     """How relays are started.
 
     :param models: signal models of the application.
+    :param key_columns: of the primary key; the tables must have as many.
     :param sender: ``rabbitmq``, ``nowhere`` (nothing is sent), ``slow`` (the first model's destination is).
     """
 
@@ -50,6 +51,7 @@ class Setup:
     models: int = 1
     burst_count: int = BURST_COUNT
     sender: str = "rabbitmq"
+    key_columns: int = 1
     arguments: tuple[str, ...] = ("--poll-interval", "0.1")
 
 
@@ -157,6 +159,7 @@ class World:
             "BENCH_MODELS": str(setup.models),
             "BENCH_BURST_COUNT": str(setup.burst_count),
             "BENCH_SENDER": setup.sender,
+            "BENCH_KEY_COLUMNS": str(setup.key_columns),
         }
         arguments = ("--app", "tests.benchmarks.application:create_app", "--workers", str(setup.workers))
         with contextlib.ExitStack() as stack:
@@ -240,9 +243,16 @@ class World:
                 channel.queue_bind(kind, kind, ROUTING_KEY)
         self.create_tables(50)
 
-    def create_tables(self, models: int) -> None:
-        """Tables with doorbells, as the application's own ``create_all`` makes them."""
-        with environ(BENCH_DATABASE_URL=self.database_url, BENCH_AMQP_URL=self.rabbitmq.url, BENCH_MODELS=str(models)):
+    def create_tables(self, models: int, *, key_columns: int = 1) -> None:
+        """Tables with doorbells, as the application's own ``create_all`` makes them, in the place of those before."""
+        for number in range(models):
+            self.execute(f"DROP TABLE IF EXISTS signal_{number}")
+        with environ(
+            BENCH_DATABASE_URL=self.database_url,
+            BENCH_AMQP_URL=self.rabbitmq.url,
+            BENCH_MODELS=str(models),
+            BENCH_KEY_COLUMNS=str(key_columns),
+        ):
             from .application import create_app
 
             app = create_app()

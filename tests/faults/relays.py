@@ -6,7 +6,7 @@ import http.client
 import json
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,16 +57,21 @@ class Relay:
     """A relay process, started with the command that users start.
 
     :param name: its application name in the database.
-    :param database_port: of the proxy in front of the database.
-    :param broker_port: of the proxy in front of the broker.
+    :param database_ports: where it finds the database.
+    :param broker_ports: where it finds the broker.
     """
 
     def __init__(
-        self, name: str, directory: Path, environ: Mapping[str, str], database_port: int, broker_port: int
+        self,
+        name: str,
+        directory: Path,
+        environ: Mapping[str, str],
+        database_ports: Collection[int],
+        broker_ports: Collection[int],
     ) -> None:
         self.name = name
-        self._database_port = database_port
-        self._broker_port = broker_port
+        self._database_ports = database_ports
+        self._broker_ports = broker_ports
         arguments = [part for option in OPTIONS.items() for part in option]
         self._process = RelayProcess(directory, *arguments, environ={**environ, "PGAPPNAME": name})
         self._port: int | None = None
@@ -106,10 +111,10 @@ class Relay:
 
     def broker_sockets(self) -> list[str]:
         """The states of its connections to the broker."""
-        return [state for port, state in self._sockets() if port == self._broker_port]
+        return [state for port, state in self._sockets() if port in self._broker_ports]
 
     def database_sockets(self) -> list[str]:
-        return [state for port, state in self._sockets() if port == self._database_port]
+        return [state for port, state in self._sockets() if port in self._database_ports]
 
     def measure(self) -> Level:
         database = len(self.database_sockets())

@@ -17,7 +17,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pika
 import psycopg2
@@ -32,7 +32,7 @@ from tests.support.waiting import eventually
 from .fault import RELAYS
 from .ledger import Ledger
 from .relays import Relay
-from .writer import KEYS, Writer, insert_signals
+from .writer import Writer, insert_signals
 
 EXCHANGE = "faults"
 LOGIN, SECRET = "relay", "open-sesame-of-the-relays"
@@ -56,6 +56,9 @@ MIGRATION = """
 
 class World:
     """Servers, proxies, relays and what is known of their signals."""
+
+    #: The queues, by their routing keys, and how they are declared.
+    queues: ClassVar[dict[str, dict[str, str]]] = QUEUES
 
     def __init__(self) -> None:
         # What pika logs about connections that were broken on purpose would bury everything else.
@@ -93,6 +96,7 @@ class World:
             "TEST_DATABASE_URL": f"postgresql+psycopg2://{LOGIN}@127.0.0.1:{self.database_proxy.port}/faults",
             "TEST_AMQP_URL": f"amqp://{LOGIN}:{SECRET}@127.0.0.1:{self.broker_proxy.port}/%2F?heartbeat=2",
         }
+        self.database_ports, self.broker_ports = {self.database_proxy.port}, {self.broker_proxy.port}
         self._prepare_broker()
         self._prepare_database()
         self.prepare()
@@ -103,11 +107,11 @@ class World:
         self.rabbitmq.eval(f"{user}, {permissions('.*')}")
         with self.channel() as channel:
             channel.exchange_declare(EXCHANGE, exchange_type="topic", durable=True)
-            for key in KEYS:
+            for key in self.queues:
                 self.declare_queue(channel, key)
 
     def declare_queue(self, channel: Any, key: str) -> None:
-        channel.queue_declare(key, durable=True, arguments=QUEUES[key])
+        channel.queue_declare(key, durable=True, arguments=self.queues[key])
         channel.queue_bind(key, EXCHANGE, key)
 
     def _prepare_database(self) -> None:
@@ -153,7 +157,7 @@ class World:
             return cursor.fetchall() if cursor.description else []
 
     def write(
-        self, number: int, keys: Sequence[str] = KEYS, kind: str = "good", table: str = "signal", also: str = ""
+        self, number: int, keys: Sequence[str] = (), kind: str = "good", table: str = "signal", also: str = ""
     ) -> list[int]:
         """Write signals; return their numbers.
 
@@ -161,7 +165,7 @@ class World:
         """
         numbers = list(itertools.islice(self._numbers, number))
         with self.transaction() as cursor:
-            insert_signals(cursor, numbers, keys, kind, table)
+            insert_signals(cursor, numbers, keys or tuple(self.queues), kind, table)
             if also:
                 cursor.execute(also, (numbers,))
         return numbers
@@ -211,8 +215,15 @@ class World:
     def take(self, *queues: str) -> None:
         """Take all messages out of the queues, and note them."""
         with self.channel() as channel:
-            for queue in queues or KEYS:
-                self.ledger.arrived(_bodies(channel, queue))
+            for queue in queues or self.queues:
+                self.ledger.arrived(self._bodies(channel, queue))
+
+    def _bodies(self, channel: Any, queue: str) -> Iterator[int]:
+        while True:
+            method, _properties, body = channel.basic_get(queue, auto_ack=True)
+            if method is None:
+                return
+            yield int(body)
 
     # Failpoints
 
@@ -249,8 +260,8 @@ class World:
             f"relay-{next(self._names)}",
             self.directory,
             self.environ,
-            self.database_proxy.port,
-            self.broker_proxy.port,
+            self.database_ports,
+            self.broker_ports,
         )
         self.relays.append(relay)
         return relay
@@ -281,7 +292,7 @@ class World:
     # One fault
 
     def begin_fault(self, chance: random.Random) -> None:
-        self.writer = Writer(self.dsn, self._numbers, chance)
+        self.writer = Writer(self.dsn, self._numbers, chance, tuple(self.queues))
         self.writer.start()
 
     def stop_writing(self) -> None:
@@ -306,15 +317,19 @@ class World:
             self.stop_writing()
         for marker in (*self.directory.glob("failpoint-*"), *self.directory.glob("reached-*")):
             marker.unlink(missing_ok=True)
-        for proxy in (self.database_proxy, self.broker_proxy):
-            proxy.forward()
-            proxy.delay(0)
-            proxy.limit(None)
+        self._heal()
         for relay in self.relays:
             relay.close()
         self.sql("TRUNCATE signal, neighbour, holder, signalbus_parked")
         self.end_fault()
         self.prepare()
+
+    def _heal(self) -> None:
+        """The network is as it was."""
+        for proxy in (self.database_proxy, self.broker_proxy):
+            proxy.forward()
+            proxy.delay(0)
+            proxy.limit(None)
 
     def close(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -332,14 +347,6 @@ def permissions(write: str) -> str:
         f'rabbit_auth_backend_internal:set_permissions(<<"{LOGIN}">>, <<"/">>, <<".*">>, <<"{write}">>, <<".*">>, '
         '<<"tests">>).'
     )
-
-
-def _bodies(channel: Any, queue: str) -> Iterator[int]:
-    while True:
-        method, _properties, body = channel.basic_get(queue, auto_ack=True)
-        if method is None:
-            return
-        yield int(body)
 
 
 def _is_warm(relay: Relay) -> bool:

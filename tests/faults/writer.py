@@ -46,8 +46,9 @@ class Writer:
     :param numbers: gives the signals' numbers.
     """
 
-    def __init__(self, dsn: str, numbers: Iterator[int], chance: random.Random) -> None:
+    def __init__(self, dsn: str, numbers: Iterator[int], chance: random.Random, keys: Sequence[str] = KEYS) -> None:
         self._dsn = dsn
+        self._keys = keys
         self._numbers = numbers
         self._chance = chance
         self._stop = threading.Event()
@@ -98,7 +99,7 @@ class Writer:
         width = self._chance.randint(1, 30) if self.written < FULL_WIDTH_SIGNALS else 1
         numbers = list(itertools.islice(self._numbers, width))
         with self._connection.cursor() as cursor:
-            insert_signals(cursor, numbers)
+            insert_signals(cursor, numbers, self._keys)
         if self._chance.random() < ROLLED_BACK_PART:
             self._connection.rollback()
             self.rolled_back += width

@@ -21,6 +21,7 @@ from tests.support.postgres import PrivatePostgres
 from tests.support.proxy import FaultProxy
 from tests.support.proxy_link import Direction
 from tests.support.rabbitmq import PrivateRabbitMQ
+from tests.support.servers import Postgres
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -328,3 +329,75 @@ def test_a_callable_that_fails_is_not_overlooked(echo: EchoServer) -> None:
         assert is_cut(client)
     with pytest.raises(ZeroDivisionError):
         proxy.close()
+
+
+#: What tests leave in a database, in its schemas.
+LEFT_IN_SCHEMAS = """
+    CREATE TABLE orders (id serial PRIMARY KEY); INSERT INTO orders DEFAULT VALUES;
+    CREATE SCHEMA "Other Place"; CREATE TYPE "Other Place".state AS ENUM ('new');
+    CREATE TABLE "Other Place".t (s "Other Place".state);
+    CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1'; REVOKE ALL ON SCHEMA public FROM PUBLIC;
+    SELECT pg_advisory_lock(1)
+"""
+
+#: What does not go with the schemas.
+LEFT_BESIDE_SCHEMAS = (
+    "SELECT lo_create(0)",
+    "CREATE PUBLICATION left_over",
+    "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC",
+    "CREATE FOREIGN DATA WRAPPER left_over",
+    "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET work_mem = 64', current_database()); END $$",
+    "DO $$ BEGIN EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database()); END $$",
+)
+
+CONTENTS = """
+    SELECT nspname::text, pg_get_userbyid(nspowner)::text, nspacl::text, obj_description(oid, 'pg_namespace')
+    FROM pg_namespace WHERE nspname !~ '^pg_(toast_)?temp_'
+    UNION ALL SELECT proname::text, '', '', '' FROM pg_proc WHERE oid >= 16384
+    UNION ALL SELECT relname::text, '', '', '' FROM pg_class WHERE oid >= 16384
+    UNION ALL SELECT 'session', '', '', '' FROM pg_stat_activity
+        WHERE datname = current_database() AND backend_type = 'client backend'
+    UNION ALL SELECT 'lock', '', '', '' FROM pg_locks JOIN pg_database d ON d.oid = database
+        WHERE locktype = 'advisory' AND datname = current_database()
+    ORDER BY 1
+"""
+
+
+def connected(url: str) -> contextlib.AbstractContextManager[psycopg2.extensions.connection]:
+    connection = psycopg2.connect(url.replace("+psycopg2", ""))
+    connection.autocommit = True
+    return contextlib.closing(connection)
+
+
+def asked(url: str, statement: str) -> list[tuple[object, ...]]:
+    with connected(url) as connection, connection.cursor() as cursor:
+        cursor.execute(statement)
+        return cursor.fetchall() if cursor.description else []
+
+
+def test_a_database_that_is_lent_again_is_as_a_new_one(postgres: Postgres) -> None:
+    new = asked(postgres.create_database(), CONTENTS)
+    with postgres.lend_database() as url:
+        oid = asked(url, "SELECT oid FROM pg_database WHERE datname = current_database()")
+        forgotten = psycopg2.connect(url.replace("+psycopg2", ""))
+        forgotten.cursor().execute(LEFT_IN_SCHEMAS)
+        forgotten.commit()
+        assert asked(url, CONTENTS) != new
+    with contextlib.closing(forgotten), postgres.lend_database() as again:
+        assert asked(again, "SELECT oid FROM pg_database WHERE datname = current_database()") == oid
+        assert asked(again, CONTENTS) == new
+        with pytest.raises(psycopg2.OperationalError, match="does not exist"):
+            asked(url, "SELECT 1")
+
+
+def test_a_database_that_cannot_be_emptied_is_not_lent_again(postgres: Postgres) -> None:
+    known = set()
+    for statement in LEFT_BESIDE_SCHEMAS:
+        with postgres.lend_database() as url:
+            [oid] = asked(url, "SELECT oid FROM pg_database WHERE datname = current_database()")
+            assert oid not in known
+            known.add(oid)
+            asked(url, statement)
+    with postgres.lend_database() as url:
+        left = asked(url, "SELECT oid FROM pg_database")
+        assert known.isdisjoint(left)

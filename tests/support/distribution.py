@@ -13,6 +13,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 #: Files whose tests share something slow to make.
 TOGETHER = {
+    "tests/acceptance/documents/test_readme.py": "an environment to install into",
+    "tests/acceptance/test_distribution.py": "an environment to install into",
     "tests/faults/test_bad_signals.py": "world 0",
     "tests/integration/rabbitmq/test_publisher.py": "a broker to hold up",
     "tests/integration/checks/test_broker.py": "a broker to hold up",
@@ -25,7 +27,6 @@ WORLDS = 2
 
 #: Slow files whose tests share nothing that is slow to make.
 APART = {
-    "tests/acceptance/documents/test_readme.py",
     "tests/acceptance/documents/test_quickstart.py",
     "tests/acceptance/commands/test_demo.py",
     "tests/acceptance/commands/test_drill.py",

@@ -28,7 +28,7 @@ class Guardian:
         self._lock = threading.Lock()
 
     def watch(self, kind: str, value: int | str) -> None:
-        """Clear this up at the end: a ``group`` of processes, an ``epmd`` port, or a ``directory``."""
+        """Clear this up at the end: a ``group`` of processes, a ``directory``, an ``epmd`` port or an ``nft`` table."""
         self._tell("watch", kind, value)
 
     def release(self, kind: str, value: int | str) -> None:
@@ -70,6 +70,8 @@ def clear_up(watched: list[tuple[str, str]]) -> None:
     for kind, value in watched:
         if kind == "epmd":
             stop_epmd(int(value))
+        elif kind == "nft":
+            subprocess.run(["nft", f"delete table ip {value}"], capture_output=True, check=False)
     for kind, value in watched:
         if kind == "directory":
             shutil.rmtree(value, ignore_errors=True)
@@ -79,16 +81,18 @@ def stop_epmd(port: int) -> None:
     """Stop the Erlang port mapper on this port; it outlives the node that started it."""
     deadline = time.monotonic() + ENDING_SECONDS
     tick = threading.Event()
-    with contextlib.suppress(FileNotFoundError):
-        while _listens(port) and time.monotonic() < deadline:
-            # It refuses for as long as it has not noticed that its last node has ended.
-            subprocess.run(["epmd", "-port", str(port), "-kill"], capture_output=True, check=False)
-            tick.wait(0.05)
+    # It refuses for as long as it has not noticed that its last node has ended.
+    while _asked_to_end(port) and time.monotonic() < deadline:
+        tick.wait(0.05)
 
 
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def _asked_to_end(port: int) -> bool:
+    """Whether one listened there. The request is what ``epmd -kill`` sends."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), ENDING_SECONDS) as connection:
+        connection.sendall(b"\0\1k")
+        connection.recv(2)
+        return True
+    return False
 
 
 def _kill_group(group: int, number: int) -> None:

@@ -9,17 +9,17 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import psycopg2
 
+from .databases import Databases, new_name
 from .guardian import guardian
 from .private_process import PrivateProcess, required
-from .programs import free_port, give_to, run_as
+from .programs import Machine, chosen_programs, free_port
 
 PLACES = (
     "/usr/lib/postgresql/*/bin",
@@ -49,13 +49,15 @@ class PrivatePostgres(PrivateProcess):
     close_signal = signal.SIGQUIT
 
     def __init__(self, *, fsync: bool = False, settings: Sequence[str] = ()) -> None:
-        chosen = os.environ.get(PROGRAMS_VARIABLE)
-        self._programs = Path(chosen) if chosen else required("initdb", self.name, *PLACES).parent
-        super().__init__()
+        given = os.environ.get(PROGRAMS_VARIABLE)
+        machine = Machine() if given else chosen_programs()
+        self._programs = Path(given or required("initdb", self.name, *PLACES, programs=machine).parent)
+        super().__init__(machine)
         self.port = free_port()
         self.settings = tuple(settings)
         self._settings = [] if fsync else ["fsync=off", "synchronous_commit=off", "full_page_writes=off"]
         self._settings += settings
+        self._databases = Databases(self._connect, "postgres")
         try:
             self._make_data()
         except BaseException:
@@ -63,7 +65,7 @@ class PrivatePostgres(PrivateProcess):
             raise
 
     def _make_data(self) -> None:
-        subprocess.run(["cp", "-R", _fresh_data(self._programs), self.directory / "data"], check=True)
+        subprocess.run(["cp", "-R", _fresh_data(self._machine, self._programs), self.directory / "data"], check=True)
         self._give_directory()
         (self.directory / "data").chmod(0o700)
 
@@ -76,9 +78,15 @@ class PrivatePostgres(PrivateProcess):
 
     def create_database(self) -> str:
         """Create an empty database and return its URL."""
-        name = f"test_{uuid.uuid4().hex[:12]}"
+        name = new_name()
         self.execute(f'CREATE DATABASE "{name}"')
         return self.database_url(name)
+
+    @contextlib.contextmanager
+    def lend_database(self) -> Iterator[str]:
+        """The URL of an empty database, for the time of the block."""
+        with self._databases.lend() as name:
+            yield self.database_url(name)
 
     def execute(self, statement: str) -> list[Any]:
         """Run a statement as superuser, outside a transaction."""
@@ -96,8 +104,12 @@ class PrivatePostgres(PrivateProcess):
             *("-c", "max_connections=200", *settings),
         ]
 
-    def _connect(self) -> Any:
-        return psycopg2.connect(host="127.0.0.1", port=self.port, user="postgres", dbname="postgres", connect_timeout=5)
+    def close(self) -> None:
+        self._databases.close()
+        super().close()
+
+    def _connect(self, name: str = "postgres") -> Any:
+        return psycopg2.connect(host="127.0.0.1", port=self.port, user="postgres", dbname=name, connect_timeout=5)
 
     def _answers(self) -> bool:
         try:
@@ -108,20 +120,16 @@ class PrivatePostgres(PrivateProcess):
 
 
 @cache
-def _fresh_data(programs: Path) -> Path:
+def _fresh_data(machine: Machine, programs: Path) -> Path:
     """The data directory of a server that never ran. A copy of it takes a quarter of the time of making one."""
     directory = Path(tempfile.mkdtemp(prefix=f"signalbus-{os.getpid()}-initdb-", dir="/tmp"))
     guardian.watch("directory", str(directory))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    give_to("postgres", directory)
+    machine.give_to("postgres", directory)
     data = directory / "data"
-    run_program(*(programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-N", "--no-locale", "-E", "UTF8"))
-    return data
-
-
-def run_program(*command: object) -> None:
-    """Run a program of PostgreSQL's to its end."""
-    arguments = [str(part) for part in command]
-    done = subprocess.run(arguments, capture_output=True, text=True, cwd="/", check=False, **run_as("postgres"))
+    command = (programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-N", "--no-locale", "-E", "UTF8")
+    arguments, account = machine.command("postgres", command), machine.run_as("postgres")
+    done = subprocess.run(arguments, capture_output=True, text=True, cwd="/", check=False, **account)
     if done.returncode != 0:
-        raise RuntimeError(f"{arguments[0]} failed:\n{done.stdout}{done.stderr}")
+        raise RuntimeError(f"initdb failed:\n{done.stdout}{done.stderr}")
+    return data

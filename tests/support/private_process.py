@@ -15,11 +15,11 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from .guardian import guardian
 from .marks import assert_may_start
-from .programs import INSTALL_HINT, ServersMissingError, find_program, give_to, run_as
+from .programs import INSTALL_HINT, Machine, ServersMissingError
 from .waiting import eventually
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ class PrivateProcess(ABC):
     #: The signal that ends it when nothing of it needs to be kept.
     close_signal: ClassVar[signal.Signals] = signal.SIGKILL
 
-    def __init__(self) -> None:
+    def __init__(self, programs: Machine | None = None) -> None:
+        self._machine = programs or Machine()
         # Not below a directory that only root may enter, as pytest's are.
         self.directory = Path(tempfile.mkdtemp(prefix=f"signalbus-{os.getpid()}-{self.name.lower()}-", dir="/tmp"))
         guardian.watch("directory", str(self.directory))
@@ -74,6 +75,10 @@ class PrivateProcess(ABC):
         return self._process.pid
 
     @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def output(self) -> str:
         """All that it has printed."""
         return (self.directory / "output").read_text(errors="replace")
@@ -86,14 +91,14 @@ class PrivateProcess(ABC):
         assert_may_start(self.name)
         with (self.directory / "output").open("ab") as output:
             self._process = subprocess.Popen(
-                list(map(str, self._command())),
+                self._machine.command(self.account, self._command()),
                 env=self._environ(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 cwd=self.directory,
                 start_new_session=True,
-                **self._run_as(),
+                **self._machine.run_as(self.account),
             )
         guardian.watch("group", self._process.pid)
         eventually(self._answers_while_it_runs, self.starting_seconds, f"{self.name} answers", every_seconds=0.05)
@@ -126,13 +131,30 @@ class PrivateProcess(ABC):
             shutil.rmtree(self.directory, ignore_errors=True)
             guardian.release("directory", str(self.directory))
 
-    def _run_as(self) -> dict[str, Any]:
-        return run_as(self.account) if self.account else {}
+    def _run(self, *command: object, text: str = "") -> str:
+        """Run another of its programs to its end, as its account; return what it printed.
+
+        :param text: what it reads.
+        :raises RuntimeError: it failed.
+        """
+        done = subprocess.run(
+            self._machine.command(self.account, command),
+            input=text,
+            env=self._environ(),
+            capture_output=True,
+            text=True,
+            cwd=self.directory,
+            check=False,
+            **self._machine.run_as(self.account),
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"{' '.join(map(str, command))} failed:\n{done.stdout}{done.stderr}")
+        return done.stdout
 
     def _give_directory(self) -> None:
         """Let its account have the directory with all that is in it."""
         if self.account:
-            give_to(self.account, self.directory)
+            self._machine.give_to(self.account, self.directory)
 
     def _answers_while_it_runs(self) -> bool:
         assert self._process is not None
@@ -163,12 +185,12 @@ class PrivateProcess(ABC):
                     os.kill(pid, number)
 
 
-def required(name: str, package: str, *places: str) -> Path:
+def required(name: str, package: str, *places: str, programs: Machine | None = None) -> Path:
     """Where a program is.
 
     :raises ServersMissingError: it is not here.
     """
-    program = find_program(name, *places)
+    program = (programs or Machine()).find(name, *places)
     if program is None:
         raise ServersMissingError(f"{package} is not installed. {INSTALL_HINT}")
     return program

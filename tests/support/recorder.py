@@ -9,6 +9,7 @@ from typing import Any
 
 from relay.listeners import Listeners
 from relay.runtime import Runtime, Stop
+from relay.servers.reconnect import Servers
 from relay.telemetry.events import EVENTS, Events
 from relay.telemetry.health import FLOW_WITHIN_SECONDS
 from relay.worker.plan import BurstDecision
@@ -43,7 +44,7 @@ class Recorder(Listeners):
         others = [_listener(self.told)]
         super().__init__(names, logging.getLogger(logger), stall_after_seconds, flow_within_seconds, clock, others)
         self.stop = Stop()
-        self.runtime = Runtime(self.events, self.stop, clock)
+        self.runtime = Runtime(self.events, self.stop, clock, Servers(clock))
 
 
 def _listener(told: list[tuple[Any, ...]]) -> Events:

@@ -9,15 +9,16 @@ import contextlib
 import os
 import shutil
 import subprocess
-import uuid
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
 
 import psycopg2
 
+from .databases import Databases
 from .marks import assert_may_start
 from .postgres import PROGRAMS_VARIABLE, PrivatePostgres
 from .rabbitmq import PrivateRabbitMQ
@@ -38,6 +39,9 @@ class Postgres(Protocol):
     def create_database(self) -> str:
         """Create an empty database and return its URL."""
 
+    def lend_database(self) -> AbstractContextManager[str]:
+        """The URL of an empty database, for the time of the block."""
+
 
 class RabbitMQ(Protocol):
     """A RabbitMQ server, wherever it comes from."""
@@ -46,29 +50,35 @@ class RabbitMQ(Protocol):
     def url(self) -> str: ...
 
 
-@dataclass
 class GivenPostgres:
     """A server that runs already. Databases made on it are dropped at the end."""
 
-    url: str
-    _created: list[str] = field(default_factory=list)
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._databases = Databases(self._connect, url.partition("?")[0].rsplit("/", 1)[1])
+        self._created: list[str] = []
 
     def create_database(self) -> str:
-        name = f"test_{uuid.uuid4().hex[:12]}"
-        self._execute(f'CREATE DATABASE "{name}"')
-        self._created.append(name)
-        base, _, query = self.url.partition("?")
-        return base.rsplit("/", 1)[0] + f"/{name}" + (f"?{query}" if query else "")
+        self._created.append(self._databases.create())
+        return self._database_url(self._created[-1])
+
+    @contextlib.contextmanager
+    def lend_database(self) -> Iterator[str]:
+        with self._databases.lend() as name:
+            yield self._database_url(name)
 
     def close(self) -> None:
         for name in self._created:
-            self._execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+            self._databases.drop(name)
+        self._databases.drop_returned()
+        self._databases.close()
 
-    def _execute(self, statement: str) -> None:
-        with contextlib.closing(psycopg2.connect(self.url.replace("+psycopg2", "", 1))) as connection:
-            connection.autocommit = True
-            with connection.cursor() as cursor:
-                cursor.execute(statement)
+    def _database_url(self, name: str) -> str:
+        base, _, query = self.url.partition("?")
+        return base.rsplit("/", 1)[0] + f"/{name}" + (f"?{query}" if query else "")
+
+    def _connect(self, name: str) -> Any:
+        return psycopg2.connect(self._database_url(name).replace("+psycopg2", "", 1))
 
 
 @dataclass

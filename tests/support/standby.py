@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .postgres import PrivatePostgres, run_program
+from .postgres import PrivatePostgres
 
 
 class PrivateStandby(PrivatePostgres):
@@ -22,7 +22,7 @@ class PrivateStandby(PrivatePostgres):
         slot = () if self._slot is None else ("-C", "-S", self._slot)
         address = ("-h", "127.0.0.1", "-p", self._primary.port, "-U", "postgres")
         self._give_directory()
-        run_program(
+        self._run(
             *(self._programs / "pg_basebackup", "-D", self.directory / "data", *address, *slot),
             *("--write-recovery-conf", "--checkpoint=fast", "--wal-method=stream", "--no-sync"),
         )

@@ -49,6 +49,25 @@ def test_of_a_database_error_only_the_first_line_is_told_without_statement_and_p
     assert text == "IntegrityError: duplicate key"
 
 
+class Refused(Exception):
+    """A value that PostgreSQL could not convert."""
+
+    pgcode = "22P02"
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ('invalid input syntax for type integer: "4711"', 'invalid input syntax for type integer: "***"'),
+        ('value "47"11" is out of range for type integer', 'value "***"'),
+        ('value "4711" is out of range for type integer', 'value "***" is out of range for type integer'),
+        ('invalid input syntax for type integer: "47\n11"', 'invalid input syntax for type integer: "***"'),
+    ],
+)
+def test_a_value_that_the_database_could_not_convert_is_not_shown(told: str, shown: str) -> None:
+    assert error_text(sa.exc.DataError("SELECT 1", {}, Refused(told))) == f"DataError: {shown}"
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -32,7 +32,7 @@ from flask_sqlalchemy import SQLAlchemy
 from signalbus_core import SignalBusMixin
 from signalbus_core.rabbitmq import Message
 from signalbus_core.rabbitmq.tracing import PublishTrace
-from signalbus_core.tracing import TracedSignal, trace_headers
+from signalbus_core.tracing import TracedSignal, stored_context, trace_headers
 
 class Database(SignalBusMixin, SQLAlchemy):
     pass
@@ -54,7 +54,7 @@ with app.app_context():
     assert list(trace_headers(second)) == ["traceparent"]
     message = Message("x", "y")
     with PublishTrace(None) as publish:
-        assert publish.begin(0, second, [message]) == [message]
+        assert publish.begin(0, stored_context(second), [message], None) == [message]
         publish.end(lambda: [[]])
 assert not [name for name in sys.modules if name.startswith("opentelemetry")]
 print("done")
@@ -98,11 +98,16 @@ FIELDS = st.sampled_from(["traceparent", "tracestate", "written_at"])
 TRACEPARENT = st.from_regex(r"\A[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 
 
+def begun(publish: PublishTrace, signal: Signal, message: Message) -> list[Message]:
+    context = stored_context(signal)
+    return [message] if context is None else publish.begin(0, context, [message], lambda draft: draft)
+
+
 @given(st.text() | st.dictionaries(FIELDS, JSON | TRACEPARENT).map(json.dumps) | st.binary() | JSON)
 def test_whatever_is_in_column_leaves_message_body(stored: object) -> None:
     message = Message("x", "y", b"body")
     with PublishTrace(None) as publish:
-        [sent] = publish.begin(0, Signal(stored), [message])
+        [sent] = begun(publish, Signal(stored), message)
     assert (sent.exchange, sent.routing_key, sent.body) == ("x", "y", b"body")
 
 
@@ -111,7 +116,7 @@ def test_a_message_that_several_signals_share_is_not_written_to() -> None:
     message = Message("x", "y", b"body", BasicProperties(headers=headers, priority=3))
     stored = json.dumps({"traceparent": f"00-{1:032x}-{2:016x}-01"})
     with PublishTrace(None) as publish:
-        [sent] = publish.begin(0, Signal(stored), [message])
+        [sent] = begun(publish, Signal(stored), message)
     assert sent.properties is not None
     assert sent.properties.headers == {"tenant": "a", "traceparent": f"00-{1:032x}-{2:016x}-01"}
     assert sent.properties.priority == 3

@@ -4,9 +4,8 @@ column that may be of any type is read as text, in PostgreSQL's format.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 from sqlalchemy import (
     CHAR,
@@ -28,7 +27,7 @@ from sqlalchemy.sql import ColumnElement
 from sqlalchemy.types import TypeEngine, UserDefinedType
 
 from signalbus_core.lowlevel import SIGNAL_ID
-from signalbus_core.rabbitmq import InvalidMessageError, Message, RabbitMQSignal, message_from_row
+from signalbus_core.rabbitmq import HEADERS_TEXT, RowSignal
 
 from .catalog import ColumnFacts
 from .field_types import INTEGERS, STRINGS, TEXTUAL, TIMES, types_of
@@ -53,26 +52,8 @@ class AsText(UserDefinedType[str]):
         return sql_cast(column, Text)
 
 
-class TableSignal(RabbitMQSignal):
+class TableSignal(RowSignal):
     """A row of an outbox table without an application's model."""
-
-    #: The attribute from which each field is read.
-    signalbus_fields: ClassVar[Mapping[str, str]] = {}
-
-    #: The same for headers with their own column.
-    signalbus_headers: ClassVar[Mapping[str, str]] = {}
-
-    def signalbus_message(self) -> Message:
-        """Return the message that the row holds."""
-        row = {name: getattr(self, attribute) for name, attribute in self.signalbus_fields.items()}
-        if row.get("headers") is not None:
-            row["headers"] = _parsed(row["headers"])
-        own = {name: getattr(self, attribute) for name, attribute in self.signalbus_headers.items()}
-        own = {name: value for name, value in own.items() if value is not None}
-        headers = row.get("headers")
-        if own and (headers is None or isinstance(headers, dict)):
-            row["headers"] = {**(headers or {}), **own}
-        return message_from_row(row)
 
 
 def make_model(db: Any, plan: Plan) -> type[TableSignal]:
@@ -96,9 +77,8 @@ def make_model(db: Any, plan: Plan) -> type[TableSignal]:
         "signalbus_exchange": plan.rules.exchange,
         "signalbus_routing_key": plan.rules.routing_key,
         "signalbus_condition": plan.condition,
-        "signalbus_fields": {field: to for field, to in fields.items() if header_of(field) is None},
+        "signalbus_fields": {HEADERS_TEXT if field == "headers" else field: to for field, to in fields.items()},
         "signalbus_created_at": _written_at(plan, fields),
-        "signalbus_headers": {header_of(field): to for field, to in fields.items() if header_of(field) is not None},
         **texts,
     }
     return type(str(name), (TableSignal, db.Model), members)
@@ -148,15 +128,3 @@ def _type(name: str, is_key: bool) -> TypeEngine[Any]:
     if is_key:
         kinds |= {"bpchar": CHAR(), "date": Date(), "numeric": Numeric()}
     return kinds.get(name, AsText())
-
-
-def _parsed(text: str) -> Any:
-    try:
-        return json.loads(text, parse_constant=_refuse)
-    except ValueError:
-        raise InvalidMessageError("headers: text that is no JSON") from None
-
-
-def _refuse(_: str) -> Any:
-    # Constants that Python accepts and JSON does not: NaN and the like.
-    raise ValueError

@@ -12,8 +12,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from signalbus_core.lowlevel import error_text, stop_requests
 
+from ...servers.reconnect import Schedule
 from ...telemetry.incidents import Incidents
-from ...worker.backoff import Backoff
+from ..databases import is_refused_login
 
 logger = logging.getLogger("signalbus.relay")
 
@@ -30,7 +31,7 @@ class StoppedWaitingError(Exception):
 def retry_until_available(
     query: Callable[[], T],
     timeout_seconds: float | None,
-    backoff: Backoff | None = None,
+    schedule: Schedule | None = None,
     on_away: Callable[[str], object] = lambda reason: None,
 ) -> T:
     """Call ``query`` until the database answers; return the result.
@@ -41,7 +42,7 @@ def retry_until_available(
     :raises sqlalchemy.exc.SQLAlchemyError: it did not answer in time.
     :raises StoppedWaitingError: there was a stop request.
     """
-    backoff = backoff or Backoff()
+    schedule = schedule or Schedule()
     incidents = Incidents(logger)
     started = time.monotonic()
     requests: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -55,7 +56,9 @@ def retry_until_available(
                 reason = error_text(error)
                 on_away(reason)
                 incidents.raised(DATABASE, "database_down", reason)
-                _wait(requests, backoff.failed())
+                now = time.monotonic()
+                schedule.failed(now, reason, was_refused=is_refused_login(error))
+                _wait(requests, schedule.wait_seconds(now))
             else:
                 incidents.resolved(DATABASE, "database_up")
                 return answer

@@ -20,7 +20,7 @@ from pika.exceptions import ConnectionClosedByBroker, StreamLostError
 from pika.frame import Method
 
 from ...model.progress import report_progress
-from .errors import describe
+from .errors import describe, is_refusal
 from .protocol import BrokerConnectionError
 from .url import BrokerNode
 
@@ -82,6 +82,7 @@ class BrokerStream:
         self.blocked_reason: str | None = None
         self._closed_reason: str | None = None
         self._closed_code = 0
+        self._was_refused = False
         self._opened = False
         self._stream_ended = False
         self._is_released = False
@@ -101,7 +102,7 @@ class BrokerStream:
         if not self._opened:
             reason = self._closed_reason or f"no answer within {timeout_seconds:g} s"
             self.abort(reason)
-            raise BrokerConnectionError(f"{node}: {reason}")
+            raise BrokerConnectionError(f"{node}: {reason}", was_refused=self._was_refused)
         self._connection.add_on_connection_blocked_callback(self._on_blocked)
         self._connection.add_on_connection_unblocked_callback(self._on_unblocked)
 
@@ -200,6 +201,7 @@ class BrokerStream:
 
     def _on_open_error(self, _connection: pika.connection.Connection, error: BaseException | str) -> None:
         self._stream_ended = True
+        self._was_refused = is_refusal(error)
         self._closed_reason = self._closed_reason or describe(error)
 
     def _on_close(self, _connection: pika.connection.Connection, error: BaseException) -> None:

@@ -7,17 +7,19 @@ type is encoded by :func:`~.frames.encode`, which also reports what is wrong wit
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from operator import attrgetter
 from struct import Struct
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from pika import spec
 from pika.frame import Method
 from pika.spec import BasicProperties
 
+from ...tracing import StoredContext, stored_context
 from .frames import FRAME_OVERHEAD, EncodedMessage, encode
-from .message import Message
+from .message import Message, as_messages
 from .validation import ROUTING_HEADERS, value_fault
 
 #: The properties that seldom differ between messages, in the order of their encoding.
@@ -38,6 +40,11 @@ END = bytes([spec.FRAME_END])
 #: The bytes of a header frame's payload before its properties.
 HEADER_PAYLOAD = HEADER.size - FRAME.size
 
+FLAG_HEADERS = BasicProperties.FLAG_HEADERS
+FLAG_CORRELATION_ID = BasicProperties.FLAG_CORRELATION_ID
+FLAG_MESSAGE_ID = BasicProperties.FLAG_MESSAGE_ID
+FLAG_TIMESTAMP = BasicProperties.FLAG_TIMESTAMP
+
 #: So many routing keys and shared properties are cached; every message may have its own. More: more memory.
 MOST_KEPT = 1000
 
@@ -45,8 +52,9 @@ LENGTHS = [bytes([length]) for length in range(256)]
 
 K = TypeVar("K")
 V = TypeVar("V")
+S = TypeVar("S")
 
-_shared_of = attrgetter(*SHARED, *SHARED_LAST)
+shared_of = attrgetter(*SHARED, *SHARED_LAST)
 
 _NO_PROPERTIES = BasicProperties()
 
@@ -59,6 +67,15 @@ class _Shared(NamedTuple):
     delivery: bytes
     reply: bytes
     last: bytes
+    #: The size of a header frame's payload with these alone.
+    size: int
+
+
+Shared = tuple[Any, ...]
+Address = tuple[str, str, bool]
+
+#: What many messages have in common: the address, its encoded publish, and their shared properties.
+Common = tuple[Address, bytes, _Shared]
 
 
 class Encoder:
@@ -71,6 +88,7 @@ class Encoder:
     def __init__(self, channel_number: int, frame_max: int, login: str) -> None:
         self._channel_number = channel_number
         self._frame_max = frame_max
+        self._most_payload = frame_max - FRAME_OVERHEAD
         self._login = login
         self._publishes: dict[tuple[str, str, bool], bytes] = {}
         self._shared: dict[tuple[Any, ...], _Shared] = {}
@@ -92,61 +110,80 @@ class Encoder:
         body: Any = message.body
         if type(body) is str:
             body = body.encode()
-        publish = self._publish(message)
         properties = message.properties if message.properties is not None else _NO_PROPERTIES
-        if type(body) is not bytes or publish is None or type(properties) is not BasicProperties:
+        if type(body) is not bytes or type(properties) is not BasicProperties:
             return None
-        found = self._properties(properties)
-        size = len(body)
-        if found is None or size > self._frame_max - FRAME_OVERHEAD:
+        common = self.common(message.exchange, message.routing_key, message.mandatory, shared_of(properties))
+        if common is None:
             return None
-        flags, values = found
-        payload = HEADER_PAYLOAD + len(values)
-        if payload > self._frame_max - FRAME_OVERHEAD:
-            return None
-        channel = self._channel_number
-        header = HEADER.pack(spec.FRAME_HEADER, channel, payload, BasicProperties.INDEX, 0, size, flags)
-        if not size:
-            return EncodedMessage(b"".join((publish, header, values, END)), 2, body)
-        start = FRAME.pack(spec.FRAME_BODY, channel, size)
-        return EncodedMessage(b"".join((publish, header, values, END, start, body, END)), 3, body)
+        return self.assemble(
+            common, body, properties.headers, properties.correlation_id, properties.message_id, properties.timestamp
+        )
 
-    def _publish(self, message: Message) -> bytes | None:
-        exchange, routing_key, mandatory = message.exchange, message.routing_key, message.mandatory
+    def common(self, exchange: object, routing_key: object, mandatory: object, values: Shared) -> Common | None:
+        """What messages with this address and these shared properties have in common; None where pika must say.
+
+        :param values: of :data:`SHARED` and :data:`SHARED_LAST`.
+        """
         if type(exchange) is not str or type(routing_key) is not str or type(mandatory) is not bool:
             return None
-        address = (exchange, routing_key, mandatory)
-        data = self._publishes.get(address)
-        if data is None:
-            method = spec.Basic.Publish(exchange=exchange, routing_key=routing_key, mandatory=mandatory)
-            data = Method(self._channel_number, method).marshal()
-            _keep(self._publishes, address, data)
-        return data
-
-    def _properties(self, properties: BasicProperties) -> tuple[int, bytes] | None:
-        """The property flags and the encoded values."""
-        values = _shared_of(properties)
         if not PLAIN.issuperset(map(type, values)):
             return None
+        address = (exchange, routing_key, mandatory)
+        publish = self._publishes.get(address)
+        if publish is None:
+            method = spec.Basic.Publish(exchange=exchange, routing_key=routing_key, mandatory=mandatory)
+            publish = Method(self._channel_number, method).marshal()
+            keep(self._publishes, address, publish)
         shared = self._shared.get(values) or self._share(values)
-        if shared is None:
+        return None if shared is None else (address, publish, shared)
+
+    def assemble(
+        self,
+        common: Common,
+        body: bytes,
+        headers: object,
+        correlation_id: object,
+        message_id: object,
+        timestamp: object,
+    ) -> EncodedMessage | None:
+        """The frames of a message; None where pika must say. Values of other types than usual raise an error."""
+        address, publish, (flags, content, delivery, reply, last, fixed) = common
+        size = len(body)
+        encoded_headers = encoded_correlation_id = encoded_id = encoded_timestamp = b""
+        if headers is not None:
+            flags |= FLAG_HEADERS
+            encoded_headers = _table(headers)
+        if correlation_id is not None:
+            flags |= FLAG_CORRELATION_ID
+            encoded_correlation_id = _short_text(correlation_id)
+        if message_id is not None:
+            flags |= FLAG_MESSAGE_ID
+            encoded_id = _short_text(message_id)
+        if timestamp is not None:
+            flags |= FLAG_TIMESTAMP
+            if type(timestamp) is not int:
+                return None
+            encoded_timestamp = TIMESTAMP.pack(timestamp)
+        payload = fixed + len(encoded_headers) + len(encoded_correlation_id) + len(encoded_id) + len(encoded_timestamp)
+        if payload > self._most_payload or size > self._most_payload:
             return None
-        flags = shared.flags
-        headers = correlation_id = message_id = timestamp = b""
-        if properties.headers is not None:
-            flags |= BasicProperties.FLAG_HEADERS
-            headers = _table(properties.headers)
-        if properties.correlation_id is not None:
-            flags |= BasicProperties.FLAG_CORRELATION_ID
-            correlation_id = _short_text(properties.correlation_id)
-        if properties.message_id is not None:
-            flags |= BasicProperties.FLAG_MESSAGE_ID
-            message_id = _short_text(properties.message_id)
-        if properties.timestamp is not None:
-            flags |= BasicProperties.FLAG_TIMESTAMP
-            timestamp = _timestamp(properties.timestamp)
-        pieces = (shared.content, headers, shared.delivery, correlation_id, shared.reply, message_id, timestamp)
-        return flags, b"".join((*pieces, shared.last))
+        pieces = (
+            publish,
+            HEADER.pack(spec.FRAME_HEADER, self._channel_number, payload, BasicProperties.INDEX, 0, size, flags),
+            content,
+            encoded_headers,
+            delivery,
+            encoded_correlation_id,
+            reply,
+            encoded_id,
+            encoded_timestamp,
+            last,
+        )
+        if not size:
+            return EncodedMessage(b"".join((*pieces, END)), 2, body, address)
+        start = FRAME.pack(spec.FRAME_BODY, self._channel_number, size)
+        return EncodedMessage(b"".join((*pieces, END, start, body, END)), 3, body, address)
 
     def _share(self, values: tuple[Any, ...]) -> _Shared | None:
         given = dict(zip((*SHARED, *SHARED_LAST), values, strict=True))
@@ -154,8 +191,10 @@ class Encoder:
             return None
         parts = [_encoded(given, names) for names in (SHARED[:2], SHARED[2:4], SHARED[4:], SHARED_LAST)]
         flags = sum(int.from_bytes(part[:2], "big") for part in parts)
-        shared = _Shared(flags, *(part[2:] for part in parts))
-        _keep(self._shared, values, shared)
+        content, delivery, reply, last = (part[2:] for part in parts)
+        size = HEADER_PAYLOAD + len(content) + len(delivery) + len(reply) + len(last)
+        shared = _Shared(flags, content, delivery, reply, last, size)
+        keep(self._shared, values, shared)
         return shared
 
 
@@ -165,7 +204,47 @@ def encoder_for(channel_number: int, frame_max: int, login: str) -> Encoder:
     return Encoder(channel_number, frame_max, login)
 
 
-def _keep(kept: dict[K, V], key: K, value: V) -> None:
+class MessageMaker(Generic[S]):
+    """Makes the messages of signals by a function, and encodes them. Its drafts are the messages themselves.
+
+    Others have drafts that are encoded without making the messages, to the same bytes; a message is made only where
+    something is asked of it, as after a ``basic.return``.
+
+    :param message_of: returns the message of a signal, or its messages.
+    """
+
+    def __init__(self, message_of: Callable[[S], Message | Sequence[Message]]) -> None:
+        self._message_of = message_of
+
+    def __call__(self, signal: S) -> list[Message]:
+        """The messages of a signal."""
+        return [self.message(draft) for draft in self.drafts(signal)]
+
+    def drafts(self, signal: S) -> list[Any]:
+        """The drafts of a signal's messages. What it raises is the fault of this signal."""
+        return as_messages(self._message_of(signal))
+
+    def message(self, draft: Any) -> Message:
+        """The message of a draft. A message is its own draft.
+
+        :raises InvalidMessageError: there is none.
+        """
+        return draft  # type: ignore[no-any-return]
+
+    def encoding(self, encoder: Encoder) -> Callable[[Any], EncodedMessage]:
+        """What encodes drafts; it raises :class:`InvalidMessageError` for those that cannot be sent."""
+        return encoder.encode
+
+    def trace_context(self, signal: S) -> StoredContext | None:
+        """The trace context that was stored with a signal."""
+        return stored_context(signal)
+
+
+#: For messages that are given as they are.
+AS_THEY_ARE: MessageMaker[Message] = MessageMaker(lambda message: message)
+
+
+def keep(kept: dict[K, V], key: K, value: V) -> None:
     if len(kept) >= MOST_KEPT:
         kept.clear()
     kept[key] = value
@@ -185,12 +264,6 @@ def _short_text(text: object) -> bytes:
     data = text.encode()
     # LENGTHS has no entry for a text that is too long.
     return LENGTHS[len(data)] + data
-
-
-def _timestamp(seconds: object) -> bytes:
-    if type(seconds) is not int:
-        raise _UnusualError
-    return TIMESTAMP.pack(seconds)
 
 
 def _table(headers: object) -> bytes:

@@ -36,6 +36,15 @@ def describe(error: BaseException | str) -> str:
     return error if isinstance(error, str) else failure_of(error).text
 
 
+def is_refusal(error: BaseException | str) -> bool:
+    """Whether the broker answered, and refused: the login, the virtual host, one more connection, or TLS."""
+    if isinstance(error, str):
+        return False
+    cause = _innermost(error)
+    kinds = (ProbableAuthenticationError, ProbableAccessDeniedError, ConnectionClosedByBroker)
+    return isinstance(error, kinds) or isinstance(cause, kinds) or _tls_failure(cause) is not None
+
+
 def failure_of(error: BaseException) -> ConnectFailure:
     """Why a connection could not be opened, or was lost, and what to do."""
     cause = _innermost(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from pika import frame, spec
 from pika.spec import BasicProperties
@@ -22,11 +22,13 @@ class EncodedMessage(NamedTuple):
     :param data: the frames, joined.
     :param frames: the number of frames.
     :param body: the body as bytes.
+    :param address: exchange, routing key, and whether it is mandatory.
     """
 
     data: bytes
     frames: int
     body: bytes
+    address: tuple[str, str, bool]
 
 
 def encode(message: Message, *, channel_number: int, frame_max: int, login: str) -> EncodedMessage:
@@ -54,7 +56,8 @@ def encode(message: Message, *, channel_number: int, frame_max: int, login: str)
     if len(header) > frame_max:
         raise InvalidMessageError(f"headers: {len(header)} bytes encoded, and the broker takes {frame_max} in a frame")
     bodies = list(_body_frames(channel_number, body, frame_max))
-    return EncodedMessage(b"".join((method, header, *bodies)), 2 + len(bodies), body)
+    address = (cast(str, message.exchange), cast(str, message.routing_key), bool(message.mandatory))
+    return EncodedMessage(b"".join((method, header, *bodies)), 2 + len(bodies), body, address)
 
 
 def _encode_body(body: Body) -> bytes:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from ...errors import SetupError
+from ...tcp import first_listening
 from .protocol import BrokerConnectionError
 from .url import BrokerNode
 
@@ -83,6 +84,14 @@ def _refuse_others(what: str, found: Sequence[str]) -> None:
         )
 
 
+def _listening(nodes: Sequence[BrokerNode], within_seconds: float) -> tuple[list[BrokerNode], dict[BrokerNode, str]]:
+    """The nodes that may accept a connection, the one that did first; and why the others do not."""
+    accepting, reasons = first_listening([node.host_and_port for node in nodes], within_seconds)
+    problems = {node: reasons[node.host_and_port] for node in nodes if node.host_and_port in reasons}
+    left = [node for node in nodes if node not in problems]
+    return sorted(left, key=lambda node: node.host_and_port != accepting), problems
+
+
 class NodeOrder:
     """Connects the threads of a process to the nodes of a broker.
 
@@ -117,15 +126,22 @@ class NodeOrder:
             turned = [*nodes[first:], *nodes[:first]]
             return sorted(turned, key=self._avoided_since)
 
-    def connect(self, connect: Callable[[BrokerNode, float], T], timeout_seconds: float) -> T:
+    def connect(
+        self,
+        connect: Callable[[BrokerNode, float], T],
+        timeout_seconds: float,
+        listening_within_seconds: float | None = None,
+    ) -> T:
         """Connect to the first node that takes it.
 
         :param connect: connects to a node within a time limit.
+        :param listening_within_seconds: first find a node that accepts a TCP connection within so many seconds.
         :raises BrokerConnectionError: no node takes it; the text has the reason of each.
         """
         deadline = self._clock() + timeout_seconds
-        problems: dict[BrokerNode, str] = {}
-        nodes = self.take()
+        nodes, problems, was_refused = self.take(), dict[BrokerNode, str](), False
+        if listening_within_seconds is not None:
+            nodes, problems = _listening(nodes, listening_within_seconds)
         for tried, node in enumerate(nodes):
             left = deadline - self._clock()
             if problems and left <= 0:
@@ -134,15 +150,15 @@ class NodeOrder:
             try:
                 connection = connect(node, left / (len(nodes) - tried))
             except BrokerConnectionError as error:
-                if len(nodes) == 1:
-                    raise
                 problems[node] = str(error).removeprefix(f"{node}: ")
+                was_refused = was_refused or error.was_refused
                 self._note_failure(node)
                 continue
             self._note_success(node, problems)
             return connection
-        reasons = "; ".join(f"{node.address}: {reason}" for node, reason in problems.items())
-        raise BrokerConnectionError(f"{self._location}: {reasons}")
+        reasons = [f"{node.address}: {problems[node]}" for node in self._location.nodes if node in problems]
+        shown = "; ".join(reasons) if len(self._location.nodes) > 1 else next(iter(problems.values()))
+        raise BrokerConnectionError(f"{self._location}: {shown}", was_refused=was_refused)
 
     def _avoided_since(self, node: BrokerNode) -> float:
         failed_at = self._failed_at.get(node, float("-inf"))

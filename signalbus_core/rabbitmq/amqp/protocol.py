@@ -12,7 +12,14 @@ from .url import BrokerNode
 
 
 class BrokerConnectionError(SignalBusError):
-    """The broker cannot be reached, or the connection was lost. The text has no password."""
+    """The broker cannot be reached, or the connection was lost. The text has no password.
+
+    :param was_refused: the broker answered, and refused the login.
+    """
+
+    def __init__(self, text: str, *, was_refused: bool = False) -> None:
+        self.was_refused = was_refused
+        super().__init__(text)
 
 
 class ChannelClosedError(Exception):

@@ -10,6 +10,7 @@ import pika
 
 from ...errors import SetupError
 from ...failures import escaping_advice
+from ...tcp import Address
 
 #: Proposed to the broker where the URL sets none. Longer: a dead connection is noticed later.
 HEARTBEAT_SECONDS = 20
@@ -59,7 +60,8 @@ class BrokerNode:
         self.scheme: str = parts.scheme
         self.virtual_host: str = parameters.virtual_host
         host = f"[{parameters.host}]" if ":" in parameters.host else parameters.host
-        #: Host and port.
+        self.host_and_port: Address = (parameters.host, parameters.port)
+        #: The same as text.
         self.address = f"{host}:{parameters.port}"
         self._text = f"{self.scheme}://{self.login}@{self.address}/{quote(self.virtual_host, safe='')}"
 

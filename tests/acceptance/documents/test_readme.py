@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,46 +11,23 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-ROOT = Path(__file__).parents[3]
-README = (ROOT / "README.md").read_text()
-
-
-def blocks(kind: str) -> list[str]:
-    return re.findall(rf"^```{kind}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-
-
-def commands() -> list[str]:
-    return [line.removeprefix("$ ") for block in blocks("console") for line in block.splitlines()]
-
+from tests.support.readme import blocks, commands, installation
 
 #: Run by other tests, or as part of running these.
 ELSEWHERE = {"make demo"}
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A copy of what belongs to the project, so that building it leaves no trace."""
-    copy = tmp_path / "signalbus"
-    copy.mkdir()
-    (copy / "docs").mkdir()
-    for name in ("pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "docs/runbook.md"):
-        shutil.copyfile(ROOT / name, copy / name)
-    for name in ("signalbus_core", "relay"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    return copy
-
-
 def test_the_five_minutes_work_as_written(
-    tmp_path: Path, checkout: Path, database_url: str, empty_amqp_url: str, broker: object
+    tmp_path: Path, installed: Path, database_url: str, empty_amqp_url: str, broker: object
 ) -> None:
     directory = tmp_path / "empty"
     directory.mkdir()
     (directory / "shop.py").write_text(blocks("python")[0])
-    script = ["set -e"]
+    script = ["set -e", f"cd {installed}", ". .venv/bin/activate", f"cd {directory}"]
+    assert script[2] in installation()
     for command in commands():
-        if command in ELSEWHERE:
+        if command in {*ELSEWHERE, *installation()}:
             continue
-        command = command.replace("path/to/signalbus", str(checkout))
         command = re.sub(r"^(export DATABASE_URL)=.*", rf"\1={database_url}", command)
         command = re.sub(r"^(export RABBITMQ_URL)=.*", rf"\1={empty_amqp_url}", command)
         if command.endswith(" &"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from tests.support.pgbouncer import PrivatePgBouncer
 from tests.support.postgres import PrivatePostgres
 from tests.support.processes import COMMAND, RelayProcess
 from tests.support.shop import Shop as OwnShop
+from tests.support.statement_log import SETTINGS, StatementLog
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -40,7 +42,10 @@ def wakeups(relay: RelayProcess, cause: str) -> float:
 
 
 def wait_until_asleep(shop: Shop, tables: int = 2) -> None:
-    locks = f"locktype = 'advisory' AND classid = {doorbell.SLEEP_LOCK} AND granted AND mode = 'ExclusiveLock'"
+    locks = (
+        f"locktype = 'advisory' AND classid = {doorbell.SLEEP_LOCK} AND granted AND mode = 'ExclusiveLock' "
+        "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
 
     def is_asleep() -> bool:
         with shop.engine.connect() as connection:
@@ -64,6 +69,49 @@ def test_a_signal_written_to_an_idle_relay_is_sent_at_once(shop: Shop, driver: s
     assert relay.logs("doorbell_answered")[0]["signals"] == ["Invoice", "Order"]
     relay.terminate()
     assert relay.wait(5) == 0
+
+
+def test_signals_one_by_one_cost_their_bursts_and_no_other_statement(tmp_path: Path, broker: Broker) -> None:
+    with PrivatePostgres(settings=SETTINGS) as server:
+        server.start()
+        shop = OwnShop(tmp_path, server.create_database(), broker)
+        hang_up_bells(shop)
+        relay = shop.relay(*SELDOM)
+        relay.wait_ready()
+        wait_until_asleep(shop)
+        # The first burst of a model is rehearsed.
+        shop.write(1, 1)
+        shop.wait_until_sent(10)
+        log = StatementLog(server, "signalbus-relay[^>]*")
+        for number in range(2, 22):
+            shop.write(number, number)
+            shop.wait_until_sent(10)
+        relay.terminate()
+        assert relay.wait(20) == 0
+        # Once a minute the triggers are looked at.
+        messages = [message for message in log.new() if "pg_trigger" not in message]
+        shop.close()
+    kinds = Counter(kind_of(message) for message in messages)
+    assert kinds["delete"] == kinds["commit"] == 20
+    # A burst that began at the low-water mark may be followed by one from the first key on, which finds nothing.
+    assert 20 <= kinds["lock"] <= 40
+    assert kinds["begin"] == kinds["lock"]
+    assert kinds["rollback"] == kinds["lock"] - 20
+    # After the first signal polls are further and further apart, up to a minute.
+    assert kinds["poll"] <= 10
+    assert set(kinds) <= {"begin", "lock", "delete", "commit", "rollback", "poll"}, "and no sleep lock"
+
+
+def kind_of(message: str) -> str:
+    """What a message of a burst does; of any other, the message."""
+    if "FOR UPDATE" in message:
+        return "lock"
+    if "DELETE FROM" in message:
+        return "delete"
+    if " AS c1" in message:
+        return "poll"
+    first = message.split(maxsplit=1)[0].rstrip(";")
+    return first.lower() if first in ("BEGIN", "COMMIT", "ROLLBACK") else message
 
 
 def test_doorkeeper_killed_is_replaced_within_stated_time(shop: Shop) -> None:

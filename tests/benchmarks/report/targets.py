@@ -114,6 +114,19 @@ TARGETS = (
     ),
     Target("commit to consumer at 100 signals/s, p50, ms", _of("latency", "100 a second", "p50_ms"), 10, 1, False),
     Target("commit to consumer at 100 signals/s, p99, ms", _of("latency", "100 a second", "p99_ms"), 40, 1, False),
+    *(
+        Target(f"relay CPU at {pace}, % of a core", _of("latency", pace, "cpu_percent"), most, 1, False)
+        for pace, most in (("1 a second", 0.3), ("10 a second", 1), ("100 a second", 6), ("1,000 a second", 8))
+    ),
+    *(
+        Target(
+            f"drain rate with keys of three columns over that of one, bursts of {size:,}",
+            _ratio("keys", f"bursts of {size:,}, 3 columns", f"bursts of {size:,}, 1 column", "rate"),
+            1 / 1.3,
+            2,
+        )
+        for size in (50, 500, 5000)
+    ),
     Target(
         "producers' commits with doorbell over without, relays busy",
         _ratio("producers", "doorbell", "no trigger", "committed"),

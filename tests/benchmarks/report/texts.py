@@ -97,10 +97,17 @@ CHAPTERS = (
         (_of("single"),),
     ),
     Chapter(
+        "keys",
+        "Keys of several columns",
+        "An integer; with a text; with a date as well. Rows are deleted by their places, so that the number of "
+        "columns hardly counts.",
+        (_of("keys"),),
+    ),
+    Chapter(
         "latency",
-        "From commit to consumer",
+        "From commit to consumer, and what a relay costs at your rate",
         "A writer with a pace of its own; from the answer of its commit to the arrival at a consumer, with "
-        "doorbells, on a relay without options.",
+        "doorbells, on a relay without options. The share of a core includes what the relay does while it waits.",
         (_of("latency"),),
     ),
     Chapter(

@@ -1,4 +1,4 @@
-"""From commit to arrival at a consumer. The writer keeps its pace whatever becomes of its signals."""
+"""From commit to arrival at a consumer, and what a relay costs meanwhile. The writer keeps its pace regardless."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ..writer import write
 #: Signals a second, with the burst count. At bursts of one each burst is full, and what follows it finds nothing.
 PACES = {
     "1 a second": (1, BURST_COUNT),
+    "10 a second": (10, BURST_COUNT),
     "100 a second": (100, BURST_COUNT),
     "100 a second, bursts of one": (100, 1),
     "1,000 a second": (1000, BURST_COUNT),
@@ -34,7 +35,8 @@ def measure(world: World, scale: Scale) -> Round:
             found[name] = {
                 **latencies(committed, dict(consumer.finish())),
                 "committed": len(committed) / spent.seconds,
-                "relay_us": spent.figures(len(committed))["relay_us"],
+                "cpu_percent": spent.relay / spent.seconds * 100,
+                **{name: spent.figures(len(committed))[name] for name in ("relay_us", "postgres_us")},
             }
     return found
 

@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import column_property
 
 from signalbus_core import SignalBus, SignalBusMixin
@@ -92,6 +93,14 @@ class Outbox:
 
             def send_signalbus_message(self) -> None:
                 outbox.seen.append((self.body, tuple(db.session.execute(SHOW).one())))
+
+        class Doc(db.Model):  # type: ignore[name-defined,misc]
+            id = db.Column(db.BigInteger, primary_key=True)
+            body = db.Column(JSONB)
+
+            def send_signalbus_message(self) -> None: ...
+
+        self.doc: Any = Doc
 
         class Pair(db.Model):  # type: ignore[name-defined,misc]
             tenant = db.Column(db.BigInteger, primary_key=True)
@@ -237,6 +246,17 @@ def test_a_burst_never_reads_more_than_its_bytes_and_a_row(outbox: Outbox, stora
     assert rest.is_cut
     assert len(read) == (6 if query == "loads" else 4)
     assert outbox.burst(outbox.letter, limit=100).sent > 0
+
+
+def test_a_compressed_value_counts_as_large_as_it_is_read(outbox: Outbox) -> None:
+    with outbox.app.app_context(), outbox.db.engine.begin() as connection:
+        # 100 kB that are stored in less than 2 kB.
+        value = "jsonb_build_object('x', repeat('x', 100000))"
+        connection.execute(sa.text(f"INSERT INTO doc SELECT n, {value} FROM generate_series(1, 250) n"))
+        assert connection.scalar(sa.text("SELECT max(pg_column_size(body)) FROM doc")) < 2000
+    result = outbox.burst(outbox.doc, limit=250)
+    assert result.is_cut
+    assert (result.sent - 1) * 100_000 <= MOST_BYTES < 250 * 100_000
 
 
 def test_each_burst_has_a_limit_and_a_start_of_its_own(outbox: Outbox) -> None:

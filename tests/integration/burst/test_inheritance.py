@@ -325,8 +325,10 @@ def test_a_relay_does_not_start_with_two_models_on_one_table(database_url: str) 
 def twins(database_url: str, how: str) -> OutboxApp:
     """An application two of whose models, Letter and Twin, have the same rows."""
     path = {"connect_args": {"options": "-c search_path=sales,public"}} if how == "search_path" else None
-    app = OutboxApp(database_url, engine=path, SQLALCHEMY_BINDS={"other": database_url})
-    further = {"search_path": {"__table_args__": {"schema": "sales"}}, "bind": {"__bind_key__": "other"}}
+    other = database_url.replace("127.0.0.1", "localhost") if how == "address" else database_url
+    app = OutboxApp(database_url, engine=path, SQLALCHEMY_BINDS={"other": other})
+    of_other = {"__bind_key__": "other"}
+    further = {"search_path": {"__table_args__": {"schema": "sales"}}, "bind": of_other, "address": of_other}
     app.model("Letter", __tablename__="letter")
     app.model("Twin", __tablename__="letter_1" if how == "partition" else "letter", **further.get(how, {}))
     app.execute(
@@ -339,7 +341,7 @@ def twins(database_url: str, how: str) -> OutboxApp:
     return app
 
 
-@pytest.mark.parametrize("how", ["search_path", "bind", "partition"])
+@pytest.mark.parametrize("how", ["search_path", "bind", "address", "partition"])
 def test_two_models_with_the_same_rows_are_refused_however_they_name_them(database_url: str, how: str) -> None:
     app = twins(database_url, how)
     with app.app.app_context():

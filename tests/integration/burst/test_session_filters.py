@@ -1,4 +1,4 @@
-"""Filters that an application puts on its session (tenants, soft deletes) hold for bursts, whatever their size."""
+"""Filters of an application's session or engine (tenants, soft deletes) hold for bursts, whatever their size."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:SELECT statement has a cartesian
 
 
 class Outbox(OutboxApp):
-    """An application with one model, whose signals it may hide from its session."""
+    """An application with one model, whose signals it may hide from its session, or its engine."""
 
     def __init__(self, database_url: str) -> None:
         super().__init__(database_url)
@@ -38,6 +38,15 @@ class Outbox(OutboxApp):
         def add_criteria(state: ORMExecuteState) -> None:
             state.statement = state.statement.options(with_loader_criteria(note, note.body != "hidden"))
 
+        def rewrite(_connection: object, statement: Any, params: Any, values: Any, _options: object) -> Any:
+            if isinstance(statement, sa.Select) and note.__table__ in statement.get_final_froms():
+                statement = statement.where(note.__table__.c.body != "hidden")
+            return statement, params, values
+
+        if how == "engine":
+            with self.app.app_context():
+                sa.event.listen(self.db.engine, "before_execute", rewrite, retval=True)
+            return
         listeners: dict[str, Callable[[ORMExecuteState], None]] = {"where": add_where, "criteria": add_criteria}
         sa.event.listen(self.db.session, "do_orm_execute", listeners[how])
 
@@ -49,7 +58,7 @@ def outbox(database_url: str) -> Iterator[Outbox]:
     outbox.close()
 
 
-@pytest.fixture(params=["where", "criteria"])
+@pytest.fixture(params=["where", "criteria", "engine"])
 def hidden(request: pytest.FixtureRequest, outbox: Outbox) -> Outbox:
     outbox.hide(request.param)
     return outbox

@@ -458,20 +458,32 @@ def test_two_rows_of_one_key_are_refused_before_anything_is_sent(outbox: Outbox,
     assert len(outbox.left(model)) == 2
 
 
-@pytest.mark.parametrize("hook", ["before_commit", "before_flush"])
-def test_a_listener_of_application_that_raises_costs_no_message(outbox: Outbox, hook: str) -> None:
+@pytest.mark.parametrize(
+    "hooks",
+    [
+        ("before_commit",),
+        ("before_flush",),
+        ("persistent_to_detached",),
+        ("before_commit", "after_rollback"),
+        ("persistent_to_detached", "after_soft_rollback"),
+    ],
+    ids=" ".join,
+)
+def test_a_listener_of_application_that_raises_costs_no_message(outbox: Outbox, hooks: tuple[str, ...]) -> None:
     outbox.write(1, 2, 3)
 
     def refuse(session: Any, *_: Any) -> None:
         raise RuntimeError("outside of a request")
 
-    if hook == "before_flush":
+    if "before_flush" in hooks:
         outbox.sender = lambda _: outbox.db.session.add(outbox.order(id=50))
-    sa.event.listen(outbox.db.session, hook, refuse)
+    for hook in hooks:
+        sa.event.listen(outbox.db.session, hook, refuse)
     try:
         assert outbox.burst().sent == 3
     finally:
-        sa.event.remove(outbox.db.session, hook, refuse)
+        for hook in hooks:
+            sa.event.remove(outbox.db.session, hook, refuse)
     assert outbox.left() == []
 
 
@@ -512,11 +524,22 @@ def change_in_the_transaction(outbox: Outbox, signals: list[Any]) -> None:
     outbox.db.session.flush()
 
 
+def change_the_key(outbox: Outbox, signals: list[Any]) -> None:
+    signals[0].id += 100
+    outbox.db.session.flush()
+
+
+def change_the_key_and_commit(outbox: Outbox, signals: list[Any]) -> None:
+    for signal in signals:
+        change_the_key(outbox, [signal])
+        outbox.db.session.commit()
+
+
 @pytest.mark.parametrize(
     "sender",
     [
         *(commit_once, commit_twice, commit_in_a_savepoint, commit_and_change, commit_in_a_new_session),
-        change_in_the_transaction,
+        *(change_in_the_transaction, change_the_key, change_the_key_and_commit),
     ],
 )
 @pytest.mark.parametrize("isolation_level", ["READ COMMITTED", "REPEATABLE READ"])

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Collection, Container, Iterable, Iterator
 from typing import Any
 
 import psycopg2
@@ -19,6 +19,7 @@ from flask_sqlalchemy import SQLAlchemy
 from relay.application.databases import limit_connections
 from relay.notifier import thread as doorkeeper_module
 from relay.notifier.thread import NotifyListener
+from relay.notifier.wakeups import Wakeups
 from relay.poller.requests import PollRequests
 from signalbus_core import SignalBusMixin
 from signalbus_core.lowlevel import FIRST_KEY, SignalSpec, doorbell
@@ -35,6 +36,14 @@ RACED_WITHIN_SECONDS = 120
 
 #: A committed signal is found within so long, on a machine that is busy with other things as well.
 FOUND_WITHIN_SECONDS = 20
+
+
+#: The advisory locks of the database of a test: the server may have others.
+OWN_LOCKS = (
+    "pg_locks WHERE locktype = 'advisory' AND database = "
+    "(SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+WAITING = f"SELECT count(*) FROM {OWN_LOCKS} AND NOT granted"
 
 
 class Database(SignalBusMixin, SQLAlchemy):
@@ -69,6 +78,31 @@ class Outbox:
             return connection.scalar(sa.text(statement))
 
 
+class Answers(Wakeups):
+    """What a bell leads to in these tests: a look from the mark on, and then one at every row."""
+
+    def __init__(self, looks: PollRequests) -> None:
+        self.requests = looks
+        self.stepping: set[str] = set()
+        self._quiet_after = 0
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        self.requests.on_end(listener)
+
+    def rung(self, models: Collection[str]) -> None:
+        self.requests.poll_now(cause="doorbell")
+
+    def begin_steps(self, models: Iterable[str]) -> None:
+        self.stepping |= set(models)
+        self._quiet_after = self.requests.poll_now()
+
+    def end_steps(self, models: Iterable[str]) -> None:
+        self.stepping -= set(models)
+
+    def quiet(self) -> set[str]:
+        return set(self.stepping) if self.requests.last()[0] >= self._quiet_after else set()
+
+
 class Watch:
     """A notifier with a probe's thread that looks only when it is asked to: there is no poll that could help.
 
@@ -90,7 +124,8 @@ class Watch:
         self.engine = engine or outbox.engine
         self.seen: set[int] = set()
         self.number_of_looks = self.below_mark = 0
-        self.notifier = NotifyListener(None, self.engine, self.specs, self.looks, paused, recorder.runtime)
+        self.answers = Answers(self.looks)
+        self.notifier = NotifyListener(None, self.engine, self.specs, self.answers, paused, recorder.runtime)
         self._threads = [
             threading.Thread(target=self.notifier.run, daemon=True),
             threading.Thread(target=self._look_when_asked, daemon=True),
@@ -110,12 +145,13 @@ class Watch:
 
     def _look_when_asked(self) -> None:
         with self.outbox.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            more = True
+            more, was_thorough = True, False
             marks = dict.fromkeys((spec.name for spec in self.specs), FIRST_KEY)
             while not self.stop.is_set():
                 if not more:
                     self.looks.wait(3600)
                 _, thorough = self.looks.begin()
+                thorough = thorough or not was_thorough
                 self.number_of_looks += 1
                 more = False
                 for spec in self.specs:
@@ -126,16 +162,17 @@ class Watch:
                     marks[spec.name] = min(found, default=marks[spec.name])
                     self.seen |= found
                     more = more or bool(found)
-                self.looks.end(found_nothing=not more)
+                self.looks.end(covered_every_row=thorough)
+                # As workers do: what is rung and lies below the mark is found by the look after it.
+                more, was_thorough = more or not thorough, thorough
 
     def sleeps_and_rings(self) -> tuple[int, int]:
-        vigil = self.notifier.protocol
-        assert vigil is not None
-        return vigil.sleeps, vigil.rings
+        protocol = self.notifier.protocol
+        return (protocol.sleeps, protocol.rings) if protocol is not None else (0, 0)
 
     def is_asleep(self, number: int = 1) -> bool:
-        locks = f"locktype = 'advisory' AND classid = {doorbell.SLEEP_LOCK} AND granted AND mode = 'ExclusiveLock'"
-        return bool(self.outbox.ask(f"SELECT count(*) FROM pg_locks WHERE {locks}") == number)
+        locks = f"{OWN_LOCKS} AND classid = {doorbell.SLEEP_LOCK} AND granted AND mode = 'ExclusiveLock'"
+        return bool(self.outbox.ask(f"SELECT count(*) FROM {locks}") == number)
 
 
 @pytest.fixture(autouse=True)
@@ -210,7 +247,12 @@ class Writer(threading.Thread):
             self.error = error
 
 
-def test_writers_race_against_falling_asleep_and_lose_no_signal(outbox: Outbox) -> None:
+def test_writers_race_against_falling_asleep_and_lose_no_signal(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So that producers are silent, and ring again, as often as can be.
+    monkeypatch.setattr("relay.scheduler.ring_rate.MOST_AT_ONCE", 3.0)
+    monkeypatch.setattr("relay.scheduler.ring_rate.MOST_PER_SECOND", 1.0)
     stop = threading.Event()
     writers = [Writer(url_of(outbox), number, stop) for number in (1, 2, 3, 4)]
     with Watch(outbox) as watch:
@@ -233,14 +275,49 @@ def test_writers_race_against_falling_asleep_and_lose_no_signal(outbox: Outbox) 
         )
 
 
+def test_relay_that_is_rung_goes_on_sleeping(outbox: Outbox) -> None:
+    with Watch(outbox) as watch:
+        eventually(lambda: watch.sleeps_and_rings()[0] == 1, 20)
+        for number in range(1, 11):
+            outbox.execute(f"INSERT INTO first VALUES ({number})")
+            eventually(heard(watch, number), FOUND_WITHIN_SECONDS)
+            assert watch.is_asleep(2), "it keeps its locks"
+        assert watch.sleeps_and_rings() == (1, 10)
+
+
+def test_producers_that_ring_too_often_are_silent_for_a_while(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.scheduler.ring_rate.MOST_AT_ONCE", 3.0)
+    monkeypatch.setattr("relay.scheduler.ring_rate.MOST_PER_SECOND", 0.0)
+    with Watch(outbox) as watch:
+        monkeypatch.setattr(watch.answers, "quiet", set)
+        eventually(lambda: watch.sleeps_and_rings()[0] == 1, 20)
+        for number in range(1, 5):
+            outbox.execute(f"INSERT INTO first VALUES ({number})")
+        eventually(lambda: watch.is_asleep(1), 20, "the lock of the other table is kept")
+        eventually(lambda: watch.answers.stepping == {"First"}, 20)
+        rings = watch.sleeps_and_rings()[1]
+        outbox.execute("INSERT INTO first VALUES (5)", "INSERT INTO first VALUES (6)")
+        outbox.execute("INSERT INTO second VALUES (7)")
+        eventually(heard(watch, 7), FOUND_WITHIN_SECONDS)
+        # Bells arrive in the order of the commits.
+        assert watch.sleeps_and_rings()[1] == rings + 1
+
+        monkeypatch.setattr(watch.answers, "quiet", lambda: {"First"})
+        watch.looks.poll_now()
+        eventually(lambda: watch.is_asleep(2), 20)
+        eventually(heard(watch, 6), FOUND_WITHIN_SECONDS)
+        assert watch.answers.stepping == set()
+        outbox.execute("INSERT INTO first VALUES (8)")
+        eventually(heard(watch, 8), FOUND_WITHIN_SECONDS)
+
+
 def test_long_transaction_delays_its_own_signals_alone(outbox: Outbox) -> None:
     with session(url_of(outbox)) as slow:
         # It was silent, so the relay cannot fall asleep before it ends.
         slow.execute("INSERT INTO first VALUES (1)")
         with Watch(outbox) as watch:
-            waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
             for number in range(2, 12):
-                eventually(lambda: outbox.ask(waiting) == 1, 20)
+                eventually(lambda: outbox.ask(WAITING) == 1, 20)
                 outbox.execute(f"INSERT INTO first VALUES ({number})")
                 eventually(heard(watch, number), FOUND_WITHIN_SECONDS)
             assert not watch.is_asleep(2)
@@ -356,11 +433,10 @@ def test_a_server_that_is_started_again_is_listened_to_again(private_postgres: P
     outbox = Outbox(private_postgres.create_database())
     looks, recorder = PollRequests(), Recorder(logger="test.doorkeeper")
     stop = recorder.stop
-    notifier = NotifyListener(None, outbox.engine, outbox.specs, looks, (), recorder.runtime)
+    notifier = NotifyListener(None, outbox.engine, outbox.specs, Answers(looks), (), recorder.runtime)
     thread = threading.Thread(target=notifier.run, daemon=True)
     thread.start()
-    locks = f"locktype = 'advisory' AND classid = {doorbell.LEADER_LOCK} AND granted"
-    is_elected = f"SELECT count(*) = 2 FROM pg_locks WHERE {locks}"
+    is_elected = f"SELECT count(*) = 2 FROM {OWN_LOCKS} AND classid = {doorbell.LEADER_LOCK} AND granted"
     try:
         eventually(lambda: outbox.ask(is_elected), 20)
         # What was not written when the server is killed is not there again: the tables should be.
@@ -381,8 +457,7 @@ def test_stop_request_is_heard_at_once_behind_long_transaction(outbox: Outbox) -
     with session(url_of(outbox)) as slow:
         slow.execute("INSERT INTO first VALUES (1)")
         with Watch(outbox) as watch:
-            waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-            eventually(lambda: outbox.ask(waiting) == 1, 20)
+            eventually(lambda: outbox.ask(WAITING) == 1, 20)
             watch.stop.set()
             watch.looks.close()
             # The transaction goes on, so nothing else ends its waiting.

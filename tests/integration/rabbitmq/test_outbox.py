@@ -67,6 +67,8 @@ def own_table(shop: Shop) -> Any:
         __tablename__ = "orders_outbox"
 
     shop.db.create_all()
+    # Kept, because SQLAlchemy keeps no class that nobody else does.
+    shop.app.extensions["models"] = [OrdersOutbox]
     return OrdersOutbox
 
 

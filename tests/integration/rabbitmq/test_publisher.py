@@ -372,7 +372,9 @@ def test_a_connection_with_too_few_channels_is_no_connection(amqp_url: str) -> N
 
 
 def test_a_users_limit_of_channels_is_told_as_long_as_it_lasts(private_rabbitmq: PrivateRabbitMQ) -> None:
-    private_rabbitmq.ctl("set_user_limits", "guest", '{"max-channels": 1}')
+    set_limits = 'rabbit_auth_backend_internal:set_user_limits(<<"guest">>, <<"{\\"max-%s\\": %d}">>, <<"tests">>).'
+    clear_limits = 'rabbit_auth_backend_internal:clear_user_limits(<<"guest">>, <<"all">>, <<"tests">>).'
+    private_rabbitmq.eval(set_limits % ("channels", 1))
     try:
         with Publisher(url=private_rabbitmq.url) as publisher:
             [outcome] = outcomes(publisher, [Message("amq.topic", "nobody", b"", mandatory=False)])
@@ -384,15 +386,15 @@ def test_a_users_limit_of_channels_is_told_as_long_as_it_lasts(private_rabbitmq:
                 assert "number of channels" in str(publisher.status().reason)
             [finding] = check_broker(publisher, [], ["broker"], send_probe=False)
             assert (finding.code, "number of channels" in finding.problem) == ("broker-channels", True)
-            private_rabbitmq.ctl("clear_user_limits", "guest", "all")
+            private_rabbitmq.eval(clear_limits)
             publisher.connect()
             publisher.publish_messages([Message("amq.topic", "nobody", b"", mandatory=False)])
-        private_rabbitmq.ctl("set_user_limits", "guest", '{"max-connections": 0}')
+        private_rabbitmq.eval(set_limits % ("connections", 0))
         with Publisher(url=private_rabbitmq.url) as publisher:
             [finding] = check_broker(publisher, [], ["broker"], send_probe=False)
             assert (finding.code, "connection" in finding.problem) == ("broker-limit", True)
     finally:
-        private_rabbitmq.ctl("clear_user_limits", "guest", "all")
+        private_rabbitmq.eval(clear_limits)
 
 
 def test_forked_child_opens_connection_and_leaves_parents_alone(

@@ -148,7 +148,10 @@ def test_who_falls_asleep_waits_for_silent_writers(engine: sa.Engine, listening:
         with session(database_url) as queue:
             queue.connection.autocommit = True
             thread = sleeping_in_background(sleeper)
-            waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            waiting = (
+                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted "
+                "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            )
             eventually(lambda: ear.ask(waiting) == 1, 20)
             queue.execute("INSERT INTO signal VALUES (2)")
             assert ear.rings() == 1

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from relay.drill.oracle import Fault, Oracle, Recovery
 from relay.drill.report import DrillReport
-from relay.drill.report import DrillReport
 
 
 def ledger(committed: list[int], arrived: list[int]) -> Oracle:

@@ -9,8 +9,8 @@ import pytest
 
 from relay.exit_codes import EXIT_RUNTIME, StopRequest
 from relay.poller.interval import PollInterval
-from relay.poller.requests import LONGEST_AWAKE_PAUSE_SECONDS, SENT_PAUSE_SECONDS, PollRequests
-from relay.poller.thread import STUCK_AFTER_SECONDS, PollLoop, UntilEmpty
+from relay.poller.requests import LONGEST_AWAKE_PAUSE_SECONDS, PollRequests
+from relay.poller.thread import PollLoop, UntilEmpty
 from relay.scheduler import Turn
 from tests.support.clock import Clock
 from tests.support.recorder import Recorder
@@ -23,18 +23,18 @@ def test_a_look_that_is_under_way_is_not_one_that_was_asked_for() -> None:
     looks = PollRequests()
     looks.begin()
     number = looks.poll_now()
-    looks.end(found_nothing=True)
-    assert looks.last()[0] < number
+    looks.end(covered_every_row=True)
+    assert looks.last() == (number - 1, number - 1)
     looks.begin()
-    looks.end(found_nothing=False)
-    assert looks.last() == (number, False)
+    looks.end(covered_every_row=False)
+    assert looks.last() == (number, number - 1)
 
 
 def test_who_asks_while_a_look_is_under_way_is_not_forgotten() -> None:
     looks = PollRequests()
     looks.begin()
     looks.poll_now(cause="doorbell", thorough=True)
-    looks.end(found_nothing=True)
+    looks.end(covered_every_row=True)
     looks.wait(NEVER)
     assert looks.begin() == ("doorbell", True)
     assert looks.begin() == ("poll", False)
@@ -50,33 +50,22 @@ def test_who_waits_is_woken(wake: Any) -> None:
     assert not thread.is_alive()
 
 
-def test_looks_were_calm_only_when_each_of_them_was() -> None:
-    looks = PollRequests()
-
-    def look(*, calm: bool) -> None:
-        looks.begin()
-        looks.end(found_nothing=calm)
-
-    number = looks.poll_now(thorough=True)
-    assert not looks.found_nothing_since(number), "it has not ended"
-    look(calm=False)
-    look(calm=True)
-    assert looks.last() == (2, True)
-    assert not looks.found_nothing_since(number)
-    assert looks.found_nothing_since(number + 1)
-    look(calm=True)
-    assert looks.found_nothing_since(number + 1)
-    assert not looks.found_nothing_since(number + 3)
+def test_poll_that_is_to_cover_every_row_comes_at_its_usual_time() -> None:
+    clock = Clock(100.0)
+    looks = PollRequests(clock)
+    assert looks.cover_next() == 1
+    assert pause_of(looks, clock, 60.0) == 60.0
+    assert looks.begin() == ("poll", True)
 
 
 def test_listeners_are_told_of_the_end_of_each_look_and_of_the_end_of_all() -> None:
     looks = PollRequests()
-    told: list[tuple[int, bool]] = []
+    told: list[tuple[int, int]] = []
     looks.on_end(lambda: told.append(looks.last()))
     looks.begin()
-    looks.end(found_nothing=True)
+    looks.end(covered_every_row=True)
     looks.close()
-    assert told == [(1, True), (1, True)]
+    assert told == [(1, 1), (1, 1)]
 
 
 class Pauses(threading.Condition):
@@ -104,38 +93,13 @@ def test_looks_are_not_far_apart_while_producers_may_be_silent() -> None:
     clock = Clock(100.0)
     looks = PollRequests(clock)
     assert pause_of(looks, clock, 60.0) == 60.0
-    looks.set_notifier("a", asleep=True)
+    looks.set_notifier("a", asleep=["A"])
     assert pause_of(looks, clock, 60.0) == 60.0
-    looks.set_notifier("b", asleep=False)
+    looks.set_notifier("b")
     assert pause_of(looks, clock, 60.0) == LONGEST_AWAKE_PAUSE_SECONDS
     assert pause_of(looks, clock, 0.5) == 0.5
-    looks.set_notifier("b", asleep=None)
+    looks.set_notifier("b", leads=False)
     assert pause_of(looks, clock, 60.0) == 60.0
-
-
-def test_looks_after_signals_were_sent_keep_their_distance_and_without_a_doorkeeper_nobody_needs_them() -> None:
-    clock = Clock(100.0)
-    looks = PollRequests(clock)
-    looks.begin()
-    looks.sent()
-    assert pause_of(looks, clock, 60.0) == 60.0
-    looks.set_notifier("d", asleep=False)
-    looks.begin()
-    looks.sent()
-    assert pause_of(looks, clock, 60.0) == pytest.approx(SENT_PAUSE_SECONDS)
-
-
-def test_signals_sent_bring_poll_at_once_where_is_notifier() -> None:
-    clock = Clock(100.0)
-    looks = PollRequests(clock)
-    looks.begin()
-    waiting = threading.Thread(target=looks.wait, args=(NEVER,), daemon=True)
-    looks.set_notifier("d", asleep=True)
-    looks.sent()
-    clock.now += SENT_PAUSE_SECONDS
-    waiting.start()
-    waiting.join(20)
-    assert not waiting.is_alive()
 
 
 class StubProbe:
@@ -146,6 +110,7 @@ class StubProbe:
         self.finds = False
         self.held: list[str] = []
         self.found: list[str] = []
+        self.retry_in_seconds: float | None = None
         self.causes: list[str] = []
 
     def run_once(self, cause: str, *, thorough: bool) -> bool:
@@ -172,11 +137,11 @@ class StubUnreached:
 
 
 class StubDispatcher:
-    active = False
+    active: frozenset[str] = frozenset()
     #: How long ago the burst that is being sent made progress.
     moved_seconds: float | None = None
 
-    def take_activity(self) -> bool:
+    def take_activity(self) -> frozenset[str]:
         return self.active
 
     def is_sending(self, within_seconds: float) -> bool:
@@ -205,36 +170,36 @@ class Watched:
         """The requests to end the relay since the last call."""
         return list(iter(lambda: self.recorder.stop.next_request(0), None))
 
-    def is_calm(self, *, finds: bool, active: bool = False, covered_everything: bool = True) -> bool:
-        self.poller.finds, self.scheduler.active, self.poller.covered_everything = finds, active, covered_everything
-        self.poll_loop.run_once()
-        return self.looks.last()[1]
 
-
-def test_a_look_is_calm_when_it_saw_everything_and_found_nothing() -> None:
+def test_poll_covers_every_row_when_it_says_so() -> None:
     watched = Watched()
-    assert watched.is_calm(finds=False)
-    assert not watched.is_calm(finds=False, covered_everything=False)
-    assert not watched.is_calm(finds=True, active=True)
+    watched.looks.poll_now(thorough=True)
+    watched.poll_loop.run_once()
+    assert watched.looks.last() == (1, 1)
+    watched.poll_loop.run_once()
+    assert watched.looks.last() == (2, 1)
 
 
-def test_what_is_stuck_keeps_no_doorkeeper_awake() -> None:
+def test_polls_are_frequent_while_signals_flow_that_no_bell_tells_of() -> None:
     watched = Watched()
-    assert not watched.is_calm(finds=True, active=True)
-    watched.clock.now += STUCK_AFTER_SECONDS / 2
-    assert not watched.is_calm(finds=True)
-    watched.clock.now += STUCK_AFTER_SECONDS
-    assert watched.is_calm(finds=True)
-    assert not watched.is_calm(finds=True, covered_everything=False)
+    watched.looks.set_notifier("doorkeeper", asleep=["A"])
+    watched.scheduler.active = frozenset({"A"})
+    assert watched.poll_loop.run_once() >= 1.0
+    watched.scheduler.active = frozenset({"A", "B"})
+    assert watched.poll_loop.run_once() < 0.1
+    watched.scheduler.active = frozenset({"A"})
+    watched.looks.set_notifier("doorkeeper")
+    assert watched.poll_loop.run_once() < 0.1, "it is awake: producers may be silent"
 
 
-def test_a_look_that_fails_is_not_calm() -> None:
+def test_a_look_that_fails_covers_nothing() -> None:
     watched = Watched()
-    assert watched.is_calm(finds=False)
+    watched.looks.poll_now(thorough=True)
+    watched.poll_loop.run_once()
     watched.poller.run_once = None  # type: ignore[assignment,method-assign]
     with pytest.raises(TypeError):
         watched.poll_loop.run_once()
-    assert watched.looks.last() == (2, False)
+    assert watched.looks.last() == (2, 1)
 
 
 def test_the_look_after_a_bell_is_counted_as_one() -> None:

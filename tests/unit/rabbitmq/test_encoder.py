@@ -39,7 +39,8 @@ def of_pika(message: Message) -> EncodedMessage:
     ]
     size = FRAME_MAX - 8
     frames += [frame.Body(CHANNEL, body[start : start + size]) for start in range(0, len(body), size)]
-    return EncodedMessage(b"".join(one.marshal() for one in frames), len(frames), body)
+    address = (message.exchange, message.routing_key, bool(message.mandatory))
+    return EncodedMessage(b"".join(one.marshal() for one in frames), len(frames), body, address)
 
 
 def fate(encode_it: Any) -> EncodedMessage | str:

@@ -12,62 +12,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-#: A turn that takes so long is slow: another worker may take the same model. Longer: a send method that hangs delays
-#: its model for longer; shorter: several workers lock rows of a model where one would do.
-SLOW_TURN_SECONDS = 5.0
+from .ring_rate import STEP_SECONDS, Steps
+from .turns import SLOW_TURN_SECONDS, Entry, Turn
 
 #: The largest number of spare workers while turns are slow or hang. Each has a connection to the database and one to
 #: the broker. Larger: more models may hang at once without delaying others.
 MOST_SPARE_WORKERS = 4
-
-
-@dataclass
-class Turn:
-    """A worker's turn with a model.
-
-    :param progress_at: when it made progress last, or began.
-    :param is_sending: it has locked signals.
-    """
-
-    worker: str
-    began_at: float
-    progress_at: float
-    is_sending: bool = False
-
-    def is_slow(self, now: float) -> bool:
-        return now - self.began_at >= SLOW_TURN_SECONDS
-
-
-@dataclass
-class _Entry:
-    #: A poll has found signals, and no worker has taken the model since.
-    found: bool = False
-    #: The last burst was full, so there is more: several workers may take the model at once.
-    more: bool = False
-    turns: list[Turn] = field(default_factory=list)
-    #: The last turn that ended was slow.
-    was_slow: bool = False
-    not_before: float = 0.0
-    last_turn: int = 0
-    taken_at: float = 0.0
-    paused: bool = False
-
-    @property
-    def ready_at(self) -> float | None:
-        """When the next worker may take the model; None while it has no known work, and while it is paused."""
-        if self.paused:
-            return None
-        if self.more or (self.found and not self.turns):
-            return self.not_before
-        return max(self.not_before, self.taken_at + SLOW_TURN_SECONDS) if self.found else None
-
-    def is_ready(self, now: float) -> bool:
-        return self.ready_at is not None and self.ready_at <= now
-
-    def is_slow(self, now: float) -> bool:
-        return self.was_slow or any(turn.is_slow(now) for turn in self.turns)
 
 
 class Scheduler:
@@ -76,7 +28,6 @@ class Scheduler:
     :param names: the names of all models.
     :param workers: the number of workers.
     :param clock: a monotonic clock, in seconds.
-    :param on_sent: called when signals of a model were sent, and no more are known to be pending.
     """
 
     def __init__(
@@ -84,28 +35,54 @@ class Scheduler:
         names: Iterable[str],
         workers: int = 2,
         clock: Callable[[], float] = time.monotonic,
-        on_sent: Callable[[], None] = lambda: None,
     ) -> None:
-        self._entries = {name: _Entry() for name in names}
+        self._entries = {name: Entry() for name in names}
         self._usual = workers
         self._workers = workers
         self._turn = 0
         self._clock = clock
-        self._on_sent = on_sent
         self._changed = threading.Condition()
         self._closed = False
-        self._active = False
-        #: The models of which signals were sent since they had no known work.
-        self._sent: set[str] = set()
+        self._active: set[str] = set()
+        self._quiet_listeners: list[Callable[[], None]] = []
 
-    # For the poller
+    # For the poller and the notifiers
 
-    def found(self, names: Iterable[str]) -> None:
-        """Record that these models have something to send."""
+    def found(self, names: Collection[str], *, is_rung: bool = False) -> None:
+        """Record that these models have something to send.
+
+        :param is_rung: that is known from a NOTIFY, so that no poll need follow: the turn sees every key, or the model
+            has another one soon.
+        """
         with self._changed:
             for name in names:
                 self._entries[name].found = True
-            self._changed.notify_all()
+                self._entries[name].is_rung |= is_rung
+            # A worker that takes one of them wakes another one if there is more.
+            self._changed.notify(len(names))
+
+    def begin_steps(self, names: Iterable[str]) -> None:
+        """Let these models have turns in short steps, because their producers will send no NOTIFY."""
+        with self._changed:
+            for name in names:
+                self._entries[name].steps = Steps()
+                self._entries[name].found = True
+            self._changed.notify()
+
+    def end_steps(self, names: Iterable[str]) -> None:
+        """The producers of these models will send NOTIFY again."""
+        with self._changed:
+            for name in names:
+                self._entries[name].steps = None
+
+    def quiet(self) -> set[str]:
+        """The models in whose steps hardly anything is found any more."""
+        with self._changed:
+            return {name for name, entry in self._entries.items() if entry.steps is not None and entry.steps.is_quiet}
+
+    def on_quiet(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` when a model has become :meth:`quiet`."""
+        self._quiet_listeners.append(listener)
 
     def set_paused(self, names: Collection[str]) -> None:
         """Pause exactly these models. Bursts in flight end as usual."""
@@ -114,10 +91,17 @@ class Scheduler:
                 entry.paused = name in names
             self._changed.notify_all()
 
-    def take_activity(self) -> bool:
-        """Whether signals were sent since the last call."""
+    def set_away(self, names: Iterable[str], *, away: bool) -> None:
+        """Record whether the database of these models is away: meanwhile no worker takes them."""
         with self._changed:
-            active, self._active = self._active, False
+            for name in names:
+                self._entries[name].away = away
+            self._changed.notify_all()
+
+    def take_activity(self) -> set[str]:
+        """The models of which signals were sent since the last call."""
+        with self._changed:
+            active, self._active = self._active, set()
         return active
 
     def is_idle(self) -> bool:
@@ -148,9 +132,12 @@ class Scheduler:
                 name = self._next(now)
                 if name is not None:
                     self._begin_turn(self._entries[name], worker, now)
+                next_time = self.next_time()
+                if name is not None and next_time is not None:
+                    # A worker that waits knows only what was known when it began to wait.
+                    self._changed.notify()
                 if name is not None or now >= deadline:
                     return name
-                next_time = self.next_time()
                 until = deadline if next_time is None else min(deadline, next_time)
                 self._changed.wait(max(0.0, until - now))
         return None
@@ -163,22 +150,25 @@ class Scheduler:
                     turn.progress_at, turn.is_sending = self._clock(), True
 
     def give_back(
-        self, name: str, *, more: bool, wait_seconds: float = 0.0, sent: bool = False, worker: str = ""
+        self,
+        name: str,
+        *,
+        more: bool,
+        wait_seconds: float = 0.0,
+        sent: bool = False,
+        again_seconds: float | None = None,
+        worker: str = "",
     ) -> None:
         """End a turn.
 
         :param more: the burst was full; the next may follow at once.
         :param wait_seconds: how long no worker takes the model, because something failed. Its known work is kept.
         :param sent: signals were sent in this turn.
+        :param again_seconds: the turn did not see every key; after so long one will. None when it did.
         """
         with self._changed:
             if sent:
-                self._active = True
-                self._sent.add(name)
-            # After full bursts the last one may lock nothing; on_sent is called all the same.
-            has_sent_all = name in self._sent and not more
-            if has_sent_all:
-                self._sent.discard(name)
+                self._active.add(name)
             entry, now = self._entries[name], self._clock()
             if wait_seconds > 0:
                 entry.not_before = now + wait_seconds
@@ -187,9 +177,17 @@ class Scheduler:
             entry.turns.remove(turn)
             entry.was_slow = turn.is_slow(now)
             entry.more = more and wait_seconds <= 0
-            self._changed.notify_all()
-        if has_sent_all:
-            self._on_sent()
+            if turn.is_rung and again_seconds is not None:
+                entry.again_at = now + again_seconds
+            is_quiet = False
+            if entry.steps is not None:
+                entry.again_at = max(now, turn.began_at + STEP_SECONDS)
+                is_quiet = entry.steps.ended(found=sent)
+            if self._next(now) is not None:
+                self._changed.notify()
+        if is_quiet:
+            for listener in self._quiet_listeners:
+                listener()
 
     # For the main thread
 
@@ -221,6 +219,9 @@ class Scheduler:
             now = self._clock()
             is_spare = self._workers - sum(turn.is_slow(now) for turn in self._turns()) > self._usual
             self._workers -= is_spare
+            if is_spare:
+                # The worker that ends may have been the one that was woken.
+                self._changed.notify_all()
             return is_spare
 
     def next_time(self) -> float | None:
@@ -246,17 +247,19 @@ class Scheduler:
         ready = [(entry.last_turn, name) for name, entry in self._entries.items() if self._may_be_taken(entry, now)]
         return min(ready)[1] if ready else None
 
-    def _begin_turn(self, entry: _Entry, worker: str, now: float) -> None:
+    def _begin_turn(self, entry: Entry, worker: str, now: float) -> None:
         self._turn += 1
         entry.last_turn = self._turn
-        entry.turns.append(Turn(worker, now, now))
+        # The turn sees what was committed until now, so what asked for it is done with before it begins.
+        entry.turns.append(Turn(worker, now, now, is_rung=entry.is_rung or entry.again_at is not None))
         entry.taken_at = now
-        entry.found = False
+        entry.found = entry.is_rung = False
+        entry.again_at = None
 
-    def _may_be_taken(self, entry: _Entry, now: float) -> bool:
+    def _may_be_taken(self, entry: Entry, now: float) -> bool:
         return entry.is_ready(now) and (not entry.is_slow(now) or self._may_have_one_more(entry, now))
 
-    def _may_have_one_more(self, entry: _Entry, now: float) -> bool:
+    def _may_have_one_more(self, entry: Entry, now: float) -> bool:
         """Whether a slow model may take one more worker."""
         if len(entry.turns) >= self._usual:
             return False

@@ -1,0 +1,71 @@
+"""What the scheduler knows of one model: its turns, and when the next one may begin. Pure: the time is passed in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .ring_rate import Steps
+
+#: A turn that takes so long is slow: another worker may take the same model. Longer: a send method that hangs delays
+#: its model for longer; shorter: several workers lock rows of a model where one would do.
+SLOW_TURN_SECONDS = 5.0
+
+
+@dataclass
+class Turn:
+    """A worker's turn with a model.
+
+    :param progress_at: when it made progress last, or began.
+    :param is_sending: it has locked signals.
+    """
+
+    worker: str
+    began_at: float
+    progress_at: float
+    is_sending: bool = False
+    #: It was asked for by a NOTIFY, after which no poll is due.
+    is_rung: bool = False
+
+    def is_slow(self, now: float) -> bool:
+        return now - self.began_at >= SLOW_TURN_SECONDS
+
+
+@dataclass
+class Entry:
+    """A model. It is ready when it has known work and may have one more turn."""
+
+    #: A poll has found signals, or a producer has sent NOTIFY, and no worker has taken the model since.
+    found: bool = False
+    is_rung: bool = False
+    #: When the next turn is due although nothing is known to be pending.
+    again_at: float | None = None
+    #: Its producers send no NOTIFY: it has turns in short steps.
+    steps: Steps | None = None
+    #: The last burst was full, so there is more: several workers may take the model at once.
+    more: bool = False
+    turns: list[Turn] = field(default_factory=list)
+    #: The last turn that ended was slow.
+    was_slow: bool = False
+    not_before: float = 0.0
+    last_turn: int = 0
+    taken_at: float = 0.0
+    paused: bool = False
+    #: Its database is away: what is known of its work is kept.
+    away: bool = False
+
+    @property
+    def ready_at(self) -> float | None:
+        """When the next worker may take the model; None without known work, while paused, or its database away."""
+        if self.paused or self.away:
+            return None
+        if self.more or (self.found and not self.turns):
+            return self.not_before
+        if self.found:
+            return max(self.not_before, self.taken_at + SLOW_TURN_SECONDS)
+        return None if self.again_at is None or self.turns else max(self.not_before, self.again_at)
+
+    def is_ready(self, now: float) -> bool:
+        return self.ready_at is not None and self.ready_at <= now
+
+    def is_slow(self, now: float) -> bool:
+        return self.was_slow or any(turn.is_slow(now) for turn in self.turns)

@@ -1,0 +1,257 @@
+"""Signal models whose rows are messages, and what sends their rows without instances.
+
+Which column is what is compiled once for a model, and what messages have in common is encoded once. Invariant: a row
+gives the same bytes as an instance; one with an unusual value takes the way of the instances, which finds what is
+wrong.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from functools import lru_cache
+from inspect import getattr_static
+from operator import itemgetter
+from typing import Any, ClassVar, cast
+
+from sqlalchemy import TypeDecorator
+from sqlalchemy.engine import Connection
+from sqlalchemy.orm import Mapper
+from sqlalchemy.sql import ColumnElement
+
+from ..failures import error_text, raise_if_stop
+from ..model.senders import RowSender
+from ..schema.signal_id import SIGNAL_ID, database_identity, signal_id_text
+from ..tracing import StoredContext, TracedSignal, parsed_context
+from .amqp.encoder import Common, Encoder, MessageMaker, keep, shared_of
+from .amqp.frames import EncodedMessage
+from .amqp.message import InvalidMessageError, Message
+from .message_id import Identity, as_moment, identity_of
+from .outbox_row import BODIES, headers_of, is_of_headers, message_from_values
+from .signal import RabbitMQSignal, completed, publisher_of_app, seconds_of
+
+#: The fields that seldom differ between rows.
+_IN_COMMON = (
+    "exchange",
+    "routing_key",
+    "content_type",
+    "content_encoding",
+    "delivery_mode",
+    "priority",
+    "reply_to",
+    "expiration",
+    "message_type",
+    "user_id",
+    "app_id",
+)
+
+#: Below this many seconds since 1970, a time is none of those that the driver returns for infinity.
+_FINITE_SECONDS = 253_000_000_000
+
+
+class RowSignal(RabbitMQSignal):
+    """A signal model whose rows are messages. They are sent without instances if it has no code of its own."""
+
+    #: The attribute from which each field is read: a field of ``message_from_row``, ``headers_text``, or
+    #: ``headers.NAME`` for a single header.
+    signalbus_fields: ClassVar[Mapping[str, str]] = {}
+
+    def signalbus_message(self) -> Message:
+        """Return the message that the row holds."""
+        values = {field: getattr(self, attribute, None) for field, attribute in self.signalbus_fields.items()}
+        parsed = getattr(self, "body_json", None)
+        if parsed is not None and values.get("body_json") is None:
+            # The instance was not loaded from the database.
+            values["body_json"] = json.dumps(parsed, allow_nan=False)
+        return message_from_values(values)
+
+    @classmethod
+    def signalbus_row_sender(cls) -> RowSender | None:
+        """What sends rows of this model; None where only its instances can tell their messages."""
+        return _row_sender(cast(Any, cls))
+
+
+@lru_cache(maxsize=1024)
+def _row_sender(model: type[RowSignal]) -> RowPlan | None:
+    mapper: Mapper[Any] = model.__mapper__  # type: ignore[attr-defined]
+    fields = {
+        field: attribute
+        for field, attribute in model.signalbus_fields.items()
+        if getattr_static(model, attribute, None) is not None
+    }
+    # Read first: it configures the mapper, and types may then begin to listen.
+    columns = mapper.column_attrs
+    listeners = mapper.class_manager.dispatch
+    has_own_code = (
+        model.signalbus_message is not RowSignal.signalbus_message
+        or model.send_signalbus_message is not RabbitMQSignal.send_signalbus_message
+        or _function(model.send_signalbus_messages) is not _function(RabbitMQSignal.send_signalbus_messages)
+        or not all(type(one) in (str, type(None)) for one in _usual_address(model))
+        or not all(attribute in columns for attribute in fields.values())
+        # Equal values of such a type may have different types.
+        or any(isinstance(columns[one].columns[0].type, TypeDecorator) for one in fields.values())
+        or listeners.load
+        or listeners.refresh
+    )
+    is_one_class = mapper.polymorphic_on is None and mapper.inherits is None
+    return None if has_own_code or not is_one_class else RowPlan(model, mapper, fields)
+
+
+def _usual_address(model: type[RowSignal]) -> list[object]:
+    return [getattr_static(model, name) for name in ("signalbus_exchange", "signalbus_routing_key")]
+
+
+def _function(method: Any) -> object:
+    return getattr(method, "__func__", method)
+
+
+class RowPlan:
+    """Which column of a model's rows is what. It sends them.
+
+    :param fields: the attribute of each field that the model has.
+    """
+
+    def __init__(self, model: type[RowSignal], mapper: Mapper[Any], fields: Mapping[str, str]) -> None:
+        self.identity: Identity = identity_of(cast(Any, model))
+        is_traced = issubclass(model, TracedSignal)
+        keys = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
+        others = [self.identity.written_at] if self.identity.written_at is not None else []
+        others += ["trace_context"] if is_traced else []
+        self.columns: dict[str, ColumnElement[Any]] = {
+            name: mapper.column_attrs[name].columns[0] for name in (*keys, *fields.values(), *others)
+        }
+        if self.identity.has_own:
+            self.columns[SIGNAL_ID] = signal_id_text(mapper)
+        place_of = {name: place for place, name in enumerate(self.columns)}
+        self.written_at = None if self.identity.written_at is None else place_of[self.identity.written_at]
+        self.key_size = len(keys)
+        self.own_id = place_of[SIGNAL_ID] if self.identity.has_own else None
+        self.trace = place_of["trace_context"] if is_traced else None
+        #: The place of each field in a row.
+        self.places = {field: place_of[attribute] for field, attribute in fields.items()}
+        #: What messages take that set nothing: exchange, routing key, type.
+        self.usual = (model.signalbus_exchange, model.signalbus_routing_key, model.__name__)
+        #: What rows with the same shared values have in common, by encoder.
+        self.known: dict[Encoder, dict[Any, Common]] = {}
+
+    def send(self, rows: Sequence[Any], connection: Connection) -> None:
+        publisher_of_app().publish_signals(rows, RowMessages(self, connection))
+
+
+class RowMessages(MessageMaker[Sequence[Any]]):
+    """The messages of the rows of one burst. A draft is the row itself.
+
+    :param connection: to the database of the rows.
+    """
+
+    def __init__(self, plan: RowPlan, connection: Connection) -> None:
+        super().__init__(self.message)
+        self._plan = plan
+        self._connection = connection
+
+    def drafts(self, signal: Sequence[Any]) -> list[Any]:
+        return [signal]
+
+    def message(self, draft: Any) -> Message:
+        if isinstance(draft, Message):
+            return draft
+        try:
+            message = message_from_values({field: draft[place] for field, place in self._plan.places.items()})
+            return completed(
+                message, self._plan.usual, lambda: self._id_of(draft), lambda: seconds_of(self._moment_of(draft))
+            )
+        except InvalidMessageError:
+            raise
+        except BaseException as error:
+            raise_if_stop(error)
+            raise InvalidMessageError(error_text(error, [draft])) from error
+
+    def trace_context(self, signal: Sequence[Any]) -> StoredContext | None:
+        return None if self._plan.trace is None else parsed_context(signal[self._plan.trace])
+
+    def _id_of(self, row: Sequence[Any]) -> str:
+        plan = self._plan
+        own = None if plan.own_id is None else row[plan.own_id]
+        if own is None:
+            database = database_identity(self._connection)
+            own = plan.identity.made_up(database, row[: plan.key_size], self._moment_of(row))
+        return plan.identity.id_of_message(str(own), 1)
+
+    def _moment_of(self, row: Sequence[Any]) -> datetime | None:
+        return None if self._plan.written_at is None else as_moment(row[self._plan.written_at])
+
+    def encoding(self, encoder: Encoder) -> Callable[[Any], EncodedMessage]:
+        usual = self._encoding_usual(encoder)
+
+        def encode(draft: Any) -> EncodedMessage:
+            try:
+                encoded = usual(draft)
+            except Exception:  # noqa: BLE001 - what is wrong, the slow way finds out
+                encoded = None
+            return encoder.encode(self.message(draft)) if encoded is None else encoded
+
+        return encode
+
+    def _encoding_usual(self, encoder: Encoder) -> Callable[[Any], EncodedMessage | None]:
+        """What encodes rows as they usually are. For others it returns None, or raises any error."""
+        places, id_of, moment_of, assemble = self._plan.places, self._id_of, self._moment_of, encoder.assemble
+        known = self._plan.known.setdefault(encoder, {})
+        in_common = [places[field] for field in _IN_COMMON if field in places]
+        common_of = itemgetter(*in_common) if in_common else lambda _: None
+        bodies = [places[field] for field in BODIES if field in places]
+        headers_in = {field: place for field, place in places.items() if is_of_headers(field)}
+        correlation_id, message_id = places.get("correlation_id"), places.get("message_id")
+        times = [places[field] for field in ("timestamp", "created_at") if field in places]
+
+        def encode(row: Any) -> EncodedMessage | None:
+            body, kind = None, -1
+            for place in bodies:
+                if row[place] is not None:
+                    if body is not None:
+                        return None
+                    body, kind = row[place], place
+            data = b"" if body is None else body
+            if type(data) is str:
+                data = data.encode()
+            elif type(data) is not bytes:
+                return None
+            key = (kind, type(body), common_of(row))
+            common = known.get(key)
+            if common is None:
+                message = self.message(row)
+                common = encoder.common(
+                    message.exchange, message.routing_key, message.mandatory, shared_of(message.properties)
+                )
+                if common is None:
+                    return None
+                keep(known, key, common)
+            headers = None
+            for place in headers_in.values():
+                if row[place] is not None:
+                    headers = headers_of({field: row[place] for field, place in headers_in.items()})
+                    break
+            moment = None
+            for place in times:
+                moment = row[place]
+                if moment is not None:
+                    break
+            if moment is None:
+                seconds: float = seconds_of(moment_of(row))
+            elif type(moment) is datetime and moment.tzinfo is not None:
+                seconds = moment.timestamp() // 1
+                if not 0 <= seconds < _FINITE_SECONDS:
+                    return None
+            else:
+                return None
+            own = None if message_id is None else row[message_id]
+            return assemble(
+                common,
+                data,
+                headers,
+                None if correlation_id is None else row[correlation_id],
+                id_of(row) if own is None else own,
+                int(seconds),
+            )
+
+        return encode

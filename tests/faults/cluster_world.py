@@ -1,0 +1,84 @@
+"""The world of a cluster: three nodes with a quorum queue and a stream, which the relays know by their URLs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import pika
+
+from tests.support.cluster import ClusterNode, PrivateCluster
+from tests.support.postgres import PrivatePostgres
+
+from .world import BROKER_SETTINGS, DATABASE_SETTINGS, LOGIN, SECRET, World
+
+CLUSTER_SETTINGS = (*BROKER_SETTINGS, "cluster_partition_handling = pause_minority")
+
+#: While a majority is there, a signal arrives within so many seconds.
+FLOWING_SECONDS = 20.0
+
+#: The body of a message that only tells where a stream ends.
+END = b"end"
+
+
+class ClusterWorld(World):
+    """Relays go to the nodes directly, so that they meet what becomes of these."""
+
+    queues: ClassVar = {"quorum": {"x-queue-type": "quorum"}, "stream": {"x-queue-type": "stream"}}
+
+    def _build(self) -> None:
+        #: How many messages of each stream were read.
+        self._read: dict[str, int] = {}
+        #: How long signals took that were written when a node had just gone, and a majority was there.
+        self.flowed_seconds: list[float] = []
+        self.postgres = self.stack.enter_context(PrivatePostgres(settings=DATABASE_SETTINGS)).start()
+        self.rabbitmq: Any = self.stack.enter_context(PrivateCluster(settings=CLUSTER_SETTINGS)).start()
+        urls = [f"amqp://{LOGIN}:{SECRET}@127.0.0.1:{node.port}/%2F?heartbeat=2" for node in self.cluster.nodes]
+        self.environ = {
+            "TEST_DATABASE_URL": f"postgresql+psycopg2://{LOGIN}@127.0.0.1:{self.postgres.port}/faults",
+            "TEST_AMQP_URL": ",".join(urls),
+        }
+        self.database_ports = {self.postgres.port}
+        self.broker_ports = {node.port for node in self.cluster.nodes}
+        self._prepare_broker()
+        self._prepare_database()
+        self.prepare()
+
+    @property
+    def cluster(self) -> PrivateCluster:
+        return self.rabbitmq
+
+    def others(self, *nodes: ClusterNode) -> list[ClusterNode]:
+        return [node for node in self.cluster.nodes if node not in nodes]
+
+    def _bodies(self, channel: Any, queue: str) -> Iterator[int]:
+        if queue != "stream":
+            yield from super()._bodies(channel, queue)
+            return
+        channel.confirm_delivery()
+        channel.basic_publish("", queue, END, pika.BasicProperties(delivery_mode=2), mandatory=True)
+        channel.basic_qos(prefetch_count=500)
+        offset = self._read.get(queue, 0)
+        for method, _properties, body in channel.consume(queue, arguments={"x-stream-offset": offset}):
+            channel.basic_ack(method.delivery_tag)
+            self._read[queue] = self._read.get(queue, 0) + 1
+            if body == END:
+                break
+            yield int(body)
+        channel.cancel()
+
+    def _heal(self) -> None:
+        for node in self.cluster.nodes:
+            node.resume()
+            if not node.is_running:
+                node.start()
+            elif not node.listens():
+                node.revive()
+        self.cluster.wait_until_whole()
+
+    def flows(self) -> None:
+        """Signals that are written now are sent soon: a majority is there. Notes how long that took."""
+        began = time.monotonic()
+        self.wait_until_sent(self.write(2), FLOWING_SECONDS)
+        self.flowed_seconds.append(time.monotonic() - began)
