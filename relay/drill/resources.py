@@ -13,7 +13,8 @@ from pika.exceptions import AMQPError
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from signalbus_core import SignalBusError, inbox
+from signalbus_core import SignalBusError
+from signalbus_core.inbox import table as inbox_table
 from signalbus_core.rabbitmq import BrokerLocation, Publisher
 
 from ..text import redact
@@ -64,7 +65,7 @@ END_SESSIONS = sa.text(
 def inbox_tables(name: str) -> tuple[sa.Table, sa.Table]:
     """The inbox of a drill with this name, and the table of the effects. The inbox's queue has the inbox's name."""
     metadata = sa.MetaData(info={"signalbus_inbox": f"{name}_inbox"})
-    return inbox.table(metadata), sa.Table(f"{name}_effects", metadata, sa.Column("number", sa.BigInteger))
+    return inbox_table(metadata), sa.Table(f"{name}_effects", metadata, sa.Column("number", sa.BigInteger))
 
 
 class Resources:

@@ -19,7 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 from flask import Config
 
-from signalbus_core import inbox
+from signalbus_core.inbox import receive
 
 from ..app import PREFIX
 from ..relay_process import STARTED, die_with_parent, tie_to_drill
@@ -100,7 +100,7 @@ def consume(config: Config, at: Callable[[str], Any]) -> None:
     for delivery, properties, body in channel.consume(seen.name):
         at("delivered")
         with engine.begin() as transaction:
-            if inbox.receive(transaction, properties.message_id, "drill", table=seen):
+            if receive(transaction, properties.message_id, "drill", table=seen):
                 at("recorded")
                 transaction.execute(effects.insert().values(number=int(body)))
                 at("worked")
