@@ -103,7 +103,8 @@ class OwnTable:
         known = metadata.tables.get(f"{schema}.{name}" if schema else name)
         if known is not None:
             return known
-        return Table(name, metadata, *self.columns(), comment=self.comment, postgresql_with=dict(self.storage))
+        storage: dict[str, Any] = {"postgresql_with": dict(self.storage)} if self.storage else {}
+        return Table(name, metadata, *self.columns(), comment=self.comment, **storage)
 
     def of(self, spec: SignalSpec) -> Table:
         """The table for a model, in the model's own database."""
