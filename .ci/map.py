@@ -55,6 +55,8 @@ ORDER = [
     "relay/explain",
     "relay/checks",
     "relay/drill",
+    "relay/drill/inbox",
+    "signalbus_core/inbox",
     "signalbus_core/testing",
 ]
 

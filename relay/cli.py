@@ -23,6 +23,7 @@ from .commands.check import check
 from .commands.ddl import ddl
 from .commands.drill import drill
 from .commands.explain import explain
+from .commands.inbox import inbox
 from .commands.parked import parked
 from .commands.pause import pause, resume
 from .commands.pending import pending
@@ -45,7 +46,7 @@ def cli(context: click.Context) -> None:
     context.obj = os.environ
 
 
-for command in (pending, explain, parked, pause, resume, ddl, drill, check):
+for command in (pending, explain, parked, pause, resume, ddl, inbox, drill, check):
     cli.add_command(command)
 
 

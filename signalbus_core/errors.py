@@ -118,6 +118,10 @@ class TransactionStateError(SignalBusError, RuntimeError):
     """The call is not allowed in the current state of the session's transaction; nothing was changed."""
 
 
+class MessageIdError(SignalBusError, ValueError):
+    """A message has no id, or one that cannot identify it, so the inbox cannot tell whether it is new."""
+
+
 class DBSerializationError(SignalBusError):
     """The transaction is rolled back due to a race condition."""
 

@@ -16,6 +16,7 @@ from signalbus_core import (
     paused_table_sql,
     signal_id_sql,
 )
+from signalbus_core.inbox import table_sql as inbox_table_sql
 from signalbus_core.lowlevel import SignalSpec, parked_table_of
 from signalbus_core.rabbitmq import outbox_table_sql
 
@@ -61,6 +62,17 @@ def ddl_outbox(name: str) -> None:
 def ddl_paused() -> None:
     """The table of models that are paused. db.create_all() and Alembic's autogenerate know it too."""
     say_data(paused_table_sql())
+
+
+@ddl.command("inbox", epilog="Example: signalbus-relay ddl inbox > inbox.sql")
+@click.argument("name", default="signalbus_inbox")
+def ddl_inbox(name: str) -> None:
+    """The table in which consumers record the messages that they have processed, perhaps with another NAME.
+
+    It is the table of signalbus_core.inbox.table(metadata).
+    """
+    [table] = _named([name])
+    say_data(inbox_table_sql(table.name, table.schema))
 
 
 @ddl.command("doorbell", epilog="Example: signalbus-relay ddl doorbell --app shop:create_app > doorbell.sql")

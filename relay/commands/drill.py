@@ -28,6 +28,7 @@ from ..text import say, say_text
 @click.option("--relays", metavar="N", help="How many relay processes send; 2.")
 @click.option("--seed", metavar="N", help="Break the same things at the same times as the drill that printed it.")
 @click.option("--queue-type", metavar="TYPE", help="classic or quorum; classic.")
+@click.option("--inbox", "with_inbox", is_flag=True, help="Kill consumers with an inbox at every step; count effects.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON, and everything else on stderr.")
 def drill(**given: Any) -> None:
     """Break relays, and see that nothing is lost.

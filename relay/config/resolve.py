@@ -155,6 +155,23 @@ def resolve(
     return RelayConfig(**{field.name: values[field.name] for field in fields(RelayConfig)})
 
 
+def find_database_url(given: Mapping[str, Any], environ: Mapping[str, str]) -> str:
+    """The database of a command that needs no application and no outbox table: as ``--database-url`` of the others.
+
+    :raises ConfigError: there is none, or it cannot be used.
+    """
+    [option] = [option for option in OPTIONS if option.field == "database_url"]
+    try:
+        source, raw = _find(option, given, environ, {}, lambda path: Path(path).read_text())
+        if source is None:
+            raise ConfigError(["--database-url: which database? Give a URL that begins with postgresql://."])
+        return str(option.parse(raw))
+    except OSError as error:
+        raise ConfigError([f"{option.variable}_FILE: the file cannot be read ({error.strerror})."]) from None
+    except ValueError as invalid:
+        raise ConfigError([f"{source}: {invalid}."]) from None
+
+
 def _find(
     option: Option,
     given: Mapping[str, Any],

@@ -52,6 +52,28 @@ class Tally:
 
 
 @dataclass(frozen=True)
+class Effects:
+    """What consumers with an inbox did.
+
+    :param kills: how often one was killed, by step.
+    :param count: how many effects there are.
+    :param missing: numbers that were committed, and have none.
+    :param repeated: numbers that have several.
+    :param phantom: numbers that have one, and were never committed.
+    """
+
+    kills: dict[str, int]
+    count: int
+    missing: tuple[int, ...]
+    repeated: tuple[int, ...]
+    phantom: tuple[int, ...]
+
+    @property
+    def is_good(self) -> bool:
+        return not (self.missing or self.repeated or self.phantom)
+
+
+@dataclass(frozen=True)
 class Recovery:
     """The time from the end of a fault until all signals that were committed by then had arrived."""
 
@@ -126,6 +148,21 @@ class Oracle:
                 late=tuple(sorted(missing & waiting)),
                 phantom=tuple(sorted(self.arrivals.keys() - truth - self.in_doubt)),
                 duplicates=self.received - len(self.arrivals),
+            )
+
+    def effects(self, found: Iterable[int], kills: dict[str, int]) -> Effects:
+        """The comparison of written signals and effects.
+
+        :param found: the number of each effect.
+        """
+        counts = Counter(found)
+        with self._lock:
+            return Effects(
+                kills=kills,
+                count=counts.total(),
+                missing=tuple(sorted(self.committed.keys() - counts.keys())),
+                repeated=tuple(sorted(number for number, times in counts.items() if times > 1)),
+                phantom=tuple(sorted(counts.keys() - self.committed.keys() - self.in_doubt)),
             )
 
     def faults_by_kind(self) -> dict[str, int]:

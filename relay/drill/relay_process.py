@@ -16,12 +16,17 @@ from collections.abc import Mapping, Sequence
 PR_SET_PDEATHSIG = 1
 
 
-def tie_to_drill() -> None:
-    """End this process at the end of its standard input: the drill holds the other end, and never writes."""
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent has ended, where it can."""
     if sys.platform == "linux":
         # A relay that is stopped by SIGSTOP cannot read; the kernel kills it all the same.
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def tie_to_drill() -> None:
+    """End this process at the end of its standard input: the drill holds the other end, and never writes."""
+    die_with_parent()
     # Started after the line above: if the drill was gone before it, the pipe is at its end.
     threading.Thread(target=_end_with_drill, name="tether", daemon=True).start()
 
@@ -107,8 +112,11 @@ class RelayProcess:
         self._close_pipe()
         return self._process.returncode
 
+    def log_lines(self) -> list[str]:
+        return self._read_log(0).decode(errors="replace").splitlines()
+
     def log_tail(self, lines: int = 15) -> str:
-        return "\n".join(self._read_log(0).decode(errors="replace").splitlines()[-lines:])
+        return "\n".join(self.log_lines()[-lines:])
 
     def close(self) -> None:
         """Kill it, and delete its log."""

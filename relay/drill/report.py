@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .oracle import Recovery, Tally
+from .oracle import Effects, Recovery, Tally
 
 #: So many numbers are listed; the others are counted.
 NAMED = 10
@@ -19,6 +19,7 @@ class DrillReport:
     :param faults: how often each kind occurred.
     :param duplicates_bound: how many duplicates the faults explain.
     :param recovery: the longest recovery from a fault.
+    :param effects: of consumers with an inbox; None where there were none.
     """
 
     seed: int
@@ -27,10 +28,11 @@ class DrillReport:
     tally: Tally
     duplicates_bound: int
     recovery: Recovery | None
+    effects: Effects | None = None
 
     @property
     def is_good(self) -> bool:
-        return self.tally.is_good
+        return self.tally.is_good and (self.effects is None or self.effects.is_good)
 
     def as_text(self) -> str:
         tally = self.tally
@@ -45,9 +47,28 @@ class DrillReport:
             ("phantom", f"{len(tally.phantom):,}", _named(tally.phantom)),
             ("duplicates", f"{tally.duplicates:,}", f"the faults explain {self.duplicates_bound:,}"),
             ("longest recovery", *self._recovery()),
+            *self._effect_rows(),
         ]
         lines = [f"  {name:<32}{value:>10}" + (f"   {note}" if note else "") for name, value, note in rows]
         return "\n".join([*lines, "", self.verdict()])
+
+    def _effect_rows(self) -> list[tuple[str, str, str]]:
+        if self.effects is None:
+            return []
+        return [
+            *((f"consumer killed: {step}", f"{count:,}", "") for step, count in sorted(self.effects.kills.items())),
+            ("effects", f"{self.effects.count:,}", ""),
+            *((name, f"{len(numbers):,}", _named(numbers)) for name, numbers in self._wrong_effects().items()),
+        ]
+
+    def _wrong_effects(self) -> dict[str, tuple[int, ...]]:
+        if self.effects is None:
+            return {}
+        return {
+            "effects missing": self.effects.missing,
+            "effects repeated": self.effects.repeated,
+            "effects phantom": self.effects.phantom,
+        }
 
     def _shortfall(self) -> str:
         return f"of {self.asked:,} that were asked for" if self.tally.committed < self.asked else ""
@@ -65,7 +86,12 @@ class DrillReport:
             return "Nothing lost, nothing invented."
         problems = [
             f"{len(numbers):,} {word}"
-            for numbers, word in ((tally.lost, "lost"), (tally.late, "late"), (tally.phantom, "phantom"))
+            for numbers, word in (
+                (tally.lost, "lost"),
+                (tally.late, "late"),
+                (tally.phantom, "phantom"),
+                *((numbers, name) for name, numbers in self._wrong_effects().items()),
+            )
             if numbers
         ]
         return f"FAILED: {', '.join(problems)} (--seed {self.seed})."
@@ -91,6 +117,9 @@ class DrillReport:
             "duplicates_bound": self.duplicates_bound,
             "longest_recovery_seconds": round(self.recovery.seconds, 3) if self.recovery else 0.0,
             "longest_recovery_fault": self.recovery.kind if self.recovery else None,
+            "consumer_kills": self.effects.kills if self.effects else None,
+            "effects": self.effects.count if self.effects else None,
+            **{name.replace(" ", "_"): len(numbers) for name, numbers in self._wrong_effects().items()},
         }
 
 

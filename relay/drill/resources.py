@@ -14,6 +14,7 @@ from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from signalbus_core import SignalBusError
+from signalbus_core.inbox import table as inbox_table
 from signalbus_core.rabbitmq import BrokerLocation, Publisher
 
 from ..text import redact
@@ -51,7 +52,7 @@ CONNECT_SECONDS = "10"
 #: Sessions of a drill have its name. A table whose drill has no session is left over.
 LEFT_OVER = sa.text(
     "SELECT c.relname FROM pg_class c WHERE c.relkind = 'r' AND c.relname ~ :pattern AND pg_table_is_visible(c.oid) "
-    "AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE left(a.application_name, length(c.relname)) = c.relname) "
+    "AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE starts_with(a.application_name, left(c.relname, :length))) "
     "ORDER BY c.relname"
 )
 
@@ -61,13 +62,19 @@ END_SESSIONS = sa.text(
 )
 
 
+def inbox_tables(name: str) -> tuple[sa.Table, sa.Table]:
+    """The inbox of a drill with this name, and the table of the effects. The inbox's queue has the inbox's name."""
+    metadata = sa.MetaData(info={"signalbus_inbox": f"{name}_inbox"})
+    return inbox_table(metadata), sa.Table(f"{name}_effects", metadata, sa.Column("number", sa.BigInteger))
+
+
 class Resources:
-    """The drill's table, exchange and queue.
+    """The drill's table, exchange and queue; with an inbox, its tables and its queue too.
 
     :param queue_type: ``classic`` or ``quorum``.
     """
 
-    def __init__(self, database_url: URL, amqp_url: str, queue_type: str) -> None:
+    def __init__(self, database_url: URL, amqp_url: str, queue_type: str, *, with_inbox: bool = False) -> None:
         self.name = NAME_PREFIX + secrets.token_hex(4)
         self._database_url = database_url
         self._amqp_url = amqp_url
@@ -76,6 +83,9 @@ class Resources:
         self._has_table = self._has_exchange = False
         columns = (sa.Column("id", sa.BigInteger, primary_key=True), sa.Column("number", sa.BigInteger, nullable=False))
         self.table = sa.Table(self.name, sa.MetaData(), *columns)
+        seen, self._effects = inbox_tables(self.name)
+        self._tables = [self.table, *([seen, self._effects] if with_inbox else [])]
+        self._queues = [self.name, *([seen.name] if with_inbox else [])]
 
     def engine(self, part: str) -> Engine:
         """An engine without a pool, whose application_name has the drill's name and that of a part of it."""
@@ -94,7 +104,12 @@ class Resources:
         problems, left_over = [], []
         try:
             with self._engine.connect() as connection:
-                left_over = list(connection.scalars(LEFT_OVER, {"pattern": f"^{NAME_PREFIX}[0-9a-f]{{8}}$"}))
+                left_over = list(
+                    connection.scalars(
+                        LEFT_OVER,
+                        {"pattern": f"^{NAME_PREFIX}[0-9a-f]{{8}}(_inbox|_effects)?$", "length": len(self.name)},
+                    )
+                )
         except SQLAlchemyError as error:
             problems.append(f"The database cannot be used: {first_line(error)}")
         try:
@@ -115,7 +130,8 @@ class Resources:
         """
         self._has_table = True
         try:
-            self.table.create(self._engine)
+            for table in self._tables:
+                table.create(self._engine)
         except SQLAlchemyError as error:
             raise DrillUsageError([f"The table {self.name} cannot be made: {first_line(error)}"]) from None
         arguments: dict[str, Any] = {"x-queue-type": self._queue_type, "x-expires": EXPIRES_MILLISECONDS}
@@ -124,8 +140,9 @@ class Resources:
                 channel = connection.channel()
                 channel.exchange_declare(self.name, exchange_type="fanout", durable=True, auto_delete=True)
                 self._has_exchange = True
-                channel.queue_declare(self.name, durable=True, arguments=arguments)
-                channel.queue_bind(self.name, self.name)
+                for name in self._queues:
+                    channel.queue_declare(name, durable=True, arguments=arguments)
+                    channel.queue_bind(name, self.name)
         except BROKER_ERRORS as error:
             raise DrillUsageError(
                 [f"The exchange and the queue {self.name} cannot be made: {first_line(error)}"]
@@ -136,6 +153,14 @@ class Resources:
         try:
             with self._engine.connect() as connection:
                 return frozenset(connection.scalars(sa.select(self.table.c.number)))
+        except SQLAlchemyError:
+            return None
+
+    def effects(self) -> list[int] | None:
+        """The number of each effect of the consumers with an inbox; None when the database does not answer."""
+        try:
+            with self._engine.connect() as connection:
+                return list(connection.scalars(sa.select(self._effects.c.number)))
         except SQLAlchemyError:
             return None
 
@@ -172,7 +197,8 @@ class Resources:
         try:
             with self._engine.begin() as connection:
                 connection.execute(sa.text("SET LOCAL lock_timeout = '10s'"))
-                self.table.drop(connection, checkfirst=True)
+                for table in self._tables:
+                    table.drop(connection, checkfirst=True)
         except SQLAlchemyError as error:
             return (
                 f'The table {self.name} is still there (drop it with: DROP TABLE "{self.name}";): {first_line(error)}'
@@ -185,7 +211,8 @@ class Resources:
         try:
             with contextlib.closing(open_connection(self._amqp_url)) as connection:
                 channel = connection.channel()
-                channel.queue_delete(self.name)
+                for name in self._queues:
+                    channel.queue_delete(name)
                 channel.exchange_delete(self.name)
         except BROKER_ERRORS as error:
             return f"The exchange and the queue {self.name} are still there for an hour: {first_line(error)}"

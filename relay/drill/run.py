@@ -7,6 +7,7 @@ import queue
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
@@ -19,9 +20,10 @@ from signalbus_core.lowlevel import STOP_SIGNALS, stop_requests
 from signalbus_core.rabbitmq import Publisher
 
 from .app import BURST_COUNT, PREFIX, environment
+from .inbox.consumer import KILLED
 from .injector import ENDING_SECONDS, RELAY_PART, FaultInjector, plan
 from .load import Consumer, Quota, SignalWriter
-from .oracle import Oracle
+from .oracle import Effects, Oracle
 from .proxy import Proxy, Upstream, broker_detour, broker_upstream, database_detour, database_upstream
 from .relay_process import RelayProcess
 from .report import DrillReport
@@ -102,7 +104,10 @@ class Drill:
         self._stack = stack
         self._ledger = Oracle()
         self._writers: list[SignalWriter] = []
-        self._stage = Resources(settings.database_url, settings.amqp_url, settings.queue_type)
+        self._consumers: RelayProcess | None = None
+        self._stage = Resources(
+            settings.database_url, settings.amqp_url, settings.queue_type, with_inbox=settings.with_inbox
+        )
 
     def run(self) -> DrillReport:
         for sentence in self._stage.check():
@@ -118,6 +123,7 @@ class Drill:
         self._break_things(breaker)
         self._say("Nothing is broken any more; waiting for what is on its way.")
         self._settle(breaker)
+        self._settle_effects()
         self._stop_relays(relays)
         return self._report()
 
@@ -130,6 +136,8 @@ class Drill:
         environ = inherited | environment(self._stage.name, shown, amqp_url)
         command = [sys.executable, "-m", "relay.cli", "run", "--app", "relay.drill.app:create_app", "--http", "off"]
         command += ["--workers", str(WORKERS)]
+        if self._settings.with_inbox:
+            self._start_consumers(environ)
         relays = [RelayProcess(number + 1, command, environ) for number in range(self._settings.relays)]
         for relay in relays:
             self._stack.callback(relay.close)
@@ -142,6 +150,14 @@ class Drill:
                 raise DrillFailedError(f"Relay {relay.number} did not start:\n{relay.log_tail()}")
             self._wait(0.1)
         return FaultInjector(relays, self._stage, database, broker, self._ledger, self._wait), relays
+
+    def _start_consumers(self, environ: Mapping[str, str]) -> None:
+        """Start the consumers with an inbox. They use the relays' URLs, so their connections break with the relays'."""
+        own = {f"{PREFIX}_SEED": str(self._settings.seed), f"{PREFIX}_KILL_SECONDS": str(self._settings.seconds)}
+        command = [sys.executable, "-m", "relay.drill.inbox.consumer"]
+        self._consumers = RelayProcess(0, command, {**environ, **own})
+        self._stack.callback(self._consumers.close)
+        self._consumers.start()
 
     def _database_proxy(self) -> tuple[URL, Proxy | None]:
         url = self._settings.database_url
@@ -240,6 +256,17 @@ class Drill:
                 return
             self._wait(0.2)
 
+    def _settle_effects(self) -> None:
+        """Wait until each committed signal has its effect, or until the time limit."""
+        deadline = time.monotonic() + SETTLING_SECONDS
+        while self._consumers and time.monotonic() < deadline and self._effects().missing:
+            self._wait(0.2)
+
+    def _effects(self) -> Effects:
+        lines = self._consumers.log_lines() if self._consumers else []
+        kills = Counter(line.removeprefix(KILLED) for line in lines if line.startswith(KILLED))
+        return self._ledger.effects(self._stage.effects() or (), dict(kills))
+
     def _stop_relays(self, relays: list[RelayProcess]) -> None:
         for relay in relays:
             relay.ask_to_stop()
@@ -254,4 +281,5 @@ class Drill:
             tally=self._ledger.tally(waiting=self._stage.waiting() or frozenset()),
             duplicates_bound=self._ledger.duplicates_bound(BURST_COUNT, WORKERS),
             recovery=self._ledger.longest_recovery(),
+            effects=self._effects() if self._consumers else None,
         )

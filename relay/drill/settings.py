@@ -62,6 +62,7 @@ class DrillSettings:
     :param seconds: how long signals are written and faults injected.
     :param relays: the number of relay processes.
     :param seed: determines the faults and their times.
+    :param with_inbox: whether consumers with an inbox are killed too, and their effects counted.
     """
 
     database_url: URL
@@ -72,6 +73,7 @@ class DrillSettings:
     seed: int
     queue_type: str
     as_json: bool
+    with_inbox: bool = False
 
 
 def resolve(given: Mapping[str, Any], environ: Mapping[str, str]) -> DrillSettings:
@@ -104,6 +106,7 @@ def resolve(given: Mapping[str, Any], environ: Mapping[str, str]) -> DrillSettin
         seed=read("seed", read_count(0, 2**63), str(secrets.randbelow(1_000_000))),
         queue_type=read("queue_type", read_choice(*QUEUE_TYPES), QUEUE_TYPES[0]),
         as_json=bool(given.get("as_json")),
+        with_inbox=bool(given.get("with_inbox")),
     )
     if problems:
         raise DrillUsageError(problems)

@@ -1,15 +1,18 @@
-"""The tables of Signalbus itself: failed signals (the retry store) and paused models. Both are keyed by table name."""
+"""The tables of Signalbus itself.
+
+Failed signals (the retry store) and paused models, both keyed by table name, and the inbox of consumers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, DateTime, Integer, MetaData, Table, Text, text
+from sqlalchemy import Column, DateTime, Integer, MetaData, Table, Text, func, text
 from sqlalchemy.engine import Connection
-from sqlalchemy.schema import CreateTable, SetTableComment
+from sqlalchemy.schema import CreateIndex, CreateTable, SetTableComment
 
 from ..model.contract import SignalSpec
 from .catalog import privileges_problem
@@ -83,6 +86,7 @@ class OwnTable:
     :param later_columns: columns of type TEXT that earlier versions did not create.
     :param read_with: the privileges that reading needs.
     :param changed_with: the privileges that changing needs.
+    :param storage: its storage parameters in PostgreSQL.
     """
 
     name: str
@@ -91,24 +95,29 @@ class OwnTable:
     read_with: tuple[str, ...]
     changed_with: tuple[str, ...]
     later_columns: tuple[str, ...] = ()
+    storage: Mapping[str, str] = field(default_factory=dict)
 
     def table(self, metadata: MetaData) -> Table:
         """The table as a part of ``metadata``."""
         schema, name = metadata.schema, metadata.info.get(self.name, self.name)
         known = metadata.tables.get(f"{schema}.{name}" if schema else name)
-        return Table(name, metadata, *self.columns(), comment=self.comment) if known is None else known
+        if known is not None:
+            return known
+        storage: dict[str, Any] = {"postgresql_with": dict(self.storage)} if self.storage else {}
+        return Table(name, metadata, *self.columns(), comment=self.comment, **storage)
 
     def of(self, spec: SignalSpec) -> Table:
         """The table for a model, in the model's own database."""
         return self.table(spec.table.metadata)
 
-    def sql(self) -> str:
+    def sql(self, metadata: MetaData | None = None) -> str:
         """The statements that create the table in PostgreSQL, or add what it lacks, for migrations written by hand."""
-        table = self.table(MetaData())
+        table = self.table(metadata or MetaData())
         adding = ", ".join(f"ADD COLUMN IF NOT EXISTS {name} TEXT" for name in self.later_columns)
         statements = [
             CreateTable(table, if_not_exists=True).compile(dialect=PLAIN),
             *([f"ALTER TABLE {PLAIN.identifier_preparer.format_table(table)} {adding}"] if adding else []),
+            *(CreateIndex(index, if_not_exists=True).compile(dialect=PLAIN) for index in table.indexes),
             SetTableComment(table).compile(dialect=PLAIN),
         ]
         return "\n".join(f"{str(statement).strip()};" for statement in statements)
@@ -153,6 +162,23 @@ PAUSED = OwnTable(
     ),
     read_with=("SELECT",),
     changed_with=("SELECT", "INSERT", "DELETE"),
+)
+
+# "C": an upgrade of the operating system that changes the order of texts must not damage what makes ids unique.
+_EXACT = Text().with_variant(Text(collation="C"), "postgresql")
+
+INBOX = OwnTable(
+    "signalbus_inbox",
+    "Messages that consumers have processed",
+    lambda: (
+        Column("consumer", _EXACT, primary_key=True),
+        Column("message_id", _EXACT, primary_key=True),
+        # Cleaning finds old rows by it.
+        Column("received_at", DateTime(timezone=True), nullable=False, server_default=func.now(), index=True),
+    ),
+    read_with=("SELECT", "INSERT"),
+    changed_with=("SELECT", "DELETE"),
+    storage={"autovacuum_vacuum_scale_factor": "0.05"},
 )
 
 parked_table, parked_table_of, parked_table_sql = PARKED.table, PARKED.of, PARKED.sql

@@ -23,7 +23,7 @@ from relay.web.health_routes import health_routes
 from relay.web.openapi import document
 from relay.web.page_routes import page_routes
 from relay.web.validation import LAST_OFFSET, LONGEST, MOST_FAILED, MOST_LISTED
-from signalbus_core import rabbitmq, testing
+from signalbus_core import inbox, rabbitmq, testing
 from tests.support.reference import REFERENCE, TABLES, updated
 
 ROOT = Path(__file__).parents[2]
@@ -117,7 +117,7 @@ def test_every_page_of_the_reference_is_in_its_table_of_contents() -> None:
     assert {page.name for page in REFERENCE.glob("*.md")} - {"README.md"} == set(re.findall(r"\]\((.+?)\)", contents))
 
 
-@pytest.mark.parametrize("package", [signalbus_core, rabbitmq, testing])
+@pytest.mark.parametrize("package", [signalbus_core, inbox, rabbitmq, testing])
 def test_every_public_name_exists_and_is_documented(package: object) -> None:
     for name in package.__all__:  # type: ignore[attr-defined]
         assert getattr(package, name).__doc__, name
@@ -126,7 +126,7 @@ def test_every_public_name_exists_and_is_documented(package: object) -> None:
 def test_no_error_is_named_like_a_builtin_and_all_have_one_root() -> None:
     errors = [
         value
-        for package in (signalbus_core, rabbitmq, testing)
+        for package in (signalbus_core, inbox, rabbitmq, testing)
         for value in vars(package).values()
         if isinstance(value, type) and issubclass(value, BaseException)
     ]

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 import signalbus_core
-from signalbus_core import lowlevel, rabbitmq
+from signalbus_core import inbox, lowlevel, rabbitmq
 from tests.support.distribution import APART, SLOWEST, TOGETHER
 from tests.support.servers import acquire_rabbitmq
 
 ROOT = Path(__file__).parents[2]
 PUBLIC = {
     "signalbus_core": set(signalbus_core.__all__),
+    "signalbus_core.inbox": set(inbox.__all__),
     "signalbus_core.lowlevel": set(lowlevel.__all__),
     "signalbus_core.rabbitmq": set(rabbitmq.__all__),
 }

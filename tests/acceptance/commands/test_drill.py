@@ -107,7 +107,7 @@ class Drill:
 
 
 def test_a_drill_breaks_much_and_loses_nothing(database_url: str, empty_amqp_url: str) -> None:
-    with Drill(database_url, empty_amqp_url, "--seconds", "8", "--signals", "1500") as drill:
+    with Drill(database_url, empty_amqp_url, "--seconds", "8", "--signals", "1500", "--inbox") as drill:
         name = drill.read_name()
         code, output, errors = drill.end()
         assert code == 0, output + errors
@@ -119,6 +119,9 @@ def test_a_drill_breaks_much_and_loses_nothing(database_url: str, empty_amqp_url
         assert figures["signals committed"] > 500
         assert figures["messages received"] - figures["duplicates"] >= figures["signals committed"]
         assert figures["signals rolled back"] > 0
+        assert figures["effects"] >= figures["signals committed"]
+        assert [figures[f"effects {word}"] for word in ("missing", "repeated", "phantom")] == [0, 0, 0]
+        assert "consumer killed: " in output
         faults = [label for label in figures if label.startswith(("relay ", "database ", "broker "))]
         assert len(faults) >= 3, output
         assert "longest recovery" in output

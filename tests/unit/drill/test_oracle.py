@@ -119,3 +119,18 @@ def test_many_lost_numbers_are_counted_and_some_are_named() -> None:
 def test_fewer_signals_than_were_asked_for_are_pointed_out() -> None:
     assert "of 2 that were asked for" in report(ledger([1], [1])).as_text()
     assert "asked for" not in report(ledger([1, 2], [1, 2])).as_text()
+
+
+def test_effects_that_are_missing_repeated_or_invented_are_named() -> None:
+    oracle = Oracle()
+    oracle.note_committed([1, 2, 3], 0.0)
+    oracle.note_in_doubt([4])
+    effects = oracle.effects([1, 2, 2, 4, 5], {"recorded": 2})
+    assert (effects.count, effects.missing, effects.repeated, effects.phantom) == (5, (3,), (2,), (5,))
+    assert not effects.is_good
+    assert oracle.effects([1, 2, 3, 4], {}).is_good
+    report = DrillReport(1, 3, {}, oracle.tally(), 0, None, effects)
+    assert not report.is_good
+    assert "1 effects missing, 1 effects repeated, 1 effects phantom" in report.verdict()
+    assert "consumer killed: recorded" in report.as_text()
+    assert report.as_object()["effects_repeated"] == 1

@@ -109,7 +109,7 @@ def test_the_relays_are_told_by_the_environment() -> None:
 
 
 @pytest.mark.parametrize(
-    "source", sorted((Path(__file__).parents[3] / "relay" / "drill").glob("*.py")), ids=lambda path: path.name
+    "source", sorted((Path(__file__).parents[3] / "relay" / "drill").rglob("*.py")), ids=lambda path: path.name
 )
 def test_the_drill_uses_only_public_names_of_the_library(source: Path) -> None:
     for module, name in imports_of(source):

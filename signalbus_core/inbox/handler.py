@@ -1,0 +1,81 @@
+"""The decorator for handlers: the function runs only for messages that are new."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, unwrap
+from typing import Any, TypeVar, cast
+
+from sqlalchemy import Table
+
+from ..errors import SetupError
+from .receive import consumer_name, receive
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: Which function has which name, so that no two share one: the second would skip what the first has processed.
+_handlers: dict[str, tuple[str, str]] = {}
+
+
+def once(consumer: str, *, table: Table | None = None) -> Callable[[F], F]:
+    """Make a function process each message once. Its first two arguments are the session and the id of the message.
+
+    ::
+
+        @inbox.once("billing")
+        def bill(session, message_id, order): ...
+
+        @inbox.once("packing")
+        async def pack(session, message_id, order): ...     # with an AsyncSession
+
+    The message is recorded in the transaction of the session, by :func:`receive`. The caller commits, and acknowledges
+    the message after that. For a message that is not new, the function is not called, and None is returned.
+
+    :param consumer: the name of the handler. No two functions of a program may have the same.
+    :param table: as for :func:`receive`.
+    :raises SetupError: the name cannot be used, or another function has it; or the function is a generator.
+    """
+    name = consumer_name(consumer)
+
+    def decorate(handler: F) -> F:
+        if isgeneratorfunction(handler) or isasyncgenfunction(handler):
+            raise SetupError(
+                f"{handler} is a generator: its code would run after the message was recorded. Use a function."
+            )
+        _claim(name, handler)
+        if iscoroutinefunction(handler):
+
+            @wraps(handler)
+            async def handle_async(session: Any, message_id: Any, *args: Any, **kwargs: Any) -> Any:
+                if not hasattr(session, "run_sync"):
+                    raise SetupError(f"An async handler needs an AsyncSession, not {type(session).__name__}.")
+                if await session.run_sync(receive, message_id, name, table=table):
+                    return await handler(session, message_id, *args, **kwargs)
+                return None
+
+            return cast(F, handle_async)
+
+        @wraps(handler)
+        def handle(session: Any, message_id: Any, *args: Any, **kwargs: Any) -> Any:
+            return (
+                handler(session, message_id, *args, **kwargs)
+                if receive(session, message_id, name, table=table)
+                else None
+            )
+
+        return cast(F, handle)
+
+    return decorate
+
+
+def _claim(name: str, handler: Callable[..., Any]) -> None:
+    code = getattr(unwrap(handler), "__code__", None)
+    # A module may be imported again, also under another name (__main__).
+    place = (code.co_filename if code else handler.__module__, getattr(handler, "__qualname__", repr(handler)))
+    owner = _handlers.setdefault(name, place)
+    if owner != place:
+        raise SetupError(
+            f"{place[1]} and {owner[1]} are both the consumer {name!r}: of each message that both receive, one would "
+            "skip what the other has done. Give each a name of its own."
+        )
