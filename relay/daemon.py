@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from signalbus_core.lowlevel import SignalSpec, has_integer_key, stop_requests
 
-from .application.databases import APPLICATION_NAME, DRIVERS, limit_connections
+from .application.databases import APPLICATION_NAME, DRIVERS, limit_connections, spare_connections
 from .application.load import LoadedApp
 from .config.resolve import ConfigError, RelayConfig
 from .early_server import EarlySite
@@ -81,14 +81,15 @@ class Daemon:
         self._stop = self._runtime.stop
 
         self._poll_requests = PollRequests()
-        self._scheduler = Scheduler(names, config.workers)
+        with self._app.app_context():
+            self._engines = {spec.bind_key: self._bus.db.engines[spec.bind_key] for spec in specs}
+        most_spares = spare_connections(self._engines.values(), config.workers)
+        self._scheduler = Scheduler(names, config.workers, most_spares=most_spares)
         self._hanging = HangingBursts(self._scheduler, self._runtime)
         self._states = {
             spec.name: ModelState(spec, low_water=LowWater(is_kept=has_integer_key(spec))) for spec in specs
         }
         limits = config.burst_limits
-        with self._app.app_context():
-            self._engines = {spec.bind_key: self._bus.db.engines[spec.bind_key] for spec in specs}
         retry_stores = RetryStores(specs, self._engines, RetryPolicy(config.park_after), limits)
         for engine in self._engines.values():
             limit_connections(engine, APPLICATION_NAME)

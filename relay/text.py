@@ -89,6 +89,12 @@ def shell_word(text: str) -> str:
     return f"$'{escaped}'"
 
 
+def signal_words(model: str, key: str) -> str:
+    """A model and a key as arguments of a command for the shell; a key that begins like an option is none."""
+    words = f"{shell_word(model)} {shell_word(key)}"
+    return f"-- {words}" if key.startswith("-") else words
+
+
 _ESCAPED = {"'": "\\'", "\\": "\\\\"}
 
 
@@ -109,6 +115,11 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 def time_text(moment: datetime | None) -> str | None:
     """A time as commands show it: UTC, to the second."""
     return None if moment is None else moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def moment(seconds: float) -> datetime:
+    """A time of the wall clock, given in seconds since the epoch."""
+    return datetime.fromtimestamp(seconds, tz=timezone.utc)
 
 
 def duration_text(seconds: float) -> str:

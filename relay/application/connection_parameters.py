@@ -1,4 +1,4 @@
-"""Which connection parameters the client library rejects, found out without a server.
+"""Which connection parameters the client library rejects, found out without a server; and which settings a server does.
 
 Such a rejection is no outage: it stays until the configuration changes.
 """
@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from signalbus_core.lowlevel import error_text
 
@@ -33,6 +32,13 @@ INTEGERS = (
     *("connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"),
     "tcp_user_timeout",
 )
+
+
+#: Parameters whose values the server reads.
+SETTINGS = {"options", "client_encoding"}
+
+#: A server that does not answer for so long is away. Longer: a relay whose database is away starts later.
+ANSWER_WITHIN_SECONDS = 3
 
 
 class RejectedParametersError(LoadingError):
@@ -64,14 +70,9 @@ def rejected_parameters(engine: Engine) -> str | None:
     if engine.dialect.driver not in DRIVERS:
         return None
     with _leading_nowhere(engine) as seen:
-        try:
-            _connect(engine)
-        except SQLAlchemyError as error:
-            text = error_text(error)
-        except Exception as error:  # noqa: BLE001 - the driver refuses some parameters by errors of Python
-            text = error_text(error)
-        else:
-            return None
+        text = _why_refused(engine)
+    if text is None:
+        return None
     if not seen:
         # The application connects in a way of its own.
         return None
@@ -81,6 +82,54 @@ def rejected_parameters(engine: Engine) -> str | None:
             "its host or database has an @, which most likely belongs to the password: write @ as %40 in it, / as %2F"
         )
     return _not_as_libpq_reads(seen[-1]) if NOWHERE in text else text
+
+
+def refuse_rejected_settings(engines: Mapping[str | None, Engine]) -> None:
+    """Make sure that no server that answers rejects the settings in the parameters of its connections.
+
+    :raises RejectedParametersError: one does.
+    """
+    reasons = {place_of(key): rejected_settings(engine) for key, engine in engines.items()}
+    if rejected := {name: why.rstrip(".") for name, why in reasons.items() if why is not None}:
+        raise RejectedParametersError(rejected)
+
+
+def rejected_settings(engine: Engine) -> str | None:
+    """Why the server rejects the settings in the connection's parameters; None when it does not, or does not answer.
+
+    Errors of connections have no SQLSTATE, and their texts are in the server's language. But the server accepts the
+    same connection without the settings.
+    """
+    if engine.dialect.driver not in DRIVERS:
+        return None
+    with _leading_nowhere(engine) as seen:
+        _why_refused(engine)
+    if not seen or not SETTINGS & seen[-1].keys():
+        return None
+    with _changing(engine, _with_little_patience):
+        reason = _why_refused(engine)
+    if reason is None:
+        return None
+    with _changing(engine, _without_settings):
+        return reason if _why_refused(engine) is None else None
+
+
+def _with_little_patience(parameters: dict[str, Any]) -> None:
+    parameters.setdefault("connect_timeout", ANSWER_WITHIN_SECONDS)
+
+
+def _without_settings(parameters: dict[str, Any]) -> None:
+    _with_little_patience(parameters)
+    for name in SETTINGS:
+        parameters.pop(name, None)
+
+
+def _why_refused(engine: Engine) -> str | None:
+    try:
+        _connect(engine)
+    except Exception as error:  # noqa: BLE001 - the driver refuses some parameters by errors of Python
+        return error_text(error)
+    return None
 
 
 def _connect(engine: Engine) -> None:
@@ -94,19 +143,30 @@ def _connect(engine: Engine) -> None:
 @contextmanager
 def _leading_nowhere(engine: Engine) -> Iterator[list[Mapping[str, Any]]]:
     """Have the engine's connections go nowhere; gives the parameters that they would have had."""
-    seen: list[Mapping[str, Any]] = []
 
-    def redirect(_dialect: Any, _record: Any, _arguments: list[Any], parameters: dict[str, Any]) -> None:
-        seen.append(dict(parameters))
+    def redirect(parameters: dict[str, Any]) -> None:
         hosts = str(parameters.get("host", "")).count(",") + 1
         # An empty hostaddr also overrides PGHOSTADDR.
         parameters.update(host=",".join([NOWHERE] * hosts), hostaddr="")
 
-    event.listen(engine, "do_connect", redirect)
+    with _changing(engine, redirect) as seen:
+        yield seen
+
+
+@contextmanager
+def _changing(engine: Engine, change: Callable[[dict[str, Any]], object]) -> Iterator[list[Mapping[str, Any]]]:
+    """Change the parameters of the engine's connections; gives those that they would have had."""
+    seen: list[Mapping[str, Any]] = []
+
+    def listen(_dialect: Any, _record: Any, _arguments: list[Any], parameters: dict[str, Any]) -> None:
+        seen.append(dict(parameters))
+        change(parameters)
+
+    event.listen(engine, "do_connect", listen)
     try:
         yield seen
     finally:
-        event.remove(engine, "do_connect", redirect)
+        event.remove(engine, "do_connect", listen)
 
 
 def _not_as_libpq_reads(parameters: Mapping[str, Any]) -> str | None:

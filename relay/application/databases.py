@@ -6,7 +6,8 @@ Without them a connection to a vanished host waits for hours, and so does the re
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -70,20 +71,32 @@ def pool_problem(engine: Engine, workers: int) -> tuple[str, str] | None:
 
     A worker without a connection waits, and then its burst fails.
     """
-    pool, needed = engine.pool, workers + POOLED_BESIDE_WORKERS
+    pool, needed, most = engine.pool, workers + POOLED_BESIDE_WORKERS, most_pooled(engine)
     set_size = f"Set pool_size to {needed} in SQLALCHEMY_ENGINE_OPTIONS"
     if engine.dialect.name == "postgresql" and isinstance(pool, (StaticPool, AssertionPool)):
         problem = f"its {type(pool).__name__} has one connection, and a relay needs {needed}"
         return problem, f"{set_size}, with a QueuePool, or use NullPool"
-    overflow = getattr(pool, "_max_overflow", -1)
-    # A pool size of zero, and a negative overflow, mean no limit.
-    if not isinstance(pool, QueuePool) or pool.size() == 0 or overflow < 0 or pool.size() + overflow >= needed:
+    if most is None or most >= needed:
         return None
-    most = pool.size() + overflow
     return (
         f"its pool has {most} connections, and a relay of {workers} workers needs {needed}",
         f"{set_size}, or run fewer workers",
     )
+
+
+def most_pooled(engine: Engine) -> int | None:
+    """How many connections the engine's pool gives at most; None without a limit."""
+    pool, overflow = engine.pool, getattr(engine.pool, "_max_overflow", -1)
+    # A pool size of zero, and a negative overflow, mean no limit.
+    if not isinstance(pool, QueuePool) or pool.size() == 0 or overflow < 0:
+        return None
+    return pool.size() + overflow
+
+
+def spare_connections(engines: Iterable[Engine], workers: int) -> int:
+    """How many workers beside the usual ones can have a connection of each pool."""
+    most = [pooled for engine in engines if (pooled := most_pooled(engine)) is not None]
+    return max(0, min(most) - workers - POOLED_BESIDE_WORKERS) if most else sys.maxsize
 
 
 def refuse_small_pools(engines: Mapping[str | None, Engine], workers: int) -> None:

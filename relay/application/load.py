@@ -206,7 +206,9 @@ def _import(name: str, option: str) -> ModuleType:
         raise LoadingError(f"{option}: importing {name} failed: {error} ({_place(error)}).") from error
     except BaseException as error:
         raise_if_stop(error)
-        raise LoadingError(f"{option}: importing {name} raised {_text_of_error(error)} ({_place(error)}).") from error
+        raise LoadingError(
+            f"{option}: importing {name} raised {_text_of_error(error)} ({_place(error)}).{_hint(error)}"
+        ) from error
 
 
 def _parse_expression(

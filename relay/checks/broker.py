@@ -105,7 +105,7 @@ _CODES: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((exceptions.ProbableAccessDeniedError,), "broker-vhost"),
 )
 
-_REMEDY = "Check that it runs, and the host and port in the URL."
+_REMEDY = "Check that the broker runs, and the host and port in its URL."
 
 
 def connect(location: BrokerLocation) -> tuple[pika.BlockingConnection | None, list[Finding]]:
@@ -155,11 +155,15 @@ def broker_problem(publisher: Publisher) -> Finding | None:
     return None
 
 
+#: How a finding about an alarm begins.
+ALARM = "it takes no messages: "
+
+
 def blocked(subject: str, names: Sequence[str]) -> Finding:
     """:param names: those of the alarms, as the broker tells them."""
-    alarm = f"an alarm is in force: {names[0]}" if names else "a memory or disk alarm is in force"
+    alarm = names[0] if names else "a memory or disk alarm is in force"
     remedy = "Free memory or disk space of the broker, or raise its watermark."
-    return found("broker-blocked", subject, f"it takes no messages: {alarm}", remedy)
+    return found("broker-blocked", subject, f"{ALARM}{alarm}", remedy)
 
 
 def _lost(subject: str, error: BaseException) -> Finding:

@@ -62,8 +62,9 @@ def parameters(engines: Mapping[str | None, Engine]) -> Iterator[Finding]:
 
 
 def rejected(place: str, why: str) -> Finding:
+    """Parameters that the client library rejects, or settings among them that the server does."""
     remedy = "Correct the URL, or the connect_args, of the database."
-    return found("database-url", place, f"the client library rejects its parameters: {why.rstrip('.')}", remedy)
+    return found("database-url", place, f"its connection parameters are rejected: {why.rstrip('.')}", remedy)
 
 
 def host_names(config: RelayConfig) -> Iterator[Finding]:

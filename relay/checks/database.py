@@ -11,20 +11,22 @@ from datetime import datetime, timezone
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from signalbus_core.lowlevel import BurstLimits, SignalSpec, error_text, locate, transaction
+from signalbus_core.lowlevel import BurstLimits, SignalSpec, error_text, transaction
 
+from ..application.connection_parameters import rejected_settings
 from ..application.databases import place_of
 from ..config.resolve import RelayConfig
-from ..poller.diagnosis.unreached import session_text
 from ..poller.joint_query import is_lock_timeout
+from ..telemetry.remedies import remedy_for
 from . import versions
+from .configuration import rejected
 from .connect import CONNECT_WITHIN_SECONDS
 from .doorbell import check_doorbells
 from .finding import Finding, found
 from .pooler import check_pooler, statement_mode, takes_no_transactions
 from .session import check_session
 from .signals import check_signals
-from .tables import check_tables
+from .tables import check_tables, locked_table_finding
 from .vacuum import check_bloat
 
 #: The areas that query a database, in this order.
@@ -89,11 +91,7 @@ class DatabaseChecks:
     def _locked_tables(self) -> Iterator[Finding]:
         with transaction(self._engine, LIMITS) as connection:
             for spec in self._specs:
-                holder = locate.table_holder(connection, spec)
-                if holder is not None:
-                    problem = f"its table is locked by {session_text(holder)}"
-                    remedy = f"Wait until that transaction ends, or end it: SELECT pg_terminate_backend({holder.pid})."
-                    yield found("model-blocked", spec.name, problem, remedy)
+                yield from locked_table_finding(connection, spec)
 
     @property
     def _checks(self) -> dict[str, Callable[[Connection], Iterator[Finding]]]:
@@ -122,8 +120,11 @@ class DatabaseChecks:
             yield from check_doorbells(self._engine, connection, self._specs, self._name)
 
     def _unreachable(self, error: SQLAlchemyError, areas: Sequence[str]) -> Iterator[Finding]:
+        if (why := rejected_settings(self._engine)) is not None:
+            yield from (replace(rejected(self._name, why), area=area) for area in areas)
+            return
         problem = f"no connection to it can be had: {error_text(error)}"
-        remedy = "Check that it runs, and the host, the user and the password of its URL."
+        remedy = remedy_for("database_down", problem).text
         is_standby = STANDBY.search(str(error)) is not None
         if is_standby:
             problem = f"no host of its URL takes writes: {error_text(error)}"

@@ -50,7 +50,7 @@ KINDS: dict[str, Kind] = {
     "uri-driver": Kind("config", "warning", "a database URL names no driver"),
     "driver-unsupported": Kind("config", "error", "an engine uses another driver than psycopg2 or psycopg"),
     "pool-too-small": Kind("config", "error", "an engine pools fewer connections than a relay needs"),
-    "database-url": Kind("config", "error", "the client library rejects the connection parameters of a database"),
+    "database-url": Kind("config", "error", "client library or server rejects the connection parameters of a database"),
     "http-any-name": Kind("config", "warning", "the HTTP server listens for others, and accepts any host name"),
     "broker-url": Kind("config", "error", "the broker's URL is missing or cannot be used"),
     "model-contract": Kind("models", "error", "a model does not keep the signal-model contract"),

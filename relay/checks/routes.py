@@ -19,14 +19,17 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from signalbus_core import SignalBus
-from signalbus_core.lowlevel import SignalSpec, error_text, own_session, raise_if_stop
+from signalbus_core.lowlevel import BurstLimits, SignalSpec, error_text, own_session, raise_if_stop, set_limits
 from signalbus_core.rabbitmq import Message, RabbitMQSignal
 
+from ..poller.joint_query import is_lock_timeout
 from .finding import Finding, found
 
 #: The number of pending signals of a model whose messages are made. Larger: more destinations are found.
 MOST_SAMPLED = 20
 
+#: A table that is locked, or slow, must not take the time in which the broker is checked.
+LIMITS = BurstLimits(statement_timeout_seconds=2.0, lock_timeout_seconds=0.5, idle_timeout_seconds=10.0)
 
 #: The AMQP limit for the name of an exchange, and for a routing key.
 LONGEST_NAME_BYTES = 255
@@ -70,9 +73,10 @@ def _sampled(app: Flask, bus: SignalBus, specs: Sequence[SignalSpec]) -> tuple[s
             try:
                 with session.no_autoflush:
                     _sample(session, spec, destinations, findings)
-            except OperationalError:
+            except OperationalError as error:
                 # Each try to connect takes time from the deadline of the broker checks.
-                away.add(spec.bind_key)
+                if not is_lock_timeout(error):
+                    away.add(spec.bind_key)
             except SQLAlchemyError:
                 pass
             finally:
@@ -81,7 +85,9 @@ def _sampled(app: Flask, bus: SignalBus, specs: Sequence[SignalSpec]) -> tuple[s
 
 
 def _sample(session: Session, spec: SignalSpec, destinations: set[Destination], findings: list[Finding]) -> None:
-    session.connection(bind_arguments={"mapper": spec.mapper}, execution_options={"postgresql_readonly": True})
+    options = {"postgresql_readonly": True}
+    connection = session.connection(bind_arguments={"mapper": spec.mapper}, execution_options=options)
+    set_limits(connection, LIMITS)
     for signal in session.scalars(select(spec.model).where(*spec.is_signal).limit(MOST_SAMPLED)).all():
         try:
             messages = signal.signalbus_message()

@@ -117,7 +117,9 @@ def told_once(findings: Sequence[Finding]) -> list[Finding]:
     together: dict[tuple[str, str], list[Finding]] = {}
     for one in findings:
         place = one.subject if one.level != "ok" else f"{one.area} {one.subject}"
-        known = together.setdefault((place, one.problem), [])
+        # A lock lasts longer from area to area.
+        problem = one.code if one.code == "model-blocked" else one.problem
+        known = together.setdefault((place, problem), [])
         if one not in known:
             known.append(one)
     return [_merged(same) for same in together.values()]

@@ -20,8 +20,10 @@ from signalbus_core.lowlevel import (
     table_problem,
 )
 
+from ..operations.backlog import failure_of_model
+from ..telemetry.remedies import remedy_for
 from ..telemetry.states import ModelFacts, ModelState, state_of
-from ..text import time_text
+from ..text import shell_word, time_text
 from .finding import Finding, found
 
 #: A backlog of this size is a finding, and counting stops there. A relay that keeps up has far fewer.
@@ -37,8 +39,9 @@ def check_signals(
             [measured] = measure(connection, [spec], most_pending, has_parked_table=has_parked_table)
             yield from backlog_findings(spec.name, measured, most_pending)
             if measured.backlog < most_pending:
-                facts = ModelFacts(measured.backlog, measured.waiting, measured.parked, measured.age_seconds)
-                yield from state_findings(spec.name, state_of(facts))
+                failure = failure_of_model(connection, spec) if has_parked_table and measured.waiting else None
+                counts = (measured.backlog, measured.waiting, measured.parked, measured.age_seconds)
+                yield from state_findings(spec.name, state_of(ModelFacts(*counts, failure=failure)))
             yield from key_findings(spec, count_unloadable_keys(connection, spec, most_pending))
         if paused_table_problem(connection, paused_table_of(spec)) is None:
             yield from pause_findings(paused.list_pauses(connection, [spec]))
@@ -46,24 +49,23 @@ def check_signals(
 
 def backlog_findings(model: str, measured: Measurement, most_pending: int) -> Iterator[Finding]:
     if measured.backlog >= most_pending:
-        problem = f"{most_pending} signals or more are pending"
-        yield found("backlog-high", model, problem, "See that a relay runs and sends; if it does, run more of them.")
+        problem = f"{most_pending:,} signals or more are pending"
+        yield found("backlog-high", model, problem, remedy_for("backlog", problem).text)
     if measured.parked:
         problem = f"{_signals(measured.parked, 'is parked and waits', 'are parked and wait')} for a person"
-        remedy = f"See why with `signalbus-relay parked list {model}`, then retry or discard them."
+        remedy = f"See why with `signalbus-relay parked list {shell_word(model)}`, then retry or discard them."
         yield found("signals-parked", model, problem, remedy)
     if measured.waiting:
         problem = f"{_signals(measured.waiting, 'failed and waits for its', 'failed and wait for their')} next try"
-        yield found("signals-waiting", model, problem, f"See why with `signalbus-relay parked list {model}`.")
+        remedy = f"See why with `signalbus-relay parked list {shell_word(model)}`."
+        yield found("signals-waiting", model, problem, remedy)
 
 
 def state_findings(model: str, state: ModelState) -> Iterator[Finding]:
     """What only its whole shows: that everything of it fails, or that it is behind."""
-    look = f"See what `signalbus-relay pending {model}` says, and ask about one of its signals with `explain`."
-    if state.word == "failing":
-        yield found("model-failing", model, f"it is failing: {state.reason}", look)
-    if state.word == "behind":
-        yield found("model-behind", model, f"it is behind: {state.reason}", look)
+    if state.word in ("failing", "behind"):
+        remedy = state.remedy.text if state.remedy else ""
+        yield found(f"model-{state.word}", model, f"it is {state.word}: {state.reason}", remedy)
 
 
 def _signals(number: int, one: str, many: str) -> str:
@@ -81,4 +83,5 @@ def pause_findings(pauses: Iterable[Pause]) -> Iterator[Finding]:
     for pause in pauses:
         reason = f" ({pause.reason})" if pause.reason else ""
         problem = f"it is paused since {time_text(pause.paused_at)}{reason}: no relay sends its signals"
-        yield found("model-paused", pause.model, problem, f"`signalbus-relay resume {pause.model}` ends it.")
+        remedy = f"`signalbus-relay resume {shell_word(pause.model)}` ends it."
+        yield found("model-paused", pause.model, problem, remedy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Table, text
@@ -16,6 +17,7 @@ from signalbus_core.lowlevel import (
     error_text,
     key_problems,
     lacks_columns,
+    locate,
     parked_table_of,
     paused_table_of,
     quoted,
@@ -24,6 +26,8 @@ from signalbus_core.lowlevel import (
     table_problem,
 )
 
+from ..poller.diagnosis.unreached import session_text
+from ..poller.joint_query import is_lock_timeout
 from .finding import Finding, finding_of_text, found
 
 #: The privileges that relays and operators need on each table of Signalbus.
@@ -80,6 +84,9 @@ def check_table(connection: Connection, spec: SignalSpec) -> Iterator[Finding]:
     try:
         problem = problem or key_problems(connection, [spec]).get(spec.name)
     except DBAPIError as error:
+        if is_lock_timeout(error):
+            yield from (replace(one, area="tables") for one in locked_table_finding(connection, spec))
+            return
         text = f"its key could not be checked: {error_text(error)}"
         yield found("area-failed", spec.name, text, "See what holds the table, and run the check again.", area="tables")
     if problem is not None:
@@ -88,6 +95,14 @@ def check_table(connection: Connection, spec: SignalSpec) -> Iterator[Finding]:
         yield from table_findings(spec.name, name, facts._asdict())
     if problem is None:
         yield from check_order(connection, spec, name)
+
+
+def locked_table_finding(connection: Connection, spec: SignalSpec) -> Iterator[Finding]:
+    """Who keeps a model's table from being read; nothing when nobody is known."""
+    holder = locate.table_holder(connection, spec)
+    if holder is not None:
+        remedy = f"Wait until that transaction ends, or end it: SELECT pg_terminate_backend({holder.pid})."
+        yield found("model-blocked", spec.name, f"its table is locked by {session_text(holder)}", remedy)
 
 
 def table_findings(model: str, name: str, facts: Mapping[str, Any]) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from sqlalchemy.engine import Connection
 
 from signalbus_core.lowlevel import HorizonHolder, SignalSpec, autovacuum_problem, count_dead_rows, horizon_holders
 
-from ..poller.diagnosis.vacuum_horizon import DEAD_ROWS_THAT_HURT, HELD_FOR_SECONDS
+from ..poller.diagnosis.vacuum_horizon import DEAD_ROWS_THAT_HURT, HELD_FOR_SECONDS, remedy_of_holder
 from .finding import Finding, finding_of_text, found
 
 #: A holder of the vacuum horizon is reported after so long, even with few dead rows. Shorter: reports and dumps too.
@@ -32,7 +32,7 @@ def check_bloat(
         # With many dead rows, a holder is reported as early as a relay does.
         if is_held(holder, min(held_seconds, HELD_FOR_SECONDS) if hurting else held_seconds):
             problem = f"it has held the horizon while {holder.transactions} transactions began: dead rows stay{kept}"
-            yield found("horizon-held", str(holder), problem, holder.remedy)
+            yield found("horizon-held", str(holder), problem, remedy_of_holder(holder))
 
 
 def is_held(holder: HorizonHolder, held_seconds: float) -> bool:

@@ -1,7 +1,8 @@
-"""Versions that get no more fixes, by the dates that the projects state, as of 2026. Pure: the day is passed in.
+"""Versions that get no more fixes, by the rules of their projects. Pure: the day is passed in.
 
-- https://www.postgresql.org/support/versioning/ names the day of the last release.
-- https://devguide.python.org/versions/ names the month of the last release; its last day is taken.
+- https://www.postgresql.org/support/versioning/: a major version a year, 14 in 2021, has fixes for five years, the last
+  ones on the second Thursday of November.
+- https://devguide.python.org/versions/: a version a year, 3.10 in 2021, has fixes for five years, until October.
 - https://www.rabbitmq.com/release-information covers the newest series, and older ones with a licence.
 """
 
@@ -15,20 +16,10 @@ from .finding import Finding, found
 #: The oldest PostgreSQL that Signalbus is written for.
 OLDEST_POSTGRESQL = 14
 
-POSTGRESQL_ENDS = {
-    14: date(2026, 11, 12),
-    15: date(2027, 11, 11),
-    16: date(2028, 11, 9),
-    17: date(2029, 11, 8),
-    18: date(2030, 11, 14),
-}
-PYTHON_ENDS = {
-    (3, 10): date(2026, 10, 31),
-    (3, 11): date(2027, 10, 31),
-    (3, 12): date(2028, 10, 31),
-    (3, 13): date(2029, 10, 31),
-    (3, 14): date(2030, 10, 31),
-}
+#: The versions of servers and Pythons that tests were run with.
+TESTED_POSTGRESQL = range(14, 19)
+TESTED_PYTHON = range(10, 15)
+
 #: Older ones get no fixes, with or without a licence.
 OLDEST_RABBITMQ = (3, 13)
 
@@ -50,9 +41,22 @@ def dotted(version: tuple[int, ...]) -> str:
     return ".".join(map(str, version))
 
 
+def postgresql_end(major: int) -> date:
+    """The day of the last fixes of a major version."""
+    november = date(major + 2012, 11, 1)
+    first_thursday = 1 + (3 - november.weekday()) % 7
+    return november.replace(day=first_thursday + 7)
+
+
+def python_end(minor: int) -> date:
+    """The last day of the month of the last fixes of Python 3.x."""
+    return date(minor + 2016, 10, 31)
+
+
 def check_python(version: tuple[int, int], today: date) -> Iterator[Finding]:
-    ends = PYTHON_ENDS.get(version)
-    if ends is not None and today > ends:
+    major, minor = version
+    ends = python_end(minor)
+    if major == 3 and today > ends:
         subject = f"Python {dotted(version)}"
         yield found("python-out-of-support", subject, f"its support ended on {ends}", "Use a newer Python.")
 
@@ -68,11 +72,10 @@ def check_postgresql(version_number: int, today: date) -> Iterator[Finding]:
     """:param version_number: as the server states it, 150018 for 15.18."""
     major = version_number // 10_000
     subject = f"PostgreSQL {major}"
-    ends = POSTGRESQL_ENDS.get(major)
     if major < OLDEST_POSTGRESQL:
         problem = f"Signalbus needs PostgreSQL {OLDEST_POSTGRESQL} or newer"
         yield found("postgresql-too-old", subject, problem, "Upgrade the database server.")
-    elif ends is not None and today > ends:
+    elif today > (ends := postgresql_end(major)):
         problem = f"its support ended on {ends}"
         yield found("postgresql-out-of-support", subject, problem, "Upgrade the database server.")
 

@@ -22,9 +22,9 @@ from ..explain.gather import LIMITS, Facts, NoSuchKey, gather
 from ..explain.render import Explanation, explanation_of
 from ..explain.routes import BrokerAnswer, Messages, Route, messages_of, query_broker
 from ..operations.backlog import Backlogs
-from ..telemetry.states import ModelState
+from ..telemetry.states import Cause, ModelState
 from ..text import redact, say, say_data, time_text
-from .shared import broker_finding, broker_text, failing_with_1, load, readable_key
+from .shared import broker_cause, broker_finding, failing_with_1, load, readable_key
 
 COLOURS = {"absent": "red", "table-locked": "red", "parked": "red", "waiting": "yellow", "paused": "yellow"}
 
@@ -62,7 +62,7 @@ def explain(model: str, key: str, asks_broker: bool, is_json: bool, **given: Any
             # First, because nothing is sent while the alarm is in force, wherever it goes.
             text = f"The broker {problem.subject} is blocked: {problem.problem}."
             answers = [BrokerAnswer(text, problem.remedy), *answers]
-        model_state = _model_state(loaded, model, broker_text(problem))
+        model_state = _model_state(loaded, model, broker_cause(problem))
     explanation = explanation_of(facts, messages, answers, model_state)
     if is_json:
         say_data(json.dumps({**as_json(facts, messages, answers, explanation), "model_state": model_state.word}))
@@ -75,10 +75,12 @@ def explain(model: str, key: str, asks_broker: bool, is_json: bool, **given: Any
     sys.exit(EXIT_RUNTIME if explanation.state == "absent" else EXIT_OK)
 
 
-def _model_state(loaded: LoadedApp, model: str, problem: str | None) -> ModelState:
+def _model_state(loaded: LoadedApp, model: str, problem: Cause | None) -> ModelState:
     [backlog] = Backlogs(Databases(loaded, LIMITS), lambda: problem).measure((model,))
-    # The broker's answer gives the reason, with its remedy.
-    return ModelState(backlog.state, None if backlog.reason == problem else backlog.reason)
+    if problem is not None and backlog.reason == problem.reason:
+        # The broker's answer gives the rest of it, with the remedy.
+        return ModelState(backlog.state, Cause(problem.reason.partition(":")[0]))
+    return ModelState(backlog.state, None if backlog.reason is None else Cause(backlog.reason, backlog.since))
 
 
 def _gather(loaded: LoadedApp, model: str, key: str) -> tuple[Facts, Messages | None]:

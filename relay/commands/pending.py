@@ -14,8 +14,8 @@ from ..application.databases import Databases
 from ..config.click_options import with_application
 from ..exit_codes import EXIT_OK, EXIT_RUNTIME
 from ..operations.backlog import LIMITS, Backlog, Backlogs
-from ..text import duration_text, redact, say, say_data, table, time_text
-from .shared import broker_finding, broker_text, failing_with_1, load
+from ..text import duration_text, moment, redact, say, say_data, table, time_text
+from .shared import broker_cause, broker_finding, failing_with_1, load
 
 COLUMNS = ("MODEL", "SIGNALS", "OLDEST", "WAITING", "PARKED", "STATE")
 
@@ -45,7 +45,7 @@ def pending(
     """
     environ: Mapping[str, str] = click.get_current_context().obj
     loaded = load(given)
-    backlogs = Backlogs(Databases(loaded, LIMITS), lambda: broker_text(broker_finding(loaded, given, environ)))
+    backlogs = Backlogs(Databases(loaded, LIMITS), lambda: broker_cause(broker_finding(loaded, given, environ)))
     with failing_with_1():
         found = backlogs.measure(models, is_exact=is_exact)
     if is_json:
@@ -56,6 +56,8 @@ def pending(
         say(head)
         for one, line in zip(found, lines, strict=True):
             say(line, colour=_colour(one), environ=environ)
+        for to_do in dict.fromkeys(one.to_do for one in found if one.to_do):
+            say(f"To do: {to_do}")
     late = [] if max_lag_seconds is None else [text for one in found if (text := _why_late(one, max_lag_seconds))]
     for text in late:
         say(f"signalbus-relay: {text}", err=True)
@@ -84,6 +86,8 @@ def _as_json(backlog: Backlog) -> str:
         "pause_reason": backlog.pause_reason and redact(backlog.pause_reason),
         "trouble": backlog.trouble and redact(backlog.trouble),
         "reason": backlog.reason and redact(backlog.reason),
+        "since": _since(backlog),
+        "to_do": backlog.to_do and redact(backlog.to_do),
     }
     return json.dumps({**asdict(backlog), **shown})
 
@@ -108,7 +112,11 @@ def _row(backlog: Backlog) -> tuple[str, ...]:
     )
 
 
+def _since(backlog: Backlog) -> str | None:
+    return None if backlog.since is None else time_text(moment(backlog.since))
+
+
 def _state(backlog: Backlog) -> str:
-    since = f" since {time_text(backlog.paused_at)}" if backlog.paused_at is not None else ""
+    since = f" since {_since(backlog)}" if backlog.since is not None else ""
     reason = f": {backlog.reason}" if backlog.reason else ""
     return f"{backlog.state or '?'}{since}{reason}"

@@ -11,19 +11,23 @@ import click
 from sqlalchemy.exc import SQLAlchemyError
 
 from signalbus_core import SignalBusError
-from signalbus_core.lowlevel import BurstLimits, error_text
+from signalbus_core.lowlevel import BurstLimits, error_text, is_away
 
 from ..application.connection_parameters import refuse_rejected_parameters
 from ..application.databases import Databases
 from ..application.load import LoadedApp, LoadingError, choose_broker_url, find_broker, find_bus, load_app
 from ..application.outbox_tables.build import load_tables
-from ..checks.broker import broker_problem
+from ..checks.broker import ALARM, broker_problem
 from ..checks.finding import Finding
 from ..config.click_options import fail
 from ..config.resolve import ConfigError, resolve
 from ..exit_codes import EXIT_RUNTIME, CommandError
+from ..operations.backlog import database_away
+from ..telemetry.health import BROKER_AWAY, BROKER_BLOCKED
 from ..telemetry.log_format import configure_logging
 from ..telemetry.loggers import output_as_log
+from ..telemetry.remedies import Remedy
+from ..telemetry.states import Cause
 from ..text import say
 
 
@@ -56,9 +60,14 @@ def load(given: Mapping[str, Any]) -> LoadedApp:
         fail(error)
 
 
-def broker_text(finding: Finding | None) -> str | None:
-    """A finding about a broker as the reason of a model's state."""
-    return None if finding is None else f"the broker {finding.subject}: {finding.problem}"
+def broker_cause(finding: Finding | None) -> Cause | None:
+    """A finding about a broker as the cause of a model's state, in the words of relays."""
+    if finding is None:
+        return None
+    is_blocked = finding.code == "broker-blocked"
+    what = f"{BROKER_BLOCKED if is_blocked else BROKER_AWAY}: {finding.problem.removeprefix(ALARM)}"
+    runbook = "SignalbusBrokerBlocked" if is_blocked else "SignalbusBrokerDown"
+    return Cause(what, remedy=Remedy(finding.remedy, runbook))
 
 
 def databases(given: Mapping[str, Any], limits: BurstLimits) -> Databases:
@@ -91,5 +100,8 @@ def failing_with_1() -> Iterator[None]:
         yield
     except (CommandError, SQLAlchemyError, OSError) as error:
         text = error_text(error) if isinstance(error, SQLAlchemyError) else str(error)
+        if isinstance(error, SQLAlchemyError) and is_away(error):
+            cause = database_away(error)
+            text = f"{cause.reason}. To do: {cause.remedy.text if cause.remedy else ''}"
         say(f"signalbus-relay: {text}", err=True)
         sys.exit(EXIT_RUNTIME)

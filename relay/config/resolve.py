@@ -15,7 +15,7 @@ from signalbus_core.lowlevel import BurstLimits
 from ..application.outbox_tables.names import TableName
 from ..application.outbox_tables.rules import Assignment, TableRules, combine
 from .options import OPTIONS, Option
-from .values import HttpAddress
+from .values import HttpAddress, broker_url
 
 
 class ConfigError(Exception):
@@ -143,8 +143,12 @@ def resolve(
             problems.append(f"{source}: {invalid}{shown}.")
     problems += subject_problems(values, sources, {name for option in OPTIONS for name in option.fallbacks})
     if broker_variables is not None and "app" in values and not values["app"] and values.get("amqp_url", "") is None:
-        values["amqp_url"] = next((environ[name] for name in broker_variables if environ.get(name)), None)
-        if values["amqp_url"] is None:
+        variable = next((name for name in broker_variables if environ.get(name)), None)
+        try:
+            values["amqp_url"] = None if variable is None else broker_url(environ[variable])
+        except ValueError as invalid:
+            problems.append(f"{variable}: {invalid}.")
+        if variable is None:
             problems.append("--amqp-url: which broker? Give a URL that begins with amqp:// or amqps://.")
     if problems:
         raise ConfigError(problems)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from shlex import quote
 
 from signalbus_core.lowlevel import FailureRecord, Holder
 
 from ..application.databases import APPLICATION_NAME
 from ..poller.diagnosis.unreached import session_text
 from ..telemetry.states import ModelState
-from ..text import duration_text, time_text
+from ..text import duration_text, moment, shell_word, signal_words, time_text
 from .gather import MOST_BEFORE, Facts
 from .routes import BrokerAnswer, Messages, Route
 
@@ -159,8 +158,9 @@ def _further(facts: Facts, state: str) -> Iterator[str]:
 def _of_model(facts: Facts, model_state: ModelState) -> Iterator[str]:
     # Of a pause and of a locked table another sentence tells.
     if model_state.word is not None and facts.pause is None and not facts.is_table_locked:
+        since = "" if model_state.since is None else f" since {time_text(moment(model_state.since))}"
         reason = f": {model_state.reason}" if model_state.reason else ""
-        yield f"{facts.model} is {model_state.word}{reason}."
+        yield f"{facts.model} is {model_state.word}{since}{reason}."
 
 
 def _of_those_before(number: int) -> str:
@@ -200,7 +200,7 @@ def _of_messages(messages: Messages | None) -> Iterator[str]:
 
 
 def _to_do(facts: Facts, state: str, messages: Messages | None, answers: Sequence[BrokerAnswer]) -> str:
-    model, signal = quote(facts.model), f"{quote(facts.model)} {quote(facts.key)}"
+    model, signal = shell_word(facts.model), signal_words(facts.model, facts.key)
     if state == "absent":
         return _when_absent(facts)
     if state == "table-locked":
@@ -208,7 +208,9 @@ def _to_do(facts: Facts, state: str, messages: Messages | None, answers: Sequenc
     if state == "left-out":
         return "Compare its columns with --where and --not-before; nothing is to be done if it is as it should be."
     if state == "locked":
-        return _when_locked(facts)
+        # A relay that sends it waits for the broker.
+        blocked = next((one.remedy for one in answers if one.remedy is not None), None)
+        return blocked if blocked is not None and _is_held_by_relay(facts) else _when_locked(facts)
     if state == "parked":
         retry = f"`signalbus-relay parked retry {signal}` after its cause is mended"
         if facts.failed is not None and facts.failed.was_sent:
@@ -259,6 +261,10 @@ def _when_absent(facts: Facts) -> str:
     if facts.sequence_has_returned is False:
         return "Check the key."
     return "Look for its message where it should have arrived, and for its transaction in the application's log."
+
+
+def _is_held_by_relay(facts: Facts) -> bool:
+    return facts.holder is None or facts.holder.application_name.startswith(APPLICATION_NAME)
 
 
 def _when_locked(facts: Facts) -> str:

@@ -1,1 +1,1 @@
-"""Wakes the poller: LISTEN and NOTIFY, election of the leader, a test whether notifications arrive (PgBouncer)."""
+"""Wakes workers and poller: LISTEN and NOTIFY, leader election, a test whether notifications arrive (PgBouncer)."""

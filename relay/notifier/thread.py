@@ -88,6 +88,8 @@ class NotifyListener:
             except (psycopg2.Error, SQLAlchemyError, SessionError, OSError) as error:
                 self._events.raised(self._thing, "doorbell_lost", f"{error_text(error)}. Polling goes on.")
                 pause_seconds = self._backoff.failed()
+                # If the database is away, the poller is to know, however long it would have slept.
+                self._wakeups.requests.poll_now()
             except Exception:
                 self._logger.exception(
                     "%s: unexpected error; polling goes on.", self.name, extra={"action": "doorbell_error"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -18,9 +18,11 @@ from signalbus_core.lowlevel import (
     LeaveOut,
     SignalSpec,
     error_text,
+    is_away,
     locate,
     measure,
     oldest_age_seconds,
+    parked,
     parked_table_of,
     parked_table_problem,
 )
@@ -28,7 +30,17 @@ from signalbus_core.lowlevel import (
 from ..application.databases import APPLICATION_NAME, Databases
 from ..poller.diagnosis.unreached import locked_table
 from ..poller.joint_query import is_lock_timeout
-from ..telemetry.states import BACKLOG_COUNTED_TO, ModelFacts, State, state_of
+from ..telemetry.health import DATABASE_AWAY
+from ..telemetry.remedies import Remedy, remedy_for, without_remedy
+from ..telemetry.states import (
+    BACKLOG_COUNTED_TO,
+    Cause,
+    ModelFacts,
+    State,
+    failure_of_signals,
+    pause_of,
+    state_of,
+)
 from .pauses import list_pauses
 
 #: Counting stops here unless every signal is to be counted.
@@ -55,6 +67,8 @@ class Backlog:
     :param parked: how many wait for a person; None without that table.
     :param trouble: why the table cannot be read; None when it can.
     :param state: in one word, with its reason; None when it is not known.
+    :param since: since when it is so, by the wall clock; None when that is not known.
+    :param to_do: what to do about it, in one sentence.
     """
 
     model: str
@@ -68,6 +82,8 @@ class Backlog:
     trouble: str | None = None
     state: State | None = None
     reason: str | None = None
+    since: float | None = None
+    to_do: str | None = None
 
 
 class Backlogs:
@@ -76,7 +92,7 @@ class Backlogs:
     :param broker_problem: asks why the broker takes no messages; returns None when it does, or cannot be asked.
     """
 
-    def __init__(self, databases: Databases, broker_problem: Callable[[], str | None] = lambda: None) -> None:
+    def __init__(self, databases: Databases, broker_problem: Callable[[], Cause | None] = lambda: None) -> None:
         self._databases = databases
         self._broker_problem = broker_problem
 
@@ -89,8 +105,9 @@ class Backlogs:
         chosen = [self._databases.spec(model) for model in dict.fromkeys(models)] or self._databases.specs
         found = [self._measure(spec, None if is_exact else COUNTED_TO) for spec in chosen]
         pending = [spec for spec, (_, facts) in zip(chosen, found, strict=True) if facts.pending]
-        sending = self._watch(pending) if pending else set()
-        problem = self._broker_problem() if pending else None
+        sending = self._watch(pending) if pending else {}
+        # Asked even when nothing is pending: relays tell of it too.
+        problem = None if any(sending.values()) else self._broker_problem()
         return [self._judged(spec, *one, sending, problem) for spec, one in zip(chosen, found, strict=True)]
 
     def _measure(self, spec: SignalSpec, most: int | None) -> tuple[Backlog, ModelFacts]:
@@ -98,21 +115,34 @@ class Backlogs:
             with self._databases.transaction(spec.bind_key) as connection:
                 return _backlog(connection, spec, most)
         except SQLAlchemyError as error:
-            reason = self._why_locked(spec, error) or error_text(error)
-            return Backlog(spec.name, trouble=reason), ModelFacts(obstacle=reason)
+            cause = self._why_unread(spec, error)
+            return Backlog(spec.name, trouble=cause.reason), ModelFacts(obstacle=cause)
 
-    def _why_locked(self, spec: SignalSpec, error: SQLAlchemyError) -> str | None:
-        if not isinstance(error, DBAPIError) or not is_lock_timeout(error):
-            return None
-        with self._databases.rolled_back(spec.bind_key) as connection:
-            return locked_table(locate.table_holder(connection, spec))
+    def _why_unread(self, spec: SignalSpec, error: SQLAlchemyError) -> Cause:
+        if is_away(error):
+            return database_away(error)
+        reason = None
+        if isinstance(error, DBAPIError) and is_lock_timeout(error):
+            with self._databases.rolled_back(spec.bind_key) as connection:
+                reason = locked_table(locate.table_holder(connection, spec))
+        reason = reason or error_text(error)
+        return Cause(without_remedy(reason), remedy=remedy_for("model_unread", reason))
 
-    def _watch(self, specs: Sequence[SignalSpec]) -> set[str]:
-        """The models of which some of the first pending signals are seen to leave, in so many seconds."""
+    def _watch(self, specs: Sequence[SignalSpec]) -> dict[str, bool]:
+        """Whether some of the first pending signals of each model are seen to leave its table, in so many seconds.
+
+        A model of which none is pending any more is left out: they may have been sent, or have failed.
+        """
         before = self._all_first_keys(specs, WATCHED)
         Event().wait(WATCHED_SECONDS)
         after = self._all_first_keys([spec for spec in specs if spec.name in before], 2 * WATCHED)
-        return {name for name, keys in after.items() if before[name] - keys}
+        watched = [spec for spec in specs if before.get(spec.name) and spec.name in after]
+        return {spec.name: self._any_left(spec, before[spec.name] - after[spec.name]) for spec in watched}
+
+    def _any_left(self, spec: SignalSpec, keys: Collection[Key]) -> bool:
+        """Whether any of these signals, which are not pending any more, has left its table; others have failed."""
+        with self._databases.rolled_back(spec.bind_key) as connection:
+            return any(locate.find_signal(connection, spec, key) is None for key in keys)
 
     def _all_first_keys(self, specs: Sequence[SignalSpec], most: int) -> dict[str, set[Key]]:
         found: dict[str, set[Key]] = {}
@@ -133,23 +163,33 @@ class Backlogs:
         spec: SignalSpec,
         backlog: Backlog,
         facts: ModelFacts,
-        sending: Collection[str],
-        problem: str | None,
+        sending: Mapping[str, bool],
+        problem: Cause | None,
     ) -> Backlog:
-        is_sending, obstacle = spec.name in sending, facts.obstacle
+        is_sending, obstacle = sending.get(spec.name), facts.obstacle
+        if not is_sending:
+            obstacle = obstacle or problem
         if facts.pending and not is_sending:
-            obstacle = obstacle or problem or self._without_relay(spec)
+            obstacle = obstacle or self._without_relay(spec)
         state = state_of(replace(facts, is_sending=is_sending, obstacle=obstacle))
-        return replace(backlog, state=state.word, reason=state.reason)
+        to_do = None if state.remedy is None else state.remedy.text
+        return replace(backlog, state=state.word, reason=state.reason, since=state.since, to_do=to_do)
 
-    def _without_relay(self, spec: SignalSpec) -> str | None:
+    def _without_relay(self, spec: SignalSpec) -> Cause | None:
         with self._databases.rolled_back(spec.bind_key) as connection:
             if connection.dialect.name != "postgresql" or locate.count_sessions(connection, APPLICATION_NAME):
                 return None
-        return (
+        return Cause(
             "none of the pending signals is being sent, and no session of a relay is connected to the database: none "
-            "runs, or the application gives its sessions another name"
+            "runs, or the application gives its sessions another name",
+            remedy=Remedy("Make sure that a relay runs: `signalbus-relay run`.", "SignalbusRelayDown"),
         )
+
+
+def database_away(error: SQLAlchemyError) -> Cause:
+    """Why nothing is known: the database does not answer."""
+    reason = f"{DATABASE_AWAY}: {error_text(error)}"
+    return Cause(reason, remedy=remedy_for("database_down", reason))
 
 
 def _backlog(connection: Connection, spec: SignalSpec, most: int | None) -> tuple[Backlog, ModelFacts]:
@@ -161,7 +201,8 @@ def _backlog(connection: Connection, spec: SignalSpec, most: int | None) -> tupl
         measured.waiting if has_parked else None,
         measured.parked if has_parked else None,
         measured.age_seconds,
-        (pause.reason or "") if pause else None,
+        pause_of(spec.name, pause.reason, pause.paused_at.timestamp()) if pause else None,
+        failure=failure_of_model(connection, spec) if has_parked and measured.waiting else None,
     )
     return Backlog(
         spec.name,
@@ -173,3 +214,16 @@ def _backlog(connection: Connection, spec: SignalSpec, most: int | None) -> tupl
         pause.paused_at if pause else None,
         pause.reason if pause else None,
     ), facts
+
+
+#: Of so many groups of failed signals the largest is told.
+MOST_GROUPS = 20
+
+
+def failure_of_model(connection: Connection, spec: SignalSpec) -> Cause | None:
+    """Why most of a model's failed signals have failed; None when none has."""
+    groups = parked.list_groups(connection, spec, MOST_GROUPS)
+    if not groups:
+        return None
+    most = max(groups, key=lambda group: group.number)
+    return failure_of_signals(most.error_class, most.error_text, most.first_failed_at.timestamp())

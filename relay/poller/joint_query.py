@@ -17,8 +17,9 @@ from ..telemetry.events import Events
 
 T = TypeVar("T")
 
-#: Time limits of a poll. It reads little; when it waits, something is wrong, and other models should not wait too.
-POLL_LIMITS = BurstLimits(statement_timeout_seconds=10.0, lock_timeout_seconds=2.0, idle_timeout_seconds=10.0)
+#: Time limits of a poll. It reads little; when it waits, something is wrong, and other models should not wait too. A
+#: locked table is waited for twice: with all, and alone.
+POLL_LIMITS = BurstLimits(statement_timeout_seconds=10.0, lock_timeout_seconds=1.0, idle_timeout_seconds=10.0)
 
 #: The largest number of models in one query. Larger: fewer statements; smaller: when a table fails, fewer models are
 #: queried one by one, and PostgreSQL plans faster: a statement about a hundred models takes it twice as long per model.

@@ -28,6 +28,7 @@ class Scheduler:
     :param names: the names of all models.
     :param workers: the number of workers.
     :param clock: a monotonic clock, in seconds.
+    :param most_spares: at most so many spare workers, because further ones would have no connection.
     """
 
     def __init__(
@@ -35,10 +36,12 @@ class Scheduler:
         names: Iterable[str],
         workers: int = 2,
         clock: Callable[[], float] = time.monotonic,
+        most_spares: int = MOST_SPARE_WORKERS,
     ) -> None:
         self._entries = {name: Entry() for name in names}
         self._usual = workers
         self._workers = workers
+        self._most = workers + min(most_spares, MOST_SPARE_WORKERS)
         self._turn = 0
         self._clock = clock
         self._changed = threading.Condition()
@@ -277,4 +280,4 @@ class Scheduler:
 
     @property
     def _can_have_spare(self) -> bool:
-        return self._workers < self._usual + MOST_SPARE_WORKERS
+        return self._workers < self._most

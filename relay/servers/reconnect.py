@@ -19,7 +19,7 @@ from collections.abc import Callable, Hashable, Iterable
 
 #: The pause between two tries is drawn from this range. Longer: signals wait longer for a server that is back;
 #: shorter: more tries a second.
-SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 1.0
+SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.3, 0.6
 
 #: The longest pause while the server refuses the login. Longer: a corrected password is noticed later; shorter: more
 #: logins, which cost a server more than a connection that it does not accept.

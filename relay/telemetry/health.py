@@ -48,6 +48,33 @@ class Dependency:
         return self.condition in ("up", "unused")
 
 
+@dataclass(frozen=True)
+class Stopped:
+    """Why signals do not flow.
+
+    :param action: that of the log lines about it.
+    :param since: by the wall clock.
+    """
+
+    action: str
+    reason: str
+    since: float
+
+
+#: How servers of which a relay gets nothing are told of, by relays and commands.
+DATABASE_AWAY = "the database is away"
+BROKER_AWAY = "the broker is away"
+BROKER_BLOCKED = "the broker takes no messages"
+
+#: The action of the log lines about each cause for which the signals of a model do not flow.
+STUCK_ACTIONS = {
+    "hangs": "burst_hangs",
+    "slow": "model_failing",
+    "unreached": "signals_unreached",
+    "unread": "model_unread",
+}
+
+
 class Health(Events):
     """The health of the relay: its threads report to it, and the HTTP server reads it.
 
@@ -75,7 +102,7 @@ class Health(Events):
         self._polled: dict[str, str | None] = {}
         self._brokers: dict[tuple[str, str], Dependency] = {}
         self._broker_since: dict[str | None, tuple[bool, float]] = {None: (False, now())}
-        self._stuck: dict[tuple[str, str], str] = {}
+        self._stuck: dict[tuple[str, str], Stopped] = {}
         self._flowed = clock()
         self._tellings = count(1)
 
@@ -93,9 +120,9 @@ class Health(Events):
 
     def model_stuck(self, model: str, cause: str, reason: str | None) -> None:
         with self._lock:
-            self._stuck.pop((model, cause), None)
+            known = self._stuck.pop((model, cause), None)
             if reason is not None:
-                self._stuck[model, cause] = reason
+                self._stuck[model, cause] = Stopped(STUCK_ACTIONS[cause], reason, known.since if known else self._now())
 
     def model_unread(self, model: str, reason: str | None, *, is_alone: bool) -> None:
         # Of a database that is away, the relay says so itself.
@@ -117,7 +144,12 @@ class Health(Events):
             self._polled[database] = error
 
     def poll_ended(self, cause: str, found: Collection[str]) -> None:
-        down = [f"{name}: {error}" for name, error in self._polled.items() if error is not None]
+        # Where there is one, it needs no name.
+        down = [
+            error if len(self._polled) == 1 else f"{name}: {error}"
+            for name, error in self._polled.items()
+            if error is not None
+        ]
         self.set_database("down" if down else "up", "; ".join(down) or None)
         if not found and not down:
             self._flowed = self._clock()
@@ -181,18 +213,20 @@ class Health(Events):
         with self._lock:
             return {name: self._together(name) for name in self._locations()}
 
-    def broker_problem(self) -> str | None:
+    def broker_problem(self) -> Stopped | None:
         """Why no broker takes messages; None when one does, or when that is not known."""
         with self._lock:
-            known = self._together(None)
-        if known.condition == "blocked":
-            return f"the broker takes no messages: {known.reason}"
-        return f"the broker is away: {known.reason}" if known.condition == "down" else None
+            broker = self._together(None)
+        if broker.condition == "down":
+            return Stopped("broker_down", f"{BROKER_AWAY}: {broker.reason}", broker.since)
+        if broker.condition == "blocked":
+            return Stopped("broker_blocked", f"{BROKER_BLOCKED}: {broker.reason}", broker.since)
+        return None
 
-    def stuck(self, model: str) -> str | None:
+    def stuck(self, model: str) -> Stopped | None:
         """Why the signals of a model do not flow, while database and broker are up; None when they may."""
         with self._lock:
-            return next((reason for (name, _), reason in self._stuck.items() if name == model), None)
+            return next((one for (name, _), one in self._stuck.items() if name == model), None)
 
     def stalled(self) -> list[str]:
         """The threads without progress, and since how long; empty when the relay is alive."""
@@ -218,7 +252,7 @@ class Health(Events):
         ]
         if not reasons and idle_seconds > self._flow_within_seconds:
             reasons.append(f"signals are pending, and none was sent for {idle_seconds:.0f} s")
-        reasons += [f"{model}: {reason}" for (model, _), reason in stuck.items()]
+        reasons += [f"{model}: {one.reason}" for (model, _), one in stuck.items()]
         return {
             "ready": not reasons,
             "state": state,

@@ -17,13 +17,14 @@ from signalbus_core.lowlevel import BurstResult
 
 from .events import BurstSummary, Condition, Events
 from .health import Dependency
+from .remedies import Remedy, remedy_for
 
 #: A lasting incident is logged again after so many seconds. Shorter: more log lines in an outage.
 REMIND_AFTER_SECONDS = 60.0
 
 #: Another reason is logged once it has been the reason for so many seconds. Shorter: more log lines while a server
 #: restarts; longer: the log shows the first reason for longer.
-SETTLED_AFTER_SECONDS = 3.0
+SETTLED_AFTER_SECONDS = 2.0
 
 _NUMBER = re.compile(r"\d+")
 
@@ -93,6 +94,11 @@ class Incident:
     since: float
     at: float
 
+    @property
+    def remedy(self) -> Remedy:
+        """What to do about it."""
+        return remedy_for(self.action, self.reason)
+
 
 class Incidents(Events):
     """Logs the incidents of named things (the database, the broker, a signal model).
@@ -161,7 +167,13 @@ class Incidents(Events):
             "%s: %s",
             thing,
             reason,
-            extra={"action": action, "since_seconds": round(now - since, 1), **_of(signal), **extra},
+            extra={
+                "action": action,
+                "since_seconds": round(now - since, 1),
+                "to_do": remedy_for(action, reason).text,
+                **_of(signal),
+                **extra,
+            },
         )
 
     def _is_due(self, thing: str, reason: str, now: float) -> bool:

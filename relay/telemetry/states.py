@@ -5,12 +5,14 @@ Invariant: the same facts give the same word, whoever has gathered them; what is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from .health import FLOW_WITHIN_SECONDS, Health
+from ..text import shell_word
+from .health import DATABASE_AWAY, FLOW_WITHIN_SECONDS, Health
 from .incidents import Incidents, single_signals
-from .status import ModelStatus, Status
+from .remedies import Remedy, remedy_for, remedy_of, without_remedy
+from .status import ModelStatus, Status, Unread
 
 State = Literal["flowing", "idle", "behind", "blocked", "failing", "paused"]
 
@@ -22,6 +24,19 @@ BACKLOG_COUNTED_TO = 10_000
 
 
 @dataclass(frozen=True)
+class Cause:
+    """Why a model is in its state.
+
+    :param since: since when, by the wall clock; None when that is not known.
+    :param remedy: what to do about it; None when nothing is to be done, or when the reason says it.
+    """
+
+    reason: str
+    since: float | None = None
+    remedy: Remedy | None = None
+
+
+@dataclass(frozen=True)
 class ModelFacts:
     """What is known of a model. None means: not known.
 
@@ -29,9 +44,10 @@ class ModelFacts:
     :param waiting: how many of them wait for their next try.
     :param parked: how many of them wait for a person.
     :param lag_seconds: the age of the oldest that is not parked.
-    :param pause: the reason of its pause, perhaps empty; None when it is not paused.
+    :param pause: its pause, whose reason may be empty; None when it is not paused.
     :param obstacle: why none of its signals can be sent, whatever they are.
-    :param fault: why its signals fail.
+    :param fault: why it fails as a whole.
+    :param failure: why its signals fail.
     :param is_failing: the last signals that were tried for the first time all failed.
     :param is_sending: signals are leaving the table.
     """
@@ -40,9 +56,10 @@ class ModelFacts:
     waiting: int | None = None
     parked: int | None = None
     lag_seconds: float | None = None
-    pause: str | None = None
-    obstacle: str | None = None
-    fault: str | None = None
+    pause: Cause | None = None
+    obstacle: Cause | None = None
+    fault: Cause | None = None
+    failure: Cause | None = None
     is_failing: bool | None = None
     is_sending: bool | None = None
 
@@ -61,45 +78,75 @@ class ModelState:
     """The state of a model.
 
     :param word: None when it is not known.
-    :param reason: why it is so; None for the states in which nothing is wrong.
+    :param cause: why it is so, since when, and what to do; None for the states in which nothing is wrong.
     """
 
     word: State | None
-    reason: str | None = None
+    cause: Cause | None = None
+
+    @property
+    def reason(self) -> str | None:
+        return (self.cause and self.cause.reason) or None
+
+    @property
+    def since(self) -> float | None:
+        return None if self.cause is None else self.cause.since
+
+    @property
+    def remedy(self) -> Remedy | None:
+        return None if self.cause is None else self.cause.remedy
 
 
 def state_of(facts: ModelFacts) -> ModelState:
     """The first of these that is true: paused, blocked, failing, behind, flowing, idle."""
     if facts.pause is not None:
-        return ModelState("paused", facts.pause or None)
+        return ModelState("paused", facts.pause)
     if facts.obstacle is not None:
         return ModelState("blocked", facts.obstacle)
     if facts.fault is not None:
         return ModelState("failing", facts.fault)
     if facts.backlog is None:
-        return ModelState(None, "not measured yet")
+        return ModelState(None, Cause("not measured yet"))
     if facts.failed and _fails(facts):
-        return ModelState("failing", f"{facts.failed:,} of {max(facts.backlog, facts.failed):,} signals have failed")
-    if (reason := _behind(facts)) is not None:
-        return ModelState("behind", reason)
+        return ModelState("failing", _failing(facts, facts.backlog))
+    if (behind := _behind(facts)) is not None:
+        return ModelState("behind", behind)
     return ModelState("flowing" if facts.pending or facts.is_sending else "idle")
 
 
+def _failing(facts: ModelFacts, backlog: int) -> Cause:
+    text = f"{facts.failed:,} of {max(backlog, facts.failed):,} signals have failed"
+    if facts.failure is None:
+        return Cause(text, remedy=remedy_for("signals_set_aside", ""))
+    return replace(facts.failure, reason=f"{facts.failure.reason} ({text})")
+
+
+def pause_of(model: str, reason: str | None, since: float) -> Cause:
+    """A pause as the cause of a model's state."""
+    text = f"`signalbus-relay resume {shell_word(model)}` ends it."
+    return Cause(reason or "", since, Remedy(text, "SignalbusPausedLong"))
+
+
+def failure_of_signals(error_class: str, reason: str, since: float) -> Cause:
+    """The failure of signals as the cause of a model's state."""
+    return Cause(f"{error_class}: {reason}" if reason else error_class, since, remedy_of(error_class))
+
+
 def _fails(facts: ModelFacts) -> bool:
-    # Where it is not known what became of others, most of those in the table say it.
+    # Where it is not known what became of others, most of those in the table say it; one alone says nothing.
     if facts.is_failing is None:
-        return bool(facts.waiting) and facts.failed >= facts.pending and not facts.is_sending
+        return bool(facts.waiting) and facts.failed > 1 and facts.failed >= facts.pending and not facts.is_sending
     return facts.is_failing
 
 
-def _behind(facts: ModelFacts) -> str | None:
+def _behind(facts: ModelFacts) -> Cause | None:
     if (facts.backlog or 0) >= BACKLOG_COUNTED_TO:
-        return f"{BACKLOG_COUNTED_TO:,} signals or more are pending"
+        return Cause(f"{BACKLOG_COUNTED_TO:,} signals or more are pending", remedy=remedy_for("backlog", ""))
     # The oldest may be one that waits for its next try, while others are sent.
     if not facts.waiting and (facts.lag_seconds or 0.0) > FLOW_WITHIN_SECONDS:
-        return f"the oldest signal has been waiting for {facts.lag_seconds:.0f} s"
+        return Cause(f"the oldest signal has been waiting for {facts.lag_seconds:.0f} s", remedy=remedy_for("lag", ""))
     if facts.pending and facts.is_sending is False:
-        return "signals are pending, and none of them is being sent"
+        return Cause("signals are pending, and none of them is being sent", remedy=remedy_for("lag", ""))
     return None
 
 
@@ -112,7 +159,10 @@ class ModelStates:
         self._incidents = incidents
 
     def of(self, name: str) -> ModelState:
-        known = self._status.model(name)
+        return self.of_known(self._status.model(name))
+
+    def of_known(self, known: ModelStatus) -> ModelState:
+        """The state of a model of which this is known."""
         return state_of(self._facts(known))
 
     def word(self, name: str) -> State | None:
@@ -120,21 +170,38 @@ class ModelStates:
 
     def _facts(self, known: ModelStatus) -> ModelFacts:
         gauge = known.gauge
+        paused, failure = known.paused, known.failure
         return ModelFacts(
             backlog=gauge.backlog if gauge else None,
             waiting=gauge.waiting if gauge else None,
             parked=gauge.parked if gauge else None,
             lag_seconds=gauge.lag_seconds if gauge else None,
-            pause=known.paused.reason if known.paused else None,
-            obstacle=known.unread or self._health.broker_problem() or self._health.stuck(known.name),
+            pause=pause_of(known.name, paused.reason, paused.seen_at) if paused else None,
+            obstacle=self._obstacle(known),
             fault=self._fault(known),
+            failure=failure_of_signals(failure.error_class, failure.reason, failure.since) if failure else None,
             is_failing=known.is_failing,
             is_sending=True if known.per_second else None,
         )
 
-    def _fault(self, known: ModelStatus) -> str | None:
+    def _obstacle(self, known: ModelStatus) -> Cause | None:
+        if known.unread is not None:
+            return _unread(known.unread)
+        stopped = self._health.broker_problem() or self._health.stuck(known.name)
+        if stopped is None:
+            return None
+        return Cause(without_remedy(stopped.reason), stopped.since, remedy_for(stopped.action, stopped.reason))
+
+    def _fault(self, known: ModelStatus) -> Cause | None:
         # That single signals fail says nothing about the others; once they are counted, their numbers tell.
         is_counted = known.gauge is not None and (known.gauge.waiting or known.gauge.parked)
         told = {single_signals(known.name)} if is_counted else set()
         lasting = self._incidents.lasting().values()
-        return next((one.reason for one in lasting if one.signal == known.name and one.thing not in told), None)
+        one = next((one for one in lasting if one.signal == known.name and one.thing not in told), None)
+        return None if one is None else Cause(without_remedy(one.reason), one.since, one.remedy)
+
+
+def _unread(unread: Unread) -> Cause:
+    if unread.is_alone:
+        return Cause(without_remedy(unread.reason), unread.since, remedy_for("model_unread", unread.reason))
+    return Cause(f"{DATABASE_AWAY}: {unread.reason}", unread.since, remedy_for("database_down", unread.reason))

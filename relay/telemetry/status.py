@@ -59,6 +59,7 @@ class ModelStatus:
     :param sent_at: when signals were sent last, by the wall clock.
     :param unread: why its table cannot be read; None when it can.
     :param is_failing: whether all signals failed in the last burst of new ones that had an end; None before the first.
+    :param failure: why signals fail that were tried for the first time, until others are sent.
     """
 
     name: str
@@ -68,8 +69,39 @@ class ModelStatus:
     sent: int
     sent_at: float | None
     paused: Paused | None = None
-    unread: str | None = None
+    unread: Unread | None = None
     is_failing: bool | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True)
+class Unread:
+    """The table of a model cannot be read.
+
+    :param is_alone: the table is at fault; otherwise its whole database.
+    :param since: by the wall clock.
+    """
+
+    reason: str
+    is_alone: bool
+    since: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Signals fail.
+
+    :param error_class: of the first of the last that failed.
+    :param reason: likewise.
+    :param since: when the first failed after which none was sent, by the wall clock.
+    """
+
+    error_class: str
+    reason: str
+    since: float
+
+    def __str__(self) -> str:
+        return f"{self.error_class}: {self.reason}" if self.reason else self.error_class
 
 
 @dataclass(frozen=True)
@@ -90,8 +122,9 @@ class _Model:
         self.gauge: Gauge | None = None
         self.sent = 0
         self.sent_at: float | None = None
-        self.unread: str | None = None
+        self.unread: Unread | None = None
         self.is_failing: bool | None = None
+        self.failure: Failure | None = None
 
 
 class Status(Events):
@@ -147,9 +180,11 @@ class Status(Events):
         with self._lock:
             known = self._models[model]
             if result.sent:
-                known.is_failing = False
+                known.is_failing, known.failure = False, None
             elif decision.is_scan and result.failed and not result.is_outage:
+                outcome, before = result.failed[0].outcome, known.failure
                 known.is_failing = True
+                known.failure = Failure(outcome.cause, outcome.reason, before.since if before else self._now())
             if not result.sent:
                 return
             known.rates.add(result.sent, self._clock())
@@ -170,8 +205,9 @@ class Status(Events):
     def model_unread(self, model: str, reason: str | None, *, is_alone: bool) -> None:
         with self._lock:
             known = self._models[model]
-            known.unread = reason
+            before, known.unread = known.unread, None
             if reason is not None:
+                known.unread = Unread(reason, is_alone, before.since if before else self._now())
                 # It is measured anew when it can be read.
                 known.gauge = None
 
@@ -252,6 +288,7 @@ class Status(Events):
                 self._paused.get(name),
                 model.unread,
                 self._is_failing(model),
+                model.failure,
             )
 
     def _is_failing(self, model: _Model) -> bool | None:

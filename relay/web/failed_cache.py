@@ -68,6 +68,16 @@ class FailedSignalsPage:
     def page(self) -> int:
         return self.shown.page
 
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """How many signals of each model with a group are waiting and parked; empty where not all groups are known."""
+        counted: dict[str, tuple[int, int]] = {}
+        for one in () if self.more else self.groups:
+            waiting, parked = counted.get(one["model"], (0, 0))
+            is_parked = one["state"] == "parked"
+            more = (waiting, parked + one["number"]) if is_parked else (waiting + one["number"], parked)
+            counted[one["model"]] = more
+        return counted
+
     @property
     def before(self) -> int:
         """How many signals come before those of this page."""

@@ -157,12 +157,13 @@ def page_routes(report: StatusReport, view: FailedSignalsCache, operations: Oper
         query = field.query("model", "group", "page")
         number = field.number(query, "page", 1, 1, LAST_PAGE)
         model, group = field.optional_text(query, "model"), field.optional_text(query, "group")
-        status: Any = redacted(report.as_object())
+        failed = view.show(Shown(model, group, number))
+        status: Any = redacted(report.as_object(failed.counts()))
         text = render_template(
             "page.html",
             status=status,
             connections=_connections(status),
-            failed=view.show(Shown(model, group, number)),
+            failed=failed,
             last_page=LAST_PAGE,
             can_act=guard.has_token,
             can_discard=operations.can_discard,

@@ -5,18 +5,21 @@ Invariant: it is made only from the recorded status of the relay's threads; it q
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
+from types import MappingProxyType
 from typing import Any
 
 from .. import __version__
 from ..telemetry.events import HeldHorizon
 from ..telemetry.health import Health
-from ..telemetry.incidents import Incident, Incidents
+from ..telemetry.incidents import Incident, Incidents, single_signals
+from ..telemetry.remedies import without_remedy
 from ..telemetry.states import BACKLOG_COUNTED_TO, ModelState, ModelStates
 from ..telemetry.status import ModelStatus, Paused, Status
 from ..telemetry.throughput import BUCKET_SECONDS
+from .verdict import verdict_of
 
 
 @dataclass(frozen=True)
@@ -49,16 +52,22 @@ class StatusReport:
         self._databases = databases
         self._states = ModelStates(status, health, incidents)
 
-    def as_object(self) -> dict[str, Any]:
-        """The whole report, in types of JSON."""
+    def as_object(self, failed: Mapping[str, tuple[int, int]] = MappingProxyType({})) -> dict[str, Any]:
+        """The whole report, in types of JSON.
+
+        :param failed: how many signals of models are waiting and parked, where the reader has counted them, so that all
+          numbers of a page are of one moment; else those of the last measurement.
+        """
         readiness = self._health.readiness()
         troubles = self._incidents.lasting()
-        models = self._models(troubles)
+        known = [_counted(model, failed.get(model.name)) for model in self._status.models()]
+        states = {model.name: self._states.of_known(model) for model in known}
+        models = self._models(troubles, known, states)
         databases = [self._database(one, readiness["database"], troubles) for one in self._databases]
         stalled = self._health.stalled()
         notes = [*stalled, *_notes_of_models(models), *_notes_of_databases(databases)]
         return {
-            "verdict": _verdict(readiness, notes, [model["name"] for model in models if model["state"] == "failing"]),
+            "verdict": verdict_of(readiness, states, notes).as_object(),
             "relay": {
                 "state": readiness["state"],
                 "ready": readiness["ready"],
@@ -85,8 +94,7 @@ class StatusReport:
 
     def states(self) -> dict[str, dict[str, Any]]:
         """The state of each model, and its reason."""
-        states = {model.name: self._states.of(model.name) for model in self._status.models()}
-        return {name: {"state": state.word, "reason": state.reason} for name, state in states.items()}
+        return {model.name: _state(self._states.of(model.name)) for model in self._status.models()}
 
     def _database(
         self, one: ShownDatabase, together: dict[str, Any], troubles: Mapping[str, Incident]
@@ -114,19 +122,34 @@ class StatusReport:
             for location, known in self._health.brokers().items()
         ]
 
-    def _models(self, troubles: Mapping[str, Incident]) -> list[dict[str, Any]]:
+    def _models(
+        self,
+        troubles: Mapping[str, Incident],
+        known: Sequence[ModelStatus],
+        states: Mapping[str, ModelState],
+    ) -> list[dict[str, Any]]:
         last = self._incidents.last_of_signals()
         return [
             {
-                **_model(
-                    model,
-                    self._states.of(model.name),
-                    [one for one in troubles.values() if one.signal == model.name],
-                ),
+                **_model(model, states[model.name], _troubles_of(model, states[model.name], troubles.values())),
                 "last_error": _error(last.get(model.name)),
             }
-            for model in self._status.models()
+            for model in known
         ]
+
+
+def _troubles_of(model: ModelStatus, state: ModelState, troubles: Iterable[Incident]) -> list[Incident]:
+    """The incidents of a model; where all of its signals fail, that tells of single ones."""
+    told = single_signals(model.name) if state.word == "failing" and model.failure is not None else None
+    return [one for one in troubles if one.signal == model.name and one.thing != told]
+
+
+def _counted(model: ModelStatus, failed: tuple[int, int] | None) -> ModelStatus:
+    if model.gauge is None or failed is None:
+        return model
+    waiting, parked = failed
+    backlog = max(model.gauge.backlog, waiting + parked)
+    return replace(model, gauge=replace(model.gauge, waiting=waiting, parked=parked, backlog=backlog))
 
 
 def _model(model: ModelStatus, state: ModelState, troubles: Sequence[Incident]) -> dict[str, Any]:
@@ -135,6 +158,9 @@ def _model(model: ModelStatus, state: ModelState, troubles: Sequence[Incident]) 
         "name": model.name,
         "state": state.word,
         "state_reason": state.reason,
+        "state_since": state.since and moment(state.since),
+        "to_do": state.remedy and state.remedy.text,
+        "runbook": state.remedy and state.remedy.runbook,
         "measured_at": moment(gauge.at) if gauge else None,
         "backlog": gauge.backlog if gauge else None,
         "backlog_counted_to": BACKLOG_COUNTED_TO,
@@ -147,7 +173,16 @@ def _model(model: ModelStatus, state: ModelState, troubles: Sequence[Incident]) 
         "per_second": round(model.per_second, 1),
         "chart": {"bucket_seconds": BUCKET_SECONDS, "counts": list(model.counts)},
         "failing": state.word == "failing",
-        "troubles": [{"since": moment(one.since), "reason": one.reason} for one in troubles],
+        "troubles": [{"since": moment(one.since), "reason": without_remedy(one.reason)} for one in troubles],
+    }
+
+
+def _state(state: ModelState) -> dict[str, Any]:
+    return {
+        "state": state.word,
+        "reason": state.reason,
+        "since": state.since and moment(state.since),
+        "to_do": state.remedy and state.remedy.text,
     }
 
 
@@ -159,45 +194,6 @@ def _error(trouble: Incident | None) -> dict[str, Any] | None:
     return None if trouble is None else {"at": moment(trouble.at), "reason": trouble.reason}
 
 
-def _verdict(readiness: Mapping[str, Any], notes: list[str], failing: Sequence[str]) -> dict[str, Any]:
-    """The head of the report: whether signals flow, in a sentence; and what needs attention.
-
-    :param failing: the models of which everything fails.
-    """
-    if stuck := _stuck(readiness):
-        level, text = "stopped", f"Signals of {stuck} do not flow."
-    elif not readiness["ready"]:
-        level, text = "stopped", f"Signals cannot flow: {_cause(readiness).rstrip('.')}."
-    elif failing:
-        level, text = "stopped", f"Signals of {', '.join(failing)} fail."
-    elif notes:
-        level, text = "attention", "Signals flow, with exceptions."
-    else:
-        level, text = "flowing", "Signals flow."
-    return {"level": level, "text": text, "notes": notes}
-
-
-def _cause(readiness: Mapping[str, Any]) -> str:
-    if readiness["state"] != "running":
-        return f"the relay is {readiness['state']}"
-    for thing in ("database", "broker"):
-        condition, since = readiness[thing]["condition"], readiness[thing]["since"]
-        why = f"{since[11:16]} UTC: {str(readiness[thing]['reason']).removeprefix('Database: ')}"
-        if condition == "down":
-            return f"the {thing} is away since {why}"
-        if condition == "blocked":
-            return f"the {thing} takes no messages since {why}"
-        if condition == "unknown":
-            return f"of the {thing} nothing is known yet"
-    return str(readiness["reasons"][0])
-
-
-def _stuck(readiness: Mapping[str, Any]) -> str | None:
-    """The models whose signals do not flow, while database and broker are up."""
-    there = all(readiness[thing]["condition"] in ("up", "unused") for thing in ("database", "broker"))
-    return ", ".join(readiness["stuck_models"]) if readiness["state"] == "running" and there else None
-
-
 def _notes_of_models(models: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """What needs attention, by model."""
     for model in models:
@@ -206,12 +202,9 @@ def _notes_of_models(models: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             yield f"{name} is paused."
         if model["parked"]:
             yield f"{name}: {_signals(model['parked'])} parked, waiting for a person."
-        if model["waiting"]:
+        # Of a model that fails the headline tells.
+        if model["waiting"] and not model["failing"]:
             yield f"{name}: {_signals(model['waiting'])} waiting for the next try."
-        if model["failing"]:
-            yield f"{name} is failing."
-        if model["state"] == "behind":
-            yield f"{name}: {model['state_reason']}."
 
 
 def _notes_of_databases(databases: Sequence[Mapping[str, Any]]) -> Iterator[str]:

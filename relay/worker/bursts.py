@@ -147,7 +147,7 @@ class Bursts:
         self._events.raised(
             single_signals(name),
             "signals_set_aside",
-            f"{len(failed)} failed and wait for their next try; first: {texts[first.key]}, {_why(first)}",
+            f"{len(failed)} failed and wait for {_awaited(failed, parked)}; first: {texts[first.key]}, {_why(first)}",
             name,
         )
         for one in failed:
@@ -176,6 +176,12 @@ class Bursts:
                 "commit_seconds": round(result.commit_seconds, 4),
             },
         )
+
+
+def _awaited(failed: Sequence[FailedSignal], parked: Collection[Key]) -> str:
+    number = sum(one.key in parked for one in failed)
+    both = ["their next try"] * (number < len(failed)) + ["a person"] * (number > 0)
+    return " or ".join(both)
 
 
 def _why(failed: FailedSignal) -> str:

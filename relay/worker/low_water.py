@@ -2,8 +2,9 @@
 
 Dead rows that vacuum cannot remove gather below the lowest signal, and a scan from the first key reads them all. So a
 scan starts at the mark, the lowest key that was found last. Invariant: a signal below the mark, committed late or
-rolled back by another relay, is found by the next scan from the start. These scans take at most a tenth of the time:
-after one that took t, the next is due 10 t after its start. Workers and the poller share the mark.
+rolled back by another relay, is found by the next scan from the start.
+These scans take at most a tenth of the time: after one that took t, the next is due 10 t after its start; only a NOTIFY
+brings it sooner. Workers and the poller share the mark.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ COSTS_AT_MOST_ONE_IN = 10
 #: After a burst from the mark on that found something, a signal below the mark may wait so long for a scan from the
 #: start. Longer: fewer bursts that lock nothing; shorter: it is sent sooner.
 BELOW_THE_MARK_SECONDS = 0.1
+
+#: After a NOTIFY that no scan of every key has followed, one begins after so long, whatever it costs. Shorter: signals
+#: that are committed late are sent sooner, and where there are many dead rows, scans take more of the time.
+LATEST_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -123,14 +128,15 @@ class LowWater:
         with self._lock:
             return now < self._left_to_workers_until
 
-    def again_seconds(self, since: float, now: float, *, found: bool) -> float | None:
-        """After how long a scan of every key is to come; None when one began since then, or every scan is one.
+    def schedule_full_scan(self, since: float, now: float, *, found: bool) -> float | None:
+        """Return after how long a scan of every key is to come; None when one began since then, or every scan is one.
 
         :param found: the scan from the mark found something; else what was rung for is most likely below the mark.
         """
         with self._lock:
             if not self.is_kept or self._seen_at >= since:
                 return None
+            self._due = min(self._due, now + LATEST_SECONDS)
             return max(self._due - now, BELOW_THE_MARK_SECONDS if found else 0.0)
 
     def _move(self, scan: Scan, lowest: int) -> None:

@@ -108,7 +108,7 @@ class Worker:
                 more=decision.more,
                 wait_seconds=decision.wait_seconds,
                 sent=sent,
-                again_seconds=state.low_water.again_seconds(began_at, self._clock(), found=sent),
+                again_seconds=state.low_water.schedule_full_scan(began_at, self._clock(), found=sent),
                 worker=self.name,
             )
 

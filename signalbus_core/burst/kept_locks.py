@@ -46,7 +46,7 @@ class LockedRows:
 
     def are_locked_by(self, session: Session, rows: Sequence[Row]) -> bool:
         """Whether the session's current transaction has locked these rows."""
-        return self._is_held_by(session) and all(row.key in self._locked for row in rows)
+        return self._is_held_by(session) and self._locked.issuperset([row.key for row in rows])
 
     def is_first_transaction(self, session: Session) -> bool:
         """Whether the session is still in the transaction that first locked the rows."""

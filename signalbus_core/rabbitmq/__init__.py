@@ -5,7 +5,7 @@ from __future__ import annotations
 import pika.exceptions
 
 from ..failures import outage_errors
-from .amqp.errors import failure_of
+from .amqp.errors import failure_of, remedy_of_reason
 from .amqp.message import InvalidMessageError, Message, as_messages
 from .amqp.nodes import BrokerLocation
 from .amqp.protocol import BrokerConnectionError
@@ -34,6 +34,7 @@ __all__ = [
     "as_messages",
     "BrokerLocation",
     "failure_of",
+    "remedy_of_reason",
     # Errors
     "BrokerConnectionError",
     "InvalidMessageError",

@@ -105,7 +105,7 @@ class Batch:
     @property
     def is_complete(self) -> bool:
         """Whether every message is confirmed."""
-        return all(outcome is ACKED for outcome in self._outcomes)
+        return self._outcomes.count(ACKED) == len(self._outcomes)
 
     def outcomes(self) -> list[list[Outcome]]:
         """The outcome of each message, by group."""
@@ -129,7 +129,7 @@ class Batch:
                 except InvalidMessageError as error:
                     self._withhold(group, index, Outcome(OutcomeKind.INVALID, str(error)))
                     break
-        report_bytes(sum(len(encoded.data) for encoded in self._encoded.values()))
+        report_bytes(sum([len(encoded.data) for encoded in self._encoded.values()]))
 
     def _encoding(self, connection: Link) -> Callable[[Any], EncodedMessage]:
         channel_number = connection.channel_number(self._deadline)

@@ -113,7 +113,7 @@ def has_exact_key(spec: SignalSpec, dialect: Dialect, keys: Sequence[Key]) -> bo
         return False
     kind = spec.primary_key[0].type
     is_plain = kind.bind_processor(dialect) is None and kind.result_processor(dialect, None) is None
-    return is_plain and all(type(key[0]) is int for key in keys)
+    return is_plain and {type(key[0]) for key in keys} <= {int}
 
 
 def is_from(spec: SignalSpec, start: int | ColumnElement[int]) -> ColumnElement[bool]:
@@ -187,11 +187,18 @@ def _values(spec: SignalSpec, keys: Sequence[Key]) -> list[list[Any]]:
     the model declares them. Rounding would give the key of another signal; such a row is known by its id.
     """
     whole = [isinstance(plain_type(part.type), Integer) for part in spec.primary_key]
-    complete = [
-        key
-        for key in keys
-        if None not in key and all(not is_whole or _is_whole(part) for part, is_whole in zip(key, whole, strict=True))
-    ]
+    # Fast path: most keys are integers.
+    are_integers = {type(part) for key in keys for part in key} <= {int}
+    complete = (
+        keys
+        if are_integers
+        else [
+            key
+            for key in keys
+            if None not in key
+            and all(not is_whole or _is_whole(part) for part, is_whole in zip(key, whole, strict=True))
+        ]
+    )
     return [[key[number] for key in complete] for number in range(len(spec.primary_key))]
 
 

@@ -1,10 +1,10 @@
-"""The world of a cluster: three nodes with a quorum queue and a stream, which the relays know by their URLs."""
+"""The world of a cluster: three nodes with a quorum queue, and a stream, which the relays know by their URLs."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 import pika
 
@@ -15,6 +15,9 @@ from .world import BROKER_SETTINGS, DATABASE_SETTINGS, LOGIN, SECRET, World
 
 CLUSTER_SETTINGS = (*BROKER_SETTINGS, "cluster_partition_handling = pause_minority")
 
+QUORUM = {"quorum": {"x-queue-type": "quorum"}}
+STREAM = {"stream": {"x-queue-type": "stream"}}
+
 #: While a majority is there, a signal arrives within so many seconds.
 FLOWING_SECONDS = 20.0
 
@@ -22,18 +25,24 @@ FLOWING_SECONDS = 20.0
 END = b"end"
 
 
+#: When a stream's leader is gone, an older RabbitMQ sends to the new one what it has no answer for, by wrong numbers
+#: (https://github.com/rabbitmq/rabbitmq-server/pull/12236). Then it confirms messages that are not in the stream.
+STREAMS_SINCE = 4
+
+
 class ClusterWorld(World):
     """Relays go to the nodes directly, so that they meet what becomes of these."""
 
-    queues: ClassVar = {"quorum": {"x-queue-type": "quorum"}, "stream": {"x-queue-type": "stream"}}
-
     def _build(self) -> None:
-        #: How many messages of each stream were read.
+        #: The offset that each stream is read from.
         self._read: dict[str, int] = {}
         #: How long signals took that were written when a node had just gone, and a majority was there.
         self.flowed_seconds: list[float] = []
         self.postgres = self.stack.enter_context(PrivatePostgres(settings=DATABASE_SETTINGS)).start()
         self.rabbitmq: Any = self.stack.enter_context(PrivateCluster(settings=CLUSTER_SETTINGS)).start()
+        major = int(self.cluster.eval("rabbit_misc:version().").strip('"').partition(".")[0])
+        self.has_streams = major >= STREAMS_SINCE
+        self.queues = QUORUM | (STREAM if self.has_streams else {})
         urls = [f"amqp://{LOGIN}:{SECRET}@127.0.0.1:{node.port}/%2F?heartbeat=2" for node in self.cluster.nodes]
         self.environ = {
             "TEST_DATABASE_URL": f"postgresql+psycopg2://{LOGIN}@127.0.0.1:{self.postgres.port}/faults",
@@ -60,12 +69,12 @@ class ClusterWorld(World):
         channel.basic_publish("", queue, END, pika.BasicProperties(delivery_mode=2), mandatory=True)
         channel.basic_qos(prefetch_count=500)
         offset = self._read.get(queue, 0)
-        for method, _properties, body in channel.consume(queue, arguments={"x-stream-offset": offset}):
+        for method, properties, body in channel.consume(queue, arguments={"x-stream-offset": offset}):
             channel.basic_ack(method.delivery_tag)
-            self._read[queue] = self._read.get(queue, 0) + 1
+            self._read[queue] = properties.headers["x-stream-offset"] + 1
             if body == END:
                 break
-            yield int(body)
+            yield self.ledger.identified(int(body), properties.message_id)
         channel.cancel()
 
     def _heal(self) -> None:

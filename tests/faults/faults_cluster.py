@@ -171,7 +171,6 @@ SHORT = [
 
 FAULTS = [
     *SHORT,
-    Fault("cluster: SIGKILL of the stream's leader in a burst", leader_killed("stream"), lasts=AT_ONCE, weight=RARELY),
     Fault("cluster: SIGKILL of a node", killed, weight=RARELY),
     Fault(
         "cluster: SIGKILL of two of three nodes", majority_killed, says="broker down", interruptions=2, weight=RARELY
@@ -186,4 +185,8 @@ FAULTS = [
         interruptions=3,
         weight=0.1,
     ),
+]
+
+STREAM_FAULTS = [
+    Fault("cluster: SIGKILL of the stream's leader in a burst", leader_killed("stream"), lasts=AT_ONCE, weight=RARELY),
 ]

@@ -15,9 +15,11 @@ class Figures:
     """The figures of one fault.
 
     :param lost: signals that were committed, not withdrawn by the application, and never arrived.
+    :param lost_numbers: the first of these.
     :param phantom: messages about signals that were never committed.
     :param duplicates: messages beyond the first of a signal.
     :param most_often: so often the message came that came most often.
+    :param shared_ids: message ids that more than one signal had. A consumer would drop the second one.
     """
 
     committed: int
@@ -28,6 +30,8 @@ class Figures:
     phantom: int
     duplicates: int
     most_often: int
+    lost_numbers: tuple[int, ...] = ()
+    shared_ids: int = 0
 
     def problems(self, duplicates_bound: int, most_often_bound: int) -> list[str]:
         """What of this breaks the promise."""
@@ -35,9 +39,11 @@ class Figures:
         if not self.committed:
             found.append("nothing was committed, so nothing is proved")
         if self.lost:
-            found.append(f"{self.lost} of {self.committed} signals are lost")
+            found.append(f"{self.lost} of {self.committed} signals are lost: {self.lost_numbers}")
         if self.phantom:
             found.append(f"{self.phantom} messages are about signals that were never committed")
+        if self.shared_ids:
+            found.append(f"{self.shared_ids} message ids are of more than one signal")
         if self.duplicates > duplicates_bound:
             found.append(f"{self.duplicates} duplicates, where {duplicates_bound} are the bound")
         if self.most_often > most_often_bound:
@@ -46,15 +52,28 @@ class Figures:
 
 
 class Ledger:
-    """What is known of the signals of one fault."""
+    """What is known of the signals of one fault.
 
-    def __init__(self) -> None:
+    :param ids: whose each message id is, as far as earlier faults tell.
+    """
+
+    def __init__(self, ids: dict[str, int] | None = None) -> None:
+        self.ids = {} if ids is None else ids
+        self._shared_ids: set[str] = set()
         self.withdrawn: set[int] = set()
+        #: Committed once, and gone since, with their business data: a failover has lost them.
+        self.forgotten: set[int] = set()
         self.rolled_back = 0
         self._received: Counter[int] = Counter()
 
     def arrived(self, numbers: Iterable[int]) -> None:
         self._received.update(numbers)
+
+    def identified(self, number: int, message_id: str) -> int:
+        """Note whose id this is; return the number."""
+        if self.ids.setdefault(message_id, number) != number:
+            self._shared_ids.add(message_id)
+        return number
 
     def figures(self, committed: set[int], committed_before: set[int]) -> Figures:
         """Compare what arrived with what the database says.
@@ -63,16 +82,18 @@ class Ledger:
         :param committed_before: those of earlier faults. They have arrived; each message about one is a duplicate.
         """
         arrived = self._received.keys()
-        known = committed | committed_before
+        new = committed | self.forgotten
+        known = new | committed_before
+        lost = committed - arrived - self.withdrawn
         return Figures(
             committed=len(committed),
             rolled_back=self.rolled_back,
             withdrawn=len(self.withdrawn & committed),
             received=sum(self._received.values()),
-            lost=len(committed - arrived - self.withdrawn),
+            lost=len(lost),
+            shared_ids=len(self._shared_ids),
+            lost_numbers=tuple(sorted(lost)[:10]),
             phantom=sum(count for number, count in self._received.items() if number not in known),
-            duplicates=sum(
-                count - (number in committed) for number, count in self._received.items() if number in known
-            ),
+            duplicates=sum(count - (number in new) for number, count in self._received.items() if number in known),
             most_often=max((count for number, count in self._received.items() if number in known), default=0),
         )

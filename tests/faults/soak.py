@@ -1,4 +1,4 @@
-"""Faults at random, for as long as you like: ``make soak MINUTES=30 WORLDS=3 SEED=1``.
+"""Faults at random, for as long as you like: ``make soak MINUTES=30 WORLDS=3 SEED=1``, ``make soak CLUSTER=1``.
 
 The seed decides the order of the faults, and for each what chance decides in it; the same seed replays the same order.
 A failed check does not end the run, but its exit code is 1 then.
@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from . import trial
+from . import faults_cluster, trial
 from .catalogue import FAULTS
+from .cluster_world import ClusterWorld
 from .fault import Fault
 from .trial import Report
 from .world import World
@@ -75,7 +76,7 @@ def row_of(report: Report) -> Row:
 def table(rows: Sequence[Row]) -> list[str]:
     """The figures as Markdown, a line a fault, and their sum."""
     lines = [f"| {' | '.join(HEADINGS)} |", "| --- |" + " ---: |" * (len(HEADINGS) - 1)]
-    names = [fault.name for fault in FAULTS]
+    names = [fault.name for fault in (*FAULTS, *faults_cluster.FAULTS, *faults_cluster.STREAM_FAULTS)]
     for name in sorted({row.name for row in rows}, key=names.index):
         lines.append(_line(name, [row for row in rows if row.name == name]))
     lines.append(_line("all", rows))
@@ -98,18 +99,18 @@ def _line(name: str, rows: Sequence[Row]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def with_table(page: str, lines: Sequence[str]) -> str:
+def with_table(page: str, lines: Sequence[str], place: str = "faults") -> str:
     """The page with the table in its place."""
-    block = "<!-- faults -->\n" + "\n".join(lines) + "\n<!-- /faults -->"
-    return re.sub(r"<!-- faults -->.*?<!-- /faults -->", lambda _: block, page, flags=re.DOTALL)
+    block = f"<!-- {place} -->\n" + "\n".join(lines) + f"\n<!-- /{place} -->"
+    return re.sub(rf"<!-- {place} -->.*?<!-- /{place} -->", lambda _: block, page, flags=re.DOTALL)
 
 
-def run(seed: int, minutes: float, only: str = "") -> list[Row]:
+def run(seed: int, minutes: float, only: str = "", of_cluster: bool = False) -> list[Row]:
     """Break one world for so many minutes."""
-    faults = [fault for fault in FAULTS if only in fault.name]
     rows: list[Row] = []
-    ends = time.monotonic() + minutes * 60
-    with World() as world:
+    with ClusterWorld() if of_cluster else World() as world:
+        faults = [fault for fault in _faults(world) if only in fault.name]
+        ends = time.monotonic() + minutes * 60
         for number, fault in enumerate(order(faults, seed), start=1):
             if time.monotonic() >= ends:
                 return rows
@@ -119,15 +120,21 @@ def run(seed: int, minutes: float, only: str = "") -> list[Row]:
     return rows
 
 
-def run_worlds(seed: int, minutes: float, only: str, worlds: int) -> list[Row]:
+def _faults(world: World) -> list[Fault]:
+    if not isinstance(world, ClusterWorld):
+        return FAULTS
+    return faults_cluster.FAULTS + (faults_cluster.STREAM_FAULTS if world.has_streams else [])
+
+
+def run_worlds(seed: int, minutes: float, only: str, worlds: int, of_cluster: bool = False) -> list[Row]:
     """Break several worlds at the same time, each with a seed of its own: ``seed``, ``seed + 1``, and so on.
 
     Most of the time a world waits, so that two processors bear several.
     """
     if worlds == 1:
-        return run(seed, minutes, only)
+        return run(seed, minutes, only, of_cluster)
     with ProcessPoolExecutor(worlds, mp_context=multiprocessing.get_context("spawn")) as pool:
-        running = [pool.submit(run, seed + number, minutes, only) for number in range(worlds)]
+        running = [pool.submit(run, seed + number, minutes, only, of_cluster) for number in range(worlds)]
         return [row for one in running for row in one.result()]
 
 
@@ -152,11 +159,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--worlds", type=int, default=1, help="so many worlds side by side, with seeds in a row")
     parser.add_argument("--report", type=Path, default=None, help="a Markdown page with a place for the table")
     parser.add_argument("--only", default="", help="only faults with this in their name")
+    parser.add_argument("--cluster", action="store_true", help="break a cluster of three nodes")
     given = parser.parse_args(arguments)
     seed = secrets.randbelow(1_000_000) if given.seed is None else given.seed
     _say(f"seed {seed}")
     started = time.monotonic()
-    rows = run_worlds(seed, given.minutes, given.only, given.worlds)
+    rows = run_worlds(seed, given.minutes, given.only, given.worlds, given.cluster)
     lines = table(rows)
     failed = sum(not row.is_good for row in rows)
     minutes = (time.monotonic() - started) / 60
@@ -167,7 +175,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lines += ["", caption]
     _say("\n".join(lines))
     if given.report is not None and given.report.exists():
-        given.report.write_text(with_table(given.report.read_text(), lines))
+        given.report.write_text(
+            with_table(given.report.read_text(), lines, "cluster-faults" if given.cluster else "faults")
+        )
     return 1 if failed else 0
 
 

@@ -222,7 +222,7 @@ def test_hanging_model_holds_up_no_other_and_is_told(bad_shop: Shop, workers: in
     assert "its send method has not returned" in told[0]
     assert relay.get("/readyz")[0] == 503
     assert relay.get("/livez")[0] == 200
-    assert "Signals of Order do not flow." in relay.get("/")[1]
+    assert "Signals of Order do not flow since" in relay.get("/")[1]
     assert relay.wait_for_log("burst_hangs")["signal"] == "Order"
 
     (bad_shop.directory / "let-go").touch()

@@ -26,7 +26,7 @@ def test_a_committed_signal_that_did_not_arrive_is_lost() -> None:
     ledger.arrived([1, 2])
     figures = ledger.figures({1, 2, 3}, set())
     assert (figures.lost, figures.phantom, figures.duplicates) == (1, 0, 0)
-    assert figures.problems(0, 1) == ["1 of 3 signals are lost"]
+    assert figures.problems(0, 1) == ["1 of 3 signals are lost: (3,)"]
 
 
 def test_signal_withdrawn_is_not_lost_and_may_have_arrived() -> None:
@@ -40,6 +40,23 @@ def test_message_about_signal_never_committed_is_phantom() -> None:
     ledger = Ledger()
     ledger.arrived([1, 9, 9])
     assert ledger.figures({1}, set()).phantom == 2
+
+
+def test_a_message_about_a_signal_that_a_failover_has_lost_is_no_phantom() -> None:
+    ledger = Ledger()
+    ledger.forgotten = {2}
+    ledger.arrived([1, 2])
+    assert ledger.figures({1}, set()).problems(0, 1) == []
+
+
+def test_an_id_of_two_signals_is_found_and_also_one_of_an_earlier_fault() -> None:
+    ledger = Ledger()
+    assert [ledger.identified(1, "a"), ledger.identified(1, "a"), ledger.identified(2, "b")] == [1, 1, 2]
+    assert ledger.figures({1, 2}, set()).shared_ids == 0
+    later = Ledger(ledger.ids)
+    later.identified(3, "a")
+    later.arrived([3])
+    assert later.figures({3}, {1, 2}).problems(0, 1) == ["1 message ids are of more than one signal"]
 
 
 def test_every_further_message_is_duplicate_of_earlier_fault() -> None:

@@ -15,9 +15,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pika
 import psycopg2
@@ -58,7 +58,7 @@ class World:
     """Servers, proxies, relays and what is known of their signals."""
 
     #: The queues, by their routing keys, and how they are declared.
-    queues: ClassVar[dict[str, dict[str, str]]] = QUEUES
+    queues: Mapping[str, dict[str, str]] = QUEUES
 
     def __init__(self) -> None:
         # What pika logs about connections that were broken on purpose would bury everything else.
@@ -156,6 +156,13 @@ class World:
             cursor.execute(statement, parameters or None)
             return cursor.fetchall() if cursor.description else []
 
+    def promote(self, standby: PrivatePostgres) -> None:
+        """What reached the primary reaches this server from now on."""
+        self.postgres.close()
+        self.postgres = standby
+        self.database_proxy.retarget(standby.port)
+        eventually(lambda: not standby.execute("SELECT pg_is_in_recovery()")[0][0], 30, "it is a primary")
+
     def write(
         self, number: int, keys: Sequence[str] = (), kind: str = "good", table: str = "signal", also: str = ""
     ) -> list[int]:
@@ -220,10 +227,10 @@ class World:
 
     def _bodies(self, channel: Any, queue: str) -> Iterator[int]:
         while True:
-            method, _properties, body = channel.basic_get(queue, auto_ack=True)
+            method, properties, body = channel.basic_get(queue, auto_ack=True)
             if method is None:
                 return
-            yield int(body)
+            yield self.ledger.identified(int(body), properties.message_id)
 
     # Failpoints
 
@@ -292,7 +299,7 @@ class World:
     # One fault
 
     def begin_fault(self, chance: random.Random) -> None:
-        self.writer = Writer(self.dsn, self._numbers, chance, tuple(self.queues))
+        self.writer = Writer(lambda: self.dsn, self._numbers, chance, tuple(self.queues))
         self.writer.start()
 
     def stop_writing(self) -> None:
@@ -308,7 +315,7 @@ class World:
         figures = self.ledger.figures(committed, self.committed)
         self.committed |= committed
         self._first = max(committed, default=self._first - 1) + 1
-        self.ledger = Ledger()
+        self.ledger = Ledger(self.ledger.ids)
         return figures
 
     def start_again(self) -> None:

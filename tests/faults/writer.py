@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import random
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import psycopg2
@@ -42,11 +42,13 @@ def insert_signals(
 class Writer:
     """Writes from :meth:`start` to :meth:`stop`, at a steady pace.
 
-    :param dsn: of the database.
+    :param dsn: of the database, asked for each connection.
     :param numbers: gives the signals' numbers.
     """
 
-    def __init__(self, dsn: str, numbers: Iterator[int], chance: random.Random, keys: Sequence[str] = KEYS) -> None:
+    def __init__(
+        self, dsn: Callable[[], str], numbers: Iterator[int], chance: random.Random, keys: Sequence[str] = KEYS
+    ) -> None:
         self._dsn = dsn
         self._keys = keys
         self._numbers = numbers
@@ -95,7 +97,7 @@ class Writer:
 
     def _write(self) -> None:
         if self._connection is None:
-            self._connection = psycopg2.connect(self._dsn, connect_timeout=2)
+            self._connection = psycopg2.connect(self._dsn(), connect_timeout=2)
         width = self._chance.randint(1, 30) if self.written < FULL_WIDTH_SIGNALS else 1
         numbers = list(itertools.islice(self._numbers, width))
         with self._connection.cursor() as cursor:

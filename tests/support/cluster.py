@@ -81,6 +81,10 @@ class ClusterNode(PrivateRabbitMQ):
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
+    def start(self) -> Self:
+        self._stands_still = False
+        return super().start()
+
     def pause(self) -> None:
         self._stands_still = True
         super().pause()

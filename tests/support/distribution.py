@@ -46,6 +46,7 @@ APART = {
 #: What takes longest, in this order; all else follows.
 SLOWEST = (
     "tests/faults/test_faults.py",
+    "tests/faults/test_cluster_faults.py",
     "tests/faults/test_bad_signals.py",
     "tests/acceptance/documents/test_readme.py",
     "tests/acceptance/test_distribution.py",

@@ -15,7 +15,8 @@ FIXTURES = {"postgres", "rabbitmq", "private_postgres", "private_rabbitmq", "wor
 
 #: Modules of the tests' support that a test module imports to start servers itself.
 STARTERS = {
-    f"tests.support.{name}" for name in ("browser", "pgbouncer", "postgres", "prometheus", "rabbitmq", "standby")
+    f"tests.support.{name}"
+    for name in ("browser", "cluster", "pgbouncer", "postgres", "prometheus", "rabbitmq", "standby")
 }
 
 #: What is tested here are real processes, and a broker beside the one that stands in for it.

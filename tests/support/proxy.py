@@ -53,6 +53,10 @@ class FaultProxy(Forwarder):
     def forward(self) -> None:
         self._do(self._forward)
 
+    def retarget(self, port: int) -> None:
+        """New connections go to another server on the same host."""
+        self._do(lambda: setattr(self, "_upstream", (self._upstream[0], port)))
+
     def blackhole(self) -> None:
         self.stall()
 

@@ -11,7 +11,15 @@ from relay.application.outbox_tables.field_types import shown
 from relay.application.outbox_tables.row_choice import state_columns
 from relay.application.outbox_tables.row_choice.state_columns import Meaning
 from relay.checks.finding import AREAS, KINDS
-from relay.checks.versions import LIBRARIES, OLDEST_RABBITMQ, POSTGRESQL_ENDS, PYTHON_ENDS, dotted
+from relay.checks.versions import (
+    LIBRARIES,
+    OLDEST_RABBITMQ,
+    TESTED_POSTGRESQL,
+    TESTED_PYTHON,
+    dotted,
+    postgresql_end,
+    python_end,
+)
 from relay.config.options import OPTIONS
 from relay.config.values import HttpAddress
 from relay.telemetry.metrics import Metrics
@@ -71,8 +79,8 @@ def findings_table() -> list[str]:
 
 def support_table() -> list[str]:
     rows = ["| version | in support |", "| --- | --- |"]
-    rows += [f"| PostgreSQL {major} | until {end} |" for major, end in POSTGRESQL_ENDS.items()]
-    rows += [f"| Python {dotted(version)} | until {end} |" for version, end in PYTHON_ENDS.items()]
+    rows += [f"| PostgreSQL {major} | until {postgresql_end(major)} |" for major in TESTED_POSTGRESQL]
+    rows += [f"| Python 3.{minor} | until {python_end(minor)} |" for minor in TESTED_PYTHON]
     rows.append(f"| RabbitMQ | {dotted(OLDEST_RABBITMQ)} or newer |")
     rows += [f"| {name} | {dotted(first)} or newer, before {dotted(end)} |" for name, (first, end) in LIBRARIES.items()]
     return rows

@@ -75,7 +75,7 @@ def test_a_value_that_the_database_could_not_convert_is_not_shown(told: str, sho
         TimeoutError(),
         OSError(),
         AMQPConnectionError(),
-        BrokerConnectionError(),
+        BrokerConnectionError("nobody answers"),
         sa.exc.OperationalError("SELECT 1", {}, Exception("gone")),
     ],
 )

@@ -259,6 +259,16 @@ def test_a_spare_worker_is_wanted_when_all_are_busy_one_is_slow_and_a_model_wait
     assert schedule.take(LATER, "3") == "b"
 
 
+def test_no_spare_worker_is_wanted_without_a_connection_for_it() -> None:
+    scheduler = Scheduler(["a", "b"], workers=1, clock=lambda: now[0], most_spares=0)
+    now = [0.0]
+    scheduler.found(["a"])
+    assert scheduler.take(0.0, "1") == "a"
+    scheduler.found(["b"])
+    now[0] = LATER
+    assert not scheduler.add_spare()
+
+
 def test_spare_worker_goes_when_enough_are_free_of_slow_turns() -> None:
     schedule = Schedule(["a", "b"], workers=1)
     schedule.found(["a", "b"])

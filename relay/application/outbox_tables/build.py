@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import OperationalError
 
 from signalbus_core import SignalBusMixin
 from signalbus_core.lowlevel import BurstLimits, autocommit
 
-from ..connection_parameters import refuse_rejected_parameters
+from ..connection_parameters import refuse_rejected_parameters, refuse_rejected_settings
 from ..databases import limit_connections
 from ..load import LoadedApp, LoadingError
 from .catalog import find_tables
@@ -73,7 +74,9 @@ def load_tables(database_url: str | None, rules: Sequence[TableRules], workers: 
                 facts = find_tables(connection, [one.name for one in rules])
             plans = plan_all(facts, rules)
             _refuse_problems(db.engine, plans)
-        except Exception:
+        except Exception as error:
+            if isinstance(error, OperationalError):
+                refuse_rejected_settings(db.engines)
             db.engine.dispose()
             raise
         # SQLAlchemy holds only weak references to classes, so keep them here.

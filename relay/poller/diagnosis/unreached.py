@@ -16,6 +16,7 @@ from signalbus_core.lowlevel import Holder, Key, SignalSpec, error_text, locate,
 from ...application.databases import APPLICATION_NAME
 from ...runtime import Runtime
 from ...telemetry.incidents import Incidents, stuck_thing
+from ...telemetry.remedies import TO_END_IT
 from ...telemetry.states import BACKLOG_COUNTED_TO
 from ...text import duration_text
 from ...worker.hanging import EmptyBursts
@@ -126,8 +127,8 @@ def _cause(connection: Connection, spec: SignalSpec, key: Key) -> str:
     holder = locate.row_holder(connection, found.last_locker)
     if holder is not None:
         is_relay = holder.application_name.startswith(APPLICATION_NAME)
-        remedy = "a relay is sending it" if is_relay else f"to end it: SELECT pg_terminate_backend({holder.pid})"
-        return f"it is locked by {session_text(holder)}; {remedy}"
+        remedy = "; a relay is sending it" if is_relay else f"{TO_END_IT}SELECT pg_terminate_backend({holder.pid})"
+        return f"it is locked by {session_text(holder)}{remedy}"
     return _POLICY if locate.has_row_security(connection, spec) else _UNKNOWN_LOCK
 
 
@@ -135,12 +136,12 @@ def locked_table(holder: Holder | None) -> str | None:
     """Who has locked a table so that it cannot be read, and what ends it; None when nobody is known."""
     if holder is None:
         return None
-    return f"its table is locked by {session_text(holder)}; to end it: SELECT pg_terminate_backend({holder.pid})"
+    return f"its table is locked by {session_text(holder)}{TO_END_IT}SELECT pg_terminate_backend({holder.pid})"
 
 
 def session_text(holder: Holder) -> str:
     """A session that holds a lock, in words for people."""
     name = f" ({holder.application_name})" if holder.application_name else ""
     state = f", {holder.state}" if holder.state else ""
-    since = "" if holder.seconds is None else f", in a transaction since {duration_text(holder.seconds)}"
+    since = "" if holder.seconds is None else f", in a transaction for {duration_text(holder.seconds)}"
     return f"the session with pid {holder.pid}{name}{state}{since}"

@@ -23,6 +23,7 @@ from signalbus_core.lowlevel import (
     horizon_holders,
 )
 
+from ...application.databases import APPLICATION_NAME
 from ...runtime import Runtime
 from ...telemetry.events import HeldHorizon
 from ...telemetry.incidents import REMIND_AFTER_SECONDS
@@ -164,7 +165,7 @@ class Horizon:
             "Dead rows of %s cannot be removed. They are kept alive by: %s. %s",
             ", ".join(f"{name} ({number})" for name, number in hurting.items()),
             holder,
-            holder.remedy,
+            remedy_of_holder(holder),
             extra={
                 "action": "horizon_held",
                 "signals": list(hurting),
@@ -176,5 +177,12 @@ class Horizon:
         )
 
 
+def remedy_of_holder(holder: HorizonHolder) -> str:
+    """What ends it; of a relay's own session, that is not to be killed."""
+    if holder.kind is HolderKind.SESSION and (holder.name or "").startswith(APPLICATION_NAME):
+        return "It is a burst of a relay, and ends when the broker has answered or the send method returns."
+    return holder.remedy
+
+
 def _shown(hurting: Mapping[str, int], held: Held) -> HeldHorizon:
-    return HeldHorizon(tuple(hurting), str(held.holder), held.holder.remedy, held.seconds)
+    return HeldHorizon(tuple(hurting), str(held.holder), remedy_of_holder(held.holder), held.seconds)

@@ -44,7 +44,8 @@ class JoiningConnection(pika.SelectConnection):
     def write_frames(self, data: bytes, frames: int) -> None:
         self.bytes_sent += len(data)
         self.frames_sent += frames
-        self._adapter_emit_data(data)
+        # What a partial send leaves of a view is not copied.
+        self._adapter_emit_data(memoryview(data))
 
     def abort_stream(self) -> None:
         """Drop the stream. It is closed when the close callback has been called."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import chain
 from operator import attrgetter
 from struct import Struct
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -166,11 +167,12 @@ class Encoder:
                 return None
             encoded_timestamp = TIMESTAMP.pack(timestamp)
         payload = fixed + len(encoded_headers) + len(encoded_correlation_id) + len(encoded_id) + len(encoded_timestamp)
-        if payload > self._most_payload or size > self._most_payload:
+        most, channel = self._most_payload, self._channel_number
+        if payload > most:
             return None
         pieces = (
             publish,
-            HEADER.pack(spec.FRAME_HEADER, self._channel_number, payload, BasicProperties.INDEX, 0, size, flags),
+            HEADER.pack(spec.FRAME_HEADER, channel, payload, BasicProperties.INDEX, 0, size, flags),
             content,
             encoded_headers,
             delivery,
@@ -180,10 +182,13 @@ class Encoder:
             encoded_timestamp,
             last,
         )
-        if not size:
-            return EncodedMessage(b"".join((*pieces, END)), 2, body, address)
-        start = FRAME.pack(spec.FRAME_BODY, self._channel_number, size)
-        return EncodedMessage(b"".join((*pieces, END, start, body, END)), 3, body, address)
+        if 0 < size <= most:
+            start = FRAME.pack(spec.FRAME_BODY, channel, size)
+            return EncodedMessage(b"".join((*pieces, END, start, body, END)), 3, body, address)
+        # Views, so that a large body is copied once.
+        parts = [memoryview(body)[start : start + most] for start in range(0, size, most)]
+        frames: list[tuple[Any, ...]] = [(FRAME.pack(spec.FRAME_BODY, channel, len(part)), part, END) for part in parts]
+        return EncodedMessage(b"".join((*pieces, END, *chain.from_iterable(frames))), 2 + len(frames), body, address)
 
     def _share(self, values: tuple[Any, ...]) -> _Shared | None:
         given = dict(zip((*SHARED, *SHARED_LAST), values, strict=True))

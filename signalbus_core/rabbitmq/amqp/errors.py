@@ -53,10 +53,28 @@ def failure_of(error: BaseException) -> ConnectFailure:
     if isinstance(cause, IncompatibleProtocolError) and "SSLEOFError" in str(cause):
         return ENDED_HANDSHAKE
     if isinstance(error, ConnectionClosedByBroker):
-        return ConnectFailure(f"closed by the broker: {error.reply_code} {error.reply_text}")
-    detail = ": ".join(str(part) for part in cause.args if isinstance(part, (str, int)) and str(part))
+        return ConnectFailure(f"{CLOSED}: {error.reply_code} {error.reply_text}", SEE_LOG)
+    # The number of an operating system's error says the same as its text.
+    parts = [part for part in cause.args if isinstance(part, (str, int) if len(cause.args) == 1 else str)]
+    detail = _shortened(": ".join(filter(None, map(str, parts))))
     hint, remedy = next(((text, do) for kind, text, do in HINTS if isinstance(cause, kind)), (type(cause).__name__, ""))
     return ConnectFailure(f"{hint}: {detail}" if detail else hint, remedy)
+
+
+def _shortened(detail: str) -> str:
+    """With what a broker has refused, of the text that pika makes of it; of a refused login, that says it all."""
+    refusal = _REFUSAL.search(detail)
+    return detail if refusal is None else f"{refusal[1]} {refusal[3].partition(' - Login was refused')[0]}"
+
+
+_REFUSAL = re.compile(r"\((\d{3})\) (['\"])(.*)\2")
+
+
+def remedy_of_reason(reason: str) -> str:
+    """What to do about a connection that failed for this reason, which is a text of :func:`failure_of`; or empty."""
+    known = [*((text, do) for _, text, do in HINTS), *((one.text, one.remedy) for _, one in TLS_FAILURES)]
+    known += [(one.text, one.remedy) for one in (ENDED_HANDSHAKE, OTHER_TLS_FAILURE)]
+    return next((do for text, do in [*known, (CLOSED, SEE_LOG)] if text in reason), "")
 
 
 def _tls_failure(cause: BaseException) -> ConnectFailure | None:
@@ -135,7 +153,11 @@ def _innermost(error: BaseException) -> BaseException:
         error = inner
 
 
-_CHECK_PLACE = "Check that it runs, and the host and port in the URL."
+CLOSED = "closed by the broker"
+
+SEE_LOG = "See the broker's log."
+
+_CHECK_PLACE = "Check that the broker runs, and the host and port in its URL."
 
 HINTS: tuple[tuple[type[BaseException], str, str], ...] = (
     (
@@ -156,7 +178,7 @@ HINTS: tuple[tuple[type[BaseException], str, str], ...] = (
     (AMQPConnectorStackTimeout, "no answer in time", _CHECK_PLACE),
     (ConnectionOpenAborted, "no answer in time", _CHECK_PLACE),
     (AMQPHeartbeatTimeout, "heartbeats were missed", "Check the load of the broker, and the network to it."),
-    (StreamLostError, "the connection was lost", "See the broker's log."),
+    (StreamLostError, "the connection was lost", SEE_LOG),
     (ConnectionRefusedError, "nothing listens there", _CHECK_PLACE),
     (TimeoutError, "no answer in time", _CHECK_PLACE),
     (socket.gaierror, "the host name cannot be resolved", "Check the host in the URL, and the name server."),

@@ -66,7 +66,7 @@ def test_missing_exchange_and_broker_away_are_what_to_mend(told: Shop) -> None:
     elsewhere = {"SIGNALBUS_RELAY_AMQP_URL": "amqp://guest:hunter2@127.0.0.1:1/"}
     done = told.command("explain", "Order", "1", **elsewhere)
     assert "cannot be asked: nothing listens there" in done.stdout
-    assert done.stdout.splitlines()[-1] == "To do: Check that it runs, and the host and port in the URL."
+    assert done.stdout.splitlines()[-1] == "To do: Check that the broker runs, and the host and port in its URL."
     assert story(told, "Order", "1", "--no-broker")["broker"] == []
     assert "hunter2" not in done.stdout + done.stderr
 

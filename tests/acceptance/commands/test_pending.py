@@ -51,7 +51,8 @@ def test_backlog_age_pause_and_what_is_set_aside_are_told_by_model(shop: Shop) -
     assert told(shop, "--exact", "Order")["Order"]["signals"] == 10_001
 
     text = shop.command("pending").stdout
-    head, invoice, shown = text.splitlines()
+    head, invoice, shown, to_do = text.splitlines()
+    assert to_do == "To do: `signalbus-relay resume Order` ends it."
     assert head.split() == ["MODEL", "SIGNALS", "OLDEST", "WAITING", "PARKED", "STATE"]
     assert invoice.split() == ["Invoice", "0", "-", "0", "0", "idle"]
     assert "10000+" in shown

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -223,6 +224,29 @@ def test_a_burst_of_one_is_written_by_one_call(outbox: Outbox) -> None:
     with calls(socket.socket, "send") as sent:
         assert outbox.burst(limit=1).sent == 1
     assert len(sent) == 1
+
+
+def test_burst_of_one_calls_few_functions(outbox: Outbox) -> None:
+    outbox.write(1, 3)
+    for _ in range(2):
+        outbox.burst(limit=1)
+    frames = 0
+
+    def count(_frame: Any, event: str, _argument: Any) -> None:
+        nonlocal frames
+        frames += event == "call"
+
+    with outbox.app.app_context():
+        session = outbox.db.session()
+        before = sys.getprofile()
+        sys.setprofile(count)
+        try:
+            result = send_burst(session, outbox.specs[outbox.order], limit=1)
+        finally:
+            sys.setprofile(before)
+    assert result.sent == 1
+    # Two thirds of them are of SQLAlchemy and pika.
+    assert frames < 1_100
 
 
 def test_a_sender_of_applications_own_tells_nothing_of_weight(outbox: Outbox) -> None:

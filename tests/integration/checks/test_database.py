@@ -147,9 +147,11 @@ def test_a_locked_table_is_told_with_the_pid_of_its_holder(checked: Checked) -> 
     with sa.create_engine(checked.database_url).begin() as connection:
         pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar()
         connection.exec_driver_sql('LOCK TABLE "order" IN ACCESS EXCLUSIVE MODE')
-        found = [finding for finding in checked.find("signals") if finding.code == "model-blocked"]
-    assert [finding.subject for finding in found] == ["Order"]
-    assert f"pg_terminate_backend({pid})" in found[0].remedy
+        found = {area: checked.find(area) for area in ("signals", "tables")}
+    for findings in found.values():
+        [blocked] = [finding for finding in findings if finding.level == "error"]
+        assert (blocked.code, blocked.subject) == ("model-blocked", "Order")
+        assert f"pg_terminate_backend({pid})" in blocked.remedy
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,11 @@ RIGHT_PROPERTIES = [
 def test_right_properties_arrive_as_they_are(place: Place, name: str, value: Any) -> None:
     if name == "user_id":
         value = place.publisher.location.nodes[0].login
-    assert getattr(place.delivers(place.message(**{name: value})).properties, name) == value
+    arrived = getattr(place.delivers(place.message(**{name: value})).properties, name)
+    if name == "expiration":
+        # RabbitMQ 4 reads the number, and writes it without leading zeros.
+        arrived, value = int(arrived), int(value)
+    assert arrived == value
 
 
 def test_an_expiration_of_nothing_is_taken(place: Place) -> None:

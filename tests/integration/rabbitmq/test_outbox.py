@@ -13,7 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, deferred, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, deferred, mapped_column, with_loader_criteria
 
 from signalbus_core import PartialDeliveryError, SignalBusMixin
 from signalbus_core.lowlevel import doorbell_problem
@@ -141,6 +141,7 @@ def test_a_row_that_is_no_message_stays_and_stops_no_other(shop: Shop) -> None:
     rows = [outbox(**{"exchange": shop.exchange, "routing_key": "k", "body": b"", **row}) for row in [{}, *bad, {}]]
     with pytest.raises(PartialDeliveryError) as caught:
         shop.send(*rows)
+    assert [signal.id for signal, _ in caught.value.failed] == list(range(2, 2 + len(bad)))
     reasons = [outcome.reason for _, outcome in caught.value.failed]
     assert [reason.removeprefix("InvalidMessageError: ").split(":")[0] for reason in reasons] == [
         next(iter(row)) for row in bad
@@ -154,6 +155,28 @@ def test_the_database_refuses_a_row_without_exactly_one_body(shop: Shop, bodies:
     outbox = own_table(shop)
     with pytest.raises(sa.exc.IntegrityError, match="one_body"):
         shop.send(outbox(exchange=shop.exchange, routing_key="k", **bodies))
+
+
+def test_the_json_null_is_a_body(shop: Shop) -> None:
+    own_table(shop)
+    shop.execute(
+        f"INSERT INTO orders_outbox (exchange, routing_key, body_json) VALUES ('{shop.exchange}', 'k', 'null')"
+    )
+    [message] = shop.send()
+    assert (message.text, message.properties.content_type) == ("null", "application/json")
+
+
+def test_rows_that_a_filter_of_the_session_hides_are_not_sent(shop: Shop) -> None:
+    outbox = own_table(shop)
+
+    def hide(state: sa.orm.ORMExecuteState) -> None:
+        if state.is_select:
+            state.statement = state.statement.options(with_loader_criteria(outbox, outbox.priority == 1))
+
+    sa.event.listen(shop.db.session, "do_orm_execute", hide)
+    rows = [outbox(exchange=shop.exchange, routing_key="k", body=b"", priority=number) for number in (0, 1, 2)]
+    assert [message.properties.priority for message in shop.send(*rows)] == [1]
+    assert shop.count("orders_outbox") == 2
 
 
 def test_none_is_no_body_and_no_headers(shop: Shop) -> None:

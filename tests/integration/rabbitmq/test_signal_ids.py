@@ -439,7 +439,7 @@ def test_a_model_without_the_column_has_ids_made_of_its_key(model: Any) -> None:
         session.commit()
         signal = session.scalars(sa.select(model)).one()
         assert message_id(signal) == f"{model.__tablename__ if hasattr(model, '__tablename__') else 'table_without'}:5"
-    assert not identity_of(sa.inspect(model)).has_own
+    assert not identity_of(model).has_own
 
 
 def test_the_column_is_the_last_of_its_table() -> None:

@@ -127,6 +127,14 @@ def test_equal_failures_are_one_row_with_what_to_do(operated: Operated) -> None:
     assert page.count("Retry all") == page.count("Discard all") == 1
 
 
+def test_numbers_of_models_and_of_groups_are_of_one_moment(operated: Operated) -> None:
+    fail_for_reasons(operated)
+    operated.status.failed_counted("Order", 7, 9)
+    page = operated.ask("/").text
+    assert re.findall(r'data-label="(?:Waiting|Parked)">([\d?]+)<', page) == ["1", "3"]
+    assert "Order: 3 signals are parked, waiting for a person." in page
+
+
 def test_a_group_is_tried_again_and_no_other(operated: Operated) -> None:
     groups = fail_for_reasons(operated)
     reply = operated.act("/api/parked/retry", json.dumps({"model": "Order", "group": groups["invalid"]}).encode())

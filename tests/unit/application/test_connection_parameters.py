@@ -11,8 +11,9 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import AssertionPool, NullPool, Pool, QueuePool, StaticPool
 
 from relay.application.connection_parameters import rejected_parameters
-from relay.application.databases import pool_problem
+from relay.application.databases import pool_problem, spare_connections
 from relay.cli import cli
+from relay.config.values import database_url
 
 DRIVERS = pytest.mark.parametrize("driver", ["psycopg2", "psycopg"])
 
@@ -58,6 +59,13 @@ def test_what_depends_on_a_server_is_left_to_it(driver: str, rest: str, monkeypa
     assert rejected_parameters(create_engine(f"postgresql+{driver}://{rest}")) is None
 
 
+@pytest.mark.parametrize("query", ["schema=public", "sslmode=nosuch", "target_session_attrs=nosuch"])
+def test_parameters_beside_several_hosts_are_checked_too(query: str) -> None:
+    engine = create_engine(database_url(f"postgresql://127.0.0.1:1,127.0.0.1:2/d?{query}"))
+    assert query.partition("=")[0 if "schema" in query else 2] in str(rejected_parameters(engine))
+    assert rejected_parameters(create_engine(database_url("postgresql://127.0.0.1:1,127.0.0.1:2/d"))) is None
+
+
 def test_a_variable_of_libpq_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGSSLMODE", "nosuch")
     assert "nosuch" in str(rejected_parameters(create_engine("postgresql+psycopg2://127.0.0.1:1/d")))
@@ -93,6 +101,15 @@ def test_a_pool_has_a_connection_for_each_worker(
         assert found is not None
         assert problem in found[0]
         assert f"pool_size to {workers + 2}" in found[1]
+
+
+@pytest.mark.parametrize(
+    ("pool", "options", "spares"),
+    [(QueuePool, {}, 11), (QueuePool, {"pool_size": 4, "max_overflow": 0}, 0), (NullPool, {}, sys.maxsize)],
+)
+def test_spare_workers_have_connections_too(pool: type[Pool], options: dict[str, int], spares: int) -> None:
+    engine = create_engine("postgresql+psycopg2://127.0.0.1:1/d", poolclass=pool, **options)
+    assert spare_connections([engine], 2) == spares
 
 
 SHOP = """

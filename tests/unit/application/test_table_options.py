@@ -72,6 +72,15 @@ def test_password_of_database_that_must_be_escaped_is_told(url: str, advice: str
     assert "heim" not in problem
 
 
+def test_a_broker_among_several_that_cannot_be_read_is_named_at_the_start() -> None:
+    environ = {"DATABASE_URL": "postgresql://h1,h2/d", "AMQP_URL": "amqp://a/,amqp://u:geheim@b:port/"}
+    with pytest.raises(ConfigError) as raised:
+        resolve({"table_names": ("orders",)}, environ, broker_variables=("AMQP_URL",))
+    [problem] = raised.value.problems
+    assert problem.startswith("AMQP_URL: the RabbitMQ URL 2 of 2 cannot be used")
+    assert "geheim" not in problem
+
+
 @pytest.mark.parametrize("variable", ["SIGNALBUS_RELAY_AMQP_URL", "SIGNALBUS_RELAY_AMQP_URL_FILE"])
 def test_variable_that_was_read_is_named(variable: str, tmp_path: Path) -> None:
     (tmp_path / "url").write_text("amqp://u:ge/heim@h/")

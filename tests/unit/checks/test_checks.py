@@ -19,7 +19,7 @@ from relay.checks.pooler import are_shared
 from relay.checks.run import Task, run_in_parallel, told_once
 from relay.checks.session import clock_findings, server_findings, timeout_findings
 from relay.checks.vacuum import HELD_TRANSACTIONS, is_held
-from relay.checks.versions import check_library, check_postgresql, check_python, check_rabbitmq, numbers
+from relay.checks.versions import check_library, check_postgresql, check_python, check_rabbitmq, numbers, postgresql_end
 from relay.commands.check import as_line
 from relay.config.resolve import resolve
 from relay.text import say
@@ -52,11 +52,27 @@ def test_a_python_is_out_of_support_from_the_day_after_its_last(today: date, exp
 
 
 def test_a_version_that_is_not_known_yet_is_no_trouble() -> None:
-    late = date(2040, 1, 1)
-    assert codes(check_python((3, 99), late)) == []
-    assert codes(check_postgresql(990001, late)) == []
+    today = date(2040, 1, 1)
+    assert codes(check_python((3, 99), today)) == []
+    assert codes(check_python((4, 0), today)) == []
+    assert codes(check_postgresql(990001, today)) == []
     assert codes(check_rabbitmq("9.0.0-beta.1")) == []
     assert codes(check_rabbitmq("")) == []
+
+
+@pytest.mark.parametrize(
+    ("major", "last"),
+    [
+        # As https://www.postgresql.org/support/versioning/ names them.
+        (14, date(2026, 11, 12)),
+        (15, date(2027, 11, 11)),
+        (16, date(2028, 11, 9)),
+        (17, date(2029, 11, 8)),
+        (18, date(2030, 11, 14)),
+    ],
+)
+def test_the_last_day_of_a_postgresql_is_found_by_the_rule(major: int, last: date) -> None:
+    assert postgresql_end(major) == last
 
 
 @pytest.mark.parametrize(

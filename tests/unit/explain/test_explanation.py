@@ -97,7 +97,7 @@ def test_the_holder_of_a_lock_is_a_relay_or_has_to_end() -> None:
     sending = explanation_of(replace(EACH["locked"], holder=Holder(7, "signalbus-relay", "idle in transaction", 1.0)))
     assert "a relay is sending it" in sending.to_do
     other = explanation_of(replace(EACH["locked"], holder=Holder(7, "psql", "idle in transaction", 7200.0)))
-    assert said(other, "pid 7 (psql), idle in transaction, in a transaction since 2 h 0 min")
+    assert said(other, "pid 7 (psql), idle in transaction, in a transaction for 2 h 0 min")
     assert "pg_terminate_backend(7)" in other.to_do
     hidden = explanation_of(replace(EACH["table-locked"], holder=Holder(7, "", None, None)))
     assert said(hidden, "by the session with pid 7.")
@@ -145,3 +145,24 @@ def test_a_signal_that_is_returned_names_binding_that_is_missing() -> None:
 def test_names_and_keys_can_be_pasted_into_a_shell() -> None:
     odd = replace(EACH["parked"], model="shop.models.Order", key='["1", "it\'s"]')
     assert """parked retry shop.models.Order '["1", "it'"'"'s"]'""" in explanation_of(odd).to_do
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("-5", "-- Order -5"),
+        ("it's", """Order 'it'"'"'s'"""),
+        ("a\n\x1b[2J", r"Order $'a\U0000000a\U0000001b[2J'"),
+        ("\u202e42", r"Order $'\U0000202e42'"),
+    ],
+)
+def test_odd_keys_stay_one_word_of_the_command(key: str, words: str) -> None:
+    assert f"`signalbus-relay parked retry {words}`" in explanation_of(replace(EACH["parked"], key=key)).to_do
+
+
+def test_signal_that_a_relay_holds_while_broker_is_blocked_waits_for_broker() -> None:
+    sending = replace(EACH["locked"], holder=Holder(7, "signalbus-relay", "idle in transaction", 1.0))
+    blocked = [BrokerAnswer("It takes no messages: low on disk.", "Free disk space of the broker.")]
+    assert explanation_of(sending, answers=blocked).to_do == "Free disk space of the broker."
+    other = replace(sending, holder=Holder(7, "psql", "idle in transaction", 1.0))
+    assert "pg_terminate_backend(7)" in explanation_of(other, answers=blocked).to_do

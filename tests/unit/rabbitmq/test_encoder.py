@@ -110,7 +110,7 @@ plain = {
 
 
 @pytest.mark.parametrize("names", [(), ("headers",), PROPERTIES, *((name,) for name in PROPERTIES)])
-@pytest.mark.parametrize("body", [b"", b"body", "text é", bytes(FRAME_MAX - 8)])
+@pytest.mark.parametrize("body", [b"", b"body", "text é", bytes(FRAME_MAX - 8), bytes(3 * FRAME_MAX)])
 def test_usual_messages_take_the_quick_way(
     monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], body: str | bytes
 ) -> None:

@@ -26,6 +26,7 @@ from signalbus_core.rabbitmq.amqp.encoder import Encoder
 from signalbus_core.rabbitmq.amqp.frames import EncodedMessage
 from signalbus_core.rabbitmq.row_signal import RowMessages, RowPlan
 from signalbus_core.rabbitmq.signal import SignalMessages
+from signalbus_core.tracing import TracedSignal
 from tests.unit.rabbitmq.test_encoder import messages
 
 #: The rows of a test are from no database that has an identity.
@@ -228,6 +229,22 @@ def test_columns_that_are_left_out_or_added_need_no_instances() -> None:
     assert next(iter(columns)) == "id"
     assert {"exchange", "body", "created_at", "signalbus_id"} < {*columns}
     assert {"headers", "tenant", "body_json"}.isdisjoint(columns)
+
+
+class Traced(TracedSignal, OutboxMessage, Base):
+    __tablename__ = "traced"
+
+
+def test_a_row_tells_the_trace_it_was_written_in() -> None:
+    plan, encoder = plan_of(Traced), Encoder(3, 4096, "guest")
+    maker = RowMessages(plan, CONNECTION)
+    headers = {"traceparent": f"00-{1:032x}-{2:016x}-01"}
+    for stored, expected in ((json.dumps(headers), headers), (None, None), ("{", None)):
+        row = tuple({**USUAL, "trace_context": stored}.get(name) for name in plan.columns)
+        context = maker.trace_context(row)
+        assert (context and context.headers) == expected
+        # A message, as one with the headers of a trace, is its own draft.
+        assert maker.encoding(encoder)(maker.message(row)) == maker.encoding(encoder)(row)
 
 
 class Order(OutboxMessage, Base):

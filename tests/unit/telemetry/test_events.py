@@ -77,7 +77,7 @@ def test_scrape_tells_what_page_and_readiness_tell() -> None:
     assert found['signalbus_paused{signal="Order"}'] == 0
     assert found["signalbus_horizon_held_seconds"] == 0
     assert (found["signalbus_broker_up"], found["signalbus_database_up"]) == (0, 0)
-    assert "database is down: Database: refused" in recorder.health.readiness()["reasons"]
+    assert "database is down: refused" in recorder.health.readiness()["reasons"]
 
 
 def test_burst_is_told_once_and_stands_on_each_board(caplog: pytest.LogCaptureFixture) -> None:

@@ -139,7 +139,13 @@ def test_error_inside_shows_sentence_and_its_traceback_is_logged(
 
 
 def test_the_verdict_is_that_signals_flow(site: Callable[..., Any]) -> None:
-    assert status_of(site)["verdict"] == {"level": "flowing", "text": "Signals flow.", "notes": []}
+    assert status_of(site)["verdict"] == {
+        "level": "flowing",
+        "text": "Signals flow.",
+        "notes": [],
+        "to_do": None,
+        "runbook": None,
+    }
 
 
 def test_the_verdict_says_since_when_the_broker_is_away(site: Callable[..., Any], health: Health, clock: Clock) -> None:
@@ -194,10 +200,10 @@ def test_a_model_shows_what_was_sent_and_measured(site: Callable[..., Any], stat
     assert order["last_sent_at"] == shown["relay"]["last_success_at"] == "2027-01-15T08:00:00Z"
     assert invoice["last_sent_at"] is None
     assert shown["verdict"]["level"] == "attention"
+    assert shown["verdict"]["text"] == "Signals of Order are behind: 10,000 signals or more are pending."
     assert shown["verdict"]["notes"] == [
         "Order: 1 signal is parked, waiting for a person.",
         "Order: 2 signals are waiting for the next try.",
-        "Order: 10,000 signals or more are pending.",
     ]
 
 
@@ -207,7 +213,7 @@ def test_last_error_of_a_model_stays_when_its_trouble_is_over(
     incidents.raised(single_signals("Order"), "signals_set_aside", "1 cannot be sent", signal="Order")
     order, invoice = status_of(site)["models"]
     assert order["troubles"] == [{"since": "2027-01-15T08:00:00Z", "reason": "1 cannot be sent"}]
-    assert status_of(site)["verdict"]["notes"] == ["Order is failing."]
+    assert status_of(site)["verdict"]["text"] == "Signals of Order fail since 08:00 UTC: 1 cannot be sent."
     incidents.resolved(single_signals("Order"), "signals_flow_again")
     order, invoice = status_of(site)["models"]
     assert order["troubles"] == []
@@ -255,12 +261,13 @@ def test_single_signals_told_once_beside_trouble_of_model(
     site: Callable[..., Any], status: Status, incidents: Incidents
 ) -> None:
     incidents.raised(single_signals("Order"), "signals_set_aside", "1 cannot be sent", signal="Order")
-    assert status_of(site)["verdict"]["notes"] == ["Order is failing."]
+    assert status_of(site)["verdict"]["notes"] == []
     status.failed_counted("Order", 0, 1)
     parked = "Order: 1 signal is parked, waiting for a person."
     assert status_of(site)["verdict"]["notes"] == [parked]
     incidents.raised("Order", "model_failing", "no table", signal="Order")
-    assert status_of(site)["verdict"]["notes"] == [parked, "Order is failing."]
+    assert status_of(site)["verdict"]["notes"] == [parked]
+    assert status_of(site)["verdict"]["text"] == "Signals of Order fail since 08:00 UTC: no table."
 
 
 def test_whoever_is_on_call_is_told_within_five_seconds() -> None:
@@ -273,15 +280,15 @@ def test_whoever_is_on_call_is_told_within_five_seconds() -> None:
 def test_the_verdict_names_models_that_are_stuck(site: Callable[..., Any], health: Health) -> None:
     health.model_stuck("Order", "unreached", "1 signal is pending that no burst gets")
     assert call(site, "/readyz").json["reasons"] == ["Order: 1 signal is pending that no burst gets"]
-    assert status_of(site)["verdict"] == {"level": "stopped", "text": "Signals of Order do not flow.", "notes": []}
+    verdict = status_of(site)["verdict"]
+    assert verdict["text"] == "Signals of Order do not flow since 08:00 UTC: 1 signal is pending that no burst gets."
+    assert (verdict["level"], verdict["notes"]) == ("stopped", [])
     health.set_database("down", "refused")
     assert status_of(site)["verdict"]["text"].startswith("Signals cannot flow: the database is away")
 
 
 def test_a_lag_that_is_long_is_no_plain_flow(site: Callable[..., Any], status: Status) -> None:
     status.backlog_measured("Order", 3, 96.0)
-    assert status_of(site)["verdict"] == {
-        "level": "attention",
-        "text": "Signals flow, with exceptions.",
-        "notes": ["Order: the oldest signal has been waiting for 96 s."],
-    }
+    verdict = status_of(site)["verdict"]
+    assert (verdict["level"], verdict["notes"]) == ("attention", [])
+    assert verdict["text"] == "Signals of Order are behind: the oldest signal has been waiting for 96 s."

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.worker.low_water import BELOW_THE_MARK_SECONDS, COSTS_AT_MOST_ONE_IN, LowWater, Scan
+from relay.worker.low_water import BELOW_THE_MARK_SECONDS, COSTS_AT_MOST_ONE_IN, LATEST_SECONDS, LowWater, Scan
 from signalbus_core.lowlevel import FIRST_KEY
 
 #: What a scan from the start takes here.
@@ -116,15 +116,23 @@ def test_failed_scans_from_start_do_not_follow_at_once() -> None:
 def test_turn_from_the_mark_on_has_another_one_once_a_full_scan_is_due() -> None:
     low_water = LowWater(is_kept=True)
     low_water.record_scan(low_water.begin(0.0), 5, LONG)
-    assert low_water.again_seconds(0.0, 1.0, found=True) is None, "it scanned every key"
+    assert low_water.schedule_full_scan(0.0, 1.0, found=True) is None, "it scanned every key"
     began_at, due = 1.0, COSTS_AT_MOST_ONE_IN * LONG
     low_water.record_scan(low_water.begin(began_at), 7, 0.001)
-    assert low_water.again_seconds(began_at, 1.5, found=False) == pytest.approx(due - 1.5)
-    assert low_water.again_seconds(began_at, due, found=False) == 0.0
-    assert low_water.again_seconds(began_at, due, found=True) == BELOW_THE_MARK_SECONDS
+    assert low_water.schedule_full_scan(began_at, due - 0.2, found=True) == pytest.approx(0.2)
+    assert low_water.schedule_full_scan(began_at, due, found=True) == BELOW_THE_MARK_SECONDS
     low_water.record_scan(low_water.begin(due), None, LONG)
-    assert low_water.again_seconds(began_at, due + LONG, found=False) is None, "another thread has"
-    assert LowWater(is_kept=False).again_seconds(began_at, due, found=False) is None
+    assert low_water.schedule_full_scan(began_at, due + LONG, found=True) is None, "another thread has"
+    assert LowWater(is_kept=False).schedule_full_scan(began_at, due, found=False) is None
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_bell_brings_a_full_scan_soon_whatever_it_costs(found: bool) -> None:
+    low_water = begun_with(5)
+    low_water.record_scan(low_water.begin(1.0), None, 0.001)
+    assert low_water.schedule_full_scan(1.0, 2.0, found=found) == LATEST_SECONDS
+    assert not low_water.begin(2.0 + LATEST_SECONDS / 2).sees_everything
+    assert low_water.begin(2.0 + LATEST_SECONDS).sees_everything
 
 
 def test_scan_that_took_long_is_due_after_ten_times_as_long() -> None:
