@@ -100,7 +100,7 @@ def test_a_refused_login_and_a_missing_virtual_host_are_told(database_url: str, 
 
 def test_a_node_that_takes_no_connection_is_told(database_url: str, amqp_url: str, broker: Broker) -> None:
     refused = amqp_url.replace(":guest@", ":geheim@")
-    nowhere = "amqp://guest:geheim@nowhere.invalid/%2F"
+    nowhere = f"amqp://guest:geheim@nowhere.invalid/{amqp_url.rpartition('/')[2]}"
     findings = Checked(database_url, f"{refused},{amqp_url},{nowhere}").find("broker", "versions")
     assert [(one.code, one.level, one.problem.split(":")[0]) for one in findings if one.code == "broker-node"] == [
         ("broker-node", "warning", "the login was refused"),

@@ -73,7 +73,8 @@ def test_each_broker_of_application_is_told_of_by_its_location(amqp_url: str) ->
 def test_workers_use_the_nodes_that_take_them_and_tell_which(amqp_url: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     other = amqp_url.replace("127.0.0.1", "localhost")
-    urls = [amqp_url.replace(":guest@", ":geheim@"), amqp_url, "amqp://guest:geheim@nowhere.invalid/%2F", other]
+    nowhere = f"amqp://guest:geheim@nowhere.invalid/{amqp_url.rpartition('/')[2]}"
+    urls = [amqp_url.replace(":guest@", ":geheim@"), amqp_url, nowhere, other]
     recorder = Recorder(logger="test.broker")
     with Publisher(url=",".join(urls)) as publisher:
         workers = [BrokerConnections(f"worker-{n}", [publisher], recorder.runtime) for n in range(4)]
