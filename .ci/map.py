@@ -42,6 +42,7 @@ ORDER = [
     "relay/scheduler",
     "relay/notifier",
     "relay/poller",
+    "relay/poller/scan",
     "relay/poller/diagnosis",
     "relay/worker",
     "relay/worker/retry_store",

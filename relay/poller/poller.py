@@ -6,30 +6,23 @@ whatever the number of models, and more often while signals flow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from signalbus_core.lowlevel import (
     BurstLimits,
-    Choice,
-    Measurement,
     SignalSpec,
     Work,
     autocommit,
     count_inserted_rows,
     count_unloadable_keys,
     error_text,
-    find_work,
-    find_work_and_measure,
     is_away,
     locate,
-    measure,
 )
 
 from ..application.databases import is_refused_login, nothing_listens
@@ -37,21 +30,18 @@ from ..runtime import Runtime
 from ..scheduler import Scheduler
 from ..servers.reconnect import LISTENING_WITHIN_SECONDS
 from ..telemetry.states import BACKLOG_COUNTED_TO
-from ..worker.low_water import Scan
 from ..worker.model_state import ModelState
 from ..worker.retry_store import RetryStores
 from .backlog_meter import MEASURE_EVERY_SECONDS, BacklogMeter
 from .diagnosis.unreached import locked_table
 from .diagnosis.vacuum_horizon import Horizon
-from .joint_query import POLL_LIMITS, QUERIED_TOGETHER, JointQuery, is_statement_timeout
+from .joint_query import POLL_LIMITS, QUERIED_TOGETHER, JointQuery
 from .maintenance import TIDY_EVERY_SECONDS, Maintenance, TableError
 from .pauses import PausedModels
-from .scan import ScanStarts
+from .scan.queries import Measured, ModelQueries
+from .scan.starts import ScanStarts
 
 T = TypeVar("T")
-
-#: The name of a model, and its measurement.
-Measured = tuple[str, Measurement]
 
 __all__ = ["MEASURE_EVERY_SECONDS", "TIDY_EVERY_SECONDS", "Poller", "TableError"]
 
@@ -93,14 +83,21 @@ class Poller:
         self._scan_starts = ScanStarts(states, runtime.clock)
         self._horizon = Horizon(self._specs, runtime)
         self._maintenance = Maintenance(self._specs, retry_stores, paused, self._joint_query, runtime)
+        self._queries = ModelQueries(
+            states,
+            retry_stores,
+            paused,
+            self._scan_starts,
+            self._joint_query,
+            self._meter.starts,
+            self._maintenance.has_parked_table,
+        )
         #: Whether every database answered the last poll.
         self.database_is_up = False
         #: Whether the last poll covered the tables of all models, and whether it began at the first key of each.
         self.covered_everything = self.covered_every_key = False
         #: The paused models for which the last poll found signals that a worker would lock.
         self.held: list[str] = []
-        # Models whose poll timed out. A worker has a longer time limit, and finds a key at which the poller can begin.
-        self._too_slow: list[str] = []
         #: The models for which the last poll found signals that a worker can lock.
         self.found: list[str] = []
         # The models whose tables the last poll has read.
@@ -118,7 +115,7 @@ class Poller:
         """
         self._joint_query.begin_poll()
         self._scan_starts.begin_poll(thorough=thorough)
-        self.held, self._too_slow = [], []
+        self.held, self._queries.too_slow = [], []
         found: list[str] = []
         away: dict[str, tuple[str, bool]] = {}
         read: list[str] = []
@@ -215,11 +212,11 @@ class Poller:
         for first in range(0, len(specs), QUERIED_TOGETHER):
             some = self._maintenance.with_checked_keys(bind_key, engine, specs[first : first + QUERIED_TOGETHER])
             if at_once:
-                both = self._query(bind_key, engine, some, self._find_and_measure)
+                both = self._query(bind_key, engine, some, self._queries.find_and_measure)
                 measured += [(work.spec.name, measurement) for work, measurement in both]
                 work = [one for one, _ in both]
             else:
-                work = self._query(bind_key, engine, some, self._find)
+                work = self._query(bind_key, engine, some, self._queries.find)
             # At once: where there are a thousand models, the first are sent while the others are polled.
             names += self._hand_on(bind_key, some, work)
             read += [one.spec.name for one in work]
@@ -230,7 +227,7 @@ class Poller:
             self._quiet.add(bind_key)
         if is_time and not at_once:
             specs = [spec for spec in specs if not self._joint_query.passed_over(spec)]
-            measured = self._query(bind_key, engine, specs, self._measure)
+            measured = self._query(bind_key, engine, specs, self._queries.measure)
         if is_time:
             self._report(bind_key, measured)
         return read
@@ -253,7 +250,7 @@ class Poller:
         # First, so that no worker takes a model that this poll found paused.
         self._paused.record_pauses(bind_key, work)
         names = [one.spec.name for one in work if self._has_work(one)]
-        names += [spec.name for spec in specs if spec.name in self._too_slow and spec.name not in self._paused]
+        names += [spec.name for spec in specs if spec.name in self._queries.too_slow and spec.name not in self._paused]
         if names:
             self._scheduler.found(names)
         return names
@@ -272,57 +269,10 @@ class Poller:
         if not specs:
             return []
         find_again = partial(self._maintenance.find_tables_again, bind_key)
-        return self._joint_query.together_or_alone(specs, query, find_again, is_scan=read != self._measure)
-
-    def _find(self, connection: Connection, specs: Sequence[SignalSpec]) -> list[Work]:
-        scans = self._scan_starts.begin(specs)
-        has_paused = self._paused.has_table(specs[0].bind_key)
-        with self._scans(scans):
-            work = find_work(connection, specs, self._choices(scans), has_paused_table=has_paused)
-        self._scan_starts.ended(scans, work)
-        self._joint_query.scanned(scans)
-        return work
-
-    @contextmanager
-    def _scans(self, scans: Mapping[str, Scan]) -> Iterator[None]:
-        try:
-            yield
-        except DBAPIError as error:
-            if is_statement_timeout(error) and self._scan_starts.failed(scans):
-                self._too_slow += scans
-            raise
-
-    def _measure(self, connection: Connection, specs: Sequence[SignalSpec]) -> list[Measured]:
-        has_table = self._maintenance.has_parked_table(specs[0].bind_key)
-        starts = self._meter.starts(specs)
-        measurements = measure(connection, specs, BACKLOG_COUNTED_TO, has_parked_table=has_table, starts=starts)
-        return [(spec.name, measurement) for spec, measurement in zip(specs, measurements, strict=True)]
-
-    def _find_and_measure(self, connection: Connection, specs: Sequence[SignalSpec]) -> list[tuple[Work, Measurement]]:
-        bind_key = specs[0].bind_key
-        scans = self._scan_starts.begin(specs)
-        with self._scans(scans):
-            both = find_work_and_measure(
-                connection,
-                specs,
-                self._choices(scans),
-                BACKLOG_COUNTED_TO,
-                has_parked_table=self._maintenance.has_parked_table(bind_key),
-                has_paused_table=self._paused.has_table(bind_key),
-                starts=self._meter.starts(specs),
-            )
-        self._scan_starts.ended(scans, [work for work, _ in both])
-        self._joint_query.scanned(scans)
-        return both
+        return self._joint_query.together_or_alone(specs, query, find_again, is_scan=read != self._queries.measure)
 
     def _report(self, bind_key: str | None, measured: Sequence[Measured]) -> None:
         self._meter.report(bind_key, measured, has_table=self._maintenance.has_parked_table(bind_key))
-
-    def _choices(self, scans: Mapping[str, Scan]) -> dict[str, Choice]:
-        return {name: replace(self._choice(name), start=scan.start) for name, scan in scans.items()}
-
-    def _choice(self, name: str) -> Choice:
-        return self._retry_stores[name].choice(self._states[name].avoided())
 
     def _has_work(self, work: Work) -> bool:
         name = work.spec.name

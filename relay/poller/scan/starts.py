@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from signalbus_core.lowlevel import SignalSpec, Work
 
-from ..worker.low_water import Scan
-from ..worker.model_state import ModelState
+from ...worker.low_water import Scan
+from ...worker.model_state import ModelState
 
 
 class ScanStarts:

@@ -1,0 +1,1 @@
+"""What a poll reads of each model, and from which key on."""
