@@ -105,7 +105,8 @@ def remedy_for(action: str, reason: str) -> Remedy:
     general = _OF_ACTIONS.get(action, _UNKNOWN)
     if (statement := _TERMINATE.search(reason)) is not None:
         return Remedy(f"Wait until that transaction ends, or end it: {statement[0]}.", "SignalbusModelBlocked")
-    if of_broker := remedy_of_reason(reason):
+    # A database and a broker can fail in the same words.
+    if action != "database_down" and (of_broker := remedy_of_reason(reason)):
         return Remedy(of_broker, "SignalbusBrokerDown")
     error_class = _ERROR_CLASS.search(reason) if action in ("model_failing", "signals_set_aside") else None
     return general if error_class is None else remedy_of(error_class[1])

@@ -180,7 +180,7 @@ def test_a_model_whose_every_signal_is_set_aside_does_not_flow(loaded: LoadedApp
     assert "blocked: none of the pending signals is being sent, and no session of a relay" in line
     set_aside(loaded, 3, "NULL")
     [line] = [line for line in run("pending", "Number").stdout.splitlines() if line.startswith("Number")]
-    assert line.endswith("signals have failed")
+    assert line.endswith("(3 of 3 signals have failed)")
 
 
 def test_a_locked_table_is_unknown_and_its_holder_is_named(loaded: LoadedApp) -> None:
