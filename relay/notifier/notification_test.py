@@ -53,3 +53,5 @@ def check_notifications(session: AsyncConnection, engine: Engine, waker: Waker, 
         wait([session], waker, min(remaining, 0.5))
         session.advance()
     run(session, f"UNLISTEN {CHANNEL}", waker, stop)
+    # The channel is shared: what other relays sent to themselves may have arrived too.
+    session.take_notifications()

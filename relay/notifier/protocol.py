@@ -227,7 +227,9 @@ class LeaderProtocol:
         if self._locker is not None and self.state is not State.QUEUEING:
             # It runs no statement: data to read means that the connection was closed.
             self._locker.advance()
-        rung = Counter(self._oids[channel] for channel, _ in self._listener.take_notifications())
+        channels = [channel for channel, _ in self._listener.take_notifications()]
+        # Only those of its tables: a late notification of the self-test is none of its own.
+        rung = Counter(self._oids[channel] for channel in channels if channel in self._oids)
         if not rung:
             return
         self.rings += rung.total()

@@ -152,6 +152,11 @@ class Scheduler:
                 if turn.worker == worker:
                     turn.progress_at, turn.is_sending = self._clock(), True
 
+    def is_rung(self, name: str, worker: str = "") -> bool:
+        """Whether a worker's turn was asked for by a NOTIFY, so that another one follows unless it sees every key."""
+        with self._changed:
+            return any(turn.is_rung for turn in self._entries[name].turns if turn.worker == worker)
+
     def give_back(
         self,
         name: str,
@@ -167,7 +172,7 @@ class Scheduler:
         :param more: the burst was full; the next may follow at once.
         :param wait_seconds: how long no worker takes the model, because something failed. Its known work is kept.
         :param sent: signals were sent in this turn.
-        :param again_seconds: the turn did not see every key; after so long one will. None when it did.
+        :param again_seconds: a rung turn did not see every key; after so long one is to. None when none need follow.
         """
         with self._changed:
             if sent:

@@ -3,8 +3,8 @@
 Dead rows that vacuum cannot remove gather below the lowest signal, and a scan from the first key reads them all. So a
 scan starts at the mark, the lowest key that was found last. Invariant: a signal below the mark, committed late or
 rolled back by another relay, is found by the next scan from the start.
-These scans take at most a tenth of the time: after one that took t, the next is due 10 t after its start; only a NOTIFY
-brings it sooner. Workers and the poller share the mark.
+These scans take at most a tenth of the time: after one that took t, the next is due 10 t after its start. Only a NOTIFY
+whose burst found nothing brings it sooner, 3 t after its start at the earliest. Workers and the poller share the mark.
 """
 
 from __future__ import annotations
@@ -23,9 +23,13 @@ COSTS_AT_MOST_ONE_IN = 10
 #: start. Longer: fewer bursts that lock nothing; shorter: it is sent sooner.
 BELOW_THE_MARK_SECONDS = 0.1
 
-#: After a NOTIFY that no scan of every key has followed, one begins after so long, whatever it costs. Shorter: signals
-#: that are committed late are sent sooner, and where there are many dead rows, scans take more of the time.
+#: After a NOTIFY whose burst from the mark on found nothing, a scan from the start begins after so long. Shorter:
+#: signals that are committed late are sent sooner, and more scans are from the start.
 LATEST_SECONDS = 0.5
+
+#: These scans begin at an interval of at least so many times the duration of the last one. Larger: they take less of a
+#: model's time; smaller: signals that are committed late are sent sooner where there are many dead rows.
+RUNG_COSTS_AT_MOST_ONE_IN = 3
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,8 @@ class LowWater:
         #: When the next scan from the start is due, and how long the last one took.
         self._due = float("-inf")
         self._took_seconds = 0.0
+        #: When the last one began.
+        self._deep_at = float("-inf")
         self._lowered = self._given_up = 0
         #: When the last scan of every key began that has ended.
         self._seen_at = float("-inf")
@@ -86,6 +92,7 @@ class LowWater:
                 return self._scan(None, now, is_deep=True)
             if thorough or self._mark is None or now >= self._due:
                 # Until this scan has ended, the duration of the last one decides when the next is due.
+                self._deep_at = now
                 self._due = now + COSTS_AT_MOST_ONE_IN * self._took_seconds
                 return self._scan(FIRST_KEY, now, is_deep=True)
             is_deep, self._is_deep_next = self._is_deep_next, False
@@ -100,7 +107,7 @@ class LowWater:
             if scan.sees_everything:
                 self._seen_at = max(self._seen_at, scan.began_at)
             if scan.is_deep:
-                self._took_seconds = took_seconds
+                self._took_seconds, self._deep_at = took_seconds, max(self._deep_at, scan.began_at)
                 if scan.given_up == self._given_up:
                     self._due = scan.began_at + COSTS_AT_MOST_ONE_IN * took_seconds
             if lowest is not None:
@@ -129,14 +136,19 @@ class LowWater:
             return now < self._left_to_workers_until
 
     def schedule_full_scan(self, since: float, now: float, *, found: bool) -> float | None:
-        """Return after how long a scan of every key is to come; None when one began since then, or every scan is one.
+        """A burst that a NOTIFY asked for has ended; return after how long a scan of every key is to come.
+
+        None when one began since then, or every scan is one. Not to be called for other bursts: they would bring the
+        scans of every key sooner than those may cost.
 
         :param found: the scan from the mark found something; else what was rung for is most likely below the mark.
         """
         with self._lock:
             if not self.is_kept or self._seen_at >= since:
                 return None
-            self._due = min(self._due, now + LATEST_SECONDS)
+            if not found:
+                earliest = self._deep_at + RUNG_COSTS_AT_MOST_ONE_IN * self._took_seconds
+                self._due = min(self._due, max(now + LATEST_SECONDS, earliest))
             return max(self._due - now, BELOW_THE_MARK_SECONDS if found else 0.0)
 
     def _move(self, scan: Scan, lowest: int) -> None:

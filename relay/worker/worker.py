@@ -103,12 +103,15 @@ class Worker:
         try:
             decision, sent = self._send_burst(state)
         finally:
+            again_seconds = None
+            if self._scheduler.is_rung(name, self.name):
+                again_seconds = state.low_water.schedule_full_scan(began_at, self._clock(), found=sent)
             self._scheduler.give_back(
                 name,
                 more=decision.more,
                 wait_seconds=decision.wait_seconds,
                 sent=sent,
-                again_seconds=state.low_water.schedule_full_scan(began_at, self._clock(), found=sent),
+                again_seconds=again_seconds,
                 worker=self.name,
             )
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import select
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import cast
+from unittest.mock import Mock
 
 import pytest
 from psycopg2.errors import LockNotAvailable
 
+from relay.notifier import notification_test
 from relay.notifier.connection import AsyncConnection, Waker
+from relay.notifier.notification_test import CHANNEL
 from relay.notifier.protocol import TRY_EVERY_SECONDS, LeaderProtocol, State
 from relay.notifier.wakeups import Wakeups
 from relay.poller.requests import PollRequests
@@ -33,6 +38,8 @@ class GrantingSession:
         self._pipe = os.pipe()
         self._is_open = True
         self.rung: list[tuple[str, str]] = []
+        #: What arrives with the result of UNLISTEN.
+        self.rung_later: list[tuple[str, str]] = []
         self.listens: set[str] = set()
         self.locked: set[int] = set()
         self.not_granted: set[int] = set()
@@ -55,6 +62,8 @@ class GrantingSession:
         found = re.search(r"ARRAY\[([\d, ]*)\]", statement)
         oids = {int(one) for one in found[1].split(",")} if found else set[int]()
         self._rows = [(oid, oid not in self.not_granted) for oid in oids]
+        if statement.startswith("UNLISTEN"):
+            self.rung += self.rung_later
         self.listens |= set(re.findall(r'LISTEN "(\w+)"', statement))
         if "pg_advisory_lock(" in statement:
             # One after the other: those that were granted before the one that is not are kept.
@@ -187,6 +196,24 @@ def test_bell_is_answered_in_its_sleep(watch: Watch) -> None:
     assert watch.answers.answered == ["First"] * 3
     assert (watch.hand.locked, watch.poll()) == ({OID}, False)
     assert watch.protocol.rings == 3
+
+
+def test_notifications_of_other_channels_are_skipped(watch: Watch) -> None:
+    watch.fall_asleep()
+    watch.ear.rung.append((CHANNEL, "another relay's"))
+    assert watch.ring() is State.ASLEEP
+    assert (watch.answers.answered, watch.protocol.rings) == (["First"], 1)
+
+
+def test_self_test_leaves_no_notifications_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notification_test, "transaction", lambda *_: contextlib.nullcontext(Mock()))
+    monkeypatch.setattr(notification_test.secrets, "token_hex", lambda _: "own")
+    session, waker = GrantingSession(), Waker()
+    session.rung.append((CHANNEL, "own"))
+    session.rung_later = [(CHANNEL, "another relay's")]
+    notification_test.check_notifications(cast(AsyncConnection, session), Mock(), waker, threading.Event())
+    assert session.take_notifications() == []
+    session.close()
 
 
 def test_bells_are_answered_while_it_falls_asleep(watch: Watch) -> None:

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.worker.low_water import BELOW_THE_MARK_SECONDS, COSTS_AT_MOST_ONE_IN, LATEST_SECONDS, LowWater, Scan
+from relay.scheduler import Scheduler
+from relay.worker.broker_connections import BrokerConnections
+from relay.worker.bursts import Bursts
+from relay.worker.low_water import (
+    BELOW_THE_MARK_SECONDS,
+    COSTS_AT_MOST_ONE_IN,
+    LATEST_SECONDS,
+    RUNG_COSTS_AT_MOST_ONE_IN,
+    LowWater,
+    Scan,
+)
+from relay.worker.model_state import ModelState
+from relay.worker.plan import BurstDecision
+from relay.worker.worker import Worker
 from signalbus_core.lowlevel import FIRST_KEY
+from tests.support.clock import Clock
+from tests.support.recorder import Recorder
 
 #: What a scan from the start takes here.
 LONG = 1.0
@@ -126,13 +143,55 @@ def test_turn_from_the_mark_on_has_another_one_once_a_full_scan_is_due() -> None
     assert LowWater(is_kept=False).schedule_full_scan(began_at, due, found=False) is None
 
 
-@pytest.mark.parametrize("found", [True, False])
-def test_bell_brings_a_full_scan_soon_whatever_it_costs(found: bool) -> None:
+def test_bell_whose_burst_found_nothing_brings_full_scan_soon() -> None:
     low_water = begun_with(5)
     low_water.record_scan(low_water.begin(1.0), None, 0.001)
-    assert low_water.schedule_full_scan(1.0, 2.0, found=found) == LATEST_SECONDS
-    assert not low_water.begin(2.0 + LATEST_SECONDS / 2).sees_everything
-    assert low_water.begin(2.0 + LATEST_SECONDS).sees_everything
+    assert low_water.schedule_full_scan(1.0, 3.0, found=False) == LATEST_SECONDS
+    assert not low_water.begin(3.0 + LATEST_SECONDS / 2).sees_everything
+    assert low_water.begin(3.0 + LATEST_SECONDS).sees_everything
+
+
+def test_bell_brings_no_full_scan_sooner_than_three_times_the_last() -> None:
+    low_water = begun_with(5)
+    low_water.record_scan(low_water.begin(1.0), None, 0.001)
+    assert low_water.schedule_full_scan(1.0, 1.1, found=False) == pytest.approx(RUNG_COSTS_AT_MOST_ONE_IN * LONG - 1.1)
+    assert not low_water.begin(2.9).sees_everything
+    assert low_water.begin(3.0).sees_everything
+    # Nor while it runs.
+    low_water.schedule_full_scan(3.1, 3.2, found=False)
+    assert not low_water.begin(5.9).sees_everything
+
+
+class TurnsFromTheMark(Worker):
+    """A worker whose bursts scan a table with many dead rows, and send nothing."""
+
+    def __init__(self, clock: Clock, scheduler: Scheduler, low_water: LowWater) -> None:
+        states = cast(Mapping[str, ModelState], {"a": SimpleNamespace(low_water=low_water)})
+        broker = cast(BrokerConnections, SimpleNamespace(maintain=lambda: True, pump_every_seconds=0.0))
+        runtime = Recorder(clock=clock).runtime
+        super().__init__("worker", states, cast(Bursts, None), scheduler, broker, runtime)
+        self._low_water = low_water
+        self.full_scans_took = 0.0
+
+    def _send_burst(self, state: ModelState) -> tuple[BurstDecision, bool]:
+        scan = self._low_water.begin(self._clock())
+        took = 2.0 if scan.is_deep else 0.02
+        self.full_scans_took += took * scan.is_deep
+        cast(Clock, self._clock).now += took
+        self._low_water.record_scan(scan, None, took)
+        return BurstDecision(more=False, wait_seconds=0.0), False
+
+
+@pytest.mark.parametrize(("is_rung", "at_most"), [(False, 0.1), (True, 1 / 3)])
+def test_full_scans_of_turns_are_bounded_rung_or_not(is_rung: bool, at_most: float) -> None:
+    clock = Clock(0.0)
+    scheduler = Scheduler(["a"], clock=clock)
+    low_water = begun_with(1000)
+    worker = TurnsFromTheMark(clock, scheduler, low_water)
+    while clock.now < 300.0:
+        scheduler.found(["a"], is_rung=is_rung)
+        worker.run_once()
+    assert 0.9 * at_most < worker.full_scans_took / clock.now < at_most + 0.01
 
 
 def test_scan_that_took_long_is_due_after_ten_times_as_long() -> None:
