@@ -155,12 +155,12 @@ def addresses_of(parameters: Mapping[str, Any]) -> tuple[Address, ...]:
 
 
 def nothing_listens(engine: Engine, within_seconds: float) -> str | None:
-    """Why no host to which the engine connected last accepts a TCP connection; None when one does, or none is known."""
+    """Why no host to which the engine connected last accepts a TCP connection; None when one may."""
     addresses = _addresses.get(engine, ())
-    if not addresses:
-        return None
     accepting, problems = first_listening(addresses, within_seconds)
-    return None if accepting else "; ".join(f"{host}:{port}: {why}" for (host, port), why in problems.items())
+    if accepting is not None or not problems or any(one not in problems for one in addresses):
+        return None
+    return "; ".join(f"{host}:{port}: {why}" for (host, port), why in problems.items())
 
 
 def is_refused_login(error: BaseException) -> bool:

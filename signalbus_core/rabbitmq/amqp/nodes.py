@@ -138,10 +138,11 @@ class NodeOrder:
         :param listening_within_seconds: first find a node that accepts a TCP connection within so many seconds.
         :raises BrokerConnectionError: no node takes it; the text has the reason of each.
         """
-        deadline = self._clock() + timeout_seconds
         nodes, problems, was_refused = self.take(), dict[BrokerNode, str](), False
         if listening_within_seconds is not None:
             nodes, problems = _listening(nodes, listening_within_seconds)
+        # Resolving the names may have taken long.
+        deadline = self._clock() + timeout_seconds
         for tried, node in enumerate(nodes):
             left = deadline - self._clock()
             if problems and left <= 0:
