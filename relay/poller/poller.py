@@ -22,6 +22,7 @@ from signalbus_core.lowlevel import (
     count_unloadable_keys,
     error_text,
     is_away,
+    is_lost,
     locate,
 )
 
@@ -150,10 +151,10 @@ class Poller:
             self._maintenance.clean_up(bind_key, self._meter.has_failed)
             self._horizon.run_once(bind_key, engine, is_active=bind_key not in self._quiet)
         except SQLAlchemyError as error:
-            problem, cannot_connect = error_text(error), is_away(error)
-            self._servers.failed(bind_key, problem, was_refused=is_refused_login(error) or not cannot_connect)
-            # A database that is merely slow may answer the workers.
-            self._scheduler.set_away(names, away=cannot_connect)
+            problem = error_text(error)
+            self._servers.failed(bind_key, problem, was_refused=is_refused_login(error) or not is_away(error))
+            # A database that refuses a statement, or is merely slow, may answer the workers.
+            self._scheduler.set_away(names, away=is_lost(error))
             return problem
         except BaseException as error:
             # Whatever it is, this try has ended, and nothing is known to be well.

@@ -75,3 +75,11 @@ def test_an_error_of_the_tcp_check_does_not_end_the_tries(monkeypatch: pytest.Mo
         reached.after_pause()
     assert reached.after_pause()
     assert reached.scheduler.take(0) == "Order"
+
+
+def test_a_statement_that_lacks_memory_leaves_the_models_to_the_workers() -> None:
+    cause: Any = Exception("out of memory")
+    cause.sqlstate = "53200"
+    reached = Reached(OperationalError("SELECT 1", {}, cause))
+    assert not reached.after_pause()
+    assert reached.scheduler.take(0) == "Order"
