@@ -56,6 +56,9 @@ def is_outage_error(error: BaseException | None) -> bool:
 #: https://www.postgresql.org/docs/current/errcodes-appendix.html
 _AWAY = ("53", "57P", "25006", "25P03")
 
+#: The server shuts down, has crashed, or takes no connections yet.
+_ENDING = ("57P01", "57P02", "57P03")
+
 #: Time limits, locks, serialization failures and deadlocks: a later try may succeed.
 _LATE = ("57014", "55P03", "40")
 
@@ -75,11 +78,21 @@ def is_away(error: BaseException) -> bool:
     """Whether the database is unavailable, or cannot write at the moment: no row is the cause."""
     if isinstance(error, DBAPIError):
         code = sqlstate(error)
-        if error.connection_invalidated or code.startswith(_AWAY):
-            return True
-        # The server did not send this error: the connection failed, but the driver has not marked it as lost.
-        return not code and isinstance(error, (OperationalError, InterfaceError))
+        # Without a code, the server did not send this error: the connection failed, though not marked as lost.
+        return code.startswith(_AWAY) or is_lost(error)
     return isinstance(error, (PoolTimeoutError, ResourceClosedError, PendingRollbackError))
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether the connection to the database failed, or the server ends it: other statements would fail as well.
+
+    A pool without a free connection, a full disk and a read-only transaction are none of these.
+    """
+    if not isinstance(error, DBAPIError):
+        return False
+    code = sqlstate(error)
+    is_of_driver = not code and isinstance(error, (OperationalError, InterfaceError))
+    return error.connection_invalidated or is_of_driver or code in _ENDING
 
 
 def is_late(error: BaseException) -> bool:

@@ -7,7 +7,7 @@ from .burst.result import BurstResult, FailedSignal, refs_of
 from .burst.send import send_burst
 from .burst.size import BurstSize
 from .errors import Proved, counted
-from .failures import error_text, escaping_advice, is_away, one_line, raise_if_stop
+from .failures import error_text, escaping_advice, is_away, is_lost, one_line, raise_if_stop, sqlstate
 from .model.contract import SignalSpec
 from .posix_signals import STOP_SIGNALS, stop_requests
 from .schema import doorbell
@@ -52,6 +52,7 @@ __all__ = [
     "Address",
     "first_listening",
     "is_away",
+    "is_lost",
     # Single bursts
     "SignalSpec",
     "send_burst",
@@ -73,6 +74,7 @@ __all__ = [
     "escaping_advice",
     "one_line",
     "raise_if_stop",
+    "sqlstate",
     # Failed signals
     "DueSignal",
     "Failure",

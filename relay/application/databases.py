@@ -16,7 +16,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine, ExceptionContext
 from sqlalchemy.pool import AssertionPool, QueuePool, StaticPool
 
-from signalbus_core.lowlevel import Address, BurstLimits, SignalSpec, first_listening, transaction
+from signalbus_core.lowlevel import Address, BurstLimits, SignalSpec, first_listening, sqlstate, transaction
 
 from ..exit_codes import NotFoundError
 from .load import LoadedApp, LoadingError
@@ -49,9 +49,18 @@ PORT = 5432
 #: The addresses to which an engine connected last.
 _addresses: WeakKeyDictionary[Engine, tuple[Address, ...]] = WeakKeyDictionary()
 
-#: The texts of a server that will soon take connections.
-# https://www.postgresql.org/docs/current/errcodes-appendix.html (57P03)
-_SOON = re.compile("starting up|shutting down|in recovery mode|not yet accepting|consistent recovery state")
+#: What a server, or PgBouncer, says of a login that it will refuse again. Whatever else is refused (too many clients, a
+#: server that starts), in whatever language, may soon be accepted.
+_REFUSED = re.compile(
+    r"authentication failed|pg_hba\.conf|(role|database) \"[^\n]*\" does not exist|no such (user|database)"
+    "|not permitted to log in|permission denied for database"
+)
+
+#: PgBouncer repeats the last refusal of its server so, without a new try.
+_CACHED = "server login has been failing"
+
+#: libpq has a line for each address of each host that it has tried.
+_OF_HOST = re.compile(r'connection to server (?:at|on socket) "([^"]*)"([^\n]*)')
 
 #: The application_name of a relay's sessions in pg_stat_activity, unless the application sets one.
 APPLICATION_NAME = "signalbus-relay"
@@ -155,18 +164,26 @@ def addresses_of(parameters: Mapping[str, Any]) -> tuple[Address, ...]:
 
 
 def nothing_listens(engine: Engine, within_seconds: float) -> str | None:
-    """Why no host to which the engine connected last accepts a TCP connection; None when one does, or none is known."""
+    """Why no host to which the engine connected last accepts a TCP connection; None when one may."""
     addresses = _addresses.get(engine, ())
-    if not addresses:
-        return None
     accepting, problems = first_listening(addresses, within_seconds)
-    return None if accepting else "; ".join(f"{host}:{port}: {why}" for (host, port), why in problems.items())
+    if accepting is not None or not problems or any(one not in problems for one in addresses):
+        return None
+    return "; ".join(f"{host}:{port}: {why}" for (host, port), why in problems.items())
 
 
 def is_refused_login(error: BaseException) -> bool:
-    """Whether a server answered, and takes no connection of this login. psycopg2 has only the text of such errors."""
+    """Whether each host that was tried answered, and refused the login. psycopg2 has only the text of such errors."""
+    if code := sqlstate(error):
+        return code.startswith("28")
     text = str(getattr(error, "orig", None) or "")
-    return "FATAL:" in text and _SOON.search(text) is None
+    tried = _OF_HOST.findall(text)
+    refusing = {host for host, why in tried if _refuses_login(why)}
+    return _refuses_login(text) if not tried else refusing == {host for host, _ in tried}
+
+
+def _refuses_login(text: str) -> bool:
+    return _REFUSED.search(text) is not None and _CACHED not in text
 
 
 def _drop_what_cannot_write(context: ExceptionContext) -> None:

@@ -79,7 +79,7 @@ class NotifyListener:
             if self._servers.problem(self._bind_key) is not None:
                 # The poller tries to reach the database, for all of the process.
                 self._events.progressed(self.name)
-                self._servers.wait([self._bind_key], LONGEST_WAIT_SECONDS)
+                self._servers.wait_until_reached(self._bind_key, LONGEST_WAIT_SECONDS)
                 continue
             try:
                 pause_seconds = self._answer()

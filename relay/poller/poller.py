@@ -22,6 +22,7 @@ from signalbus_core.lowlevel import (
     count_unloadable_keys,
     error_text,
     is_away,
+    is_lost,
     locate,
 )
 
@@ -138,31 +139,30 @@ class Poller:
         """Poll one database, when it is its time; return why it cannot be polled."""
         names = [spec.name for spec in self._specs[bind_key]]
         was_away = self._servers.problem(bind_key)
-        if was_away is not None:
-            if not self._servers.claim(bind_key):
-                return was_away
-            if (problem := nothing_listens(engine, LISTENING_WITHIN_SECONDS)) is not None:
+        if was_away is not None and not self._servers.claim(bind_key):
+            return was_away
+        try:
+            if was_away is not None and (problem := nothing_listens(engine, LISTENING_WITHIN_SECONDS)) is not None:
                 self._servers.failed(bind_key, problem)
                 return problem
-        try:
             self._maintenance.verify(bind_key, engine)
             self._maintenance.find_tables(bind_key, engine)
             read += self._poll(bind_key, engine, found)
             self._maintenance.clean_up(bind_key, self._meter.has_failed)
             self._horizon.run_once(bind_key, engine, is_active=bind_key not in self._quiet)
         except SQLAlchemyError as error:
-            problem, cannot_connect = error_text(error), is_away(error)
-            self._servers.failed(bind_key, problem, was_refused=is_refused_login(error) or not cannot_connect)
-            # A database that is merely slow may answer the workers.
-            self._scheduler.set_away(names, away=cannot_connect)
+            problem = error_text(error)
+            self._servers.failed(bind_key, problem, was_refused=is_refused_login(error) or not is_away(error))
+            # A database that refuses a statement, or is merely slow, may answer the workers.
+            self._scheduler.set_away(names, away=is_lost(error))
             return problem
-        except BaseException:
-            # Whatever it is, the next poll is not to wait for the end of this one.
-            self._servers.reached(bind_key)
+        except BaseException as error:
+            # Whatever it is, this try has ended, and nothing is known to be well.
+            self._servers.failed(bind_key, error_text(error), was_refused=True)
             raise
         if was_away is not None:
             self._servers.reached(bind_key)
-            self._scheduler.set_away(names, away=False)
+        self._scheduler.set_away(names, away=False)
         return None
 
     @property

@@ -68,6 +68,8 @@ class PollLoop:
                 # No known error arrives here. Without the poller nothing would be sent, so it goes on.
                 self._logger.exception("The poller failed; it goes on.", extra={"action": "probe_error"})
                 pause_seconds = self._backoff.failed()
+                # What is left to send is not known.
+                self._end_if_done(found=True, active=bool(self._scheduler.take_activity()))
             self._requests.wait(pause_seconds)
 
     def run_once(self) -> float:
@@ -83,14 +85,17 @@ class PollLoop:
         active = self._scheduler.take_activity()
         if self._poller.covered_everything:
             self._unreached.polled(self._poller.found)
-        if self._until_empty and (request := self._until_empty.polled(found=found, active=bool(active))):
-            self._stop.request(request)
+        self._end_if_done(found=found, active=bool(active))
         self._backoff.succeeded()
         # Signals whose producers send NOTIFY are sent without a poll.
         pause_seconds = self._interval.next_seconds(active=bool(self._requests.unanswered(active)))
         # A database that is away is polled at its own pace; the others do not wait for it.
         retry_seconds = self._poller.retry_in_seconds
         return pause_seconds if retry_seconds is None else min(pause_seconds, retry_seconds)
+
+    def _end_if_done(self, *, found: bool, active: bool) -> None:
+        if self._until_empty and (request := self._until_empty.polled(found=found, active=active)):
+            self._stop.request(request)
 
 
 class UntilEmpty:

@@ -97,9 +97,11 @@ class Scheduler:
     def set_away(self, names: Iterable[str], *, away: bool) -> None:
         """Record whether the database of these models is away: meanwhile no worker takes them."""
         with self._changed:
-            for name in names:
-                self._entries[name].away = away
-            self._changed.notify_all()
+            changed = [entry for name in names if (entry := self._entries[name]).away != away]
+            for entry in changed:
+                entry.away = away
+            if changed:
+                self._changed.notify_all()
 
     def take_activity(self) -> set[str]:
         """The models of which signals were sent since the last call."""

@@ -121,8 +121,16 @@ class Servers:
         with self._changed:
             return self._of(server).wait_seconds(self._clock())
 
+    def wait_until_reached(self, server: Hashable, timeout_seconds: float) -> None:
+        """Wait until a try of another thread has succeeded; at most ``timeout_seconds``."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closed or self._of(server).problem is None, timeout_seconds)
+
     def wait(self, servers: Iterable[Hashable], timeout_seconds: float) -> None:
-        """Wait until a try ends, or the next one to reach one of these may begin; at most ``timeout_seconds``."""
+        """Wait until a try ends, or the next one to reach one of these may begin; at most ``timeout_seconds``.
+
+        For a thread that then claims it: while a try is due, this does not wait.
+        """
         with self._changed:
             now = self._clock()
             seconds = min((self._of(server).wait_seconds(now) for server in servers), default=timeout_seconds)

@@ -138,10 +138,11 @@ class NodeOrder:
         :param listening_within_seconds: first find a node that accepts a TCP connection within so many seconds.
         :raises BrokerConnectionError: no node takes it; the text has the reason of each.
         """
-        deadline = self._clock() + timeout_seconds
-        nodes, problems, was_refused = self.take(), dict[BrokerNode, str](), False
+        nodes, problems, refusing = self.take(), dict[BrokerNode, str](), set[BrokerNode]()
         if listening_within_seconds is not None:
             nodes, problems = _listening(nodes, listening_within_seconds)
+        # Resolving the names may have taken long.
+        deadline = self._clock() + timeout_seconds
         for tried, node in enumerate(nodes):
             left = deadline - self._clock()
             if problems and left <= 0:
@@ -151,13 +152,16 @@ class NodeOrder:
                 connection = connect(node, left / (len(nodes) - tried))
             except BrokerConnectionError as error:
                 problems[node] = str(error).removeprefix(f"{node}: ")
-                was_refused = was_refused or error.was_refused
+                if error.was_refused:
+                    refusing.add(node)
                 self._note_failure(node)
                 continue
             self._note_success(node, problems)
             return connection
         reasons = [f"{node.address}: {problems[node]}" for node in self._location.nodes if node in problems]
         shown = "; ".join(reasons) if len(self._location.nodes) > 1 else next(iter(problems.values()))
+        # A node that does not answer may soon do so.
+        was_refused = refusing == set(self._location.nodes)
         raise BrokerConnectionError(f"{self._location}: {shown}", was_refused=was_refused)
 
     def _avoided_since(self, node: BrokerNode) -> float:

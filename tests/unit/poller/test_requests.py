@@ -192,6 +192,26 @@ def test_polls_are_frequent_while_signals_flow_that_no_bell_tells_of() -> None:
     assert watched.poll_loop.run_once() < 0.1, "it is awake: producers may be silent"
 
 
+def test_until_empty_ends_although_every_poll_fails() -> None:
+    watched = Watched(until_empty=True)
+    stop, polls = watched.recorder.stop, 0
+
+    def fail(_cause: str, *, thorough: bool) -> bool:
+        nonlocal polls
+        polls += 1
+        watched.clock.now += 20.0
+        watched.looks.poll_now()
+        if polls == 3:
+            stop.set()
+        raise ConnectionError("no token")
+
+    watched.poller.run_once = fail  # type: ignore[assignment,method-assign]
+    watched.poll_loop.run()
+    requests = watched.requests
+    assert "nothing could be sent for 30 s" in requests[0].reason
+    assert requests[0].exit_code == 1
+
+
 def test_a_look_that_fails_covers_nothing() -> None:
     watched = Watched()
     watched.looks.poll_now(thorough=True)

@@ -136,3 +136,15 @@ def test_a_node_that_fails_is_told_once_until_it_works(caplog: pytest.LogCapture
     assert fail("the login was refused")() == []
     assert fail("")() == ["broker_node_up"]
     assert fail("refused")() == ["broker_node_down"]
+
+
+@given(refusing=st.sets(st.sampled_from("ab[")), first=st.integers(0, 2))
+def test_the_login_is_refused_when_every_node_refuses_it(refusing: set[str], first: int) -> None:
+    cluster = Cluster(first)
+
+    def connect(node: BrokerNode, _timeout_seconds: float) -> str:
+        raise BrokerConnectionError(f"{node}: failed", was_refused=node.address[0] in refusing)
+
+    with pytest.raises(BrokerConnectionError) as raised:
+        cluster.order.connect(connect, 9.0)
+    assert raised.value.was_refused == (len(refusing) == 3)
