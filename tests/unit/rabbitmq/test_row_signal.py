@@ -286,3 +286,27 @@ def test_usual_messages_of_models_are_not_completed(
     monkeypatch.setattr(encoder_module, "encode", None)
     [draft] = maker.drafts(signal)
     assert maker.encoding(encoder)(draft) == expected
+
+
+SHARED = BasicProperties(headers={"route": ["north"]})
+
+
+class Sharing(OutboxMessage, Base):
+    """A model whose messages share an object that each of them changes."""
+
+    __tablename__ = "sharing"
+    signalbus_exchange = "usual"
+
+    def signalbus_message(self) -> Iterator[Message]:  # type: ignore[override]
+        for number in range(2):
+            SHARED.correlation_id = f"{self.id}-{number}"
+            SHARED.headers["route"][0] = SHARED.correlation_id
+            yield Message(None, "placed", b"", SHARED)
+
+
+def test_messages_keep_properties_that_the_next_signal_changes() -> None:
+    maker, encoder = SignalMessages(), Encoder(3, 4096, "guest")
+    drafts = [draft for number in (1, 2) for draft in maker.drafts(Sharing(id=number, created_at=NOON))]
+    encoded = [maker.encoding(encoder)(draft).data for draft in drafts]
+    for text in ("1-0", "1-1", "2-0", "2-1"):
+        assert [data.count(text.encode()) for data in encoded].count(2) == 1
