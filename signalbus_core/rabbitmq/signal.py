@@ -122,7 +122,8 @@ class SignalMessages(MessageMaker[RabbitMQSignal]):
         def encode(draft: Any) -> EncodedMessage:
             try:
                 encoded = usual(*draft)
-            except Exception:  # noqa: BLE001 - what is wrong, the slow way finds out
+            except BaseException as error:  # noqa: BLE001 - what is wrong, the slow way finds out
+                raise_if_stop(error)
                 encoded = None
             return encoder.encode(self.message(draft)) if encoded is None else encoded
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -368,3 +369,25 @@ def test_messages_keep_properties_that_the_next_signal_changes() -> None:
     encoded = [maker.encoding(encoder)(draft).data for draft in drafts]
     for text in ("1-0", "1-1", "2-0", "2-1"):
         assert [data.count(text.encode()) for data in encoded].count(2) == 1
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), asyncio.CancelledError()], ids=repr)
+def test_whatever_a_property_of_a_signal_raises_is_its_own_fault(error: BaseException) -> None:
+    def raises(_signal: Any) -> str:
+        raise error
+
+    kind = type("Leaving", (Sharing,), {"__abstract__": True, "signalbus_exchange": property(raises)})
+    signal, maker = kind.__new__(kind), SignalMessages()
+    draft = (signal, Message(None, "placed", b""), 1)
+    with pytest.raises(InvalidMessageError, match=type(error).__name__):
+        maker.encoding(Encoder(3, 4096, "guest"))(draft)
+
+
+def test_whatever_interrupts_the_encoding_of_a_row_is_its_own_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def raises(*_: Any) -> str:
+        raise asyncio.CancelledError
+
+    encoder = Encoder(3, 4096, "guest")
+    assert isinstance(of_row(encoder, Outbox, USUAL), EncodedMessage)
+    monkeypatch.setattr(RowMessages, "_id_of", raises)
+    assert str(of_row(encoder, Outbox, USUAL)) == "CancelledError"
