@@ -15,16 +15,20 @@ from inspect import getattr_static
 from operator import itemgetter
 from typing import Any, ClassVar, cast
 
-from sqlalchemy import TypeDecorator
+from sqlalchemy import Column, Label, Over, Text, TextClause, TypeDecorator
+from sqlalchemy import cast as sql_cast
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Mapper
-from sqlalchemy.sql import ColumnElement
+from sqlalchemy.sql import ColumnElement, Selectable
+from sqlalchemy.sql.expression import ColumnClause
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.visitors import iterate
 
 from ..failures import error_text, raise_if_stop
 from ..model.senders import RowSender
 from ..schema.signal_id import SIGNAL_ID, database_identity, signal_id_text
 from ..tracing import StoredContext, TracedSignal, parsed_context
-from .amqp.encoder import Common, Encoder, MessageMaker, keep, shared_of
+from .amqp.encoder import PLAIN, Common, Encoder, MessageMaker, keep, shared_of
 from .amqp.frames import EncodedMessage
 from .amqp.message import InvalidMessageError, Message
 from .message_id import Identity, as_moment, identity_of
@@ -72,30 +76,84 @@ class RowSignal(RabbitMQSignal):
         return _row_sender(cast(Any, cls))
 
 
-@lru_cache(maxsize=1024)
 def _row_sender(model: type[RowSignal]) -> RowPlan | None:
     mapper: Mapper[Any] = model.__mapper__  # type: ignore[attr-defined]
-    fields = {
-        field: attribute
-        for field, attribute in model.signalbus_fields.items()
-        if getattr_static(model, attribute, None) is not None
-    }
-    # Read first: it configures the mapper, and types may then begin to listen.
+    # Read first: it configures the mapper.
     columns = mapper.column_attrs
-    listeners = mapper.class_manager.dispatch
+    if not isinstance(model.signalbus_fields, Mapping):
+        return None
+    fields = {field: one for field, one in model.signalbus_fields.items() if _has(model, one)}
+    identity = identity_of(cast(Any, model))
+    # All attributes from which a message is made.
+    names = {*fields.values(), *filter(None, [identity.written_at, SIGNAL_ID if identity.has_own else None])}
+    names |= {name for name in ("body_json", *_trace_of(model)) if _has(model, name)}
     has_own_code = (
         model.signalbus_message is not RowSignal.signalbus_message
         or model.send_signalbus_message is not RabbitMQSignal.send_signalbus_message
         or _function(model.send_signalbus_messages) is not _function(RabbitMQSignal.send_signalbus_messages)
+        or hasattr(model, "__getattr__")
+        or model.__getattribute__ is not object.__getattribute__
         or not all(type(one) in (str, type(None)) for one in _usual_address(model))
-        or not all(attribute in columns for attribute in fields.values())
+        or not all(_is_of_row(mapper, name) for name in names)
+        or not _has_json_as_text(mapper, fields)
         # Equal values of such a type may have different types.
-        or any(isinstance(columns[one].columns[0].type, TypeDecorator) for one in fields.values())
-        or listeners.load
-        or listeners.refresh
+        or any(isinstance(kind, TypeDecorator) for one in fields.values() for kind in _types(columns[one].columns[0]))
     )
     is_one_class = mapper.polymorphic_on is None and mapper.inherits is None
-    return None if has_own_code or not is_one_class else RowPlan(model, mapper, fields)
+    if has_own_code or not is_one_class:
+        return None
+    expressions = tuple([columns[name].columns[0] for name in sorted(names)])
+    return _plan(
+        cast(Any, model), tuple(fields.items()), (model.signalbus_exchange, model.signalbus_routing_key), expressions
+    )
+
+
+@lru_cache(maxsize=1024)
+def _plan(
+    model: type[RowSignal],
+    fields: tuple[tuple[str, str], ...],
+    address: tuple[str | None, str | None],
+    _expressions: tuple[ColumnElement[Any], ...],
+) -> RowPlan:
+    # Cached by all that it is made of: statements and encoded messages are kept with it from one burst to the next.
+    return RowPlan(model, dict(fields), address)
+
+
+def _has(model: type[RowSignal], name: str) -> bool:
+    return getattr_static(model, name, None) is not None
+
+
+def _trace_of(model: type[RowSignal]) -> tuple[str, ...]:
+    return ("trace_context",) if issubclass(model, TracedSignal) else ()
+
+
+def _is_of_row(mapper: Mapper[Any], name: str) -> bool:
+    """Whether the attribute is a column of the table, or computed from its columns alone, without a subquery."""
+    if name not in mapper.column_attrs:
+        return False
+    if getattr_static(mapper.class_, name) is not mapper.class_manager.get(name):
+        return False
+    return all(
+        part.table is mapper.local_table
+        if isinstance(part, Column)
+        # A function is a Selectable too. Literal SQL may contain anything.
+        else isinstance(part, FunctionElement) or not isinstance(part, (Selectable, TextClause, ColumnClause, Over))
+        for part in iterate(mapper.column_attrs[name].columns[0])
+    )
+
+
+def _has_json_as_text(mapper: Mapper[Any], fields: Mapping[str, str]) -> bool:
+    """Whether the attribute ``body_json``, where there is one, holds nothing that the field lacks."""
+    columns, field = mapper.column_attrs, fields.get("body_json")
+    if field == "body_json" or not _has(mapper.class_, "body_json"):
+        return True
+    text: Any = None if field is None else columns[field].columns[0]
+    text = text.element if isinstance(text, Label) else text
+    return text is not None and bool(text.compare(sql_cast(columns["body_json"].columns[0], Text)))
+
+
+def _types(column: ColumnElement[Any]) -> list[object]:
+    return [column.type, *column.type._variant_mapping.values()]
 
 
 def _usual_address(model: type[RowSignal]) -> list[object]:
@@ -110,11 +168,15 @@ class RowPlan:
     """Which column of a model's rows is what. It sends them.
 
     :param fields: the attribute of each field that the model has.
+    :param address: the exchange and routing key of messages that set none.
     """
 
-    def __init__(self, model: type[RowSignal], mapper: Mapper[Any], fields: Mapping[str, str]) -> None:
+    def __init__(
+        self, model: type[RowSignal], fields: Mapping[str, str], address: tuple[str | None, str | None]
+    ) -> None:
+        mapper: Mapper[Any] = model.__mapper__  # type: ignore[attr-defined]
         self.identity: Identity = identity_of(cast(Any, model))
-        is_traced = issubclass(model, TracedSignal)
+        is_traced = any(_has(model, name) for name in _trace_of(model))
         keys = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
         others = [self.identity.written_at] if self.identity.written_at is not None else []
         others += ["trace_context"] if is_traced else []
@@ -131,7 +193,7 @@ class RowPlan:
         #: The place of each field in a row.
         self.places = {field: place_of[attribute] for field, attribute in fields.items()}
         #: What messages take that set nothing: exchange, routing key, type.
-        self.usual = (model.signalbus_exchange, model.signalbus_routing_key, model.__name__)
+        self.usual = (*address, model.__name__)
         #: What rows with the same shared values have in common, by encoder.
         self.known: dict[Encoder, dict[Any, Common]] = {}
 
@@ -187,7 +249,8 @@ class RowMessages(MessageMaker[Sequence[Any]]):
         def encode(draft: Any) -> EncodedMessage:
             try:
                 encoded = usual(draft)
-            except Exception:  # noqa: BLE001 - what is wrong, the slow way finds out
+            except BaseException as error:  # noqa: BLE001 - what is wrong, the slow way finds out
+                raise_if_stop(error)
                 encoded = None
             return encoder.encode(self.message(draft)) if encoded is None else encoded
 
@@ -198,7 +261,8 @@ class RowMessages(MessageMaker[Sequence[Any]]):
         places, id_of, moment_of, assemble = self._plan.places, self._id_of, self._moment_of, encoder.assemble
         known = self._plan.known.setdefault(encoder, {})
         in_common = [places[field] for field in _IN_COMMON if field in places]
-        common_of = itemgetter(*in_common) if in_common else lambda _: None
+        # Twice the first, so that it returns a tuple.
+        common_of = itemgetter(in_common[0], *in_common) if in_common else lambda _: ()
         bodies = [places[field] for field in BODIES if field in places]
         headers_in = {field: place for field, place in places.items() if is_of_headers(field)}
         correlation_id, message_id = places.get("correlation_id"), places.get("message_id")
@@ -216,7 +280,10 @@ class RowMessages(MessageMaker[Sequence[Any]]):
                 data = data.encode()
             elif type(data) is not bytes:
                 return None
-            key = (kind, type(body), common_of(row))
+            values = common_of(row)
+            if not PLAIN.issuperset(map(type, values)):
+                return None
+            key = (kind, type(body), values)
             common = known.get(key)
             if common is None:
                 message = self.message(row)

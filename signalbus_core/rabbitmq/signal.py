@@ -20,7 +20,7 @@ from ..failures import error_text, raise_if_stop
 from ..schema.signal_id import signal_id_column
 from .amqp.encoder import Common, Encoder, MessageMaker, shared_of
 from .amqp.frames import EncodedMessage
-from .amqp.message import PROPERTIES, InvalidMessageError, Message, as_messages
+from .amqp.message import InvalidMessageError, Message, as_messages, copied
 from .message_id import BurstDatabase, message_id, written_at
 from .publisher import Publisher
 
@@ -98,10 +98,8 @@ class SignalMessages(MessageMaker[RabbitMQSignal]):
         self._database = BurstDatabase()
 
     def drafts(self, signal: RabbitMQSignal) -> list[Any]:
-        made = signal.signalbus_message()
-        if type(made) is Message:
-            return [(signal, made, 1)]
-        return [(signal, message, number) for number, message in enumerate(as_messages(made), start=1)]
+        made = as_messages(signal.signalbus_message())
+        return [(signal, message, number) for number, message in enumerate(made, start=1)]
 
     def message(self, draft: Any) -> Message:
         if isinstance(draft, Message):
@@ -124,7 +122,8 @@ class SignalMessages(MessageMaker[RabbitMQSignal]):
         def encode(draft: Any) -> EncodedMessage:
             try:
                 encoded = usual(*draft)
-            except Exception:  # noqa: BLE001 - what is wrong, the slow way finds out
+            except BaseException as error:  # noqa: BLE001 - what is wrong, the slow way finds out
+                raise_if_stop(error)
                 encoded = None
             return encoder.encode(self.message(draft)) if encoded is None else encoded
 
@@ -210,7 +209,7 @@ def completed(
     """
     body, exchange, routing_key = message.body, message.exchange, message.routing_key
     is_text = isinstance(body, str)
-    properties = _copy(message.properties)
+    properties = BasicProperties() if message.properties is None else copied(message.properties)
     if properties.delivery_mode is None:
         properties.delivery_mode = 2
     if properties.type is None:
@@ -236,16 +235,6 @@ def seconds_of(moment: datetime | None) -> int:
     """The timestamp of a message, the same on every resend; now, if the moment is unknown or out of AMQP's range."""
     seconds = -1 if moment is None else math.floor(moment.timestamp())
     return seconds if seconds >= 0 else int(time.time())
-
-
-def _copy(given: BasicProperties | None) -> BasicProperties:
-    if given is None:
-        return BasicProperties()
-    if type(given) is not BasicProperties:
-        return BasicProperties(**{name: getattr(given, name) for name in PROPERTIES})
-    properties = BasicProperties()
-    vars(properties).update(vars(given))
-    return properties
 
 
 def publisher_of_app() -> Publisher:

@@ -62,7 +62,8 @@ _STORED_INLINE = 2000
 def row_sender(session: Session, spec: SignalSpec) -> RowSender | None:
     """What sends the signals of a model as rows; None where instances are needed."""
     # What the application adds to statements, or does with loaded instances, would be left out.
-    has_listeners = session.dispatch.do_orm_execute or session.dispatch.loaded_as_persistent
+    of_session, of_model = session.dispatch, spec.mapper.class_manager.dispatch
+    has_listeners = of_session.do_orm_execute or of_session.loaded_as_persistent or of_model.load or of_model.refresh
     return None if has_listeners else spec.row_sender
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from pika.spec import BasicProperties
 
@@ -57,17 +58,45 @@ class Message:
         fields["mandatory"] = mandatory
 
 
-def as_messages(made: Message | Sequence[Message]) -> list[Message]:
-    """The messages of a signal, as a list.
+def as_messages(made: Message | Iterable[Message]) -> list[Message]:
+    """The messages of a signal as they are now: the next signal may change what they share.
 
     :raises TypeError: the argument is neither. None is refused too, because a forgotten ``return`` must lose nothing.
     """
     if isinstance(made, Message):
-        return [made]
+        return [_snapshot(made)]
     if made is None:
         raise TypeError("a Message or a sequence of them is expected, not None; [] means that there is nothing to send")
-    listed = made if type(made) is list else list(made)
-    for message in listed:
+    listed = []
+    for message in made:
         if not isinstance(message, Message):
             raise TypeError(f"a Message or a sequence of them is expected, not {type(message).__name__}")
+        listed.append(_snapshot(message))
     return listed
+
+
+def _snapshot(message: Message) -> Message:
+    body, properties = message.body, message.properties
+    if isinstance(body, (bytearray, memoryview)):
+        body = bytes(body)
+    if isinstance(properties, BasicProperties):
+        properties = copied(properties)
+        properties.headers = _copied_value(properties.headers)
+    elif body is message.body:
+        return message
+    return Message(message.exchange, message.routing_key, body, properties, message.mandatory)
+
+
+def copied(given: BasicProperties) -> BasicProperties:
+    """The properties in an object of their own."""
+    if type(given) is not BasicProperties:
+        return BasicProperties(**{name: getattr(given, name) for name in PROPERTIES})
+    properties = object.__new__(BasicProperties)
+    vars(properties).update(vars(given))
+    return properties
+
+
+def _copied_value(value: Any) -> Any:
+    if type(value) is dict:
+        return {name: inner if type(inner) is str else _copied_value(inner) for name, inner in value.items()}
+    return [_copied_value(inner) for inner in value] if type(value) is list else value

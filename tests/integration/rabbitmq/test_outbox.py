@@ -13,7 +13,15 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, deferred, mapped_column, with_loader_criteria
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    MappedAsDataclass,
+    column_property,
+    deferred,
+    mapped_column,
+    with_loader_criteria,
+)
 
 from signalbus_core import PartialDeliveryError, SignalBusMixin
 from signalbus_core.lowlevel import doorbell_problem
@@ -243,3 +251,32 @@ def test_the_mixin_fits_models_that_are_dataclasses() -> None:
     row = Outbox(tenant=7)
     row.body_json = {"a": 1}
     assert row.signalbus_message().body == '{"a": 1}'
+
+
+def test_rows_with_computed_fields_are_sent_as_their_instances(shop: Shop) -> None:
+    db = shop.db
+    kinds = sa.Table("kind", db.metadata, sa.Column("id", sa.Integer, primary_key=True), sa.Column("key", sa.Text))
+
+    class Computed(OutboxMessage, db.Model):  # type: ignore[name-defined,misc]
+        __tablename__ = "computed"
+        signalbus_exchange = shop.exchange
+        body = None
+        body_text = None
+        routing_key = None
+        kind_id = mapped_column(sa.Integer)
+
+        @property
+        def body_json(self) -> dict[str, int]:
+            return {"kind": self.kind_id}
+
+    table = Computed.__table__
+    key = sa.select(kinds.c.key).where(kinds.c.id == table.c.kind_id).correlate(table).scalar_subquery()
+    Computed.routing_key = column_property(key)
+    db.create_all()
+    shop.execute("INSERT INTO kind VALUES (1, 'a'), (2, 'b'), (3, 'c')")
+    messages = shop.send(*(Computed(kind_id=number) for number in (3, 1, 2)))
+    assert [(one.routing_key, one.text) for one in messages] == [
+        ("c", '{"kind": 3}'),
+        ("a", '{"kind": 1}'),
+        ("b", '{"kind": 2}'),
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from pika.spec import BasicProperties
 from sqlalchemy import event
 from sqlalchemy.ext.mutable import MutableDict
-from sqlalchemy.orm import DeclarativeBase, column_property, synonym
+from sqlalchemy.orm import DeclarativeBase, Session, column_property, synonym
 
 from signalbus_core.failures import error_text
 from signalbus_core.model.contract import resolve
@@ -26,6 +27,7 @@ from signalbus_core.rabbitmq.amqp.encoder import Encoder
 from signalbus_core.rabbitmq.amqp.frames import EncodedMessage
 from signalbus_core.rabbitmq.row_signal import RowMessages, RowPlan
 from signalbus_core.rabbitmq.signal import SignalMessages
+from signalbus_core.sql.lock_rows import row_sender
 from signalbus_core.tracing import TracedSignal
 from tests.unit.rabbitmq.test_encoder import messages
 
@@ -179,6 +181,18 @@ def test_usual_rows_become_no_objects(monkeypatch: pytest.MonkeyPatch, name: str
     assert of_row(encoder, Outbox, values) == expected
 
 
+def is_sent_as_rows(model: Any) -> bool:
+    return row_sender(Session(), resolve(model)) is not None
+
+
+@pytest.mark.parametrize("priority", [True, 1.0])
+def test_equal_values_of_other_types_are_not_what_is_known(priority: object) -> None:
+    encoder, values = Encoder(3, 4096, "guest"), {**USUAL, "priority": 1}
+    assert isinstance(of_row(encoder, Outbox, values), EncodedMessage)
+    odd_values = {**values, "priority": priority}
+    assert of_row(encoder, Outbox, odd_values) == of_instance(Encoder(3, 4096, "guest"), Outbox, odd_values)
+
+
 class Shown(sa.TypeDecorator[str]):
     impl = sa.Text
     cache_ok = True
@@ -197,7 +211,18 @@ NEEDS_INSTANCES: dict[str, dict[str, Any]] = {
     "a field that is another attribute": {"routing_key": synonym("exchange")},
     "an exchange that is computed": {"signalbus_exchange": property(lambda self: "orders")},
     "a type that converts": {"exchange": sa.Column(Shown)},
+    "a type that converts on one database": {"exchange": sa.Column(sa.Text().with_variant(Shown(), "postgresql"))},
     "rows of several classes": {"kind": sa.Column(sa.Text), "__mapper_args__": {"polymorphic_on": "kind"}},
+    "a JSON body that is computed": {"body_json": property(lambda self: {"id": self.id})},
+    "a JSON body that is another attribute": {"body_json": synonym("headers")},
+    "a JSON body whose text is another": {"body_json_text": column_property(sa.literal("1"))},
+    "attributes that are computed": {"__getattr__": lambda self, name: None},
+    "fields that are computed": {"signalbus_fields": property(lambda self: {})},
+    "an id that is computed": {"message_id": column_property(sa.literal_column("gen_random_uuid()"))},
+    "a value of another table": {
+        "routing_key": column_property(sa.select(sa.func.max(sa.column("x"))).scalar_subquery())
+    },
+    "a trace that is computed": {"trace_context": property(lambda self: None), "__bases__": (TracedSignal,)},
     "values that watch their changes": {"headers": sa.Column(MutableDict.as_mutable(sa.JSON))},  # type: ignore[arg-type]
 }
 
@@ -206,15 +231,30 @@ NEEDS_INSTANCES: dict[str, dict[str, Any]] = {
 def test_a_model_with_code_of_its_own_is_sent_as_instances(reason: str) -> None:
     number = list(NEEDS_INSTANCES).index(reason)
     members = {"__tablename__": f"instances_{number}", **NEEDS_INSTANCES[reason]}
-    assert resolve(type(f"Instances{number}", (OutboxMessage, Base), members)).row_sender is None
+    bases = (*members.pop("__bases__", ()), OutboxMessage, Base)
+    assert not is_sent_as_rows(type(f"Instances{number}", bases, members))
 
 
 def test_a_model_whose_load_is_listened_to_is_sent_as_instances() -> None:
     class Watched(OutboxMessage, Base):
         __tablename__ = "watched"
 
+    spec = resolve(Watched)
+    assert row_sender(Session(), spec) is not None
+    # Each burst asks, because the application may listen later.
     event.listen(Watched, "load", lambda _target, _context: None)
-    assert resolve(Watched).row_sender is None
+    assert row_sender(Session(), spec) is None
+
+
+def test_what_messages_take_is_read_when_a_bus_resolves() -> None:
+    class Late(OutboxMessage, Base):
+        __tablename__ = "late"
+
+    before = plan_of(Late)
+    # What is compiled and encoded is kept from one burst to the next.
+    assert plan_of(Late) is before
+    Late.signalbus_exchange = "later"
+    assert plan_of(Late).usual == ("later", None, "Late")
 
 
 def test_columns_that_are_left_out_or_added_need_no_instances() -> None:
@@ -245,6 +285,25 @@ def test_a_row_tells_the_trace_it_was_written_in() -> None:
         assert (context and context.headers) == expected
         # A message, as one with the headers of a trace, is its own draft.
         assert maker.encoding(encoder)(maker.message(row)) == maker.encoding(encoder)(row)
+
+
+def test_a_traced_model_may_leave_the_column_out() -> None:
+    class Untraced(TracedSignal, OutboxMessage, Base):
+        __tablename__ = "untraced"
+        trace_context = None
+
+    plan = plan_of(Untraced)
+    assert "trace_context" not in plan.columns
+    assert RowMessages(plan, CONNECTION).trace_context((None,) * len(plan.columns)) is None
+
+
+def test_an_attribute_that_replaces_a_column_needs_instances() -> None:
+    class Replaced(OutboxMessage, Base):
+        __tablename__ = "replaced"
+
+    assert is_sent_as_rows(Replaced)
+    Replaced.routing_key = property(lambda self: "other")  # type: ignore[assignment]
+    assert not is_sent_as_rows(Replaced)
 
 
 class Order(OutboxMessage, Base):
@@ -286,3 +345,49 @@ def test_usual_messages_of_models_are_not_completed(
     monkeypatch.setattr(encoder_module, "encode", None)
     [draft] = maker.drafts(signal)
     assert maker.encoding(encoder)(draft) == expected
+
+
+SHARED = BasicProperties(headers={"route": ["north"]})
+
+
+class Sharing(OutboxMessage, Base):
+    """A model whose messages share an object that each of them changes."""
+
+    __tablename__ = "sharing"
+    signalbus_exchange = "usual"
+
+    def signalbus_message(self) -> Iterator[Message]:  # type: ignore[override]
+        for number in range(2):
+            SHARED.correlation_id = f"{self.id}-{number}"
+            SHARED.headers["route"][0] = SHARED.correlation_id
+            yield Message(None, "placed", b"", SHARED)
+
+
+def test_messages_keep_properties_that_the_next_signal_changes() -> None:
+    maker, encoder = SignalMessages(), Encoder(3, 4096, "guest")
+    drafts = [draft for number in (1, 2) for draft in maker.drafts(Sharing(id=number, created_at=NOON))]
+    encoded = [maker.encoding(encoder)(draft).data for draft in drafts]
+    for text in ("1-0", "1-1", "2-0", "2-1"):
+        assert [data.count(text.encode()) for data in encoded].count(2) == 1
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), asyncio.CancelledError()], ids=repr)
+def test_whatever_a_property_of_a_signal_raises_is_its_own_fault(error: BaseException) -> None:
+    def raises(_signal: Any) -> str:
+        raise error
+
+    kind = type("Leaving", (Sharing,), {"__abstract__": True, "signalbus_exchange": property(raises)})
+    signal, maker = kind.__new__(kind), SignalMessages()
+    draft = (signal, Message(None, "placed", b""), 1)
+    with pytest.raises(InvalidMessageError, match=type(error).__name__):
+        maker.encoding(Encoder(3, 4096, "guest"))(draft)
+
+
+def test_whatever_interrupts_the_encoding_of_a_row_is_its_own_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def raises(*_: Any) -> str:
+        raise asyncio.CancelledError
+
+    encoder = Encoder(3, 4096, "guest")
+    assert isinstance(of_row(encoder, Outbox, USUAL), EncodedMessage)
+    monkeypatch.setattr(RowMessages, "_id_of", raises)
+    assert str(of_row(encoder, Outbox, USUAL)) == "CancelledError"
