@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,7 @@ import pika
 
 from tests.support.cluster import ClusterNode, PrivateCluster
 from tests.support.postgres import PrivatePostgres
+from tests.support.waiting import eventually
 
 from .world import BROKER_SETTINGS, DATABASE_SETTINGS, LOGIN, SECRET, World
 
@@ -20,6 +22,9 @@ STREAM = {"stream": {"x-queue-type": "stream"}}
 
 #: While a majority is there, a signal arrives within so many seconds.
 FLOWING_SECONDS = 20.0
+
+#: A node that stopped serving while it was without a majority, serves again within so many seconds.
+NODE_SECONDS = 60.0
 
 #: The body of a message that only tells where a stream ends.
 END = b"end"
@@ -82,8 +87,8 @@ class ClusterWorld(World):
             node.resume()
             if not node.is_running:
                 node.start()
-            elif not node.listens():
-                node.revive()
+        for node in self.cluster.nodes:
+            eventually(lambda node=node: node.listens() or _revived(node), NODE_SECONDS, "the node serves", 0.5)
         self.cluster.wait_until_whole()
 
     def flows(self) -> None:
@@ -91,3 +96,10 @@ class ClusterWorld(World):
         began = time.monotonic()
         self.wait_until_sent(self.write(2), FLOWING_SECONDS)
         self.flowed_seconds.append(time.monotonic() - began)
+
+
+def _revived(node: ClusterNode) -> bool:
+    """End its maintenance. A node that stops or starts its applications just now cannot tell whether it has any."""
+    with contextlib.suppress(RuntimeError):
+        node.revive()
+    return node.listens()
