@@ -81,6 +81,7 @@ class Daemon:
         self._stop = self._runtime.stop
 
         self._poll_requests = PollRequests()
+        self._runtime.servers.on_suspicion(self._poll_requests.poll_now)
         with self._app.app_context():
             self._engines = {spec.bind_key: self._bus.db.engines[spec.bind_key] for spec in specs}
         most_spares = spare_connections(self._engines.values(), config.workers)

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import event
+from sqlalchemy import event, text
 from sqlalchemy.engine import Connection, Engine, ExceptionContext
 from sqlalchemy.pool import AssertionPool, QueuePool, StaticPool
 
-from signalbus_core.lowlevel import Address, BurstLimits, SignalSpec, first_listening, sqlstate, transaction
+from signalbus_core.lowlevel import Address, BurstLimits, SignalSpec, autocommit, first_listening, sqlstate, transaction
 
 from ..exit_codes import NotFoundError
 from .load import LoadedApp, LoadingError
@@ -172,18 +172,32 @@ def nothing_listens(engine: Engine, within_seconds: float) -> str | None:
     return "; ".join(f"{host}:{port}: {why}" for (host, port), why in problems.items())
 
 
+def why_read_only(engine: Engine, limits: BurstLimits) -> str | None:
+    """Why a database that answers takes no bursts; None when it takes them.
+
+    Connections to it are closed, because its host name may lead to another server soon.
+    """
+    if engine.dialect.name != "postgresql":
+        return None
+    with autocommit(engine, limits) as connection:
+        if connection.scalar(text("SELECT current_setting('transaction_read_only')")) == "off":
+            return None
+    engine.dispose()
+    return "it accepts no writes: it is a standby, or its transactions are read-only by default"
+
+
 def is_refused_login(error: BaseException) -> bool:
     """Whether each host that was tried answered, and refused the login. psycopg2 has only the text of such errors."""
     if code := sqlstate(error):
         return code.startswith("28")
-    text = str(getattr(error, "orig", None) or "")
-    tried = _OF_HOST.findall(text)
+    told = str(getattr(error, "orig", None) or "")
+    tried = _OF_HOST.findall(told)
     refusing = {host for host, why in tried if _refuses_login(why)}
-    return _refuses_login(text) if not tried else refusing == {host for host, _ in tried}
+    return _refuses_login(told) if not tried else refusing == {host for host, _ in tried}
 
 
-def _refuses_login(text: str) -> bool:
-    return _REFUSED.search(text) is not None and _CACHED not in text
+def _refuses_login(told: str) -> bool:
+    return _REFUSED.search(told) is not None and _CACHED not in told
 
 
 def _drop_what_cannot_write(context: ExceptionContext) -> None:

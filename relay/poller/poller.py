@@ -26,7 +26,7 @@ from signalbus_core.lowlevel import (
     locate,
 )
 
-from ..application.databases import is_refused_login, nothing_listens
+from ..application.databases import is_refused_login, nothing_listens, why_read_only
 from ..runtime import Runtime
 from ..scheduler import Scheduler
 from ..servers.reconnect import LISTENING_WITHIN_SECONDS
@@ -142,8 +142,9 @@ class Poller:
         if was_away is not None and not self._servers.claim(bind_key):
             return was_away
         try:
-            if was_away is not None and (problem := nothing_listens(engine, LISTENING_WITHIN_SECONDS)) is not None:
+            if was_away is not None and (problem := self._why_unusable(engine)) is not None:
                 self._servers.failed(bind_key, problem)
+                self._scheduler.set_away(names, away=True)
                 return problem
             self._maintenance.verify(bind_key, engine)
             self._maintenance.find_tables(bind_key, engine)
@@ -164,6 +165,9 @@ class Poller:
             self._servers.reached(bind_key)
         self._scheduler.set_away(names, away=False)
         return None
+
+    def _why_unusable(self, engine: Engine) -> str | None:
+        return nothing_listens(engine, LISTENING_WITHIN_SECONDS) or why_read_only(engine, self._limits)
 
     @property
     def retry_in_seconds(self) -> float | None:

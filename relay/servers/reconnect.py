@@ -72,6 +72,10 @@ class Schedule:
         self._is_trying, self.problem, self._refusals = False, None, 0
         self._next_at = now + FOLLOWING_SECONDS if now < self._calm_at else now
 
+    def suspected(self, problem: str) -> None:
+        """What was done with it failed; the next try may begin at once."""
+        self.problem = self.problem or problem
+
     def wait_seconds(self, now: float) -> float:
         """How long until the next try may begin; while one goes on, how long until it is worth asking again."""
         return LONGEST_PAUSE_SECONDS if self._is_trying else max(0.0, self._next_at - now)
@@ -93,6 +97,7 @@ class Servers:
         self._changed = threading.Condition()
         self._schedules: dict[Hashable, Schedule] = {}
         self._is_closed = False
+        self._listeners: list[Callable[[], object]] = []
 
     def problem(self, server: Hashable) -> str | None:
         """Why the last try to reach it failed; None when it succeeded, and before the first."""
@@ -109,6 +114,18 @@ class Servers:
         with self._changed:
             self._of(server).failed(self._clock(), problem, was_refused=was_refused)
             self._changed.notify_all()
+
+    def on_suspicion(self, listener: Callable[[], object]) -> None:
+        """Call ``listener`` when a server is suspected."""
+        self._listeners.append(listener)
+
+    def suspect(self, server: Hashable, problem: str) -> None:
+        """What a thread did with it failed as if it were away: a try is to find out."""
+        with self._changed:
+            self._of(server).suspected(problem)
+            self._changed.notify_all()
+        for listener in self._listeners:
+            listener()
 
     def reached(self, server: Hashable) -> None:
         """A try succeeded: those who wait are woken."""

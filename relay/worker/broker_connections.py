@@ -83,10 +83,10 @@ class BrokerConnections:
 
     def _connect(self, publisher: Publisher) -> None:
         location = publisher.location
-        # Connecting to a broker that does not answer lasts until the timeout; readiness must be right meanwhile.
-        self._events.broker_connecting(self._name, publisher.status().reason, str(location))
-        first = None if self._servers.problem(location) is None else LISTENING_WITHIN_SECONDS
         try:
+            # Connecting to a broker that does not answer lasts until the timeout; readiness must be right meanwhile.
+            self._events.broker_connecting(self._name, publisher.status().reason, str(location))
+            first = None if self._servers.problem(location) is None else LISTENING_WITHIN_SECONDS
             publisher.connect(listening_within_seconds=first)
         except BrokerConnectionError as error:
             self._logger.debug("%s cannot be reached.", location, exc_info=True)

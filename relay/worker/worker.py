@@ -12,6 +12,7 @@ from functools import partial
 from sqlalchemy.exc import SQLAlchemyError
 
 from signalbus_core import BurstError
+from signalbus_core.lowlevel import error_text, is_lost
 
 from ..runtime import Runtime
 from ..scheduler import Scheduler
@@ -53,6 +54,7 @@ class Worker:
         self._bursts = bursts
         self._scheduler = scheduler
         self._broker = broker
+        self._servers = runtime.servers
         self._events = runtime.events
         self._stop = runtime.stop
         self._clock = runtime.clock
@@ -129,6 +131,9 @@ class Worker:
                 result = self._bursts.try_again(state.spec, plan, due, callbacks)
         except (BurstError, SQLAlchemyError) as error:
             decision = state.interrupted(error, plan)
+            cause = (error.__cause__ or error) if isinstance(error, BurstError) else error
+            if is_lost(cause):
+                self._servers.suspect(state.spec.bind_key, error_text(cause))
             self._events.burst_interrupted(name, decision, error.sent if isinstance(error, BurstError) else 0)
             return decision, False
         decision = state.finished(plan, result, self._clock())

@@ -143,6 +143,29 @@ def test_a_database_that_is_away_is_polled_at_a_calm_pace_and_used_once_it_is_ba
         polled.engine.dispose()
 
 
+def test_a_database_that_is_back_read_only_is_still_away(database_url: str) -> None:
+    polled = Polled(database_url)
+    poller, scheduler, name = polled.poller, polled.scheduler, polled.engine.url.database
+    with polled.engine.connect() as session:
+        session.exec_driver_sql('INSERT INTO "order" VALUES (1)')
+        session.exec_driver_sql(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+        session.commit()
+        polled.engine.dispose()
+        # A burst fails, because the server has become a standby.
+        polled.recorder.runtime.servers.suspect(None, "ReadOnlySqlTransaction")
+        poller.run_once()
+        assert not poller.database_is_up
+        assert scheduler.take(0) is None, "a worker would only fail"
+
+        session.exec_driver_sql(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
+        session.commit()
+    polled.clock.now += LONGEST_PAUSE_SECONDS
+    poller.run_once()
+    assert poller.database_is_up
+    assert scheduler.take(0) == "Order"
+    polled.engine.dispose()
+
+
 @pytest.mark.parametrize("is_away", [True, False])
 def test_a_model_whose_database_is_away_keeps_its_known_work(is_away: bool) -> None:
     scheduler = Scheduler(["Order"])

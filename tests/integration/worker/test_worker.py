@@ -476,3 +476,17 @@ def test_what_was_sent_is_not_sent_again_when_table_is_dropped(database_url: str
     with turns.engine.connect() as connection:
         assert connection.scalar(sa.text('SELECT count(*) FROM "order"')) == 0
     turns.engine.dispose()
+
+
+def test_a_burst_that_loses_its_database_asks_for_a_poll(turns: Turns) -> None:
+    servers, asked = turns.recorder.runtime.servers, []
+    servers.on_suspicion(lambda: asked.append(servers.problem(None)))
+    turns.execute("INSERT INTO \"order\" (note) VALUES ('good')")
+    turns.execute(
+        "CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN OLD; END$$",
+        'CREATE TRIGGER lose BEFORE DELETE ON "order" FOR EACH ROW EXECUTE FUNCTION lose()',
+    )
+    turns.turn()
+    assert len(asked) == 1
+    assert asked[0] is not None
