@@ -1,8 +1,12 @@
 """Leader election and sleep locks: the notifier's protocol, over two sessions.
 
 Invariant: no NOTIFY is missed, because of the order of the steps. LISTEN comes before the advisory sleep locks: a
-producer that does not get its shared lock sends NOTIFY, which is received. The locks are granted once the transactions
-of all producers that sent none have ended. The next poll finds what they committed. Only then the notifier sleeps.
+producer that does not get its shared lock sends NOTIFY, which is received. The lock of a table is granted once the
+transactions of all its producers that sent none have ended. The next poll finds what they committed. Only then the
+notifier answers for this table, and once it does so for all, it sleeps.
+
+Tables do not wait for each other: the locks that are free are taken at once, and the notifier waits for one of the
+others at a time, in rotation.
 
 It goes on sleeping while signals come one by one: each NOTIFY leads to a burst, and to no other statement. When there
 are too many of them, the sleep lock of that table is released, so that its producers are silent, and workers look for
@@ -22,6 +26,7 @@ import random
 from collections import Counter
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 
 from psycopg2.errors import LockNotAvailable
 
@@ -39,8 +44,9 @@ LONGEST_WAIT_SECONDS = 0.5
 #: sooner; longer: fewer statements of the replicas.
 TRY_EVERY_SECONDS = 15.0
 
-#: The lock timeout for the sleep locks behind a long transaction; then they are requested again. Longer: fewer lines in
-#: the server's log; shorter: producers of another table that send NOTIFY too often become silent sooner.
+#: The lock timeout for a sleep lock behind a long transaction; then the others have their turn. Longer: fewer lines in
+#: the server's log; shorter: producers of another table that send NOTIFY too often become silent sooner, and the lock
+#: of one where hardly anything is found any more is taken sooner.
 SLEEP_LOCK_TIMEOUT_SECONDS = 30
 
 #: Settings of a session that is idle on purpose, and that the server must end soon after its client is gone.
@@ -54,8 +60,8 @@ class State(enum.Enum):
     """The state of the notifier."""
 
     CANDIDATE = "another relay answers the doorbells"
-    QUEUEING = "waits for the sleep locks"
-    POLLING = "has them, and waits for a poll of every row"
+    QUEUEING = "waits for a sleep lock"
+    POLLING = "has them, and waits until polls have covered every row"
     ASLEEP = "waits for a doorbell"
 
 
@@ -97,8 +103,10 @@ class LeaderProtocol:
         self._paused = paused
         self._stop = runtime.stop
         self._clock = runtime.clock
-        #: The number of the poll that it waits for.
-        self._poll = 0
+        #: The table whose sleep lock it waits for, and the number of the last wait for each.
+        self._awaited: int | None = None
+        self._waited: dict[int, int] = {}
+        self._waits = 0
         self._next_try = self._clock()
         #: How often it went to sleep, and how often a NOTIFY woke it.
         self.sleeps = self.rings = 0
@@ -109,7 +117,7 @@ class LeaderProtocol:
 
     def close(self) -> None:
         """Release all locks; producers send no NOTIFY once the server has noticed."""
-        self._requests.set_notifier(self._name, leads=False)
+        self._requests.set_notifier(self._name)
         self._wakeups.end_steps(self._models(self._led))
         if self._locker is not None:
             self._locker.close()
@@ -122,7 +130,7 @@ class LeaderProtocol:
         if self._led == self._tables.keys():
             # Else the election queries it often enough.
             self._run(self._listener, "SELECT 1")
-        if self._locker is not None and self.state is not State.QUEUEING:
+        if self._locker is not None and self._awaited is None:
             self._run(self._locker, "SELECT 1")
 
     def run_once(self) -> Collection[int]:
@@ -161,70 +169,73 @@ class LeaderProtocol:
         self._led |= won
         if self.state is not State.QUEUEING:
             self.state = State.POLLING
-            self._poll = self._requests.cover_next()
         return won
 
     def _step(self) -> None:
         if self.state is State.CANDIDATE:
             return
-        if self.state is State.QUEUEING:
-            self._queue()
-            return
-        if self._busy:
-            quiet = self._wakeups.quiet()
-            self._busy = {oid for oid in self._busy if self._tables[oid] not in quiet}
-        self._release(self._locked - self._to_lock())
-        if self._to_lock() - self._locked:
+        if self._awaited is None or self._has_stopped_waiting():
+            if self._busy:
+                quiet = self._wakeups.quiet()
+                self._busy = {oid for oid in self._busy if self._tables[oid] not in quiet}
+            self._release(self._locked - self._to_lock())
             self._request_locks()
-        elif self.state is State.POLLING:
-            ended, covered = self._requests.last()
-            if covered >= self._poll:
-                self._sleep()
-            elif ended >= self._poll:
-                # It could not read every table: at the usual interval the next one tries again.
-                self._poll = self._requests.cover_next()
+        self._tell()
 
     def _to_lock(self) -> set[int]:
         """The tables whose producers must send NOTIFY."""
         return {oid for oid in self._led - self._busy if self._tables[oid] not in self._paused}
 
     def _request_locks(self) -> None:
+        """Take the locks that are free, then wait for one of the others, each in its turn."""
         missing = self._to_lock() - self._locked
-        self.state = State.QUEUEING
-        self._requests.set_notifier(self._name)
-        # From now on their producers send NOTIFY, because somebody waits for the lock.
-        self._locking_session.send(_for_each(missing, "pg_advisory_lock", doorbell.SLEEP_LOCK))
-        self._wakeups.end_steps(self._models(missing))
+        if missing:
+            rows = self._run(self._locking_session, _for_each(missing, "pg_try_advisory_lock", doorbell.SLEEP_LOCK))
+            self._granted({oid for oid, is_granted in rows if is_granted})
+            missing -= self._locked
+        if missing:
+            self._awaited = min(missing, key=lambda oid: (self._waited.get(oid, 0), oid))
+            self._waits += 1
+            self._waited[self._awaited] = self._waits
+            # From now on its producers send NOTIFY, because somebody waits for the lock.
+            self._locking_session.send(_for_each({self._awaited}, "pg_advisory_lock", doorbell.SLEEP_LOCK))
+            self._wakeups.end_steps(self._models({self._awaited}))
 
-    def _queue(self) -> None:
-        try:
+    def _has_stopped_waiting(self) -> bool:
+        """Whether the lock that it waited for was granted, or will be requested again after the others."""
+        granted = set[int]()
+        with suppress(LockNotAvailable):
             if not self._locking_session.advance():
-                return
-        except LockNotAvailable:
-            # Some of the locks may have been granted already.
-            self._run(self._locking_session, _RELEASE)
-            self._locked.clear()
-        else:
-            self._locked |= {oid for oid, _ in self._locking_session.rows()}
-        if self._to_lock() - self._locked:
-            self._request_locks()
-        else:
-            self._poll_every_row()
+                return False
+            granted = {oid for oid, _ in self._locking_session.rows()}
+        self._awaited = None
+        self._granted(granted)
+        return True
 
-    def _poll_every_row(self) -> None:
+    def _granted(self, oids: AbstractSet[int]) -> None:
         """Poll once more: that finds what was committed without a NOTIFY, and hands it to the workers."""
-        self.state = State.POLLING
-        self._requests.set_notifier(self._name)
-        self._poll = self._requests.poll_now(thorough=True)
+        self._locked = self._locked | oids
+        models = self._models(oids)
+        self._requests.cover(models)
+        self._wakeups.end_steps(models)
 
-    def _sleep(self) -> None:
-        self.state = State.ASLEEP
-        self.sleeps += 1
-        self._requests.set_notifier(self._name, asleep=self._models(self._led))
+    def _tell(self) -> None:
+        """Tell the poller which models it answers for: their locks are held, and a poll has covered them since."""
+        led = set(self._models(self._led))
+        uncovered = self._requests.uncovered(led)
+        answers = led - uncovered - set(self._models(self._to_lock() - self._locked))
+        before = self.state
+        if self._awaited is not None:
+            self.state = State.QUEUEING
+        else:
+            self.state = State.POLLING if uncovered else State.ASLEEP
+        if self.state is State.ASLEEP and before is not State.ASLEEP:
+            self.sleeps += 1
+        self._requests.set_notifier(self._name, answers=answers, awake=self.state is not State.ASLEEP)
 
     def _receive(self) -> None:
         self._listener.advance()
-        if self._locker is not None and self.state is not State.QUEUEING:
+        if self._locker is not None and self._awaited is None:
             # It runs no statement: data to read means that the connection was closed.
             self._locker.advance()
         channels = [channel for channel, _ in self._listener.take_notifications()]
@@ -261,11 +272,3 @@ def _for_each(oids: Iterable[int], function: str, key: int) -> str:
     """A call of a lock function for each table. Sorted, so that the plan scans the array in that order."""
     listed = ", ".join(map(str, sorted(oids)))
     return f"SELECT o, {function}({key}, CAST(CAST(o AS oid) AS int)) FROM unnest(CAST(ARRAY[{listed}] AS bigint[])) o"
-
-
-#: Releases the sleep locks that the session holds. For any other lock the server would log a warning.
-_RELEASE = (
-    "SELECT CAST(objid AS bigint), pg_advisory_unlock(CAST(classid AS int), CAST(objid AS int)) FROM pg_locks "
-    f"WHERE locktype = 'advisory' AND granted AND objsubid = 2 AND classid = {doorbell.SLEEP_LOCK} "
-    "AND pid = pg_backend_pid()"
-)

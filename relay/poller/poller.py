@@ -97,6 +97,8 @@ class Poller:
         self.database_is_up = False
         #: Whether the last poll covered the tables of all models, and whether it began at the first key of each.
         self.covered_everything = self.covered_every_key = False
+        #: The models of which the last poll covered every row.
+        self.covered: frozenset[str] = frozenset()
         #: The paused models for which the last poll found signals that a worker would lock.
         self.held: list[str] = []
         #: The models for which the last poll found signals that a worker can lock.
@@ -106,16 +108,17 @@ class Poller:
         # The databases that had nothing to send in the last poll.
         self._quiet: set[str | None] = set()
 
-    def run_once(self, cause: str = "poll", *, thorough: bool = False) -> bool:
+    def run_once(self, cause: str = "poll", *, thorough: bool = False, to_cover: Collection[str] = frozenset()) -> bool:
         """Poll all models once.
 
         :param cause: why the poller polls.
         :param thorough: find every signal, also those below the low-water marks.
+        :param to_cover: the models of which it is to find every signal in any case.
         :returns: whether there is anything to send. True also while a database cannot be polled.
         :raises TableError: a table cannot serve as an outbox.
         """
         self._joint_query.begin_poll()
-        self._scan_starts.begin_poll(thorough=thorough)
+        self._scan_starts.begin_poll(self._states if thorough else to_cover)
         self.held, self._queries.too_slow = [], []
         found: list[str] = []
         away: dict[str, tuple[str, bool]] = {}
@@ -130,6 +133,7 @@ class Poller:
                 away |= {spec.name: (problem, False) for spec in self._specs[bind_key]}
         self.found, self.database_is_up, self._read = found, is_up, frozenset(read)
         self.covered_everything = is_up and not self._joint_query.has_passed_over and not self._maintenance.has_unusable
+        self.covered = frozenset(filter(self._scan_starts.covered_every_key, read))
         self.covered_every_key = self.covered_everything and self._scan_starts.covered_every_key()
         self._tell_unread({name: (reason, True) for name, reason in self._joint_query.unread.items()} | away)
         self._events.poll_ended(cause, found)
@@ -168,6 +172,11 @@ class Poller:
 
     def _why_unusable(self, engine: Engine) -> str | None:
         return nothing_listens(engine, LISTENING_WITHIN_SECONDS) or why_read_only(engine, self._limits)
+
+    @property
+    def too_slow(self) -> Collection[str]:
+        """The models whose scans from the first key timed out in the last poll."""
+        return self._scan_starts.timed_out
 
     @property
     def retry_in_seconds(self) -> float | None:

@@ -5,7 +5,7 @@ It ends the relay when a table cannot serve as an outbox and, with ``--until-emp
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from signalbus_core.lowlevel import counted
 
@@ -75,13 +75,13 @@ class PollLoop:
     def run_once(self) -> float:
         """Poll once; return how many seconds to wait before the next poll."""
         self._events.progressed(self.name)
-        cause, thorough = self._requests.begin()
-        covered_every_key = False
+        request = self._requests.begin()
+        covered: Collection[str] = ()
         try:
-            found = self._poller.run_once(cause, thorough=thorough)
-            covered_every_key = self._poller.covered_every_key
+            found = self._poller.run_once(request.cause, thorough=request.thorough, to_cover=request.to_cover)
+            covered = self._poller.covered
         finally:
-            self._requests.end(covered_every_row=covered_every_key)
+            self._requests.end(covered, self._poller.too_slow)
         active = self._scheduler.take_activity()
         if self._poller.covered_everything:
             self._unreached.polled(self._poller.found)

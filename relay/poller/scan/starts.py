@@ -6,7 +6,7 @@ Invariant: the timeout of a statement about several models counts against none o
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
 from signalbus_core.lowlevel import SignalSpec, Work
 
@@ -24,18 +24,21 @@ class ScanStarts:
     def __init__(self, states: Mapping[str, ModelState], clock: Callable[[], float] = time.monotonic) -> None:
         self._states = states
         self._clock = clock
-        self._is_thorough = False
+        self._to_cover: Container[str] = ()
+        #: The models whose scans from the first key timed out in this poll.
+        self.timed_out: set[str] = set()
         self._seen_in_part: set[str] = set()
         self._inserted: dict[str, int] = {}
         # Models whose scan from the start shared a statement that timed out.
         self._again: set[str] = set()
 
-    def begin_poll(self, *, thorough: bool) -> None:
+    def begin_poll(self, to_cover: Container[str]) -> None:
         """A poll begins.
 
-        :param thorough: it must scan every key of every model.
+        :param to_cover: it must scan every key of these models.
         """
-        self._is_thorough = thorough
+        self._to_cover = to_cover
+        self.timed_out.clear()
         self._seen_in_part.clear()
         self._again.clear()
 
@@ -48,7 +51,7 @@ class ScanStarts:
         now = self._clock()
         return {
             spec.name: self._states[spec.name].low_water.begin(
-                now, thorough=self._is_thorough or spec.name in self._again
+                now, thorough=spec.name in self._to_cover or spec.name in self._again
             )
             for spec in specs
         }
@@ -74,6 +77,8 @@ class ScanStarts:
             self._again |= {name for name, scan in scans.items() if scan.is_deep}
             return False
         [(name, scan)] = scans.items()
+        if scan.is_deep:
+            self.timed_out.add(name)
         return self._states[name].low_water.failed(scan, self._clock() - scan.began_at)
 
     def ended(self, scans: Mapping[str, Scan], found: Iterable[Work]) -> None:

@@ -100,7 +100,7 @@ class Answers(Wakeups):
         self.stepping -= set(models)
 
     def quiet(self) -> set[str]:
-        return set(self.stepping) if self.requests.last()[0] >= self._quiet_after else set()
+        return set(self.stepping) if self.requests.last() >= self._quiet_after else set()
 
 
 class Watch:
@@ -150,8 +150,7 @@ class Watch:
             while not self.stop.is_set():
                 if not more:
                     self.looks.wait(3600)
-                _, thorough = self.looks.begin()
-                thorough = thorough or not was_thorough
+                thorough = bool(self.looks.begin().to_cover) or not was_thorough
                 self.number_of_looks += 1
                 more = False
                 for spec in self.specs:
@@ -162,7 +161,7 @@ class Watch:
                     marks[spec.name] = min(found, default=marks[spec.name])
                     self.seen |= found
                     more = more or bool(found)
-                self.looks.end(covered_every_row=thorough)
+                self.looks.end([spec.name for spec in self.specs] if thorough else [])
                 # As workers do: what is rung and lies below the mark is found by the look after it.
                 more, was_thorough = more or not thorough, thorough
 

@@ -1,9 +1,11 @@
 """A model of the doorbell, and all orders in which its steps can happen.
 
-Writers insert, try for the shared lock, and commit or roll back; a commit makes the row visible, delivers the bell, and
-lets the lock go, in this order. The notifier listens, waits for the exclusive lock, looks, and sleeps. Each bell that
-it hears asks for a turn: a worker locks and sends what it sees. When there are many bells it lets the lock go, so that
-writers are silent and workers look by themselves, until it falls asleep again in the same steps.
+One table; those of others are locked and covered independently of it. Writers insert, try for the shared lock, and
+commit or roll back; a commit makes the row visible, delivers the bell, and lets the lock go, in this order. The
+notifier listens, tries for the exclusive lock and waits for it unless it is free, looks, and sleeps. The wait may time
+out; then it begins again, once the locks of other tables had their turn. Each bell that it hears asks for a turn: a
+worker locks and sends what it sees. When there are many bells it lets the lock go, so that writers are silent and
+workers look by themselves, until it falls asleep again in the same steps.
 
 A lost wake-up is a state in which it sleeps, a committed row was not seen, and neither a bell is on its way nor a turn
 is due. The model finds none, and it finds one as soon as a step of the protocol is left out or moved.
@@ -157,15 +159,27 @@ def fall_asleep(state: State, rules: Rules) -> Iterator[State]:
             yield replace(onwards, listens=True)
         case "request":
             yield replace(onwards, queues=True)
+            if list(rules.protocol[state.done : state.done + 2]) == ["request", "acquire"] and is_lock_free(
+                state, rules
+            ):
+                # It need not wait.
+                yield replace(state, done=state.done + 2, holds=True)
         case "acquire":
-            if not (rules.waits_for_writers and any(writer.shares for writer in state.writers)):
+            if is_lock_free(state, rules):
                 yield replace(onwards, queues=False, holds=True)
+            else:
+                # The wait times out.
+                yield replace(state, queues=False, done=rules.protocol.index("request"))
         case "look":
             looks = rules.looks_after_it_was_busy or not state.was_busy
             # What it finds is handed to the workers, who forget nothing: it need not look again.
             yield look(onwards, thorough=rules.last_look_is_thorough) if looks else onwards
         case "sleep":
             yield onwards if rules.holds_while_asleep else replace(onwards, holds=False)
+
+
+def is_lock_free(state: State, rules: Rules) -> bool:
+    return not (rules.waits_for_writers and any(writer.shares for writer in state.writers))
 
 
 def is_lost(state: State, rules: Rules) -> bool:

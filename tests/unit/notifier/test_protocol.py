@@ -43,7 +43,10 @@ class GrantingSession:
         self.listens: set[str] = set()
         self.locked: set[int] = set()
         self.not_granted: set[int] = set()
-        self._has_failed = False
+        #: The tables whose locks were waited for, in this order; a wait goes on, or times out.
+        self.requested: list[set[int]] = []
+        self.times_out = False
+        self._waits_for = set[int]()
         self._rows: list[tuple[int, bool]] = []
 
     def open_another(self) -> GrantingSession | None:
@@ -65,19 +68,22 @@ class GrantingSession:
         if statement.startswith("UNLISTEN"):
             self.rung += self.rung_later
         self.listens |= set(re.findall(r'LISTEN "(\w+)"', statement))
+        self._waits_for = set()
         if "pg_advisory_lock(" in statement:
-            # One after the other: those that were granted before the one that is not are kept.
+            self.requested.append(oids)
+            self._waits_for = oids
+        elif "pg_try_advisory_lock(" in statement:
             self.locked |= oids - self.not_granted
-            self._has_failed = bool(oids & self.not_granted)
-        elif "FROM pg_locks" in statement:
-            self.locked.clear()
         elif "pg_advisory_unlock(" in statement:
             self.locked -= oids
 
     def advance(self) -> bool:
-        if self._has_failed:
-            self._has_failed = False
+        if self._waits_for & self.not_granted:
+            if not self.times_out:
+                return False
+            self._waits_for = set()
             raise LockNotAvailable
+        self.locked |= self._waits_for
         return True
 
     def rows(self) -> list[tuple[int, bool]]:
@@ -141,11 +147,11 @@ class Watch:
         self.protocol.run_once()
         return self.protocol.state
 
-    def poll(self, *, covers: bool = True) -> bool:
-        """Poll; return whether it was to cover every row."""
-        thorough = self.polls.begin()[1]
-        self.polls.end(covered_every_row=covers)
-        return thorough
+    def poll(self, *, without: Collection[str] = (), too_slow: Collection[str] = ()) -> set[str]:
+        """Poll; return the models of which it was to cover every row."""
+        to_cover = self.polls.begin().to_cover
+        self.polls.end(to_cover - set(without) - set(too_slow), too_slow)
+        return set(to_cover)
 
     def ring(self, times: int = 1, oid: int = OID) -> State:
         self.ear.rung += [(f"signalbus_{oid}", "")] * times
@@ -156,13 +162,16 @@ class Watch:
         self.ear.not_granted.clear()
         self.clock.now += TRY_EVERY_SECONDS
 
-    def known(self) -> dict[str, frozenset[str] | None]:
-        """What the polls, whose pauses depend on it, know of the notifier."""
-        return dict(self.polls._answered)
+    def answers_for(self) -> set[str]:
+        """The models for which it answers, as polls know."""
+        return {"First", "Second"} - self.polls.unanswered(["First", "Second"])
+
+    def is_awake(self) -> bool:
+        """Whether the pauses between polls are short."""
+        return bool(self.polls._awake)
 
     def fall_asleep(self) -> None:
-        while self.step() is not State.POLLING:
-            assert self.protocol.state is State.QUEUEING
+        assert self.step() is State.POLLING
         assert self.poll()
         assert self.step() is State.ASLEEP
 
@@ -176,17 +185,39 @@ def watch() -> Iterator[Watch]:
 
 
 def test_it_sleeps_after_a_poll_of_every_row_that_began_with_the_locks(watch: Watch) -> None:
-    assert watch.step() is State.QUEUEING
-    assert watch.poll()
+    watch.polls.begin()
     assert watch.step() is State.POLLING
     assert watch.hand.locked == {OID}
-    assert watch.known() == {"doorkeeper": None}
+    watch.polls.end(["First"])
     assert watch.step() is State.POLLING, "that poll began before the locks"
-    assert watch.poll(covers=False)
-    assert watch.step() is State.POLLING
-    assert watch.poll()
+    assert (watch.answers_for(), watch.is_awake()) == (set(), True)
+    assert watch.poll() == {"First"}
     assert watch.step() is State.ASLEEP
-    assert watch.known() == {"doorkeeper": frozenset({"First"})}
+    assert (watch.answers_for(), watch.is_awake()) == ({"First"}, False)
+
+
+def test_model_that_cannot_be_covered_delays_no_other(watch: Watch) -> None:
+    watch.answer_the_other_too()
+    assert watch.step() is State.POLLING
+    assert watch.poll(without=["Second"]) == {"First", "Second"}
+    assert watch.step() is State.POLLING
+    assert (watch.answers_for(), watch.is_awake()) == ({"First"}, True)
+    assert watch.poll(without=["Second"]) == {"Second"}, "polls of the others are not thorough for it"
+    assert watch.poll() == {"Second"}
+    assert watch.step() is State.ASLEEP
+
+
+def test_model_whose_full_scan_times_out_is_not_scanned_so_again(watch: Watch) -> None:
+    watch.answer_the_other_too()
+    watch.step()
+    watch.poll(too_slow=["Second"])
+    assert watch.poll() == set()
+    assert watch.step() is State.POLLING
+    assert watch.answers_for() == {"First"}
+    # Its next full scan comes when it is due.
+    watch.polls.begin()
+    watch.polls.end(["Second"])
+    assert watch.step() is State.ASLEEP
 
 
 def test_bell_is_answered_in_its_sleep(watch: Watch) -> None:
@@ -194,7 +225,7 @@ def test_bell_is_answered_in_its_sleep(watch: Watch) -> None:
     for _ in range(3):
         assert watch.ring() is State.ASLEEP
     assert watch.answers.answered == ["First"] * 3
-    assert (watch.hand.locked, watch.poll()) == ({OID}, False)
+    assert (watch.hand.locked, watch.poll()) == ({OID}, set())
     assert watch.protocol.rings == 3
 
 
@@ -217,9 +248,9 @@ def test_self_test_leaves_no_notifications_behind(monkeypatch: pytest.MonkeyPatc
 
 
 def test_bells_are_answered_while_it_falls_asleep(watch: Watch) -> None:
-    watch.step()
-    assert watch.ring() is State.POLLING
-    assert watch.ring() is State.POLLING
+    watch.hand.not_granted = {OID}
+    assert watch.ring() is State.QUEUEING
+    assert watch.ring() is State.QUEUEING
     assert watch.answers.answered == ["First"] * 2
 
 
@@ -241,8 +272,8 @@ def test_producers_that_ring_too_often_are_silent_until_hardly_anything_is_found
     assert watch.hand.locked == {OTHER_OID}
     assert watch.ring(oid=OTHER_OID) is State.ASLEEP
     watch.answers.is_quiet = True
-    assert watch.step() is State.QUEUEING
-    assert watch.known() == {"doorkeeper": None}
+    assert watch.step() is State.POLLING
+    assert watch.answers_for() == {"Second"}
     assert watch.answers.stepping == set()
     watch.fall_asleep()
     assert watch.hand.locked == {OID, OTHER_OID}
@@ -262,7 +293,6 @@ def test_lock_of_paused_model_is_let_go_until_it_is_resumed(watch: Watch) -> Non
     assert watch.step() is State.ASLEEP
     assert watch.hand.locked == set()
     watch.paused.clear()
-    assert watch.step() is State.QUEUEING
     watch.fall_asleep()
     assert watch.hand.locked == {OID}
 
@@ -271,24 +301,53 @@ def test_once_it_is_over_nobody_waits_for_it(watch: Watch) -> None:
     watch.fall_asleep()
     watch.ring(int(MOST_AT_ONCE) + 1)
     watch.protocol.close()
-    assert (watch.known(), watch.answers.stepping) == ({}, set())
+    assert (watch.answers_for(), watch.is_awake(), watch.answers.stepping) == (set(), False, set())
 
 
-def test_table_won_while_it_queues_is_locked_before_last_poll(watch: Watch) -> None:
+def test_table_won_while_it_waits_for_another_is_locked_next(watch: Watch) -> None:
+    watch.hand.not_granted = {OID}
     assert watch.step() is State.QUEUEING
     watch.answer_the_other_too()
     assert watch.step() is State.QUEUEING
-    assert watch.step() is State.POLLING
-    assert watch.hand.locked == {OID, OTHER_OID}
+    watch.hand.times_out = True
+    assert watch.step() is State.QUEUEING
+    assert watch.hand.locked == {OTHER_OID}
 
 
-def test_locks_are_requested_again_when_one_of_them_came_too_late(watch: Watch) -> None:
+def test_long_transaction_of_one_table_silences_no_other(watch: Watch) -> None:
     watch.answer_the_other_too()
-    watch.hand.not_granted = {OTHER_OID}
+    watch.hand.not_granted = {OID}
     assert watch.step() is State.QUEUEING
-    assert watch.hand.locked == {OID}
+    assert watch.hand.locked == {OTHER_OID}
+    assert watch.poll() == {"Second"}
     assert watch.step() is State.QUEUEING
+    assert (watch.answers_for(), watch.is_awake()) == ({"Second"}, True)
     watch.hand.not_granted.clear()
-    assert watch.step() is State.QUEUEING
     assert watch.step() is State.POLLING
     assert watch.hand.locked == {OID, OTHER_OID}
+    assert watch.poll() == {"First"}
+    assert watch.step() is State.ASLEEP
+
+
+def test_locks_are_waited_for_in_rotation(watch: Watch) -> None:
+    watch.answer_the_other_too()
+    watch.hand.not_granted, watch.hand.times_out = {OID, OTHER_OID}, True
+    for _ in range(4):
+        assert watch.step() is State.QUEUEING
+    assert watch.hand.requested == [{OID}, {OTHER_OID}] * 2
+
+
+def test_table_that_became_quiet_meanwhile_is_locked_when_wait_times_out(watch: Watch) -> None:
+    watch.answer_the_other_too()
+    watch.hand.not_granted = {OID}
+    watch.step()
+    watch.ring(int(MOST_AT_ONCE) + 1, OTHER_OID)
+    watch.hand.times_out = True
+    watch.step()
+    assert watch.hand.locked == set(), "it rings too often"
+    watch.hand.times_out = False
+    watch.answers.is_quiet = True
+    watch.step()
+    watch.hand.times_out = True
+    watch.step()
+    assert (watch.hand.locked, watch.answers.stepping) == ({OTHER_OID}, set())

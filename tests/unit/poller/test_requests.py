@@ -22,22 +22,22 @@ NEVER = 3600.0
 def test_a_look_that_is_under_way_is_not_one_that_was_asked_for() -> None:
     looks = PollRequests()
     looks.begin()
-    number = looks.poll_now()
-    looks.end(covered_every_row=True)
-    assert looks.last() == (number - 1, number - 1)
+    looks.cover(["A", "B"])
+    looks.end(["A", "B"])
+    assert looks.uncovered(["A", "C"]) == {"A"}
     looks.begin()
-    looks.end(covered_every_row=False)
-    assert looks.last() == (number, number - 1)
+    looks.end(["B"])
+    assert looks.uncovered(["A", "B"]) == {"A"}
 
 
 def test_who_asks_while_a_look_is_under_way_is_not_forgotten() -> None:
     looks = PollRequests()
     looks.begin()
     looks.poll_now(cause="doorbell", thorough=True)
-    looks.end(covered_every_row=True)
+    looks.end([])
     looks.wait(NEVER)
-    assert looks.begin() == ("doorbell", True)
-    assert looks.begin() == ("poll", False)
+    assert looks.begin() == ("doorbell", True, frozenset())
+    assert looks.begin() == ("poll", False, frozenset())
 
 
 @pytest.mark.parametrize("wake", [PollRequests.poll_now, PollRequests.close])
@@ -50,22 +50,39 @@ def test_who_waits_is_woken(wake: Any) -> None:
     assert not thread.is_alive()
 
 
-def test_poll_that_is_to_cover_every_row_comes_at_its_usual_time() -> None:
+def test_coverage_is_requested_at_once_and_then_at_usual_time_until_it_is_reached() -> None:
     clock = Clock(100.0)
     looks = PollRequests(clock)
-    assert looks.cover_next() == 1
+    looks.cover(["A", "B"])
+    assert pause_of(looks, clock, 60.0) == 0.0
+    assert looks.begin().to_cover == {"A", "B"}
+    looks.end(["B"])
     assert pause_of(looks, clock, 60.0) == 60.0
-    assert looks.begin() == ("poll", True)
+    assert looks.begin() == ("poll", False, frozenset({"A"}))
+
+
+def test_model_whose_full_scan_timed_out_is_not_to_be_covered_at_once() -> None:
+    looks = PollRequests()
+    looks.cover(["A"])
+    looks.begin()
+    looks.end([], too_slow=["A"])
+    assert looks.begin().to_cover == frozenset()
+    looks.end([])
+    assert looks.begin().to_cover == frozenset()
+    looks.end(["A"])
+    assert looks.uncovered(["A"]) == set()
+    looks.cover(["A"])
+    assert looks.begin().to_cover == {"A"}
 
 
 def test_listeners_are_told_of_the_end_of_each_look_and_of_the_end_of_all() -> None:
     looks = PollRequests()
-    told: list[tuple[int, int]] = []
+    told: list[int] = []
     looks.on_end(lambda: told.append(looks.last()))
     looks.begin()
-    looks.end(covered_every_row=True)
+    looks.end([])
     looks.close()
-    assert told == [(1, 1), (1, 1)]
+    assert told == [1, 1]
 
 
 class Pauses(threading.Condition):
@@ -93,12 +110,12 @@ def test_looks_are_not_far_apart_while_producers_may_be_silent() -> None:
     clock = Clock(100.0)
     looks = PollRequests(clock)
     assert pause_of(looks, clock, 60.0) == 60.0
-    looks.set_notifier("a", asleep=["A"])
+    looks.set_notifier("a", answers=["A"])
     assert pause_of(looks, clock, 60.0) == 60.0
-    looks.set_notifier("b")
+    looks.set_notifier("b", awake=True)
     assert pause_of(looks, clock, 60.0) == LONGEST_AWAKE_PAUSE_SECONDS
     assert pause_of(looks, clock, 0.5) == 0.5
-    looks.set_notifier("b", leads=False)
+    looks.set_notifier("b")
     assert pause_of(looks, clock, 60.0) == 60.0
 
 
@@ -109,13 +126,16 @@ class StubProbe:
         self.database_is_up = self.covered_everything = self.covered_every_key = True
         self.finds = False
         self.held: list[str] = []
+        self.covered: frozenset[str] = frozenset()
+        self.too_slow: frozenset[str] = frozenset()
         self.found: list[str] = []
         self.retry_in_seconds: float | None = None
         self.causes: list[str] = []
 
-    def run_once(self, cause: str, *, thorough: bool) -> bool:
+    def run_once(self, cause: str, *, thorough: bool, to_cover: frozenset[str]) -> bool:
         self.causes.append(cause)
         self.covered_every_key = thorough
+        self.covered = to_cover
         return self.finds
 
     def has_suspects(self) -> bool:
@@ -173,22 +193,20 @@ class Watched:
 
 def test_poll_covers_every_row_when_it_says_so() -> None:
     watched = Watched()
-    watched.looks.poll_now(thorough=True)
+    watched.looks.cover(["A"])
     watched.poll_loop.run_once()
-    assert watched.looks.last() == (1, 1)
-    watched.poll_loop.run_once()
-    assert watched.looks.last() == (2, 1)
+    assert (watched.looks.last(), watched.looks.uncovered(["A"])) == (1, set())
 
 
 def test_polls_are_frequent_while_signals_flow_that_no_bell_tells_of() -> None:
     watched = Watched()
-    watched.looks.set_notifier("doorkeeper", asleep=["A"])
+    watched.looks.set_notifier("doorkeeper", answers=["A"])
     watched.scheduler.active = frozenset({"A"})
     assert watched.poll_loop.run_once() >= 1.0
     watched.scheduler.active = frozenset({"A", "B"})
     assert watched.poll_loop.run_once() < 0.1
     watched.scheduler.active = frozenset({"A"})
-    watched.looks.set_notifier("doorkeeper")
+    watched.looks.set_notifier("doorkeeper", awake=True)
     assert watched.poll_loop.run_once() < 0.1, "it is awake: producers may be silent"
 
 
@@ -214,12 +232,12 @@ def test_until_empty_ends_although_every_poll_fails() -> None:
 
 def test_a_look_that_fails_covers_nothing() -> None:
     watched = Watched()
-    watched.looks.poll_now(thorough=True)
-    watched.poll_loop.run_once()
+    watched.looks.cover(["A"])
+    watched.poller.covered = frozenset({"A"})
     watched.poller.run_once = None  # type: ignore[assignment,method-assign]
     with pytest.raises(TypeError):
         watched.poll_loop.run_once()
-    assert watched.looks.last() == (2, 1)
+    assert (watched.looks.last(), watched.looks.uncovered(["A"])) == (1, {"A"})
 
 
 def test_the_look_after_a_bell_is_counted_as_one() -> None:
