@@ -37,17 +37,19 @@ _MARK = "signalbus_burst"
 class AtomicBlock:
     """An atomic block that is open in the present scope. A session that takes the place of a removed one belongs to it.
 
+    :ivar is_open: whether the block runs. A context that was copied in the block, as that of a task, has it for ever.
     :ivar has_committed: whether its session has committed, or may have committed in part.
     """
 
     def __init__(self, scoped: scoped_session[Any]) -> None:
         self._scoped = scoped
         self._scope = _scope_of(scoped)
+        self.is_open = True
         self.has_committed = False
 
     def has(self, session: Session) -> bool:
         scoped = self._scoped
-        return _scope_of(scoped) == self._scope and scoped.registry.has() and scoped() is session
+        return self.is_open and _scope_of(scoped) == self._scope and scoped.registry.has() and scoped() is session
 
 
 def _scope_of(scoped: scoped_session[Any]) -> object:
@@ -65,6 +67,7 @@ def atomic_block(scoped: scoped_session[Any]) -> Iterator[AtomicBlock]:
     try:
         yield block
     finally:
+        block.is_open = False
         _blocks.reset(token)
 
 
@@ -207,6 +210,12 @@ class _SeparateSession:
         self.session = self.create()
         return self.session
 
+    def leave(self) -> None:
+        """End its use, also in contexts that were copied meanwhile, as those of tasks are."""
+        self._is_entered = False
+        if self.session is not None:
+            self.session.close()
+
     def create(self) -> Session:
         session = cast(Session, self._registry.createfunc())
         # One database is written to, and PREPARE TRANSACTION needs a server that is configured for it.
@@ -239,8 +248,7 @@ class _Registry(ScopedRegistry[Any]):
         finally:
             # Only now, so that the application's teardown functions also get this session.
             self._separate.reset(token)
-            if separate.session is not None:
-                separate.session.close()
+            separate.leave()
 
     def _here(self) -> _SeparateSession | None:
         separate = self._separate.get()

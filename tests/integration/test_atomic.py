@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextvars import copy_context
 from typing import Any
 
 import pytest
@@ -72,6 +73,17 @@ def test_a_block_is_committed_when_it_returns(bank: Bank) -> None:
 
     assert open_account(1, balance=5) == 1
     assert bank.balances() == {1: 5}
+
+
+def test_a_block_in_a_context_copied_from_an_earlier_one_is_committed(bank: Bank) -> None:
+    # As the context of a task that the earlier block has created.
+    context = bank.db.execute_atomic(copy_context)
+
+    def later() -> None:
+        bank.db.execute_atomic(lambda: bank.db.session.add(bank.account(id=1)))
+
+    context.run(later)
+    assert bank.balances() == {1: 0}
 
 
 def test_a_block_keeps_its_name_and_docstring(bank: Bank) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from typing import Any
 
 import pytest
@@ -122,6 +123,15 @@ def test_sessions_within_each_other_end_in_their_order(shop: Shop) -> None:
             assert db.session() is inner
         assert db.session() is outer
     assert db.session() is caller
+
+
+def test_a_context_that_was_copied_in_a_burst_has_the_usual_session_after_it(shop: Shop) -> None:
+    usual = shop.db.session()
+    with own_session(shop.db, shop.app) as session:
+        copied = copy_context()
+        assert copied.run(shop.db.session) is session
+    assert copied.run(shop.db.session) is copied.run(shop.db.session.registry._usual)
+    assert shop.db.session() is usual
 
 
 def test_threads_do_not_share_a_session_even_in_a_constant_scope(shop: Shop) -> None:
