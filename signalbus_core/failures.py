@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import signal as posix_signals
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Coroutine, Generator, Iterable, Iterator, Mapping
 from datetime import date
 from decimal import Decimal
 from functools import partial
@@ -37,6 +37,16 @@ _OUTAGES: list[type[BaseException]] = [OSError, OperationalError, InterfaceError
 
 #: Their cause is a file that the signal names, not an outage.
 _OF_FILES = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
+
+
+def discard_unfinished(returned: object) -> str | None:
+    """Close a generator or coroutine that a function has returned: its code has not run.
+
+    :returns: the name of its type; None for everything else.
+    """
+    if isinstance(returned, (Generator, Coroutine)):
+        returned.close()
+    return type(returned).__name__ if isinstance(returned, (Generator, Awaitable, AsyncGenerator)) else None
 
 
 def outage_errors(*kinds: type[BaseException]) -> None:

@@ -20,7 +20,7 @@ from sqlalchemy.orm import InstanceState, Mapper, Session
 
 from .errors import DBSerializationError, SetupError, TransactionStateError
 from .extension import DatabaseMixin
-from .failures import sqlstate
+from .failures import discard_unfinished, sqlstate
 from .sessions import (
     AtomicBlock,
     atomic_block,
@@ -165,7 +165,7 @@ class AtomicProceduresMixin(DatabaseMixin):
 
         :raises DBSerializationError: it lost a race and cannot be executed again, because changes or row locks made
           before it would be lost, or changes committed in it would be repeated. The race is the cause.
-        :raises SetupError: the function is a generator or a coroutine.
+        :raises SetupError: the function is a generator or a coroutine, or returns one.
         """
 
         _refuse_unfinished(func)
@@ -189,7 +189,7 @@ class AtomicProceduresMixin(DatabaseMixin):
         _refuse_unfinished(func)
         session = self.__session()
         if in_atomic_block(session):
-            return func()
+            return _finished(func())
         with atomic_block(cast(Any, self).session) as block:
             return self.__execute(session, block, func)
 
@@ -207,7 +207,7 @@ class AtomicProceduresMixin(DatabaseMixin):
 
     def __execute_once(self, func: Callable[[], T], loaded: Mapping[InstanceState[Any], Collection[str]]) -> T:
         try:
-            result = func()
+            result = _finished(func())
             # The function may have removed the session that it began with.
             session = self.__session()
             session.flush()
@@ -246,6 +246,16 @@ def _refuse_unfinished(func: Callable[..., object]) -> None:
             f"The code of {func} runs after the atomic block has ended, as that of all generators and coroutines does. "
             "Make it a plain function, or put the block into it."
         )
+
+
+def _finished(returned: T) -> T:
+    """What a block has returned, once its code has run. A decorator may hide that the function is a generator."""
+    code = getattr(returned, "gi_code", None) or getattr(returned, "cr_code", None)
+    # A generator expression may read what the block has loaded; a task runs by itself.
+    if (code is not None and code.co_name != "<genexpr>") or hasattr(returned, "ag_code"):
+        kind = discard_unfinished(returned)
+        raise SetupError(f"The atomic block returned a {kind}, so its code has not run. Make it a plain function.")
+    return returned
 
 
 def _what_is_loaded(session: Session) -> dict[InstanceState[Any], Collection[str]]:

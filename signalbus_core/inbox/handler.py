@@ -10,12 +10,13 @@ from typing import Any, TypeVar, cast
 from sqlalchemy import Table
 
 from ..errors import SetupError
+from ..failures import discard_unfinished
 from .receive import consumer_name, receive
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 #: Which function has which name, so that no two share one: the second would skip what the first has processed.
-_handlers: dict[str, tuple[str, str]] = {}
+_handlers: dict[str, tuple[str, str, int]] = {}
 
 
 def once(consumer: str, *, table: Table | None = None) -> Callable[[F], F]:
@@ -34,7 +35,8 @@ def once(consumer: str, *, table: Table | None = None) -> Callable[[F], F]:
 
     :param consumer: the name of the handler. No two functions of a program may have the same.
     :param table: as for :func:`receive`.
-    :raises SetupError: the name cannot be used, or another function has it; or the function is a generator.
+    :raises SetupError: the name cannot be used, or another function has it; or the function is a generator, or
+      returns one when it is called.
     """
     name = consumer_name(consumer)
 
@@ -50,29 +52,38 @@ def once(consumer: str, *, table: Table | None = None) -> Callable[[F], F]:
             async def handle_async(session: Any, message_id: Any, *args: Any, **kwargs: Any) -> Any:
                 if not hasattr(session, "run_sync"):
                     raise SetupError(f"An async handler needs an AsyncSession, not {type(session).__name__}.")
-                if await session.run_sync(receive, message_id, name, table=table):
-                    return await handler(session, message_id, *args, **kwargs)
-                return None
+                if not await session.run_sync(receive, message_id, name, table=table):
+                    return None
+                return _finished(handler, await handler(session, message_id, *args, **kwargs))
 
             return cast(F, handle_async)
 
         @wraps(handler)
         def handle(session: Any, message_id: Any, *args: Any, **kwargs: Any) -> Any:
-            return (
-                handler(session, message_id, *args, **kwargs)
-                if receive(session, message_id, name, table=table)
-                else None
-            )
+            if not receive(session, message_id, name, table=table):
+                return None
+            return _finished(handler, handler(session, message_id, *args, **kwargs))
 
         return cast(F, handle)
 
     return decorate
 
 
+def _finished(handler: Callable[..., Any], returned: object) -> object:
+    """What a handler has returned, once its code has run."""
+    if (kind := discard_unfinished(returned)) is not None:
+        raise SetupError(f"{handler} returned a {kind}, so its code has not run. Roll back: the message is new then.")
+    return returned
+
+
 def _claim(name: str, handler: Callable[..., Any]) -> None:
     code = getattr(unwrap(handler), "__code__", None)
     # A module may be imported again, also under another name (__main__).
-    place = (code.co_filename if code else handler.__module__, getattr(handler, "__qualname__", repr(handler)))
+    place = (
+        code.co_filename if code else handler.__module__,
+        getattr(handler, "__qualname__", repr(handler)),
+        code.co_firstlineno if code else 0,
+    )
     owner = _handlers.setdefault(name, place)
     if owner != place:
         raise SetupError(

@@ -93,12 +93,19 @@ def _stored(message_id: str | bytes | UUID | None) -> str:
         )
     if not isinstance(message_id, str):
         raise MessageIdError(f"A message_id is a text or a UUID, not {type(message_id).__name__}.")
-    if len(message_id.encode(errors="surrogatepass")) > LONGEST_BYTES:
+    if _byte_length(message_id) > LONGEST_BYTES:
         raise MessageIdError(f"The message_id is longer than {LONGEST_BYTES} bytes. Give a digest of it.")
     # No text of PostgreSQL has a NUL, or a character that UTF-8 lacks. With each backslash doubled, the escaped forms
     # cannot be mistaken for other ids.
     escaped = message_id.replace("\\", "\\\\").replace("\0", "\\0")
     return escaped.encode(errors="backslashreplace").decode()
+
+
+def _byte_length(message_id: str) -> int:
+    try:
+        return len(message_id.encode(errors="surrogateescape"))
+    except UnicodeEncodeError:
+        return len(message_id.encode(errors="surrogatepass"))
 
 
 def _connection(session: Session | scoped_session[Any] | Connection, table: Table) -> Connection:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from inspect import getattr_static
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ from ..errors import (
     SignalModelError,
     worst,
 )
-from ..failures import raise_if_stop, sender_failure
+from ..failures import discard_unfinished, raise_if_stop, sender_failure
 
 
 class RowSender(Protocol):
@@ -55,11 +55,9 @@ def refuse_unfinished(name: str, returned: object) -> None:
 
     :param name: of the model.
     """
-    if isinstance(returned, (Generator, Coroutine)):
-        returned.close()
-    if isinstance(returned, (Generator, Awaitable, AsyncGenerator)):
+    if (kind := discard_unfinished(returned)) is not None:
         raise SignalModelError(
-            f"The send method of {name} returned a {type(returned).__name__}, so its code has not run. "
+            f"The send method of {name} returned a {kind}, so its code has not run. "
             "It must be a plain method that returns when the broker has stored the message."
         )
 

@@ -542,6 +542,14 @@ def test_a_function_whose_code_runs_after_the_block_is_refused(bank: Bank, func:
     for decorate in (bank.db.atomic, bank.db.execute_atomic):
         with pytest.raises(SetupError, match="after the atomic block has ended"):
             decorate(func)
+    # A decorator hides what kind of function it is.
+    for call in (bank.db.atomic(lambda: func()), lambda: bank.db.execute_atomic(lambda: func())):
+        with pytest.raises(SetupError, match="its code has not run"):
+            call()
+
+
+def test_a_block_may_return_a_generator_expression(bank: Bank) -> None:
+    assert list(bank.db.atomic(lambda: (number for number in (1, 2)))()) == [1, 2]
 
 
 def test_block_in_broken_transaction_fails_and_next_one_does_not(bank: Bank) -> None:

@@ -153,6 +153,7 @@ IDS = [
     "a ",
     "é" * 127,
     "x" * 255,
+    b"\xff" * 255,
     "\0",
     "\\0",
     "\\\\0",
@@ -226,6 +227,19 @@ def test_two_handlers_of_one_name_are_refused(engine: sa.Engine, message_id: str
         @inbox.once("streams")
         def streams(session: Session, message_id: str) -> Iterator[int]:
             yield 1
+
+    @inbox.once("twice")
+    def _(session: Session, message_id: str) -> None: ...
+
+    with pytest.raises(SetupError, match="a name of its own"):
+
+        @inbox.once("twice")
+        def _(session: Session, message_id: str) -> None: ...
+
+    # A decorator hides what kind of function it is.
+    hidden = inbox.once("hidden")(lambda *_: (number for number in (1, 2)))
+    with Session(engine) as session, pytest.raises(SetupError, match="its code has not run"):
+        hidden(session, message_id)
 
 
 def test_a_session_that_commits_each_statement_is_refused(engine: sa.Engine, message_id: str) -> None:
