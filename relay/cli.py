@@ -27,6 +27,7 @@ from .commands.inbox import inbox
 from .commands.parked import parked
 from .commands.pause import pause, resume
 from .commands.pending import pending
+from .commands.sent import sent
 from .config.click_options import fail, with_options
 from .config.resolve import ConfigError, RelayConfig, resolve
 from .early_server import EarlySite, listening
@@ -46,7 +47,7 @@ def cli(context: click.Context) -> None:
     context.obj = os.environ
 
 
-for command in (pending, explain, parked, pause, resume, ddl, inbox, drill, check):
+for command in (pending, explain, parked, sent, pause, resume, ddl, inbox, drill, check):
     cli.add_command(command)
 
 

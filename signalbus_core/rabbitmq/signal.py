@@ -17,6 +17,7 @@ from pika.spec import BasicProperties
 from sqlalchemy.orm import Mapped, declared_attr, has_inherited_table
 
 from ..failures import error_text, raise_if_stop
+from ..model.sent_messages import SentMessage
 from ..schema.signal_id import signal_id_column
 from .amqp.encoder import Common, Encoder, MessageMaker, shared_of
 from .amqp.frames import EncodedMessage
@@ -115,6 +116,17 @@ class SignalMessages(MessageMaker[RabbitMQSignal]):
         except BaseException as error:
             raise_if_stop(error)
             raise InvalidMessageError(error_text(error, [signal])) from error
+
+    def sent_message(self, draft: Any) -> SentMessage:
+        if isinstance(draft, Message):
+            return super().sent_message(draft)
+        signal, message, number = draft
+        own = None if message.properties is None else message.properties.message_id
+        return SentMessage(
+            message_id(signal, number, self._database) if own is None else own,
+            signal.signalbus_exchange if message.exchange is None else message.exchange,
+            signal.signalbus_routing_key if message.routing_key is None else message.routing_key,
+        )
 
     def encoding(self, encoder: Encoder) -> Callable[[Any], EncodedMessage]:
         usual = self._encoding_usual(encoder)
