@@ -46,8 +46,10 @@ from .sql.keys import FIRST_KEY, Key, SignalRef, has_integer_key
 from .sql.parked import DueSignal, Failure, FailureGroup, LeaveOut, retries
 from .sql.selection import Choice, count_unloadable_keys
 from .sql.sent import history as sent
+from .sql.sent.erase import Erasure, count_erasable, erase
 from .sql.sent.history import SentFilter, SentSignal
 from .sql.sent.keeping import prepare_history
+from .sql.sent.restore import restore
 from .sql.transaction import BurstLimits, autocommit, set_limits, transaction
 from .sql.trial import key_problems
 from .tcp import Address, first_listening
@@ -95,10 +97,14 @@ __all__ = [
     "retries",
     # What was sent
     "SENT",
+    "Erasure",
+    "count_erasable",
+    "erase",
     "SentFilter",
     "SentSignal",
     "partitions_sql",
     "prepare_history",
+    "restore",
     "sent",
     # Paused models
     "Pause",

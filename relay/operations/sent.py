@@ -18,7 +18,7 @@ from ..exit_codes import CommandError, NotFoundError
 from ..text import time_text
 
 _HOW_TO_KEEP = (
-    "What was sent is kept of models with signalbus_keep_days, and of tables with --keep-days, once the table is there: "
+    "What was sent is kept of models with signalbus_keep_days, of tables with --keep-days, once the table is there: "
     "`signalbus-relay ddl sent` prints it, db.create_all() and Alembic know it."
 )
 

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flask import current_app
@@ -86,6 +87,29 @@ class RabbitMQSignal:
     def send_signalbus_messages(cls, instances: Sequence[Any]) -> None:
         """Send many signals at once."""
         publisher_of_app().publish_signals(instances, SignalMessages())
+
+
+def replayed_messages(signal: RabbitMQSignal, ids: Sequence[str | None], sent_at: datetime) -> list[Message]:
+    """The messages of a signal that was sent before, complete, with the same ids.
+
+    :param ids: those that its messages had; the usual ones where they are not known.
+    :param sent_at: when it was sent, which is the timestamp of messages of models that record no time of writing.
+    """
+    made = as_messages(signal.signalbus_message())
+    known = ids if len(ids) == len(made) else [None] * len(made)
+    usual = (signal.signalbus_exchange, signal.signalbus_routing_key, type(signal).__name__)
+    found: list[Message] = []
+    for number, (message, before) in enumerate(zip(made, known, strict=True), start=1):
+        whole = completed(
+            message,
+            usual,
+            partial(message_id, signal, number),
+            lambda: seconds_of(written_at(signal) or sent_at),
+        )
+        if before is not None and whole.properties is not None:
+            whole.properties.message_id = before
+        found.append(whole)
+    return found
 
 
 class SignalMessages(MessageMaker[RabbitMQSignal]):

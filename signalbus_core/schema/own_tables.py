@@ -192,7 +192,7 @@ SENT = OwnTable(
         Index("signalbus_sent_message", "message_id"),
     ),
     read_with=("SELECT",),
-    changed_with=("INSERT",),
+    changed_with=("SELECT", "DELETE"),
     partition_by="RANGE (keep_until)",
 )
 

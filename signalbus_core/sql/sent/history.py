@@ -7,18 +7,23 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, cast
 
-from sqlalchemy import Select, Table, Text, func, literal, literal_column, or_, select
+from sqlalchemy import Text, bindparam, func, literal, literal_column, or_, select, text, tuple_
 from sqlalchemy import cast as sql_cast
+from sqlalchemy.dialects.postgresql import OID
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DataError
 from sqlalchemy.sql import ColumnElement
+from sqlalchemy.types import UserDefinedType
 
 from ...model.contract import SignalSpec
 from ...model.sent_messages import SentMessage
 from ...schema.own_tables import SENT
 from ..keys import usual_text
 
-#: The prefix of columns that follow those of a sent signal.
+#: Names a row of the history.
+PLACE = func.concat(literal_column("tableoid"), literal_column("ctid"), type_=Text).label("signalbus_place")
+
+#: What is read of each.
 _COLUMNS = ("key", "sent_at", "written_at", "keep_until", "message_id", "exchange", "routing_key", "more_messages")
 
 
@@ -74,8 +79,33 @@ def key_text_of(connection: Connection, spec: SignalSpec, given: str) -> str | N
 def list_sent(connection: Connection, spec: SignalSpec, chosen: SentFilter, limit: int | None) -> list[SentSignal]:
     """What was sent of a model, the last first."""
     table = SENT.of(spec)
-    found = select(_place(table), *(table.c[name] for name in _COLUMNS)).where(*conditions(spec, chosen))
+    found = select(PLACE, *(table.c[name] for name in _COLUMNS)).where(*conditions(spec, chosen))
     return [_signal(spec, row) for row in connection.execute(found.order_by(table.c.sent_at.desc()).limit(limit))]
+
+
+def first_sent(
+    connection: Connection, spec: SignalSpec, chosen: SentFilter, after: SentSignal | None, limit: int
+) -> list[SentSignal]:
+    """What was sent of a model, in the order in which it was sent.
+
+    :param after: begin behind this one.
+    """
+    table = SENT.of(spec)
+    found = select(PLACE, *(table.c[name] for name in _COLUMNS)).where(*conditions(spec, chosen))
+    order: tuple[Any, ...] = (table.c.sent_at, literal_column("tableoid"), literal_column("ctid"))
+    if after is not None:
+        oid, _, rest = after.place.partition("(")
+        here = (literal(after.sent_at), sql_cast(literal(oid), OID), sql_cast(literal(f"({rest}"), _Tid()))
+        # By its index first: PostgreSQL reads no index for the comparison of rows.
+        found = found.where(table.c.sent_at >= after.sent_at, tuple_(*order) > tuple_(*here))
+    return [_signal(spec, row) for row in connection.execute(found.order_by(*order).limit(limit))]
+
+
+class _Tid(UserDefinedType[str]):
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "tid"
 
 
 def count_sent(connection: Connection, spec: SignalSpec, chosen: SentFilter) -> int:
@@ -87,7 +117,7 @@ def count_sent(connection: Connection, spec: SignalSpec, chosen: SentFilter) -> 
 def row_of(connection: Connection, spec: SignalSpec, place: str) -> dict[str, str | None] | None:
     """The columns of a signal that was sent, as texts; None when it is not there any more."""
     table = SENT.of(spec)
-    found: dict[str, str | None] | None = connection.scalar(select(table.c.row).where(at_places(table, [place])))
+    found: dict[str, str | None] | None = connection.scalar(select(table.c.row).where(at_places([place])))
     return found
 
 
@@ -112,13 +142,18 @@ def conditions(spec: SignalSpec, chosen: SentFilter) -> list[ColumnElement[bool]
     return found
 
 
-def at_places(table: Table, places: Sequence[str]) -> ColumnElement[bool]:
-    """The condition that a row of the history is one of these."""
-    return _place(table).in_(places)
-
-
-def _place(table: Table) -> ColumnElement[str]:
-    return func.concat(literal_column("tableoid"), literal_column("ctid"), type_=Text)
+def at_places(places: Sequence[str]) -> ColumnElement[bool]:
+    """The condition that a row of the history is one of these. They are looked up by their places."""
+    ids = ",".join(f'"{one[one.index("(") :]}"' for one in places)
+    whole = ",".join(f'"{one}"' for one in places)
+    condition = text(
+        "(ctid = ANY (CAST(:signalbus_ids AS tid[]))"
+        " AND concat(tableoid, ctid) = ANY (CAST(:signalbus_places AS text[])))"
+    ).bindparams(
+        bindparam("signalbus_ids", f"{{{ids}}}", Text, unique=True),
+        bindparam("signalbus_places", f"{{{whole}}}", Text, unique=True),
+    )
+    return cast("ColumnElement[bool]", condition)
 
 
 def _signal(spec: SignalSpec, row: Any) -> SentSignal:
@@ -127,8 +162,3 @@ def _signal(spec: SignalSpec, row: Any) -> SentSignal:
     messages = [SentMessage(message_id, exchange, routing_key)] if is_known else []
     messages += [SentMessage(**one) for one in more or ()]
     return SentSignal(spec.name, place, key, sent_at, written_at, keep_until, tuple(messages))
-
-
-def selecting(table: Table, *columns: ColumnElement[Any]) -> Select[Any]:
-    """A statement about the history that also returns the place of each row."""
-    return select(_place(table), *columns)
