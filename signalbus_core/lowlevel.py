@@ -48,7 +48,7 @@ from .sql.selection import Choice, count_unloadable_keys
 from .sql.sent import history as sent
 from .sql.sent.erase import Erasure, count_erasable, erase
 from .sql.sent.history import SentFilter, SentSignal
-from .sql.sent.keeping import prepare_history
+from .sql.sent.keeping import history_problem, prepare_history
 from .sql.sent.restore import restore
 from .sql.transaction import BurstLimits, autocommit, set_limits, transaction
 from .sql.trial import key_problems
@@ -103,6 +103,7 @@ __all__ = [
     "SentFilter",
     "SentSignal",
     "partitions_sql",
+    "history_problem",
     "prepare_history",
     "restore",
     "sent",

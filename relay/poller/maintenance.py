@@ -157,12 +157,7 @@ class Maintenance:
         keeping = [spec for spec in self._specs[bind_key] if spec.keep_days is not None]
         if not keeping:
             return
-        thing = "History" if bind_key is None else f"History (bind {bind_key!r})"
-        problem = prepare_history(engine, keeping)
-        if problem is None:
-            self._events.resolved(thing, "history_recovered")
-        else:
-            self._events.raised(thing, "history_failing", problem)
+        self._events.history_checked(bind_key, prepare_history(engine, keeping))
 
     def _find_conflicts(self, bind_key: str | None, engine: Engine) -> None:
         def query(specs: Sequence[SignalSpec]) -> list[tuple[str, str]]:

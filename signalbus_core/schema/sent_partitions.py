@@ -60,6 +60,7 @@ _FACTS = text(
     """
     SELECT CAST(c.oid AS bigint) AS oid, CAST(c.relkind AS text) AS kind, CAST(timezone('UTC', now()) AS date) AS today,
            has_table_privilege(c.oid, 'INSERT') AS may_insert,
+           pg_has_role(c.relowner, 'USAGE') AND has_schema_privilege(c.relnamespace, 'CREATE') AS may_make,
            ARRAY(SELECT CAST(attname AS text) FROM pg_attribute
                  WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped) AS columns
     FROM pg_class c WHERE c.oid = to_regclass(:name)
@@ -96,10 +97,12 @@ def _create_partitions(table: Table, connection: Connection, **_: Any) -> None:
         prepare(connection, table, numbers)
 
 
-def prepare(connection: Connection, table: Table, keep_days: Collection[int]) -> SentState:
+def prepare(connection: Connection, table: Table, keep_days: Collection[int], *, changes: bool = True) -> SentState:
     """Make the partitions for the days to come, where they are missing, and drop one that is past.
 
     To be called in a transaction, with a short lock timeout. Whatever fails is in the result.
+
+    :param changes: False: only tell whether that is possible.
     """
     facts = connection.execute(_FACTS, {"name": quoted(table)}).one_or_none()
     if problem := _table_problem(table, facts):
@@ -111,9 +114,15 @@ def prepare(connection: Connection, table: Table, keep_days: Collection[int]) ->
     wanted = _wanted_days(facts.today, keep_days)
     missing = [day for day in wanted if not _is_covered(day, partitions)]
     past = [one for one in partitions if one.end <= facts.today]
-    if (missing or past) and connection.scalar(
-        text("SELECT pg_try_advisory_xact_lock(:lock, CAST(CAST(:oid AS bigint) - 2147483648 AS int))"),
-        {"lock": PARTITIONS_LOCK, "oid": facts.oid},
+    if not changes and facts.may_make and not has_default:
+        return SentState()
+    if (
+        changes
+        and (missing or past)
+        and connection.scalar(
+            text("SELECT pg_try_advisory_xact_lock(:lock, CAST(CAST(:oid AS bigint) - 2147483648 AS int))"),
+            {"lock": PARTITIONS_LOCK, "oid": facts.oid},
+        )
     ):
         failure = _change(connection, table, missing, past[:1])
         partitions, has_default = _partitions(connection, facts.oid)

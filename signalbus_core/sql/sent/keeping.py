@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sqlalchemy import Table
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from ...failures import error_text, is_lost
@@ -26,12 +26,24 @@ def prepare_history(engine: Engine, specs: Sequence[SignalSpec]) -> str | None:
 
     :raises sqlalchemy.exc.SQLAlchemyError: the database is unavailable.
     """
+    problems = [_prepare(engine, table, days) for table, days in _keep_days(specs).items()]
+    return next((problem for problem in problems if problem is not None), None)
+
+
+def history_problem(connection: Connection, specs: Sequence[SignalSpec]) -> dict[Table, str]:
+    """Why what these models of one database send cannot be kept, with what to do, by table. Changes nothing."""
+    found = {
+        table: prepare(connection, table, days, changes=False).problem for table, days in _keep_days(specs).items()
+    }
+    return {table: problem for table, problem in found.items() if problem is not None}
+
+
+def _keep_days(specs: Sequence[SignalSpec]) -> dict[Table, set[int]]:
     keep_days: dict[Table, set[int]] = {}
     for spec in specs:
         if spec.keep_days is not None:
             keep_days.setdefault(SENT.of(spec), set()).add(spec.keep_days)
-    problems = [_prepare(engine, table, days) for table, days in keep_days.items()]
-    return next((problem for problem in problems if problem is not None), None)
+    return keep_days
 
 
 def _prepare(engine: Engine, table: Table, days: set[int]) -> str | None:
