@@ -22,6 +22,7 @@ from relay.web.failed_cache import LAST_PAGE
 from relay.web.health_routes import health_routes
 from relay.web.openapi import document
 from relay.web.page_routes import page_routes
+from relay.web.sent_routes import sent_routes
 from relay.web.validation import LAST_OFFSET, LONGEST, MOST_FAILED, MOST_LISTED
 from signalbus_core import inbox, rabbitmq, testing
 from tests.support.reference import REFERENCE, TABLES, updated
@@ -68,6 +69,7 @@ def test_openapi_has_the_paths_and_methods_that_relay_serves() -> None:
         health_routes(unused, unused, unused),
         api_routes(unused, unused),
         page_routes(unused, unused, unused, unused),
+        sent_routes(unused, unused),
     ]
     rules = create_app(blueprints, unused).url_map.iter_rules()
     served = {(rule.rule, method) for rule in rules for method in (rule.methods or set()) - {"HEAD"}}
@@ -86,7 +88,12 @@ def test_the_openapi_document_has_the_limits_of_the_code() -> None:
     }
     paths = document()["paths"]
     [section] = paths["/runbook"]["get"]["parameters"]
-    longest = {"number": len(str(MOST_FAILED)), "section": section["schema"]["maxLength"]}
+    [of_message] = [one for one in paths["/api/sent"]["get"]["parameters"] if one["name"] == "message_id"]
+    longest = {
+        "number": len(str(MOST_FAILED)),
+        "section": section["schema"]["maxLength"],
+        "message_id": of_message["schema"]["maxLength"],
+    }
     assert {field: schemas[name]["maxLength"] for field, name in names.items()} | longest == LONGEST
     limits = {
         one["name"]: one["schema"]["maximum"]

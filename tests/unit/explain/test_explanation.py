@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 
 import pytest
 
 from relay.explain.gather import MOST_BEFORE, Facts
 from relay.explain.render import STATES, Explanation, explanation_of
 from relay.explain.routes import BrokerAnswer, Messages, Route
-from signalbus_core.lowlevel import UNDELETED, FailureRecord, FoundSignal, Holder, Pause
+from signalbus_core.lowlevel import UNDELETED, FailureRecord, FoundSignal, Holder, Pause, SentSignal
+from signalbus_core.model.sent_messages import SentMessage
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 FOUND = FoundSignal(NOW - timedelta(seconds=90), False, "0")
@@ -19,12 +20,16 @@ PAUSE = Pause("Order", NOW - timedelta(hours=1), None)
 NOTED = FailureRecord("order", "42", "Order", 3, NOW, NOW, None, "returned", "no queue")
 
 
+SENT = SentSignal("Order", "1(0,1)", "42", NOW, None, date(2026, 1, 8), (SentMessage("an-id", "orders", "placed"),))
+
+
 def next_try(seconds: float) -> FailureRecord:
     return replace(NOTED, next_try_at=NOW + timedelta(seconds=seconds))
 
 
 EACH = {
     "absent": Facts("Order", "42", NOW),
+    "sent": Facts("Order", "42", NOW, sent=(SENT,)),
     "table-locked": Facts("Order", "42", NOW, is_table_locked=True),
     "left-out": replace(PENDING, found=replace(FOUND, is_signal=False)),
     "locked": replace(PENDING, found=replace(FOUND, is_locked=True)),
