@@ -27,6 +27,8 @@ from .commands.inbox import inbox
 from .commands.parked import parked
 from .commands.pause import pause, resume
 from .commands.pending import pending
+from .commands.setup.completion import completion
+from .commands.setup.init import init
 from .config.click_options import fail, with_options
 from .config.resolve import ConfigError, RelayConfig, resolve
 from .early_server import EarlySite, listening
@@ -46,7 +48,7 @@ def cli(context: click.Context) -> None:
     context.obj = os.environ
 
 
-for command in (pending, explain, parked, pause, resume, ddl, inbox, drill, check):
+for command in (pending, explain, parked, pause, resume, ddl, inbox, drill, check, init, completion):
     cli.add_command(command)
 
 
