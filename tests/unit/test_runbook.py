@@ -23,7 +23,13 @@ SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^##? |\Z)", TEXT, re.MULTILINE |
 COMMANDS = sorted(set(re.findall(r"^\$ signalbus-relay (.+)$", TEXT, re.MULTILINE)))
 
 #: What has a name of this kind, and is neither a metric nor a log action.
-OTHER_NAMES = {"signalbus_burst_count", "message_id", "signalbus_id", "idle_in_transaction_session_timeout"}
+OTHER_NAMES = {
+    "signalbus_burst_count",
+    "signalbus_sent",
+    "message_id",
+    "signalbus_id",
+    "idle_in_transaction_session_timeout",
+}
 
 
 def alerts() -> set[str]:
