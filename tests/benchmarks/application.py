@@ -37,6 +37,7 @@ class Sent(RabbitMQSignal):
     signalbus_exchange = os.environ.get("BENCH_EXCHANGE", "classic")
     signalbus_routing_key = ROUTING_KEY
     signalbus_burst_count = int(os.environ.get("BENCH_BURST_COUNT", BURST_COUNT))
+    signalbus_keep_days = int(os.environ.get("BENCH_KEEP_DAYS", "0")) or None
     body: Any
 
     def signalbus_message(self) -> Message:

@@ -42,6 +42,7 @@ class Setup:
 
     :param models: signal models of the application.
     :param key_columns: of the primary key; the tables must have as many.
+    :param keep_days: for so many days what was sent is kept; 0: it is not.
     :param sender: ``rabbitmq``, ``nowhere`` (nothing is sent), ``slow`` (the first model's destination is).
     """
 
@@ -52,6 +53,7 @@ class Setup:
     burst_count: int = BURST_COUNT
     sender: str = "rabbitmq"
     key_columns: int = 1
+    keep_days: int = 0
     arguments: tuple[str, ...] = ("--poll-interval", "0.1")
 
 
@@ -160,6 +162,7 @@ class World:
             "BENCH_BURST_COUNT": str(setup.burst_count),
             "BENCH_SENDER": setup.sender,
             "BENCH_KEY_COLUMNS": str(setup.key_columns),
+            "BENCH_KEEP_DAYS": str(setup.keep_days),
         }
         arguments = ("--app", "tests.benchmarks.application:create_app", "--workers", str(setup.workers))
         with contextlib.ExitStack() as stack:

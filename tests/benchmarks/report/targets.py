@@ -128,6 +128,12 @@ TARGETS = (
         for size in (50, 500, 5000)
     ),
     Target(
+        "drain rate with a history over that without",
+        _ratio("history", "kept for 7 days", "nothing kept", "rate"),
+        0.8,
+        2,
+    ),
+    Target(
         "producers' commits with doorbell over without, relays busy",
         _ratio("producers", "doorbell", "no trigger", "committed"),
         0.9,

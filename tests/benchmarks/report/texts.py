@@ -107,6 +107,13 @@ CHAPTERS = (
         (_of("keys"),),
     ),
     Chapter(
+        "history",
+        "What was sent, kept",
+        "The statement that deletes the signals of a burst moves them into the table of what was sent, with three "
+        "indexes.",
+        (_of("history"),),
+    ),
+    Chapter(
         "latency",
         "From commit to consumer, and what a relay costs at your rate",
         "A writer with a pace of its own; from the answer of its commit to the arrival at a consumer, with "

@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from signalbus_core import SignalModelError
+from signalbus_core.burst import failpoints
 from signalbus_core.model.sent_messages import SentMessage, wanted_messages
 from signalbus_core.schema.own_tables import SENT
 from signalbus_core.sql.sent import suspended
@@ -155,6 +156,41 @@ def test_signals_are_sent_once_without_a_history(
     assert [one.action for one in caplog.records] == ["history_suspended"]  # type: ignore[attr-defined]
     outbox.write(kept, 3)
     assert outbox.burst(kept).sent == 1
+
+
+@pytest.mark.parametrize("place", ["locked", "confirmed", "deleted", "committed"])
+@pytest.mark.parametrize("key", [sa.BigInteger(), sa.Text()], ids=str)
+def test_at_every_moment_a_signal_is_in_one_table(outbox: OutboxApp, place: str, key: Any) -> None:
+    model = kept_model(outbox, id=sa.Column(key, primary_key=True, autoincrement=False))
+    outbox.create()
+    outbox.write(model, *(number if isinstance(key, sa.Integer) else str(number) for number in range(10)))  # type: ignore[arg-type]
+    reached: list[str] = []
+
+    def act(at: str) -> None:
+        check_sum(outbox, 10)
+        if at == place and not reached:
+            reached.append(at)
+            outbox.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid() AND state LIKE 'idle in%'"
+            )
+
+    failpoints.switch_on(act)
+    try:
+        outbox.burst(model)
+    finally:
+        failpoints.switch_on(None)
+    assert reached
+    check_sum(outbox, 10)
+    outbox.burst(model)
+    assert (outbox.left(model), len(history(outbox))) == ([], 10)
+
+
+def check_sum(outbox: OutboxApp, written: int) -> None:
+    """What was written is in the outbox or in the history, as another session sees it in one snapshot."""
+    with outbox.app.app_context(), outbox.db.engine.connect() as connection:
+        both = "SELECT CAST(id AS text) FROM kept UNION ALL SELECT key FROM signalbus_sent"
+        assert sorted(connection.scalars(sa.text(both))) == [str(number) for number in range(written)]
 
 
 def test_a_row_that_cannot_be_deleted_is_blamed_not_the_history(outbox: OutboxApp, kept: Any) -> None:
