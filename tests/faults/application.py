@@ -36,6 +36,7 @@ class Numbered(RabbitMQSignal):
 
     signalbus_exchange = "faults"
     signalbus_burst_count = BURST_COUNT
+    signalbus_keep_days = 1
 
     id = db.Column(db.BigInteger, primary_key=True)
     number = db.Column(db.BigInteger, nullable=False)

@@ -19,6 +19,7 @@ class Figures:
     :param phantom: messages about signals that were never committed.
     :param duplicates: messages beyond the first of a signal.
     :param most_often: so often the message came that came most often.
+    :param unaccounted: signals that were committed, not withdrawn, and are neither in the outbox nor in the history.
     :param shared_ids: message ids that more than one signal had. A consumer would drop the second one.
     """
 
@@ -32,6 +33,7 @@ class Figures:
     most_often: int
     lost_numbers: tuple[int, ...] = ()
     shared_ids: int = 0
+    unaccounted: int = 0
 
     def problems(self, duplicates_bound: int, most_often_bound: int) -> list[str]:
         """What of this breaks the promise."""
@@ -42,6 +44,8 @@ class Figures:
             found.append(f"{self.lost} of {self.committed} signals are lost: {self.lost_numbers}")
         if self.phantom:
             found.append(f"{self.phantom} messages are about signals that were never committed")
+        if self.unaccounted:
+            found.append(f"{self.unaccounted} signals are neither in the outbox nor in the history")
         if self.shared_ids:
             found.append(f"{self.shared_ids} message ids are of more than one signal")
         if self.duplicates > duplicates_bound:
@@ -63,6 +67,8 @@ class Ledger:
         self.withdrawn: set[int] = set()
         #: Committed once, and gone since, with their business data: a failover has lost them.
         self.forgotten: set[int] = set()
+        #: Committed, and neither in the outbox nor in the history.
+        self.unaccounted: set[int] = set()
         self.rolled_back = 0
         self._received: Counter[int] = Counter()
 
@@ -92,6 +98,7 @@ class Ledger:
             received=sum(self._received.values()),
             lost=len(lost),
             shared_ids=len(self._shared_ids),
+            unaccounted=len(self.unaccounted - self.withdrawn),
             lost_numbers=tuple(sorted(lost)[:10]),
             phantom=sum(count for number, count in self._received.items() if number not in known),
             duplicates=sum(count - (number in new) for number, count in self._received.items() if number in known),

@@ -312,11 +312,19 @@ class World:
         """Take what has arrived; return the figures."""
         self.take()
         committed = {row[0] for row in self.sql("SELECT number FROM business WHERE number >= %s", self._first)}
+        self.ledger.unaccounted = committed - self.accounted()
         figures = self.ledger.figures(committed, self.committed)
         self.committed |= committed
         self._first = max(committed, default=self._first - 1) + 1
         self.ledger = Ledger(self.ledger.ids)
         return figures
+
+    def accounted(self) -> set[int]:
+        """The signals that are still to be sent, and those that the history has."""
+        both = "SELECT number FROM signal UNION ALL SELECT number FROM neighbour"
+        return {
+            row[0] for row in self.sql(f"{both} UNION ALL SELECT CAST(row ->> 'number' AS bigint) FROM signalbus_sent")
+        }
 
     def start_again(self) -> None:
         """After a failed check: nothing is left of it."""
