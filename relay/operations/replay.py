@@ -48,6 +48,9 @@ FURTHER_ROUTES = ("CC", "BCC")
 #: So many signals are restored and published together, at most.
 MOST_TOGETHER = 500
 
+#: Of so many signals, all but the rows is read together: finding where to go on costs a sort.
+READ_TOGETHER = 20_000
+
 #: They are published so many times a second, at least, so that the pace is even.
 BATCHES_A_SECOND = 5
 
@@ -109,7 +112,7 @@ class Replays:
         """
         wait = wait or threading.Event().wait
         result, started = Replay(), time.monotonic()
-        for signals in self._pages(chosen):
+        for signals in self._batches(chosen):
             made = self._made(signals)
             unsent = (*result.unsent, *made.unmade)[:MOST_REASONS]
             result = replace(result, failed=result.failed + len(made.unmade), unsent=unsent)
@@ -129,23 +132,28 @@ class Replays:
         )
         return result
 
-    def _pages(self, chosen: SentFilter) -> Iterator[list[SentSignal]]:
+    def _batches(self, chosen: SentFilter) -> Iterator[list[SentSignal]]:
         """The signals, in parts of which none has a key twice."""
+        batch: dict[str, SentSignal] = {}
+        for one in self._signals_of(chosen):
+            if one.key in batch or len(batch) >= self._batch:
+                yield list(batch.values())
+                batch = {}
+            batch[one.key] = one
+        if batch:
+            yield list(batch.values())
+
+    def _signals_of(self, chosen: SentFilter) -> Iterator[SentSignal]:
+        """The signals in their order, without their rows."""
         after: SentSignal | None = None
         databases, spec = self._signals.databases, self._spec
         while True:
             with databases.rolled_back(spec.bind_key) as connection:
                 meant = self._signals.meant(connection, spec, chosen)
-                found = sent.first_sent(connection, spec, meant, after, self._batch)
-            if not found:
+                found = sent.first_sent(connection, spec, meant, after, READ_TOGETHER)
+            yield from found
+            if len(found) < READ_TOGETHER:
                 return
-            seen: set[str] = set()
-            for number, one in enumerate(found):
-                if one.key in seen:
-                    found = found[:number]
-                    break
-                seen.add(one.key)
-            yield found
             after = found[-1]
 
     def _made(self, signals: Sequence[SentSignal]) -> _Made:

@@ -12,6 +12,7 @@ from sqlalchemy.sql import ColumnElement
 from ...model.contract import SignalSpec
 from ...schema.own_tables import SENT
 from ...schema.quoting import PLAIN, quoted
+from ..transaction import LOOK_UP_CTIDS, run_all
 from .history import PLACE, at_places
 from .move import columns_of
 
@@ -38,7 +39,10 @@ def restore(session: Session, spec: SignalSpec, places: Sequence[str]) -> dict[s
     rows = select(PLACE, *columns).select_from(SENT.of(spec)).where(at_places(places)).subquery("signalbus_restored")
     statement = select(aliased(spec.model, rows, adapt_on_names=True), rows.c.signalbus_place)
     statement = statement.options(lazyload("*"), undefer("*"))
-    found = session.execute(statement, bind_arguments={"mapper": spec.mapper})
+    run_all(connection, LOOK_UP_CTIDS)
+    found = session.execute(statement, bind_arguments={"mapper": spec.mapper}).all()
+    # The application's own statements run with the usual settings.
+    run_all(connection, ("SET LOCAL enable_seqscan TO DEFAULT", "SET LOCAL jit TO DEFAULT"))
     return {place: signal for signal, place in found}
 
 
