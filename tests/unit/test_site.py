@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections import Counter
@@ -38,7 +39,7 @@ def in_navigation(entry: Any) -> Iterator[str]:
 def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(str(ROOT / ".ci" / "site"))
     yield
-    for name in ("built", "repository"):
+    for name in ("built", "publish", "repository"):
         sys.modules.pop(name, None)
 
 
@@ -54,7 +55,8 @@ def test_every_page_has_one_place_in_the_navigation() -> None:
 
 
 def test_every_page_says_in_its_first_paragraph_who_it_is_for() -> None:
-    for path in sorted(DOCS.rglob("*.md")):
+    at_the_top = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")]
+    for path in [*at_the_top, *sorted(DOCS.rglob("*.md"))]:
         text = path.read_text()
         if path.parent.name != "decisions" or path.name == "README.md":
             first = re.search(r"^# .+\n\n((?:.+\n)+)", text, re.MULTILINE)
@@ -139,3 +141,21 @@ def test_a_public_name_that_the_reference_leaves_out_is_found(tmp_path: Path) ->
     assert "signalbus_core.SignalBus is public, and is missing in docs/reference/api/signalbus_core.md" in set(
         built.missing_names(tmp_path)
     )
+
+
+@pytest.mark.usefixtures("site")
+def test_a_published_version_stands_beside_older_ones(tmp_path: Path) -> None:
+    from publish import publish
+
+    built = tmp_path / "built"
+    built.mkdir()
+    (built / "index.html").write_text("first")
+    folder = tmp_path / "published"
+    for version in ("0.9.0", "1.0.0rc1", "1.0.0", "0.10.0"):
+        versions = publish(built, folder, version)
+    assert versions == ["1.0.0", "1.0.0rc1", "0.10.0", "0.9.0"]
+    assert [one["version"] for one in json.loads((folder / "versions.json").read_text())] == versions
+    assert "url=1.0.0/index.html" in (folder / "index.html").read_text()
+    (built / "index.html").write_text("second")
+    assert publish(built, folder, "0.9.0") == versions
+    assert (folder / "0.9.0" / "index.html").read_text() == "second"
