@@ -23,7 +23,7 @@ ONLY ?=
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-oldest test-postgres test-servers dist image sbom soak bench docs docs-serve lint format clean
+.PHONY: help setup demo test test-oldest test-postgres test-servers dist image sbom man lock soak bench docs docs-serve lint format clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,7 @@ $(VENV)/.installed: pyproject.toml tests/support/install.sh
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint,deploy,docs]'
 	@! command -v npm >/dev/null 2>&1 || npm install --silent --no-audit --no-fund --prefix $(VENV)/node pg@8 || echo "No package pg for Node.js: its example is not tested."
+	@! command -v go >/dev/null 2>&1 || test -x $(BIN)/actionlint || GOBIN=$(CURDIR)/$(BIN) GOFLAGS=-p=1 go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12 2>/dev/null || echo "actionlint cannot be built: the workflows are not linted."
 	@touch $@
 
 demo: setup ## Run the shop with two relays against real servers: make demo ORDERS=100000 RELAYS=4
@@ -79,6 +80,10 @@ sbom: ## List what the relay is made of in dist/ (CycloneDX), without a containe
 	@build/sbom/tool/bin/cyclonedx-py environment --output-reproducible --output-format JSON \
 		--output-file dist/signalbus-relay.cdx.json build/sbom/relay/bin/python
 	@echo dist/signalbus-relay.cdx.json
+
+man: ## Write the manual page, dist/signalbus-relay.1, from docs/reference
+	@"$(PYTHON)" .ci/man.py dist/signalbus-relay.1
+	@echo dist/signalbus-relay.1
 
 soak: setup ## Break servers and relays at random, and write the table of faults: make soak MINUTES=30 WORLDS=3 SEED=1 CLUSTER=1
 	@$(if $(CLUSTER),,SIGNALBUS_FUZZ=$(FUZZ) $(BIN)/python -m pytest --quiet -k fuzz tests/unit tests/integration)

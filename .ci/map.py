@@ -53,6 +53,7 @@ ORDER = [
     "relay/web",
     "relay/operations",
     "relay/commands",
+    "relay/commands/setup",
     "relay/explain",
     "relay/checks",
     "relay/drill",

@@ -34,6 +34,7 @@ PAGES = [
     ROOT / "SECURITY.md",
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "deploy").rglob("*.md")),
+    *sorted((ROOT / ".github").rglob("*.md")),
 ]
 SOURCES = [*(ROOT / "signalbus_core").rglob("*.py"), *(ROOT / "relay").rglob("*.py")]
 
