@@ -94,7 +94,7 @@ bench: setup ## Measure, and write docs/performance.md: make bench QUICK=1, make
 	@exec $(BIN)/python -m tests.benchmarks $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 docs: $(VENV)/.installed ## Build the documentation as a site in build/site; a dead link or a public name that is left out fails
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 	@echo build/site/index.html
 
 docs-serve: $(VENV)/.installed ## Show the documentation at http://127.0.0.1:8000/ while you write it

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -159,3 +161,24 @@ def test_a_published_version_stands_beside_older_ones(tmp_path: Path) -> None:
     (built / "index.html").write_text("second")
     assert publish(built, folder, "0.9.0") == versions
     assert (folder / "0.9.0" / "index.html").read_text() == "second"
+
+
+@pytest.mark.parametrize(("link", "code"), [("other.md", 0), ("missing.md", 1), ("other.md#missing", 1)])
+def test_make_docs_fails_on_a_dead_link(tmp_path: Path, link: str, code: int) -> None:
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "index.md").write_text(f"# Index\n\n[a link]({link})\n")
+    (docs / "other.md").write_text("# Other\n")
+    kept = {name: SETTINGS[name] for name in ("strict", "validation", "use_directory_urls")}
+    settings = {"site_name": "A site", "docs_dir": str(docs), "site_dir": str(tmp_path / "site"), "plugins": []}
+    (tmp_path / "mkdocs.yml").write_text(json.dumps(kept | settings))
+    [command] = re.findall(r"^\t@.*\$\(BIN\)/(mkdocs build.*)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    program, *arguments = command.split()
+    done = subprocess.run(
+        [Path(sys.executable).parent / program, *arguments, "--config-file", tmp_path / "mkdocs.yml"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+    )
+    assert done.returncode == code, done.stderr
