@@ -22,6 +22,7 @@ from .model.contract import SignalSpec, is_signal_model, refuse_shared_table, re
 from .schema import doorbell
 from .schema.own_tables import parked_table, paused_table
 from .sessions import has_open_changes, in_atomic_block, own_session
+from .sql.schedule.cancel import cancel
 from .sql.selection import count_pending
 
 if TYPE_CHECKING:
@@ -148,6 +149,25 @@ class SignalBus:
     def flush(self, models: Iterable[type[Any]] | None = None) -> int:
         """The older name of :meth:`flushmany`."""
         return self.flushmany(models)
+
+    def cancel(self, signal: Any) -> bool:
+        """Cancel a signal in the transaction of ``db.session``; return whether that came in time.
+
+        - True: its row is deleted, and nothing will be sent once the transaction is committed. The instance is detached
+          from the session. A roll back takes it back.
+        - False: it was sent, or is being sent at the moment, or its row is locked by another transaction or gone.
+          Nothing has changed.
+        - It never waits for a burst.
+        - At REPEATABLE READ, as in atomic blocks, it raises a serialization failure where the signal was sent since the
+          transaction began; an atomic block is executed again then, and it returns False.
+
+        To cancel many signals, ``DELETE`` them: that waits for those that are being sent.
+
+        :param signal: an instance of a signal model, scheduled or not.
+        :raises SignalModelError: it is no signal, or was never written.
+        """
+        [spec] = self.specs([type(signal)])
+        return cancel(cast(Session, self.db.session()), spec, signal)
 
     def pending(self, models: Iterable[type[Any]] | None = None, *, limit: int | None = None) -> dict[type[Any], int]:
         """Count the pending signals by model: all signals in its table, as relays count them.

@@ -38,6 +38,7 @@ from .refusals import (
     refuse_other_selectables,
     refuse_unknown_classes,
 )
+from .schedule import Schedule, schedule_of
 from .senders import RowSender, many_sender, one_sender, outcome_of, refuse_unfinished, send_each
 from .written_at import moments, written_at_attribute
 
@@ -66,6 +67,7 @@ class SignalSpec:
     :param written_at: the attribute with the time of writing of a signal; None when the model has none.
     :param bind_key: the key in ``SQLALCHEMY_BINDS`` of the database that the table lives in, None for the default.
     :param condition: SQL condition for the rows that are signals; None when all are. Other rows are never changed.
+    :param schedule: when signals are due; None when all are at once.
     :param row_sender: sends rows without instances; None where the model has code that needs these.
     """
 
@@ -78,6 +80,7 @@ class SignalSpec:
     written_at: str | None = None
     condition: str | None = None
     row_sender: RowSender | None = None
+    schedule: Schedule | None = None
 
     @cached_property
     def mapper(self) -> Mapper[Any]:
@@ -219,6 +222,7 @@ def resolve(model: type[Any], name: str | None = None) -> SignalSpec:
         written_at=written_at_attribute(mapper, name),
         condition=_condition(model),
         row_sender=_row_sender(model),
+        schedule=schedule_of(mapper, name),
     )
 
 
