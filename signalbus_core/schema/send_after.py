@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import Column, DateTime, Dialect, Index, Table, TypeDecorator, event
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Mapped, Mapper, declared_attr, has_inherited_table, mapped_column
+from sqlalchemy.sql import ColumnElement
+from sqlalchemy.sql.functions import FunctionElement
 
 from ..model.schedule import SEND_AFTER
 from .quoting import PLAIN, quoted, table_of
@@ -42,6 +45,28 @@ class SendAfter(TypeDecorator[datetime]):
         if value is None or value.tzinfo is not None:
             return value
         return value.replace(tzinfo=timezone.utc)
+
+
+class _ReadableTime(FunctionElement[datetime]):
+    """A time that Python can represent: years before 1970, and ``-infinity``, are 1970."""
+
+    type = DateTime(timezone=True)
+    inherit_cache = True
+
+
+@compiles(_ReadableTime)
+def _as_it_is(element: _ReadableTime, compiler: Any, **options: Any) -> str:
+    return cast(str, compiler.process(element.clauses, **options))
+
+
+@compiles(_ReadableTime, "postgresql")
+def _readable(element: _ReadableTime, compiler: Any, **options: Any) -> str:
+    return f"greatest({compiler.process(element.clauses, **options)}, timestamptz '1970-01-01 00:00:00Z')"
+
+
+def readable_time(column: Column[Any]) -> ColumnElement[Any]:
+    """The column of a row whose time has come, as Python can represent it."""
+    return cast("ColumnElement[Any]", _ReadableTime(column))
 
 
 class ScheduledSignal:

@@ -9,9 +9,15 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from relay.application.databases import Databases
+from relay.application.load import LoadedApp
+from relay.explain.gather import gather
+from relay.explain.render import explanation_of
+from relay.operations.backlog import Backlogs
 from signalbus_core import ScheduledSignal, SignalModelError
 from signalbus_core.burst.scheduled import take
-from signalbus_core.lowlevel import find_work_and_measure
+from signalbus_core.lowlevel import find_work_and_measure, measure
+from signalbus_core.rabbitmq import outbox_model
 from signalbus_core.sql.selection import EVERYTHING
 from tests.support.outbox_app import OutboxApp
 
@@ -199,6 +205,60 @@ def test_no_far_time_fails_a_poll_or_a_burst(outbox: Outbox) -> None:
     assert (work.next_seconds or 0) > 1e9
     assert (measurement.backlog, measurement.scheduled) == (0, 1)
     assert outbox.burst(outbox.reminder).selected == 0
+
+
+def test_the_future_is_no_backlog_and_a_due_signal_is_as_old_as_its_time(outbox: Outbox) -> None:
+    outbox.schedule(*range(1, 8), at=FUTURE)
+    outbox.schedule(8, 9, at=NOW - timedelta(minutes=10))
+    outbox.schedule(10, at=None)
+    with outbox.app.app_context():
+        [measured] = Backlogs(Databases(LoadedApp(outbox.app, outbox.db.signalbus))).measure()
+        assert outbox.db.signalbus.pending() == {outbox.reminder: 3}
+        assert outbox.db.signalbus.scheduled() == {outbox.reminder: 7}
+        with outbox.db.engine.connect() as connection:
+            [found] = measure(connection, [outbox.spec(outbox.reminder)], 5)
+    assert (measured.signals, measured.scheduled, measured.is_exact) == (3, 7, True)
+    assert (found.backlog, found.scheduled) == (3, 5)
+    assert found.age_seconds == pytest.approx(600, abs=60)
+
+
+@pytest.mark.parametrize("moment", ["2100-01-01", "infinity", "20000-01-01"])
+def test_explain_tells_when_a_signal_is_due(outbox: Outbox, moment: str) -> None:
+    outbox.execute(f"INSERT INTO reminder (id, signalbus_send_after) VALUES (1, '{moment} 00:00Z'::timestamptz)")
+    outbox.schedule(2, at=PAST)
+    databases = Databases(LoadedApp(outbox.app, outbox.db.signalbus))
+    with outbox.app.app_context():
+        (facts, _), (due, _) = (gather(databases, outbox.spec(outbox.reminder), key) for key in ("1", "2"))
+    told = explanation_of(facts)
+    assert (told.state, explanation_of(due).state) == ("scheduled", "pending")
+    when = "a time that never comes" if moment == "infinity" else f"not sent before {moment}T00:00:00Z, "
+    assert when in told.sentences[0]
+
+
+def test_the_latency_of_a_signal_begins_when_it_is_due(database_url: str) -> None:
+    app = OutboxApp(database_url)
+    outbox = outbox_model(app.db, "later", scheduled=True)
+    instances: Any = type(
+        "Loaded",
+        (ScheduledSignal, app.db.Model),
+        {
+            "id": sa.Column(sa.Integer, primary_key=True),
+            "created_at": sa.Column(sa.DateTime(timezone=True)),
+            "send_signalbus_message": lambda self: None,
+        },
+    )
+    with app.app.app_context():
+        app.db.create_all()
+        long_ago, due = NOW - timedelta(days=30), NOW - timedelta(seconds=1)
+        for model, values in ((outbox, {"body_text": "1"}), (instances, {"id": 1})):
+            app.db.session.add(model(created_at=long_ago, signalbus_send_after=due, **values))
+        app.db.session.commit()
+        spec = app.spec(outbox)
+        loaded = take(app.db.session(), spec, 1, EVERYTHING, 1_000_000, {}).loaded[0][0]
+        assert spec.row_sender is not None
+        assert spec.moments([loaded]) == (due,)
+        assert app.burst(instances).written_at == (due,)
+    app.close()
 
 
 def test_future_signals_cost_a_burst_nothing(outbox: Outbox) -> None:
