@@ -142,9 +142,9 @@ FAULTS = [
     Fault(
         "database: read-only",
         read_only,
-        "The rehearsal of the delete fails before anything is sent. The database answers, so readiness is kept; the "
-        "log and the metrics tell that the model fails.",
-        says="ready",
+        "The database answers, but takes no writes, as a standby does: a burst fails before anything is sent, and until "
+        "the database takes writes again it counts as down.",
+        says="database down",
     ),
     Fault("database: answer to COMMIT lost", commit_unanswered, lasts=AT_ONCE, weight=3),
     Fault("database: no connection left", connections_exhausted, says="database down"),
