@@ -92,11 +92,23 @@ def majority_killed(world: ClusterWorld, chance: random.Random) -> Iterator[None
 
 
 def _nothing_flows(world: ClusterWorld) -> Iterator[None]:
-    """The node that is left serves nobody, and what is written meanwhile waits, without a failed try."""
+    """The node that is left serves nobody, and what is written meanwhile waits, without a failed try.
+
+    What was published before is refused, if the node notices that the leader is gone before it pauses.
+    """
     eventually(lambda: not any(node.listens() for node in world.cluster.nodes), NOTICING_SECONDS, "no node serves")
+    # It closes its listeners first, and connections later.
+    eventually(
+        lambda: {relay.says() for relay in world.living()} == {"broker down"}, NOTICING_SECONDS, "no relay is connected"
+    )
     numbers = world.write(WAITING_SIGNALS)
     yield
-    left, failed = world.left(numbers), world.sql("SELECT key, error_class, error_text FROM signalbus_parked LIMIT 3")
+    left = world.left(numbers)
+    failed = world.sql(
+        "SELECT key, error_class, error_text FROM signalbus_parked "
+        "WHERE key IN (SELECT id::text FROM signal WHERE number = ANY(%s))",
+        numbers,
+    )
     assert left == WAITING_SIGNALS, f"{left} of {WAITING_SIGNALS} signals are left"
     assert not failed, f"signals count as failed: {failed}"
 

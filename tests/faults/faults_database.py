@@ -142,8 +142,8 @@ FAULTS = [
     Fault(
         "database: read-only",
         read_only,
-        "The database answers, but takes no writes, as a standby does: a burst fails before anything is sent, and until "
-        "the database takes writes again it counts as down.",
+        "The database answers, but takes no writes, as a standby does: a burst fails before anything is sent, and the "
+        "database counts as down until it takes writes again.",
         says="database down",
     ),
     Fault("database: answer to COMMIT lost", commit_unanswered, lasts=AT_ONCE, weight=3),
