@@ -142,8 +142,7 @@ FAULTS = [
     Fault(
         "database: read-only",
         read_only,
-        "The database answers, but takes no writes, as a standby does: a burst fails before anything is sent, and the "
-        "database counts as down until it takes writes again.",
+        "Nothing can be deleted, so nothing is sent. A database that takes no writes counts as away, with this reason.",
         says="database down",
     ),
     Fault("database: answer to COMMIT lost", commit_unanswered, lasts=AT_ONCE, weight=3),
