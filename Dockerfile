@@ -4,21 +4,35 @@
 ARG BASE_IMAGE=python:3.12-slim
 
 FROM ${BASE_IMAGE} AS build
+# Of a company: its package index, and the certificate (PEM) of the authority that signs the index's own.
+# A login for the index comes from a secret, which stays in no layer: --secret id=netrc,src=$HOME/.netrc
+ARG PIP_INDEX_URL=""
+ARG CA_CERTIFICATE=""
+RUN if [ -n "$CA_CERTIFICATE" ]; then \
+        { cat /etc/ssl/certs/ca-certificates.crt; echo "$CA_CERTIFICATE"; } > /etc/build-ca.pem \
+        && printf '[global]\ncert = /etc/build-ca.pem\n' > /etc/pip.conf; \
+    fi
 WORKDIR /source
+COPY deploy/image/requirements.txt deploy/image/build-requirements.txt deploy/image/
+# What is installed is what the lock lists, file by file (make lock).
+RUN --mount=type=secret,id=netrc,target=/root/.netrc \
+    python3 -m venv /opt/signalbus && python3 -m venv /tools \
+    && /tools/bin/pip install --quiet --no-cache-dir --require-hashes --requirement deploy/image/build-requirements.txt \
+    && /opt/signalbus/bin/pip install --quiet --no-cache-dir --require-hashes --requirement deploy/image/requirements.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY signalbus_core signalbus_core
 COPY relay relay
 COPY docs/runbook.md docs/runbook.md
 COPY deploy/prometheus/signalbus.rules.yml deploy/prometheus/signalbus.rules.yml
-RUN python3 -m venv /opt/signalbus \
-    && /opt/signalbus/bin/pip wheel --quiet --no-cache-dir --wheel-dir /wheels '.[otel]' \
-    && /opt/signalbus/bin/pip install --quiet --no-cache-dir --no-index --find-links /wheels 'signalbus[otel]'
+RUN /tools/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheels . \
+    && /opt/signalbus/bin/pip install --quiet --no-cache-dir --no-index --no-deps /wheels/*.whl
 
 # What the image is made of: docker build --target sbom --output dist .
 FROM build AS inventory
-RUN python3 -m venv /inventory \
-    && /inventory/bin/pip install --quiet --no-cache-dir 'cyclonedx-bom==7.*' \
-    && /inventory/bin/cyclonedx-py environment --output-reproducible --output-format JSON \
+ARG PIP_INDEX_URL=""
+RUN --mount=type=secret,id=netrc,target=/root/.netrc \
+    /tools/bin/pip install --quiet --no-cache-dir 'cyclonedx-bom==7.*' \
+    && /tools/bin/cyclonedx-py environment --output-reproducible --output-format JSON \
         --output-file /signalbus-relay.cdx.json /opt/signalbus/bin/python
 
 FROM scratch AS sbom
@@ -26,10 +40,16 @@ COPY --from=inventory /signalbus-relay.cdx.json /
 
 FROM ${BASE_IMAGE}
 ARG VERSION=unknown
+ARG REVISION=unknown
+ARG CREATED=unknown
+ARG SOURCE=unknown
 LABEL org.opencontainers.image.title="signalbus-relay" \
     org.opencontainers.image.description="Sends the signals of an outbox in PostgreSQL to RabbitMQ" \
     org.opencontainers.image.licenses="MIT" \
-    org.opencontainers.image.version="${VERSION}"
+    org.opencontainers.image.version="${VERSION}" \
+    org.opencontainers.image.revision="${REVISION}" \
+    org.opencontainers.image.created="${CREATED}" \
+    org.opencontainers.image.source="${SOURCE}"
 
 # The packages belong to the user of the image, so that an image built on it can install more without becoming root.
 # A read-only root file system keeps them as they are while the relay runs.

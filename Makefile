@@ -68,9 +68,11 @@ dist: setup ## Build sdist and wheel in dist/, look into them, and run a relay f
 	@SIGNALBUS_DIST=dist $(BIN)/python -m pytest --quiet tests/acceptance/test_distribution.py
 	@ls dist
 
-image: ## Build the container image, and list what is in it in dist/: make image BASE_IMAGE=python:3.12-slim
-	@DOCKER_BUILDKIT=1 docker build --build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg VERSION=$(VERSION) --tag $(IMAGE):$(VERSION) .
-	@DOCKER_BUILDKIT=1 docker build --build-arg BASE_IMAGE=$(BASE_IMAGE) --target sbom --output dist .
+image: ## Build the container image, and list what is in it in dist/: make image BASE_IMAGE=python:3.12-slim ARGS="--build-arg PIP_INDEX_URL=..."
+	@DOCKER_BUILDKIT=1 docker build --build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg VERSION=$(VERSION) \
+		--build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null)" --build-arg CREATED="$$(git log -1 --format=%cI 2>/dev/null)" \
+		$(ARGS) --tag $(IMAGE):$(VERSION) .
+	@DOCKER_BUILDKIT=1 docker build --build-arg BASE_IMAGE=$(BASE_IMAGE) $(ARGS) --target sbom --output dist .
 
 sbom: ## List what the relay is made of in dist/ (CycloneDX), without a container engine
 	@rm -rf build/sbom && mkdir -p dist
@@ -85,6 +87,14 @@ man: ## Write the manual page, dist/signalbus-relay.1, from docs/reference
 	@"$(PYTHON)" .ci/man.py dist/signalbus-relay.1
 	@echo dist/signalbus-relay.1
 
+lock: ## Choose the versions of the libraries in the image, each file by its hash: make lock ARGS="--upgrade-package flask"
+	@test -x build/lock/bin/uv || "$(PYTHON)" -m venv build/lock
+	@build/lock/bin/pip install --quiet --disable-pip-version-check 'uv>=0.5,<1'
+	@build/lock/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.10 --custom-compile-command "make lock" \
+		$(or $(ARGS),--upgrade) --extra otel --output-file deploy/image/requirements.txt pyproject.toml
+	@echo hatchling | build/lock/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.10 --custom-compile-command "make lock" \
+		$(or $(ARGS),--upgrade) --output-file deploy/image/build-requirements.txt -
+
 soak: setup ## Break servers and relays at random, and write the table of faults: make soak MINUTES=30 WORLDS=3 SEED=1 CLUSTER=1
 	@$(if $(CLUSTER),,SIGNALBUS_FUZZ=$(FUZZ) $(BIN)/python -m pytest --quiet -k fuzz tests/unit tests/integration)
 	@exec $(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --worlds $(WORLDS) $(if $(SEED),--seed $(SEED)) \
@@ -94,7 +104,7 @@ bench: setup ## Measure, and write docs/performance.md: make bench QUICK=1, make
 	@exec $(BIN)/python -m tests.benchmarks $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 docs: $(VENV)/.installed ## Build the documentation as a site in build/site; a dead link or a public name that is left out fails
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 	@echo build/site/index.html
 
 docs-serve: $(VENV)/.installed ## Show the documentation at http://127.0.0.1:8000/ while you write it

@@ -33,6 +33,7 @@ ORDER = [
     "signalbus_core/sql",
     "signalbus_core/sql/parked",
     "signalbus_core/sql/sent",
+    "signalbus_core/sql/schedule",
     "signalbus_core/sql/diagnosis",
     "relay",
     "relay/servers",

@@ -11,6 +11,7 @@ import sys
 import waitress
 
 from .opening import open_shop
+from .page import pages
 from .shop import create_app
 
 
@@ -18,8 +19,9 @@ def main(address: str) -> None:
     # The first process of a container is not ended by a signal that it does not handle.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     app = create_app()
+    app.register_blueprint(pages)
     open_shop(app)
-    print(f"The shop takes orders at http://{address}/orders", flush=True)
+    print(f"The shop is at http://{address}/, and takes orders at /orders", flush=True)
     waitress.serve(app, listen=address)
 
 

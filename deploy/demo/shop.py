@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, jsonify, request
+from flask import Flask, jsonify, redirect, request
 from flask.typing import ResponseReturnValue
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import DateTime, func
@@ -91,7 +91,8 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
 
     @app.post("/orders")
     def orders() -> ResponseReturnValue:
-        wanted: dict[str, Any] = request.get_json()
-        return jsonify(order_id=place_order(wanted["item"], int(wanted["quantity"]))), 201
+        wanted: Mapping[str, Any] = request.get_json() if request.is_json else request.form
+        order_id = place_order(wanted["item"], int(wanted["quantity"]))
+        return (jsonify(order_id=order_id), 201) if request.is_json else redirect("/", 303)
 
     return app

@@ -86,10 +86,12 @@ def report(ledger: Ledger, unanswered: int) -> None:
     tally = ledger.tally()
     figures = {
         "placed": tally.committed,
-        "received": tally.received,
+        "received": tally.received - len(tally.phantom),
         "on_the_way": len(tally.lost),
         "duplicates": tally.duplicates,
         "unanswered": unanswered,
+        # Orders that were placed in a browser, or got no answer.
+        "of_others": len(tally.phantom),
     }
     print(json.dumps(figures), flush=True)
 

@@ -56,7 +56,8 @@ def charted(values: dict[str, Any], chart: Path = CHART) -> tuple[Object, ...]:
     ).Chart
     with chart_class.load(chart) as loaded:
         rendered = loaded.render(values=values, name="signalbus-relay", namespace="default")
-    return tuple(found for text in rendered.values() for found in yaml.safe_load_all(text) if found)
+    manifests = [text for name, text in rendered.items() if name.endswith(".yaml")]
+    return tuple(found for text in manifests for found in yaml.safe_load_all(text) if found)
 
 
 def chart_values(way: str) -> dict[str, Any]:

@@ -90,8 +90,8 @@ def test_the_linter_of_charts_is_content(way: str) -> None:
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({}, "minLength"),
-        ({"app": "shop:app", "tables": ["outbox"]}, "oneOf"),
+        ({}, "Give app"),
+        ({"app": "shop:app", "tables": ["outbox"]}, "not both"),
         ({"app": "shop app"}, "/app"),
         ({"tables": ["one,two"]}, "/tables/0"),
         ({"app": "shop", "existingSecret": ""}, "/existingSecret"),
@@ -99,7 +99,7 @@ def test_the_linter_of_charts_is_content(way: str) -> None:
         ({"app": "shop", "options": {"HTTP": "off"}}, "HTTP"),
         ({"app": "shop", "options": {"OPERATOR_TOKEN": "not-in-a-manifest"}}, "OPERATOR_TOKEN"),
         ({"app": "shop", "keda": {"minReplicas": 0}}, "/keda/minReplicas"),
-        ({"app": "shop", "sidecar": True}, "podMonitor.matchLabels"),
+        ({"app": "shop", "sidecar": True, "podMonitor": {"enabled": True}}, "podMonitor.matchLabels"),
     ],
 )
 def test_wrong_values_are_refused_with_the_reason(values: dict[str, Any], reason: str) -> None:
@@ -112,7 +112,7 @@ def test_options_and_further_variables_reach_the_relay() -> None:
     values = {
         "app": "shop",
         "options": {"WORKERS": 4, "LOG_FORMAT": "text"},
-        "env": [{"name": "TZ", "value": "UTC"}],
+        "extraEnv": [{"name": "TZ", "value": "UTC"}],
         "envFrom": [{"secretRef": {"name": "shop"}}],
     }
     deployment = next(each for each in charted(values) if each["kind"] == "Deployment")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,17 @@ def test_two_relays_run_and_more_can() -> None:
     assert "container_name" not in relay
 
 
+def test_a_relay_that_is_not_scaled_shows_its_page_on_this_machine() -> None:
+    page, relay = services()["page"], services()[SCALED]
+    assert page["deploy"]["replicas"] == 1
+    assert [(each["host_ip"], each["published"], each["target"]) for each in page["ports"]] == [
+        ("127.0.0.1", "9109", 9109)
+    ]
+    assert page["networks"]["default"]["aliases"] == [SCALED]
+    differ = {name for name in page.keys() | relay.keys() if page.get(name) != relay.get(name)}
+    assert differ == {"deploy", "networks", "ports"}
+
+
 def test_ports_of_the_host_are_bound_to_this_machine_only() -> None:
     ports = [port for service in services().values() for port in service.get("ports", [])]
     assert ports
@@ -58,7 +71,7 @@ def test_whoever_needs_a_service_waits_until_it_is_healthy() -> None:
     needs = {name: service.get("depends_on", {}) for name, service in services().items()}
     assert all(needed["condition"] == "service_healthy" for each in needs.values() for needed in each.values())
     assert set(needs[SCALED]) == {"shop", "postgres", "rabbitmq"}
-    of_the_image = {SCALED}
+    of_the_image = {SCALED, "page"}
     for needed in {name for each in needs.values() for name in each} - of_the_image:
         assert services()[needed]["healthcheck"]["test"], needed
 
@@ -99,7 +112,7 @@ def test_every_file_that_is_mounted_is_there() -> None:
                 assert volume["read_only"], f"{name}: {volume['source']}"
 
 
-@pytest.mark.parametrize("name", ["relay", "shop", "customers"])
+@pytest.mark.parametrize("name", ["relay", "page", "shop", "customers"])
 def test_our_containers_can_do_nothing_that_they_need_not(name: str) -> None:
     service = services()[name]
     assert service["read_only"] is True
@@ -125,3 +138,51 @@ def test_prometheus_finds_replicas_by_name_and_port_of_relay() -> None:
     assert found["names"] == [SCALED]
     assert [str(found["port"])] == services()[SCALED]["expose"]
     assert found["type"] == "A"
+
+
+# The rolling update
+
+#: A stand-in for docker: knows containers by number, and writes down what it was told.
+DOCKER = """\
+#!/bin/sh
+echo "$*" >> calls
+case "$*" in
+    "compose ps --quiet relay") cat relays ;;
+    "compose up"*) [ ! -e broken ] || exit 1; echo "new$(wc -l < relays)" >> relays ;;
+    "stop "*) for last; do :; done; grep -v "^$last$" relays > rest; mv rest relays ;;
+esac
+"""
+
+
+def roll(tmp_path: Path) -> tuple[int, list[str], list[str]]:
+    """Its exit code, what docker was told, and which relays are there afterwards."""
+    (tmp_path / "docker").write_text(DOCKER)
+    (tmp_path / "docker").chmod(0o755)
+    (tmp_path / "relays").write_text("old1\nold2\n")
+    done = subprocess.run(
+        ["sh", ROOT / "deploy/compose/roll.sh"],
+        cwd=tmp_path,
+        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    calls = (tmp_path / "calls").read_text().splitlines()
+    return done.returncode, calls, (tmp_path / "relays").read_text().split()
+
+
+def test_a_new_relay_is_healthy_before_an_old_one_is_stopped(tmp_path: Path) -> None:
+    code, calls, after = roll(tmp_path)
+    assert code == 0
+    one = "compose up --detach --wait --no-deps --no-recreate --no-build --scale relay=3 relay"
+    steps = [call for call in calls if not call.startswith("compose ps")]
+    assert steps == [one, "stop --time 40 old1", "rm old1", one, "stop --time 40 old2", "rm old2"]
+    assert not [name for name in after if name.startswith("old")]
+
+
+def test_no_relay_is_stopped_when_the_new_one_is_not_healthy(tmp_path: Path) -> None:
+    (tmp_path / "broken").touch()
+    code, calls, after = roll(tmp_path)
+    assert code == 1
+    assert not [call for call in calls if call.startswith(("stop", "rm"))]
+    assert after == ["old1", "old2"]

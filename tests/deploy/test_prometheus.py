@@ -13,6 +13,7 @@ from relay.telemetry.metrics import Metrics
 from .tools import ROOT, output_of, program
 
 RULES = ROOT / "deploy" / "prometheus" / "signalbus.rules.yml"
+ALERTMANAGER = ROOT / "deploy" / "prometheus" / "alertmanager.yml"
 TESTS = ROOT / "deploy" / "prometheus" / "tests" / "alerts.yml"
 
 
@@ -57,3 +58,66 @@ def test_the_rules_speak_of_metrics_that_exist() -> None:
     for rule in rules():
         named = set(re.findall(r"(?<![\w:])(?:signal:)?signalbus_[\w:]+", rule["expr"]))
         assert named <= metric_names() | recorded, rule
+
+
+# Alertmanager
+
+
+def inhibitions() -> list[tuple[set[str], set[str], list[str]]]:
+    """Of each rule: the alerts that hold back, those that are held back, and the labels that must be the same."""
+    found = []
+    for rule in yaml.safe_load(ALERTMANAGER.read_text())["inhibit_rules"]:
+        sides = []
+        for side in ("source_matchers", "target_matchers"):
+            names = set(alerts())
+            for operator, value in re.findall(r'alertname (=~|=|!=) "(.*?)"', " ".join(rule[side])):
+                matching = {name for name in alerts() if re.fullmatch(value, name)}
+                assert matching, value
+                names = names - matching if operator == "!=" else names & matching
+            sides.append(names)
+        found.append((*sides, rule["equal"]))
+    return found
+
+
+def labels_of(alert: str) -> set[str]:
+    """The labels by which an alert's value is grouped, in its rule or in those that it takes series from."""
+    recorded = {rule["record"]: rule["expr"] for rule in rules() if "record" in rule}
+    texts = [alerts()[alert]["expr"]]
+    texts += [expr for name, expr in recorded.items() if name in texts[0]]
+    return {word for text in texts for group in re.findall(r"by \((.*?)\)", text) for word in group.split(", ")}
+
+
+def test_amtool_finds_nothing_wrong_and_routes_by_severity() -> None:
+    amtool = program("amtool")
+    assert "SUCCESS" in output_of(amtool, "check-config", str(ALERTMANAGER))
+    for name, alert in alerts().items():
+        labels = (f"alertname={name}", f"severity={alert['labels']['severity']}")
+        told = output_of(amtool, "config", "routes", "test", f"--config.file={ALERTMANAGER}", *labels).strip()
+        assert told == {"critical": "on-call", "warning": "team"}[alert["labels"]["severity"]]
+
+
+def test_an_alert_is_held_back_by_another_about_the_same_thing_only() -> None:
+    for sources, targets, equal in inhibitions():
+        assert sources
+        assert targets
+        assert not sources & targets
+        for name in sources:
+            assert set(equal) <= labels_of(name), name
+        # A replica's own alert keeps the labels of its target.
+        assert all(set(equal) <= labels_of(name) for name in targets - {"SignalbusReplicaDown"})
+
+
+def test_no_alert_holds_back_a_graver_one() -> None:
+    grave = {name for name, alert in alerts().items() if alert["labels"]["severity"] == "critical"}
+    for sources, targets, _ in inhibitions():
+        assert sources <= grave or not targets & grave
+
+
+def test_what_needs_a_person_is_held_back_by_nothing_but_a_missing_relay() -> None:
+    held = set().union(*(targets for sources, targets, _ in inhibitions() if sources != {"SignalbusRelayDown"}))
+    assert not held & {
+        "SignalbusMessagesReturned",
+        "SignalbusSignalsParked",
+        "SignalbusPausedLong",
+        "SignalbusHorizonHeld",
+    }

@@ -92,17 +92,22 @@ def majority_killed(world: ClusterWorld, chance: random.Random) -> Iterator[None
 
 
 def _nothing_flows(world: ClusterWorld) -> Iterator[None]:
-    """The node that is left serves nobody, and what is written meanwhile waits.
+    """The node that is left serves nobody, and what is written meanwhile waits, without a failed try.
 
     Of what was sent while the majority went, the broker may have told that it cannot take it: one try, and no more.
     """
     eventually(lambda: not any(node.listens() for node in world.cluster.nodes), NOTICING_SECONDS, "no node serves")
+    # It closes its listeners first, and connections later.
+    eventually(
+        lambda: {relay.says() for relay in world.living()} == {"broker down"}, NOTICING_SECONDS, "no relay is connected"
+    )
     numbers = world.write(WAITING_SIGNALS)
     yield
     left = world.left(numbers)
     tried = world.sql(
-        "SELECT key, attempts, error_class, error_text FROM signalbus_parked"
-        " WHERE attempts > 1 OR error_class <> 'nacked' LIMIT 3"
+        "SELECT key, attempts, error_class, error_text FROM signalbus_parked WHERE attempts > 1"
+        " OR error_class <> 'nacked' OR key IN (SELECT id::text FROM signal WHERE number = ANY(%s)) LIMIT 3",
+        numbers,
     )
     assert left == WAITING_SIGNALS, f"{left} of {WAITING_SIGNALS} signals are left"
     assert not tried, f"tries were used up while nothing could be sent: {tried}"

@@ -298,7 +298,7 @@ def test_whatever_happens_nothing_is_lost_or_invented(
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         model,
         settings=settings(
-            max_examples=100,
+            max_examples=40,
             stateful_step_count=25,
             deadline=None,
             suppress_health_check=list(HealthCheck),

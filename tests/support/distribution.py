@@ -51,6 +51,7 @@ SLOWEST = (
     "tests/faults/test_bad_signals.py",
     "tests/acceptance/documents/test_readme.py",
     "tests/acceptance/test_distribution.py",
+    "tests/acceptance/documents/test_tutorial.py",
     "tests/acceptance/documents/test_quickstart.py",
     "tests/acceptance/commands/test_demo.py",
     "tests/acceptance/commands/test_drill.py",

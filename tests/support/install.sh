@@ -61,6 +61,12 @@ have_browser || packages="$packages chromium chromium-driver"
 command -v openssl >/dev/null 2>&1 || packages="$packages openssl"
 command -v ps >/dev/null 2>&1 || packages="$packages procps"
 command -v curl >/dev/null 2>&1 || packages="$packages curl"
+# Completion is tested in each shell, the routes of alerts by amtool. Where they would have to be built, they are not needed.
+if command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
+    command -v amtool >/dev/null 2>&1 || packages="$packages prometheus-alertmanager"
+    command -v zsh >/dev/null 2>&1 || packages="$packages zsh"
+    command -v fish >/dev/null 2>&1 || packages="$packages fish"
+fi
 [ -n "$packages" ] || exit 0
 
 explain() {

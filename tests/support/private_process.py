@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 #: A server that was killed, or was asked to end, is gone within so many seconds.
 ENDING_SECONDS = 60.0
 
+#: Another program of a server ends within so many seconds.
+RUNNING_SECONDS = 120.0
+
 
 class PrivateProcess(ABC):
     """A server with a directory of its own, where its output is in the file ``output``."""
@@ -136,9 +139,11 @@ class PrivateProcess(ABC):
 
         :param text: what it reads.
         :raises RuntimeError: it failed.
+        :raises subprocess.TimeoutExpired: it does not end, as where it asks a server that stands still.
         """
         done = subprocess.run(
             self._machine.command(self.account, command),
+            timeout=RUNNING_SECONDS,
             input=text,
             env=self._environ(),
             capture_output=True,

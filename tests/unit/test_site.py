@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -38,7 +41,7 @@ def in_navigation(entry: Any) -> Iterator[str]:
 def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(str(ROOT / ".ci" / "site"))
     yield
-    for name in ("built", "repository"):
+    for name in ("built", "publish", "repository"):
         sys.modules.pop(name, None)
 
 
@@ -54,7 +57,8 @@ def test_every_page_has_one_place_in_the_navigation() -> None:
 
 
 def test_every_page_says_in_its_first_paragraph_who_it_is_for() -> None:
-    for path in sorted(DOCS.rglob("*.md")):
+    at_the_top = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")]
+    for path in [*at_the_top, *sorted(DOCS.rglob("*.md"))]:
         text = path.read_text()
         if path.parent.name != "decisions" or path.name == "README.md":
             first = re.search(r"^# .+\n\n((?:.+\n)+)", text, re.MULTILINE)
@@ -139,3 +143,42 @@ def test_a_public_name_that_the_reference_leaves_out_is_found(tmp_path: Path) ->
     assert "signalbus_core.SignalBus is public, and is missing in docs/reference/api/signalbus_core.md" in set(
         built.missing_names(tmp_path)
     )
+
+
+@pytest.mark.usefixtures("site")
+def test_a_published_version_stands_beside_older_ones(tmp_path: Path) -> None:
+    from publish import publish
+
+    built = tmp_path / "built"
+    built.mkdir()
+    (built / "index.html").write_text("first")
+    folder = tmp_path / "published"
+    for version in ("0.9.0", "1.0.0rc1", "1.0.0", "0.10.0"):
+        versions = publish(built, folder, version)
+    assert versions == ["1.0.0", "1.0.0rc1", "0.10.0", "0.9.0"]
+    assert [one["version"] for one in json.loads((folder / "versions.json").read_text())] == versions
+    assert "url=1.0.0/index.html" in (folder / "index.html").read_text()
+    (built / "index.html").write_text("second")
+    assert publish(built, folder, "0.9.0") == versions
+    assert (folder / "0.9.0" / "index.html").read_text() == "second"
+
+
+@pytest.mark.parametrize(("link", "code"), [("other.md", 0), ("missing.md", 1), ("other.md#missing", 1)])
+def test_make_docs_fails_on_a_dead_link(tmp_path: Path, link: str, code: int) -> None:
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "index.md").write_text(f"# Index\n\n[a link]({link})\n")
+    (docs / "other.md").write_text("# Other\n")
+    kept = {name: SETTINGS[name] for name in ("strict", "validation", "use_directory_urls")}
+    settings = {"site_name": "A site", "docs_dir": str(docs), "site_dir": str(tmp_path / "site"), "plugins": []}
+    (tmp_path / "mkdocs.yml").write_text(json.dumps(kept | settings))
+    [command] = re.findall(r"^\t@.*\$\(BIN\)/(mkdocs build.*)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    program, *arguments = command.split()
+    done = subprocess.run(
+        [Path(sys.executable).parent / program, *arguments, "--config-file", tmp_path / "mkdocs.yml"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+    )
+    assert done.returncode == code, done.stderr

@@ -302,7 +302,7 @@ COMMANDS = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=75, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(arguments=COMMANDS)
 @example(arguments=("explain", "Word", "\ud800"))
 @example(arguments=("parked", "show", "Number", "\0"))

@@ -79,7 +79,7 @@ messages = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(messages, min_size=1, max_size=4))
 def test_any_message_is_encoded_or_refused_as_slow_way_does_it(burst: list[Message]) -> None:
     encoder = Encoder(CHANNEL, FRAME_MAX, LOGIN)

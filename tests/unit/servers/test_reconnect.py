@@ -7,7 +7,7 @@ import itertools
 import random
 import threading
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.servers.reconnect import (
@@ -113,6 +113,7 @@ def test_refused_logins_come_ever_more_rarely(
         assert first - back_at <= LONGEST_REFUSED_PAUSE_SECONDS + 2 * lasts + 1e-5
 
 
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32))
 def test_eight_replicas_of_four_workers_are_no_stampede(seed: int) -> None:
     group = Threads(8, 4, 60.0, seed, refused=False, lasts=0.01).run()
