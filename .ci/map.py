@@ -47,6 +47,7 @@ ORDER = [
     "relay/poller/diagnosis",
     "relay/worker",
     "relay/worker/retry_store",
+    "relay/worker/recovery",
     "signalbus_core/burst",
     "signalbus_core/rabbitmq",
     "signalbus_core/rabbitmq/amqp",

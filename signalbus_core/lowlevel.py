@@ -43,6 +43,7 @@ from .sql.diagnosis.vacuum_horizon import (
 )
 from .sql.keys import FIRST_KEY, Key, SignalRef, has_integer_key
 from .sql.parked import DueSignal, Failure, FailureGroup, LeaveOut, retries
+from .sql.schedule.conditions import Part
 from .sql.selection import Choice, count_unloadable_keys
 from .sql.transaction import BurstLimits, autocommit, set_limits, transaction
 from .sql.trial import key_problems
@@ -65,6 +66,7 @@ __all__ = [
     "BurstLimits",
     "BurstSize",
     "Choice",
+    "Part",
     "FIRST_KEY",
     "Key",
     "SignalRef",
