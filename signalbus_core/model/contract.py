@@ -32,6 +32,7 @@ from ..errors import (
     worst,
 )
 from ..failures import raise_if_stop, sender_failure
+from .keep_days import keep_days_of
 from .progress import LONG_SEND_SECONDS, report_progress
 from .refusals import (
     refuse_compound_keys,
@@ -71,6 +72,7 @@ class SignalSpec:
     :param max_rate: the most signals that a relay sends of the model in a second; None for no limit.
     :param schedule: when signals are due; None when all are at once.
     :param row_sender: sends rows without instances; None where the model has code that needs these.
+    :param keep_days: for how many days what was sent is kept in ``signalbus_sent``; None: nothing is kept.
     """
 
     model: type[Any]
@@ -84,6 +86,7 @@ class SignalSpec:
     row_sender: RowSender | None = None
     schedule: Schedule | None = None
     max_rate: float | None = None
+    keep_days: int | None = None
 
     @cached_property
     def mapper(self) -> Mapper[Any]:
@@ -233,6 +236,7 @@ def resolve(model: type[Any], name: str | None = None) -> SignalSpec:
         row_sender=_row_sender(model),
         schedule=schedule_of(mapper, name),
         max_rate=_max_rate(model, name),
+        keep_days=keep_days_of(mapper, name),
     )
 
 

@@ -54,6 +54,7 @@ class TableRules:
     :param where: a condition in SQL of the rows that are sent.
     :param not_before: columns with a time before which a row is not sent.
     :param all_rows: every row is sent, whatever its columns hold.
+    :param keep_days: for how many days what was sent is kept; None: it is not.
     """
 
     name: TableName
@@ -64,6 +65,7 @@ class TableRules:
     where: str | None = None
     not_before: tuple[str, ...] = ()
     all_rows: bool | None = None
+    keep_days: int | None = None
 
     def filled_in(self, other: TableRules) -> TableRules:
         """These rules, with the others for what is not set here."""
@@ -78,6 +80,7 @@ class TableRules:
             where=rows.where,
             not_before=self.not_before or other.not_before,
             all_rows=rows.all_rows,
+            keep_days=other.keep_days if self.keep_days is None else self.keep_days,
         )
 
 
