@@ -19,6 +19,7 @@ PACKAGES = ("signalbus_core", "relay")
 MOST_MODULES = 10
 MORE_MODULES = {
     "signalbus_core": 12,
+    "signalbus_core/burst": 12,
     "relay/telemetry": 12,
     "relay/web": 17,
     "relay/checks": 15,

@@ -37,6 +37,7 @@ from .worker.bursts import Bursts
 from .worker.hanging import EmptyBursts, HangingBursts
 from .worker.low_water import LowWater
 from .worker.model_state import ModelState
+from .worker.recovery.fresh_first import FreshFirst
 from .worker.retry_policy import RetryPolicy
 from .worker.retry_store import RetryStores
 from .worker.worker import Worker
@@ -87,9 +88,7 @@ class Daemon:
         most_spares = spare_connections(self._engines.values(), config.workers)
         self._scheduler = Scheduler(names, config.workers, most_spares=most_spares)
         self._hanging = HangingBursts(self._scheduler, self._runtime)
-        self._states = {
-            spec.name: ModelState(spec, low_water=LowWater(is_kept=has_integer_key(spec))) for spec in specs
-        }
+        self._states = {spec.name: self._state_of(spec) for spec in specs}
         limits = config.burst_limits
         retry_stores = RetryStores(specs, self._engines, RetryPolicy(config.park_after), limits)
         for engine in self._engines.values():
@@ -103,6 +102,12 @@ class Daemon:
         wakeups = Wakeups(self._poll_requests, poller, self._scheduler, self._runtime.events)
         self._notifiers = self._build_notifiers(specs, wakeups)
         self._threads: dict[threading.Thread, PollLoop | Worker | NotifyListener] = {}
+
+    def _state_of(self, spec: SignalSpec) -> ModelState:
+        # New signals are those with higher keys: keys that are no numbers do not tell, and an order must be kept.
+        has_fresh = self._config.fresh_first and has_integer_key(spec) and getattr(spec, "order", None) is None
+        low_water = LowWater(is_kept=has_integer_key(spec))
+        return ModelState(spec, low_water=low_water, fresh=FreshFirst(is_on=has_fresh))
 
     def _build_poll_loop(self, poller: Poller, retry_stores: RetryStores, empty: EmptyBursts) -> PollLoop:
         config, runtime, requests = self._config, self._runtime, self._poll_requests

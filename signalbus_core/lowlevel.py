@@ -45,6 +45,7 @@ from .sql.diagnosis.vacuum_horizon import (
 )
 from .sql.keys import FIRST_KEY, Key, SignalRef, has_integer_key
 from .sql.parked import DueSignal, Failure, FailureGroup, LeaveOut, retries
+from .sql.schedule.conditions import Part
 from .sql.selection import Choice, count_unloadable_keys
 from .sql.sent import history as sent
 from .sql.sent.erase import Erasure, count_erasable, erase
@@ -72,6 +73,7 @@ __all__ = [
     "BurstLimits",
     "BurstSize",
     "Choice",
+    "Part",
     "FIRST_KEY",
     "Key",
     "SignalRef",

@@ -81,6 +81,7 @@ KINDS: dict[str, Kind] = {
     "table-unlogged": Kind("tables", "error", "a signal table is unlogged: a crash of the server empties it"),
     "table-referenced": Kind("tables", "error", "a foreign key keeps signals from being deleted once they are sent"),
     "row-security": Kind("tables", "warning", "row-level security may hide signals from the login"),
+    "index-schedule": Kind("tables", "warning", "no index finds the scheduled signals that are due"),
     "index-order": Kind("tables", "warning", "no index has the order in which signals are read"),
     "parked-table": Kind("tables", "warning", "the table of parked signals is missing, or partly closed"),
     "parked-table-old": Kind("tables", "warning", "an earlier version made the table of parked signals"),

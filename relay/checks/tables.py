@@ -96,6 +96,7 @@ def check_table(connection: Connection, spec: SignalSpec) -> Iterator[Finding]:
         yield from table_findings(spec.name, name, facts._asdict())
     if problem is None:
         yield from check_order(connection, spec, name)
+        yield from check_schedule(connection, spec, name)
 
 
 def locked_table_finding(connection: Connection, spec: SignalSpec) -> Iterator[Finding]:
@@ -130,6 +131,18 @@ def check_order(connection: Connection, spec: SignalSpec, name: str) -> Iterator
         names = ", ".join(map(PLAIN.identifier_preparer.quote, columns))
         remedy = f"CREATE INDEX ON {name} ({names})."
         yield found("index-order", spec.name, "no index has the order of the model's key: each burst sorts", remedy)
+
+
+def check_schedule(connection: Connection, spec: SignalSpec, name: str) -> Iterator[Finding]:
+    """Whether an index finds the signals that are due, and when the next one is."""
+    if spec.schedule is None or len(spec.schedule.columns) > 1:
+        return
+    columns = [column.name for column in (*spec.schedule.columns, *spec.primary_key)]
+    if not connection.scalar(_ORDERED_INDEX, {"name": name, "columns": columns, "length": len(columns)}):
+        problem = f"no index on {', '.join(columns)}: polls read future signals, and due ones wait for a poll"
+        names = ", ".join(map(PLAIN.identifier_preparer.quote, columns))
+        remedy = f"CREATE INDEX CONCURRENTLY ON {name} ({names}), then start the relays again."
+        yield found("index-schedule", spec.name, problem, remedy)
 
 
 def check_tables(

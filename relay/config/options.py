@@ -178,6 +178,14 @@ OPTIONS: tuple[Option, ...] = (
         "SECONDS",
     ),
     Option(
+        "fresh-first",
+        "fresh_first",
+        read_flag,
+        False,
+        "While a model has a backlog, every other burst takes its new signals.",
+        is_flag=True,
+    ),
+    Option(
         "doorbell",
         "doorbell",
         read_choice("auto", "off"),

@@ -58,6 +58,7 @@ class RelayConfig:
     amqp_url: str | None
     workers: int
     poll_interval_seconds: float
+    fresh_first: bool
     doorbell: str
     statement_timeout_seconds: float
     lock_timeout_seconds: float

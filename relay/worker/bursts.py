@@ -19,6 +19,7 @@ from signalbus_core.lowlevel import (
     DueSignal,
     FailedSignal,
     Key,
+    Part,
     Proved,
     SignalSpec,
     delete_sent,
@@ -71,11 +72,15 @@ class Bursts:
         return self._retry_stores[name].take_due(plan.limit, plan.avoid) if plan.retry else None
 
     def scan(self, state: ModelState, plan: BurstPlan, callbacks: BurstCallbacks) -> BurstResult:
-        """An ordinary burst: the lowest keys from the low-water mark on.
+        """An ordinary burst: the lowest keys from the low-water mark on, or new signals only.
 
         :raises BurstError: it ended early, but some signals may have been sent.
         :raises sqlalchemy.exc.SQLAlchemyError: a database error has ended it.
         """
+        if plan.fresh is not None:
+            start, part = plan.fresh.start, Part.NEWEST if plan.fresh.start is None else Part.ALL
+            choice = self._retry_stores[state.spec.name].choice(plan.avoid)
+            return self._send(state.spec, plan, replace(choice, start=start, part=part), callbacks)
         low_water = state.low_water
         scan = low_water.begin(self._clock())
         try:

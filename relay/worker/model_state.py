@@ -33,6 +33,8 @@ from .backoff import Backoff
 from .circuit_breaker import CircuitBreaker
 from .low_water import LowWater
 from .plan import SUSPECT, BurstDecision, BurstPlan
+from .recovery.fresh_first import FreshFirst
+from .recovery.rate import RateLimit
 from .retry_policy import Evidence
 from .retry_store import Note, Notes
 
@@ -51,6 +53,7 @@ class ModelState:
     """The state of one model.
 
     :param low_water: the model's low-water mark; without one, every scan begins at the first key.
+    :param fresh: which bursts take new signals before those of a backlog; without it, none does.
     """
 
     def __init__(
@@ -59,10 +62,13 @@ class ModelState:
         backoff: Backoff | None = None,
         suspicion: Backoff | None = None,
         low_water: LowWater | None = None,
+        fresh: FreshFirst | None = None,
     ) -> None:
         self.spec = spec
         self.low_water = low_water or LowWater(is_kept=False)
         self._lock = threading.Lock()
+        self._rate = RateLimit(spec.max_rate)
+        self._fresh = fresh or FreshFirst()
         self._backoff = backoff or Backoff()
         self._suspicion = suspicion or Backoff(1.0, LONGEST_SUSPICION_SECONDS)
         self._suspects = Notes(MOST_SUSPECTS)
@@ -133,21 +139,28 @@ class ModelState:
 
     def plan(self, now: float) -> BurstPlan:
         with self._lock:
-            avoid = tuple(self._avoided())
-            if self._proved and now >= self._proved_from:
-                # Put off at once: rows that somebody else has locked must not keep the model's others waiting.
-                self._proved_tries += 1
-                self._proved_from = now + self._suspicion.wait_seconds(self._proved_tries)
-                return replace(self._ordinary(now), avoid=avoid, proved=tuple(self._proved.values()))
-            # In turns: tries that take long must keep neither each other nor new signals waiting.
-            turns = (self._suspect_turn, self._retry_turn)
-            while self._turn < len(turns):
-                plan = turns[self._turn](avoid, now)
-                self._turn += 1
-                if plan is not None:
-                    return plan
-            self._turn = 0
-            return replace(self._ordinary(now), avoid=avoid)
+            plan = self._plan(now)
+            # What is only deleted was sent before.
+            return plan if plan.proved else replace(plan, limit=self._rate.take(plan.limit, now))
+
+    def _plan(self, now: float) -> BurstPlan:
+        avoid = tuple(self._avoided())
+        if self._proved and now >= self._proved_from:
+            # Put off at once: rows that somebody else has locked must not keep the model's others waiting.
+            self._proved_tries += 1
+            self._proved_from = now + self._suspicion.wait_seconds(self._proved_tries)
+            return replace(self._ordinary(now), avoid=avoid, proved=tuple(self._proved.values()))
+        # In turns: tries that take long must keep neither each other nor new signals waiting.
+        turns = (self._suspect_turn, self._retry_turn)
+        while self._turn < len(turns):
+            plan = turns[self._turn](avoid, now)
+            self._turn += 1
+            if plan is not None:
+                return plan
+        self._turn = 0
+        scan = self._fresh.next_scan()
+        plan = self._ordinary(now)
+        return replace(plan, avoid=avoid, fresh=scan, limit=self._fresh.limit(plan.limit, scan))
 
     def _ordinary(self, now: float) -> BurstPlan:
         rehearse = now >= self._rehearse_from
@@ -176,7 +189,12 @@ class ModelState:
 
     def finished(self, plan: BurstPlan, result: BurstResult, now: float) -> BurstDecision:
         """Learn from a burst that ended, whatever the outcomes of its signals."""
-        return replace(self._finished(plan, result, now), is_scan=plan.is_scan)
+        decision = replace(self._finished(plan, result, now), is_scan=plan.is_scan)
+        with self._lock:
+            if not plan.proved:
+                self._rate.give_back(plan.limit - result.selected)
+            wait_seconds = max(decision.wait_seconds, self._rate.wait_seconds(now))
+            return replace(decision, more=decision.more and not wait_seconds, wait_seconds=wait_seconds)
 
     def _finished(self, plan: BurstPlan, result: BurstResult, now: float) -> BurstDecision:
         with self._lock:
@@ -205,9 +223,17 @@ class ModelState:
                 return BurstDecision(False, self._backoff.failed(), _problem(result))
             # A burst that ended early has left signals, which are not locked any more.
             has_left = result.selected == plan.limit or result.is_cut or (result.sent > 0 and result.has_unmentioned)
-            more = not plan.is_scan or has_left or self._retry_is_due or self._has_due(now)
+            self._record_scan(plan, result, now, has_left=has_left)
+            more = not plan.is_scan or plan.fresh is not None or has_left or self._retry_is_due or self._has_due(now)
             recovered = result.sent > 0 and self._is_well(plan, result)
             return BurstDecision(more, failed=(*recorded, *result.undeleted), evidence=evidence, recovered=recovered)
+
+    def _record_scan(self, plan: BurstPlan, result: BurstResult, now: float, *, has_left: bool) -> None:
+        if plan.fresh is not None:
+            self._fresh.scanned(plan.fresh, result.lowest[0] if result.lowest else None, now)
+        elif plan.is_scan:
+            seconds = result.lock_seconds + result.send_seconds + result.commit_seconds
+            self._fresh.sent(result.sent, seconds, has_more=has_left)
 
     def _is_well(self, plan: BurstPlan, result: BurstResult) -> bool:
         # While bursts still grow after an outage, they may not have reached the signal at fault.

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from signalbus_core.lowlevel import FailedSignal, Proved, SignalRef
 
+from .recovery.fresh_first import FreshScan
 from .retry_policy import ITS_OWN_FAULT, Evidence
 
 #: The cause of a note that says no more than that a signal was alone in an outage.
@@ -23,6 +24,7 @@ class BurstPlan:
     :param suspect: try this signal alone, to find out whether it caused an outage.
     :param proved: delete these signals, which were sent, and send nothing.
     :param can_keep_rows: the database may refuse the delete of single signals.
+    :param fresh: take new signals only, and leave the backlog for the next burst; None: the usual scan.
     :param known_failures: how many bursts in a row had failed when it was planned; None when that does not matter.
     """
 
@@ -34,6 +36,7 @@ class BurstPlan:
     proved: tuple[Proved, ...] = ()
     can_keep_rows: bool = False
     known_failures: int | None = None
+    fresh: FreshScan | None = None
 
     @property
     def is_scan(self) -> bool:

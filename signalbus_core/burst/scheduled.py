@@ -51,7 +51,11 @@ def take(
     :param options: execution options of each statement.
     :param toss: 0 or 1, to say which part has the odd place of a burst.
     """
-    if choice.only is not None or not is_divided(spec, session.get_bind(spec.mapper).dialect):
+    if (
+        choice.only is not None
+        or choice.part is not Part.ALL
+        or not is_divided(spec, session.get_bind(spec.mapper).dialect)
+    ):
         loaded, is_cut = lock_signals(session, spec, limit, choice, most_bytes, options)
         return Taken(loaded, is_cut, _first_key(loaded))
     known = peek(session, spec, choice.leave_out, options)

@@ -7,6 +7,7 @@ the burst count, how the send method is called) is resolved here: the rest of th
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -68,6 +69,7 @@ class SignalSpec:
     :param written_at: the attribute with the time of writing of a signal; None when the model has none.
     :param bind_key: the key in ``SQLALCHEMY_BINDS`` of the database that the table lives in, None for the default.
     :param condition: SQL condition for the rows that are signals; None when all are. Other rows are never changed.
+    :param max_rate: the most signals that a relay sends of the model in a second; None for no limit.
     :param schedule: when signals are due; None when all are at once.
     :param row_sender: sends rows without instances; None where the model has code that needs these.
     :param keep_days: for how many days what was sent is kept in ``signalbus_sent``; None: nothing is kept.
@@ -292,3 +294,15 @@ def _burst_count(model: type[Any], name: str) -> int:
             "that are sent and deleted in one transaction."
         )
     return burst_count
+
+
+def _max_rate(model: type[Any], name: str) -> float | None:
+    given = getattr(model, "signalbus_max_rate", None)
+    if given is None:
+        return None
+    if type(given) not in (int, float) or not 0 < given < math.inf:
+        raise SignalModelError(
+            f"{name}.signalbus_max_rate is {given!r}. It must be a number above zero: the most signals that a relay "
+            "sends in a second; or None."
+        )
+    return float(given)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from .clock import time_passes
 from .fake_broker import FakeBroker, ReceivedMessage
 from .fake_publisher import FakePublisher
 from .signals import SignalsLeftError, WrittenSignals, pending_signals, send_until_empty, written_signals
@@ -17,6 +18,8 @@ __all__ = [
     # Sending them
     "send_until_empty",
     "SignalsLeftError",
+    # Scheduled signals
+    "time_passes",
     # Without RabbitMQ
     "FakePublisher",
     "FakeBroker",

@@ -65,7 +65,7 @@ def pending_signals(app: Flask, *models: type[Any]) -> list[Any]:
 
     They are detached from any session: their columns can be read, and changes are not written.
     """
-    bus = _bus(app)
+    bus = bus_of(app)
     found: list[Any] = []
     with own_session(bus.db, app) as session:
         for spec in bus.specs(models or None):
@@ -109,7 +109,7 @@ def send_until_empty(app: Flask, *models: type[Any]) -> int:
     :raises SignalsLeftError: signals are left although nothing failed.
     :raises Exception: the first error that a send method raised. Signals that were sent stay sent.
     """
-    bus = _bus(app)
+    bus = bus_of(app)
     sent = 0
     with nullcontext() if _is_current(app) else app.app_context():
         for _ in range(MOST_ROUNDS):
@@ -127,7 +127,7 @@ def send_until_empty(app: Flask, *models: type[Any]) -> int:
 def _refuse_open_changes(app: Flask) -> None:
     if not _is_current(app):
         return
-    session = cast(Session, _bus(app).db.session())
+    session = cast(Session, bus_of(app).db.session())
     if in_atomic_block(session) or has_open_changes(session):
         raise TransactionStateError(
             "The block left uncommitted changes in db.session. Commit them in the block: a signal that is not "
@@ -153,7 +153,11 @@ def _content(signal: Any) -> dict[str, Any]:
     return {one.key: state.dict[one.key] for one in state.mapper.column_attrs if one.key in state.dict}
 
 
-def _bus(app: Flask) -> SignalBus:
+def bus_of(app: Flask) -> SignalBus:
+    """The bus of an application.
+
+    :raises SetupError: it has none.
+    """
     bus = app.extensions.get("signalbus")
     if not isinstance(bus, SignalBus):
         raise SetupError(f"The application {app.name!r} has no SignalBus. Did its db's init_app run?")

@@ -29,11 +29,13 @@ class Part(Enum):
     - ``ALL``: of a model without the index, or without a schedule, whose signals are all due.
     - ``AT_ONCE``: those without a time.
     - ``DUE``: those whose time has come.
+    - ``NEWEST``: those that are due, or those without a time where there is an index, the highest keys first.
     """
 
     ALL = "all"
     AT_ONCE = "at once"
     DUE = "due"
+    NEWEST = "newest"
 
 
 class _Now(FunctionElement[Any]):
@@ -101,7 +103,7 @@ def may_be_sent(spec: SignalSpec, part: Part = Part.ALL) -> tuple[ColumnElement[
     if spec.schedule is None:
         return ()
     columns = spec.schedule.columns
-    if part is Part.AT_ONCE:
+    if part is Part.AT_ONCE or (part is Part.NEWEST and spec.schedule.is_indexed):
         return tuple(column.is_(None) for column in columns)
     if part is Part.DUE:
         return tuple(column <= now(column) for column in columns)
@@ -115,15 +117,16 @@ def is_future(spec: SignalSpec) -> ColumnElement[bool]:
     return later[0] if len(later) == 1 else or_(*later)
 
 
-def order_of(spec: SignalSpec, part: Part) -> tuple[Column[Any], ...]:
+def order_of(spec: SignalSpec, part: Part) -> tuple[ColumnElement[Any], ...]:
     """The columns by which a burst takes the signals of this part.
 
     The time comes first in the order of both parts that have the index, although it is always NULL in one of them:
     else PostgreSQL would not see that the index has that order.
     """
-    if part is Part.ALL or spec.schedule is None:
-        return spec.primary_key
-    return (*spec.schedule.columns, *spec.primary_key)
+    has_index = spec.schedule is not None and spec.schedule.is_indexed
+    times = spec.schedule.columns if spec.schedule is not None and has_index and part is not Part.ALL else ()
+    columns = (*times, *spec.primary_key)
+    return tuple(column.desc() for column in columns) if part is Part.NEWEST else columns
 
 
 def moments_due(spec: SignalSpec, part: Part) -> list[ColumnElement[Any]]:

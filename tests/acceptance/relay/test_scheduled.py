@@ -12,6 +12,7 @@ from signalbus_core import doorbell_sql
 from signalbus_core.rabbitmq import outbox_table_sql
 from tests.acceptance.relay.test_tables import Outboxes
 from tests.support.broker import Broker
+from tests.support.waiting import eventually
 
 #: Polls alone would come too late for every deadline here.
 SELDOM = ("--poll-interval", "60")
@@ -69,3 +70,15 @@ def test_each_is_sent_at_its_time_by_a_relay_that_sleeps_or_polls(outbox: Schedu
     assert len(late) == 20
     assert min(late) > 0
     assert median(late) < 0.5
+
+
+def test_new_signals_are_sent_before_those_of_a_backlog(outbox: Scheduled) -> None:
+    outbox.schedule("generate_series(1, 30000)", "NULL")
+    relay = outbox.relay("--table", "later", "--fresh-first")
+    relay.wait_ready()
+    eventually(lambda: outbox.count("later") < 29_500, 60, "the backlog is being sent", 0.005)
+    outbox.schedule("generate_series(100001, 100020)", "NULL")
+    new = "later WHERE routing_key LIKE 'k1000__'"
+    eventually(lambda: outbox.count(new) == 0, 30, "the new ones are sent", 0.005)
+    assert outbox.count("later") > 0
+    outbox.wait_until_empty("later")

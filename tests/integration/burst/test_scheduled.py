@@ -8,17 +8,22 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata, produce_migrations, render_python_code
+from alembic.migration import MigrationContext
 
 from relay.application.databases import Databases
 from relay.application.load import LoadedApp
+from relay.checks.tables import check_table
 from relay.explain.gather import gather
 from relay.explain.render import explanation_of
 from relay.operations.backlog import Backlogs
-from signalbus_core import ScheduledSignal, SignalModelError
+from relay.worker.model_state import ModelState
+from signalbus_core import ScheduledSignal, SignalModelError, scheduled_sql
 from signalbus_core.burst.scheduled import take
-from signalbus_core.lowlevel import find_work_and_measure, measure
+from signalbus_core.lowlevel import BurstResult, find_work_and_measure, measure
 from signalbus_core.rabbitmq import outbox_model
 from signalbus_core.sql.selection import EVERYTHING
+from signalbus_core.testing import send_until_empty, time_passes
 from tests.support.outbox_app import OutboxApp
 
 NOW = datetime.now(timezone.utc)
@@ -79,6 +84,58 @@ def test_a_signal_is_sent_once_its_time_has_come(outbox: Outbox) -> None:
     outbox.schedule(3, at=None)
     assert outbox.flush() == 2
     assert (sorted(outbox.sent), outbox.left(outbox.reminder)) == ([2, 3], [1])
+
+
+@pytest.mark.parametrize("name", ["outbox", "sqlite"])
+def test_time_passes_in_tests_without_waiting(name: str, request: pytest.FixtureRequest) -> None:
+    outbox: Outbox = request.getfixturevalue(name)
+    outbox.schedule(1, at=NOW + timedelta(hours=1))
+    outbox.schedule(2, at=NOW + timedelta(hours=3))
+    assert send_until_empty(outbox.app) == 0
+    assert time_passes(outbox.app, timedelta(hours=2)) == 2
+    assert send_until_empty(outbox.app) == 1
+    assert outbox.left(outbox.reminder) == [2]
+
+
+@pytest.mark.parametrize("rate", [0, -1, True, "5", float("inf"), float("nan")])
+def test_a_highest_rate_that_is_none_is_refused(outbox: Outbox, rate: Any) -> None:
+    model = outbox.model("Paced", signalbus_max_rate=rate)
+    with pytest.raises(SignalModelError, match=r"Paced\.signalbus_max_rate is"):
+        outbox.spec(model)
+
+
+def test_the_highest_rate_paces_a_models_bursts(outbox: Outbox) -> None:
+    state = ModelState(outbox.spec(outbox.model("Slow", signalbus_max_rate=50, signalbus_burst_count=500)))
+    plan = state.plan(1000.0)
+    assert plan.limit == 5, "a tenth of a second"
+    decision = state.finished(plan, BurstResult(selected=5, sent=5, keys=((1,),) * 5), 1000.0)
+    assert (decision.more, decision.wait_seconds) == (False, pytest.approx(0.1))
+    partly = state.finished(state.plan(1000.1), BurstResult(selected=2, sent=2, keys=((1,),) * 2), 1000.1)
+    assert (partly.more, partly.wait_seconds) == (False, 0)
+
+
+def test_alembic_finds_no_difference_and_writes_plain_types(outbox: Outbox) -> None:
+    with outbox.app.app_context(), outbox.db.engine.connect() as connection:
+        context = MigrationContext.configure(connection)
+        assert compare_metadata(context, outbox.db.metadata) == []
+        outbox.db.metadata.tables["reminder"].drop(connection)
+        script = produce_migrations(context, outbox.db.metadata)
+        text = render_python_code(script.upgrade_ops)
+        connection.rollback()
+    assert "sa.Column('signalbus_send_after', sa.DateTime(timezone=True), nullable=True)" in text
+    assert "['signalbus_send_after', 'id']" in text
+
+
+def test_check_finds_the_missing_index(outbox: Outbox) -> None:
+    def found() -> set[str]:
+        with outbox.app.app_context(), outbox.db.engine.connect() as connection:
+            return {finding.code for finding in check_table(connection, outbox.spec(outbox.reminder))}
+
+    assert "index-schedule" not in found()
+    outbox.execute("DROP INDEX ix_reminder_signalbus_send_after")
+    assert "index-schedule" in found()
+    outbox.execute(*scheduled_sql(outbox.reminder))
+    assert "index-schedule" not in found()
 
 
 def test_in_sqlite_as_well(sqlite: Outbox) -> None:
