@@ -39,7 +39,7 @@ $(VENV)/.installed: pyproject.toml tests/support/install.sh
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Signalbus needs Python 3.10 or newer: make PYTHON=python3.12 ...")'
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint,deploy]'
-	@! command -v npm >/dev/null 2>&1 || npm install --silent --no-audit --no-fund --prefix $(VENV)/node pg@8 || echo "No package pg for Node.js: its example is not tested."
+	@! command -v npm >/dev/null 2>&1 || npm install --silent --no-audit --no-fund --prefix $(VENV)/node pg@8 @asyncapi/parser@3 || echo "No packages for Node.js: an example and the AsyncAPI documents are not tested."
 	@touch $@
 
 demo: setup ## Run the shop with two relays against real servers: make demo ORDERS=100000 RELAYS=4

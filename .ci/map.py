@@ -54,6 +54,7 @@ ORDER = [
     "relay/operations",
     "relay/commands",
     "relay/explain",
+    "relay/contract",
     "relay/checks",
     "relay/drill",
     "relay/drill/inbox",

@@ -22,7 +22,7 @@ MORE_MODULES = {
     "relay/telemetry": 12,
     "relay/web": 16,
     "relay/checks": 15,
-    "signalbus_core/rabbitmq": 13,
+    "signalbus_core/rabbitmq": 14,
 }
 
 #: A constructor with more parameters does several things, or gets what it could make itself.
