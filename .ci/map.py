@@ -47,6 +47,7 @@ ORDER = [
     "relay/worker",
     "relay/worker/retry_store",
     "signalbus_core/burst",
+    "signalbus_core/waiting",
     "signalbus_core/rabbitmq",
     "signalbus_core/rabbitmq/amqp",
     "relay/telemetry",

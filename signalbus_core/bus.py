@@ -13,7 +13,7 @@ from flask import Flask, current_app
 from sqlalchemy import Table, event
 from sqlalchemy import inspect as sqlalchemy_inspect
 from sqlalchemy.engine import Connection
-from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.orm import Mapper, Session, object_session
 
 from .burst.flush import Conflicts, flush
 from .errors import BurstError, SignalModelError, TransactionStateError
@@ -21,8 +21,11 @@ from .failures import error_text, raise_if_stop
 from .model.contract import SignalSpec, is_signal_model, refuse_shared_table, resolve, unique_names
 from .schema import doorbell
 from .schema.own_tables import parked_table, paused_table
+from .schema.signal_id import SIGNAL_ID, has_signal_id
 from .sessions import has_open_changes, in_atomic_block, own_session
+from .sql.keys import Key
 from .sql.selection import count_pending
+from .waiting.wait import timeout_of, wait_until_gone
 
 if TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
@@ -159,6 +162,57 @@ class SignalBus:
             for spec in self.specs(models):
                 counts[spec.model] = count_pending(session, spec, limit)
         return counts
+
+    def wait_sent(self, signal: Any, timeout_seconds: float) -> bool:
+        """Wait until a committed signal has been sent: until its row is gone. Return whether it is.
+
+        ::
+
+            db.session.add(signal)
+            db.session.commit()
+            if not db.signalbus.wait_sent(signal, timeout_seconds=2):
+                ...     # not yet; it will be sent
+
+        - True: the row is gone. A relay, or ``flushmany()``, deletes it once the broker has confirmed all its messages.
+          Whoever discards the signal, or deletes its row, does so without sending: that is not told apart.
+        - False: the row was still there when the time was over, which says nothing about the signal. It may be sent the
+          next moment, may have been sent, and will be sent, unless it is parked.
+        - It takes a connection of the pool while it waits, beside one that the session may have.
+        - On PostgreSQL with psycopg2 or psycopg 3 the burst that sends the signal ends the wait. Behind a pooler, with
+          other drivers and on other databases it looks up to ten times a second instead.
+
+        :param signal: an instance of a signal model; it may be detached. It need not be loaded again.
+        :raises TransactionStateError: the signal is not committed, or the session has uncommitted changes, or an atomic
+          block or a burst is running: then it would wait for itself.
+        :raises SignalModelError: it is no signal.
+        :raises SetupError: the timeout is no number of seconds.
+        :raises sqlalchemy.exc.SQLAlchemyError: the database failed.
+        """
+        seconds = timeout_of(timeout_seconds)
+        spec = resolve(type(signal))
+        key, own_id = self._committed(signal, spec)
+        return wait_until_gone(self.db.engines[spec.bind_key], spec, key, own_id, seconds)
+
+    def _committed(self, signal: Any, spec: SignalSpec) -> tuple[Key, Any]:
+        """The key of a committed signal, and its ``signalbus_id`` where that is loaded."""
+        state: Any = sqlalchemy_inspect(signal)
+        session, scoped = object_session(signal), cast(Session, self.db.session())
+        for one in (scoped, session):
+            if one is not None and isinstance(one.get_bind(spec.mapper), Connection):
+                raise TransactionStateError(
+                    "wait_sent() was called while the session is bound to a connection, as in tests that roll back an "
+                    "outer transaction. A commit of the session commits nothing then, so nobody sends the signal."
+                )
+            if one is not None and in_atomic_block(one):
+                raise TransactionStateError("wait_sent() was called inside an atomic block or a send method.")
+            if one is not None and has_open_changes(one):
+                raise TransactionStateError(
+                    "wait_sent() was called while the session has uncommitted changes. Commit first: only committed "
+                    "signals are sent."
+                )
+        if state.key is None:
+            raise TransactionStateError(f"wait_sent(): this {spec.name} has not been committed, so nobody sends it.")
+        return state.key[1], state.dict.get(SIGNAL_ID) if has_signal_id(spec.mapper) else None
 
     def _app(self) -> Flask:
         return cast(Any, current_app)._get_current_object()  # type: ignore[no-any-return]
