@@ -80,8 +80,8 @@ sbom: ## List what the relay is made of in dist/ (CycloneDX), without a containe
 		--output-file dist/signalbus-relay.cdx.json build/sbom/relay/bin/python
 	@echo dist/signalbus-relay.cdx.json
 
-soak: setup ## Break servers and relays at random, and write the table of faults: make soak MINUTES=30 WORLDS=3 SEED=1 CLUSTER=1
-	@$(if $(CLUSTER),,SIGNALBUS_FUZZ=$(FUZZ) $(BIN)/python -m pytest --quiet -k fuzz tests/unit tests/integration)
+soak: setup ## Break servers and relays at random, kill 1,000 consumers, and write the table of faults: make soak MINUTES=30 WORLDS=3 SEED=1 CLUSTER=1
+	@$(if $(CLUSTER),,SIGNALBUS_FUZZ=$(FUZZ) $(BIN)/python -m pytest --quiet -o faulthandler_timeout=3600 -k fuzz tests/unit tests/integration)
 	@exec $(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --worlds $(WORLDS) $(if $(SEED),--seed $(SEED)) \
 		$(if $(CLUSTER),--cluster --report docs/how-to/clusters.md,--report docs/guarantees.md)
 
