@@ -19,9 +19,11 @@ PACKAGES = ("signalbus_core", "relay")
 MOST_MODULES = 10
 MORE_MODULES = {
     "signalbus_core": 12,
+    "relay/commands": 11,
     "relay/telemetry": 12,
-    "relay/web": 16,
+    "relay/web": 17,
     "relay/checks": 15,
+    "signalbus_core/burst": 11,
     "signalbus_core/rabbitmq": 14,
 }
 

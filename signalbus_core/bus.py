@@ -10,21 +10,22 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from flask import Flask, current_app
-from sqlalchemy import Table, event
+from sqlalchemy import Table, event, select
 from sqlalchemy import inspect as sqlalchemy_inspect
 from sqlalchemy.engine import Connection
-from sqlalchemy.orm import Mapper, Session, object_session
+from sqlalchemy.orm import Mapper, Session
 
 from .burst.flush import Conflicts, flush
 from .errors import BurstError, SignalModelError, TransactionStateError
 from .failures import error_text, raise_if_stop
 from .model.contract import SignalSpec, is_signal_model, refuse_shared_table, resolve, unique_names
-from .schema import doorbell
-from .schema.own_tables import parked_table, paused_table
-from .schema.signal_id import SIGNAL_ID, has_signal_id
+from .schema import doorbell, sent_partitions
+from .schema.own_tables import SENT, parked_table, paused_table
 from .sessions import has_open_changes, in_atomic_block, own_session
-from .sql.keys import Key
+from .sql.schedule.cancel import cancel
+from .sql.schedule.peek import scheduled_count
 from .sql.selection import count_pending
+from .waiting.committed import committed
 from .waiting.wait import timeout_of, wait_until_gone
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class SignalBus:
     def prepare_tables(self) -> None:
         """Add the tables ``signalbus_parked`` and ``signalbus_paused`` to ``create_all()`` and migrations.
 
-        They are created in each database that has signal models.
+        They are created in each database that has signal models; ``signalbus_sent`` where one keeps what was sent.
 
         ``create_all()`` also creates the doorbells of the models, together with their tables.
         """
@@ -56,6 +57,8 @@ class SignalBus:
             if callable(getattr(model, "send_signalbus_message", None)) and isinstance(table, Table):
                 parked_table(table.metadata)
                 paused_table(table.metadata)
+                if getattr(model, "signalbus_keep_days", None) is not None:
+                    sent_partitions.create_with_table(SENT.table(table.metadata), model.signalbus_keep_days)
                 doorbell.create_with_table(model, table)
 
     def __repr__(self) -> str:
@@ -152,8 +155,27 @@ class SignalBus:
         """The older name of :meth:`flushmany`."""
         return self.flushmany(models)
 
+    def cancel(self, signal: Any) -> bool:
+        """Cancel a signal in the transaction of ``db.session``; return whether that came in time.
+
+        - True: its row is deleted, and nothing will be sent once the transaction is committed. The instance is detached
+          from the session. A roll back takes it back.
+        - False: it was sent, or is being sent at the moment, or its row is locked by another transaction or gone.
+          Nothing has changed.
+        - It never waits for a burst.
+        - At REPEATABLE READ, as in atomic blocks, it raises a serialization failure where the signal was sent since the
+          transaction began; an atomic block is executed again then, and it returns False.
+
+        To cancel many signals, ``DELETE`` them: that waits for those that are being sent.
+
+        :param signal: an instance of a signal model, scheduled or not.
+        :raises SignalModelError: it is no signal, or was never written.
+        """
+        [spec] = self.specs([type(signal)])
+        return cancel(cast(Session, self.db.session()), spec, signal)
+
     def pending(self, models: Iterable[type[Any]] | None = None, *, limit: int | None = None) -> dict[type[Any], int]:
-        """Count the pending signals by model: all signals in its table, as relays count them.
+        """Count the pending signals by model: all signals in its table that are due, as relays count them.
 
         :param limit: the largest count for each model, so that a large table is not read to its end.
         """
@@ -190,29 +212,23 @@ class SignalBus:
         """
         seconds = timeout_of(timeout_seconds)
         spec = resolve(type(signal))
-        key, own_id = self._committed(signal, spec)
+        key, own_id = committed(signal, spec, self.db.session())
         return wait_until_gone(self.db.engines[spec.bind_key], spec, key, own_id, seconds)
 
-    def _committed(self, signal: Any, spec: SignalSpec) -> tuple[Key, Any]:
-        """The key of a committed signal, and its ``signalbus_id`` where that is loaded."""
-        state: Any = sqlalchemy_inspect(signal)
-        session, scoped = object_session(signal), cast(Session, self.db.session())
-        for one in (scoped, session):
-            if one is not None and isinstance(one.get_bind(spec.mapper), Connection):
-                raise TransactionStateError(
-                    "wait_sent() was called while the session is bound to a connection, as in tests that roll back an "
-                    "outer transaction. A commit of the session commits nothing then, so nobody sends the signal."
-                )
-            if one is not None and in_atomic_block(one):
-                raise TransactionStateError("wait_sent() was called inside an atomic block or a send method.")
-            if one is not None and has_open_changes(one):
-                raise TransactionStateError(
-                    "wait_sent() was called while the session has uncommitted changes. Commit first: only committed "
-                    "signals are sent."
-                )
-        if state.key is None:
-            raise TransactionStateError(f"wait_sent(): this {spec.name} has not been committed, so nobody sends it.")
-        return state.key[1], state.dict.get(SIGNAL_ID) if has_signal_id(spec.mapper) else None
+    def scheduled(self, models: Iterable[type[Any]] | None = None, *, limit: int | None = None) -> dict[type[Any], int]:
+        """Count the signals that are not due yet, of the models that have scheduled ones.
+
+        :param limit: the largest count for each model.
+        """
+        counts: dict[type[Any], int] = {}
+        with own_session(self.db, self._app()) as session:
+            for spec in self.specs(models):
+                if spec.schedule is not None:
+                    connection = session.connection(bind_arguments={"mapper": spec.mapper})
+                    counts[spec.model] = (
+                        connection.scalar(select(scheduled_count(spec, connection.dialect, limit))) or 0
+                    )
+        return counts
 
     def _app(self) -> Flask:
         return cast(Any, current_app)._get_current_object()  # type: ignore[no-any-return]

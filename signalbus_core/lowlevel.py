@@ -9,6 +9,7 @@ from .burst.size import BurstSize
 from .errors import Proved, counted
 from .failures import error_text, escaping_advice, is_away, is_lost, one_line, raise_if_stop, sqlstate
 from .model.contract import SignalSpec
+from .model.schedule import SEND_AFTER, Schedule
 from .posix_signals import STOP_SIGNALS, stop_requests
 from .schema import doorbell
 from .schema.addresses import address, owners_elsewhere
@@ -17,6 +18,7 @@ from .schema.catalog import table_conflicts, table_owners, table_privileges, tab
 from .schema.doorbell import Doorbell, doorbell_problem, find_doorbells
 from .schema.own_tables import (
     LATER_COLUMNS,
+    SENT,
     UNDELETED,
     FailureRecord,
     Pause,
@@ -27,6 +29,7 @@ from .schema.own_tables import (
     paused_table_problem,
 )
 from .schema.quoting import PLAIN, quoted
+from .schema.sent_partitions import partitions_sql
 from .schema.signal_id import SIGNAL_ID, has_signal_id
 from .sessions import own_session
 from .sql import parked, paused
@@ -43,6 +46,11 @@ from .sql.diagnosis.vacuum_horizon import (
 from .sql.keys import FIRST_KEY, Key, SignalRef, has_integer_key
 from .sql.parked import DueSignal, Failure, FailureGroup, LeaveOut, retries
 from .sql.selection import Choice, count_unloadable_keys
+from .sql.sent import history as sent
+from .sql.sent.erase import Erasure, count_erasable, erase
+from .sql.sent.history import SentFilter, SentSignal
+from .sql.sent.keeping import history_problem, prepare_history
+from .sql.sent.restore import restore
 from .sql.transaction import BurstLimits, autocommit, set_limits, transaction
 from .sql.trial import key_problems
 from .tcp import Address, first_listening
@@ -88,6 +96,18 @@ __all__ = [
     "parked_table_of",
     "parked_table_problem",
     "retries",
+    # What was sent
+    "SENT",
+    "Erasure",
+    "count_erasable",
+    "erase",
+    "SentFilter",
+    "SentSignal",
+    "partitions_sql",
+    "history_problem",
+    "prepare_history",
+    "restore",
+    "sent",
     # Paused models
     "Pause",
     "paused",
@@ -133,6 +153,9 @@ __all__ = [
     "table_problem",
     "table_problems",
     "key_problems",
+    # Scheduled signals
+    "SEND_AFTER",
+    "Schedule",
     # The id of a signal
     "SIGNAL_ID",
     "has_signal_id",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timezone
 from typing import Any
 
 import click
@@ -14,10 +15,11 @@ from signalbus_core import (
     doorbell_sql,
     parked_table_sql,
     paused_table_sql,
+    scheduled_sql,
     signal_id_sql,
 )
 from signalbus_core.inbox import table_sql as inbox_table_sql
-from signalbus_core.lowlevel import SignalSpec, parked_table_of
+from signalbus_core.lowlevel import SENT, SignalSpec, parked_table_of, partitions_sql
 from signalbus_core.rabbitmq import outbox_table_sql
 
 from ..application.outbox_tables.names import table_name
@@ -47,13 +49,14 @@ def ddl_parked() -> None:
 
 @ddl.command("outbox", epilog="Example: signalbus-relay ddl outbox orders_outbox > outbox.sql")
 @click.argument("name")
-def ddl_outbox(name: str) -> None:
+@click.option("--scheduled", is_flag=True, help="With the column signalbus_send_after: rows that are sent later.")
+def ddl_outbox(name: str, scheduled: bool) -> None:
     """A table whose rows are messages, for signalbus-relay run --table NAME, perhaps with its schema.
 
     It is the table of signalbus_core.rabbitmq.OutboxMessage.
     """
     [table] = _named([name])
-    say_data(outbox_table_sql(table.name, table.schema))
+    say_data(outbox_table_sql(table.name, table.schema, scheduled=scheduled))
     for command, purpose in OUTBOX_COMPANIONS:
         say_data(comment(f"{purpose}: signalbus-relay ddl {command.format(name=shell_word(name))}"))
 
@@ -73,6 +76,19 @@ def ddl_inbox(name: str) -> None:
     """
     [table] = _named([name])
     say_data(inbox_table_sql(table.name, table.schema))
+
+
+@ddl.command("sent", epilog="Example: signalbus-relay ddl sent > sent.sql")
+@click.option("--ahead", type=click.IntRange(1, 36_500), metavar="DAYS", help="Also its partitions for so many days.")
+def ddl_sent(ahead: int | None) -> None:
+    """The table of signals that were sent. db.create_all() and Alembic's autogenerate know it too.
+
+    Relays make and drop its partitions, one for each day until which something is kept. For that they have to own the
+    table. Where they may not, make partitions ahead, for longer than you keep what was sent.
+    """
+    say_data(SENT.sql())
+    if ahead is not None:
+        _print(partitions_sql(SENT.table(MetaData()), datetime.now(timezone.utc).date(), ahead))
 
 
 @ddl.command("doorbell", epilog="Example: signalbus-relay ddl doorbell --app shop:create_app > doorbell.sql")
@@ -108,6 +124,18 @@ def ddl_ids(tables: tuple[str, ...], **given: Any) -> None:
     _print(signal_id_sql(*_named(tables)) if tables else _of_application(given, _ids))
 
 
+@ddl.command("scheduled", epilog="Example: signalbus-relay ddl scheduled orders_outbox > scheduled.sql")
+@click.argument("tables", nargs=-1)
+@click.option("--key", multiple=True, default=("id",), show_default=True, help="A column of the primary key of TABLES.")
+@with_application
+def ddl_scheduled(tables: tuple[str, ...], key: tuple[str, ...], **given: Any) -> None:
+    """The column signalbus_send_after, and its index: of these TABLES, or of the application's models that have it.
+
+    The statements can be run again. Rows that exist are sent at once, as before.
+    """
+    _print(scheduled_sql(*_named(tables), key=key) if tables else _of_application(given, _scheduled))
+
+
 def _named(names: Iterable[str]) -> list[Table]:
     try:
         found = [table_name(name) for name in names]
@@ -130,6 +158,10 @@ def _autovacuum(specs: Sequence[SignalSpec]) -> list[str]:
 
 def _ids(specs: Sequence[SignalSpec]) -> list[str]:
     return signal_id_sql(*(spec.table for spec in specs))
+
+
+def _scheduled(specs: Sequence[SignalSpec]) -> list[str]:
+    return scheduled_sql(*(spec.table for spec in specs if spec.schedule is not None))
 
 
 def _of_application(given: dict[str, Any], sql_of: Callable[[Sequence[SignalSpec]], list[str]]) -> list[str]:

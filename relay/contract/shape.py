@@ -44,7 +44,8 @@ def shape_of(values: Sequence[Any], levels: int = MOST_LEVELS) -> Schema:
 def _shape_of_objects(objects: Sequence[dict[str, Any]], levels: int) -> Schema:
     count = Counter(name for one in objects for name in one)
     names = sorted(name for name in count if _is_name(name))
-    if len(objects) > 1 and names and max(count[name] for name in names) * 2 <= len(objects):
+    filled = sum(map(bool, objects))
+    if filled > 1 and names and max(count[name] for name in names) * 2 <= filled:
         # Nearly every object has names of its own: a map, whose keys are data.
         names = []
     schema: Schema = {}

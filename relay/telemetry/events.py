@@ -114,6 +114,9 @@ class Events:
     def backlog_measured(self, model: str, backlog: int, lag_seconds: float) -> None:
         """The backlog of a model, and the age of its oldest signal."""
 
+    def scheduled_counted(self, model: str, scheduled: int) -> None:
+        """How many signals of a model are not due yet."""
+
     def failed_counted(self, model: str, waiting: int, parked: int) -> None:
         """How many failed signals a model has."""
 
@@ -137,6 +140,9 @@ class Events:
 
     def horizon_held(self, bind_key: str | None, held: HeldHorizon | None) -> None:
         """What holds back the vacuum horizon of a database; None when nothing does."""
+
+    def history_checked(self, bind_key: str | None, problem: str | None) -> None:
+        """Why what is sent from a database cannot be kept, or not for long; None when it can. Signals flow anyway."""
 
     # Incidents that no other listener needs
 

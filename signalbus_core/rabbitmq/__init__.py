@@ -14,7 +14,7 @@ from .outbox import OutboxMessage, outbox_model, outbox_table_sql
 from .outbox_row import HEADERS_TEXT, message_from_row
 from .publisher import Publisher, PublisherStatus
 from .row_signal import RowSignal
-from .signal import RabbitMQSignal
+from .signal import RabbitMQSignal, replayed_messages
 
 __all__ = [
     # What a model needs
@@ -37,6 +37,7 @@ __all__ = [
     "build_messages",
     "pending_rows",
     "sends_itself",
+    "replayed_messages",
     "BrokerLocation",
     "failure_of",
     "remedy_of_reason",

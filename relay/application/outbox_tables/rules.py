@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .field_types import FIELD_TYPES, HEADER_PREFIX, is_field
+from .field_types import ALIASES, FIELD_TYPES, HEADER_PREFIX, is_field
 from .names import TableName, join_name, split_name
 
 #: In place of a field: the column is ignored.
@@ -54,6 +54,7 @@ class TableRules:
     :param where: a condition in SQL of the rows that are sent.
     :param not_before: columns with a time before which a row is not sent.
     :param all_rows: every row is sent, whatever its columns hold.
+    :param keep_days: for how many days what was sent is kept; None: it is not.
     """
 
     name: TableName
@@ -64,6 +65,7 @@ class TableRules:
     where: str | None = None
     not_before: tuple[str, ...] = ()
     all_rows: bool | None = None
+    keep_days: int | None = None
 
     def filled_in(self, other: TableRules) -> TableRules:
         """These rules, with the others for what is not set here."""
@@ -78,6 +80,7 @@ class TableRules:
             where=rows.where,
             not_before=self.not_before or other.not_before,
             all_rows=rows.all_rows,
+            keep_days=other.keep_days if self.keep_days is None else self.keep_days,
         )
 
 
@@ -147,6 +150,7 @@ def field_name(text: str) -> str:
 
     :raises ValueError: there is no such field.
     """
+    text = ALIASES.get(text, text)
     if text != NO_FIELD and not is_field(text):
         raise ValueError(
             f"there is no field {text!r}; there are {', '.join(FIELD_TYPES)}, {HEADER_PREFIX}NAME for a header of its "
