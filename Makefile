@@ -39,7 +39,7 @@ $(VENV)/.installed: pyproject.toml tests/support/install.sh
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Signalbus needs Python 3.10 or newer: make PYTHON=python3.12 ...")'
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint,deploy,docs]'
-	@! command -v npm >/dev/null 2>&1 || npm install --silent --no-audit --no-fund --prefix $(VENV)/node pg@8 || echo "No package pg for Node.js: its example is not tested."
+	@! command -v npm >/dev/null 2>&1 || npm install --silent --no-audit --no-fund --prefix $(VENV)/node pg@8 @asyncapi/parser@3 || echo "No packages for Node.js: an example and the AsyncAPI documents are not tested."
 	@! command -v go >/dev/null 2>&1 || test -x $(BIN)/actionlint || GOBIN=$(CURDIR)/$(BIN) GOFLAGS=-p=1 go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12 2>/dev/null || echo "actionlint cannot be built: the workflows are not linted."
 	@touch $@
 
@@ -95,7 +95,7 @@ lock: ## Choose the versions of the libraries in the image, each file by its has
 	@echo hatchling | build/lock/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.10 --custom-compile-command "make lock" \
 		$(or $(ARGS),--upgrade) --output-file deploy/image/build-requirements.txt -
 
-soak: setup ## Break servers and relays at random, and write the table of faults: make soak MINUTES=30 WORLDS=3 SEED=1 CLUSTER=1
+soak: setup ## Break servers and relays at random, kill 1,000 consumers, and write the table of faults: make soak MINUTES=30 WORLDS=3 SEED=1 CLUSTER=1
 	@$(if $(CLUSTER),,SIGNALBUS_FUZZ=$(FUZZ) $(BIN)/python -m pytest --quiet -k fuzz tests/unit tests/integration)
 	@exec $(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --worlds $(WORLDS) $(if $(SEED),--seed $(SEED)) \
 		$(if $(CLUSTER),--cluster --report docs/how-to/clusters.md,--report docs/guarantees.md)

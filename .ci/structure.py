@@ -20,11 +20,11 @@ MOST_MODULES = 10
 MORE_MODULES = {
     "signalbus_core": 12,
     "signalbus_core/burst": 12,
+    "relay/commands": 11,
     "relay/telemetry": 12,
     "relay/web": 17,
     "relay/checks": 15,
-    "signalbus_core/burst": 11,
-    "signalbus_core/rabbitmq": 13,
+    "signalbus_core/rabbitmq": 14,
 }
 
 #: A constructor with more parameters does several things, or gets what it could make itself.

@@ -20,6 +20,7 @@ from .application.load import AMQP_FALLBACKS, LoadingError, choose_broker_url, f
 from .application.outbox_tables.build import load_tables
 from .application.outbox_tables.wait import StoppedWaitingError, retry_until_available
 from .commands.check import check
+from .commands.contract import describe, rehearse
 from .commands.ddl import ddl
 from .commands.drill import drill
 from .commands.explain import explain
@@ -49,7 +50,22 @@ def cli(context: click.Context) -> None:
     context.obj = os.environ
 
 
-for command in (pending, explain, parked, sent, pause, resume, ddl, inbox, drill, check, init, completion):
+for command in (
+    pending,
+    explain,
+    parked,
+    sent,
+    pause,
+    resume,
+    ddl,
+    inbox,
+    drill,
+    check,
+    describe,
+    rehearse,
+    init,
+    completion,
+):
     cli.add_command(command)
 
 

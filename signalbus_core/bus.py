@@ -25,6 +25,8 @@ from .sessions import has_open_changes, in_atomic_block, own_session
 from .sql.schedule.cancel import cancel
 from .sql.schedule.peek import scheduled_count
 from .sql.selection import count_pending
+from .waiting.committed import committed
+from .waiting.wait import timeout_of, wait_until_gone
 
 if TYPE_CHECKING:
     from flask_sqlalchemy import SQLAlchemy
@@ -182,6 +184,36 @@ class SignalBus:
             for spec in self.specs(models):
                 counts[spec.model] = count_pending(session, spec, limit)
         return counts
+
+    def wait_sent(self, signal: Any, timeout_seconds: float) -> bool:
+        """Wait until a committed signal has been sent: until its row is gone. Return whether it is.
+
+        ::
+
+            db.session.add(signal)
+            db.session.commit()
+            if not db.signalbus.wait_sent(signal, timeout_seconds=2):
+                ...     # not yet; it will be sent
+
+        - True: the row is gone. A relay, or ``flushmany()``, deletes it once the broker has confirmed all its messages.
+          Whoever discards the signal, or deletes its row, does so without sending: that is not told apart.
+        - False: the row was still there when the time was over, which says nothing about the signal. It may be sent the
+          next moment, may have been sent, and will be sent, unless it is parked.
+        - It takes a connection of the pool while it waits, beside one that the session may have.
+        - On PostgreSQL with psycopg2 or psycopg 3 the burst that sends the signal ends the wait. Behind a pooler, with
+          other drivers and on other databases it looks up to ten times a second instead.
+
+        :param signal: an instance of a signal model; it may be detached. It need not be loaded again.
+        :raises TransactionStateError: the signal is not committed, or the session has uncommitted changes, or an atomic
+          block or a burst is running: then it would wait for itself.
+        :raises SignalModelError: it is no signal.
+        :raises SetupError: the timeout is no number of seconds.
+        :raises sqlalchemy.exc.SQLAlchemyError: the database failed.
+        """
+        seconds = timeout_of(timeout_seconds)
+        spec = resolve(type(signal))
+        key, own_id = committed(signal, spec, self.db.session())
+        return wait_until_gone(self.db.engines[spec.bind_key], spec, key, own_id, seconds)
 
     def scheduled(self, models: Iterable[type[Any]] | None = None, *, limit: int | None = None) -> dict[type[Any], int]:
         """Count the signals that are not due yet, of the models that have scheduled ones.

@@ -28,7 +28,8 @@ from ..sql.parked import LeaveOut
 from ..sql.rows import Row, all_ids, find, find_keys, has_id
 from ..sql.selection import EVERYTHING, Choice
 from ..sql.sent.move import Kept
-from ..sql.transaction import DEFAULT_LIMITS, BurstLimits, begin, transaction
+from ..sql.transaction import DEFAULT_LIMITS, BurstLimits, begin, put_in_front, transaction
+from ..waiting.bell import ring_if_awaited
 from .failpoints import failpoint
 from .lock import detach
 from .result import BurstResult, FailedSignal, failed_row
@@ -127,6 +128,7 @@ class Delete:
             connection = session.connection(bind_arguments={"mapper": spec.mapper})
         else:
             connection = begin(session, spec, self.limits)
+        put_in_front(connection, ring_if_awaited(spec.table))
         if self.choice.forgets:
             parked.forget(connection, spec, [row.key for row in self.rows])
         deleted = _result_of(connection, spec, self.choice, self._kept(connection), self._changed(connection))

@@ -170,7 +170,7 @@ def _lock_by_halves(session: Session, connection: Connection, spec: SignalSpec, 
     result = _Found()
     with _following_index(connection, choice):
         taken, result.is_cut = lock_rows(session, spec, limit, choice, MOST_BYTES)
-    for part, found, cause in _loadable(session, connection, spec, taken):
+    for part, found, cause in loadable(session, connection, spec, taken):
         if cause is None:
             result.loaded += found
             result.keys += [row.key for _, row in found]
@@ -199,7 +199,7 @@ def _key_alone(connection: Connection, spec: SignalSpec, taken: Sequence[Any]) -
     return None if None in key else key
 
 
-def _loadable(
+def loadable(
     session: Session, connection: Connection, spec: SignalSpec, taken: Sequence[Any]
 ) -> Iterator[tuple[Sequence[Any], _Loaded, BaseException | None]]:
     """The rows in loadable parts, in order; a row that cannot be loaded is its own part, with the cause."""
@@ -216,8 +216,8 @@ def _loadable(
             yield taken, [], error
             return
         half = len(taken) // 2
-        yield from _loadable(session, connection, spec, taken[:half])
-        yield from _loadable(session, connection, spec, taken[half:])
+        yield from loadable(session, connection, spec, taken[:half])
+        yield from loadable(session, connection, spec, taken[half:])
     else:
         yield taken, loaded, None
 

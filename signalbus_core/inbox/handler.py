@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction, unwrap
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import Any, TypeVar, cast
 
 from sqlalchemy import Table
 
 from ..errors import SetupError
 from ..failures import discard_unfinished
+from .origin import made_from, place_of
 from .receive import consumer_name, receive
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 #: Which function has which name, so that no two share one: the second would skip what the first has processed.
-_handlers: dict[str, tuple[str, str, int]] = {}
+_handlers: dict[str, tuple[tuple[str, str, int], str]] = {}
 
 
 def once(consumer: str, *, table: Table | None = None) -> Callable[[F], F]:
@@ -35,7 +36,8 @@ def once(consumer: str, *, table: Table | None = None) -> Callable[[F], F]:
 
     :param consumer: the name of the handler. No two functions of a program may have the same.
     :param table: as for :func:`receive`.
-    :raises SetupError: the name cannot be used, or another function has it; or the function is a generator, or
+    :raises SetupError: the name cannot be used; or another function has it, or the same one that a factory has made
+      from other values; or the function is a generator, or
       returns one when it is called.
     """
     name = consumer_name(consumer)
@@ -77,16 +79,13 @@ def _finished(handler: Callable[..., Any], returned: object) -> object:
 
 
 def _claim(name: str, handler: Callable[..., Any]) -> None:
-    code = getattr(unwrap(handler), "__code__", None)
-    # A module may be imported again, also under another name (__main__).
-    place = (
-        code.co_filename if code else handler.__module__,
-        getattr(handler, "__qualname__", repr(handler)),
-        code.co_firstlineno if code else 0,
+    origin = (place_of(handler), made_from(handler))
+    owner = _handlers.setdefault(name, origin)
+    if owner == origin:
+        return
+    (_, known, _), (_, new, _) = owner[0], origin[0]
+    both = f"{new} and {known}" if owner[0] != origin[0] else f"Two handlers that {new} makes of different values"
+    raise SetupError(
+        f"{both} are both the consumer {name!r}: of each message that both receive, one would skip what the other has "
+        "done. Give each a name of its own."
     )
-    owner = _handlers.setdefault(name, place)
-    if owner != place:
-        raise SetupError(
-            f"{place[1]} and {owner[1]} are both the consumer {name!r}: of each message that both receive, one would "
-            "skip what the other has done. Give each a name of its own."
-        )

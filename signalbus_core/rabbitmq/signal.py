@@ -60,6 +60,9 @@ class RabbitMQSignal:
     #: The routing key of messages that name none.
     signalbus_routing_key: str | None = None
 
+    #: The JSON Schema of the bodies, for `signalbus-relay describe`: a mapping, or a callable that returns it.
+    signalbus_schema: Any = None
+
     #: Signals that are sent and deleted in one transaction.
     signalbus_burst_count: int = 500
 

@@ -45,6 +45,9 @@ WITHOUT_JIT = ("SET LOCAL jit = off",)
 #: the next statement.
 _SETTINGS_OPTION = "signalbus_settings"
 
+#: The key in ``Connection.info`` of statements that go in front of the next one, in the same message.
+_IN_FRONT = "signalbus_in_front"
+
 _listening: WeakSet[Engine] = WeakSet()
 
 
@@ -72,6 +75,14 @@ def execute_with(
     return connection.execute(statement, values, execution_options=options)
 
 
+def put_in_front(connection: Connection, statement: str) -> None:
+    """Run a statement together with the next one on the connection: in one message where the driver can do that."""
+    if settings_option(connection.engine, ()):
+        connection.info[_IN_FRONT] = f"{statement}; "
+    elif connection.dialect.name == "postgresql":
+        run_all(connection, [statement])
+
+
 @contextmanager
 def resetting_planner(connection: Connection) -> Iterator[None]:
     """In the block, reset the planner settings before the first statement on the connection, if there is one."""
@@ -92,7 +103,7 @@ def _put_in_front(
         with closing(connection.connection.cursor()) as cursor:
             cursor.execute("; ".join(before))
     settings = context.execution_options.get(_SETTINGS_OPTION, "") if context is not None else ""
-    return settings + statement, parameters
+    return connection.info.pop(_IN_FRONT, "") + settings + statement, parameters
 
 
 READ_COMMITTED = "READ COMMITTED"

@@ -314,3 +314,22 @@ def test_pool_without_free_connection_is_outage_without_cost(shop: Shop, server:
         eventually(lambda: none_parked in relay.get("/metrics")[1], 20, "no signal is parked")
         assert 'possible_duplicates_total{signal="Order"} 0.0' in relay.get("/metrics")[1]
     assert sorted(shop.received()) == list(range(1, 101))
+
+
+@pytest.mark.parametrize("driver", ["psycopg2", "psycopg"])
+def test_wait_for_a_signal_leaves_no_lock_and_no_listen_behind(bouncer_url: str, driver: str) -> None:
+    outbox = Outbox(bouncer_url.replace("psycopg2", driver))
+    bus, left = SignalBus(outbox.db), "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+    with outbox.app.app_context():
+        signal = outbox.db.session.scalars(sa.select(outbox.model)).one()
+        outbox.db.session.commit()
+        outbox.db.session.expunge_all()
+        assert bus.wait_sent(signal, 0.1) is False
+        with outbox.db.engine.connect() as connection:
+            assert connection.scalar(sa.text(f"SELECT ({left}) + (SELECT count(*) FROM pg_listening_channels())")) == 0
+    sending = threading.Timer(0.2, outbox.burst)
+    sending.start()
+    with outbox.app.app_context():
+        assert bus.wait_sent(signal, 20) is True
+    sending.join()
+    outbox.close()

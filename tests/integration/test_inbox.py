@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import queue
-import signal
 import subprocess
 import sys
 import threading
@@ -25,6 +25,7 @@ from sqlalchemy.orm import Session
 
 from signalbus_core import AtomicProceduresMixin, SetupError, SignalBusMixin, TransactionStateError, inbox
 from tests.support.broker import Broker
+from tests.support.fuzzing import FACTOR
 from tests.support.waiting import eventually
 
 LEVELS = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
@@ -242,6 +243,49 @@ def test_two_handlers_of_one_name_are_refused(engine: sa.Engine, message_id: str
         hidden(session, message_id)
 
 
+class Billing:
+    def __init__(self, region: str, db: object) -> None:
+        self.region, self.db = region, db
+
+    def bill(self, session: Session, message_id: str) -> None: ...
+
+    def __call__(self, session: Session, message_id: str) -> None: ...
+
+
+def _closed_over(value: Any, db: object) -> Any:
+    def handler(session: Session, message_id: str) -> Any:
+        return value, db
+
+    return handler
+
+
+def _defaulted(value: Any, db: object) -> Any:
+    def handler(session: Session, message_id: str, which: Any = value, *, database: object = db) -> None: ...
+
+    return handler
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        _closed_over,
+        _defaulted,
+        lambda value, db: _closed_over(_closed_over(value, db), db),
+        lambda value, db: _closed_over({"regions": [value]}, db),
+        lambda value, db: functools.wraps(_closed_over)(_closed_over(value, db)),
+        lambda value, db: functools.partial(_closed_over("eu", db), which=value),
+        lambda value, db: Billing(value, db).bill,
+        Billing,
+    ],
+)
+def test_handlers_that_a_factory_makes_of_different_values_need_names(make: Any, message_id: str) -> None:
+    inbox.once(message_id)(make("eu", object()))
+    # As when the factory of an application runs again: the objects are others, and the handler is the same.
+    inbox.once(message_id)(make("eu", object()))
+    with pytest.raises(SetupError, match="Give each a name of its own"):
+        inbox.once(message_id)(make("us", object()))
+
+
 def test_a_session_that_commits_each_statement_is_refused(engine: sa.Engine, message_id: str) -> None:
     committing = Session(engine.execution_options(isolation_level="AUTOCOMMIT"))
     with committing, pytest.raises(TransactionStateError, match="AUTOCOMMIT"):
@@ -354,54 +398,67 @@ def test_a_number_of_days_that_is_none_is_refused(engine: sa.Engine, days: Any) 
         inbox.clean(engine, days)
 
 
-#: A consumer that is killed at a step, if the argument names one. Each process handles what the queue has.
-CONSUMER = """
-import os, signal, sys
+#: Starts consumers one after the other, each of which kills itself at a step; then one that handles what is left.
+CONSUMERS = """
+import os, random, signal, sys
 import pika, sqlalchemy as sa
 from sqlalchemy.orm import Session
 from signalbus_core import inbox
 
-url, amqp_url, queue, dies_at = sys.argv[1:]
-engine = sa.create_engine(url)
+url, amqp_url, queue, kills, *steps = sys.argv[1:]
 
-def at(step):
-    if step == dies_at:
-        os.kill(os.getpid(), signal.SIGKILL)
+def consume(dies_at, messages):
+    def at(step):
+        nonlocal messages
+        messages -= step == dies_at
+        if not messages:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-channel = pika.BlockingConnection(pika.URLParameters(amqp_url)).channel()
-channel.basic_qos(prefetch_count=10)
-for delivery, properties, body in channel.consume(queue, inactivity_timeout=1):
-    if delivery is None:
-        break
-    at("delivered")
-    with Session(engine) as session:
-        if inbox.receive(session, properties.message_id, "killed"):
-            at("recorded")
-            session.execute(sa.text("INSERT INTO effect VALUES (:id)"), {"id": properties.message_id})
-            at("worked")
-        session.commit()
-    at("committed")
-    channel.basic_ack(delivery.delivery_tag)
-    at("acknowledged")
+    engine = sa.create_engine(url)
+    channel = pika.BlockingConnection(pika.URLParameters(amqp_url)).channel()
+    channel.basic_qos(prefetch_count=10)
+    for delivery, properties, body in channel.consume(queue, inactivity_timeout=5):
+        if delivery is None:
+            break
+        at("delivered")
+        with Session(engine) as session:
+            if inbox.receive(session, properties.message_id, "killed"):
+                at("recorded")
+                session.execute(sa.text("INSERT INTO effect VALUES (:id)"), {"id": properties.message_id})
+                at("worked")
+            session.commit()
+        at("committed")
+        channel.basic_ack(delivery.delivery_tag)
+        at("acknowledged")
+
+for number in range(int(kills)):
+    pid = os.fork()
+    if not pid:
+        try:
+            consume(steps[number % len(steps)], random.randint(1, 3))
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL, number
+consume("never", 1)
 """
 
+#: How often a consumer is killed: 1,000 times by `make soak`.
+KILLS = 20 * FACTOR
 
-def test_effects_are_messages_though_killed_at_each_step(engine: sa.Engine, module_url: str, broker: Broker) -> None:
+
+def test_fuzzed_kills_at_each_step_leave_one_effect_of_each_message(
+    engine: sa.Engine, module_url: str, broker: Broker
+) -> None:
     queue_name = broker.queue()
-    ids = [f"killed-{uuid4()}" for _ in range(20)]
+    ids = [f"killed-{uuid4()}" for _ in range(4 * KILLS)]
     with broker.channel as channel:
-        for message_id in [*ids, *ids[:5]]:
-            channel.basic_publish(
-                "", queue_name, b"", properties=BasicProperties(message_id=message_id, delivery_mode=2)
-            )
-
-    def consume(dies_at: str) -> int:
-        command = [sys.executable, "-c", CONSUMER, module_url, broker.url, queue_name, dies_at]
-        return subprocess.run(command, env=os.environ, timeout=60, check=False).returncode
-
-    for step in ("delivered", "recorded", "worked", "committed", "acknowledged"):
-        assert consume(step) == -signal.SIGKILL, step
-    assert consume("never") == 0
+        for message_id in [*ids, *ids[::4]]:
+            properties = BasicProperties(message_id=message_id, delivery_mode=2)
+            channel.basic_publish("", queue_name, b"", properties=properties)
+    steps = ("delivered", "recorded", "worked", "committed", "acknowledged")
+    command = [sys.executable, "-c", CONSUMERS, module_url, broker.url, queue_name, str(KILLS), *steps]
+    done = subprocess.run(command, env=os.environ, timeout=60 + 2 * KILLS, check=False)
+    assert done.returncode == 0
     with engine.connect() as connection:
         effects = connection.scalars(sa.text("SELECT message_id FROM effect WHERE starts_with(message_id, 'killed')"))
         assert sorted(effects) == sorted(ids)

@@ -1,0 +1,1 @@
+"""Lets a request wait until its signal has been sent."""
