@@ -11,7 +11,7 @@ import click
 from ..exit_codes import EXIT_CONFIGURATION
 from ..text import say
 from .options import OPTIONS, Option
-from .resolve import ABOUT_TABLES
+from .subject import ABOUT
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -33,8 +33,8 @@ def _click_arguments(option: Option) -> dict[str, Any]:
 
 
 def with_application(command: F) -> F:
-    """Add the options that name the application, or tables without one."""
-    for option in reversed([option for option in OPTIONS if option.field in ("app", "imports", *ABOUT_TABLES)]):
+    """Add the options that name what is relayed."""
+    for option in reversed([option for option in OPTIONS if option.field in ABOUT]):
         command = click.option(f"--{option.name}", option.field, **_click_arguments(option))(command)
     return command
 

@@ -69,6 +69,14 @@ OPTIONS: tuple[Option, ...] = (
         "MODULE:ATTRIBUTE",
         fallbacks=("FLASK_APP",),
     ),
+    Option(
+        "metadata",
+        "metadata",
+        read_text,
+        None,
+        "The base class of SQLAlchemy models that need no Flask application, for example shop.models:Base.",
+        "MODULE:BASE",
+    ),
     Option("import", "imports", read_texts, (), "A module that defines further signal models.", "MODULE", many=True),
     Option(
         "signals", "signals", read_texts, (), "Relay only this signal model. May be given again.", "NAME", many=True
