@@ -19,6 +19,7 @@ PACKAGES = ("signalbus_core", "relay")
 MOST_MODULES = 10
 MORE_MODULES = {
     "signalbus_core": 12,
+    "relay/application/outbox_tables": 11,
     "relay/telemetry": 12,
     "relay/web": 16,
     "relay/checks": 15,

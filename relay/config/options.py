@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..application.outbox_tables.rules import PRESETS
+from ..application.outbox_tables.layouts import LAYOUTS
 from ..application.outbox_tables.where import condition
 from ..option_types import read_choice, read_count, read_flag, read_seconds, read_text
 from ..worker.retry_policy import PARK_AFTER
@@ -17,6 +17,7 @@ from .values import (
     broker_url,
     columns,
     database_url,
+    marks,
     read_http,
     read_texts,
     read_token,
@@ -107,7 +108,7 @@ OPTIONS: tuple[Option, ...] = (
         "[TABLE.]COLUMN=FIELD",
         many=True,
     ),
-    Option("preset", "preset", read_choice(*PRESETS), None, f"A layout of such tables: {', '.join(PRESETS)}.", "NAME"),
+    Option("preset", "preset", read_choice(*LAYOUTS), None, f"A layout of such tables: {', '.join(LAYOUTS)}.", "NAME"),
     Option(
         "exchange",
         "exchange",
@@ -148,6 +149,14 @@ OPTIONS: tuple[Option, ...] = (
         False,
         "Every row of such tables is to be sent, whatever its columns say.",
         is_flag=True,
+    ),
+    Option(
+        "done",
+        "done",
+        marks,
+        None,
+        "What marks a row of such tables as sent, instead of deleting it, for example status = 'SENT'; - deletes it.",
+        "ASSIGNMENTS",
     ),
     Option(
         "database-url",

@@ -55,6 +55,7 @@ class RelayConfig:
     where: str | None
     not_before: tuple[str, ...]
     all_rows: bool
+    done: str | None
     database_url: str | None
     amqp_url: str | None
     workers: int
@@ -100,6 +101,7 @@ class RelayConfig:
             self.where,
             self.not_before,
             self.all_rows or None,
+            self.done,
         )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..application.outbox_tables.names import TableName
-from ..application.outbox_tables.rules import TableRules, combine
+from ..application.outbox_tables.rules import NO_FIELD, TableRules, combine
 from .options import OPTIONS
 
 #: The fields of the configuration that are about tables without an application.
@@ -24,6 +24,7 @@ ABOUT_TABLES = (
     "where",
     "not_before",
     "all_rows",
+    "done",
     "database_url",
 )
 
@@ -31,7 +32,7 @@ ABOUT_TABLES = (
 NAMING = frozenset({"table_names", "tables_file"})
 
 #: Those whose problems already name the faulty parts, because there may be several.
-TELLING = NAMING | {"assignments", "where", "not_before"}
+TELLING = NAMING | {"assignments", "where", "not_before", "done"}
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,11 @@ def subject_problems(values: dict[str, Any], sources: Mapping[str, str], fallbac
     if values.get("where") is not None and values.get("all_rows"):
         problems.append(
             f"{sources['where']}: {sources['all_rows']} says that all rows are meant. Give the one or the other."
+        )
+    if values.get("all_rows") and values.get("done") not in (None, NO_FIELD):
+        problems.append(
+            f"{sources['done']}: {sources['all_rows']} says that all rows are meant, also those that are marked. Give "
+            "--where with the rows that are to be sent."
         )
     everywhere = TableRules(TableName(None, ""), {})
     given = (values.get("table_names") or (), values.get("tables_file") or (), values.get("assignments") or ())

@@ -66,6 +66,7 @@ class SignalSpec:
     :param written_at: the attribute with the time of writing of a signal; None when the model has none.
     :param bind_key: the key in ``SQLALCHEMY_BINDS`` of the database that the table lives in, None for the default.
     :param condition: SQL condition for the rows that are signals; None when all are. Other rows are never changed.
+    :param done: columns and their values in SQL that mark a sent row; empty where it is deleted.
     :param row_sender: sends rows without instances; None where the model has code that needs these.
     """
 
@@ -77,6 +78,7 @@ class SignalSpec:
     send_many: Callable[[list[Any]], object] | None
     written_at: str | None = None
     condition: str | None = None
+    done: tuple[tuple[str, str], ...] = ()
     row_sender: RowSender | None = None
 
     @cached_property
@@ -218,6 +220,7 @@ def resolve(model: type[Any], name: str | None = None) -> SignalSpec:
         send_many=many_sender(model, name),
         written_at=written_at_attribute(mapper, name),
         condition=_condition(model),
+        done=tuple(getattr(model, "signalbus_done", ())),
         row_sender=_row_sender(model),
     )
 

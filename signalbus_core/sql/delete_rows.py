@@ -1,4 +1,4 @@
-"""The statements that delete the rows of signals that were sent: by their keys, or by the ids of their versions.
+"""Removes the rows of signals that were sent: by their keys, or by the ids of their versions.
 
 A row that somebody else wrote meanwhile under the same key is never deleted.
 """
@@ -10,8 +10,7 @@ from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, Delete
-from sqlalchemy import delete as sql_delete
+from sqlalchemy import CursorResult, Delete, Update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql import ColumnElement
@@ -19,6 +18,7 @@ from sqlalchemy.sql import ColumnElement
 from ..errors import BurstError, counted
 from ..model.contract import SignalSpec
 from .keys import Key, given_keys, has_exact_key, has_key, joins_given_keys, parts
+from .removal import is_left, removal, removed
 from .rows import WRITTEN_SINCE, Row, all_ids, find, find_keys, find_moved, has_id
 from .transaction import LOOK_UP_CTIDS, LOOK_UP_KEYS, execute_with
 
@@ -59,7 +59,8 @@ def delete_rows(connection: Connection, spec: SignalSpec, rows: Sequence[Row], *
         conditions.append([has_id(all_ids(moved))])
         delete_where(connection, spec, conditions[-1])
     # The send method may have deleted signals itself; only rows that still exist are kept.
-    return [row for condition in conditions for row in find(connection, spec, condition)]
+    left = is_left(spec)
+    return [row for condition in conditions for row in find(connection, spec, [*condition, *left])]
 
 
 def _moved(connection: Connection, spec: SignalSpec, rows: Sequence[Row]) -> list[Row]:
@@ -75,16 +76,16 @@ def delete_signals(connection: Connection, spec: SignalSpec, keys: Sequence[Key]
     """Delete the signals with these keys; return how many rows were deleted."""
     if connection.dialect.name != "postgresql":
         pieces = parts(connection.dialect, keys)
-        deletes = [sql_delete(spec.table).where(has_key(spec, connection.dialect, piece)) for piece in pieces]
-        return sum(cast("CursorResult[Any]", connection.execute(delete)).rowcount for delete in deletes)
-    return execute_with(connection, LOOK_UP_KEYS, _deleting(spec), {**given_keys(spec, keys)}).rowcount
+        deletes = [removal(spec).where(has_key(spec, connection.dialect, piece)) for piece in pieces]
+        return sum(removed(spec, cast("CursorResult[Any]", connection.execute(delete))) for delete in deletes)
+    return removed(spec, execute_with(connection, LOOK_UP_KEYS, _deleting(spec), {**given_keys(spec, keys)}))
 
 
 def delete_where(connection: Connection, spec: SignalSpec, conditions: Collection[ColumnElement[bool]]) -> int:
     """Delete the rows with all of these conditions; return how many they were."""
-    return execute_with(connection, LOOK_UP_CTIDS, sql_delete(spec.table).where(*conditions)).rowcount
+    return removed(spec, execute_with(connection, LOOK_UP_CTIDS, removal(spec).where(*conditions)))
 
 
 @lru_cache(KEPT_STATEMENTS)
-def _deleting(spec: SignalSpec) -> Delete:
-    return sql_delete(spec.table).where(joins_given_keys(spec))
+def _deleting(spec: SignalSpec) -> Delete | Update:
+    return removal(spec).where(joins_given_keys(spec))

@@ -18,6 +18,7 @@ from .mapping import Plan, plan_all
 from .model import make_model
 from .row_choice.choice import passed_over_text, text_of_missing_rule
 from .row_choice.counts import counted
+from .row_choice.done import trial_problem
 from .row_choice.trial import where_problem
 from .rules import TableRules
 
@@ -76,6 +77,9 @@ def _refuse_problems(engine: Engine, plans: Sequence[Plan]) -> None:
         if plan.rules.where is not None and plan.facts.oid is not None:
             problem = where_problem(engine, plan.facts, plan.rules.where, LIMITS)
             problems += [] if problem is None else [f"{label}: --where: {problem}"]
+            if problem is None and plan.rules.marks is not None and plan.condition and not plan.problems:
+                problem = trial_problem(engine, plan.facts, plan.condition, plan.rules.marks, LIMITS)
+                problems += [] if problem is None else [f"{label}: --done: {problem}"]
         if plan.columns_without_rule:
             with autocommit(engine, LIMITS) as connection:
                 texts = [

@@ -15,15 +15,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .layouts import LAYOUTS
 from .names import table_name
-from .rules import PRESETS, TableRules, field_name
+from .row_choice.done import assignments
+from .rules import NO_FIELD, TableRules, field_name
 from .where import condition
 
 #: The keys of a table.
-KEYS = ("preset", "exchange", "routing_key", "map", "where", "not_before", "all_rows")
+KEYS = ("preset", "exchange", "routing_key", "map", "where", "not_before", "all_rows", "done")
 
 #: Those of them whose value is a text.
-TEXTS = ("preset", "exchange", "routing_key")
+TEXTS = ("preset", "exchange", "routing_key", "done")
 
 
 def read_file(path: str) -> tuple[TableRules, ...]:
@@ -83,8 +85,13 @@ def _rules(text: str, given: object, problems: list[str]) -> TableRules | None:
         for key, value in texts.items()
         if value is not None and not isinstance(value, str)
     ]
-    if isinstance(texts["preset"], str) and texts["preset"] not in PRESETS:
-        problems.append(f"{text}: preset: one of {', '.join(PRESETS)} is expected, not {texts['preset']!r}")
+    if isinstance(texts["preset"], str) and texts["preset"] not in LAYOUTS:
+        problems.append(f"{text}: preset: one of {', '.join(LAYOUTS)} is expected, not {texts['preset']!r}")
+    try:
+        if isinstance(texts["done"], str) and texts["done"] != NO_FIELD:
+            assignments(texts["done"])
+    except ValueError as error:
+        problems.append(f"{text}: done: {error}")
     fields = _fields(text, given.get("map", {}), problems)
     rows: dict[str, Any] = {**texts, **_rows(text, given, problems)}
     return TableRules(name, fields, **rows) if len(problems) == before else None
