@@ -24,6 +24,7 @@ MORE_MODULES = {
     "relay/web": 16,
     "relay/checks": 15,
     "signalbus_core/rabbitmq": 13,
+    "signalbus_core/sql": 11,
 }
 
 #: A constructor with more parameters does several things, or gets what it could make itself.
