@@ -18,7 +18,7 @@ PACKAGES = ("signalbus_core", "relay")
 #: A folder with more modules is perhaps two packages. Those named here hold many small modules of one kind.
 MOST_MODULES = 10
 MORE_MODULES = {
-    "signalbus_core": 12,
+    "signalbus_core": 13,
     "relay/application/outbox_tables": 11,
     "relay/telemetry": 12,
     "relay/web": 16,

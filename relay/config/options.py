@@ -163,7 +163,7 @@ OPTIONS: tuple[Option, ...] = (
         "database_url",
         database_url,
         None,
-        "The database of such tables; several hosts as libpq writes them: user@h1:5432,h2:5432/db.",
+        "The database of such tables or models; several hosts as libpq writes them: user@h1:5432,h2:5432/db.",
         "URL",
         is_secret=True,
         fallbacks=("DATABASE_URL",),
