@@ -46,7 +46,7 @@ class DropDoorbellOp(CreateDoorbellOp):
         return ("remove_doorbell", self.name)
 
 
-#: After tables are compared, so that a doorbell is created after its table. Older versions call in order of registration.
+#: After tables are compared: a doorbell is created after its table. Older versions call in the order of registration.
 _LAST: dict[str, Any] = (
     {"priority": alembic.util.DispatchPriority.LAST} if hasattr(alembic.util, "DispatchPriority") else {}
 )
