@@ -21,7 +21,7 @@ MORE_MODULES = {
     "signalbus_core": 13,
     "relay/application/outbox_tables": 11,
     "relay/telemetry": 12,
-    "relay/web": 16,
+    "relay/web": 17,
     "relay/checks": 15,
     "signalbus_core/rabbitmq": 13,
     "signalbus_core/sql": 11,

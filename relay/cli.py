@@ -36,6 +36,7 @@ from .commands.inbox import inbox
 from .commands.parked import parked
 from .commands.pause import pause, resume
 from .commands.pending import pending
+from .commands.sent import sent
 from .commands.setup.completion import completion
 from .commands.setup.init import init
 from .config.click_options import fail, with_options
@@ -57,7 +58,7 @@ def cli(context: click.Context) -> None:
     context.obj = os.environ
 
 
-for command in (pending, explain, parked, pause, resume, ddl, inbox, drill, check, init, completion):
+for command in (pending, explain, parked, sent, pause, resume, ddl, inbox, drill, check, init, completion):
     cli.add_command(command)
 
 

@@ -56,6 +56,7 @@ class RelayConfig:
     not_before: tuple[str, ...]
     all_rows: bool
     done: str | None
+    keep_days: int | None
     database_url: str | None
     amqp_url: str | None
     workers: int
@@ -102,6 +103,7 @@ class RelayConfig:
             self.not_before,
             self.all_rows or None,
             self.done,
+            self.keep_days,
         )
 
 

@@ -25,6 +25,7 @@ ABOUT_TABLES = (
     "not_before",
     "all_rows",
     "done",
+    "keep_days",
     "database_url",
 )
 

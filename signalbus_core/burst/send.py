@@ -19,11 +19,13 @@ from ..failures import error_text, raise_if_stop, sender_failure
 from ..model.contract import SignalSpec
 from ..model.progress import ProgressReporter
 from ..model.senders import refuse_unfinished
+from ..model.sent_messages import recording_messages
 from ..sessions import atomic_mark
 from ..sql.selection import EVERYTHING, Choice
 from ..sql.transaction import DEFAULT_LIMITS, BurstLimits, resetting_planner
 from .delete import Delete, abandon
 from .failpoints import failpoint
+from .history import known_of
 from .kept_locks import tracking_locks
 from .lock import lock
 from .result import BurstResult, failed_row
@@ -106,6 +108,7 @@ def send_burst(
             ProgressReporter(session, connection, limits.idle_timeout_seconds, clock, locked, on_progress) as reporter,
             tracking_locks(session, connection, spec, taken.rows) as locked_rows,
             resetting_planner(connection),
+            recording_messages(spec.keep_days is not None) as messages,
         ):
             report = _Report(delivered=signals)
             try:
@@ -114,6 +117,7 @@ def send_burst(
             except BaseException as error:  # noqa: BLE001 - it ends up in the result
                 raise_if_stop(error)
                 report = _report(error, signals)
+            known = {} if messages is None else known_of(messages, report.delivered, rows)
         answered = clock()
         failpoint("confirmed")
 
@@ -126,7 +130,7 @@ def send_burst(
                 extra={"action": "sender_ended_transaction", "signal": spec.name},
             )
         deleted = Delete(
-            session, engine, spec, limits, choice, sent_rows, is_locked, may_keep_rows or can_keep_rows
+            session, engine, spec, limits, choice, sent_rows, is_locked, may_keep_rows or can_keep_rows, known
         ).run(taken.signals)
         left = {one.key for one in (*deleted.undeleted, *deleted.changed)}
         sent = [signal for signal in report.delivered if rows[id(signal)].key not in left]

@@ -31,6 +31,7 @@ from ..errors import (
     worst,
 )
 from ..failures import raise_if_stop, sender_failure
+from .keep_days import keep_days_of
 from .progress import LONG_SEND_SECONDS, report_progress
 from .refusals import (
     refuse_compound_keys,
@@ -68,6 +69,7 @@ class SignalSpec:
     :param condition: SQL condition for the rows that are signals; None when all are. Other rows are never changed.
     :param done: columns and their values in SQL that mark a sent row; empty where it is deleted.
     :param row_sender: sends rows without instances; None where the model has code that needs these.
+    :param keep_days: for how many days what was sent is kept in ``signalbus_sent``; None: nothing is kept.
     """
 
     model: type[Any]
@@ -80,6 +82,7 @@ class SignalSpec:
     condition: str | None = None
     done: tuple[tuple[str, str], ...] = ()
     row_sender: RowSender | None = None
+    keep_days: int | None = None
 
     @cached_property
     def mapper(self) -> Mapper[Any]:
@@ -222,6 +225,7 @@ def resolve(model: type[Any], name: str | None = None) -> SignalSpec:
         condition=_condition(model),
         done=tuple(getattr(model, "signalbus_done", ())),
         row_sender=_row_sender(model),
+        keep_days=keep_days_of(mapper, name),
     )
 
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...option_types import read_count
 from .layouts import LAYOUTS
 from .names import table_name
 from .row_choice.done import assignments
@@ -22,7 +23,7 @@ from .rules import NO_FIELD, TableRules, field_name
 from .where import condition
 
 #: The keys of a table.
-KEYS = ("preset", "exchange", "routing_key", "map", "where", "not_before", "all_rows", "done")
+KEYS = ("preset", "exchange", "routing_key", "map", "where", "not_before", "all_rows", "done", "keep_days")
 
 #: Those of them whose value is a text.
 TEXTS = ("preset", "exchange", "routing_key", "done")
@@ -92,8 +93,13 @@ def _rules(text: str, given: object, problems: list[str]) -> TableRules | None:
             assignments(texts["done"])
     except ValueError as error:
         problems.append(f"{text}: done: {error}")
+    keep_days = given.get("keep_days")
+    try:
+        keep_days = None if keep_days is None else read_count(1, 36_500)(keep_days)
+    except ValueError as error:
+        problems.append(f"{text}: keep_days: {error}, not {keep_days!r}")
     fields = _fields(text, given.get("map", {}), problems)
-    rows: dict[str, Any] = {**texts, **_rows(text, given, problems)}
+    rows: dict[str, Any] = {**texts, **_rows(text, given, problems), "keep_days": keep_days}
     return TableRules(name, fields, **rows) if len(problems) == before else None
 
 

@@ -79,6 +79,7 @@ def make_model(db: Any, plan: Plan) -> type[TableSignal]:
         "signalbus_routing_key": plan.rules.routing_key,
         "signalbus_condition": plan.condition,
         "signalbus_done": () if plan.rules.marks is None else assignments(plan.rules.marks),
+        "signalbus_keep_days": plan.rules.keep_days,
         "signalbus_fields": {HEADERS_TEXT if field == "headers" else field: to for field, to in fields.items()},
         "signalbus_created_at": _written_at(plan, fields),
         **texts,

@@ -45,6 +45,7 @@ class TableRules:
     :param all_rows: every row is sent, whatever its columns hold.
     :param done: what marks a sent row, as assignments of SQL; :data:`NO_FIELD` where it is deleted, whatever the layout
       says.
+    :param keep_days: for how many days what was sent is kept; None: it is not.
     """
 
     name: TableName
@@ -56,6 +57,7 @@ class TableRules:
     not_before: tuple[str, ...] = ()
     all_rows: bool | None = None
     done: str | None = None
+    keep_days: int | None = None
 
     @property
     def marks(self) -> str | None:
@@ -89,6 +91,7 @@ class TableRules:
             not_before=self.not_before or other.not_before,
             all_rows=rows.all_rows,
             done=other.done if self.done is None else self.done,
+            keep_days=other.keep_days if self.keep_days is None else self.keep_days,
         )
 
 

@@ -299,6 +299,7 @@ def test_a_row_that_a_trigger_keeps_among_those_to_send_is_not_sent(world: World
             "there is no column 'state'. There are id, routing_key",
         ),
         ({"where": "status = 'NEW'", "done": "id = 0"}, "the column 'id' is a part of the primary key"),
+        ({"where": "status = 'NEW'", "done": "status = 'X'", "keep_days": 3}, "so --keep-days has nothing to keep"),
         ({"all_rows": True, "done": "status = 'SENT'"}, "nothing leaves them out. Give --where"),
     ],
 )

@@ -56,6 +56,11 @@ def done_problems(facts: TableFacts, rules: TableRules) -> Iterator[str]:
             yield f"--done: there is no column {name!r}. There are {', '.join(known)}."
         elif name in keys:
             yield f"--done: the column {name!r} is a part of the primary key, by which a row is known."
+    if rules.keep_days is not None:
+        yield (
+            "--done: rows that are marked stay in the table, so --keep-days has nothing to keep. Give the one or the "
+            "other; --done - deletes rows, whatever the preset says."
+        )
     if rules.where is None:
         yield (
             "--done: rows that are marked stay in the table, and nothing leaves them out. Give --where with the rows "
