@@ -32,6 +32,7 @@ ORDER = [
     "signalbus_core/schema",
     "signalbus_core/sql",
     "signalbus_core/sql/parked",
+    "signalbus_core/sql/schedule",
     "signalbus_core/sql/diagnosis",
     "relay",
     "relay/servers",

@@ -28,6 +28,7 @@ from .schema.autovacuum import autovacuum_sql
 from .schema.create_all import follow_models
 from .schema.doorbell import doorbell_sql
 from .schema.own_tables import parked_table_sql, paused_table_sql
+from .schema.send_after import ScheduledSignal, scheduled_sql
 from .schema.signal_id import signal_id_sql
 from .transactions import AtomicProceduresMixin
 
@@ -39,6 +40,9 @@ __all__ = [
     "SignalBus",
     "SignalModel",
     "get_models_to_flush",
+    # Signals that are sent later
+    "ScheduledSignal",
+    "scheduled_sql",
     # Outcomes of messages
     "Outcome",
     "OutcomeKind",

@@ -9,6 +9,7 @@ from .burst.size import BurstSize
 from .errors import Proved, counted
 from .failures import error_text, escaping_advice, is_away, is_lost, one_line, raise_if_stop, sqlstate
 from .model.contract import SignalSpec
+from .model.schedule import SEND_AFTER, Schedule
 from .posix_signals import STOP_SIGNALS, stop_requests
 from .schema import doorbell
 from .schema.addresses import address, owners_elsewhere
@@ -152,6 +153,9 @@ __all__ = [
     "table_problem",
     "table_problems",
     "key_problems",
+    # Scheduled signals
+    "SEND_AFTER",
+    "Schedule",
     # The id of a signal
     "SIGNAL_ID",
     "has_signal_id",

@@ -21,11 +21,12 @@ from ..errors import BurstError, Outcome, OutcomeKind, counted
 from ..failures import is_away, is_late, is_of_schema, is_stop
 from ..model.contract import SignalSpec
 from ..sql.keys import Key
-from ..sql.lock_rows import follows_index, keys_of_rows, load_rows, lock_rows, lock_signals
+from ..sql.lock_rows import follows_index, keys_of_rows, load_rows, lock_rows
 from ..sql.rows import Row
 from ..sql.selection import Choice
 from ..sql.transaction import DEFAULT_PLANNER, FOLLOW_THE_INDEX, BurstLimits, begin, run_all, settings_option
 from .result import FailedSignal
+from .scheduled import Taken, take
 from .size import MOST_BYTES
 
 logger = logging.getLogger("signalbus")
@@ -47,7 +48,9 @@ class Locked:
     :param signals: those that could be loaded: instances, or rows for the ``row_sender`` of the model.
     :param rows: the row of each of them, in their order.
     :param unreadable: those whose rows cannot be loaded.
-    :param is_cut: further rows were left out because of their size.
+    :param is_cut: further rows were left out.
+    :param lowest: the first key of the scan in the order of the key; None when it found none.
+    :param next_seconds: until the next signal is due; None when none is known to be scheduled.
     """
 
     connection: Connection
@@ -56,6 +59,8 @@ class Locked:
     rows: tuple[Row, ...] = ()
     unreadable: tuple[FailedSignal, ...] = ()
     is_cut: bool = False
+    lowest: Key | None = None
+    next_seconds: float | None = None
 
 
 def lock(session: Session, spec: SignalSpec, limit: int, choice: Choice, limits: BurstLimits) -> Locked:
@@ -67,28 +72,29 @@ def lock(session: Session, spec: SignalSpec, limit: int, choice: Choice, limits:
     :raises BurstError: two rows have one key, or a key cannot be loaded.
     """
     try:
-        connection, loaded, is_cut = _lock(session, spec, limit, choice, limits)
+        connection, taken = _lock(session, spec, limit, choice, limits)
     except BaseException as error:
         if not _may_be_of_a_row(error):
             raise
         session.rollback()
         return _by_halves(session, spec, limit, choice, limits, error)
-    rows = _rows(spec, loaded)
-    signals = [signal for signal, _ in loaded]
-    return Locked(connection, tuple(row.key for row in rows), signals, rows, is_cut=is_cut)
+    rows = _rows(spec, taken.loaded)
+    signals = [signal for signal, _ in taken.loaded]
+    keys = tuple(row.key for row in rows)
+    return Locked(connection, keys, signals, rows, (), taken.is_cut, taken.lowest, taken.next_seconds)
 
 
 def _lock(
     session: Session, spec: SignalSpec, limit: int, choice: Choice, limits: BurstLimits
-) -> tuple[Connection, _Loaded, bool]:
+) -> tuple[Connection, Taken]:
     bind = session.get_bind(spec.mapper)
     planner = FOLLOW_THE_INDEX if follows_index(bind.dialect, choice) else ()
     options = settings_option(bind, (*limits.settings, *planner))
     connection = begin(session, spec, None if options else limits)
     with nullcontext() if options else _following_index(connection, choice):
-        loaded, is_cut = lock_signals(session, spec, limit, choice, MOST_BYTES, options)
-    _refuse_none(spec, loaded)
-    return connection, loaded, is_cut
+        taken = take(session, spec, limit, choice, MOST_BYTES, options)
+    _refuse_none(spec, taken.loaded)
+    return connection, taken
 
 
 @contextmanager
@@ -135,7 +141,15 @@ def _by_halves(
     keys = (*(row.key for row in rows), *(one.key for one in locked.unreadable))
     in_order = tuple(key for key in locked.keys if key in set(keys))
     signals = [signal for signal, _ in loaded]
-    return Locked(connection, in_order, signals, rows, tuple(locked.unreadable), locked.is_cut)
+    return Locked(
+        connection,
+        in_order,
+        signals,
+        rows,
+        tuple(locked.unreadable),
+        locked.is_cut,
+        next(iter(in_order), None),
+    )
 
 
 @dataclass

@@ -21,6 +21,7 @@ from ..model.contract import SignalSpec
 from .keys import Key, SignalRef, has_key, has_loadable_key, has_other_key, is_from, parts
 from .parked import LeaveOut, leaving_out
 from .rows import has_id
+from .schedule.conditions import Part, may_be_sent
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Choice:
     :param only: when given, it takes only these, as in ``exclude``.
     :param forgets: whether to delete the records of the signals that it sends, because some may have failed before.
     :param start: for models with a single integer key: the lowest key of the scan, except for keys in ``only``.
+    :param part: of the signals that are due, when that is a part of them.
     """
 
     leave_out: LeaveOut = LeaveOut.NOTHING
@@ -39,6 +41,7 @@ class Choice:
     only: tuple[SignalRef, ...] | None = None
     forgets: bool = False
     start: int | None = None
+    part: Part = Part.ALL
 
 
 #: All signals.
@@ -46,7 +49,7 @@ EVERYTHING = Choice()
 
 
 def count_pending(session: Session, spec: SignalSpec, limit: int | None) -> int:
-    """How many signals are in the table; with a limit, counting stops there.
+    """How many signals are in the table and due; with a limit, counting stops there.
 
     All signals count, as in a relay: failed ones too, and those that filters of the session hide.
     """
@@ -55,9 +58,9 @@ def count_pending(session: Session, spec: SignalSpec, limit: int | None) -> int:
     return connection.scalar(select(func.count()).select_from(counted)) or 0
 
 
-def all_keys(spec: SignalSpec) -> Select[Any]:
-    """The keys of all signals of a model. To be run on a connection: a session may add its own filters."""
-    return select(*spec.primary_key).select_from(spec.model).where(*spec.is_signal)
+def all_keys(spec: SignalSpec, part: Part = Part.ALL) -> Select[Any]:
+    """The keys of all signals of a model that are due. To be run on a connection: a session may add its own filters."""
+    return select(*spec.primary_key).select_from(spec.model).where(*spec.is_signal, *may_be_sent(spec, part))
 
 
 def count_unloadable_keys(connection: Connection, spec: SignalSpec, limit: int) -> int:
@@ -71,7 +74,7 @@ def count_unloadable_keys(connection: Connection, spec: SignalSpec, limit: int) 
 
 def pending(spec: SignalSpec, dialect: Dialect, choice: Choice, statement: Select[Any]) -> Select[Any]:
     """Restrict a statement about a model to the chosen signals whose keys can be loaded."""
-    statement = statement.where(*spec.is_signal)
+    statement = statement.where(*spec.is_signal, *may_be_sent(spec, choice.part))
     if choice.only is not None:
         keys, rows = _keys_and_rows(choice.only)
         return statement.where(or_(has_key(spec, dialect, keys), *([has_id(rows)] if rows else [])))

@@ -77,8 +77,8 @@ def _refuse_problems(engine: Engine, plans: Sequence[Plan]) -> None:
         if plan.rules.where is not None and plan.facts.oid is not None:
             problem = where_problem(engine, plan.facts, plan.rules.where, LIMITS)
             problems += [] if problem is None else [f"{label}: --where: {problem}"]
-            if problem is None and plan.rules.marks is not None and plan.condition and not plan.problems:
-                problem = trial_problem(engine, plan.facts, plan.condition, plan.rules.marks, LIMITS)
+            if problem is None and plan.rules.marks is not None and plan.rules.where and not plan.problems:
+                problem = trial_problem(engine, plan.facts, plan.rules.where, plan.rules.marks, LIMITS)
                 problems += [] if problem is None else [f"{label}: --done: {problem}"]
         if plan.columns_without_rule:
             with autocommit(engine, LIMITS) as connection:
