@@ -18,9 +18,11 @@ PACKAGES = ("signalbus_core", "relay")
 #: A folder with more modules is perhaps two packages. Those named here hold many small modules of one kind.
 MOST_MODULES = 10
 MORE_MODULES = {
-    "signalbus_core": 12,
+    "signalbus_core": 13,
     "signalbus_core/burst": 12,
+    "signalbus_core/sql": 11,
     "relay/commands": 11,
+    "relay/application/outbox_tables": 11,
     "relay/telemetry": 12,
     "relay/web": 17,
     "relay/checks": 15,

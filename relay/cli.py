@@ -16,7 +16,16 @@ from signalbus_core.lowlevel import error_text
 from . import __version__, daemon
 from .application.connection_parameters import refuse_rejected_parameters, refuse_rejected_settings
 from .application.databases import refuse_unfit_engines
-from .application.load import AMQP_FALLBACKS, LoadingError, choose_broker_url, find_broker, find_bus, load_app
+from .application.load import (
+    AMQP_FALLBACKS,
+    LoadedApp,
+    LoadingError,
+    choose_broker_url,
+    find_broker,
+    find_bus,
+    load_app,
+)
+from .application.metadata import load_metadata
 from .application.outbox_tables.build import load_tables
 from .application.outbox_tables.wait import StoppedWaitingError, retry_until_available
 from .commands.check import check
@@ -46,7 +55,7 @@ logger = logging.getLogger("signalbus.relay")
 @click.version_option(__version__, prog_name="signalbus-relay")
 @click.pass_context
 def cli(context: click.Context) -> None:
-    """Send the signals of a Flask application, or of outbox tables without one, to RabbitMQ."""
+    """Send the signals of an application, or of outbox tables without one, to RabbitMQ."""
     context.obj = os.environ
 
 
@@ -95,17 +104,25 @@ def _run(given: dict[str, Any]) -> int:
     configure_logging(config.log_format, config.log_level)
     if config.table_rules:
         return _run_tables(config)
+    if config.metadata is not None:
+        with output_as_log(config.log_format):
+            loaded = load_metadata(config.metadata, config.imports, config.database_url, config.workers)
+        return _run_loaded(loaded, config)
     with output_as_log(config.log_format):
         app = load_app(config.app)
     config = resolve(given, os.environ, app.config)
     configure_logging(config.log_format, config.log_level)
     with output_as_log(config.log_format):
         loaded = find_bus(app, config.imports)
+    return _run_loaded(loaded, config)
+
+
+def _run_loaded(loaded: LoadedApp, config: RelayConfig) -> int:
     configure_logging(config.log_format, config.log_level)
     refuse_rejected_parameters(loaded.engines())
     refuse_rejected_settings(loaded.engines())
     refuse_unfit_engines(loaded.engines(), config.workers)
-    find_broker(loaded, choose_broker_url(app, config.amqp_url, os.environ))
+    find_broker(loaded, choose_broker_url(loaded.app, config.amqp_url, os.environ))
     with listening(config) as site:
         return daemon.run(loaded, config, site)
 

@@ -25,6 +25,7 @@ from .extension import SignalBusMixin
 from .failures import outage_errors
 from .model.contract import SignalModel
 from .schema.autovacuum import autovacuum_sql
+from .schema.create_all import follow_models
 from .schema.doorbell import doorbell_sql
 from .schema.own_tables import parked_table_sql, paused_table_sql
 from .schema.send_after import ScheduledSignal, scheduled_sql
@@ -67,3 +68,5 @@ __all__ = [
     # The id of a signal
     "signal_id_sql",
 ]
+
+follow_models()

@@ -10,17 +10,15 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from flask import Flask, current_app
-from sqlalchemy import Table, event, select
 from sqlalchemy import inspect as sqlalchemy_inspect
+from sqlalchemy import select
 from sqlalchemy.engine import Connection
-from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.orm import Mapper, Session, registry
 
 from .burst.flush import Conflicts, flush
 from .errors import BurstError, SignalModelError, TransactionStateError
 from .failures import error_text, raise_if_stop
 from .model.contract import SignalSpec, is_signal_model, refuse_shared_table, resolve, unique_names
-from .schema import doorbell, sent_partitions
-from .schema.own_tables import SENT, parked_table, paused_table
 from .sessions import has_open_changes, in_atomic_block, own_session
 from .sql.schedule.cancel import cancel
 from .sql.schedule.peek import scheduled_count
@@ -38,28 +36,12 @@ class SignalBus:
     """Finds the signal models of a ``SQLAlchemy`` extension and sends their pending signals.
 
     :param db: the Flask-SQLAlchemy extension with the models.
+    :param models: the registry of the models, where it is not that of the extension.
     """
 
-    def __init__(self, db: SQLAlchemy) -> None:
+    def __init__(self, db: SQLAlchemy, models: registry | None = None) -> None:
         self.db = db
-
-    def prepare_tables(self) -> None:
-        """Add the tables ``signalbus_parked`` and ``signalbus_paused`` to ``create_all()`` and migrations.
-
-        They are created in each database that has signal models; ``signalbus_sent`` where one keeps what was sent.
-
-        ``create_all()`` also creates the doorbells of the models, together with their tables.
-        """
-
-        @event.listens_for(cast(Any, self.db.Model), "after_mapper_constructed", propagate=True)
-        def prepare(mapper: Mapper[Any], model: type[Any]) -> None:
-            table = mapper.local_table
-            if callable(getattr(model, "send_signalbus_message", None)) and isinstance(table, Table):
-                parked_table(table.metadata)
-                paused_table(table.metadata)
-                if getattr(model, "signalbus_keep_days", None) is not None:
-                    sent_partitions.create_with_table(SENT.table(table.metadata), model.signalbus_keep_days)
-                doorbell.create_with_table(model, table)
+        self._models = models
 
     def __repr__(self) -> str:
         return f"<SignalBus of {self.db!r}>"
@@ -69,8 +51,10 @@ class SignalBus:
 
         A model that shares its parent's table (single-table inheritance) is not listed: the parent sends its signals.
         """
-        mappers = cast("Iterable[Mapper[Any]]", cast(Any, self.db.Model).registry.mappers)
-        models = [mapper.class_ for mapper in mappers if is_signal_model(mapper.class_) and not _within_parent(mapper)]
+        known: registry = cast(Any, self.db.Model).registry if self._models is None else self._models
+        models = [
+            mapper.class_ for mapper in known.mappers if is_signal_model(mapper.class_) and not _within_parent(mapper)
+        ]
         return sorted(models, key=lambda model: (model.__name__, model.__module__, model.__qualname__))
 
     def specs(self, models: Iterable[type[Any]] | None = None) -> list[SignalSpec]:

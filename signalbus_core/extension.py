@@ -62,7 +62,6 @@ class SignalBusMixin(DatabaseMixin):
         # Set first: with DB(app), SQLAlchemy.__init__ calls init_app.
         self.signalbus = SignalBus(cast(Any, self))
         super().__init__(*args, **kwargs)
-        self.signalbus.prepare_tables()
 
     def init_app(self, app: Flask) -> None:
         """Initialize the application, as ``SQLAlchemy.init_app`` does, and register the signal bus."""

@@ -68,15 +68,16 @@ def load_app(location: str) -> Flask:
     try:
         app = _load_app(location)
     except LoadingError:
-        _refuse_green_threads(location)
+        refuse_green_threads(f"--app {location}")
         raise
-    _refuse_green_threads(location)
+    refuse_green_threads(f"--app {location}")
     return app
 
 
 def _load_app(location: str) -> Flask:
-    module_name, _, expression = location.partition(":")
-    module = _import(_as_module_name(module_name), f"--app {location}")
+    name, _, expression = location.partition(":")
+    option = f"--app {location}"
+    module = import_module(module_name(name, option), option)
     name, arguments = _parse_expression(module, expression, location)
     try:
         found = getattr(module, name)
@@ -95,12 +96,12 @@ def _load_app(location: str) -> Flask:
     return found
 
 
-def _refuse_green_threads(location: str) -> None:
+def refuse_green_threads(option: str) -> None:
     """Refuse threads that share one thread of the operating system: one that waits for a server stops all others."""
     library = str(_thread.start_new_thread.__module__).partition(".")[0]
     if library != "_thread":
         raise LoadingError(
-            f"--app {location}: {library} has replaced the threads of the standard library, and the relay needs real "
+            f"{option}: {library} has replaced the threads of the standard library, and the relay needs real "
             "ones. Have the web server patch (gunicorn's worker class does), or a module that only the web server "
             "imports, and name an application here whose import does not patch."
         )
@@ -122,7 +123,7 @@ def find_bus(app: Flask, imports: Sequence[str]) -> LoadedApp:
     context.push()
     try:
         for name in imports:
-            _import(name, f"--import {name}")
+            import_module(name, f"--import {name}")
         if not bus.get_signal_models():
             raise LoadingError(
                 "No signal model was found. A signal model is a db.Model class with a method send_signalbus_message "
@@ -182,19 +183,23 @@ def find_broker(loaded: LoadedApp, amqp_url: str | None) -> None:
         Publisher(app)
 
 
-def _as_module_name(name: str) -> str:
-    """Accept a path to a file, as Flask does."""
+def module_name(name: str, option: str) -> str:
+    """The name of the module; a path to a file is accepted, as Flask does."""
     sys.path.insert(0, str(Path.cwd()))
     if not name.endswith(".py"):
         return name
     path = Path(name).resolve()
     if not path.is_file():
-        raise LoadingError(f"--app {name}: there is no such file.")
+        raise LoadingError(f"{option}: there is no such file.")
     sys.path.insert(0, str(path.parent))
     return path.stem
 
 
-def _import(name: str, option: str) -> ModuleType:
+def import_module(name: str, option: str) -> ModuleType:
+    """Import a module.
+
+    :raises LoadingError: there is none, or its code raises; the text names the option.
+    """
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -93,7 +93,9 @@ def check_table(connection: Connection, spec: SignalSpec) -> Iterator[Finding]:
     if problem is not None:
         yield finding_of_text("table-missing" if facts is None else "table-unfit", spec.name, problem)
     if facts is not None:
-        yield from table_findings(spec.name, name, facts._asdict())
+        # Rows that are marked are not deleted.
+        unneeded = {"DELETE": True, "referenced_by": None} if spec.done else {}
+        yield from table_findings(spec.name, name, {**facts._asdict(), **unneeded})
     if problem is None:
         yield from check_order(connection, spec, name)
         yield from check_schedule(connection, spec, name)

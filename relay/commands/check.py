@@ -24,6 +24,7 @@ from ..application.load import (
     find_bus,
     load_app,
 )
+from ..application.metadata import load_metadata
 from ..application.outbox_tables.build import TablesError, load_tables
 from ..checks.configuration import rejected
 from ..checks.finding import AREAS, Finding, finding_of_text, found
@@ -79,6 +80,8 @@ def _check(
     configure_logging(config.log_format, "ERROR")
     if config.table_rules:
         return _check_tables(config, environ, areas, send_probe=send_probe)
+    if config.metadata is not None:
+        return _check_metadata(config.metadata, config, environ, areas, send_probe=send_probe)
     try:
         with output_as_log(config.log_format):
             app = load_app(config.app)
@@ -93,6 +96,17 @@ def _check(
             loaded = find_bus(app, config.imports)
     except (LoadingError, SignalBusError) as error:
         return [finding_of_text("app-without-models", f"--app {config.app}", str(error))]
+    return _check_models(loaded, config, environ, areas, send_probe=send_probe)
+
+
+def _check_metadata(
+    location: str, config: RelayConfig, environ: Mapping[str, str], areas: Sequence[str], *, send_probe: bool
+) -> list[Finding]:
+    try:
+        with output_as_log(config.log_format):
+            loaded = load_metadata(location, config.imports, config.database_url, config.workers)
+    except (LoadingError, SignalBusError) as error:
+        return [finding_of_text("app-not-loaded", f"--metadata {location}", str(error))]
     return _check_models(loaded, config, environ, areas, send_probe=send_probe)
 
 

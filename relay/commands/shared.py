@@ -16,6 +16,7 @@ from signalbus_core.lowlevel import BurstLimits, error_text, is_away
 from ..application.connection_parameters import refuse_rejected_parameters
 from ..application.databases import Databases
 from ..application.load import LoadedApp, LoadingError, choose_broker_url, find_broker, find_bus, load_app
+from ..application.metadata import load_metadata
 from ..application.outbox_tables.build import load_tables
 from ..checks.broker import ALARM, broker_problem
 from ..checks.finding import Finding
@@ -53,7 +54,10 @@ def load(given: Mapping[str, Any]) -> LoadedApp:
             with failing_with_1():
                 return load_tables(config.database_url, config.table_rules, config.workers)
         with output_as_log(config.log_format):
-            loaded = find_bus(load_app(config.app), config.imports)
+            if config.metadata is None:
+                loaded = find_bus(load_app(config.app), config.imports)
+            else:
+                loaded = load_metadata(config.metadata, config.imports, config.database_url, config.workers)
         refuse_rejected_parameters(loaded.engines())
         return loaded
     except (ConfigError, LoadingError, SignalBusError) as error:

@@ -11,7 +11,7 @@ import click
 from ..exit_codes import EXIT_CONFIGURATION
 from ..text import say
 from .options import OPTIONS, Option
-from .resolve import ABOUT_TABLES
+from .subject import ABOUT
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -33,13 +33,13 @@ def _click_arguments(option: Option) -> dict[str, Any]:
 
 
 def with_application(command: F) -> F:
-    """Add the options that name the application, or tables without one."""
-    return _with_fields(command, ("app", "imports", *ABOUT_TABLES))
+    """Add the options that name what is relayed."""
+    return _with_fields(command, ABOUT)
 
 
 def with_application_but_where(command: F) -> F:
     """The same for a command with a ``--where`` of its own; which rows of tables are sent, the environment says."""
-    return _with_fields(command, [field for field in ("app", "imports", *ABOUT_TABLES) if field != "where"])
+    return _with_fields(command, ABOUT - {"where"})
 
 
 def _with_fields(command: F, fields: Collection[str]) -> F:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..application.outbox_tables.rules import PRESETS
+from ..application.outbox_tables.layouts import LAYOUTS
 from ..application.outbox_tables.where import condition
 from ..option_types import read_choice, read_count, read_flag, read_seconds, read_text
 from ..worker.retry_policy import PARK_AFTER
@@ -17,6 +17,7 @@ from .values import (
     broker_url,
     columns,
     database_url,
+    marks,
     read_http,
     read_texts,
     read_token,
@@ -69,6 +70,14 @@ OPTIONS: tuple[Option, ...] = (
         "MODULE:ATTRIBUTE",
         fallbacks=("FLASK_APP",),
     ),
+    Option(
+        "metadata",
+        "metadata",
+        read_text,
+        None,
+        "The base class of SQLAlchemy models that need no Flask application, for example shop.models:Base.",
+        "MODULE:BASE",
+    ),
     Option("import", "imports", read_texts, (), "A module that defines further signal models.", "MODULE", many=True),
     Option(
         "signals", "signals", read_texts, (), "Relay only this signal model. May be given again.", "NAME", many=True
@@ -99,7 +108,7 @@ OPTIONS: tuple[Option, ...] = (
         "[TABLE.]COLUMN=FIELD",
         many=True,
     ),
-    Option("preset", "preset", read_choice(*PRESETS), None, f"A layout of such tables: {', '.join(PRESETS)}.", "NAME"),
+    Option("preset", "preset", read_choice(*LAYOUTS), None, f"A layout of such tables: {', '.join(LAYOUTS)}.", "NAME"),
     Option(
         "exchange",
         "exchange",
@@ -142,6 +151,14 @@ OPTIONS: tuple[Option, ...] = (
         is_flag=True,
     ),
     Option(
+        "done",
+        "done",
+        marks,
+        None,
+        "What marks a row of such tables as sent, instead of deleting it, for example status = 'SENT'; - deletes it.",
+        "ASSIGNMENTS",
+    ),
+    Option(
         "keep-days",
         "keep_days",
         read_count(1, 36_500),
@@ -154,7 +171,7 @@ OPTIONS: tuple[Option, ...] = (
         "database_url",
         database_url,
         None,
-        "The database of such tables; several hosts as libpq writes them: user@h1:5432,h2:5432/db.",
+        "The database of such tables or models; several hosts as libpq writes them: user@h1:5432,h2:5432/db.",
         "URL",
         is_secret=True,
         fallbacks=("DATABASE_URL",),

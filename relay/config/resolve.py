@@ -5,7 +5,7 @@ Invariant: the result is frozen and checked once, and all problems are reported 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from signalbus_core.lowlevel import BurstLimits
 from ..application.outbox_tables.names import TableName
 from ..application.outbox_tables.rules import Assignment, TableRules, combine
 from .options import OPTIONS, Option
+from .subject import TELLING, of_other_subjects, subject_problems
 from .values import HttpAddress, broker_url
 
 
@@ -42,6 +43,7 @@ class RelayConfig:
     """The configuration of ``signalbus-relay run``; see :data:`OPTIONS` for what each field means."""
 
     app: str
+    metadata: str | None
     imports: tuple[str, ...]
     signals: tuple[str, ...]
     table_names: tuple[TableName, ...]
@@ -53,6 +55,7 @@ class RelayConfig:
     where: str | None
     not_before: tuple[str, ...]
     all_rows: bool
+    done: str | None
     keep_days: int | None
     database_url: str | None
     amqp_url: str | None
@@ -100,6 +103,7 @@ class RelayConfig:
             self.where,
             self.not_before,
             self.all_rows or None,
+            self.done,
             self.keep_days,
         )
 
@@ -122,9 +126,9 @@ def resolve(
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     problems: list[str] = []
-    unread = _of_the_other_mode(given, environ)
+    unread = of_other_subjects(given, environ)
     for option in OPTIONS:
-        # What the other mode has in the environment and in files may be wrong, and is not meant for this one.
+        # What others have in the environment and in files may be wrong, and is not meant here.
         places = ({}, {}) if option.field in unread else (environ, app_config or {})
         try:
             source, raw = _find(option, given, *places, read_file)
@@ -201,84 +205,3 @@ def _find(
 def _shown_path(path: str) -> str:
     """The path, unless it might be the secret itself, which somebody gave in place of a file."""
     return f" {path}" if path.startswith(("/", "./", "../")) and Path(path).parent.is_dir() else ""
-
-
-def _of_the_other_mode(given: Mapping[str, Any], environ: Mapping[str, str]) -> frozenset[str]:
-    """The fields that only count when they are on the command line: those of tables, or those of an application.
-
-    The command line decides between the two; where it does not, the environment does.
-    """
-    about_app, about_tables = frozenset(ABOUT_APP), frozenset(ABOUT_TABLES)
-    if any(given.get(field) for field in NAMING):
-        return about_app
-    if given.get("app"):
-        return about_tables
-    variables = {option.field: option.variable for option in OPTIONS}
-    if any(environ.get(variables[field]) for field in NAMING):
-        # Both named in the environment is a contradiction, which is reported.
-        return frozenset() if environ.get(variables["app"]) else about_app
-    return about_tables
-
-
-#: The fields of the configuration that are about an application.
-ABOUT_APP = ("app", "imports")
-
-#: The fields of the configuration that are about tables without an application.
-ABOUT_TABLES = (
-    "table_names",
-    "tables_file",
-    "assignments",
-    "preset",
-    "exchange",
-    "routing_key",
-    "where",
-    "not_before",
-    "all_rows",
-    "keep_days",
-    "database_url",
-)
-
-#: Those that name tables.
-NAMING = frozenset({"table_names", "tables_file"})
-
-#: Those whose problems already name the faulty parts, because there may be several.
-TELLING = NAMING | {"assignments", "where", "not_before"}
-
-
-def subject_problems(values: dict[str, Any], sources: Mapping[str, str], fallbacks: Collection[str]) -> list[str]:
-    """Return which options contradict each other, and leave in ``values`` those that do not.
-
-    :param values: of the options, by field; invalid ones are missing.
-    :param sources: the source of each value; those that were not given are missing.
-    :param fallbacks: sources that other programs read too, so that their values may not be meant for the relay.
-    """
-    meant = {field: source for field, source in sources.items() if source not in fallbacks}
-    if not NAMING & {*sources}:
-        values["database_url"] = None
-        problems = [
-            f"{meant[field]}: it is about tables that --table names, and there is none."
-            for field in ABOUT_TABLES
-            if field in meant
-        ]
-        if "app" not in sources:
-            problems.append(
-                "--app: which application? Give MODULE:ATTRIBUTE, for example --app shop:create_app. Without an "
-                "application, name tables: --table orders_outbox."
-            )
-        return problems
-    naming = next(sources[field] for field in ABOUT_TABLES if field in sources)
-    problems = [
-        f"{meant[field]}: with {naming} there is no application. Give the one or the other."
-        for field in ABOUT_APP
-        if field in meant
-    ]
-    values["app"] = ""
-    if "database_url" in values and "database_url" not in sources:
-        problems.append("--database-url: which database? Give a URL that begins with postgresql://.")
-    if values.get("where") is not None and values.get("all_rows"):
-        problems.append(
-            f"{sources['where']}: {sources['all_rows']} says that all rows are meant. Give the one or the other."
-        )
-    everywhere = TableRules(TableName(None, ""), {})
-    given = (values.get("table_names") or (), values.get("tables_file") or (), values.get("assignments") or ())
-    return problems + combine(*given, everywhere)[1]

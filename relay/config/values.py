@@ -20,7 +20,8 @@ from signalbus_core.rabbitmq import BrokerLocation
 
 from ..application.outbox_tables.file import read_file
 from ..application.outbox_tables.names import TableName, split_list, table_name
-from ..application.outbox_tables.rules import Assignment, TableRules, assignment, column_name
+from ..application.outbox_tables.row_choice import done as of_done
+from ..application.outbox_tables.rules import NO_FIELD, Assignment, TableRules, assignment, column_name
 from ..option_types import read_text
 from ..servers.database_url import DRIVER, with_driver
 
@@ -90,6 +91,14 @@ def assignments(value: Any) -> tuple[Assignment, ...]:
 def columns(value: Any) -> tuple[str, ...]:
     """Names of columns: several texts, or one list."""
     return _each(value, column_name)
+
+
+def marks(value: Any) -> str:
+    """What marks a row as sent: assignments of SQL, or the mark that it is deleted."""
+    text = any_text(value).strip()
+    if text != NO_FIELD:
+        of_done.assignments(text)
+    return text
 
 
 def tables_file(value: Any) -> tuple[TableRules, ...]:

@@ -33,7 +33,7 @@ from ..waiting.bell import ring_if_awaited
 from .failpoints import failpoint
 from .lock import detach
 from .result import BurstResult, FailedSignal, failed_row
-from .undeletable import SUPPRESSED, delete_by_halves
+from .undeletable import delete_by_halves, why_kept
 
 logger = logging.getLogger("signalbus")
 
@@ -142,7 +142,7 @@ class Delete:
         attempt = partial(delete_rows, connection, self.spec, is_locked=self.is_locked, known=self.known)
         if not (self.can_keep_rows and self.is_locked):
             # No savepoint: what is deleted under one, and was locked before it, costs the database more.
-            return [(row, SUPPRESSED) for row in attempt(self.rows)]
+            return [(row, why_kept(self.spec)) for row in attempt(self.rows)]
         # What the send method wrote is checked first, so that no signal is blamed for it.
         self.session.flush()
         connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))

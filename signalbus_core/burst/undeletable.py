@@ -44,11 +44,23 @@ SUPPRESSED = (
 )
 
 
+UNMARKED = (
+    "the update that marks it as sent leaves it among the rows to be sent; check --done and --where, and look for a "
+    "trigger or a rule that changes the update"
+)
+
+
+def why_kept(spec: SignalSpec) -> str:
+    """Why the database keeps a row without an error."""
+    return UNMARKED if spec.done else SUPPRESSED
+
+
 def table_can_keep_rows(connection: Connection, spec: SignalSpec) -> bool:
     """Whether the table has anything that may refuse the delete of single rows: a foreign key, a trigger, a rule."""
     if connection.dialect.name != "postgresql":
         return False
-    return bool(connection.scalar(_CAN_KEEP_ROWS, {"name": quoted(spec.table)}))
+    # Any constraint may refuse the UPDATE that marks a row.
+    return bool(spec.done) or bool(connection.scalar(_CAN_KEEP_ROWS, {"name": quoted(spec.table)}))
 
 
 def rehearse(connection: Connection, spec: SignalSpec, rows: Sequence[Row]) -> tuple[FailedSignal, ...]:
@@ -66,8 +78,9 @@ def rehearse(connection: Connection, spec: SignalSpec, rows: Sequence[Row]) -> t
     errors = [error for _, _, error in kept if error is not None and is_of_schema(error)]
     if errors and len(errors) == len(rows):
         raise errors[0]
+    verb = "marked as sent" if spec.done else "deleted"
     return tuple(
-        failed_row(row, Outcome(OutcomeKind.INVALID, f"it is not sent, because it cannot be deleted: {why}"))
+        failed_row(row, Outcome(OutcomeKind.INVALID, f"it is not sent, because it cannot be {verb}: {why}"))
         for row, why, _ in kept
     )
 
@@ -106,7 +119,7 @@ def delete_by_halves(
                 kept.append((part[0], _reason(connection, spec, part[0], error), error))
         else:
             late = 0
-            kept += [(row, SUPPRESSED, None) for row in left]
+            kept += [(row, why_kept(spec), None) for row in left]
     return kept
 
 

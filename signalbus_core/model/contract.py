@@ -70,6 +70,7 @@ class SignalSpec:
     :param bind_key: the key in ``SQLALCHEMY_BINDS`` of the database that the table lives in, None for the default.
     :param condition: SQL condition for the rows that are signals; None when all are. Other rows are never changed.
     :param max_rate: the most signals that a relay sends of the model in a second; None for no limit.
+    :param done: columns and their values in SQL that mark a sent row; empty where it is deleted.
     :param schedule: when signals are due; None when all are at once.
     :param row_sender: sends rows without instances; None where the model has code that needs these.
     :param keep_days: for how many days what was sent is kept in ``signalbus_sent``; None: nothing is kept.
@@ -83,9 +84,11 @@ class SignalSpec:
     send_many: Callable[[list[Any]], object] | None
     written_at: str | None = None
     condition: str | None = None
+    done: tuple[tuple[str, str], ...] = ()
     row_sender: RowSender | None = None
     keep_days: int | None = None
     schedule: Schedule | None = None
+    max_rate: float | None = None
 
     @cached_property
     def mapper(self) -> Mapper[Any]:
@@ -232,9 +235,11 @@ def resolve(model: type[Any], name: str | None = None) -> SignalSpec:
         send_many=many_sender(model, name),
         written_at=written_at_attribute(mapper, name),
         condition=_condition(model),
+        done=tuple(getattr(model, "signalbus_done", ())),
         row_sender=_row_sender(model),
         keep_days=keep_days_of(mapper, name),
         schedule=schedule_of(mapper, name),
+        max_rate=_max_rate(model, name),
     )
 
 

@@ -11,14 +11,16 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from flask import current_app
 from pika.spec import BasicProperties
+from sqlalchemy import event
 from sqlalchemy.orm import Mapped, declared_attr, has_inherited_table
 
 from ..failures import error_text, raise_if_stop
 from ..model.sent_messages import SentMessage
+from ..model.sqlmodel import accept_columns
 from ..schema.signal_id import signal_id_column
 from .amqp.encoder import Common, Encoder, MessageMaker, shared_of
 from .amqp.frames import EncodedMessage
@@ -55,16 +57,16 @@ class RabbitMQSignal:
     """
 
     #: The exchange of messages that name none.
-    signalbus_exchange: str | None = None
+    signalbus_exchange: ClassVar[str | None] = None
 
     #: The routing key of messages that name none.
-    signalbus_routing_key: str | None = None
+    signalbus_routing_key: ClassVar[str | None] = None
 
     #: The JSON Schema of the bodies, for `signalbus-relay describe`: a mapping, or a callable that returns it.
     signalbus_schema: Any = None
 
     #: Signals that are sent and deleted in one transaction.
-    signalbus_burst_count: int = 500
+    signalbus_burst_count: ClassVar[int] = 500
 
     if TYPE_CHECKING:
         signalbus_id: Mapped[str | None]
@@ -90,6 +92,9 @@ class RabbitMQSignal:
     def send_signalbus_messages(cls, instances: Sequence[Any]) -> None:
         """Send many signals at once."""
         publisher_of_app().publish_signals(instances, SignalMessages())
+
+
+event.listen(RabbitMQSignal, "after_mapper_constructed", accept_columns, propagate=True)
 
 
 def replayed_messages(signal: RabbitMQSignal, ids: Sequence[str | None], sent_at: datetime) -> list[Message]:

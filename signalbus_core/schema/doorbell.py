@@ -91,8 +91,13 @@ def has_doorbell(model: type[Any], table: Table) -> bool:
 
 def create_with_table(model: type[Any], table: Table) -> None:
     """Create the doorbell of a model together with its table: by ``create_all()``, on PostgreSQL."""
-    if has_doorbell(model, table) and not event.contains(table, "after_create", _create_doorbell):
+    if has_doorbell(model, table) and not comes_with_table(table):
         event.listen(table, "after_create", _create_doorbell)
+
+
+def comes_with_table(table: Table) -> bool:
+    """Whether the doorbell of a table is created together with it."""
+    return event.contains(table, "after_create", _create_doorbell)
 
 
 def _create_doorbell(table: Table, connection: Connection, **_: Any) -> None:
@@ -145,10 +150,9 @@ def find_doorbells(connection: Connection, specs: Sequence[SignalSpec]) -> list[
     """The doorbells of these models of one database, with their problems, by one query."""
     if connection.dialect.name != "postgresql":
         return [Doorbell(spec, None, "There are doorbells on PostgreSQL only.", _is_wanted(spec)) for spec in specs]
-    names = [quoted(spec.table) for spec in specs]
-    rows = connection.execute(_FACTS, {"names": names, "trigger_name": TRIGGER_NAME})
+    rows = _facts(connection, [spec.table for spec in specs])
     return [
-        Doorbell(spec, row.table_oid, _problem(spec, row), _is_wanted(spec))
+        Doorbell(spec, row.table_oid, _problem(spec.table, row), _is_wanted(spec))
         for spec, row in zip(specs, rows, strict=True)
     ]
 
@@ -159,23 +163,34 @@ def doorbell_problem(connection: Connection, spec: SignalSpec) -> str | None:
     return doorbell.problem if doorbell.is_wanted else None
 
 
+def table_problem(connection: Connection, table: Table) -> str | None:
+    """Why a table has no doorbell that works, and what to do; None when it has one. PostgreSQL only."""
+    [row] = _facts(connection, [table])
+    return _problem(table, row)
+
+
+def _facts(connection: Connection, tables: Sequence[Table]) -> Sequence[Any]:
+    names = [quoted(table) for table in tables]
+    return connection.execute(_FACTS, {"names": names, "trigger_name": TRIGGER_NAME}).all()
+
+
 def _is_wanted(spec: SignalSpec) -> bool:
     return has_doorbell(spec.model, spec.table)
 
 
-def _problem(spec: SignalSpec, row: Any) -> str | None:
-    remedy = f"`signalbus-relay ddl doorbell {spec.table.fullname}` prints what creates it."
+def _problem(table: Table, row: Any) -> str | None:
+    remedy = f"`signalbus-relay ddl doorbell {table.fullname}` prints what creates it."
     if row.table_oid is None:
-        return f"The table {spec.table.fullname} does not exist."
+        return f"The table {table.fullname} does not exist."
     if row.source is None:
-        return f"The table {spec.table.fullname} has no trigger {TRIGGER_NAME}. {remedy}"
+        return f"The table {table.fullname} has no trigger {TRIGGER_NAME}. {remedy}"
     if row.enabled not in ("O", "A"):
         return (
-            f"The trigger {TRIGGER_NAME} of the table {spec.table.fullname} is disabled. "
-            f"ALTER TABLE {quoted(spec.table)} ENABLE TRIGGER {TRIGGER_NAME} enables it."
+            f"The trigger {TRIGGER_NAME} of the table {table.fullname} is disabled. "
+            f"ALTER TABLE {quoted(table)} ENABLE TRIGGER {TRIGGER_NAME} enables it."
         )
     if row.source.strip() != FUNCTION_SOURCE.strip() or not row.on_insert:
-        return f"The trigger {TRIGGER_NAME} of the table {spec.table.fullname} is outdated. {remedy}"
+        return f"The trigger {TRIGGER_NAME} of the table {table.fullname} is outdated. {remedy}"
     return None
 
 

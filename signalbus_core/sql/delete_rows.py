@@ -1,4 +1,4 @@
-"""The statements that delete the rows of signals that were sent: by their keys, or by the ids of their versions.
+"""Removes the rows of signals that were sent: by their keys, or by the ids of their versions.
 
 A row that somebody else wrote meanwhile under the same key is never deleted. Of models that keep what was sent, the
 rows are moved by the same statement; where that fails, they are only deleted.
@@ -11,8 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, Delete
-from sqlalchemy import delete as sql_delete
+from sqlalchemy import CursorResult, Delete, Update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql import ColumnElement
@@ -22,6 +21,7 @@ from ..failures import error_text, is_lost
 from ..model.contract import SignalSpec
 from ..schema.own_tables import SENT
 from .keys import Key, given_keys, has_exact_key, has_key, joins_given_keys, parts
+from .removal import is_left, removal, removed
 from .rows import WRITTEN_SINCE, Row, all_ids, find, find_keys, find_moved, has_id
 from .sent.move import BACK, NOTHING_KNOWN, Kept, move_signals, move_where
 from .sent.suspended import suspend, why_suspended
@@ -76,7 +76,8 @@ def delete_rows(
         conditions.append([has_id(all_ids(moved))])
         delete_where(connection, spec, conditions[-1], known)
     # The send method may have deleted signals itself; only rows that still exist are kept.
-    return [row for condition in conditions for row in find(connection, spec, condition)]
+    left = is_left(spec)
+    return [row for condition in conditions for row in find(connection, spec, [*condition, *left])]
 
 
 def _moved(connection: Connection, spec: SignalSpec, rows: Sequence[Row]) -> list[Row]:
@@ -95,11 +96,11 @@ def delete_signals(connection: Connection, spec: SignalSpec, keys: Sequence[Key]
     """
     if connection.dialect.name != "postgresql":
         pieces = parts(connection.dialect, keys)
-        deletes = [sql_delete(spec.table).where(has_key(spec, connection.dialect, piece)) for piece in pieces]
-        return sum(cast("CursorResult[Any]", connection.execute(delete)).rowcount for delete in deletes)
+        deletes = [removal(spec).where(has_key(spec, connection.dialect, piece)) for piece in pieces]
+        return sum(removed(spec, cast("CursorResult[Any]", connection.execute(delete))) for delete in deletes)
 
     def delete() -> int:
-        return execute_with(connection, LOOK_UP_KEYS, _deleting(spec), {**given_keys(spec, keys)}).rowcount
+        return removed(spec, execute_with(connection, LOOK_UP_KEYS, _deleting(spec), {**given_keys(spec, keys)}))
 
     if not kept or not _keeps(connection, spec):
         return delete()
@@ -118,7 +119,7 @@ def delete_where(
     """
 
     def delete() -> int:
-        return execute_with(connection, LOOK_UP_CTIDS, sql_delete(spec.table).where(*conditions)).rowcount
+        return removed(spec, execute_with(connection, LOOK_UP_CTIDS, removal(spec).where(*conditions)))
 
     if not _keeps(connection, spec):
         return delete()
@@ -146,5 +147,5 @@ def _moved_or_deleted(
 
 
 @lru_cache(KEPT_STATEMENTS)
-def _deleting(spec: SignalSpec) -> Delete:
-    return sql_delete(spec.table).where(joins_given_keys(spec))
+def _deleting(spec: SignalSpec) -> Delete | Update:
+    return removal(spec).where(joins_given_keys(spec))

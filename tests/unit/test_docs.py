@@ -15,7 +15,7 @@ import signalbus_core
 from relay import exit_codes
 from relay.cli import cli
 from relay.config.options import OPTIONS
-from relay.config.resolve import ABOUT_TABLES
+from relay.config.subject import ABOUT
 from relay.web.api_routes import api_routes
 from relay.web.app import create_app
 from relay.web.failed_cache import LAST_PAGE
@@ -172,7 +172,7 @@ def section_of(command: str, page: str) -> str:
 
 
 #: What commands share is told once: which application is meant, or which tables.
-SHARED = {f"--{option.name}" for option in OPTIONS if option.field in ("app", "imports", *ABOUT_TABLES)}
+SHARED = {f"--{option.name}" for option in OPTIONS if option.field in ABOUT}
 
 
 @pytest.mark.parametrize(("name", "command"), sorted(leaves(cli)), ids=lambda value: str(value))

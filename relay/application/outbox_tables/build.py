@@ -4,36 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flask import Flask
-from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import OperationalError
 
-from signalbus_core import SignalBusMixin
 from signalbus_core.lowlevel import BurstLimits, autocommit
 
 from ..connection_parameters import refuse_rejected_parameters, refuse_rejected_settings
 from ..databases import limit_connections
 from ..load import LoadedApp, LoadingError
+from ..own_app import own_database
 from .catalog import find_tables
 from .mapping import Plan, plan_all
 from .model import make_model
 from .row_choice.choice import passed_over_text, text_of_missing_rule
 from .row_choice.counts import counted
+from .row_choice.done import trial_problem
 from .row_choice.trial import where_problem
 from .rules import TableRules
-
-#: The application_name in pg_stat_activity.
-APPLICATION_NAME = "signalbus-relay"
 
 #: The key of the models in ``app.extensions``.
 MODELS = "signalbus_tables"
 
 #: Time limits of the catalog queries.
 LIMITS = BurstLimits(statement_timeout_seconds=10.0, lock_timeout_seconds=5.0, idle_timeout_seconds=10.0)
-
-#: Database connections beside those of the workers.
-SPARE_CONNECTIONS = 3
 
 
 class TablesError(LoadingError):
@@ -48,10 +41,6 @@ class TablesError(LoadingError):
         super().__init__("\n".join([*problems, *columns_without_rule]))
 
 
-class TableModeDatabase(SignalBusMixin, SQLAlchemy):
-    """The tables' database."""
-
-
 def load_tables(database_url: str | None, rules: Sequence[TableRules], workers: int) -> LoadedApp:
     """Find the tables, and build an application with them as signal models.
 
@@ -59,13 +48,7 @@ def load_tables(database_url: str | None, rules: Sequence[TableRules], workers: 
     :raises TablesError: some of them cannot be relayed; it has all problems.
     :raises sqlalchemy.exc.SQLAlchemyError: the database cannot be queried.
     """
-    app = Flask(APPLICATION_NAME)
-    app.config["SQLALCHEMY_DATABASE_URI"] = database_url
-    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
-        "pool_size": workers + SPARE_CONNECTIONS,
-        "connect_args": {"fallback_application_name": APPLICATION_NAME},
-    }
-    db = TableModeDatabase(app)
+    app, db = own_database(database_url, workers)
     with app.app_context():
         limit_connections(db.engine)
         refuse_rejected_parameters(db.engines)
@@ -94,6 +77,9 @@ def _refuse_problems(engine: Engine, plans: Sequence[Plan]) -> None:
         if plan.rules.where is not None and plan.facts.oid is not None:
             problem = where_problem(engine, plan.facts, plan.rules.where, LIMITS)
             problems += [] if problem is None else [f"{label}: --where: {problem}"]
+            if problem is None and plan.rules.marks is not None and plan.rules.where and not plan.problems:
+                problem = trial_problem(engine, plan.facts, plan.rules.where, plan.rules.marks, LIMITS)
+                problems += [] if problem is None else [f"{label}: --done: {problem}"]
         if plan.columns_without_rule:
             with autocommit(engine, LIMITS) as connection:
                 texts = [

@@ -16,15 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from ...option_types import read_count
+from .layouts import LAYOUTS
 from .names import table_name
-from .rules import PRESETS, TableRules, field_name
+from .row_choice.done import assignments
+from .rules import NO_FIELD, TableRules, field_name
 from .where import condition
 
 #: The keys of a table.
-KEYS = ("preset", "exchange", "routing_key", "map", "where", "not_before", "all_rows", "keep_days")
+KEYS = ("preset", "exchange", "routing_key", "map", "where", "not_before", "all_rows", "done", "keep_days")
 
 #: Those of them whose value is a text.
-TEXTS = ("preset", "exchange", "routing_key")
+TEXTS = ("preset", "exchange", "routing_key", "done")
 
 
 def read_file(path: str) -> tuple[TableRules, ...]:
@@ -84,8 +86,13 @@ def _rules(text: str, given: object, problems: list[str]) -> TableRules | None:
         for key, value in texts.items()
         if value is not None and not isinstance(value, str)
     ]
-    if isinstance(texts["preset"], str) and texts["preset"] not in PRESETS:
-        problems.append(f"{text}: preset: one of {', '.join(PRESETS)} is expected, not {texts['preset']!r}")
+    if isinstance(texts["preset"], str) and texts["preset"] not in LAYOUTS:
+        problems.append(f"{text}: preset: one of {', '.join(LAYOUTS)} is expected, not {texts['preset']!r}")
+    try:
+        if isinstance(texts["done"], str) and texts["done"] != NO_FIELD:
+            assignments(texts["done"])
+    except ValueError as error:
+        problems.append(f"{text}: done: {error}")
     keep_days = given.get("keep_days")
     try:
         keep_days = None if keep_days is None else read_count(1, 36_500)(keep_days)

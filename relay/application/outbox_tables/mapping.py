@@ -7,15 +7,17 @@ all tables are reported together.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from signalbus_core.lowlevel import SEND_AFTER
 
 from .catalog import KIND_NAMES, TABLE_KINDS, ColumnFacts, TableFacts
 from .field_types import BODIES, FIELD_TYPES, HEADER_PREFIX, KEY_TYPES, body_field, shown, types_of
+from .layouts import LAYOUTS, column_of
 from .row_choice.choice import columns_without_rule, not_before_problems, schedule_columns, with_send_after
+from .row_choice.done import done_problems
 from .row_choice.state_columns import StateColumn
-from .rules import NO_FIELD, PRESETS, TableRules
+from .rules import NO_FIELD, TableRules
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,18 @@ def plan(facts: TableFacts, rules: TableRules) -> Plan:
     problem = _table_problem(facts)
     if problem is not None:
         return Plan(facts, rules, {}, (f"{label}: {problem}",))
+    known = {column.name: column for column in facts.columns}
+    if rules.preset is not None:
+        rules = replace(rules, not_before=tuple(column_of(name, known) for name in rules.not_before))
     problems = [f"{label}: {text}" for text in _key_problems(facts)]
-    if facts.lacking:
-        words = ", ".join(facts.lacking)
+    if lacking := [word for word in facts.lacking if word != "DELETE" or rules.marks is None]:
+        words = ", ".join(lacking)
         problems.append(f"{label}: this login lacks {words} on it. GRANT {words} ON {facts.name} gives it.")
     columns, further = _assign(facts, rules)
     rules = with_send_after(rules, columns.pop(SEND_AFTER, None))
-    problems += [f"{label}: {text}" for text in [*further, *not_before_problems(facts, rules)]]
+    problems += [
+        f"{label}: {text}" for text in [*further, *not_before_problems(facts, rules), *done_problems(facts, rules)]
+    ]
     used = {column.name for column in columns.values()}
     times = schedule_columns(facts, rules)
     return Plan(facts, rules, columns, tuple(problems), times, *columns_without_rule(facts, rules, used))
@@ -88,9 +95,9 @@ def _key_problems(facts: TableFacts) -> list[str]:
 def _assign(facts: TableFacts, rules: TableRules) -> tuple[dict[str, ColumnFacts], list[str]]:
     """The column of each field: first from the rules, then the preset, then columns that are named like a field."""
     known = {column.name: column for column in facts.columns}
-    preset = {
-        column: name for column, name in PRESETS.get(rules.preset or "", {}).items() if column not in rules.fields
-    }
+    layout = LAYOUTS[rules.preset].fields if rules.preset is not None else {}
+    named = {column_of(column, known): name for column, name in layout.items()}
+    preset = {column: name for column, name in named.items() if column not in rules.fields}
     problems = [
         f"there is no column {name!r}. There are {', '.join(known)}." for name in rules.fields if name not in known
     ]

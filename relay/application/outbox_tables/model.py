@@ -32,6 +32,7 @@ from signalbus_core.rabbitmq import HEADERS_TEXT, RowSignal
 from .catalog import ColumnFacts
 from .field_types import INTEGERS, STRINGS, TEXTUAL, TIMES, types_of
 from .mapping import Plan, header_of
+from .row_choice.done import assignments
 
 #: The prefix of a column's attribute, so that it cannot clash with other attributes.
 PREFIX = "column_"
@@ -76,6 +77,7 @@ def make_model(db: Any, plan: Plan) -> type[TableSignal]:
         },
         "signalbus_exchange": plan.rules.exchange,
         "signalbus_routing_key": plan.rules.routing_key,
+        "signalbus_done": () if plan.rules.marks is None else assignments(plan.rules.marks),
         "signalbus_keep_days": plan.rules.keep_days,
         "signalbus_condition": plan.rules.where,
         "signalbus_schedule": _schedule(plan, table),

@@ -9,22 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .field_types import ALIASES, FIELD_TYPES, HEADER_PREFIX, is_field
+from .layouts import LAYOUTS
 from .names import TableName, join_name, split_name
 
 #: In place of a field: the column is ignored.
 NO_FIELD = "-"
-
-#: Known layouts of outbox tables by name: the field of each column.
-PRESETS: Mapping[str, Mapping[str, str]] = {
-    # https://debezium.io/documentation/reference/stable/transformations/outbox-event-router.html
-    "debezium": {
-        "id": "message_id",
-        "aggregatetype": "routing_key",
-        "aggregateid": "headers.aggregateid",
-        "type": "message_type",
-        "payload": "body",
-    },
-}
 
 
 @dataclass(frozen=True)
@@ -54,6 +43,8 @@ class TableRules:
     :param where: a condition in SQL of the rows that are sent.
     :param not_before: columns with a time before which a row is not sent.
     :param all_rows: every row is sent, whatever its columns hold.
+    :param done: what marks a sent row, as assignments of SQL; :data:`NO_FIELD` where it is deleted, whatever the layout
+      says.
     :param keep_days: for how many days what was sent is kept; None: it is not.
     """
 
@@ -65,7 +56,26 @@ class TableRules:
     where: str | None = None
     not_before: tuple[str, ...] = ()
     all_rows: bool | None = None
+    done: str | None = None
     keep_days: int | None = None
+
+    @property
+    def marks(self) -> str | None:
+        """What marks a sent row; None where it is deleted."""
+        return None if self.done == NO_FIELD else self.done
+
+    def with_layout(self) -> TableRules:
+        """These rules, with those of the layout for what is not set here."""
+        layout = LAYOUTS.get(self.preset or "")
+        if layout is None:
+            return self
+        is_chosen = self.where is not None or bool(self.all_rows)
+        return replace(
+            self,
+            where=self.where if is_chosen else layout.where,
+            done=layout.done if self.done is None and not self.all_rows else self.done,
+            not_before=self.not_before or layout.not_before,
+        )
 
     def filled_in(self, other: TableRules) -> TableRules:
         """These rules, with the others for what is not set here."""
@@ -80,6 +90,7 @@ class TableRules:
             where=rows.where,
             not_before=self.not_before or other.not_before,
             all_rows=rows.all_rows,
+            done=other.done if self.done is None else self.done,
             keep_days=other.keep_days if self.keep_days is None else self.keep_days,
         )
 
@@ -105,7 +116,7 @@ def combine(
         own = [rule for rule in assignments if rule.is_about(one.name)]
         # A rule for one table takes precedence over a rule for all.
         fields = {rule.column: rule.field for rule in sorted(own, key=lambda rule: bool(rule.table))}
-        rules.append(one.filled_in(replace(everywhere, fields=fields)))
+        rules.append(one.filled_in(replace(everywhere, fields=fields)).with_layout())
     problems += [
         f"--map {join_name(*rule.table, rule.column)}={rule.field}: there is no --table {join_name(*rule.table)}."
         for rule in assignments

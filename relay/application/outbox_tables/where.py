@@ -25,32 +25,45 @@ _TOKEN = re.compile(
 )
 
 
-def condition(value: Any) -> str:
+def condition(value: Any, what: str = "condition", example: str = "status = 'NEW'") -> str:
     """The condition, unchanged.
 
+    :param what: it is, in the words of an error, with an example.
     :raises ValueError: it is no single condition.
     """
     text = value.strip() if isinstance(value, str) else ""
     if not text:
-        raise ValueError("a condition of SQL is expected, for example status = 'NEW'")
+        raise ValueError(f"a {what} of SQL is expected, for example {example}")
     if "\0" in text or text != text.encode(errors="replace").decode():
-        raise ValueError("the condition must be UTF-8, without NUL")
+        raise ValueError(f"the {what} must be UTF-8, without NUL")
     depth = 0
     for token in _TOKEN.finditer(text):
         if token["comment"]:
-            raise ValueError("the condition has a comment in it; leave it out")
+            raise ValueError(f"the {what} has a comment in it; leave it out")
         if token["other"] == ";":
-            raise ValueError("one condition is expected, and there is a semicolon in it")
+            raise ValueError(f"one {what} is expected, and there is a semicolon in it")
         if token["open"]:
-            raise ValueError("a quote of the condition is not closed")
+            raise ValueError(f"a quote of the {what} is not closed")
         depth += {"(": 1, ")": -1}.get(token["other"] or "", 0)
         if depth < 0:
             break
     if depth:
-        raise ValueError("the parentheses of the condition do not match")
+        raise ValueError(f"the parentheses of the {what} do not match")
     return text
 
 
 def called(text: str) -> list[str]:
     """The names of functions that a condition may call, folded to lower case as in PostgreSQL."""
     return sorted({token["call"].lower() for token in _TOKEN.finditer(text) if token["call"]})
+
+
+def parts(text: str) -> list[str]:
+    """The parts between commas that are outside of quotes and parentheses."""
+    found, depth = [""], 0
+    for token in _TOKEN.finditer(text):
+        depth += {"(": 1, "[": 1, ")": -1, "]": -1}.get(token["other"] or "", 0)
+        if token["other"] == "," and not depth:
+            found.append("")
+        else:
+            found[-1] += token[0]
+    return found

@@ -70,7 +70,7 @@ def test_alembic_makes_and_unmakes_everything(project: Path, database_url: str) 
     for command in ('alembic revision --autogenerate -m "orders and their signals"', "alembic upgrade head"):
         assert f"$ {command}\n" in page
     run(project, database_url, "alembic", "revision", "--autogenerate", "-m", "orders and their signals")
-    write_migration(project, database_url, "doorbell", snippets(PAGE)[3])
+    write_migration(project, database_url, "doorbell", snippets(PAGE)[4])
 
     run(project, database_url, "alembic", "upgrade", "head")
     made = tables(engine)
@@ -91,6 +91,26 @@ def test_alembic_makes_and_unmakes_everything(project: Path, database_url: str) 
     engine.dispose()
 
 
+def test_autogenerate_makes_and_unmakes_the_doorbells(project: Path, database_url: str) -> None:
+    environment = project / "migrations" / "env.py"
+    environment.write_text(snippets(PAGE)[1] + environment.read_text())
+    engine = create_engine(database_url)
+    run(project, database_url, "alembic", "revision", "--autogenerate", "-m", "all")
+    run(project, database_url, "alembic", "upgrade", "head")
+    assert doorbells(engine) == 1
+    run(project, database_url, "alembic", "check")
+    with engine.begin() as connection:
+        connection.execute(text("DROP TRIGGER signalbus_doorbell ON order_placed"))
+    run(project, database_url, "alembic", "revision", "--autogenerate", "-m", "doorbell again")
+    run(project, database_url, "alembic", "upgrade", "head")
+    assert doorbells(engine) == 1
+    run(project, database_url, "alembic", "downgrade", "-1")
+    assert doorbells(engine) == 0
+    run(project, database_url, "alembic", "downgrade", "base")
+    assert tables(engine) == set()
+    engine.dispose()
+
+
 def test_alembic_adds_the_column_to_a_table_and_rewrites_nothing(project: Path, database_url: str) -> None:
     engine = create_engine(database_url)
 
@@ -104,7 +124,7 @@ def test_alembic_adds_the_column_to_a_table_and_rewrites_nothing(project: Path, 
     file = "SELECT pg_relation_filenode('order_placed')"
     ask("ALTER TABLE order_placed DROP COLUMN signalbus_id", "INSERT INTO order_placed (order_id) VALUES (1)")
     before = ask(file)
-    write_migration(project, database_url, "ids", snippets(PAGE)[2])
+    write_migration(project, database_url, "ids", snippets(PAGE)[3])
     run(project, database_url, "alembic", "upgrade", "head")
     assert ask(file) == before
     ask("INSERT INTO order_placed (order_id) VALUES (1)")
@@ -117,7 +137,7 @@ def test_alembic_adds_the_column_to_a_table_and_rewrites_nothing(project: Path, 
 
 def test_the_table_of_parked_signals_can_be_renamed_as_written() -> None:
     names: dict[str, object] = {}
-    exec(snippets(PAGE)[1], names)  # noqa: S102 - the snippet is the documentation's
+    exec(snippets(PAGE)[2], names)  # noqa: S102 - the snippet is the documentation's
     from signalbus_core.rabbitmq import RabbitMQSignal
 
     db: object = names["db"]

@@ -118,9 +118,9 @@ def test_the_options_that_the_page_shows_are_understood(tmp_path: Path, monkeypa
     if sys.version_info < (3, 11):
         lines.remove("signalbus-relay run --tables tables.toml")
     named = [[str(rules.name) for rules in configured(line).table_rules] for line in lines]
-    assert named[:3] == [["sales.messages"], ["outbox"], ["outboxevent"]]
+    assert named[:5] == [["sales.messages"], ["outbox"], ["outbox"], ["eventuate.message"], ["outboxevent"]]
     if sys.version_info >= (3, 11):
-        assert named[3] == ["orders_outbox", "sales.messages", "outboxevent", "jobs"]
+        assert named[5] == ["orders_outbox", "sales.messages", "outboxevent", "jobs"]
 
 
 def test_the_environment_that_the_page_shows_is_understood() -> None:

@@ -337,3 +337,23 @@ def test_large_bodies_are_sent_within_memory_of_our_manifests(outboxes: Outboxes
     peak = peak_bytes(outboxes, "--table", "outbox", "--exchange", outboxes.exchange, "--routing-key", "k")
     assert peak < MEMORY_LIMIT_BYTES
     assert outboxes.count("outbox") == 0
+
+
+def test_rows_are_marked_by_the_command_and_its_check_is_content(outboxes: Outboxes) -> None:
+    outboxes.execute(
+        "CREATE TABLE jobs (id int PRIMARY KEY, routing_key text DEFAULT 'k', body text, status text DEFAULT 'NEW')",
+        "INSERT INTO jobs (id, body) VALUES (1, 'a'), (2, 'b')",
+    )
+    (outboxes.directory / "tables.json").write_text(
+        json.dumps({"tables": {"jobs": {"where": "status = 'NEW'", "done": "status = 'SENT'"}}})
+    )
+    arguments = ("--tables", "tables.json", "--exchange", outboxes.exchange)
+    assert outboxes.send(*arguments).returncode == 0
+    assert [message.text for message in outboxes.received()] == ["a", "b"]
+    assert outboxes.count("jobs WHERE status = 'SENT'") == 2
+    checked = outboxes.run("check", *arguments, "--only", "tables")
+    assert "table-unfit" not in checked.stdout
+    assert checked.returncode == 0
+    wrong = outboxes.send("--table", "jobs", "--exchange", "e", "--done", "status = 'SENT'")
+    assert wrong.returncode == 2
+    assert "nothing leaves them out. Give --where with the rows that are to be sent" in wrong.stderr

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from relay.application.outbox_tables.catalog import ColumnFacts, TableFacts
@@ -228,3 +231,12 @@ def test_a_time_settles_itself_and_a_condition_everything() -> None:
     assert left(text, where="Available_At < now()") == ([], [])
     assert left(text, all_rows=True) == ([], [])
     assert left("kind int4, state text") == (["state"], [])
+
+
+def test_the_reasons_on_the_adoption_page_are_those_that_the_command_gives() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "adopt.md").read_text()
+    rows = re.findall(r"^\| (.+?) \| (its column .+?) \| .+ \|$", page, re.MULTILINE)
+    assert len(rows) >= 9
+    for layout, reason in rows:
+        found = state_columns(columns(LAYOUTS[layout][0]), ())
+        assert reason in [f"its column {one.column.name!r} looks like {one.meaning.value}" for one in found], layout

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from relay.application.outbox_tables.names import TableName, split_name, table_name
+from relay.application.outbox_tables.row_choice.done import assignments
 from relay.application.outbox_tables.rules import TableRules
 from relay.application.outbox_tables.where import condition
 from relay.config.resolve import ConfigError, RelayConfig, resolve
@@ -260,7 +261,9 @@ def test_a_file_says_of_each_table_what_command_line_says_of_all(tmp_path: Path,
         ('{"tables": {"a": 5}}', "a: a table of settings is expected"),
         ('{"tables": {"a": {"exchange": 5}, "b.": {}}}', "a: exchange: a text is expected; 'b.' is no name"),
         ('{"tables": {"a": {"exchnge": "x"}}}', "a: 'exchnge' is not known; known are preset"),
-        ('{"tables": {"a": {"preset": "x"}}}', "a: preset: one of debezium is expected, not 'x'"),
+        ('{"tables": {"a": {"preset": "x"}}}', "a: preset: one of debezium, go-outbox, django"),
+        ('{"tables": {"a": {"done": 5}}}', "a: done: a text is expected"),
+        ('{"tables": {"a": {"done": "x"}}}', "a: done: COLUMN = VALUE is expected"),
         ('{"tables": {"a": {"map": ["x"]}}}', "a: map: columns and their fields are expected"),
         ('{"tables": {"a": {"map": {"x": "bodi"}}}}', "a: map: there is no field 'bodi'"),
         ('{"tables": {"a": {"where": 5}}}', "a: where: a condition of SQL is expected"),
@@ -339,3 +342,47 @@ def test_which_rows_are_meant_comes_from_the_environment_too() -> None:
         "--where: it is about tables that --table names, and there is none.",
         "--not-before: it is about tables that --table names, and there is none.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ("status", "COLUMN = VALUE is expected, for example status = 'SENT', not 'status'"),
+        ("status = ", "COLUMN = VALUE is expected"),
+        ("status = 1;", "there is a semicolon in it"),
+        ("status = 1 -- x", "has a comment in it"),
+        ("status = 'x", "a quote of the list of assignments is not closed"),
+        ("status = (1", "the parentheses of the list of assignments do not match"),
+        ("status = 1, STATUS = 2", "status is set twice"),
+        ("(a, b) = (1, 2)", "COLUMN = VALUE is expected"),
+    ],
+)
+def test_assignments_that_cannot_be_read_are_refused(given: str, problem: str) -> None:
+    [found] = problems(**URL, table_names=("jobs",), where="status = 0", done=given)
+    assert found.startswith("--done: ")
+    assert problem in found
+
+
+def test_assignments_are_split_outside_of_quotes_and_parentheses() -> None:
+    text = "Status = 'a,b', \"Odd \"\"one\" = coalesce(a, b), tags = ARRAY['x', 'y']"
+    assert assignments(text) == (
+        ("status", "'a,b'"),
+        ('Odd "one', "coalesce(a, b)"),
+        ("tags", "ARRAY['x', 'y']"),
+    )
+
+
+def test_marks_contradict_all_rows() -> None:
+    [problem] = problems(**URL, table_names=("jobs",), all_rows=True, done="status = 1")
+    assert problem.startswith("--done: --all-rows says that all rows are meant")
+    assert tables("jobs", all_rows=True, done="-").table_rules[0].marks is None
+
+
+def test_a_layout_says_what_the_options_do_not() -> None:
+    def of(**said: Any) -> TableRules:
+        return TableRules(TableName(None, "t"), {}, preset="namastack", **said).with_layout()
+
+    assert (of().where, of().marks) == ("status = 'NEW'", "status = 'COMPLETED', completed_at = now()")
+    assert of(where="id > 1").marks == of().marks
+    assert (of(done="-").marks, of(done="status = 'X'").marks) == (None, "status = 'X'")
+    assert (of(all_rows=True).where, of(all_rows=True).marks) == (None, None)

@@ -101,7 +101,12 @@ def _example(one: StateColumn) -> str:
 
 def quoted_column(column: ColumnFacts) -> str:
     """A column in SQL."""
-    return _PREPARER.quote(column.name)
+    return quoted_name(column.name)
+
+
+def quoted_name(name: str) -> str:
+    """A name in SQL."""
+    return _PREPARER.quote(name)
 
 
 _PREPARER = postgresql.dialect().identifier_preparer  # type: ignore[no-untyped-call]

@@ -1,0 +1,1 @@
+"""One application in each of the ways to use SQLAlchemy: the same orders, the same signals."""
