@@ -31,6 +31,7 @@ ORDER = [
     "signalbus_core/model",
     "signalbus_core/schema",
     "signalbus_core/sql",
+    "signalbus_core/sql/ordered",
     "signalbus_core/sql/parked",
     "signalbus_core/sql/diagnosis",
     "relay",

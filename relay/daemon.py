@@ -88,7 +88,8 @@ class Daemon:
         self._scheduler = Scheduler(names, config.workers, most_spares=most_spares)
         self._hanging = HangingBursts(self._scheduler, self._runtime)
         self._states = {
-            spec.name: ModelState(spec, low_water=LowWater(is_kept=has_integer_key(spec))) for spec in specs
+            spec.name: ModelState(spec, low_water=LowWater(is_kept=has_integer_key(spec) and spec.order is None))
+            for spec in specs
         }
         limits = config.burst_limits
         retry_stores = RetryStores(specs, self._engines, RetryPolicy(config.park_after), limits)

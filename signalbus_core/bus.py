@@ -19,7 +19,7 @@ from .burst.flush import Conflicts, flush
 from .errors import BurstError, SignalModelError, TransactionStateError
 from .failures import error_text, raise_if_stop
 from .model.contract import SignalSpec, is_signal_model, refuse_shared_table, resolve, unique_names
-from .schema import doorbell
+from .schema import doorbell, position
 from .schema.own_tables import parked_table, paused_table
 from .sessions import has_open_changes, in_atomic_block, own_session
 from .sql.selection import count_pending
@@ -54,6 +54,7 @@ class SignalBus:
                 parked_table(table.metadata)
                 paused_table(table.metadata)
                 doorbell.create_with_table(model, table)
+                position.create_with_model(mapper, table)
 
     def __repr__(self) -> str:
         return f"<SignalBus of {self.db!r}>"

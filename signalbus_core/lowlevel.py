@@ -42,7 +42,7 @@ from .sql.diagnosis.vacuum_horizon import (
 )
 from .sql.keys import FIRST_KEY, Key, SignalRef, has_integer_key
 from .sql.parked import DueSignal, Failure, FailureGroup, LeaveOut, retries
-from .sql.selection import Choice, count_unloadable_keys
+from .sql.selection import Choice, Ring, count_unloadable_keys
 from .sql.transaction import BurstLimits, autocommit, set_limits, transaction
 from .sql.trial import key_problems
 from .tcp import Address, first_listening
@@ -64,6 +64,7 @@ __all__ = [
     "BurstLimits",
     "BurstSize",
     "Choice",
+    "Ring",
     "FIRST_KEY",
     "Key",
     "SignalRef",

@@ -8,7 +8,7 @@ bisection until the faulty rows are found.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +22,8 @@ from ..failures import is_away, is_late, is_of_schema, is_stop
 from ..model.contract import SignalSpec
 from ..sql.keys import Key
 from ..sql.lock_rows import follows_index, keys_of_rows, load_rows, lock_rows, lock_signals
+from ..sql.ordered.heads import take
+from ..sql.ordered.places import Place
 from ..sql.rows import Row
 from ..sql.selection import Choice
 from ..sql.transaction import DEFAULT_PLANNER, FOLLOW_THE_INDEX, BurstLimits, begin, run_all, settings_option
@@ -47,7 +49,8 @@ class Locked:
     :param signals: those that could be loaded: instances, or rows for the ``row_sender`` of the model.
     :param rows: the row of each of them, in their order.
     :param unreadable: those whose rows cannot be loaded.
-    :param is_cut: further rows were left out because of their size.
+    :param is_cut: there may be further rows that would have fitted, but for their size or their key.
+    :param places: of the signals of an ordered model, by the ids of their rows, or by their keys where these have none.
     """
 
     connection: Connection
@@ -56,6 +59,11 @@ class Locked:
     rows: tuple[Row, ...] = ()
     unreadable: tuple[FailedSignal, ...] = ()
     is_cut: bool = False
+    places: Mapping[Any, Place] = field(default_factory=dict)
+
+    def place(self, row: Row) -> Place:
+        """The place of a signal of an ordered model."""
+        return self.places[row.ids[0] if row.ids else row.key]
 
 
 def lock(session: Session, spec: SignalSpec, limit: int, choice: Choice, limits: BurstLimits) -> Locked:
@@ -67,7 +75,7 @@ def lock(session: Session, spec: SignalSpec, limit: int, choice: Choice, limits:
     :raises BurstError: two rows have one key, or a key cannot be loaded.
     """
     try:
-        connection, loaded, is_cut = _lock(session, spec, limit, choice, limits)
+        connection, loaded, is_cut, places = _lock(session, spec, limit, choice, limits)
     except BaseException as error:
         if not _may_be_of_a_row(error):
             raise
@@ -75,20 +83,27 @@ def lock(session: Session, spec: SignalSpec, limit: int, choice: Choice, limits:
         return _by_halves(session, spec, limit, choice, limits, error)
     rows = _rows(spec, loaded)
     signals = [signal for signal, _ in loaded]
-    return Locked(connection, tuple(row.key for row in rows), signals, rows, is_cut=is_cut)
+    return Locked(connection, tuple(row.key for row in rows), signals, rows, is_cut=is_cut, places=places)
 
 
 def _lock(
     session: Session, spec: SignalSpec, limit: int, choice: Choice, limits: BurstLimits
-) -> tuple[Connection, _Loaded, bool]:
+) -> tuple[Connection, _Loaded, bool, Mapping[Any, Place]]:
     bind = session.get_bind(spec.mapper)
     planner = FOLLOW_THE_INDEX if follows_index(bind.dialect, choice) else ()
     options = settings_option(bind, (*limits.settings, *planner))
-    connection = begin(session, spec, None if options else limits)
+    connection = begin(session, spec, None if options and spec.order is None else limits)
+    places: Mapping[Any, Place] = {}
+    if spec.order is not None:
+        with _following_index(connection, choice):
+            places, is_cut = take(connection, spec, limit, choice, MOST_BYTES)
+        loaded = load_rows(session, spec, list(places)) if places else []
+        _refuse_none(spec, loaded)
+        return connection, loaded, is_cut, places
     with nullcontext() if options else _following_index(connection, choice):
         loaded, is_cut = lock_signals(session, spec, limit, choice, MOST_BYTES, options)
     _refuse_none(spec, loaded)
-    return connection, loaded, is_cut
+    return connection, loaded, is_cut, places
 
 
 @contextmanager
@@ -135,7 +150,7 @@ def _by_halves(
     keys = (*(row.key for row in rows), *(one.key for one in locked.unreadable))
     in_order = tuple(key for key in locked.keys if key in set(keys))
     signals = [signal for signal, _ in loaded]
-    return Locked(connection, in_order, signals, rows, tuple(locked.unreadable), locked.is_cut)
+    return Locked(connection, in_order, signals, rows, tuple(locked.unreadable), locked.is_cut, locked.places)
 
 
 @dataclass
@@ -150,12 +165,17 @@ class _Found:
     unreadable: list[FailedSignal] = field(default_factory=list)
     lost: int = 0
     is_cut: bool = False
+    places: Mapping[Any, Place] = field(default_factory=dict)
 
 
 def _lock_by_halves(session: Session, connection: Connection, spec: SignalSpec, limit: int, choice: Choice) -> _Found:
     result = _Found()
     with _following_index(connection, choice):
-        taken, result.is_cut = lock_rows(session, spec, limit, choice, MOST_BYTES)
+        if spec.order is None:
+            taken, result.is_cut = lock_rows(session, spec, limit, choice, MOST_BYTES)
+        else:
+            result.places, result.is_cut = take(connection, spec, limit, choice, MOST_BYTES)
+            taken = list(result.places)
     for part, found, cause in _loadable(session, connection, spec, taken):
         if cause is None:
             result.loaded += found

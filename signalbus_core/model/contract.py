@@ -31,6 +31,7 @@ from ..errors import (
     worst,
 )
 from ..failures import raise_if_stop, sender_failure
+from .order import KeyOrder, resolve_order
 from .progress import LONG_SEND_SECONDS, report_progress
 from .refusals import (
     refuse_compound_keys,
@@ -67,6 +68,7 @@ class SignalSpec:
     :param bind_key: the key in ``SQLALCHEMY_BINDS`` of the database that the table lives in, None for the default.
     :param condition: SQL condition for the rows that are signals; None when all are. Other rows are never changed.
     :param row_sender: sends rows without instances; None where the model has code that needs these.
+    :param order: the order of its signals; None when they have none.
     """
 
     model: type[Any]
@@ -78,6 +80,7 @@ class SignalSpec:
     written_at: str | None = None
     condition: str | None = None
     row_sender: RowSender | None = None
+    order: KeyOrder | None = None
 
     @cached_property
     def mapper(self) -> Mapper[Any]:
@@ -219,6 +222,7 @@ def resolve(model: type[Any], name: str | None = None) -> SignalSpec:
         written_at=written_at_attribute(mapper, name),
         condition=_condition(model),
         row_sender=_row_sender(model),
+        order=resolve_order(mapper, name),
     )
 
 

@@ -29,6 +29,7 @@ from sqlalchemy.sql import ColumnElement, Select
 
 from ..model.contract import SignalSpec
 from .keys import is_from
+from .ordered.heads import has_takeable
 from .parked import LeaveOut, count_columns, is_due, leaving_out
 from .paused import pause_column
 from .selection import EVERYTHING, Choice, all_keys, pending
@@ -174,6 +175,8 @@ class _Find:
     def _found(self, dialect: Dialect, start: ColumnElement[Any]) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
         """Whether there is a signal, and the lowest key, each where it is wanted."""
         spec = self.spec
+        if spec.order is not None:
+            return has_takeable(spec, dialect, self.choice), null()
         if not self.has_start:
             return pending(spec, dialect, self.choice, select(literal(1)).select_from(spec.model)).exists(), null()
         keys = select(*spec.primary_key).select_from(spec.model).where(is_from(spec, start))

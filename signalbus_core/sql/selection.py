@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import (
@@ -23,6 +23,20 @@ from .parked import LeaveOut, leaving_out
 from .rows import has_id
 
 
+class Ring:
+    """Where the next burst of a model begins among its keys, so that each has its turn."""
+
+    def __init__(self) -> None:
+        #: The last key of the latest burst, each column as text; None for the first key.
+        self.after: tuple[str, ...] | None = None
+        self._turn = False
+
+    def take_turn(self) -> bool:
+        """Whether signals without a key come first this time."""
+        self._turn = not self._turn
+        return self._turn
+
+
 @dataclass(frozen=True)
 class Choice:
     """Which of a model's signals a burst may take.
@@ -32,6 +46,7 @@ class Choice:
     :param only: when given, it takes only these, as in ``exclude``.
     :param forgets: whether to delete the records of the signals that it sends, because some may have failed before.
     :param start: for models with a single integer key: the lowest key of the scan, except for keys in ``only``.
+    :param ring: for models with an order: the key with which to begin, and where the next one begins.
     """
 
     leave_out: LeaveOut = LeaveOut.NOTHING
@@ -39,6 +54,7 @@ class Choice:
     only: tuple[SignalRef, ...] | None = None
     forgets: bool = False
     start: int | None = None
+    ring: Ring | None = field(default=None, compare=False)
 
 
 #: All signals.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .conditions import LeaveOut, count_columns, is_due, leaving_out
+from .conditions import LeaveOut, count_columns, is_due, leaving_out, not_passed_over
 from .operations import FailureGroup, count_failed, discard, list_failed, list_groups, records_of_row, try_again
 from .records import (
     Failure,
@@ -23,6 +23,7 @@ __all__ = [
     "count_columns",
     "is_due",
     "leaving_out",
+    "not_passed_over",
     # Records
     "Failure",
     "FailureHistory",

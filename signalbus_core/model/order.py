@@ -1,0 +1,88 @@
+"""Order by key: what ``signalbus_order_by`` of a model says, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ARRAY, JSON, Column, Table, TypeDecorator
+from sqlalchemy.orm import Mapper
+
+from ..errors import SignalModelError
+
+#: The name of the column, and of the attribute, with the position of a signal among those of its key.
+POSITION = "signalbus_position"
+
+#: What a model does with the signals behind a parked one.
+ON_PARKED = ("block", "skip")
+
+
+@dataclass(frozen=True)
+class KeyOrder:
+    """The order of a model's signals.
+
+    :param by: the columns of the key. A signal with NULL in one of them has no order.
+    :param position: the column with the position.
+    :param skips_parked: a parked signal holds back none of the others of its key.
+    """
+
+    by: tuple[Column[Any], ...]
+    position: Column[Any]
+    skips_parked: bool = False
+
+    @property
+    def is_nullable(self) -> bool:
+        """Whether a signal may have no order."""
+        return any(column.nullable for column in self.by)
+
+
+def resolve_order(mapper: Mapper[Any], name: str) -> KeyOrder | None:
+    """The order of a model's signals; None when it has none.
+
+    :raises SignalModelError: the model contradicts itself.
+    """
+    model = mapper.class_
+    named = getattr(model, "signalbus_order_by", None)
+    if named is None:
+        return None
+    names = (named,) if isinstance(named, str) else named
+    if not isinstance(names, (tuple, list)) or not names or not all(isinstance(one, str) for one in names):
+        raise SignalModelError(
+            f"{name}.signalbus_order_by is {named!r}. It must be the name of a column, or a tuple of several."
+        )
+    if len(set(names)) < len(names):
+        raise SignalModelError(f"{name}.signalbus_order_by names a column twice: {names!r}.")
+    table = mapper.local_table
+    assert isinstance(table, Table)
+    columns = tuple(_column(mapper, table, one, name) for one in names)
+    position = table.columns.get(POSITION)
+    if position is None:
+        raise SignalModelError(
+            f"{name} has signalbus_order_by, and its table {table.fullname!r} has no column {POSITION}. "
+            "Add the mixin signalbus_core.OrderedSignal in front of the model's other bases."
+        )
+    if any(column is position for column in columns):
+        raise SignalModelError(f"{name}.signalbus_order_by names {POSITION}, which is the order itself, not the key.")
+    on_parked = getattr(model, "signalbus_on_parked", ON_PARKED[0])
+    if on_parked not in ON_PARKED:
+        raise SignalModelError(
+            f"{name}.signalbus_on_parked is {on_parked!r}. It must be 'block', so that a parked signal holds back the "
+            "later ones of its key, or 'skip', so that they are sent without it."
+        )
+    return KeyOrder(columns, position, on_parked == "skip")
+
+
+def _column(mapper: Mapper[Any], table: Table, named: str, name: str) -> Column[Any]:
+    column = mapper.columns.get(named)
+    if not isinstance(column, Column) or column.table is not table:
+        known = ", ".join(sorted(key for key, one in mapper.columns.items() if isinstance(one, Column)))
+        raise SignalModelError(
+            f"{name}.signalbus_order_by names {named!r}, which is no column of {table.fullname!r}. It has {known}."
+        )
+    kind = column.type.impl_instance if isinstance(column.type, TypeDecorator) else column.type
+    if isinstance(kind, (JSON, ARRAY)):
+        raise SignalModelError(
+            f"{name}.signalbus_order_by names {named!r}, which is of type {column.type!r}. Order needs a key of a "
+            "plain type, as integer, uuid or text: write the part of it that is the key into a column of its own."
+        )
+    return column
