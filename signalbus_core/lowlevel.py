@@ -9,6 +9,7 @@ from .burst.size import BurstSize
 from .errors import Proved, counted
 from .failures import error_text, escaping_advice, is_away, is_lost, one_line, raise_if_stop, sqlstate
 from .model.contract import SignalSpec
+from .model.order import POSITION
 from .posix_signals import STOP_SIGNALS, stop_requests
 from .schema import doorbell
 from .schema.addresses import address, owners_elsewhere
@@ -26,6 +27,7 @@ from .schema.own_tables import (
     paused_table_of,
     paused_table_problem,
 )
+from .schema.position_state import order_problems
 from .schema.quoting import PLAIN, quoted
 from .schema.signal_id import SIGNAL_ID, has_signal_id
 from .sessions import own_session
@@ -41,6 +43,7 @@ from .sql.diagnosis.vacuum_horizon import (
     horizon_holders,
 )
 from .sql.keys import FIRST_KEY, Key, SignalRef, has_integer_key
+from .sql.ordered.standing import Standing, standing
 from .sql.parked import DueSignal, Failure, FailureGroup, LeaveOut, retries
 from .sql.selection import Choice, Ring, count_unloadable_keys
 from .sql.transaction import BurstLimits, autocommit, set_limits, transaction
@@ -134,6 +137,11 @@ __all__ = [
     "table_problem",
     "table_problems",
     "key_problems",
+    # Order by key
+    "POSITION",
+    "order_problems",
+    "Standing",
+    "standing",
     # The id of a signal
     "SIGNAL_ID",
     "has_signal_id",

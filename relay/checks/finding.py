@@ -83,6 +83,7 @@ KINDS: dict[str, Kind] = {
     "row-security": Kind("tables", "warning", "row-level security may hide signals from the login"),
     "index-order": Kind("tables", "warning", "no index has the order in which signals are read"),
     "parked-table": Kind("tables", "warning", "the table of parked signals is missing, or partly closed"),
+    "order-unfit": Kind("tables", "error", "the signals of a model are not in the order of their commits"),
     "parked-table-old": Kind("tables", "warning", "an earlier version made the table of parked signals"),
     "paused-table": Kind("tables", "warning", "the table of paused models is missing, or partly closed"),
     "model-paused": Kind("signals", "warning", "a model is paused"),

@@ -12,6 +12,7 @@ from signalbus_core import (
     SignalBusError,
     autovacuum_sql,
     doorbell_sql,
+    order_sql,
     parked_table_sql,
     paused_table_sql,
     signal_id_sql,
@@ -108,6 +109,20 @@ def ddl_ids(tables: tuple[str, ...], **given: Any) -> None:
     _print(signal_id_sql(*_named(tables)) if tables else _of_application(given, _ids))
 
 
+@ddl.command("order", epilog="Example: signalbus-relay ddl order --app shop:create_app > order.sql")
+@click.argument("tables", nargs=-1)
+@click.option("--by", multiple=True, metavar="COLUMN", help="The key of these TABLES. May be given again.")
+@with_application
+def ddl_order(tables: tuple[str, ...], by: tuple[str, ...], **given: Any) -> None:
+    """Column, index and triggers that order signals by key: of these TABLES, or of the application's models.
+
+    The statements can be run again. They add the column to a table that lacks it, which rewrites and locks the table.
+    """
+    if bool(tables) != bool(by):
+        raise click.UsageError("Give TABLES and the columns of their key, --by COLUMN, or neither.")
+    _print(order_sql(*_named(tables), by=by) if tables else _of_application(given, _order))
+
+
 def _named(names: Iterable[str]) -> list[Table]:
     try:
         found = [table_name(name) for name in names]
@@ -126,6 +141,10 @@ def _doorbells(specs: Sequence[SignalSpec]) -> list[str]:
 
 def _autovacuum(specs: Sequence[SignalSpec]) -> list[str]:
     return autovacuum_sql(*(spec.model for spec in specs), parked_table_of(specs[0]))
+
+
+def _order(specs: Sequence[SignalSpec]) -> list[str]:
+    return order_sql(*(spec.model for spec in specs))
 
 
 def _ids(specs: Sequence[SignalSpec]) -> list[str]:

@@ -114,6 +114,9 @@ class Events:
     def backlog_measured(self, model: str, backlog: int, lag_seconds: float) -> None:
         """The backlog of a model, and the age of its oldest signal."""
 
+    def blocked_counted(self, model: str, keys: int) -> None:
+        """So many keys of an ordered model are held back by a signal that failed."""
+
     def failed_counted(self, model: str, waiting: int, parked: int) -> None:
         """How many failed signals a model has."""
 

@@ -73,7 +73,8 @@ def resolve_order(mapper: Mapper[Any], name: str) -> KeyOrder | None:
 
 
 def _column(mapper: Mapper[Any], table: Table, named: str, name: str) -> Column[Any]:
-    column = mapper.columns.get(named)
+    # A table without an application has columns that no attribute reads.
+    column = mapper.columns[named] if named in mapper.columns else table.columns.get(named)
     if not isinstance(column, Column) or column.table is not table:
         known = ", ".join(sorted(key for key, one in mapper.columns.items() if isinstance(one, Column)))
         raise SignalModelError(

@@ -30,7 +30,7 @@ from sqlalchemy.sql import ColumnElement, Select
 from ..model.contract import SignalSpec
 from .keys import is_from
 from .ordered.heads import has_takeable
-from .parked import LeaveOut, count_columns, is_due, leaving_out
+from .parked import LeaveOut, count_blocking, count_columns, is_due, leaving_out
 from .paused import pause_column
 from .selection import EVERYTHING, Choice, all_keys, pending
 from .templates import filled, placeholder
@@ -67,6 +67,7 @@ class Measurement:
       writing.
     :param waiting: how many signals wait for their next try.
     :param parked: how many signals are parked.
+    :param blocked: how many failed signals hold back the later ones of their key.
     """
 
     backlog: int
@@ -74,6 +75,7 @@ class Measurement:
     age_seconds: float | None = None
     waiting: int = 0
     parked: int = 0
+    blocked: int = 0
 
 
 def find_work(
@@ -192,7 +194,7 @@ class _Find:
 class _Measure:
     """How to measure a model: everything that the SQL of its columns depends on."""
 
-    width = 5
+    width = 6
 
     spec: SignalSpec
     most: int | None
@@ -220,11 +222,12 @@ class _Measure:
             sql_cast(select(func.concat_ws(",", *head.c)).scalar_subquery(), Text),
             sql_cast(_age_seconds(spec, dialect, first), Double),
             *(count if self.has_parked_table else sql_cast(null(), BigInteger) for count in count_columns(spec)),
+            count_blocking(spec) if spec.order is not None and self.has_parked_table else literal_column("0"),
         ]
 
     def answer(self, values: Sequence[Any]) -> Measurement:
-        backlog, head, age_seconds, waiting, parked = values
-        return Measurement(backlog, head, age_seconds, waiting or 0, parked or 0)
+        backlog, head, age_seconds, waiting, parked, blocked = values
+        return Measurement(backlog, head, age_seconds, waiting or 0, parked or 0, blocked)
 
 
 def _age_seconds(spec: SignalSpec, dialect: Dialect, first: Select[Any]) -> ColumnElement[Any]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from signalbus_core.lowlevel import POSITION
+
 from .catalog import KIND_NAMES, TABLE_KINDS, ColumnFacts, TableFacts
-from .field_types import BODIES, FIELD_TYPES, HEADER_PREFIX, KEY_TYPES, body_field, shown, types_of
+from .field_types import BODIES, FIELD_TYPES, HEADER_PREFIX, INTEGERS, KEY_TYPES, body_field, shown, types_of
 from .row_choice.choice import columns_without_rule, condition_of, not_before_problems
 from .row_choice.state_columns import StateColumn
 from .rules import NO_FIELD, PRESETS, TableRules
@@ -57,8 +59,10 @@ def plan(facts: TableFacts, rules: TableRules) -> Plan:
         words = ", ".join(facts.lacking)
         problems.append(f"{label}: this login lacks {words} on it. GRANT {words} ON {facts.name} gives it.")
     columns, further = _assign(facts, rules)
-    problems += [f"{label}: {text}" for text in [*further, *not_before_problems(facts, rules)]]
-    used = {column.name for column in columns.values()}
+    problems += [
+        f"{label}: {text}" for text in [*further, *not_before_problems(facts, rules), *_order_problems(facts, rules)]
+    ]
+    used = {column.name for column in columns.values()} | {*rules.order_by, *([POSITION] if rules.order_by else [])}
     return Plan(
         facts, rules, columns, tuple(problems), condition_of(facts, rules), *columns_without_rule(facts, rules, used)
     )
@@ -81,6 +85,29 @@ def _key_problems(facts: TableFacts) -> list[str]:
         for column in facts.key
         if column.type_name not in KEY_TYPES
     ]
+
+
+def _order_problems(facts: TableFacts, rules: TableRules) -> list[str]:
+    if not rules.order_by:
+        return []
+    known = {column.name: column for column in facts.columns}
+    problems = [
+        f"order_by: there is no column {name!r}. There are {', '.join(known)}."
+        for name in rules.order_by
+        if name not in known
+    ]
+    problems += [
+        f"order_by: its column {name!r} is of type {known[name].shown_type}; {shown(KEY_TYPES)} is expected."
+        for name in rules.order_by
+        if name in known and known[name].type_name not in KEY_TYPES
+    ]
+    if POSITION not in known or known[POSITION].type_name not in INTEGERS:
+        keys = "".join(f" --by {name}" for name in rules.order_by)
+        problems.append(
+            f"order_by: it has no column {POSITION} that holds integers. "
+            f"`signalbus-relay ddl order {facts.name}{keys}` prints what adds it."
+        )
+    return problems
 
 
 def _assign(facts: TableFacts, rules: TableRules) -> tuple[dict[str, ColumnFacts], list[str]]:

@@ -62,7 +62,7 @@ def make_model(db: Any, plan: Plan) -> type[TableSignal]:
     table = Table(
         name.name,
         cast(MetaData, db.metadata),
-        *(_column(column) for column in plan.facts.columns),
+        *(_column(column, is_compared=column.name in plan.rules.order_by) for column in plan.facts.columns),
         schema=name.schema,
     )
     fields, texts = _attributes(plan, table)
@@ -77,6 +77,7 @@ def make_model(db: Any, plan: Plan) -> type[TableSignal]:
         "signalbus_exchange": plan.rules.exchange,
         "signalbus_routing_key": plan.rules.routing_key,
         "signalbus_condition": plan.condition,
+        "signalbus_order_by": plan.rules.order_by or None,
         "signalbus_fields": {HEADERS_TEXT if field == "headers" else field: to for field, to in fields.items()},
         "signalbus_created_at": _written_at(plan, fields),
         **texts,
@@ -107,9 +108,11 @@ def _written_at(plan: Plan, fields: Mapping[str, str]) -> str | None:
     return fields["created_at"] if column is not None and column.type_name == "timestamptz" else None
 
 
-def _column(column: ColumnFacts) -> Column[Any]:
+def _column(column: ColumnFacts, *, is_compared: bool) -> Column[Any]:
     is_key = column.key_position is not None
-    return Column(column.name, _type(column.type_name, is_key), primary_key=is_key, autoincrement=False)
+    kind = _type(column.type_name, is_key or is_compared)
+    is_nullable = not (is_key or column.is_required)
+    return Column(column.name, kind, primary_key=is_key, autoincrement=False, nullable=is_nullable)
 
 
 def _type(name: str, is_key: bool) -> TypeEngine[Any]:

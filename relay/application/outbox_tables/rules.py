@@ -14,6 +14,9 @@ from .names import TableName, join_name, split_name
 #: In place of a field: the column is ignored.
 NO_FIELD = "-"
 
+#: In place of a column: what is assigned is the key by which the signals of a table are ordered.
+ORDER_BY = "order_by"
+
 #: Known layouts of outbox tables by name: the field of each column.
 PRESETS: Mapping[str, Mapping[str, str]] = {
     # https://debezium.io/documentation/reference/stable/transformations/outbox-event-router.html
@@ -54,6 +57,7 @@ class TableRules:
     :param where: a condition in SQL of the rows that are sent.
     :param not_before: columns with a time before which a row is not sent.
     :param all_rows: every row is sent, whatever its columns hold.
+    :param order_by: the columns of the key by which rows are ordered.
     """
 
     name: TableName
@@ -64,6 +68,7 @@ class TableRules:
     where: str | None = None
     not_before: tuple[str, ...] = ()
     all_rows: bool | None = None
+    order_by: tuple[str, ...] = ()
 
     def filled_in(self, other: TableRules) -> TableRules:
         """These rules, with the others for what is not set here."""
@@ -78,6 +83,7 @@ class TableRules:
             where=rows.where,
             not_before=self.not_before or other.not_before,
             all_rows=rows.all_rows,
+            order_by=self.order_by or other.order_by,
         )
 
 
@@ -102,7 +108,9 @@ def combine(
         own = [rule for rule in assignments if rule.is_about(one.name)]
         # A rule for one table takes precedence over a rule for all.
         fields = {rule.column: rule.field for rule in sorted(own, key=lambda rule: bool(rule.table))}
-        rules.append(one.filled_in(replace(everywhere, fields=fields)))
+        order_by = fields.pop(ORDER_BY, None)
+        keys = () if order_by is None else column_names(order_by)
+        rules.append(one.filled_in(replace(everywhere, fields=fields, order_by=keys)))
     problems += [
         f"--map {join_name(*rule.table, rule.column)}={rule.field}: there is no --table {join_name(*rule.table)}."
         for rule in assignments
@@ -118,7 +126,7 @@ def _count(things: Iterable[Any]) -> list[tuple[Any, int]]:
 
 
 def assignment(text: str) -> Assignment:
-    """Read ``COLUMN=FIELD`` or ``TABLE.COLUMN=FIELD``.
+    """Read ``COLUMN=FIELD``, ``TABLE.COLUMN=FIELD``, or ``order_by=COLUMN,COLUMN`` with or without a table.
 
     :raises ValueError: it is none, or there is no such field.
     """
@@ -128,7 +136,18 @@ def assignment(text: str) -> Assignment:
     *table, column = split_name(found[1].strip())
     if len(table) > 2:
         raise ValueError(f"{found[1]!r} has too many parts; COLUMN or TABLE.COLUMN is expected")
+    if column == ORDER_BY:
+        column_names(found[2])
+        return Assignment(tuple(table), column, found[2].strip())
     return Assignment(tuple(table), column, field_name(found[2].strip()))
+
+
+def column_names(text: str) -> tuple[str, ...]:
+    """The names of columns, with commas between them.
+
+    :raises ValueError: it is no such list.
+    """
+    return tuple(column_name(one) for one in re.findall(r'(?:"(?:[^"]|"")*"|[^",])+', text))
 
 
 def column_name(text: str) -> str:

@@ -13,6 +13,7 @@ from sqlalchemy import (
     exists,
     func,
     literal_column,
+    not_,
     null,
     or_,
     select,
@@ -62,9 +63,21 @@ def not_passed_over(spec: SignalSpec, leave_out: LeaveOut, *, skips_parked: bool
 
     :param skips_parked: nor does any that is parked.
     """
+    return _without(spec, leave_out, [_is_passed_over(spec, skips_parked=skips_parked)])
+
+
+def _is_passed_over(spec: SignalSpec, *, skips_parked: bool) -> ColumnElement[bool]:
     table = parked_table_of(spec)
     which: ColumnElement[bool] = table.c.error_class.in_((UNDELETED, SKIPPED))
-    return _without(spec, leave_out, [or_(which, table.c.next_try_at.is_(None)) if skips_parked else which])
+    return or_(which, table.c.next_try_at.is_(None)) if skips_parked else which
+
+
+def count_blocking(spec: SignalSpec) -> ColumnElement[int]:
+    """How many failed signals of an ordered model hold back the later ones of their key, as a column of a query."""
+    assert spec.order is not None
+    table = parked_table_of(spec)
+    counts = select(func.count()).where(table.c.table_name == spec.table.fullname)
+    return counts.where(not_(_is_passed_over(spec, skips_parked=spec.order.skips_parked))).scalar_subquery()
 
 
 def _without(spec: SignalSpec, leave_out: LeaveOut, which: Sequence[ColumnElement[bool]]) -> list[ColumnElement[bool]]:
