@@ -15,6 +15,7 @@ from collections.abc import Callable
 from signalbus_core.lowlevel import SignalSpec, has_integer_key, stop_requests
 
 from .application.databases import APPLICATION_NAME, DRIVERS, limit_connections, spare_connections
+from .application.fencing import fencing_problems
 from .application.load import LoadedApp
 from .config.resolve import ConfigError, RelayConfig
 from .early_server import EarlySite
@@ -67,6 +68,8 @@ class Daemon:
         self._app = loaded.app
         self._bus = loaded.bus
         specs = choose_specs(loaded, config.signals)
+        if problems := fencing_problems(self._app, specs, config.burst_limits):
+            raise ConfigError([f"Order by key: {one}." for one in problems])
         names = [spec.name for spec in specs]
         empty = EmptyBursts()
         self._listeners = Listeners(

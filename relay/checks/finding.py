@@ -52,6 +52,7 @@ KINDS: dict[str, Kind] = {
     "pool-too-small": Kind("config", "error", "an engine pools fewer connections than a relay needs"),
     "database-url": Kind("config", "error", "client library or server rejects the connection parameters of a database"),
     "http-any-name": Kind("config", "warning", "the HTTP server listens for others, and accepts any host name"),
+    "fencing-unsure": Kind("config", "error", "a relay that was stopped could send signals of a key late"),
     "broker-url": Kind("config", "error", "the broker's URL is missing or cannot be used"),
     "model-contract": Kind("models", "error", "a model does not keep the signal-model contract"),
     "signals-unknown": Kind("models", "error", "`--signals` names a model that does not exist"),
