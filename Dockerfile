@@ -9,6 +9,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY signalbus_core signalbus_core
 COPY relay relay
 COPY docs/runbook.md docs/runbook.md
+COPY deploy/prometheus/signalbus.rules.yml deploy/prometheus/signalbus.rules.yml
 RUN python3 -m venv /opt/signalbus \
     && /opt/signalbus/bin/pip wheel --quiet --no-cache-dir --wheel-dir /wheels '.[otel]' \
     && /opt/signalbus/bin/pip install --quiet --no-cache-dir --no-index --find-links /wheels 'signalbus[otel]'

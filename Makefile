@@ -23,7 +23,7 @@ ONLY ?=
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-oldest test-postgres test-servers dist image sbom soak bench lint format clean
+.PHONY: help setup demo test test-oldest test-postgres test-servers dist image sbom man lock soak bench docs docs-serve lint format clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,8 +38,9 @@ $(VENV)/.installed: pyproject.toml tests/support/install.sh
 	@PYTHON="$(PYTHON)" sh tests/support/install.sh
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Signalbus needs Python 3.10 or newer: make PYTHON=python3.12 ...")'
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint,deploy]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint,deploy,docs]'
 	@! command -v npm >/dev/null 2>&1 || npm install --silent --no-audit --no-fund --prefix $(VENV)/node pg@8 || echo "No package pg for Node.js: its example is not tested."
+	@! command -v go >/dev/null 2>&1 || test -x $(BIN)/actionlint || GOBIN=$(CURDIR)/$(BIN) GOFLAGS=-p=1 go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12 2>/dev/null || echo "actionlint cannot be built: the workflows are not linted."
 	@touch $@
 
 demo: setup ## Run the shop with two relays against real servers: make demo ORDERS=100000 RELAYS=4
@@ -80,6 +81,10 @@ sbom: ## List what the relay is made of in dist/ (CycloneDX), without a containe
 		--output-file dist/signalbus-relay.cdx.json build/sbom/relay/bin/python
 	@echo dist/signalbus-relay.cdx.json
 
+man: ## Write the manual page, dist/signalbus-relay.1, from docs/reference
+	@"$(PYTHON)" .ci/man.py dist/signalbus-relay.1
+	@echo dist/signalbus-relay.1
+
 soak: setup ## Break servers and relays at random, and write the table of faults: make soak MINUTES=30 WORLDS=3 SEED=1 CLUSTER=1
 	@$(if $(CLUSTER),,SIGNALBUS_FUZZ=$(FUZZ) $(BIN)/python -m pytest --quiet -k fuzz tests/unit tests/integration)
 	@exec $(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --worlds $(WORLDS) $(if $(SEED),--seed $(SEED)) \
@@ -87,6 +92,13 @@ soak: setup ## Break servers and relays at random, and write the table of faults
 
 bench: setup ## Measure, and write docs/performance.md: make bench QUICK=1, make bench ONLY=drain,idle
 	@exec $(BIN)/python -m tests.benchmarks $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY)) $(ARGS)
+
+docs: $(VENV)/.installed ## Build the documentation as a site in build/site; a dead link or a public name that is left out fails
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo build/site/index.html
+
+docs-serve: $(VENV)/.installed ## Show the documentation at http://127.0.0.1:8000/ while you write it
+	@NO_MKDOCS_2_WARNING=1 exec $(BIN)/mkdocs serve
 
 lint: $(VENV)/.installed ## Check style, types and the direction of imports
 	@$(BIN)/ruff check .

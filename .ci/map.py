@@ -32,6 +32,7 @@ ORDER = [
     "signalbus_core/schema",
     "signalbus_core/sql",
     "signalbus_core/sql/ordered",
+    "signalbus_core/sql/sent",
     "signalbus_core/sql/parked",
     "signalbus_core/sql/diagnosis",
     "relay",
@@ -54,6 +55,7 @@ ORDER = [
     "relay/web",
     "relay/operations",
     "relay/commands",
+    "relay/commands/setup",
     "relay/explain",
     "relay/checks",
     "relay/drill",
@@ -79,6 +81,16 @@ STYLE = """
     .tip { fill: #51635c }
     .number { fill: #2a6f5f }
     .digit { fill: #ffffff; font-size: 11px; font-weight: 600; text-anchor: middle }
+    @media (prefers-color-scheme: dark) {
+      .sheet { fill: #1b2220 }
+      .panel { fill: #202926; stroke: #5f756d }
+      .box { fill: #2a3632; stroke: #5f756d }
+      .way { stroke: #6cc0a9 }
+      .title, .name { fill: #e4ece9 }
+      .text, .tip { fill: #a9bab4 }
+      .arrow { stroke: #7c8f88 }
+      .between { stroke: #6cc0a9 }
+    }
 """
 
 

@@ -20,7 +20,7 @@ MOST_MODULES = 10
 MORE_MODULES = {
     "signalbus_core": 12,
     "relay/telemetry": 12,
-    "relay/web": 16,
+    "relay/web": 17,
     "relay/checks": 15,
     "signalbus_core/rabbitmq": 13,
 }

@@ -15,7 +15,7 @@ from signalbus_core.lowlevel import error_text
 
 from . import __version__, daemon
 from .application.connection_parameters import refuse_rejected_parameters, refuse_rejected_settings
-from .application.databases import refuse_small_pools
+from .application.databases import refuse_unfit_engines
 from .application.load import AMQP_FALLBACKS, LoadingError, choose_broker_url, find_broker, find_bus, load_app
 from .application.outbox_tables.build import load_tables
 from .application.outbox_tables.wait import StoppedWaitingError, retry_until_available
@@ -27,10 +27,13 @@ from .commands.inbox import inbox
 from .commands.parked import parked
 from .commands.pause import pause, resume
 from .commands.pending import pending
+from .commands.sent import sent
+from .commands.setup.completion import completion
+from .commands.setup.init import init
 from .config.click_options import fail, with_options
 from .config.resolve import ConfigError, RelayConfig, resolve
 from .early_server import EarlySite, listening
-from .end import end_process
+from .end import end_process, ending_on_request
 from .exit_codes import EXIT_OK, EXIT_RUNTIME
 from .telemetry.log_format import configure_logging
 from .telemetry.loggers import output_as_log
@@ -46,7 +49,7 @@ def cli(context: click.Context) -> None:
     context.obj = os.environ
 
 
-for command in (pending, explain, parked, pause, resume, ddl, inbox, drill, check):
+for command in (pending, explain, parked, sent, pause, resume, ddl, inbox, drill, check, init, completion):
     cli.add_command(command)
 
 
@@ -62,7 +65,8 @@ def run(**given: Any) -> None:
     configuration.
     """
     try:
-        exit_code = _run(given)
+        with ending_on_request():
+            exit_code = _run(given)
     except (ConfigError, LoadingError, SignalBusError) as error:
         fail(error)
     sys.exit(exit_code)
@@ -84,7 +88,7 @@ def _run(given: dict[str, Any]) -> int:
     configure_logging(config.log_format, config.log_level)
     refuse_rejected_parameters(loaded.engines())
     refuse_rejected_settings(loaded.engines())
-    refuse_small_pools(loaded.engines(), config.workers)
+    refuse_unfit_engines(loaded.engines(), config.workers)
     find_broker(loaded, choose_broker_url(app, config.amqp_url, os.environ))
     with listening(config) as site:
         return daemon.run(loaded, config, site)

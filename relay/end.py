@@ -11,15 +11,34 @@ import logging
 import os
 import sys
 import threading
+from contextlib import AbstractContextManager, suppress
 from typing import NoReturn
 
-from .exit_codes import EXIT_DRAIN_TIMED_OUT
+from signalbus_core.lowlevel import stop_requests
+
+from .exit_codes import EXIT_DRAIN_TIMED_OUT, EXIT_OK
 from .telemetry.loggers import OwnLogger
 
 logger = logging.getLogger("signalbus.relay")
 
 #: How long threads and exit functions of the application may take to end. Longer: those that never do delay each stop.
 END_WITHIN_SECONDS = 3.0
+
+
+def ending_on_request() -> AbstractContextManager[None]:
+    """While entered, SIGTERM and SIGINT end the process, whatever the application does: nothing has begun to be sent.
+
+    In a container the relay is process 1, for which the kernel ignores signals without a handler.
+    """
+    return stop_requests(lambda name: _thread.start_new_thread(_end_before_start, (name,)))
+
+
+def _end_before_start(name: str) -> None:
+    # By a thread of its own: the main thread may hold the locks that the log needs.
+    logger.info("Stopping: %s, before the relay has begun.", name, extra={"action": "stopping", "reason": name})
+    logger.info("Stopped.", extra={"action": "stopped", "exit_code": EXIT_OK})
+    _write_log()
+    _end_now(EXIT_OK)
 
 
 def end_process(exit_code: int) -> NoReturn:
@@ -57,5 +76,6 @@ def _write_log() -> None:
 def _end_now(exit_code: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
-            stream.flush()
+            with suppress(ValueError, OSError):
+                stream.flush()
     os._exit(exit_code)

@@ -19,8 +19,8 @@ from .burst.flush import Conflicts, flush
 from .errors import BurstError, SignalModelError, TransactionStateError
 from .failures import error_text, raise_if_stop
 from .model.contract import SignalSpec, is_signal_model, refuse_shared_table, resolve, unique_names
-from .schema import doorbell, position
-from .schema.own_tables import parked_table, paused_table
+from .schema import doorbell, position, sent_partitions
+from .schema.own_tables import SENT, parked_table, paused_table
 from .sessions import has_open_changes, in_atomic_block, own_session
 from .sql.selection import count_pending
 
@@ -42,7 +42,7 @@ class SignalBus:
     def prepare_tables(self) -> None:
         """Add the tables ``signalbus_parked`` and ``signalbus_paused`` to ``create_all()`` and migrations.
 
-        They are created in each database that has signal models.
+        They are created in each database that has signal models; ``signalbus_sent`` where one keeps what was sent.
 
         ``create_all()`` also creates the doorbells of the models, together with their tables.
         """
@@ -53,6 +53,8 @@ class SignalBus:
             if callable(getattr(model, "send_signalbus_message", None)) and isinstance(table, Table):
                 parked_table(table.metadata)
                 paused_table(table.metadata)
+                if getattr(model, "signalbus_keep_days", None) is not None:
+                    sent_partitions.create_with_table(SENT.table(table.metadata), model.signalbus_keep_days)
                 doorbell.create_with_table(model, table)
                 position.create_with_model(mapper, table)
 

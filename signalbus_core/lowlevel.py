@@ -18,6 +18,7 @@ from .schema.catalog import table_conflicts, table_owners, table_privileges, tab
 from .schema.doorbell import Doorbell, doorbell_problem, find_doorbells
 from .schema.own_tables import (
     LATER_COLUMNS,
+    SENT,
     UNDELETED,
     FailureRecord,
     Pause,
@@ -29,6 +30,7 @@ from .schema.own_tables import (
 )
 from .schema.position_state import order_problems
 from .schema.quoting import PLAIN, quoted
+from .schema.sent_partitions import partitions_sql
 from .schema.signal_id import SIGNAL_ID, has_signal_id
 from .sessions import own_session
 from .sql import parked, paused
@@ -46,6 +48,11 @@ from .sql.keys import FIRST_KEY, Key, SignalRef, has_integer_key
 from .sql.ordered.standing import Standing, standing
 from .sql.parked import DueSignal, Failure, FailureGroup, LeaveOut, retries
 from .sql.selection import Choice, Ring, count_unloadable_keys
+from .sql.sent import history as sent
+from .sql.sent.erase import Erasure, count_erasable, erase
+from .sql.sent.history import SentFilter, SentSignal
+from .sql.sent.keeping import history_problem, prepare_history
+from .sql.sent.restore import restore
 from .sql.transaction import BurstLimits, autocommit, set_limits, transaction
 from .sql.trial import key_problems
 from .tcp import Address, first_listening
@@ -92,6 +99,18 @@ __all__ = [
     "parked_table_of",
     "parked_table_problem",
     "retries",
+    # What was sent
+    "SENT",
+    "Erasure",
+    "count_erasable",
+    "erase",
+    "SentFilter",
+    "SentSignal",
+    "partitions_sql",
+    "history_problem",
+    "prepare_history",
+    "restore",
+    "sent",
     # Paused models
     "Pause",
     "paused",

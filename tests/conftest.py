@@ -25,6 +25,8 @@ from tests.support.prefork import fork_server
 from tests.support.rabbitmq import PrivateRabbitMQ
 from tests.support.servers import Postgres, RabbitMQ, acquire_postgres, acquire_rabbitmq
 
+pytest_plugins = ["tests.support.time_limit"]
+
 # A shell that starts the tests in the background has them ignore SIGINT, and what they start would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -75,6 +75,15 @@ def place_of(bind_key: str | None) -> str:
 POOLED_BESIDE_WORKERS = 2
 
 
+def read_only_problem(engine: Engine) -> tuple[str, str] | None:
+    """That the application has made an engine's transactions read-only, and what to set; None when it has not."""
+    if not engine.get_execution_options().get("postgresql_readonly"):
+        return None
+    return "its engine has postgresql_readonly, and a relay deletes what it has sent", (
+        "Take it out of the execution_options in SQLALCHEMY_ENGINE_OPTIONS, or give the signals another bind"
+    )
+
+
 def pool_problem(engine: Engine, workers: int) -> tuple[str, str] | None:
     """Why an engine's pool does not suffice for so many workers, and what to set; None when it does.
 
@@ -108,12 +117,14 @@ def spare_connections(engines: Iterable[Engine], workers: int) -> int:
     return max(0, min(most) - workers - POOLED_BESIDE_WORKERS) if most else sys.maxsize
 
 
-def refuse_small_pools(engines: Mapping[str | None, Engine], workers: int) -> None:
-    """Make sure that each worker can have a connection.
+def refuse_unfit_engines(engines: Mapping[str | None, Engine], workers: int) -> None:
+    """Make sure that each worker can have a connection, and write.
 
-    :raises LoadingError: a pool is too small.
+    :raises LoadingError: a pool is too small, or an engine read-only.
     """
-    problems = {place_of(key): pool_problem(engine, workers) for key, engine in engines.items()}
+    problems = {
+        place_of(key): read_only_problem(engine) or pool_problem(engine, workers) for key, engine in engines.items()
+    }
     if texts := [f"The {name}: {found[0]}. {found[1]}." for name, found in problems.items() if found is not None]:
         raise LoadingError("\n".join(texts))
 

@@ -87,6 +87,7 @@ KINDS: dict[str, Kind] = {
     "order-unfit": Kind("tables", "error", "the signals of a model are not in the order of their commits"),
     "parked-table-old": Kind("tables", "warning", "an earlier version made the table of parked signals"),
     "paused-table": Kind("tables", "warning", "the table of paused models is missing, or partly closed"),
+    "sent-table": Kind("tables", "warning", "what is sent cannot be kept, though a model is to keep it"),
     "model-paused": Kind("signals", "warning", "a model is paused"),
     "model-blocked": Kind("signals", "error", "a session has locked the table of a model, so that it cannot be read"),
     "model-failing": Kind("signals", "error", "most signals in the table of a model have failed"),

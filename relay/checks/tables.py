@@ -15,6 +15,7 @@ from signalbus_core.lowlevel import (
     PLAIN,
     SignalSpec,
     error_text,
+    history_problem,
     key_problems,
     lacks_columns,
     locate,
@@ -156,6 +157,8 @@ def check_tables(
     yield from check_own_table(connection, "parked", {parked_table_of(spec) for spec in specs}, _PARKED_NEEDS)
     yield from check_parked_columns(connection, {parked_table_of(spec) for spec in specs})
     yield from check_own_table(connection, "paused", {paused_table_of(spec) for spec in specs}, _PAUSED_NEEDS)
+    for table, problem in history_problem(connection, specs).items():
+        yield finding_of_text("sent-table", table.fullname, problem)
 
 
 def check_parked_columns(connection: Connection, tables: Iterable[Table]) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timezone
 from typing import Any
 
 import click
@@ -18,7 +19,7 @@ from signalbus_core import (
     signal_id_sql,
 )
 from signalbus_core.inbox import table_sql as inbox_table_sql
-from signalbus_core.lowlevel import SignalSpec, parked_table_of
+from signalbus_core.lowlevel import SENT, SignalSpec, parked_table_of, partitions_sql
 from signalbus_core.rabbitmq import outbox_table_sql
 
 from ..application.outbox_tables.names import table_name
@@ -74,6 +75,19 @@ def ddl_inbox(name: str) -> None:
     """
     [table] = _named([name])
     say_data(inbox_table_sql(table.name, table.schema))
+
+
+@ddl.command("sent", epilog="Example: signalbus-relay ddl sent > sent.sql")
+@click.option("--ahead", type=click.IntRange(1, 36_500), metavar="DAYS", help="Also its partitions for so many days.")
+def ddl_sent(ahead: int | None) -> None:
+    """The table of signals that were sent. db.create_all() and Alembic's autogenerate know it too.
+
+    Relays make and drop its partitions, one for each day until which something is kept. For that they have to own the
+    table. Where they may not, make partitions ahead, for longer than you keep what was sent.
+    """
+    say_data(SENT.sql())
+    if ahead is not None:
+        _print(partitions_sql(SENT.table(MetaData()), datetime.now(timezone.utc).date(), ahead))
 
 
 @ddl.command("doorbell", epilog="Example: signalbus-relay ddl doorbell --app shop:create_app > doorbell.sql")

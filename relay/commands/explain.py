@@ -22,6 +22,7 @@ from ..explain.gather import LIMITS, Facts, NoSuchKey, gather
 from ..explain.render import Explanation, explanation_of
 from ..explain.routes import BrokerAnswer, Messages, Route, messages_of, query_broker
 from ..operations.backlog import Backlogs
+from ..operations.sent import as_json as sent_as_json
 from ..telemetry.states import Cause, ModelState
 from ..text import redact, say, say_data, time_text
 from .shared import broker_cause, broker_finding, failing_with_1, load, readable_key
@@ -31,7 +32,8 @@ COLOURS = {"absent": "red", "table-locked": "red", "parked": "red", "waiting": "
 
 @click.command(
     epilog="Example: signalbus-relay explain --app shop:create_app OrderPlaced 42\n\n"
-    "Exit codes: 0 explained, 1 it is not in its table, or the table cannot be read, 2 wrong usage."
+    "Exit codes: 0 explained, 1 it is neither in its table nor known to be sent, or the table cannot be read, 2 wrong "
+    "usage."
 )
 @click.argument("model")
 @click.argument("key", callback=readable_key)
@@ -128,6 +130,7 @@ def as_json(
         "holder": asdict(facts.holder) if facts.holder else None,
         "attempts": failed.attempts if failed else None,
         "next_try_at": time_text(failed.next_try_at) if failed else None,
+        "sent": None if facts.sent is None else [sent_as_json(one) for one in facts.sent],
         "paused_at": time_text(pause.paused_at) if pause else None,
         "relay_sessions": None if facts.is_table_locked else facts.relay_sessions,
         "messages": None if messages is None else [asdict(route) for route in messages.routes],

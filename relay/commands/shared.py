@@ -78,6 +78,15 @@ def databases(given: Mapping[str, Any], limits: BurstLimits) -> Databases:
     return Databases(load(given), limits)
 
 
+def require_broker(loaded: LoadedApp, given: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+    """Give the application the broker that a relay with the same environment uses; without one the process ends."""
+    try:
+        config = resolve(given, environ, loaded.app.config)
+        find_broker(loaded, choose_broker_url(loaded.app, config.amqp_url, environ))
+    except (ConfigError, LoadingError, SignalBusError) as error:
+        fail(error)
+
+
 def broker_finding(loaded: LoadedApp, given: Mapping[str, Any], environ: Mapping[str, str]) -> Finding | None:
     """Why none of the brokers that a relay with the same environment uses takes messages.
 

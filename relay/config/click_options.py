@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NoReturn, TypeVar
 
 import click
@@ -34,7 +34,16 @@ def _click_arguments(option: Option) -> dict[str, Any]:
 
 def with_application(command: F) -> F:
     """Add the options that name the application, or tables without one."""
-    for option in reversed([option for option in OPTIONS if option.field in ("app", "imports", *ABOUT_TABLES)]):
+    return _with_fields(command, ("app", "imports", *ABOUT_TABLES))
+
+
+def with_application_but_where(command: F) -> F:
+    """The same for a command with a ``--where`` of its own; which rows of tables are sent, the environment says."""
+    return _with_fields(command, [field for field in ("app", "imports", *ABOUT_TABLES) if field != "where"])
+
+
+def _with_fields(command: F, fields: Collection[str]) -> F:
+    for option in reversed([option for option in OPTIONS if option.field in fields]):
         command = click.option(f"--{option.name}", option.field, **_click_arguments(option))(command)
     return command
 

@@ -142,6 +142,14 @@ OPTIONS: tuple[Option, ...] = (
         is_flag=True,
     ),
     Option(
+        "keep-days",
+        "keep_days",
+        read_count(1, 36_500),
+        None,
+        "For so many days what was sent of such tables is kept in signalbus_sent; without it, nothing is.",
+        "DAYS",
+    ),
+    Option(
         "database-url",
         "database_url",
         database_url,

@@ -53,6 +53,7 @@ class RelayConfig:
     where: str | None
     not_before: tuple[str, ...]
     all_rows: bool
+    keep_days: int | None
     database_url: str | None
     amqp_url: str | None
     workers: int
@@ -98,6 +99,7 @@ class RelayConfig:
             self.where,
             self.not_before,
             self.all_rows or None,
+            self.keep_days,
         )
 
 
@@ -231,6 +233,7 @@ ABOUT_TABLES = (
     "where",
     "not_before",
     "all_rows",
+    "keep_days",
     "database_url",
 )
 

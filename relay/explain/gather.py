@@ -9,6 +9,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import OperationalError
 
 from signalbus_core.lowlevel import (
+    SENT,
     BurstLimits,
     Choice,
     FailureRecord,
@@ -17,12 +18,15 @@ from signalbus_core.lowlevel import (
     Key,
     LeaveOut,
     Pause,
+    SentFilter,
+    SentSignal,
     SignalSpec,
     Standing,
     locate,
     parked,
     parked_table_of,
     parked_table_problem,
+    sent,
     standing,
 )
 
@@ -33,6 +37,9 @@ from ..poller.joint_query import is_lock_timeout
 
 #: The signals before this one are counted up to this number. Larger: exact for longer backlogs, at a higher cost.
 MOST_BEFORE = 10_000
+
+#: Of the signals that were sent under the key, so many are told of. There are several where keys come again.
+MOST_SENT = 5
 
 #: The lock timeout is short, so that a locked table is reported soon.
 LIMITS = BurstLimits(statement_timeout_seconds=20.0, lock_timeout_seconds=2.0, idle_timeout_seconds=60.0)
@@ -50,6 +57,7 @@ class Facts:
     :param holder: the session that has locked its row, or its whole table; None when it is not known.
     :param is_table_locked: the table is locked exclusively, so nothing else is known.
     :param sequence_has_returned: whether the key's sequence has reached this value; None when that is not known.
+    :param sent: when it was sent, the last first, as far as that is kept; None where nothing is kept of its model.
     :param relay_sessions: how many sessions of relays the database has.
     :param standing: its place among the signals of its key; None when it has none.
     :param blocked_by: the failed signal of its key that holds it back.
@@ -68,6 +76,7 @@ class Facts:
     relay_sessions: int = 0
     standing: Standing | None = None
     blocked_by: FailureRecord | None = None
+    sent: tuple[SentSignal, ...] | None = None
 
 
 class NoSuchKey(Exception):
@@ -123,7 +132,17 @@ def _gather(connection: Connection, spec: SignalSpec, text: str) -> tuple[Facts,
         relay_sessions=locate.count_sessions(connection, APPLICATION_NAME),
         standing=place,
         blocked_by=blocked_by,
+        sent=None if found else _sent(connection, spec, text),
     ), (key if found else None)
+
+
+def _sent(connection: Connection, spec: SignalSpec, text: str) -> tuple[SentSignal, ...] | None:
+    """When the signal with this key was sent; None where nothing is kept of its model."""
+    if SENT.problem(connection, SENT.of(spec)) is not None:
+        return None
+    key = sent.key_text_of(connection, spec, text)
+    found = () if key is None else tuple(sent.list_sent(connection, spec, SentFilter(key), MOST_SENT))
+    return found if found or spec.keep_days is not None else None
 
 
 def _what_a_key_is(spec: SignalSpec, text: str) -> str:

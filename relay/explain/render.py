@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from signalbus_core.lowlevel import FailureRecord, Holder, Standing
+from signalbus_core.lowlevel import FailureRecord, Holder, SentSignal, Standing
 
 from ..application.databases import APPLICATION_NAME
 from ..poller.diagnosis.unreached import session_text
@@ -15,8 +15,19 @@ from ..text import behind_text, duration_text, moment, shell_word, signal_words,
 from .gather import MOST_BEFORE, Facts
 from .routes import BrokerAnswer, Messages, Route
 
-#: The states of a signal. In all but the first it is in its table.
-STATES = ("absent", "table-locked", "left-out", "locked", "parked", "waiting", "paused", "blocked", "pending")
+#: The states of a signal. In all but the first two it is in its table.
+STATES = (
+    "absent",
+    "sent",
+    "table-locked",
+    "left-out",
+    "locked",
+    "parked",
+    "waiting",
+    "paused",
+    "blocked",
+    "pending",
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +67,7 @@ def state_of(facts: Facts) -> str:
     if facts.is_table_locked:
         return "table-locked"
     if facts.found is None:
-        return "absent"
+        return "sent" if facts.sent else "absent"
     if not facts.found.is_signal:
         return "left-out"
     if facts.found.is_locked:
@@ -73,12 +84,34 @@ def _named(facts: Facts) -> str:
 
 
 def _absent(facts: Facts) -> str:
+    if facts.sent is not None:
+        return (
+            f"{_named(facts)} is neither in its table nor among what was sent: it was never written, its transaction "
+            "was rolled back or has not committed yet, it was discarded, or it is kept no longer."
+        )
     if facts.sequence_has_returned is False:
         return f"{_named(facts)} is not in its table: no signal has been given this key yet."
     return (
         f"{_named(facts)} is not in its table: it was sent and deleted, or discarded, or its transaction was rolled "
         "back or has not committed yet, or it was never written."
     )
+
+
+def _sent(facts: Facts) -> str:
+    assert facts.sent
+    return f"{_named(facts)} is gone from its table: {_was_sent(facts.sent[0])}."
+
+
+def _was_sent(one: SentSignal) -> str:
+    first = one.messages[0] if one.messages else None
+    if first is None:
+        where = ""
+    else:
+        more = f", and {len(one.messages) - 1} more messages" if len(one.messages) > 1 else ""
+        where = f" to exchange {first.exchange!r} with routing key {first.routing_key!r}, message id {first.message_id}"
+        where += more
+    written = f", written at {time_text(one.written_at)}" if one.written_at is not None else ""
+    return f"it was sent at {time_text(one.sent_at)}{where}{written}, and is kept until {one.keep_until}"
 
 
 def _table_locked(facts: Facts) -> str:
@@ -129,6 +162,7 @@ def _pending(facts: Facts) -> str:
 
 _BEGINNINGS = {
     "absent": _absent,
+    "sent": _sent,
     "table-locked": _table_locked,
     "left-out": _left_out,
     "locked": _locked,
@@ -153,6 +187,8 @@ def _until(facts: Facts, moment: datetime) -> str:
 def _further(facts: Facts, state: str) -> Iterator[str]:
     if facts.found is not None and facts.found.written_at is not None:
         yield f"It was written {_until(facts, facts.found.written_at)} ago, at {time_text(facts.found.written_at)}."
+    for one in (facts.sent or ())[1:]:
+        yield f"Another signal had this key: {_was_sent(one)}."
     if facts.failed is not None:
         yield _of_failures(facts, facts.failed)
     if facts.pause is not None:
@@ -228,6 +264,8 @@ def _to_do(facts: Facts, state: str, messages: Messages | None, answers: Sequenc
     model, signal = shell_word(facts.model), signal_words(facts.model, facts.key)
     if state == "absent":
         return _when_absent(facts)
+    if state == "sent":
+        return f"Nothing; `signalbus-relay sent replay {signal}` sends it again, with the same message id."
     if state == "table-locked":
         return f"Wait until the lock is gone{_or_end(facts.holder)}; signals are sent afterwards."
     if state == "left-out":

@@ -165,16 +165,20 @@ class RecordFile:
         self._path = path
 
     def write(self, signal: FailureRecord, row: dict[str, Any]) -> None:
-        line = json.dumps({"discarded_at": _now(), **as_json(signal), "row": row}, default=_plain)
-        if self._path is None:
-            say_data(line)
-            return
-        with open(self._path, "a", encoding="utf-8", opener=_open_for_its_owner) as file:
-            file.write(line + "\n")
-            file.flush()
-            # Only a regular file can be synced, not /dev/stdout.
-            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                os.fsync(file.fileno())
+        append_line(self._path, json.dumps({"discarded_at": _now(), **as_json(signal), "row": row}, default=_plain))
+
+
+def append_line(path: str | None, line: str) -> None:
+    """Append a line to a file that only its owner may read; print it when there is none."""
+    if path is None:
+        say_data(line)
+        return
+    with open(path, "a", encoding="utf-8", opener=_open_for_its_owner) as file:
+        file.write(line + "\n")
+        file.flush()
+        # Only a regular file can be synced, not /dev/stdout.
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            os.fsync(file.fileno())
 
 
 def _open_for_its_owner(path: str, flags: int) -> int:

@@ -1,4 +1,4 @@
-"""Maintenance, once a minute: find the tables of Signalbus, and remove failed signals whose rows are gone.
+"""Maintenance, once a minute: find the tables of Signalbus, remove failed signals whose rows are gone, prepare history.
 
 Invariant: no model is polled before its table was checked; what may change is checked again once a minute.
 """
@@ -18,6 +18,7 @@ from signalbus_core.lowlevel import (
     order_problems,
     parked_table_of,
     parked_table_problem,
+    prepare_history,
     table_conflicts,
     table_owners,
     table_problems,
@@ -153,6 +154,7 @@ class Maintenance:
                     why,
                     extra={"action": "order_unfit", "signal": name},
                 )
+        self._prepare_history(bind_key, engine)
         if is_old and bind_key not in self._reported_old:
             self._reported_old.add(bind_key)
             self._logger.warning(
@@ -161,6 +163,13 @@ class Maintenance:
                 table.fullname,
                 extra={"action": "parked_table_old"},
             )
+
+    def _prepare_history(self, bind_key: str | None, engine: Engine) -> None:
+        """Make and drop partitions of what was sent, where models keep that."""
+        keeping = [spec for spec in self._specs[bind_key] if spec.keep_days is not None]
+        if not keeping:
+            return
+        self._events.history_checked(bind_key, prepare_history(engine, keeping))
 
     def _find_conflicts(self, bind_key: str | None, engine: Engine) -> None:
         def query(specs: Sequence[SignalSpec]) -> list[tuple[str, str]]:

@@ -141,6 +141,9 @@ class Events:
     def horizon_held(self, bind_key: str | None, held: HeldHorizon | None) -> None:
         """What holds back the vacuum horizon of a database; None when nothing does."""
 
+    def history_checked(self, bind_key: str | None, problem: str | None) -> None:
+        """Why what is sent from a database cannot be kept, or not for long; None when it can. Signals flow anyway."""
+
     # Incidents that no other listener needs
 
     def raised(self, thing: str, action: str, reason: str, signal: str | None = None) -> None:

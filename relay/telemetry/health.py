@@ -103,6 +103,7 @@ class Health(Events):
         self._brokers: dict[tuple[str, str], Dependency] = {}
         self._broker_since: dict[str | None, tuple[bool, float]] = {None: (False, now())}
         self._stuck: dict[tuple[str, str], Stopped] = {}
+        self._history: dict[str | None, str | None] = {}
         self._flowed = clock()
         self._tellings = count(1)
 
@@ -153,6 +154,10 @@ class Health(Events):
         self.set_database("down" if down else "up", "; ".join(down) or None)
         if not found and not down:
             self._flowed = self._clock()
+
+    def history_checked(self, bind_key: str | None, problem: str | None) -> None:
+        with self._lock:
+            self._history[bind_key] = problem
 
     def set_database(self, condition: Condition, reason: str | None = None) -> None:
         known = Dependency(condition, reason, self._now())
@@ -244,6 +249,7 @@ class Health(Events):
             state, database, broker = self._state, self._database, self._together(None)
             idle_seconds = self._clock() - self._flowed
             stuck = dict(self._stuck)
+            history = [problem for problem in self._history.values() if problem is not None]
         reasons = [] if state == "running" else [f"the relay is {state}"]
         reasons += [
             f"{name} is {dependency.condition}" + (f": {dependency.reason}" if dependency.reason else "")
@@ -259,6 +265,8 @@ class Health(Events):
             "database": _shown(database),
             "broker": _shown(broker),
             "reasons": reasons,
+            # No reason: signals flow without a history.
+            "history": "; ".join(history) or None,
             "stuck_models": sorted({model for model, _ in stuck}),
         }
 

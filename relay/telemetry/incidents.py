@@ -133,6 +133,13 @@ class Incidents(Events):
     def burst_interrupted(self, model: str, decision: BurstSummary, possible_duplicates: int = 0) -> None:
         self.raised(model, "model_failing", decision.problem or "", model)
 
+    def history_checked(self, bind_key: str | None, problem: str | None) -> None:
+        thing = "History" if bind_key is None else f"History (bind {bind_key!r})"
+        if problem is None:
+            self.resolved(thing, "history_recovered")
+        else:
+            self.raised(thing, "history_failing", problem)
+
     def model_stuck(self, model: str, cause: str, reason: str | None) -> None:
         if reason is None:
             self.resolved(stuck_thing(model, cause), STUCK[cause].ends, model)

@@ -26,11 +26,13 @@ def configure_logging(format_name: str, level: str, stream: IO[str] | None = Non
     """Send all log lines of the process to standard error.
 
     :param format_name: ``text`` or ``json``.
+    :param stream: another one. When neither is given, what was standard error the first time: the application may have
+        replaced it since.
     """
     # A log that cannot be written (disk full, reader gone) must not stop the relay.
     logging.raiseExceptions = False
     root = logging.getLogger()
-    handler = _handler_of(root, stream or sys.stderr)
+    handler = _handler_of(root, stream)
     handler.setFormatter(JsonFormatter() if format_name == "json" else TextFormatter())
     for old in root.handlers[:]:
         root.removeHandler(old)
@@ -45,10 +47,10 @@ def configure_logging(format_name: str, level: str, stream: IO[str] | None = Non
 
 def _handler_of(root: logging.Logger, stream: IO[str] | None) -> QueuedHandler:
     """The handler of a stream; one for each stream, because two would mix their lines."""
-    for handler in [*root.handlers, OwnLogger.handler]:
-        if isinstance(handler, QueuedHandler) and handler.stream is stream:
+    for handler in [OwnLogger.handler, *root.handlers]:
+        if isinstance(handler, QueuedHandler) and stream in (None, handler.stream):
             return handler
-    return QueuedHandler(stream)
+    return QueuedHandler(stream or sys.stderr)
 
 
 class TextFormatter(logging.Formatter):

@@ -1,8 +1,9 @@
-"""The loggers of Signalbus in a relay's process. Invariant: nothing that an application configures silences them.
+"""The loggers of Signalbus in a relay's process. Invariant: nothing that an application configures stops their lines.
 
 ``logging.config.dictConfig()`` disables all loggers that it does not name, closes all handlers and replaces those of
 the root; ``logging.disable()``, levels and ``propagate = False`` silence loggers too. An application may do so at any
-time. Its own handlers still get the lines.
+time. Its own handlers still get the lines. Its factories, filters and handlers may raise, as they do where they expect
+a request.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 import io
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import IO, Any
 
 #: The loggers with this name, and those below it, belong to Signalbus.
@@ -38,17 +39,45 @@ class OwnLogger(logging.Logger):
     def getEffectiveLevel(self) -> int:
         return OwnLogger.lowest_level
 
+    def makeRecord(self, *args: Any, **keywords: Any) -> logging.LogRecord:
+        try:
+            return super().makeRecord(*args, **keywords)
+        except Exception:  # noqa: BLE001 - the application's factory
+            return _plain_record(*args, **keywords)
+
     def filter(self, record: logging.LogRecord) -> Any:
         # A filter of the application may add to the record, and refuses nothing.
-        super().filter(record)
+        with suppress(Exception):
+            super().filter(record)
         return True
 
     def callHandlers(self, record: logging.LogRecord) -> None:
         reached = list(_handlers(self))
         if OwnLogger.handler is not None and OwnLogger.handler not in reached:
             OwnLogger.handler.handle(record)
-        if reached:
-            super().callHandlers(record)
+        for handler in reached:
+            if record.levelno >= handler.level:
+                # What a handler of the application raises concerns its own output.
+                with suppress(Exception):
+                    handler.handle(record)
+
+
+def _plain_record(
+    name: str,
+    level: int,
+    path: str,
+    line: int,
+    message: object,
+    args: Any,
+    exc_info: Any,
+    function: str | None = None,
+    extra: Mapping[str, object] | None = None,
+    stack: str | None = None,
+) -> logging.LogRecord:
+    """What ``Logger.makeRecord()`` makes, without the factory that is set."""
+    record = logging.LogRecord(name, level, path, line, message, args, exc_info, function, stack)
+    vars(record).update(extra or {})
+    return record
 
 
 def _handlers(logger: logging.Logger) -> Iterator[logging.Handler]:

@@ -75,6 +75,10 @@ _OF_ACTIONS = {
     "signals_unreached": Remedy("Remove what keeps the signal from being locked.", "SignalbusModelBlocked"),
     "model_failing": Remedy("Mend what the text names; signals flow then by themselves.", "SignalbusPublishFailing"),
     "model_unread": Remedy("Mend what the text names; signals flow then by themselves.", "SignalbusModelBlocked"),
+    "history_failing": Remedy(
+        "Mend what the text names; signals are sent meanwhile, and are missing from the history.",
+        "What was sent is not kept",
+    ),
     "backlog": Remedy(
         "See that relays run and send; if they do, run more of them, or more workers.", "SignalbusBacklogGrowing"
     ),

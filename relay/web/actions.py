@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from werkzeug.exceptions import Forbidden, ServiceUnavailable
 
-from signalbus_core.lowlevel import FailureRecord, parked
+from signalbus_core.lowlevel import FailureRecord, SentFilter, SentSignal, parked
 
 from ..application.databases import Databases
 from ..operations.parked import ParkedSignals, RecordFile, no_failed_signal
 from ..operations.pauses import Pauses
+from ..operations.sent import SentSignals, as_json
 from .database_bulkhead import ANSWER_WITHIN_SECONDS, DatabaseBulkhead
 
 logger = logging.getLogger("signalbus.relay.http")
@@ -33,6 +34,10 @@ T = TypeVar("T")
 MOST_DISCARDED = 200
 
 
+#: So many rows are read under one key. There are several where keys come again.
+MOST_ROWS = 20
+
+
 class Operations:
     """Carries out the operator's actions.
 
@@ -42,6 +47,7 @@ class Operations:
     def __init__(self, databases: Databases, bulkhead: DatabaseBulkhead, record: str | None) -> None:
         self._parked = ParkedSignals(databases)
         self._pauses = Pauses(databases)
+        self._sent = SentSignals(databases)
         self._bulkhead = bulkhead
         self._record = record
 
@@ -65,6 +71,26 @@ class Operations:
     ) -> list[parked.FailureGroup]:
         """Failed signals by state and reason, parked ones first."""
         return self._bulkhead.run(lambda: self._parked.groups(model, limit), timeout_seconds)
+
+    def sent_signals(self, model: str | None, chosen: SentFilter, limit: int) -> list[SentSignal]:
+        """What was sent, the last first."""
+        return self._bulkhead.run(lambda: self._sent.find(model, chosen, limit))
+
+    def sent_rows(self, model: str, key: str, address: str | None) -> list[dict[str, Any]]:
+        """What was sent under a key, with the rows. These are payloads: that they were read is logged, not what."""
+
+        def read() -> list[dict[str, Any]]:
+            found = self._sent.find(model, SentFilter(key), MOST_ROWS)
+            return [{**as_json(one), "row": self._sent.row(one)} for one in found]
+
+        rows = self._bulkhead.run(read)
+        logger.warning(
+            "An operator read %d rows of %s from the history.",
+            len(rows),
+            model,
+            extra={"action": "history_read", "signal": model, "key": key, "number": len(rows), "address": address},
+        )
+        return rows
 
     def retry(self, model: str | None, key: str | None, address: str | None, group: str | None = None) -> int:
         """Have signals tried at once: one, those of a group or a model, or all; return how many."""

@@ -23,6 +23,7 @@ from .database_bulkhead import LIMITS, DatabaseBulkhead, engine_of_its_own
 from .failed_cache import FailedSignalsCache
 from .health_routes import health_routes
 from .page_routes import page_routes
+from .sent_routes import sent_routes
 from .status_report import ShownDatabase, StatusReport
 
 
@@ -47,6 +48,7 @@ def build_site(
     blueprints = (
         health_routes(health, metrics, report),
         api_routes(operations, guard),
+        sent_routes(operations, guard),
         page_routes(report, view, operations, guard),
     )
     return create_app(blueprints, guard)

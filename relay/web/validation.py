@@ -18,7 +18,16 @@ MOST_BODY_BYTES = 64 * 1024
 MOST_FIELDS = 20
 
 #: The largest number of characters of each field.
-LONGEST = {"model": 200, "key": 2000, "group": 16, "section": 100, "number": 7, "reason": 500, "token": 1000}
+LONGEST = {
+    "model": 200,
+    "key": 2000,
+    "message_id": 255,
+    "group": 16,
+    "section": 100,
+    "number": 7,
+    "reason": 500,
+    "token": 1000,
+}
 
 #: The largest number of signals that a form may be about.
 MOST_FAILED = 1_000_000

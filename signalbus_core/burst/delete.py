@@ -8,8 +8,8 @@ recorded in ``signalbus_parked`` in the transaction that deletes the others.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -27,6 +27,7 @@ from ..sql.delete_rows import delete_rows
 from ..sql.parked import LeaveOut
 from ..sql.rows import Row, all_ids, find, find_keys, has_id
 from ..sql.selection import EVERYTHING, Choice
+from ..sql.sent.move import Kept
 from ..sql.transaction import DEFAULT_LIMITS, BurstLimits, begin, transaction
 from .failpoints import failpoint
 from .lock import detach
@@ -74,6 +75,7 @@ class Delete:
     :param is_locked: the present transaction of the session has locked the rows.
     :param can_keep_rows: single rows may be refused; then the rows stay locked while these are looked for, so that
       nobody else can send what was sent.
+    :param known: what is kept of the signals beside their rows, by the ids of these.
     """
 
     session: Session
@@ -84,6 +86,7 @@ class Delete:
     rows: Sequence[Row]
     is_locked: bool
     can_keep_rows: bool = False
+    known: Mapping[str, Kept] = field(default_factory=dict)
 
     def run(self, signals: list[Any]) -> Deleted:
         """Delete them and commit what the send method wrote; if that fails, delete them without it.
@@ -134,7 +137,7 @@ class Delete:
 
     def _kept(self, connection: Connection) -> list[tuple[Row, str]]:
         """Delete the rows; return those that the database keeps, and why."""
-        attempt = partial(delete_rows, connection, self.spec, is_locked=self.is_locked)
+        attempt = partial(delete_rows, connection, self.spec, is_locked=self.is_locked, known=self.known)
         if not (self.can_keep_rows and self.is_locked):
             # No savepoint: what is deleted under one, and was locked before it, costs the database more.
             return [(row, SUPPRESSED) for row in attempt(self.rows)]
@@ -146,7 +149,7 @@ class Delete:
 
     def _alone(self) -> Deleted:
         """Delete in a separate transaction, without the application's session and its event listeners."""
-        return delete_alone(self.engine, self.spec, self.rows, self.choice, self.limits, self._changed)
+        return delete_alone(self.engine, self.spec, self.rows, self.choice, self.limits, self._changed, self.known)
 
     def _changed(self, connection: Connection) -> list[Row]:
         """Rows that have the keys of the signals, but may be other signals."""
@@ -208,6 +211,7 @@ def delete_alone(
     choice: Choice,
     limits: BurstLimits,
     changed: Callable[[Connection], Sequence[Row]] = lambda _: (),
+    known: Mapping[str, Kept] | None = None,
 ) -> Deleted:
     """Delete those of these rows that can be deleted, and commit; record the rest where the choice says so.
 
@@ -216,7 +220,8 @@ def delete_alone(
     with transaction(engine, _shortened(limits)) as connection:
         if choice.forgets:
             parked.forget(connection, spec, [row.key for row in rows])
-        kept = delete_by_halves(connection, spec, rows, partial(delete_rows, connection, spec), connection.begin_nested)
+        attempt = partial(delete_rows, connection, spec, known=known)
+        kept = delete_by_halves(connection, spec, rows, attempt, connection.begin_nested)
         deleted = _result_of(connection, spec, choice, [(row, why) for row, why, _ in kept], changed(connection))
     failpoint("committed")
     return deleted

@@ -19,6 +19,7 @@ from ..sql import parked
 from ..sql.keys import SignalRef
 from ..sql.parked import LeaveOut
 from ..sql.selection import Choice, Ring
+from ..sql.sent.keeping import prepare_history
 from ..sql.transaction import BurstLimits, begin, transaction
 from ..sql.trial import key_problems
 from .delete import delete_sent
@@ -60,6 +61,8 @@ class Conflicts:
 def flush(session: Session, engine: Engine, spec: SignalSpec, conflicts: Conflicts) -> tuple[int, BaseException | None]:
     """Send bursts of one model until nothing is left to try; return the number sent and the first error."""
     everything = _check_tables(session, spec, conflicts)
+    if spec.keep_days is not None:
+        prepare_history(engine, [spec])
     undeleted = list(_delete_what_was_sent(engine, spec, everything))
     sent = errors_in_a_row = 0
     first_error: BaseException | None = None

@@ -20,10 +20,10 @@ from sqlalchemy.orm import Session
 from ..errors import BurstError, Outcome, OutcomeKind, counted
 from ..failures import is_away, is_late, is_of_schema, is_stop
 from ..model.contract import SignalSpec
+from ..model.order import Place
 from ..sql.keys import Key
 from ..sql.lock_rows import follows_index, keys_of_rows, load_rows, lock_rows, lock_signals
 from ..sql.ordered.heads import take
-from ..sql.ordered.places import Place
 from ..sql.rows import Row
 from ..sql.selection import Choice
 from ..sql.transaction import DEFAULT_PLANNER, FOLLOW_THE_INDEX, BurstLimits, begin, run_all, settings_option

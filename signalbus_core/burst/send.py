@@ -17,14 +17,16 @@ from ..errors import PartialDeliveryError, PublishError
 from ..failures import error_text
 from ..model.contract import SignalSpec
 from ..model.progress import ProgressReporter
+from ..model.report import send_in_order, send_together
+from ..model.sent_messages import recording_messages
 from ..sessions import atomic_mark
 from ..sql.selection import EVERYTHING, Choice
 from ..sql.transaction import DEFAULT_LIMITS, BurstLimits, resetting_planner
 from .delete import Delete, abandon
 from .failpoints import failpoint
+from .history import known_of
 from .kept_locks import tracking_locks
 from .lock import lock
-from .report import send_in_order, send_together
 from .result import BurstResult, failed_row
 from .undeletable import rehearse as rehearse_delete
 from .undeletable import table_can_keep_rows
@@ -97,11 +99,13 @@ def send_burst(
             ProgressReporter(session, connection, limits.idle_timeout_seconds, clock, locked, on_progress) as reporter,
             tracking_locks(session, connection, spec, taken.rows) as locked_rows,
             resetting_planner(connection),
+            recording_messages(spec.keep_days is not None) as messages,
         ):
             if spec.order is None:
                 report = send_together(spec, connection, signals)
             else:
                 report = send_in_order(spec, connection, signals, lambda one: taken.place(rows[id(one)]))
+            known = {} if messages is None else known_of(messages, report.delivered, rows)
         answered = clock()
         failpoint("confirmed")
 
@@ -114,7 +118,7 @@ def send_burst(
                 extra={"action": "sender_ended_transaction", "signal": spec.name},
             )
         deleted = Delete(
-            session, engine, spec, limits, choice, sent_rows, is_locked, may_keep_rows or can_keep_rows
+            session, engine, spec, limits, choice, sent_rows, is_locked, may_keep_rows or can_keep_rows, known
         ).run(taken.signals)
         left = {one.key for one in (*deleted.undeleted, *deleted.changed)}
         sent = [signal for signal in report.delivered if rows[id(signal)].key not in left]

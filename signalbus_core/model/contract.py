@@ -31,6 +31,7 @@ from ..errors import (
     worst,
 )
 from ..failures import raise_if_stop, sender_failure
+from .keep_days import keep_days_of
 from .order import KeyOrder, resolve_order
 from .progress import LONG_SEND_SECONDS, report_progress
 from .refusals import (
@@ -69,6 +70,7 @@ class SignalSpec:
     :param condition: SQL condition for the rows that are signals; None when all are. Other rows are never changed.
     :param row_sender: sends rows without instances; None where the model has code that needs these.
     :param order: the order of its signals; None when they have none.
+    :param keep_days: for how many days what was sent is kept in ``signalbus_sent``; None: nothing is kept.
     """
 
     model: type[Any]
@@ -81,6 +83,7 @@ class SignalSpec:
     condition: str | None = None
     row_sender: RowSender | None = None
     order: KeyOrder | None = None
+    keep_days: int | None = None
 
     @cached_property
     def mapper(self) -> Mapper[Any]:
@@ -223,6 +226,7 @@ def resolve(model: type[Any], name: str | None = None) -> SignalSpec:
         condition=_condition(model),
         row_sender=_row_sender(model),
         order=resolve_order(mapper, name),
+        keep_days=keep_days_of(mapper, name),
     )
 
 

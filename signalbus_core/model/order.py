@@ -1,14 +1,21 @@
-"""Order by key: what ``signalbus_order_by`` of a model says, checked."""
+"""Order by key: what ``signalbus_order_by`` of a model says, checked; and the place of a signal in a burst.
+
+Invariant: a burst has the earliest signals of a key and none behind a gap, so that a wave has at most one signal of a
+key, and the next wave has the one that follows it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import ARRAY, JSON, Column, Table, TypeDecorator
 from sqlalchemy.orm import Mapper
 
 from ..errors import SignalModelError
+
+T = TypeVar("T")
 
 #: The name of the column, and of the attribute, with the position of a signal among those of its key.
 POSITION = "signalbus_position"
@@ -87,3 +94,30 @@ def _column(mapper: Mapper[Any], table: Table, named: str, name: str) -> Column[
             "plain type, as integer, uuid or text: write the part of it that is the key into a column of its own."
         )
     return column
+
+
+class Place(NamedTuple):
+    """The place of a signal.
+
+    :param key: the number of its key in the burst.
+    :param number: how many signals of its key come before it.
+    """
+
+    key: int
+    number: int
+
+
+def runs(signals: Iterable[T], place_of: Callable[[T], Place]) -> list[list[T]]:
+    """Signals by key, each key's in order, up to the first one that is missing."""
+    by_key: dict[int, dict[int, T]] = {}
+    for signal in signals:
+        key, number = place_of(signal)
+        by_key.setdefault(key, {})[number] = signal
+    found: list[list[T]] = []
+    for numbered in by_key.values():
+        run: list[T] = []
+        while len(run) in numbered:
+            run.append(numbered[len(run)])
+        if run:
+            found.append(run)
+    return found

@@ -13,7 +13,7 @@ from .outbox import OutboxMessage, outbox_model, outbox_table_sql
 from .outbox_row import HEADERS_TEXT, message_from_row
 from .publisher import Publisher, PublisherStatus
 from .row_signal import RowSignal
-from .signal import RabbitMQSignal
+from .signal import RabbitMQSignal, replayed_messages
 
 __all__ = [
     # What a model needs
@@ -32,6 +32,7 @@ __all__ = [
     "HEADERS_TEXT",
     # For relays: the messages of a signal; where the broker is, and why it cannot be reached
     "as_messages",
+    "replayed_messages",
     "BrokerLocation",
     "failure_of",
     "remedy_of_reason",

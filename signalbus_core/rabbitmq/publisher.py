@@ -10,12 +10,14 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from flask import Flask
 
 from ..errors import Outcome, OutcomeKind, PartialDeliveryError, PublishError, worst
 from ..failures import error_text, raise_if_stop
+from ..model.sent_messages import SentMessage, wanted_messages
 from .amqp.channel import BrokerConnection
 from .amqp.encoder import AS_THEY_ARE, MessageMaker
 from .amqp.message import Message
@@ -168,6 +170,10 @@ class Publisher:
             if connection is not None:
                 batch.run(connection)
             trace.end(batch.outcomes)
+        wanted = wanted_messages()
+        if wanted is not None:
+            for signal, group in zip(listed, groups, strict=True):
+                wanted.record(signal, partial(_sent_messages, maker, group))
         if not batch.is_complete:
             for index, outcomes in enumerate(batch.outcomes()):
                 bad = [outcome for outcome in outcomes if outcome.kind is not OutcomeKind.ACKED]
@@ -280,3 +286,7 @@ class Publisher:
         if connection is not None and connection.is_open:
             return connection.node
         return nodes[0] if len(nodes) == 1 else None
+
+
+def _sent_messages(maker: MessageMaker[Any], drafts: Sequence[Any]) -> list[SentMessage]:
+    return [maker.sent_message(draft) for draft in drafts]

@@ -26,6 +26,7 @@ from sqlalchemy.sql.visitors import iterate
 
 from ..failures import error_text, raise_if_stop
 from ..model.senders import RowSender
+from ..model.sent_messages import SentMessage
 from ..schema.signal_id import SIGNAL_ID, database_identity, signal_id_text
 from ..tracing import StoredContext, TracedSignal, parsed_context
 from .amqp.encoder import PLAIN, Common, Encoder, MessageMaker, keep, shared_of
@@ -231,6 +232,20 @@ class RowMessages(MessageMaker[Sequence[Any]]):
 
     def trace_context(self, signal: Sequence[Any]) -> StoredContext | None:
         return None if self._plan.trace is None else parsed_context(signal[self._plan.trace])
+
+    def sent_message(self, draft: Any) -> SentMessage:
+        if isinstance(draft, Message):
+            return super().sent_message(draft)
+        places, usual = self._plan.places, self._plan.usual
+        own, exchange, routing_key = [
+            None if place is None else draft[place]
+            for place in (places.get("message_id"), places.get("exchange"), places.get("routing_key"))
+        ]
+        return SentMessage(
+            self._id_of(draft) if own is None else own,
+            usual[0] if exchange is None else exchange,
+            usual[1] if routing_key is None else routing_key,
+        )
 
     def _id_of(self, row: Sequence[Any]) -> str:
         plan = self._plan

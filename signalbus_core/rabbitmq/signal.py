@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flask import current_app
@@ -17,6 +18,7 @@ from pika.spec import BasicProperties
 from sqlalchemy.orm import Mapped, declared_attr, has_inherited_table
 
 from ..failures import error_text, raise_if_stop
+from ..model.sent_messages import SentMessage
 from ..schema.signal_id import signal_id_column
 from .amqp.encoder import Common, Encoder, MessageMaker, shared_of
 from .amqp.frames import EncodedMessage
@@ -87,6 +89,29 @@ class RabbitMQSignal:
         publisher_of_app().publish_signals(instances, SignalMessages())
 
 
+def replayed_messages(signal: RabbitMQSignal, ids: Sequence[str | None], sent_at: datetime) -> list[Message]:
+    """The messages of a signal that was sent before, complete, with the same ids.
+
+    :param ids: those that its messages had; the usual ones where they are not known.
+    :param sent_at: when it was sent, which is the timestamp of messages of models that record no time of writing.
+    """
+    made = as_messages(signal.signalbus_message())
+    known = ids if len(ids) == len(made) else [None] * len(made)
+    usual = (signal.signalbus_exchange, signal.signalbus_routing_key, type(signal).__name__)
+    found: list[Message] = []
+    for number, (message, before) in enumerate(zip(made, known, strict=True), start=1):
+        whole = completed(
+            message,
+            usual,
+            partial(message_id, signal, number),
+            lambda: seconds_of(written_at(signal) or sent_at),
+        )
+        if before is not None and whole.properties is not None:
+            whole.properties.message_id = before
+        found.append(whole)
+    return found
+
+
 class SignalMessages(MessageMaker[RabbitMQSignal]):
     """The messages of the signals of one burst, with the properties filled in that they do not set.
 
@@ -115,6 +140,17 @@ class SignalMessages(MessageMaker[RabbitMQSignal]):
         except BaseException as error:
             raise_if_stop(error)
             raise InvalidMessageError(error_text(error, [signal])) from error
+
+    def sent_message(self, draft: Any) -> SentMessage:
+        if isinstance(draft, Message):
+            return super().sent_message(draft)
+        signal, message, number = draft
+        own = None if message.properties is None else message.properties.message_id
+        return SentMessage(
+            message_id(signal, number, self._database) if own is None else own,
+            signal.signalbus_exchange if message.exchange is None else message.exchange,
+            signal.signalbus_routing_key if message.routing_key is None else message.routing_key,
+        )
 
     def encoding(self, encoder: Encoder) -> Callable[[Any], EncodedMessage]:
         usual = self._encoding_usual(encoder)

@@ -1,6 +1,7 @@
 """The tables of Signalbus itself.
 
-Failed signals (the retry store) and paused models, both keyed by table name, and the inbox of consumers.
+Failed signals (the retry store) and paused models, both keyed by table name, the history of what was sent, and the
+inbox of consumers.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, DateTime, Integer, MetaData, Table, Text, func, text
+from sqlalchemy import JSON, Column, Date, DateTime, Index, Integer, MetaData, Table, Text, func, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.schema import CreateIndex, CreateTable, SetTableComment
 
@@ -90,15 +91,17 @@ class OwnTable:
     :param read_with: the privileges that reading needs.
     :param changed_with: the privileges that changing needs.
     :param storage: its storage parameters in PostgreSQL.
+    :param partition_by: how it is partitioned in PostgreSQL.
     """
 
     name: str
     comment: str
-    columns: Callable[[], Sequence[Column[Any]]]
+    columns: Callable[[], Sequence[Column[Any] | Index]]
     read_with: tuple[str, ...]
     changed_with: tuple[str, ...]
     later_columns: tuple[str, ...] = ()
     storage: Mapping[str, str] = field(default_factory=dict)
+    partition_by: str | None = None
 
     def table(self, metadata: MetaData) -> Table:
         """The table as a part of ``metadata``."""
@@ -106,8 +109,10 @@ class OwnTable:
         known = metadata.tables.get(f"{schema}.{name}" if schema else name)
         if known is not None:
             return known
-        storage: dict[str, Any] = {"postgresql_with": dict(self.storage)} if self.storage else {}
-        return Table(name, metadata, *self.columns(), comment=self.comment, **storage)
+        options: dict[str, Any] = {"postgresql_with": dict(self.storage)} if self.storage else {}
+        if self.partition_by is not None:
+            options["postgresql_partition_by"] = self.partition_by
+        return Table(name, metadata, *self.columns(), comment=self.comment, **options)
 
     def of(self, spec: SignalSpec) -> Table:
         """The table for a model, in the model's own database."""
@@ -165,6 +170,33 @@ PAUSED = OwnTable(
     ),
     read_with=("SELECT",),
     changed_with=("SELECT", "INSERT", "DELETE"),
+)
+
+# One row for each signal that was sent, of models that keep what was sent. Partitioned by the day until which it is
+# kept, so that models with different times share the table, and a day is dropped by whichever relay comes first.
+SENT = OwnTable(
+    "signalbus_sent",
+    "Signals that were sent, kept for some days",
+    lambda: (
+        Column("keep_until", Date, nullable=False),
+        Column("sent_at", DateTime(timezone=True), nullable=False),
+        Column("written_at", DateTime(timezone=True)),
+        Column("table_name", Text, nullable=False),
+        Column("key", Text, nullable=False),
+        # Of the first message; NULL where the send method does not tell. Those of the others: an array of objects.
+        Column("message_id", Text),
+        Column("exchange", Text),
+        Column("routing_key", Text),
+        Column("more_messages", JSON(none_as_null=True)),
+        # Of each column its text, in PostgreSQL's own format, which gives the same value again.
+        Column("row", JSON(none_as_null=True), nullable=False),
+        Index("signalbus_sent_key", "table_name", "key"),
+        Index("signalbus_sent_at", "table_name", "sent_at"),
+        Index("signalbus_sent_message", "message_id"),
+    ),
+    read_with=("SELECT",),
+    changed_with=("SELECT", "DELETE"),
+    partition_by="RANGE (keep_until)",
 )
 
 # "C": an upgrade of the operating system that changes the order of texts must not damage what makes ids unique.

@@ -1,12 +1,13 @@
 """The statements that delete the rows of signals that were sent: by their keys, or by the ids of their versions.
 
-A row that somebody else wrote meanwhile under the same key is never deleted.
+A row that somebody else wrote meanwhile under the same key is never deleted. Of models that keep what was sent, the
+rows are moved by the same statement; where that fails, they are only deleted.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, cast
 
@@ -17,9 +18,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql import ColumnElement
 
 from ..errors import BurstError, counted
+from ..failures import error_text, is_lost
 from ..model.contract import SignalSpec
+from ..schema.own_tables import SENT
 from .keys import Key, given_keys, has_exact_key, has_key, joins_given_keys, parts
 from .rows import WRITTEN_SINCE, Row, all_ids, find, find_keys, find_moved, has_id
+from .sent.move import BACK, NOTHING_KNOWN, Kept, move_signals, move_where
+from .sent.suspended import suspend, why_suspended
 from .transaction import LOOK_UP_CTIDS, LOOK_UP_KEYS, execute_with
 
 logger = logging.getLogger("signalbus")
@@ -28,8 +33,19 @@ logger = logging.getLogger("signalbus")
 KEPT_STATEMENTS = 1024
 
 
-def delete_rows(connection: Connection, spec: SignalSpec, rows: Sequence[Row], *, is_locked: bool = False) -> list[Row]:
-    """Delete rows; return those of them that the database keeps without an error."""
+def delete_rows(
+    connection: Connection,
+    spec: SignalSpec,
+    rows: Sequence[Row],
+    *,
+    is_locked: bool = False,
+    known: Mapping[str, Kept] | None = None,
+) -> list[Row]:
+    """Delete rows; return those of them that the database keeps without an error.
+
+    :param known: what is kept of the signals beside their rows, by the ids of these.
+    """
+    known = known or {}
     dialect, keys = connection.dialect, [row.key for row in rows]
     if dialect.name != "postgresql":
         if delete_signals(connection, spec, keys) == len(rows):
@@ -37,7 +53,8 @@ def delete_rows(connection: Connection, spec: SignalSpec, rows: Sequence[Row], *
         return find_keys(connection, spec, keys)
     deleted = 0
     if is_locked and has_exact_key(spec, dialect, keys):
-        deleted = delete_signals(connection, spec, keys)
+        kept = [known.get(row.ids[-1], NOTHING_KNOWN) if row.ids else NOTHING_KNOWN for row in rows]
+        deleted = delete_signals(connection, spec, keys, kept)
         if deleted == len(rows):
             return []
         if deleted > len(rows):
@@ -51,13 +68,13 @@ def delete_rows(connection: Connection, spec: SignalSpec, rows: Sequence[Row], *
         # The send method itself may have updated the rows that it has locked.
         conditions.append([has_key(spec, dialect, keys), WRITTEN_SINCE])
     for condition in conditions:
-        deleted += delete_where(connection, spec, condition)
+        deleted += delete_where(connection, spec, condition, known)
         if deleted == len(rows):
             return []
     if is_locked and (moved := _moved(connection, spec, rows)):
         # The send method, or a trigger on what it wrote, has given them other keys.
         conditions.append([has_id(all_ids(moved))])
-        delete_where(connection, spec, conditions[-1])
+        delete_where(connection, spec, conditions[-1], known)
     # The send method may have deleted signals itself; only rows that still exist are kept.
     return [row for condition in conditions for row in find(connection, spec, condition)]
 
@@ -71,18 +88,61 @@ def _moved(connection: Connection, spec: SignalSpec, rows: Sequence[Row]) -> lis
         return []
 
 
-def delete_signals(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> int:
-    """Delete the signals with these keys; return how many rows were deleted."""
+def delete_signals(connection: Connection, spec: SignalSpec, keys: Sequence[Key], kept: Sequence[Kept] = ()) -> int:
+    """Delete the signals with these keys; return how many rows were deleted.
+
+    :param kept: what is kept of each beside its row, where they are single integers.
+    """
     if connection.dialect.name != "postgresql":
         pieces = parts(connection.dialect, keys)
         deletes = [sql_delete(spec.table).where(has_key(spec, connection.dialect, piece)) for piece in pieces]
         return sum(cast("CursorResult[Any]", connection.execute(delete)).rowcount for delete in deletes)
-    return execute_with(connection, LOOK_UP_KEYS, _deleting(spec), {**given_keys(spec, keys)}).rowcount
+
+    def delete() -> int:
+        return execute_with(connection, LOOK_UP_KEYS, _deleting(spec), {**given_keys(spec, keys)}).rowcount
+
+    if not kept or not _keeps(connection, spec):
+        return delete()
+    return _moved_or_deleted(connection, spec, lambda: move_signals(connection, spec, keys, kept), delete)
 
 
-def delete_where(connection: Connection, spec: SignalSpec, conditions: Collection[ColumnElement[bool]]) -> int:
-    """Delete the rows with all of these conditions; return how many they were."""
-    return execute_with(connection, LOOK_UP_CTIDS, sql_delete(spec.table).where(*conditions)).rowcount
+def delete_where(
+    connection: Connection,
+    spec: SignalSpec,
+    conditions: Collection[ColumnElement[bool]],
+    known: Mapping[str, Kept],
+) -> int:
+    """Delete the rows with all of these conditions; return how many they were.
+
+    :param known: what is kept of them beside the rows, by their ids.
+    """
+
+    def delete() -> int:
+        return execute_with(connection, LOOK_UP_CTIDS, sql_delete(spec.table).where(*conditions)).rowcount
+
+    if not _keeps(connection, spec):
+        return delete()
+    return _moved_or_deleted(connection, spec, lambda: move_where(connection, spec, conditions, known), delete)
+
+
+def _keeps(connection: Connection, spec: SignalSpec) -> bool:
+    return spec.keep_days is not None and why_suspended(connection.engine, SENT.of(spec)) is None
+
+
+def _moved_or_deleted(
+    connection: Connection, spec: SignalSpec, move: Callable[[], int], delete: Callable[[], int]
+) -> int:
+    """Move rows; where that fails, and deleting them does not, nothing is kept for a while."""
+    try:
+        return move()
+    except SQLAlchemyError as error:
+        if is_lost(error) or connection.invalidated:
+            raise
+        # The rows stay locked: nobody else may send them again.
+        connection.exec_driver_sql(BACK)
+        deleted = delete()
+        suspend(connection.engine, SENT.of(spec), error_text(error))
+        return deleted
 
 
 @lru_cache(KEPT_STATEMENTS)

@@ -151,10 +151,16 @@ def parts(dialect: Dialect, keys: Sequence[Key]) -> list[Sequence[Key]]:
 
 def text_of_key(spec: SignalSpec) -> ColumnElement[str]:
     """The key of a row as text: the value of one column, or a JSON array of texts for several."""
-    columns = [value_as_text(column) for column in spec.primary_key]
-    if len(columns) == 1:
-        return columns[0]
-    return sql_cast(func.jsonb_build_array(*columns), Text)
+    return _joined([value_as_text(column) for column in spec.primary_key])
+
+
+def usual_text(spec: SignalSpec, text: ColumnElement[str]) -> ColumnElement[str]:
+    """The text of a key as :func:`text_of_key` has it, of one that a person wrote."""
+    return _joined([value_as_text(part) for part in key_from_text(spec, text)])
+
+
+def _joined(texts: Sequence[ColumnElement[str]]) -> ColumnElement[str]:
+    return texts[0] if len(texts) == 1 else sql_cast(func.jsonb_build_array(*texts), Text)
 
 
 def key_from_text(spec: SignalSpec, text: ColumnElement[str]) -> list[ColumnElement[Any]]:
@@ -208,6 +214,14 @@ def key_rows(spec: SignalSpec, values: Sequence[list[Any] | None] | None) -> Tab
     :param values: of each column; None where they are passed as parameters. None for no keys.
     """
     kinds = [_wide(part.type) for part in spec.primary_key]
+    columns = [column(f"part_{number}", kind) for number, kind in enumerate(kinds)]
+    arrays = key_arrays(spec, values)
+    return func.unnest(*arrays).table_valued(*columns, name="signalbus_keys").render_derived()
+
+
+def key_arrays(spec: SignalSpec, values: Sequence[list[Any] | None] | None) -> list[ColumnElement[Any]]:
+    """The keys as one array for each column; ``values`` as for :func:`key_rows`."""
+    kinds = [_wide(part.type) for part in spec.primary_key]
     given = (
         [null() for _ in kinds]
         if values is None
@@ -217,9 +231,7 @@ def key_rows(spec: SignalSpec, values: Sequence[list[Any] | None] | None) -> Tab
         ]
     )
     # The cast makes PostgreSQL compare in the column's type.
-    arrays = [sql_cast(one, ARRAY(kind)) for one, kind in zip(given, kinds, strict=True)]
-    columns = [column(f"part_{number}", kind) for number, kind in enumerate(kinds)]
-    return func.unnest(*arrays).table_valued(*columns, name="signalbus_keys").render_derived()
+    return [sql_cast(one, ARRAY(kind)) for one, kind in zip(given, kinds, strict=True)]
 
 
 def _parameter(number: int) -> str:

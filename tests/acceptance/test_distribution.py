@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("signalbus_core", "relay")
 
 #: What a package consists of; anything else in its directory is left behind by something.
-KINDS = (".py", ".typed", ".html", ".css", ".js", ".json", ".sql")
+KINDS = (".py", ".typed", ".html", ".css", ".js", ".json", ".sql", ".txt")
 
 
 def run(*command: object, **arguments: object) -> str:
@@ -59,7 +59,7 @@ def of_packages() -> set[str]:
 def test_the_wheel_has_the_packages_and_nothing_else(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     metadata = {name for name in names if name.startswith(f"signalbus-{__version__}.dist-info/")}
-    assert names - metadata == of_packages() | {"relay/web/runbook.md"}
+    assert names - metadata == of_packages() | {"relay/web/runbook.md", "relay/commands/setup/signalbus.rules.yml"}
     assert {Path(name).suffix for name in of_packages()} <= set(KINDS)
     assert {f"{package}/py.typed" for package in PACKAGES} <= names
     assert {Path(name).name for name in metadata} == {"METADATA", "RECORD", "WHEEL", "LICENSE", "entry_points.txt"}
@@ -70,7 +70,8 @@ def test_the_sdist_has_the_packages_and_what_describes_them(dist: Path) -> None:
     with tarfile.open(dist / f"signalbus-{__version__}.tar.gz") as archive:
         names = {name.removeprefix(root) for name in archive.getnames()}
     described = {"README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml", "PKG-INFO", ".gitignore"} | {
-        "docs/runbook.md"
+        "docs/runbook.md",
+        "deploy/prometheus/signalbus.rules.yml",
     }
     assert names == of_packages() | described
 

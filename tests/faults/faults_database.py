@@ -142,9 +142,8 @@ FAULTS = [
     Fault(
         "database: read-only",
         read_only,
-        "The rehearsal of the delete fails before anything is sent. The database answers, so readiness is kept; the "
-        "log and the metrics tell that the model fails.",
-        says="ready",
+        "Nothing can be deleted, so nothing is sent. A database that takes no writes counts as away, with this reason.",
+        says="database down",
     ),
     Fault("database: answer to COMMIT lost", commit_unanswered, lasts=AT_ONCE, weight=3),
     Fault("database: no connection left", connections_exhausted, says="database down"),

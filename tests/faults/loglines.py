@@ -12,11 +12,11 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
+from relay.telemetry.incidents import SETTLED_AFTER_SECONDS
+
 #: A trouble that lasts is told again after a minute.
 REMINDER_SECONDS = 55
 
-#: The reason of a lasting trouble is told anew when it has changed for so long.
-SETTLED_SECONDS = 2.9
 
 #: Warnings about one burst, and not about a lasting state: one for each burst that the fault interrupts.
 OF_ONE_BURST = frozenset({"delete_retried"})
@@ -73,7 +73,7 @@ def _repeated(lines: list[dict[str, Any]], bursts_in_flight: int) -> list[str]:
         reason, seconds = re.sub(r"\d+", "", line["message"]), line.get("since_seconds", 0)
         if thing in lasting:
             told, at = lasting[thing]
-            waits = REMINDER_SECONDS if reason == told else SETTLED_SECONDS
+            waits = REMINDER_SECONDS if reason == told else SETTLED_AFTER_SECONDS
             if seconds - at < waits:
                 found.append(f"told twice: {line['message'][:200]}")
         lasting[thing] = (reason, seconds)

@@ -6,6 +6,7 @@ needs, a slow file would hold up one process while the others have nothing to do
 
 from __future__ import annotations
 
+from typing import Any
 from zlib import crc32
 
 import pytest
@@ -82,3 +83,23 @@ class SlowestFirst(LoadScopeScheduling):
         # Else the files with the most tests would come first, and those with a single slow one last.
         self.config.option.loadscopereorder = False
         super().schedule()
+
+    def remove_node(self, node: Any) -> str | None:
+        """As it is, but a test that has ended its process is not run again: it would end one process after another."""
+        left = {
+            test: scope for scope, unit in self.assigned_work[node].items() for test, done in unit.items() if not done
+        }
+        if not left:
+            return super().remove_node(node)
+        del self.assigned_work[node]
+        crashed, *others = left
+        for test in others:
+            self.workqueue.setdefault(left[test], {})[test] = False
+        for other in self.assigned_work:
+            self._reschedule(other)
+        return crashed
+
+    def _reschedule(self, node: Any) -> None:
+        # One that takes the place of another is given nothing before it has collected the tests.
+        if node in self.registered_collections:
+            super()._reschedule(node)

@@ -24,6 +24,7 @@ from relay.config.options import OPTIONS
 from relay.config.values import HttpAddress
 from relay.telemetry.metrics import Metrics
 from relay.web.openapi import document
+from tests.support import http_reference
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 
@@ -128,6 +129,8 @@ TABLES = {
     "findings": findings_table,
     "support": support_table,
     "state-columns": state_columns_table,
+    "http-operations": http_reference.operations,
+    "http-schemas": http_reference.schemas,
 }
 
 

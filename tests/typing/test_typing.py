@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.reader import snippets
+
 HERE = Path(__file__).parent
 
 
@@ -27,6 +29,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_typical_code_of_a_user_passes_mypy_strict(cache: Path) -> None:
     done = mypy(HERE / "shop.py", cache)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_typed_recipe_of_the_cookbook_passes_too(tmp_path: Path, cache: Path) -> None:
+    page = (HERE.parents[1] / "docs" / "how-to" / "cookbook.md").read_text()
+    [recipe] = snippets(page.partition("## Typed models")[2], "python")
+    (tmp_path / "recipe.py").write_text(recipe)
+    done = mypy(tmp_path / "recipe.py", cache)
     assert done.returncode == 0, done.stdout
 
 

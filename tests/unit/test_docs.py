@@ -34,6 +34,7 @@ PAGES = [
     ROOT / "SECURITY.md",
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "deploy").rglob("*.md")),
+    *sorted((ROOT / ".github").rglob("*.md")),
 ]
 SOURCES = [*(ROOT / "signalbus_core").rglob("*.py"), *(ROOT / "relay").rglob("*.py")]
 
@@ -114,7 +115,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_every_page_of_the_reference_is_in_its_table_of_contents() -> None:
     contents = (REFERENCE / "README.md").read_text()
-    assert {page.name for page in REFERENCE.glob("*.md")} - {"README.md"} == set(re.findall(r"\]\((.+?)\)", contents))
+    pages = {page.relative_to(REFERENCE).as_posix() for page in REFERENCE.rglob("*.md")}
+    assert pages - {"README.md"} == set(re.findall(r"\]\((.+?)\)", contents))
 
 
 @pytest.mark.parametrize("package", [signalbus_core, inbox, rabbitmq, testing])

@@ -15,12 +15,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...option_types import read_count
 from .names import table_name
 from .rules import PRESETS, TableRules, field_name
 from .where import condition
 
 #: The keys of a table.
-KEYS = ("preset", "exchange", "routing_key", "map", "where", "not_before", "all_rows", "order_by")
+KEYS = ("preset", "exchange", "routing_key", "map", "where", "not_before", "all_rows", "order_by", "keep_days")
 
 #: Those of them whose value is a text.
 TEXTS = ("preset", "exchange", "routing_key")
@@ -85,11 +86,17 @@ def _rules(text: str, given: object, problems: list[str]) -> TableRules | None:
     ]
     if isinstance(texts["preset"], str) and texts["preset"] not in PRESETS:
         problems.append(f"{text}: preset: one of {', '.join(PRESETS)} is expected, not {texts['preset']!r}")
+    keep_days = given.get("keep_days")
+    try:
+        keep_days = None if keep_days is None else read_count(1, 36_500)(keep_days)
+    except ValueError as error:
+        problems.append(f"{text}: keep_days: {error}, not {keep_days!r}")
     fields = _fields(text, given.get("map", {}), problems)
     rows: dict[str, Any] = {
         **texts,
         **_rows(text, given, problems),
         "order_by": _columns(text, given, "order_by", problems),
+        "keep_days": keep_days,
     }
     return TableRules(name, fields, **rows) if len(problems) == before else None
 

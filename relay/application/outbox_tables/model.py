@@ -78,6 +78,7 @@ def make_model(db: Any, plan: Plan) -> type[TableSignal]:
         "signalbus_routing_key": plan.rules.routing_key,
         "signalbus_condition": plan.condition,
         "signalbus_order_by": plan.rules.order_by or None,
+        "signalbus_keep_days": plan.rules.keep_days,
         "signalbus_fields": {HEADERS_TEXT if field == "headers" else field: to for field, to in fields.items()},
         "signalbus_created_at": _written_at(plan, fields),
         **texts,

@@ -58,6 +58,7 @@ class TableRules:
     :param not_before: columns with a time before which a row is not sent.
     :param all_rows: every row is sent, whatever its columns hold.
     :param order_by: the columns of the key by which rows are ordered.
+    :param keep_days: for how many days what was sent is kept; None: it is not.
     """
 
     name: TableName
@@ -68,6 +69,7 @@ class TableRules:
     where: str | None = None
     not_before: tuple[str, ...] = ()
     all_rows: bool | None = None
+    keep_days: int | None = None
     order_by: tuple[str, ...] = ()
 
     def filled_in(self, other: TableRules) -> TableRules:
@@ -84,6 +86,7 @@ class TableRules:
             not_before=self.not_before or other.not_before,
             all_rows=rows.all_rows,
             order_by=self.order_by or other.order_by,
+            keep_days=other.keep_days if self.keep_days is None else self.keep_days,
         )
 
 

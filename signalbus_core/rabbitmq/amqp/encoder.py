@@ -18,6 +18,7 @@ from pika import spec
 from pika.frame import Method
 from pika.spec import BasicProperties
 
+from ...model.sent_messages import SentMessage
 from ...tracing import StoredContext, stored_context
 from .frames import FRAME_OVERHEAD, EncodedMessage, encode
 from .message import Message, as_messages
@@ -235,6 +236,12 @@ class MessageMaker(Generic[S]):
         :raises InvalidMessageError: there is none.
         """
         return draft  # type: ignore[no-any-return]
+
+    def sent_message(self, draft: Any) -> SentMessage:
+        """Where the message of a draft goes, and under which id."""
+        message = self.message(draft)
+        properties = message.properties
+        return SentMessage(None if properties is None else properties.message_id, message.exchange, message.routing_key)
 
     def encoding(self, encoder: Encoder) -> Callable[[Any], EncodedMessage]:
         """What encodes drafts; it raises :class:`InvalidMessageError` for those that cannot be sent."""

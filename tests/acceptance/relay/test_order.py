@@ -75,7 +75,15 @@ def test_a_relay_that_was_stopped_sends_nothing_late(moves: Outboxes) -> None:
     environ = {"AMQP_URL": f"{moves.broker.url}?heartbeat=1"}
     first = moves.relay(*ORDERED, *limits, **environ)
     eventually(lambda: moves.broker.count(moves.queue) > 20, 30, "it is sending", 0.005)
-    first.pause()
+
+    def stopped_in_a_burst() -> bool:
+        first.pause()
+        if moves.count("pg_stat_activity WHERE state = 'idle in transaction' AND datname = current_database()"):
+            return True
+        first.resume()
+        return False
+
+    eventually(stopped_in_a_burst, 30, "it is stopped in a burst", 0.001)
     try:
         moves.relay(*ORDERED, *limits, **environ)
         moves.wait_until_empty("moves")

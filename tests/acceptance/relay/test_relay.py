@@ -369,6 +369,25 @@ def test_app_that_cannot_be_loaded_is_refused_with_reason(shop: Shop, code: str,
     assert_refused(shop, text)
 
 
+def test_a_stop_request_ends_a_relay_that_still_loads_its_application(shop: Shop) -> None:
+    # As it may be with exit functions that wait, and with code that catches everything.
+    (shop.directory / "shop.py").write_text(
+        "import pathlib, time\n"
+        "def create_app():\n"
+        "    pathlib.Path('loading').touch()\n"
+        "    while True:\n"
+        "        try:\n"
+        "            time.sleep(60)\n"
+        "        except BaseException:\n"
+        "            pass\n"
+    )
+    relay = shop.relay()
+    eventually((shop.directory / "loading").exists, 30, "the application is being loaded")
+    relay.terminate()
+    assert relay.wait() == 0
+    assert relay.logs("stopped")[0]["exit_code"] == 0
+
+
 def test_an_application_without_signal_models_is_refused(shop: Shop) -> None:
     source = (shop.directory / "shop.py").read_text()
     start, end = source.index("class Sent"), source.index("def pause")

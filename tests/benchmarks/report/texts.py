@@ -12,6 +12,9 @@ from .table import table
 
 HEAD = """# Performance
 
+For those who size a deployment, and for those who change the code that sends: what was measured, and what bounds it.
+How many relays you need, in one table: [Sizing](explanation/sizing.md).
+
 Written by `make bench`, from the figures in [performance.json](performance.json). `make bench QUICK=1` takes two
 minutes and shows whether all of it works; `make bench ONLY=drain,idle` measures some sections anew and keeps the
 others.

@@ -579,7 +579,7 @@ class Slow:
 
 @pytest.fixture
 def slow(database_url: str) -> Iterator[Slow]:
-    watched = Watched(database_url, 10, BurstLimits(statement_timeout_seconds=2.0))
+    watched = Watched(database_url, 10, BurstLimits(statement_timeout_seconds=1.0))
     watched.poller.run_once()
     yield Slow(watched)
     watched.engine.dispose()
@@ -661,7 +661,13 @@ def test_many_slow_tables_do_not_hold_up_one_poll_for_all(slow: Slow) -> None:
     assert "M09" in names
 
 
-def test_where_no_table_answers_in_time_it_is_the_database(slow: Slow) -> None:
+def test_where_no_table_answers_in_time_models_are_told_of(slow: Slow) -> None:
+    watched = slow.watched
     slow.tables = {f"m{number:02}" for number in range(10)}
-    slow.watched.poller.run_once()
-    assert not slow.watched.poller.database_is_up
+    for _ in range(4):
+        watched.poller.run_once()
+        watched.clock.now += 1
+    assert watched.poller.database_is_up
+    assert not watched.poller.covered_everything
+    lasting = watched.recorder.incidents.lasting().values()
+    assert {told.signal for told in lasting if "takes too long" in told.reason} >= {f"M{n:02}" for n in range(9)}

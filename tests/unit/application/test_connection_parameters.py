@@ -11,7 +11,8 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import AssertionPool, NullPool, Pool, QueuePool, StaticPool
 
 from relay.application.connection_parameters import rejected_parameters
-from relay.application.databases import pool_problem, spare_connections
+from relay.application.databases import pool_problem, refuse_unfit_engines, spare_connections
+from relay.application.load import LoadingError
 from relay.cli import cli
 from relay.config.values import database_url
 
@@ -168,3 +169,10 @@ def test_rejected_parameters_of_tables_are_refused(tmp_path: Path) -> None:
     assert "secret" not in done.output
     done = CliRunner().invoke(cli, ["check", "--table", "a", *url])
     assert "[database-url]" in done.output
+
+
+def test_an_engine_that_cannot_write_is_refused() -> None:
+    options = {"postgresql_readonly": True}
+    engine = create_engine("postgresql+psycopg2://127.0.0.1:1/d", execution_options=options)
+    with pytest.raises(LoadingError, match=r"bind 'archive'.* deletes what it has sent\. Take it out"):
+        refuse_unfit_engines({"archive": engine}, 1)

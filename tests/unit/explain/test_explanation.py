@@ -10,7 +10,7 @@ import pytest
 from relay.explain.gather import MOST_BEFORE, Facts
 from relay.explain.render import STATES, Explanation, explanation_of
 from relay.explain.routes import BrokerAnswer, Messages, Route
-from signalbus_core.lowlevel import UNDELETED, FailureRecord, FoundSignal, Holder, Pause, Standing
+from signalbus_core.lowlevel import UNDELETED, FailureRecord, FoundSignal, Holder, Pause, SentSignal, Standing
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 FOUND = FoundSignal(NOW - timedelta(seconds=90), False, "0")
@@ -25,6 +25,7 @@ def next_try(seconds: float) -> FailureRecord:
 
 EACH = {
     "absent": Facts("Order", "42", NOW),
+    "sent": Facts("Order", "42", NOW, sent=(SentSignal("Order", "1", "42", NOW, None, NOW.date(), ()),)),
     "table-locked": Facts("Order", "42", NOW, is_table_locked=True),
     "left-out": replace(PENDING, found=replace(FOUND, is_signal=False)),
     "locked": replace(PENDING, found=replace(FOUND, is_locked=True)),

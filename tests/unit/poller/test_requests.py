@@ -214,7 +214,7 @@ def test_until_empty_ends_although_every_poll_fails() -> None:
     watched = Watched(until_empty=True)
     stop, polls = watched.recorder.stop, 0
 
-    def fail(_cause: str, *, thorough: bool) -> bool:
+    def fail(_cause: str, **_how: object) -> bool:
         nonlocal polls
         polls += 1
         watched.clock.now += 20.0

@@ -218,6 +218,44 @@ def test_relay_tells_whatever_application_does_to_logging(
     assert [json.loads(line)["message"] for line in stream.getvalue().splitlines()] == ["told", "told again"]
 
 
+def refuse(*_: object, **__: object) -> Any:
+    """As what needs a request does outside of one."""
+    raise RuntimeError("Working outside of request context.")
+
+
+def test_what_application_adds_to_logging_may_raise(own_logger: logging.Logger, root: logging.Logger) -> None:
+    stream = io.StringIO()
+    configure_logging("json", "INFO", stream)
+    theirs = logging.Handler()
+    theirs.emit = refuse  # type: ignore[method-assign]
+    root.addHandler(theirs)
+    own_logger.addFilter(refuse)
+    before = logging.getLogRecordFactory()
+    logging.setLogRecordFactory(refuse)
+    try:
+        own_logger.info("told %s", "all", extra={"action": "told"})
+    finally:
+        logging.setLogRecordFactory(before)
+        root.removeHandler(theirs)
+    flush()
+    [line] = map(json.loads, stream.getvalue().splitlines())
+    assert (line["message"], line["action"]) == ("told all", "told")
+
+
+def test_application_that_replaces_standard_error_takes_no_line(
+    own_logger: logging.Logger, root: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream, theirs = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    configure_logging("text", "INFO")
+    monkeypatch.setattr(sys, "stderr", theirs)
+    configure_logging("text", "INFO")
+    own_logger.info("told")
+    flush()
+    assert "told" in stream.getvalue()
+    assert theirs.getvalue() == ""
+
+
 def test_handlers_of_the_application_get_the_relays_lines_too(own_logger: logging.Logger, root: logging.Logger) -> None:
     configure_logging("json", "INFO", io.StringIO())
     theirs = logging.handlers.BufferingHandler(10)

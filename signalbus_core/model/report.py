@@ -16,10 +16,10 @@ from sqlalchemy.engine import Connection
 
 from ..errors import EndedEarlyError, Outcome, OutcomeKind, PartialDeliveryError, PublishError, worst
 from ..failures import raise_if_stop, sender_failure
-from ..model.contract import SignalSpec
-from ..model.progress import LONG_SEND_SECONDS, report_progress
-from ..model.senders import refuse_unfinished
-from ..sql.ordered.places import Place, runs
+from .contract import SignalSpec
+from .order import Place, runs
+from .progress import LONG_SEND_SECONDS, report_progress
+from .senders import refuse_unfinished
 
 
 @dataclass

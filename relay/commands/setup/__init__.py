@@ -1,0 +1,1 @@
+"""What a person runs once: completion for the shell, and the files of a new application."""

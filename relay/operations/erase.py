@@ -1,0 +1,107 @@
+"""Erases what was sent: of a key, or by a condition on its rows. A record says that it was done, not what it was."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import json
+import logging
+from datetime import datetime, timezone
+from typing import Any
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+
+from signalbus_core.lowlevel import (
+    SENT,
+    Erasure,
+    SentFilter,
+    SignalSpec,
+    count_erasable,
+    erase,
+    parked_table_of,
+    parked_table_problem,
+)
+
+from ..exit_codes import CommandError
+from ..text import time_text
+from .parked import append_line
+from .sent import SentSignals
+
+logger = logging.getLogger("signalbus.relay")
+
+
+class Erasures:
+    """Erases what was sent of one model."""
+
+    def __init__(self, signals: SentSignals, model: str) -> None:
+        self._signals = signals
+        [self._spec] = signals.keeping(model)
+
+    def count(self, chosen: SentFilter) -> Erasure:
+        """How much there is to erase.
+
+        :raises CommandError: the condition cannot be used.
+        """
+        with self._signals.databases.rolled_back(self._spec.bind_key) as connection:
+            meant = self._signals.meant(connection, self._spec, chosen)
+            try:
+                return count_erasable(connection, self._spec, meant, has_notes=_has_notes(connection, self._spec))
+            except DBAPIError as error:
+                if chosen.where is None or not (getattr(error.orig, "pgcode", None) or "").startswith(("42", "22")):
+                    raise
+                first = str(error.orig).partition("\n")[0]
+                raise CommandError(
+                    f"--where: {first}. It is a condition of SQL on the column row, a JSON object whose values are "
+                    "texts: row->>'customer_id' = '42'."
+                ) from None
+
+    def erase(self, chosen: SentFilter, record: str | None) -> Erasure:
+        """Erase it in one transaction, and record that it was done.
+
+        :param record: the path of the file to append to; the record is printed when it is not given.
+        :raises CommandError: the history may not be changed.
+        """
+        spec = self._spec
+        with self._signals.databases.transaction(spec.bind_key) as connection:
+            problem = SENT.problem(connection, SENT.of(spec), for_change=True)
+            if problem is not None:
+                raise CommandError(f"The table {SENT.of(spec).fullname} {problem}.")
+            meant = self._signals.meant(connection, spec, chosen)
+            erased = erase(connection, spec, meant, has_notes=_has_notes(connection, spec))
+            # Before the commit: what cannot be recorded is not erased.
+            append_line(record, json.dumps(_record_of(spec, chosen, erased)))
+        logger.warning(
+            "%d signals of %s were erased from the history, and %d notes.",
+            erased.sent,
+            spec.name,
+            erased.notes,
+            extra={"action": "history_erased", "signal": spec.name, "number": erased.sent},
+        )
+        return erased
+
+
+def _record_of(spec: SignalSpec, chosen: SentFilter, erased: Erasure) -> dict[str, Any]:
+    # The condition may name the person who is to be forgotten. Whoever knows it can tell that it is the same.
+    digest = None if chosen.where is None else hashlib.sha256(chosen.where.encode()).hexdigest()
+    return {
+        "erased_at": time_text(datetime.now(timezone.utc)),
+        "by": _user(),
+        "model": spec.name,
+        "key": chosen.key,
+        "where_sha256": digest,
+        "sent": erased.sent,
+        "notes": erased.notes,
+    }
+
+
+def _user() -> str | None:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        # A user id without a name, as in containers.
+        return None
+
+
+def _has_notes(connection: Connection, spec: SignalSpec) -> bool:
+    return parked_table_problem(connection, parked_table_of(spec), for_change=True) is None
