@@ -7,13 +7,16 @@ import random
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
 
-from signalbus_core import OrderedSignal, Outcome, OutcomeKind, PartialDeliveryError
+from signalbus_core import OrderedSignal, Outcome, OutcomeKind, PartialDeliveryError, SignalModelError
 from signalbus_core.lowlevel import Choice, Ring, send_burst
+from signalbus_core.sql.ordered import heads
 from tests.support.outbox_app import OutboxApp
 
 REFUSED = Outcome(OutcomeKind.REFUSED, "no queue", cause="returned")
@@ -213,6 +216,8 @@ def test_overlapping_writers_and_several_relays_never_invert_a_key(orders: Order
                     with lock:
                         number = next(numbers)
                     connection.execute(sa.insert(orders.changed), [{"id": -number, "account": account}])
+                # Others write and commit meanwhile.
+                connection.execute(sa.text("SELECT pg_sleep(:seconds)"), {"seconds": own.random() * 0.03})
                 if own.random() < 0.2:
                     connection.rollback()
                 else:
@@ -237,3 +242,123 @@ def test_overlapping_writers_and_several_relays_never_invert_a_key(orders: Order
         assert positions == sorted(set(positions))
     assert {-number for number in written} <= {number for *_, number in arrived}
     assert failed_once
+
+
+class Numbered(Orders):
+    """Keys of two columns, of which one may be NULL."""
+
+    def __init__(self, url: str) -> None:
+        columns = {"tenant": sa.Column(sa.Numeric, nullable=True), "account": sa.Column(sa.Uuid(as_uuid=False))}
+        super().__init__(url, **columns, signalbus_order_by=("tenant", "account"))
+
+    def put(self, *signals: Any) -> None:
+        rows = [{"id": number, "tenant": tenant, "account": str(UUID(int=one))} for number, tenant, one in signals]
+        with self.app.app_context():
+            self.db.session.execute(sa.insert(self.changed), rows)
+            self.db.session.commit()
+
+
+def test_keys_of_several_columns_are_ordered_and_each_null_is_alone(database_url: str) -> None:
+    app = Numbered(database_url)
+    # 1 and 1.0 are one key.
+    app.put((1, 1, 7), (2, "1.0", 7), (3, 1, 8), (4, None, 7), (5, None, 7))
+    ring = Ring()
+    while app.burst(app.changed, limit=4, choice=Choice(ring=ring)).selected:
+        pass
+    assert sorted(app.sent) == [1, 2, 3, 4, 5]
+    assert app.sent.index(1) < app.sent.index(2)
+    with app.connection() as one, app.connection() as other:
+        insert = sa.insert(app.changed)
+        one.execute(insert, [{"id": 6, "tenant": 2, "account": str(UUID(int=1))}])
+        other.execute(sa.text("SET LOCAL lock_timeout = '50ms'"))
+        with pytest.raises(sa.exc.OperationalError, match="lock timeout"):
+            other.execute(insert, [{"id": 7, "tenant": "2.00", "account": str(UUID(int=1))}])
+    app.close()
+
+
+def test_a_blocked_key_with_many_signals_costs_the_others_one_lookup(orders: Orders) -> None:
+    orders.execute("INSERT INTO changed (id, account) SELECT n, 'hot' FROM generate_series(1, 100000) n")
+    orders.put(*((200_000 + number, f"k{number}") for number in range(50)))
+    orders.execute("ANALYZE changed")
+    read = "SELECT pg_stat_get_xact_tuples_fetched(oid) + pg_stat_get_xact_tuples_returned(oid) FROM pg_class"
+    with orders.connection() as connection:
+        for name in ("enable_sort", "enable_bitmapscan", "jit"):
+            connection.execute(sa.text(f"SET LOCAL {name} = off"))
+        choice = Choice(exclude=((1,),))
+        places, _ = heads.take(connection, orders.spec(orders.changed), 100, choice, 1 << 24)
+        visited = connection.scalar(sa.text(f"{read} WHERE relname = 'changed'"))
+        by_index = connection.scalar(sa.text(f"{read} WHERE relname = 'changed_signalbus_order'"))
+    assert len(places) == 50
+    assert 50 <= visited + by_index < 1_000
+
+
+def test_a_parked_signal_blocks_or_is_skipped_as_its_model_says(database_url: str) -> None:
+    for on_parked, left in (("block", [1, 2]), ("skip", [1])):
+        app = Orders(database_url, __tablename__=f"changed_{on_parked}", signalbus_on_parked=on_parked)
+        app.put((1, "a"), (2, "a"), (3, "b"))
+        with app.app.app_context():
+            now = sa.func.now()
+            table = app.db.metadata.tables["signalbus_parked"]
+            row = {"table_name": f"changed_{on_parked}", "key": "1", "model": "Changed", "attempts": 1}
+            late = {"first_failed_at": now, "last_failed_at": now, "error_class": "invalid", "error_text": "bad"}
+            app.db.session.execute(sa.insert(table).values(**row, **late))
+            app.db.session.commit()
+        app.flush()
+        assert app.left(app.changed) == left
+        app.close()
+
+
+def test_a_row_that_cannot_be_loaded_ends_the_run_of_its_key(database_url: str) -> None:
+    app = Orders(database_url, much=sa.Column(sa.Integer))
+    app.execute("ALTER TABLE changed ALTER COLUMN much TYPE text")
+    app.changed.__table__.c.much.type = Whole()
+    app.execute("INSERT INTO changed (id, account, much) VALUES (1, 'a', '1'), (2, 'a', 'x'), (3, 'a', '3')")
+    result = app.burst(app.changed)
+    assert (app.sent, [one.key for one in result.failed]) == ([1], [(2,)])
+    app.close()
+
+
+class Whole(sa.TypeDecorator[int]):
+    impl = sa.Text
+    cache_ok = True
+
+    def process_result_value(self, value: Any, _dialect: Any) -> Any:
+        return None if value is None else int(value)
+
+
+def test_order_of_inserts_on_sqlite(tmp_path: Path) -> None:
+    app = Orders(f"sqlite:///{tmp_path}/outbox.db")
+    app.put((5, "a"), (2, "a"), (9, "b"), (3, None))
+    app.bad = {5}
+    with pytest.raises(PartialDeliveryError):
+        app.flush()
+    assert app.left(app.changed) == [2, 5]
+    app.bad = set()
+    app.flush()
+    assert app.sent[-2:] == [5, 2]
+    app.close()
+
+
+@pytest.mark.parametrize(
+    ("members", "text"),
+    [
+        ({"signalbus_order_by": "nope"}, "names 'nope', which is no column"),
+        ({"signalbus_order_by": ()}, "must be the name of a column"),
+        ({"signalbus_order_by": ("account", "account")}, "names a column twice"),
+        ({"signalbus_order_by": "signalbus_position"}, "which is the order itself"),
+        ({"signalbus_order_by": "account", "account": sa.Column(sa.JSON)}, "of type JSON"),
+        ({"signalbus_on_parked": "wait"}, "must be 'block'"),
+    ],
+)
+def test_an_order_that_cannot_be_is_refused(members: dict[str, Any], text: str) -> None:
+    app = OutboxApp("sqlite://")
+    own = {
+        "account": sa.Column(sa.Text),
+        "signalbus_order_by": "account",
+        "id": sa.Column(sa.Integer, primary_key=True),
+    }
+    send = {"send_signalbus_message": lambda self: None}
+    model = app._add("Changed", (OrderedSignal, app.db.Model), {**own, **send, **members})
+    with pytest.raises(SignalModelError, match=text):
+        app.spec(model)
+    app.close()
