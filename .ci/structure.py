@@ -22,6 +22,7 @@ MORE_MODULES = {
     "relay/telemetry": 12,
     "relay/web": 17,
     "relay/checks": 15,
+    "signalbus_core/burst": 11,
     "signalbus_core/rabbitmq": 13,
 }
 

@@ -26,8 +26,9 @@ from .failures import outage_errors
 from .model.contract import SignalModel
 from .schema.autovacuum import autovacuum_sql
 from .schema.doorbell import doorbell_sql
+from .schema.ordering.position import OrderedSignal, order_sql
 from .schema.own_tables import parked_table_sql, paused_table_sql
-from .schema.position import OrderedSignal, order_sql
+from .schema.send_after import ScheduledSignal, scheduled_sql
 from .schema.signal_id import signal_id_sql
 from .transactions import AtomicProceduresMixin
 
@@ -39,6 +40,9 @@ __all__ = [
     "SignalBus",
     "SignalModel",
     "get_models_to_flush",
+    # Signals that are sent later
+    "ScheduledSignal",
+    "scheduled_sql",
     # Outcomes of messages
     "Outcome",
     "OutcomeKind",

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from flask import Flask, current_app
-from sqlalchemy import Table, event
+from sqlalchemy import Table, event, select
 from sqlalchemy import inspect as sqlalchemy_inspect
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Mapper, Session
@@ -19,9 +19,12 @@ from .burst.flush import Conflicts, flush
 from .errors import BurstError, SignalModelError, TransactionStateError
 from .failures import error_text, raise_if_stop
 from .model.contract import SignalSpec, is_signal_model, refuse_shared_table, resolve, unique_names
-from .schema import doorbell, position, sent_partitions
+from .schema import doorbell, sent_partitions
+from .schema.ordering import position
 from .schema.own_tables import SENT, parked_table, paused_table
 from .sessions import has_open_changes, in_atomic_block, own_session
+from .sql.schedule.cancel import cancel
+from .sql.schedule.peek import scheduled_count
 from .sql.selection import count_pending
 
 if TYPE_CHECKING:
@@ -152,8 +155,27 @@ class SignalBus:
         """The older name of :meth:`flushmany`."""
         return self.flushmany(models)
 
+    def cancel(self, signal: Any) -> bool:
+        """Cancel a signal in the transaction of ``db.session``; return whether that came in time.
+
+        - True: its row is deleted, and nothing will be sent once the transaction is committed. The instance is detached
+          from the session. A roll back takes it back.
+        - False: it was sent, or is being sent at the moment, or its row is locked by another transaction or gone.
+          Nothing has changed.
+        - It never waits for a burst.
+        - At REPEATABLE READ, as in atomic blocks, it raises a serialization failure where the signal was sent since the
+          transaction began; an atomic block is executed again then, and it returns False.
+
+        To cancel many signals, ``DELETE`` them: that waits for those that are being sent.
+
+        :param signal: an instance of a signal model, scheduled or not.
+        :raises SignalModelError: it is no signal, or was never written.
+        """
+        [spec] = self.specs([type(signal)])
+        return cancel(cast(Session, self.db.session()), spec, signal)
+
     def pending(self, models: Iterable[type[Any]] | None = None, *, limit: int | None = None) -> dict[type[Any], int]:
-        """Count the pending signals by model: all signals in its table, as relays count them.
+        """Count the pending signals by model: all signals in its table that are due, as relays count them.
 
         :param limit: the largest count for each model, so that a large table is not read to its end.
         """
@@ -161,6 +183,21 @@ class SignalBus:
         with own_session(self.db, self._app()) as session:
             for spec in self.specs(models):
                 counts[spec.model] = count_pending(session, spec, limit)
+        return counts
+
+    def scheduled(self, models: Iterable[type[Any]] | None = None, *, limit: int | None = None) -> dict[type[Any], int]:
+        """Count the signals that are not due yet, of the models that have scheduled ones.
+
+        :param limit: the largest count for each model.
+        """
+        counts: dict[type[Any], int] = {}
+        with own_session(self.db, self._app()) as session:
+            for spec in self.specs(models):
+                if spec.schedule is not None:
+                    connection = session.connection(bind_arguments={"mapper": spec.mapper})
+                    counts[spec.model] = (
+                        connection.scalar(select(scheduled_count(spec, connection.dialect, limit))) or 0
+                    )
         return counts
 
     def _app(self) -> Flask:

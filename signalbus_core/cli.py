@@ -82,9 +82,11 @@ def pending() -> None:
     bus = _bus()
     names = {spec.model: spec.name for spec in bus.specs()}
     counts, pauses = bus.pending(limit=MOST_COUNTED), _pauses(bus)
+    scheduled = bus.scheduled(limit=MOST_COUNTED)
     width = max((len(name) for name in names.values()), default=0)
     for model, count in counts.items():
-        told = f"  {_why_paused(pauses[names[model]])}" if names[model] in pauses else ""
+        told = f"  {scheduled[model]} scheduled for later" if scheduled.get(model) else ""
+        told += f"  {_why_paused(pauses[names[model]])}" if names[model] in pauses else ""
         _say(f"{names[model]:<{width}}  {'at least ' if count >= MOST_COUNTED else ''}{count}{told}")
 
 

@@ -10,12 +10,14 @@ from .errors import Proved, counted
 from .failures import error_text, escaping_advice, is_away, is_lost, one_line, raise_if_stop, sqlstate
 from .model.contract import SignalSpec
 from .model.order import POSITION
+from .model.schedule import SEND_AFTER, Schedule
 from .posix_signals import STOP_SIGNALS, stop_requests
 from .schema import doorbell
 from .schema.addresses import address, owners_elsewhere
 from .schema.autovacuum import autovacuum_problem
 from .schema.catalog import table_conflicts, table_owners, table_privileges, table_problem, table_problems
 from .schema.doorbell import Doorbell, doorbell_problem, find_doorbells
+from .schema.ordering.state import order_problems
 from .schema.own_tables import (
     LATER_COLUMNS,
     SENT,
@@ -28,7 +30,6 @@ from .schema.own_tables import (
     paused_table_of,
     paused_table_problem,
 )
-from .schema.position_state import order_problems
 from .schema.quoting import PLAIN, quoted
 from .schema.sent_partitions import partitions_sql
 from .schema.signal_id import SIGNAL_ID, has_signal_id
@@ -161,6 +162,9 @@ __all__ = [
     "order_problems",
     "Standing",
     "standing",
+    # Scheduled signals
+    "SEND_AFTER",
+    "Schedule",
     # The id of a signal
     "SIGNAL_ID",
     "has_signal_id",

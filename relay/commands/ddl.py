@@ -16,6 +16,7 @@ from signalbus_core import (
     order_sql,
     parked_table_sql,
     paused_table_sql,
+    scheduled_sql,
     signal_id_sql,
 )
 from signalbus_core.inbox import table_sql as inbox_table_sql
@@ -49,13 +50,14 @@ def ddl_parked() -> None:
 
 @ddl.command("outbox", epilog="Example: signalbus-relay ddl outbox orders_outbox > outbox.sql")
 @click.argument("name")
-def ddl_outbox(name: str) -> None:
+@click.option("--scheduled", is_flag=True, help="With the column signalbus_send_after: rows that are sent later.")
+def ddl_outbox(name: str, scheduled: bool) -> None:
     """A table whose rows are messages, for signalbus-relay run --table NAME, perhaps with its schema.
 
     It is the table of signalbus_core.rabbitmq.OutboxMessage.
     """
     [table] = _named([name])
-    say_data(outbox_table_sql(table.name, table.schema))
+    say_data(outbox_table_sql(table.name, table.schema, scheduled=scheduled))
     for command, purpose in OUTBOX_COMPANIONS:
         say_data(comment(f"{purpose}: signalbus-relay ddl {command.format(name=shell_word(name))}"))
 
@@ -137,6 +139,18 @@ def ddl_order(tables: tuple[str, ...], by: tuple[str, ...], **given: Any) -> Non
     _print(order_sql(*_named(tables), by=by) if tables else _of_application(given, _order))
 
 
+@ddl.command("scheduled", epilog="Example: signalbus-relay ddl scheduled orders_outbox > scheduled.sql")
+@click.argument("tables", nargs=-1)
+@click.option("--key", multiple=True, default=("id",), show_default=True, help="A column of the primary key of TABLES.")
+@with_application
+def ddl_scheduled(tables: tuple[str, ...], key: tuple[str, ...], **given: Any) -> None:
+    """The column signalbus_send_after, and its index: of these TABLES, or of the application's models that have it.
+
+    The statements can be run again. Rows that exist are sent at once, as before.
+    """
+    _print(scheduled_sql(*_named(tables), key=key) if tables else _of_application(given, _scheduled))
+
+
 def _named(names: Iterable[str]) -> list[Table]:
     try:
         found = [table_name(name) for name in names]
@@ -163,6 +177,10 @@ def _order(specs: Sequence[SignalSpec]) -> list[str]:
 
 def _ids(specs: Sequence[SignalSpec]) -> list[str]:
     return signal_id_sql(*(spec.table for spec in specs))
+
+
+def _scheduled(specs: Sequence[SignalSpec]) -> list[str]:
+    return scheduled_sql(*(spec.table for spec in specs if spec.schedule is not None))
 
 
 def _of_application(given: dict[str, Any], sql_of: Callable[[Sequence[SignalSpec]], list[str]]) -> list[str]:

@@ -126,6 +126,7 @@ def as_json(
         "story": [redact(sentence) for sentence in explanation.sentences],
         "to_do": redact(explanation.to_do),
         "written_at": time_text(found.written_at) if found else None,
+        "due_at": found.due_at if found else None,
         "before": facts.before if found else None,
         "holder": asdict(facts.holder) if facts.holder else None,
         "attempts": failed.attempts if failed else None,

@@ -40,8 +40,9 @@ def pending(
 ) -> None:
     """Show how many signals are in the tables, how old the oldest is, and what keeps them.
 
-    Signals that are waiting for another try or parked are counted among them. The age is known where the model has the
-    time at which a signal was written, or the server has track_commit_timestamp on.
+    Scheduled signals that are not due yet are counted apart, those that are waiting for another try or parked are not.
+    The age is known where the model has the time at which a signal was written, or the server has
+    track_commit_timestamp on.
     """
     environ: Mapping[str, str] = click.get_current_context().obj
     loaded = load(given)
@@ -52,7 +53,9 @@ def pending(
         for one in found:
             say_data(_as_json(one))
     else:
-        head, *lines = table(COLUMNS, [_row(one) for one in found])
+        has_schedule = any(one.scheduled is not None for one in found)
+        rows = [_row(one, has_schedule) for one in found]
+        head, *lines = table(COLUMNS if not has_schedule else (*COLUMNS[:2], "SCHEDULED", *COLUMNS[2:]), rows)
         say(head)
         for one, line in zip(found, lines, strict=True):
             say(line, colour=_colour(one), environ=environ)
@@ -98,13 +101,15 @@ def _colour(backlog: Backlog) -> str | None:
     return "yellow" if backlog.state in ("paused", "behind", None) or backlog.parked else None
 
 
-def _row(backlog: Backlog) -> tuple[str, ...]:
+def _row(backlog: Backlog, has_schedule: bool) -> tuple[str, ...]:
+    later = "-" if backlog.scheduled is None else f"{backlog.scheduled}{'' if backlog.is_exact else '+'}"
     age = "-" if not backlog.signals else "?"
     if backlog.oldest_age_seconds is not None:
         age = duration_text(backlog.oldest_age_seconds)
     return (
         backlog.model,
         "?" if backlog.signals is None else f"{backlog.signals}{'' if backlog.is_exact else '+'}",
+        *([later] if has_schedule else []),
         age if backlog.signals is not None else "?",
         "?" if backlog.waiting is None else str(backlog.waiting),
         "?" if backlog.parked is None else str(backlog.parked),

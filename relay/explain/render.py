@@ -21,6 +21,7 @@ STATES = (
     "sent",
     "table-locked",
     "left-out",
+    "scheduled",
     "locked",
     "parked",
     "waiting",
@@ -70,6 +71,8 @@ def state_of(facts: Facts) -> str:
         return "sent" if facts.sent else "absent"
     if not facts.found.is_signal:
         return "left-out"
+    if facts.found.due_at is not None and not (facts.failed is not None and facts.failed.is_parked):
+        return "scheduled"
     if facts.found.is_locked:
         return "locked"
     if facts.failed is not None:
@@ -119,9 +122,15 @@ def _table_locked(facts: Facts) -> str:
 
 
 def _left_out(facts: Facts) -> str:
-    return (
-        f"{_named(facts)} is in its table, and is not to be sent: it does not meet --where, or its time has not come."
-    )
+    return f"{_named(facts)} is in its table, and is not to be sent: it does not meet --where."
+
+
+def _scheduled(facts: Facts) -> str:
+    assert facts.found is not None
+    if facts.found.due_seconds is None:
+        return f"{_named(facts)} is scheduled for a time that never comes, infinity."
+    wait = duration_text(max(0.0, facts.found.due_seconds))
+    return f"{_named(facts)} is scheduled: it is not sent before {facts.found.due_at}, {wait} from now."
 
 
 def _locked(facts: Facts) -> str:
@@ -165,6 +174,7 @@ _BEGINNINGS = {
     "sent": _sent,
     "table-locked": _table_locked,
     "left-out": _left_out,
+    "scheduled": _scheduled,
     "locked": _locked,
     "parked": _parked,
     "waiting": _waiting,
@@ -269,7 +279,9 @@ def _to_do(facts: Facts, state: str, messages: Messages | None, answers: Sequenc
     if state == "table-locked":
         return f"Wait until the lock is gone{_or_end(facts.holder)}; signals are sent afterwards."
     if state == "left-out":
-        return "Compare its columns with --where and --not-before; nothing is to be done if it is as it should be."
+        return "Compare its columns with --where; nothing is to be done if it is as it should be."
+    if state == "scheduled":
+        return "Nothing is to be done. An UPDATE of its time moves it, db.signalbus.cancel() or a DELETE cancels it."
     if state == "locked":
         # A relay that sends it waits for the broker.
         blocked = next((one.remedy for one in answers if one.remedy is not None), None)

@@ -60,9 +60,10 @@ LIMITS = BurstLimits(statement_timeout_seconds=600.0, lock_timeout_seconds=3.0, 
 class Backlog:
     """The backlog of one model.
 
-    :param signals: how many are in the table; None when it cannot be read.
+    :param signals: how many are in the table and due; None when it cannot be read.
     :param is_exact: False when there may be more.
     :param oldest_age_seconds: None when there is no signal, or its age is not known.
+    :param scheduled: how many are not due yet, counted likewise; None when the model schedules none.
     :param waiting: how many wait for their next try; None without the table ``signalbus_parked``.
     :param parked: how many wait for a person; None without that table.
     :param trouble: why the table cannot be read; None when it can.
@@ -84,6 +85,7 @@ class Backlog:
     reason: str | None = None
     since: float | None = None
     to_do: str | None = None
+    scheduled: int | None = None
 
 
 class Backlogs:
@@ -213,6 +215,7 @@ def _backlog(connection: Connection, spec: SignalSpec, most: int | None) -> tupl
         measured.parked if has_parked else None,
         pause.paused_at if pause else None,
         pause.reason if pause else None,
+        scheduled=None if spec.schedule is None else measured.scheduled,
     ), facts
 
 

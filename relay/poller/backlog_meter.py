@@ -70,6 +70,7 @@ class BacklogMeter:
         self._due[bind_key] = begun + max(MEASURE_EVERY_SECONDS, COSTS_AT_MOST_ONE_IN * (now - begun))
         for name, measurement in measured:
             self._events.backlog_measured(name, measurement.backlog, self._lag_seconds(name, measurement, now))
+            self._events.scheduled_counted(name, measurement.scheduled)
             counted = (measurement.waiting, measurement.parked)
             if not has_table:
                 counted = self._retry_stores[name].count()

@@ -266,6 +266,8 @@ class Poller:
         names += [spec.name for spec in specs if spec.name in self._queries.too_slow and spec.name not in self._paused]
         if names:
             self._scheduler.found(names)
+        for one in work:
+            self._scheduler.found_scheduled(one.spec.name, one.next_seconds)
         return names
 
     def _query(

@@ -64,6 +64,23 @@ class Scheduler:
             # A worker that takes one of them wakes another one if there is more.
             self._changed.notify(len(names))
 
+    def found_scheduled(self, name: str, seconds: float | None) -> None:
+        """Record in how many seconds the next scheduled signal of a model is due: it has a turn then, without a poll.
+
+        A turn that comes too early, because that signal was cancelled or the clock of the database was set back, finds
+        nothing but the next time.
+
+        :param seconds: None when none is known.
+        """
+        if seconds is None:
+            return
+        with self._changed:
+            entry, now = self._entries[name], self._clock()
+            due_at = now + max(0.0, seconds)
+            if entry.due_at is None or due_at < entry.due_at:
+                entry.due_at = due_at
+                self._changed.notify()
+
     def begin_steps(self, names: Iterable[str]) -> None:
         """Let these models have turns in short steps, because their producers will send no NOTIFY."""
         with self._changed:
@@ -265,6 +282,8 @@ class Scheduler:
         entry.taken_at = now
         entry.found = entry.is_rung = False
         entry.again_at = None
+        if entry.due_at is not None and entry.due_at <= now:
+            entry.due_at = None
 
     def _may_be_taken(self, entry: Entry, now: float) -> bool:
         return entry.is_ready(now) and (not entry.is_slow(now) or self._may_have_one_more(entry, now))

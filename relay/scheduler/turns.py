@@ -39,6 +39,8 @@ class Entry:
     is_rung: bool = False
     #: When the next turn is due although nothing is known to be pending.
     again_at: float | None = None
+    #: When the next of its scheduled signals is due.
+    due_at: float | None = None
     #: Its producers send no NOTIFY: it has turns in short steps.
     steps: Steps | None = None
     #: The last burst was full, so there is more: several workers may take the model at once.
@@ -58,11 +60,15 @@ class Entry:
         """When the next worker may take the model; None without known work, while paused, or its database away."""
         if self.paused or self.away:
             return None
-        if self.more or (self.found and not self.turns):
+        if self.more:
             return self.not_before
-        if self.found:
-            return max(self.not_before, self.taken_at + SLOW_TURN_SECONDS)
-        return None if self.again_at is None or self.turns else max(self.not_before, self.again_at)
+        times = [self.again_at] if self.again_at is not None and not self.turns else []
+        known = [0.0] if self.found else []
+        known += [] if self.due_at is None else [self.due_at]
+        if known:
+            # While another worker has a turn, it takes them.
+            times.append(max(min(known), self.taken_at + SLOW_TURN_SECONDS if self.turns else 0.0))
+        return max(self.not_before, min(times)) if times else None
 
     def is_ready(self, now: float) -> bool:
         return self.ready_at is not None and self.ready_at <= now

@@ -117,6 +117,9 @@ class Events:
     def blocked_counted(self, model: str, keys: int) -> None:
         """So many keys of an ordered model are held back by a signal that failed."""
 
+    def scheduled_counted(self, model: str, scheduled: int) -> None:
+        """How many signals of a model are not due yet."""
+
     def failed_counted(self, model: str, waiting: int, parked: int) -> None:
         """How many failed signals a model has."""
 

@@ -92,7 +92,10 @@ class Metrics(Events):
         self._latencies = BatchHistogram()
         self.registry.register(self._latencies)
         self._backlog = self._gauge(
-            "signalbus_backlog_signals", "Signals in the table; counting stops at 10000.", "signal"
+            "signalbus_backlog_signals", "Signals in the table that are due; counting stops at 10000.", "signal"
+        )
+        self._scheduled = self._gauge(
+            "signalbus_scheduled_signals", "Signals that are not due yet; counting stops at 10000.", "signal"
         )
         self._lag = self._gauge(
             "signalbus_lag_seconds",
@@ -157,6 +160,7 @@ class Metrics(Events):
                 (self._waiting, "waiting"),
                 (self._parked, "parked"),
                 (self._blocked, "blocked_keys"),
+                (self._scheduled, "scheduled"),
             ):
                 gauge.labels(name).set_function(partial(self._measured, name, attribute))
             self._paused.labels(name).set_function(partial(self._status.is_paused, name))

@@ -41,6 +41,7 @@ class Gauge:
     waiting: int = 0
     parked: int = 0
     blocked_keys: int = 0
+    scheduled: int = 0
 
 
 #: While others of a model were sent so recently, those that fail say nothing about it. Longer: a model of which
@@ -196,6 +197,11 @@ class Status(Events):
         with self._lock:
             known = self._models[model]
             known.gauge = replace(known.gauge or NOT_MEASURED, backlog=backlog, lag_seconds=lag_seconds, at=self._now())
+
+    def scheduled_counted(self, model: str, scheduled: int) -> None:
+        with self._lock:
+            known = self._models[model]
+            known.gauge = replace(known.gauge or replace(NOT_MEASURED, at=self._now()), scheduled=scheduled)
 
     def failed_counted(self, model: str, waiting: int, parked: int) -> None:
         with self._lock:

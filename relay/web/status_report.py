@@ -165,6 +165,7 @@ def _model(model: ModelStatus, state: ModelState, troubles: Sequence[Incident]) 
         "backlog": gauge.backlog if gauge else None,
         "backlog_counted_to": BACKLOG_COUNTED_TO,
         "lag_seconds": round(gauge.lag_seconds, 1) if gauge else None,
+        "scheduled": gauge.scheduled if gauge else None,
         "paused": _paused(model.paused),
         "waiting": gauge.waiting if gauge else None,
         "parked": gauge.parked if gauge else None,

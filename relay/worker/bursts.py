@@ -84,7 +84,7 @@ class Bursts:
         except BaseException:
             low_water.give_up(scan)
             raise
-        low_water.record_scan(scan, result.keys[0][0] if result.keys else None, result.lock_seconds)
+        low_water.record_scan(scan, result.lowest[0] if result.lowest else None, result.lock_seconds)
         if result.is_outage:
             low_water.give_up(scan)
         return result

@@ -136,6 +136,7 @@ class Worker:
                 self._servers.suspect(state.spec.bind_key, error_text(cause))
             self._events.burst_interrupted(name, decision, error.sent if isinstance(error, BurstError) else 0)
             return decision, False
+        self._scheduler.found_scheduled(name, result.seconds_until_next)
         decision = state.finished(plan, result, self._clock())
         try:
             self._bursts.record(state, plan, due, result, decision)

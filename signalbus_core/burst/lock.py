@@ -22,12 +22,13 @@ from ..failures import is_away, is_late, is_of_schema, is_stop
 from ..model.contract import SignalSpec
 from ..model.order import Place
 from ..sql.keys import Key
-from ..sql.lock_rows import follows_index, keys_of_rows, load_rows, lock_rows, lock_signals
-from ..sql.ordered.heads import take
+from ..sql.lock_rows import follows_index, keys_of_rows, load_rows, lock_rows
+from ..sql.ordered.heads import take_in_order
 from ..sql.rows import Row
 from ..sql.selection import Choice
 from ..sql.transaction import DEFAULT_PLANNER, FOLLOW_THE_INDEX, BurstLimits, begin, run_all, settings_option
 from .result import FailedSignal
+from .scheduled import Taken, take
 from .size import MOST_BYTES
 
 logger = logging.getLogger("signalbus")
@@ -50,6 +51,8 @@ class Locked:
     :param rows: the row of each of them, in their order.
     :param unreadable: those whose rows cannot be loaded.
     :param is_cut: there may be further rows that would have fitted, but for their size or their key.
+    :param lowest: the first key of the scan in the order of the key; None when it found none.
+    :param next_seconds: until the next signal is due; None when none is known to be scheduled.
     :param places: of the signals of an ordered model, by the ids of their rows, or by their keys where these have none.
     """
 
@@ -59,6 +62,8 @@ class Locked:
     rows: tuple[Row, ...] = ()
     unreadable: tuple[FailedSignal, ...] = ()
     is_cut: bool = False
+    lowest: Key | None = None
+    next_seconds: float | None = None
     places: Mapping[Any, Place] = field(default_factory=dict)
 
     def place(self, row: Row) -> Place:
@@ -75,35 +80,35 @@ def lock(session: Session, spec: SignalSpec, limit: int, choice: Choice, limits:
     :raises BurstError: two rows have one key, or a key cannot be loaded.
     """
     try:
-        connection, loaded, is_cut, places = _lock(session, spec, limit, choice, limits)
+        connection, taken, places = _lock(session, spec, limit, choice, limits)
     except BaseException as error:
         if not _may_be_of_a_row(error):
             raise
         session.rollback()
         return _by_halves(session, spec, limit, choice, limits, error)
-    rows = _rows(spec, loaded)
-    signals = [signal for signal, _ in loaded]
-    return Locked(connection, tuple(row.key for row in rows), signals, rows, is_cut=is_cut, places=places)
+    rows = _rows(spec, taken.loaded)
+    signals = [signal for signal, _ in taken.loaded]
+    keys = tuple(row.key for row in rows)
+    return Locked(connection, keys, signals, rows, (), taken.is_cut, taken.lowest, taken.next_seconds, places)
 
 
 def _lock(
     session: Session, spec: SignalSpec, limit: int, choice: Choice, limits: BurstLimits
-) -> tuple[Connection, _Loaded, bool, Mapping[Any, Place]]:
+) -> tuple[Connection, Taken, Mapping[Any, Place]]:
     bind = session.get_bind(spec.mapper)
     planner = FOLLOW_THE_INDEX if follows_index(bind.dialect, choice) else ()
     options = settings_option(bind, (*limits.settings, *planner))
     connection = begin(session, spec, None if options and spec.order is None else limits)
-    places: Mapping[Any, Place] = {}
     if spec.order is not None:
         with _following_index(connection, choice):
-            places, is_cut = take(connection, spec, limit, choice, MOST_BYTES)
+            places, is_cut = take_in_order(connection, spec, limit, choice, MOST_BYTES)
         loaded = load_rows(session, spec, list(places)) if places else []
         _refuse_none(spec, loaded)
-        return connection, loaded, is_cut, places
+        return connection, Taken(loaded, is_cut, None), places
     with nullcontext() if options else _following_index(connection, choice):
-        loaded, is_cut = lock_signals(session, spec, limit, choice, MOST_BYTES, options)
-    _refuse_none(spec, loaded)
-    return connection, loaded, is_cut, places
+        taken = take(session, spec, limit, choice, MOST_BYTES, options)
+    _refuse_none(spec, taken.loaded)
+    return connection, taken, {}
 
 
 @contextmanager
@@ -150,7 +155,16 @@ def _by_halves(
     keys = (*(row.key for row in rows), *(one.key for one in locked.unreadable))
     in_order = tuple(key for key in locked.keys if key in set(keys))
     signals = [signal for signal, _ in loaded]
-    return Locked(connection, in_order, signals, rows, tuple(locked.unreadable), locked.is_cut, locked.places)
+    return Locked(
+        connection,
+        in_order,
+        signals,
+        rows,
+        tuple(locked.unreadable),
+        locked.is_cut,
+        next(iter(in_order), None),
+        places=locked.places,
+    )
 
 
 @dataclass
@@ -174,7 +188,7 @@ def _lock_by_halves(session: Session, connection: Connection, spec: SignalSpec, 
         if spec.order is None:
             taken, result.is_cut = lock_rows(session, spec, limit, choice, MOST_BYTES)
         else:
-            result.places, result.is_cut = take(connection, spec, limit, choice, MOST_BYTES)
+            result.places, result.is_cut = take_in_order(connection, spec, limit, choice, MOST_BYTES)
             taken = list(result.places)
     for part, found, cause in _loadable(session, connection, spec, taken):
         if cause is None:

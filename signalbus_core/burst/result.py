@@ -66,7 +66,9 @@ class BurstResult:
     :param message_bytes: of the messages that were made of them; None when their sender does not report them.
     :param can_keep_rows: whether something may refuse the delete of single rows of the table: a foreign key, a trigger
       or a rule; None when it was not queried.
-    :param is_cut: there were more signals, too large to be sent in the same burst.
+    :param is_cut: there were more signals, which were left out: too large to be sent in the same burst, for example.
+    :param lowest: the first key of the scan in the order of the key; None when it found none.
+    :param next_seconds: until the next signal is due, from when these were locked; None when none is known.
     :param lock_seconds: from the start until the signals were locked and loaded.
     :param send_seconds: spent in the send method.
     :param commit_seconds: from there until the commit has returned.
@@ -83,9 +85,18 @@ class BurstResult:
     message_bytes: int | None = None
     can_keep_rows: bool | None = None
     is_cut: bool = False
+    lowest: Key | None = None
+    next_seconds: float | None = None
     lock_seconds: float = 0.0
     send_seconds: float = 0.0
     commit_seconds: float = 0.0
+
+    @property
+    def seconds_until_next(self) -> float | None:
+        """Until the next scheduled signal is due, from the end of the burst; None when none is known."""
+        if self.next_seconds is None:
+            return None
+        return self.next_seconds - self.send_seconds - self.commit_seconds
 
     @property
     def is_outage(self) -> bool:

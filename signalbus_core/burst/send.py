@@ -76,7 +76,7 @@ def send_burst(
         taken = lock(session, spec, limit or spec.burst_count, choice, limits)
         if not taken.keys:
             session.rollback()
-            return BurstResult(selected=0, lock_seconds=clock() - started)
+            return BurstResult(selected=0, next_seconds=taken.next_seconds, lock_seconds=clock() - started)
         connection, rows = taken.connection, dict(zip(map(id, taken.signals), taken.rows, strict=True))
         engine = connection.engine
         may_keep_rows: bool | None = None
@@ -144,6 +144,8 @@ def send_burst(
             message_bytes=reporter.message_bytes,
             can_keep_rows=may_keep_rows,
             is_cut=taken.is_cut or bool(held),
+            lowest=taken.lowest,
+            next_seconds=taken.next_seconds,
             lock_seconds=locked - started,
             send_seconds=answered - locked,
             commit_seconds=clock() - answered,

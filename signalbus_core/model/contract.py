@@ -40,8 +40,9 @@ from .refusals import (
     refuse_other_selectables,
     refuse_unknown_classes,
 )
+from .schedule import SEND_AFTER, Schedule, schedule_of
 from .senders import RowSender, many_sender, one_sender, outcome_of, refuse_unfinished, send_each
-from .written_at import moments, written_at_attribute
+from .written_at import later_of, moments, written_at_attribute
 
 #: The number of signals in a burst when the model sets none. One is always safe, and slow.
 DEFAULT_BURST_COUNT = 1
@@ -68,6 +69,7 @@ class SignalSpec:
     :param written_at: the attribute with the time of writing of a signal; None when the model has none.
     :param bind_key: the key in ``SQLALCHEMY_BINDS`` of the database that the table lives in, None for the default.
     :param condition: SQL condition for the rows that are signals; None when all are. Other rows are never changed.
+    :param schedule: when signals are due; None when all are at once.
     :param row_sender: sends rows without instances; None where the model has code that needs these.
     :param order: the order of its signals; None when they have none.
     :param keep_days: for how many days what was sent is kept in ``signalbus_sent``; None: nothing is kept.
@@ -84,6 +86,7 @@ class SignalSpec:
     row_sender: RowSender | None = None
     order: KeyOrder | None = None
     keep_days: int | None = None
+    schedule: Schedule | None = None
 
     @cached_property
     def mapper(self) -> Mapper[Any]:
@@ -116,12 +119,18 @@ class SignalSpec:
         return self.row_sender is not None and not isinstance(signal, self.model)
 
     def moments(self, signals: Sequence[Any]) -> tuple[datetime, ...]:
-        """When these signals were written, as far as it is known."""
+        """When these signals were written and due, as far as it is known."""
         if not signals or self.written_at is None:
             return ()
         if self.row_sender is not None and self.is_row(signals[0]):
-            return moments([signal[self.row_sender.written_at] for signal in signals])
-        return moments([vars(signal).get(self.written_at) for signal in signals])
+            written_at, due_at = self.row_sender.written_at, self.row_sender.due_at
+            if due_at is None:
+                return moments([signal[written_at] for signal in signals])
+            return moments([later_of(signal[written_at], signal[due_at]) for signal in signals])
+        written = (vars(signal).get(self.written_at) for signal in signals)
+        if self.schedule is None:
+            return moments(written)
+        return moments(map(later_of, written, (vars(signal).get(SEND_AFTER) for signal in signals)))
 
     def sender(self, signals: Sequence[Any], connection: Connection) -> Callable[[list[Any]], object]:
         """What sends these signals, to be called with them: the model's own method where it takes many, else a loop.
@@ -227,6 +236,7 @@ def resolve(model: type[Any], name: str | None = None) -> SignalSpec:
         row_sender=_row_sender(model),
         order=resolve_order(mapper, name),
         keep_days=keep_days_of(mapper, name),
+        schedule=schedule_of(mapper, name),
     )
 
 

@@ -33,6 +33,10 @@ class RowSender(Protocol):
     def written_at(self) -> int | None:
         """The index of the time of writing in a row."""
 
+    @property
+    def due_at(self) -> int | None:
+        """The index of the time before which a row was not sent, in a row."""
+
     def send(self, rows: Sequence[Any], connection: Connection) -> None:
         """Send rows with these columns; it raises what a send method does.
 

@@ -44,3 +44,9 @@ def _is_moment(column: Column[Any] | None) -> bool:
 def moments(values: Iterable[Any]) -> tuple[datetime, ...]:
     """Those of the values that are times of writing: the application may have set some without a time zone."""
     return tuple([value for value in values if isinstance(value, datetime) and value.tzinfo is not None])
+
+
+def later_of(written_at: Any, due_at: Any) -> Any:
+    """When a signal could be sent first: once it was written, and its time had come."""
+    both = moments([written_at, due_at])
+    return max(both) if len(both) == 2 else written_at

@@ -23,9 +23,10 @@ from sqlalchemy import (
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, Mapper, column_property, mapped_column, registry
-from sqlalchemy.schema import CreateTable
+from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement
 
 from ..schema.quoting import PLAIN
+from ..schema.send_after import ScheduledSignal
 from .outbox_row import BODIES, FIELDS
 from .row_signal import RowSignal
 
@@ -125,6 +126,7 @@ def outbox_model(
     bind_key: str | None = None,
     exchange: str | None = None,
     routing_key: str | None = None,
+    scheduled: bool = False,
 ) -> type[OutboxMessage]:
     """Make a model for an outbox table with the columns of ``OutboxMessage``.
 
@@ -135,6 +137,7 @@ def outbox_model(
     :param bind_key: the key in ``SQLALCHEMY_BINDS`` of the database that the table lives in.
     :param exchange: of rows that name none.
     :param routing_key: of rows that name none.
+    :param scheduled: with the column ``signalbus_send_after`` of :class:`~signalbus_core.ScheduledSignal`.
     """
     members: dict[str, Any] = {
         "__module__": __name__,
@@ -146,7 +149,11 @@ def outbox_model(
     if bind_key is not None:
         members["__bind_key__"] = bind_key
     name = "".join(word[:1].upper() + word[1:] for word in re.findall(r"\w+", table_name.replace("_", " ")))
-    return type(name or "Outbox", (OutboxMessage, cast(Any, db).Model), members)
+    return type(name or "Outbox", (*_mixins(scheduled), OutboxMessage, cast(Any, db).Model), members)
+
+
+def _mixins(scheduled: bool) -> tuple[type[Any], ...]:
+    return (ScheduledSignal,) if scheduled else ()
 
 
 @event.listens_for(OutboxMessage, "after_mapper_constructed", propagate=True)
@@ -163,14 +170,19 @@ def _complete(mapper: Mapper[Any], _model: type[Any]) -> None:
         mapper.add_property(JSON_TEXT, column_property(sql_cast(mapper.columns["body_json"], Text)))
 
 
-def outbox_table_sql(table_name: str, schema: str | None = None) -> str:
-    """The statement that creates in PostgreSQL the table of an ``OutboxMessage``, for migrations written by hand."""
+def outbox_table_sql(table_name: str, schema: str | None = None, *, scheduled: bool = False) -> str:
+    """The statements that create in PostgreSQL the table of an ``OutboxMessage``, for migrations written by hand.
+
+    :param scheduled: with the column ``signalbus_send_after`` of :class:`~signalbus_core.ScheduledSignal`, and its
+      index.
+    """
     members = {"__tablename__": table_name, "__table_args__": {"schema": schema}}
-    model = type("Outbox", (OutboxMessage, registry().generate_base()), members)
+    model = type("Outbox", (*_mixins(scheduled), OutboxMessage, registry().generate_base()), members)
     table = model.__table__  # type: ignore[attr-defined]
     assert isinstance(table, Table)
-    statement = CreateTable(table).compile(dialect=PLAIN)
-    return _NAME_OR_BLANK.sub(lambda found: _TIDY.get(found[0], found[0]), f"{str(statement).strip()};")
+    elements: list[DDLElement] = [CreateTable(table), *map(CreateIndex, table.indexes)]
+    statements = [f"{str(element.compile(dialect=PLAIN)).strip()};" for element in elements]
+    return _NAME_OR_BLANK.sub(lambda found: _TIDY.get(found[0], found[0]), "\n".join(statements))
 
 
 #: A quoted name, which stays as it is, or blanks of SQLAlchemy's layout.

@@ -25,8 +25,10 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.visitors import iterate
 
 from ..failures import error_text, raise_if_stop
+from ..model.schedule import SEND_AFTER, has_zone, schedule_of
 from ..model.senders import RowSender
 from ..model.sent_messages import SentMessage
+from ..schema.send_after import readable_time
 from ..schema.signal_id import SIGNAL_ID, database_identity, signal_id_text
 from ..tracing import StoredContext, TracedSignal, parsed_context
 from .amqp.encoder import PLAIN, Common, Encoder, MessageMaker, keep, shared_of
@@ -186,8 +188,13 @@ class RowPlan:
         }
         if self.identity.has_own:
             self.columns[SIGNAL_ID] = signal_id_text(mapper)
+        schedule = schedule_of(mapper, model.__name__)
+        is_timed = schedule is not None and len(schedule.columns) == 1 and has_zone(schedule.columns[0])
+        if schedule is not None and is_timed:
+            self.columns[SEND_AFTER] = readable_time(schedule.columns[0])
         place_of = {name: place for place, name in enumerate(self.columns)}
         self.written_at = None if self.identity.written_at is None else place_of[self.identity.written_at]
+        self.due_at = place_of[SEND_AFTER] if is_timed else None
         self.key_size = len(keys)
         self.own_id = place_of[SIGNAL_ID] if self.identity.has_own else None
         self.trace = place_of["trace_context"] if is_traced else None

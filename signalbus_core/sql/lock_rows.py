@@ -44,6 +44,7 @@ from ..model.contract import SignalSpec
 from ..model.senders import RowSender
 from .keys import Key, has_key, is_from
 from .rows import Row, has_id, row_id
+from .schedule.conditions import order_of
 from .selection import Choice, pending
 
 #: So many statements are cached. A model has up to four.
@@ -92,7 +93,9 @@ def lock_signals(
     has_start = choice.only is None and choice.start is not None
     as_rows = row_sender(session, spec) is not None
     if choice.only is None and not choice.exclude:
-        statement = _cached_loading(spec, dialect, Choice(choice.leave_out), limit > 1, has_start, as_rows)
+        statement = _cached_loading(
+            spec, dialect, Choice(choice.leave_out, part=choice.part), limit > 1, has_start, as_rows
+        )
     else:
         statement = _loading(spec, dialect, choice, limit > 1, has_start, as_rows)
     values = {"signalbus_limit": limit, "signalbus_most_bytes": most_bytes}
@@ -157,7 +160,7 @@ def locking(
 ) -> Select[Any]:
     """Make a statement about a model lock up to ``limit`` of the chosen signals, lowest keys first."""
     chosen = pending(spec, dialect, choice, statement)
-    return chosen.order_by(*spec.primary_key).limit(limit).with_for_update(skip_locked=True)
+    return chosen.order_by(*order_of(spec, choice.part)).limit(limit).with_for_update(skip_locked=True)
 
 
 def load_rows(session: Session, spec: SignalSpec, taken: Sequence[Any]) -> list[tuple[Any, Row]]:

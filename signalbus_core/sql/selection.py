@@ -21,6 +21,7 @@ from ..model.contract import SignalSpec
 from .keys import Key, SignalRef, has_key, has_loadable_key, has_other_key, is_from, parts
 from .parked import LeaveOut, leaving_out
 from .rows import has_id
+from .schedule.conditions import Part, may_be_sent
 
 
 class Ring:
@@ -47,6 +48,7 @@ class Choice:
     :param forgets: whether to delete the records of the signals that it sends, because some may have failed before.
     :param start: for models with a single integer key: the lowest key of the scan, except for keys in ``only``.
     :param ring: for models with an order: the key with which to begin, and where the next one begins.
+    :param part: of the signals that are due, when that is a part of them.
     """
 
     leave_out: LeaveOut = LeaveOut.NOTHING
@@ -55,6 +57,7 @@ class Choice:
     forgets: bool = False
     start: int | None = None
     ring: Ring | None = field(default=None, compare=False)
+    part: Part = Part.ALL
 
 
 #: All signals.
@@ -62,7 +65,7 @@ EVERYTHING = Choice()
 
 
 def count_pending(session: Session, spec: SignalSpec, limit: int | None) -> int:
-    """How many signals are in the table; with a limit, counting stops there.
+    """How many signals are in the table and due; with a limit, counting stops there.
 
     All signals count, as in a relay: failed ones too, and those that filters of the session hide.
     """
@@ -71,9 +74,9 @@ def count_pending(session: Session, spec: SignalSpec, limit: int | None) -> int:
     return connection.scalar(select(func.count()).select_from(counted)) or 0
 
 
-def all_keys(spec: SignalSpec) -> Select[Any]:
-    """The keys of all signals of a model. To be run on a connection: a session may add its own filters."""
-    return select(*spec.primary_key).select_from(spec.model).where(*spec.is_signal)
+def all_keys(spec: SignalSpec, part: Part = Part.ALL) -> Select[Any]:
+    """The keys of all signals of a model that are due. To be run on a connection: a session may add its own filters."""
+    return select(*spec.primary_key).select_from(spec.model).where(*spec.is_signal, *may_be_sent(spec, part))
 
 
 def count_unloadable_keys(connection: Connection, spec: SignalSpec, limit: int) -> int:
@@ -87,7 +90,7 @@ def count_unloadable_keys(connection: Connection, spec: SignalSpec, limit: int) 
 
 def pending(spec: SignalSpec, dialect: Dialect, choice: Choice, statement: Select[Any]) -> Select[Any]:
     """Restrict a statement about a model to the chosen signals whose keys can be loaded."""
-    statement = statement.where(*spec.is_signal)
+    statement = statement.where(*spec.is_signal, *may_be_sent(spec, choice.part))
     if choice.only is not None:
         keys, rows = _keys_and_rows(choice.only)
         return statement.where(or_(has_key(spec, dialect, keys), *([has_id(rows)] if rows else [])))

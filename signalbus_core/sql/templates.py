@@ -68,6 +68,7 @@ def _shape(spec: SignalSpec) -> Hashable | None:
         tuple((type(kind), repr(kind)) for kind in kinds),
         spec.written_at is None,
         spec.condition is None,
+        None if spec.schedule is None else (spec.schedule.is_indexed, *(repr(c.type) for c in spec.schedule.columns)),
         metadata.schema,
         *(metadata.info.get(own.name) for own in (PARKED, PAUSED)),
     )
@@ -78,12 +79,19 @@ def _stand_in(spec: SignalSpec) -> SignalSpec:
     metadata = MetaData(schema=spec.table.metadata.schema, info=spec.table.metadata.info)
     keys = [Column(f"{_MARK}key_{number}", column.type) for number, column in enumerate(spec.primary_key)]
     written_at = None if spec.written_at is None else Column(f"{_MARK}written_at", DateTime(timezone=True))
-    columns = keys if written_at is None else [*keys, written_at]
+    times = [Column(f"{_MARK}time_{number}", column.type) for number, column in enumerate(_times(spec))]
+    columns = [*keys, *times] if written_at is None else [*keys, *times, written_at]
     table: Any = Table(f"{_MARK}table", metadata, *columns, schema=BLANK_SCHEMA)
     stand_in = replace(spec, model=table, condition=spec.condition and f"{_MARK}condition")
+    if spec.schedule is not None:
+        stand_in = replace(stand_in, schedule=replace(spec.schedule, columns=tuple(times)))
     # In place of what a mapped class has.
     vars(stand_in).update(table=table, primary_key=tuple(keys), written_at_column=written_at)
     return stand_in
+
+
+def _times(spec: SignalSpec) -> tuple[Column[Any], ...]:
+    return () if spec.schedule is None else spec.schedule.columns
 
 
 def _template(statement: ClauseElement, dialect: Dialect) -> str:
@@ -96,6 +104,7 @@ def _names(spec: SignalSpec, dialect: Dialect) -> dict[str, str]:
     """The SQL of the placeholders of :func:`_stand_in`."""
     preparer = dialect.identifier_preparer
     names = {f"key_{number}": preparer.quote(column.name) for number, column in enumerate(spec.primary_key)}
+    names |= {f"time_{number}": preparer.quote(column.name) for number, column in enumerate(_times(spec))}
     names |= {"table": preparer.format_table(spec.table), "name": _text(literal(spec.table.fullname, Text()), dialect)}
     if spec.written_at_column is not None:
         names["written_at"] = preparer.quote(spec.written_at_column.name)

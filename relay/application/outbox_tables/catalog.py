@@ -52,6 +52,7 @@ class TableFacts:
     :param oid: None when there is no such table.
     :param kind: a letter of ``pg_class.relkind``.
     :param lacking: the privileges that a relay needs and this login lacks.
+    :param indexes: the columns of each index of the whole table that has them in ascending order.
     """
 
     name: TableName
@@ -60,6 +61,7 @@ class TableFacts:
     columns: tuple[ColumnFacts, ...] = ()
     lacking: tuple[str, ...] = ()
     like_named: tuple[str, ...] = ()
+    indexes: frozenset[tuple[str, ...]] = frozenset()
 
     @property
     def key(self) -> list[ColumnFacts]:
@@ -76,15 +78,21 @@ def find_tables(connection: Connection, names: Sequence[TableName]) -> list[Tabl
     columns: dict[int, list[ColumnFacts]] = {}
     for oid, *facts in connection.execute(_COLUMNS, {"oids": oids}):
         columns.setdefault(oid, []).append(ColumnFacts(*facts))
-    return [_facts(name, row, columns) for name, row in zip(names, rows, strict=True)]
+    indexes: dict[int, set[tuple[str, ...]]] = {}
+    for oid, indexed in connection.execute(_INDEXES, {"oids": oids}):
+        indexes.setdefault(oid, set()).add(tuple(indexed))
+    return [_facts(name, row, columns, indexes) for name, row in zip(names, rows, strict=True)]
 
 
-def _facts(name: TableName, row: Any, columns: dict[int, list[ColumnFacts]]) -> TableFacts:
+def _facts(
+    name: TableName, row: Any, columns: dict[int, list[ColumnFacts]], indexes: dict[int, set[tuple[str, ...]]]
+) -> TableFacts:
     if row.oid is None:
         return TableFacts(name, None, like_named=tuple(row.like_named or ()))
     privileges = (("SELECT", row.may_select), ("UPDATE", row.may_update), ("DELETE", row.may_delete))
     lacking = tuple(word for word, granted in privileges if not granted)
-    return TableFacts(name, row.oid, row.kind, tuple(columns.get(row.oid, ())), lacking)
+    own = frozenset(indexes.get(row.oid, ()))
+    return TableFacts(name, row.oid, row.kind, tuple(columns.get(row.oid, ())), lacking, indexes=own)
 
 
 # FOR UPDATE needs the UPDATE privilege on at least one column.
@@ -130,5 +138,19 @@ _COLUMNS = text(
     LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
     WHERE CAST(a.attrelid AS bigint) = ANY(:oids) AND a.attnum > 0 AND NOT a.attisdropped
     ORDER BY a.attrelid, a.attnum
+    """
+)
+
+# Not a partial one, nor one of expressions. An option of 0: ascending, NULL last.
+_INDEXES = text(
+    """
+    SELECT CAST(i.indrelid AS bigint), ARRAY(
+        SELECT CAST(a.attname AS text) FROM unnest(CAST(i.indkey AS int2[])) WITH ORDINALITY AS k(number, position)
+        JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
+        WHERE k.position <= i.indnkeyatts ORDER BY k.position
+    )
+    FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam
+    WHERE CAST(i.indrelid AS bigint) = ANY(:oids) AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+        AND m.amname = 'btree' AND 0 = ALL(CAST(i.indoption AS int2[]))
     """
 )

@@ -5,6 +5,8 @@ Types have their names in PostgreSQL's catalog; a domain counts as its base type
 
 from __future__ import annotations
 
+from signalbus_core.lowlevel import SEND_AFTER
+
 #: The prefix of the name of a header.
 HEADER_PREFIX = "headers."
 
@@ -13,6 +15,9 @@ INTEGERS = frozenset({"int2", "int4", "int8"})
 JSON = frozenset({"json", "jsonb"})
 BYTES = frozenset({"bytea"})
 TIMES = frozenset({"timestamptz", "timestamp"})
+
+#: The types of a time before which a row is not sent. Those without a time zone are in UTC.
+MOMENTS = TIMES | {"date"}
 
 #: The types whose values have an unambiguous text.
 TEXTUAL = STRINGS | INTEGERS | {"uuid", "enum"}
@@ -39,7 +44,11 @@ FIELD_TYPES: dict[str, frozenset[str]] = {
     "delivery_mode": INTEGERS,
     "timestamp": TIMES,
     "created_at": TIMES,
+    SEND_AFTER: MOMENTS,
 }
+
+#: Shorter names of fields.
+ALIASES = {"send_after": SEND_AFTER}
 
 #: The types that a single header accepts.
 HEADER_TYPES = TEXTUAL | {"bool"}

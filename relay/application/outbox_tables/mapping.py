@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from signalbus_core.lowlevel import POSITION
+from signalbus_core.lowlevel import POSITION, SEND_AFTER
 
 from .catalog import KIND_NAMES, TABLE_KINDS, ColumnFacts, TableFacts
 from .field_types import BODIES, FIELD_TYPES, HEADER_PREFIX, INTEGERS, KEY_TYPES, body_field, shown, types_of
-from .row_choice.choice import columns_without_rule, condition_of, not_before_problems
+from .row_choice.choice import columns_without_rule, not_before_problems, schedule_columns, with_send_after
 from .row_choice.state_columns import StateColumn
 from .rules import NO_FIELD, PRESETS, TableRules
 
@@ -23,7 +23,7 @@ class Plan:
     """A table and the column of each field.
 
     :param problems: why it cannot be relayed, one sentence each; empty when it can.
-    :param condition: in SQL, of the rows that are sent; None for all.
+    :param not_before: the columns with a time before which a row is not sent.
     :param columns_without_rule: columns that suggest that not every row is to be sent: it cannot be relayed.
     :param passed_over: columns with a not-before time that the given condition does not name.
     """
@@ -32,7 +32,7 @@ class Plan:
     rules: TableRules
     columns: Mapping[str, ColumnFacts] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
-    condition: str | None = None
+    not_before: tuple[ColumnFacts, ...] = ()
     columns_without_rule: tuple[StateColumn, ...] = ()
     passed_over: tuple[StateColumn, ...] = ()
 
@@ -59,13 +59,13 @@ def plan(facts: TableFacts, rules: TableRules) -> Plan:
         words = ", ".join(facts.lacking)
         problems.append(f"{label}: this login lacks {words} on it. GRANT {words} ON {facts.name} gives it.")
     columns, further = _assign(facts, rules)
+    rules = with_send_after(rules, columns.pop(SEND_AFTER, None))
     problems += [
         f"{label}: {text}" for text in [*further, *not_before_problems(facts, rules), *_order_problems(facts, rules)]
     ]
     used = {column.name for column in columns.values()} | {*rules.order_by, *([POSITION] if rules.order_by else [])}
-    return Plan(
-        facts, rules, columns, tuple(problems), condition_of(facts, rules), *columns_without_rule(facts, rules, used)
-    )
+    times = schedule_columns(facts, rules)
+    return Plan(facts, rules, columns, tuple(problems), times, *columns_without_rule(facts, rules, used))
 
 
 def _table_problem(facts: TableFacts) -> str | None:

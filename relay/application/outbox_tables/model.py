@@ -26,7 +26,7 @@ from sqlalchemy.orm import column_property
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.types import TypeEngine, UserDefinedType
 
-from signalbus_core.lowlevel import SIGNAL_ID
+from signalbus_core.lowlevel import SIGNAL_ID, Schedule
 from signalbus_core.rabbitmq import HEADERS_TEXT, RowSignal
 
 from .catalog import ColumnFacts
@@ -62,7 +62,10 @@ def make_model(db: Any, plan: Plan) -> type[TableSignal]:
     table = Table(
         name.name,
         cast(MetaData, db.metadata),
-        *(_column(column, is_compared=column.name in plan.rules.order_by) for column in plan.facts.columns),
+        *(
+            _column(column, column in plan.not_before or column.name in plan.rules.order_by)
+            for column in plan.facts.columns
+        ),
         schema=name.schema,
     )
     fields, texts = _attributes(plan, table)
@@ -76,9 +79,10 @@ def make_model(db: Any, plan: Plan) -> type[TableSignal]:
         },
         "signalbus_exchange": plan.rules.exchange,
         "signalbus_routing_key": plan.rules.routing_key,
-        "signalbus_condition": plan.condition,
         "signalbus_order_by": plan.rules.order_by or None,
         "signalbus_keep_days": plan.rules.keep_days,
+        "signalbus_condition": plan.rules.where,
+        "signalbus_schedule": _schedule(plan, table),
         "signalbus_fields": {HEADERS_TEXT if field == "headers" else field: to for field, to in fields.items()},
         "signalbus_created_at": _written_at(plan, fields),
         **texts,
@@ -109,15 +113,23 @@ def _written_at(plan: Plan, fields: Mapping[str, str]) -> str | None:
     return fields["created_at"] if column is not None and column.type_name == "timestamptz" else None
 
 
-def _column(column: ColumnFacts, *, is_compared: bool) -> Column[Any]:
+def _schedule(plan: Plan, table: Table) -> Schedule | None:
+    """When its rows are due."""
+    times = plan.not_before
+    index = tuple(column.name for column in (*times, *plan.facts.key))
+    is_indexed = len(times) == 1 and times[0].type_name in TIMES and index in plan.facts.indexes
+    return Schedule(tuple([table.c[column.name] for column in times]), is_indexed) if times else None
+
+
+def _column(column: ColumnFacts, is_compared: bool) -> Column[Any]:
     is_key = column.key_position is not None
     kind = _type(column.type_name, is_key or is_compared)
     is_nullable = not (is_key or column.is_required)
     return Column(column.name, kind, primary_key=is_key, autoincrement=False, nullable=is_nullable)
 
 
-def _type(name: str, is_key: bool) -> TypeEngine[Any]:
-    """The type as which a column is read and, in a key, compared."""
+def _type(name: str, is_compared: bool) -> TypeEngine[Any]:
+    """The type as which a column is read and, in a key for example, compared."""
     if name in INTEGERS:
         return BigInteger()
     if name in TIMES:
@@ -129,6 +141,6 @@ def _type(name: str, is_key: bool) -> TypeEngine[Any]:
         "uuid": Uuid(as_uuid=False),
         "varchar": Text(),
     }
-    if is_key:
+    if is_compared:
         kinds |= {"bpchar": CHAR(), "date": Date(), "numeric": Numeric()}
     return kinds.get(name, AsText())

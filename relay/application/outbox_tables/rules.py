@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .field_types import FIELD_TYPES, HEADER_PREFIX, is_field
+from .field_types import ALIASES, FIELD_TYPES, HEADER_PREFIX, is_field
 from .names import TableName, join_name, split_name
 
 #: In place of a field: the column is ignored.
@@ -169,6 +169,7 @@ def field_name(text: str) -> str:
 
     :raises ValueError: there is no such field.
     """
+    text = ALIASES.get(text, text)
     if text != NO_FIELD and not is_field(text):
         raise ValueError(
             f"there is no field {text!r}; there are {', '.join(FIELD_TYPES)}, {HEADER_PREFIX}NAME for a header of its "

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Float, Text, and_, extract, func, literal, literal_column, null, select, text, true, tuple_
+from sqlalchemy import Float, Text, and_, case, extract, func, literal, literal_column, null, select, text, true, tuple_
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
@@ -21,6 +21,7 @@ from ...failures import raise_if_stop
 from ...model.contract import SignalSpec
 from ...schema.quoting import quoted
 from ..keys import Key, has_key, is_read_exactly, key_from_text, text_of_key
+from ..schedule.conditions import Part, is_future, may_be_sent, moments_due
 from ..selection import Choice, pending
 
 
@@ -32,12 +33,16 @@ class FoundSignal:
     :param is_locked: a transaction, such as a burst, has locked its row. None when this login may not lock it.
     :param last_locker: the transaction that locked or changed the row last, which may have ended.
     :param is_signal: whether the row is a signal, by the condition of its model.
+    :param due_at: when it will be due, as text; ``infinity`` when never. None when it is due.
+    :param due_seconds: until then, by the clock of the database; None when never.
     """
 
     written_at: datetime | None
     is_locked: bool | None
     last_locker: str
     is_signal: bool = True
+    due_at: str | None = None
+    due_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +113,7 @@ def find_signal(connection: Connection, spec: SignalSpec, key: Key) -> FoundSign
     except DBAPIError:
         # A read-only login, or a standby.
         is_locked = None
-    return FoundSignal(row[0], is_locked, row[1], row[2])
+    return FoundSignal(row[0], is_locked, *row[1:])
 
 
 def _when_and_by_whom(connection: Connection, spec: SignalSpec, here: ColumnElement[bool]) -> Any:
@@ -116,14 +121,31 @@ def _when_and_by_whom(connection: Connection, spec: SignalSpec, here: ColumnElem
     locker: ColumnElement[Any] = literal_column("xmax::text")
     # A condition that is NULL is not met.
     is_signal: ColumnElement[bool] = and_(true(), *spec.is_signal).is_(True)
-    finding = select(null() if moment is None else moment, locker, is_signal).select_from(spec.table).where(here)
+    others = (locker, is_signal, *_due(spec))
+    finding = select(null() if moment is None else moment, *others).select_from(spec.table).where(here)
     try:
         return connection.execute(finding).one_or_none()
     except SQLAlchemyError:
         raise
     except BaseException as error:  # noqa: BLE001 - a time that Python does not know, or the column's type cannot take
         raise_if_stop(error)
-        return connection.execute(finding.with_only_columns(null(), locker, is_signal)).one_or_none()
+        return connection.execute(finding.with_only_columns(null(), *others)).one_or_none()
+
+
+def _due(spec: SignalSpec) -> list[ColumnElement[Any]]:
+    """When a signal that is not due yet will be, as text and in seconds from now."""
+    if spec.schedule is None:
+        return []
+    due = moments_due(spec, Part.ALL)
+    moment = due[0] if len(due) == 1 else func.greatest(*due)
+    never = moment == literal_column("'infinity'")
+    text_of = func.to_char(func.timezone("UTC", moment), 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+    seconds = func.date_part("epoch", moment - func.clock_timestamp())
+    later = is_future(spec)
+    return [
+        case((and_(later, never), "infinity"), (later, text_of)).label("due_at"),
+        case((and_(later, moment != literal_column("'infinity'")), seconds)).label("due_seconds"),
+    ]
 
 
 def oldest_age_seconds(connection: Connection, spec: SignalSpec, most: int | None) -> float | None:
@@ -134,7 +156,9 @@ def oldest_age_seconds(connection: Connection, spec: SignalSpec, most: int | Non
     moment = written_at_column(connection, spec)
     if moment is None:
         return None
-    first = select(moment.label("moment")).select_from(spec.model).where(*spec.is_signal)
+    due = moments_due(spec, Part.ALL)
+    moment = func.greatest(moment, *due) if due else moment
+    first = select(moment.label("moment")).select_from(spec.model).where(*spec.is_signal, *may_be_sent(spec))
     looked_at = (first if most is None else first.order_by(*spec.primary_key).limit(most)).subquery()
     age = func.clock_timestamp() - func.min(looked_at.c.moment)
     seconds = connection.scalar(select(sql_cast(extract("epoch", age), Float)))

@@ -3,8 +3,8 @@
 Invariant: whoever has locked the head of a key is the only one who sends signals of it.
 
 - A snapshot that has a signal has all earlier ones of its key that are not deleted: the trigger of the table sees to it
-  (:mod:`signalbus_core.schema.position`). So the lowest position of a key in the snapshot of this statement is that of
-  its head, unless that was deleted since; then it cannot be locked, and nothing of its key is taken.
+  (:mod:`signalbus_core.schema.ordering.position`). So the lowest position of a key in the snapshot of this statement is
+  that of its head, unless that was deleted since; then it cannot be locked, and nothing of its key is taken.
 - A burst deletes what it has sent in the transaction that has locked it. While it is under way, its signals are in
   every snapshot, so that no other burst takes a later one of their keys for a head.
 - A row that is locked by others, or was changed since, is passed over with all that follow it.
@@ -31,11 +31,12 @@ from ..keys import value_as_text, value_from_text
 from ..lock_rows import KEPT_STATEMENTS, row_bytes, wide_columns
 from ..parked import LeaveOut, not_passed_over
 from ..rows import row_id
+from ..schedule.conditions import may_be_sent
 from ..selection import Choice, Ring, pending
 from .places import takeable
 
 
-def take(
+def take_in_order(
     connection: Connection, spec: SignalSpec, limit: int, choice: Choice, most_bytes: int
 ) -> tuple[dict[Any, Place], bool]:
     """Lock up to ``limit`` signals, of each key the earliest ones.
@@ -132,7 +133,7 @@ def _after(number: int) -> str:
 def _members(spec: SignalSpec, leave_out: LeaveOut) -> list[ColumnElement[bool]]:
     """The conditions that a row has a place in the order of its key."""
     order = _order(spec)
-    return [*spec.is_signal, *not_passed_over(spec, leave_out, skips_parked=order.skips_parked)]
+    return [*spec.is_signal, *may_be_sent(spec), *not_passed_over(spec, leave_out, skips_parked=order.skips_parked)]
 
 
 def _place_columns(spec: SignalSpec) -> list[ColumnElement[Any]]:

@@ -12,6 +12,7 @@ from sqlalchemy.sql import Select
 from ...model.contract import SignalSpec
 from ..keys import Key, has_key, text_of_key
 from ..parked import LeaveOut, not_passed_over
+from ..schedule.conditions import may_be_sent
 
 #: Counting stops here.
 MOST_COUNTED = 10_000
@@ -44,7 +45,12 @@ def standing(connection: Connection, spec: SignalSpec, key: Key, *, has_parked_t
     this = own.subquery("signalbus_this")
     leave_out = LeaveOut.FAILED if has_parked_table else LeaveOut.NOTHING
     same_key = and_(*(column == this.c[column.name] for column in order.by))
-    members = [same_key, *spec.is_signal, *not_passed_over(spec, leave_out, skips_parked=order.skips_parked)]
+    members = [
+        same_key,
+        *spec.is_signal,
+        *may_be_sent(spec),
+        *not_passed_over(spec, leave_out, skips_parked=order.skips_parked),
+    ]
     place = this.c[order.position.name]
 
     def counted(rows: Select[Any]) -> int:

@@ -51,7 +51,10 @@ class Outboxes:
             return int(connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar() or 0)
 
     def wait_until_empty(self, table: str, timeout_seconds: float = 60) -> None:
-        eventually(lambda: self.count(table) == 0, timeout_seconds, f"{table} is empty")
+        self.wait_until_left(table, 0, timeout_seconds)
+
+    def wait_until_left(self, table: str, number: int, timeout_seconds: float = 60) -> None:
+        eventually(lambda: self.count(table) == number, timeout_seconds, f"{table} has {number} rows")
 
     def relay(self, *arguments: str, **environ: str) -> RelayProcess:
         relay = RelayProcess(self.directory, "--poll-interval", "0.2", *arguments, environ={**self.environ, **environ})

@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 import sqlalchemy as sa
 
-from signalbus_core import OrderedSignal, Outcome, OutcomeKind, PartialDeliveryError, SignalModelError
+from signalbus_core import OrderedSignal, Outcome, OutcomeKind, PartialDeliveryError, ScheduledSignal, SignalModelError
 from signalbus_core.lowlevel import Choice, Ring, send_burst
 from signalbus_core.sql.ordered import heads
 from tests.support.outbox_app import OutboxApp
@@ -285,7 +285,7 @@ def test_a_blocked_key_with_many_signals_costs_the_others_one_lookup(orders: Ord
         for name in ("enable_sort", "enable_bitmapscan", "jit"):
             connection.execute(sa.text(f"SET LOCAL {name} = off"))
         choice = Choice(exclude=((1,),))
-        places, _ = heads.take(connection, orders.spec(orders.changed), 100, choice, 1 << 24)
+        places, _ = heads.take_in_order(connection, orders.spec(orders.changed), 100, choice, 1 << 24)
         visited = connection.scalar(sa.text(f"{read} WHERE relname = 'changed'"))
         by_index = connection.scalar(sa.text(f"{read} WHERE relname = 'changed_signalbus_order'"))
     assert len(places) == 50
@@ -361,4 +361,21 @@ def test_an_order_that_cannot_be_is_refused(members: dict[str, Any], text: str) 
     model = app._add("Changed", (OrderedSignal, app.db.Model), {**own, **send, **members})
     with pytest.raises(SignalModelError, match=text):
         app.spec(model)
+    app.close()
+
+
+def test_a_signal_that_is_not_due_holds_back_none_of_its_key(database_url: str) -> None:
+    class Later(Orders):
+        def _add(self, name: str, bases: tuple[Any, ...], members: dict[str, Any]) -> Any:
+            return super()._add(name, (ScheduledSignal, *bases), members)
+
+    app = Later(database_url)
+    app.execute(
+        "INSERT INTO changed (id, account, signalbus_send_after) VALUES (1, 'a', now() + interval '1 hour'), "
+        "(2, 'a', NULL), (3, 'a', now() - interval '1 hour')"
+    )
+    assert app.burst(app.changed).sent == 2
+    assert app.sent == [2, 3]
+    app.execute("UPDATE changed SET signalbus_send_after = now() - interval '1 second'")
+    assert app.flush() == 1
     app.close()

@@ -27,6 +27,7 @@ EACH = {
     "absent": Facts("Order", "42", NOW),
     "sent": Facts("Order", "42", NOW, sent=(SentSignal("Order", "1", "42", NOW, None, NOW.date(), ()),)),
     "table-locked": Facts("Order", "42", NOW, is_table_locked=True),
+    "scheduled": replace(PENDING, found=replace(FOUND, due_at="2030-01-01T00:00:00Z", due_seconds=60.0)),
     "left-out": replace(PENDING, found=replace(FOUND, is_signal=False)),
     "locked": replace(PENDING, found=replace(FOUND, is_locked=True)),
     "parked": replace(PENDING, failed=NOTED),

@@ -50,6 +50,7 @@ def test_scrape_tells_what_page_and_readiness_tell() -> None:
     events.database_polled("Database", None)
     events.poll_ended("doorbell", ["Order"])
     events.backlog_measured("Order", 7, 2.5)
+    events.scheduled_counted("Order", 30)
     events.failed_counted("Order", 2, 1)
     events.model_paused("Order", "")
     events.horizon_held(None, HeldHorizon(("Order",), "a session", "End it.", 61.5))
@@ -62,6 +63,7 @@ def test_scrape_tells_what_page_and_readiness_tell() -> None:
     assert found['signalbus_relay_state{state="running"}'] == 1
     assert found['signalbus_backlog_signals{signal="Order"}'] == 7
     assert found['signalbus_lag_seconds{signal="Order"}'] == 2.5
+    assert found['signalbus_scheduled_signals{signal="Order"}'] == 30
     assert found['signalbus_waiting_signals{signal="Order"}'] == 2
     assert found['signalbus_parked_signals{signal="Order"}'] == 1
     assert found['signalbus_paused{signal="Order"}'] == 1

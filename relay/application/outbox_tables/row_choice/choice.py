@@ -1,33 +1,29 @@
-"""The condition of the rows that are sent: from the rules, and the columns that need a rule and have none. Pure."""
+"""The columns that say which rows are sent: those with a time, and those that need a rule and have none. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from shlex import quote
 
 from sqlalchemy.dialects import postgresql
 
 from ..catalog import ColumnFacts, TableFacts
-from ..field_types import INTEGERS, shown
+from ..field_types import INTEGERS, MOMENTS, shown
 from ..rules import TableRules
-from .state_columns import MOMENTS, Meaning, StateColumn, state_columns
-
-#: The present time by the clock of the database, for each time type. Types without a time zone are in UTC.
-_NOW = {
-    "timestamptz": "statement_timestamp()",
-    "timestamp": "timezone('UTC', statement_timestamp())",
-    "date": "CAST(timezone('UTC', statement_timestamp()) AS date)",
-}
+from .state_columns import Meaning, StateColumn, state_columns
 
 
-def condition_of(facts: TableFacts, rules: TableRules) -> str | None:
-    """The SQL condition of the rows that are sent; None for all rows."""
-    parts = [] if rules.where is None else [f"({rules.where})"]
-    for column in facts.columns:
-        if column.name in rules.not_before and column.type_name in MOMENTS:
-            name = quoted_column(column)
-            parts.append(f"({name} IS NULL OR {name} <= {_NOW[column.type_name]})")
-    return " AND ".join(parts) or None
+def with_send_after(rules: TableRules, column: ColumnFacts | None) -> TableRules:
+    """The rules, where a column is mapped to the time before which a row is not sent: one more of ``--not-before``."""
+    if column is None or column.name in rules.not_before:
+        return rules
+    return replace(rules, not_before=(*rules.not_before, column.name))
+
+
+def schedule_columns(facts: TableFacts, rules: TableRules) -> tuple[ColumnFacts, ...]:
+    """The columns with a time before which a row is not sent."""
+    return tuple(one for one in facts.columns if one.name in rules.not_before and one.type_name in MOMENTS)
 
 
 def not_before_problems(facts: TableFacts, rules: TableRules) -> Iterator[str]:

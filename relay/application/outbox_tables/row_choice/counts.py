@@ -14,7 +14,8 @@ from sqlalchemy.types import NullType
 from signalbus_core.lowlevel import error_text
 
 from ..catalog import TableFacts
-from .state_columns import MOMENTS, Meaning, StateColumn
+from ..field_types import MOMENTS
+from .state_columns import Meaning, StateColumn
 
 #: The largest number of rows that are counted. Larger: the refusal of a big table takes longer.
 MOST_ROWS = 100_000

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from ..catalog import ColumnFacts
-from ..field_types import BYTES, INTEGERS, STRINGS, TIMES
+from ..field_types import BYTES, INTEGERS, MOMENTS, STRINGS
 
 
 class Meaning(Enum):
@@ -25,9 +25,6 @@ class Meaning(Enum):
     READY = "a mark of the rows to send"
     POSITION = "a position in a log, whose readers remember elsewhere how far they are"
 
-
-#: The types that a NOT_BEFORE rule can compare with the database's clock.
-MOMENTS = TIMES | {"date"}
 
 _NUMBERS = INTEGERS | {"numeric", "float4", "float8"}
 

@@ -30,10 +30,10 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Mapped, Mapper, declared_attr, has_inherited_table, mapped_column
 from sqlalchemy.schema import CreateColumn, DDLElement, ExecutableDDLElement
 
-from ..errors import SignalModelError
-from ..model.contract import resolve
-from ..model.order import POSITION, resolve_order
-from .quoting import PLAIN, quoted, table_of
+from ...errors import SignalModelError
+from ...model.contract import resolve
+from ...model.order import POSITION, resolve_order
+from ..quoting import PLAIN, quoted, table_of
 
 #: First key of an advisory lock of the writers of a key; the second is made of the table and the key.
 ORDER_LOCK = 1396853555

@@ -8,10 +8,10 @@ from typing import Any
 from sqlalchemy import ARRAY, Text, bindparam, text
 from sqlalchemy.engine import Connection
 
-from ..model.contract import SignalSpec
-from ..model.order import POSITION
+from ...model.contract import SignalSpec
+from ...model.order import POSITION
+from ..quoting import quoted
 from .position import GUARD_NAME, TRIGGER_NAME, function_source
-from .quoting import quoted
 
 
 def order_problems(connection: Connection, specs: Sequence[SignalSpec]) -> dict[str, str]:
