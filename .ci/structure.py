@@ -20,6 +20,7 @@ MOST_MODULES = 10
 MORE_MODULES = {
     "signalbus_core": 13,
     "signalbus_core/burst": 12,
+    "signalbus_core/model": 11,
     "signalbus_core/sql": 11,
     "relay/commands": 11,
     "relay/application/outbox_tables": 11,

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from signalbus_core.lowlevel import SignalSpec, has_integer_key, stop_requests
 
 from .application.databases import APPLICATION_NAME, DRIVERS, limit_connections, spare_connections
+from .application.fencing import fencing_problems
 from .application.load import LoadedApp
 from .config.resolve import ConfigError, RelayConfig
 from .early_server import EarlySite
@@ -68,6 +69,8 @@ class Daemon:
         self._app = loaded.app
         self._bus = loaded.bus
         specs = choose_specs(loaded, config.signals)
+        if problems := fencing_problems(self._app, specs, config.burst_limits):
+            raise ConfigError([f"Order by key: {one}." for one in problems])
         names = [spec.name for spec in specs]
         empty = EmptyBursts()
         self._listeners = Listeners(
@@ -105,8 +108,8 @@ class Daemon:
 
     def _state_of(self, spec: SignalSpec) -> ModelState:
         # New signals are those with higher keys: keys that are no numbers do not tell, and an order must be kept.
-        has_fresh = self._config.fresh_first and has_integer_key(spec) and getattr(spec, "order", None) is None
-        low_water = LowWater(is_kept=has_integer_key(spec))
+        has_fresh = self._config.fresh_first and has_integer_key(spec) and spec.order is None
+        low_water = LowWater(is_kept=has_integer_key(spec) and spec.order is None)
         return ModelState(spec, low_water=low_water, fresh=FreshFirst(is_on=has_fresh))
 
     def _build_poll_loop(self, poller: Poller, retry_stores: RetryStores, empty: EmptyBursts) -> PollLoop:

@@ -142,3 +142,8 @@ def coloured(text: str, colour: str, environ: Mapping[str, str], stream: IO[str]
     stream = stream or sys.stdout
     wanted = stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
     return click.style(text, fg=colour) if wanted else text
+
+
+def behind_text(number: int) -> str:
+    """How many signals wait behind another one of their key."""
+    return f"{number:,} {'waits' if number == 1 else 'wait'} behind it"

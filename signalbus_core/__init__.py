@@ -27,6 +27,7 @@ from .model.contract import SignalModel
 from .schema.autovacuum import autovacuum_sql
 from .schema.create_all import follow_models
 from .schema.doorbell import doorbell_sql
+from .schema.ordering.position import OrderedSignal, order_sql
 from .schema.own_tables import parked_table_sql, paused_table_sql
 from .schema.send_after import ScheduledSignal, scheduled_sql
 from .schema.signal_id import signal_id_sql
@@ -67,6 +68,9 @@ __all__ = [
     "autovacuum_sql",
     # The id of a signal
     "signal_id_sql",
+    # Order by key
+    "OrderedSignal",
+    "order_sql",
 ]
 
 follow_models()

@@ -9,6 +9,7 @@ from .burst.size import BurstSize
 from .errors import Proved, counted
 from .failures import error_text, escaping_advice, is_away, is_lost, one_line, raise_if_stop, sqlstate
 from .model.contract import SignalSpec
+from .model.order import POSITION
 from .model.schedule import SEND_AFTER, Schedule
 from .posix_signals import STOP_SIGNALS, stop_requests
 from .schema import doorbell
@@ -16,6 +17,7 @@ from .schema.addresses import address, owners_elsewhere
 from .schema.autovacuum import autovacuum_problem
 from .schema.catalog import table_conflicts, table_owners, table_privileges, table_problem, table_problems
 from .schema.doorbell import Doorbell, doorbell_problem, find_doorbells
+from .schema.ordering.state import order_problems
 from .schema.own_tables import (
     LATER_COLUMNS,
     SENT,
@@ -44,9 +46,10 @@ from .sql.diagnosis.vacuum_horizon import (
     horizon_holders,
 )
 from .sql.keys import FIRST_KEY, Key, SignalRef, has_integer_key
+from .sql.ordered.standing import Standing, standing
 from .sql.parked import DueSignal, Failure, FailureGroup, LeaveOut, retries
 from .sql.schedule.conditions import Part
-from .sql.selection import Choice, count_unloadable_keys
+from .sql.selection import Choice, Ring, count_unloadable_keys
 from .sql.sent import history as sent
 from .sql.sent.erase import Erasure, count_erasable, erase
 from .sql.sent.history import SentFilter, SentSignal
@@ -74,6 +77,7 @@ __all__ = [
     "BurstSize",
     "Choice",
     "Part",
+    "Ring",
     "FIRST_KEY",
     "Key",
     "SignalRef",
@@ -155,6 +159,11 @@ __all__ = [
     "table_problem",
     "table_problems",
     "key_problems",
+    # Order by key
+    "POSITION",
+    "order_problems",
+    "Standing",
+    "standing",
     # Scheduled signals
     "SEND_AFTER",
     "Schedule",

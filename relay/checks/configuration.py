@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from flask import Flask
 from sqlalchemy.engine import Engine
 
+from signalbus_core.lowlevel import SignalSpec
+
 from ..application.connection_parameters import rejected_parameters
 from ..application.databases import DRIVERS, place_of, pool_problem
+from ..application.fencing import fencing_problems
 from ..application.load import WRITE_DRIVER
 from ..config.resolve import ANY_NAME_PROBLEM, ANY_NAME_REMEDY, RelayConfig
-from .finding import Finding, found
+from .finding import Finding, finding_of_text, found
 
 BARE_SCHEMES = ("postgresql://", "postgres://")
 
@@ -65,6 +68,12 @@ def rejected(place: str, why: str) -> Finding:
     """Parameters that the client library rejects, or settings among them that the server does."""
     remedy = "Correct the URL, or the connect_args, of the database."
     return found("database-url", place, f"its connection parameters are rejected: {why.rstrip('.')}", remedy)
+
+
+def fencing(app: Flask, specs: Sequence[SignalSpec], config: RelayConfig) -> Iterator[Finding]:
+    """Settings with which a relay that was stopped sends signals of a key late."""
+    for problem in fencing_problems(app, specs, config.burst_limits):
+        yield finding_of_text("fencing-unsure", "--idle-timeout", f"{problem}.")
 
 
 def host_names(config: RelayConfig) -> Iterator[Finding]:

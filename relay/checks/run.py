@@ -20,7 +20,7 @@ from signalbus_core.lowlevel import SignalSpec, address, error_text, owners_else
 from ..config.resolve import RelayConfig
 from . import routes, versions
 from .broker import BROKER_AREAS, check_broker
-from .configuration import check_configuration
+from .configuration import check_configuration, fencing
 from .connect import set_connect_timeout
 from .database import DATABASE_AREAS, DatabaseChecks
 from .finding import AREAS, OFFLINE_AREAS, Finding, found
@@ -101,7 +101,7 @@ def find_problems(subject: Subject, areas: Sequence[str], known: Sequence[Findin
         specs, findings = resolve_models(subject.bus, models)
     findings += [*known, *check_configuration(subject.app, engines, subject.config), *check_models(models)]
     wanted, unknown = choose(specs, models, subject.config.signals)
-    findings += [*unknown, *check_ids(wanted)]
+    findings += [*unknown, *check_ids(wanted), *fencing(subject.app, wanted, subject.config)]
     if "versions" in areas:
         findings += _local_versions()
     for engine in engines.values():

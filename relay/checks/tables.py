@@ -19,6 +19,7 @@ from signalbus_core.lowlevel import (
     key_problems,
     lacks_columns,
     locate,
+    order_problems,
     parked_table_of,
     paused_table_of,
     quoted,
@@ -163,6 +164,8 @@ def check_tables(
         yield from findings
         if not {"schema-usage-missing", "table-unfit"} & {finding.code for finding in findings}:
             fit.append(spec)
+    for name, problem in order_problems(connection, fit).items():
+        yield finding_of_text("order-unfit", name, problem)
     conflicts = table_conflicts(connection, [*beside, *fit], elsewhere)
     for name in conflicts.keys() & {spec.name for spec in fit}:
         yield finding_of_text("table-unfit", name, conflicts[name])

@@ -13,6 +13,7 @@ from signalbus_core import (
     SignalBusError,
     autovacuum_sql,
     doorbell_sql,
+    order_sql,
     parked_table_sql,
     paused_table_sql,
     scheduled_sql,
@@ -124,6 +125,20 @@ def ddl_ids(tables: tuple[str, ...], **given: Any) -> None:
     _print(signal_id_sql(*_named(tables)) if tables else _of_application(given, _ids))
 
 
+@ddl.command("order", epilog="Example: signalbus-relay ddl order --app shop:create_app > order.sql")
+@click.argument("tables", nargs=-1)
+@click.option("--by", multiple=True, metavar="COLUMN", help="The key of these TABLES. May be given again.")
+@with_application
+def ddl_order(tables: tuple[str, ...], by: tuple[str, ...], **given: Any) -> None:
+    """Column, index and triggers that order signals by key: of these TABLES, or of the application's models.
+
+    The statements can be run again. They add the column to a table that lacks it, which rewrites and locks the table.
+    """
+    if bool(tables) != bool(by):
+        raise click.UsageError("Give TABLES and the columns of their key, --by COLUMN, or neither.")
+    _print(order_sql(*_named(tables), by=by) if tables else _of_application(given, _order))
+
+
 @ddl.command("scheduled", epilog="Example: signalbus-relay ddl scheduled orders_outbox > scheduled.sql")
 @click.argument("tables", nargs=-1)
 @click.option("--key", multiple=True, default=("id",), show_default=True, help="A column of the primary key of TABLES.")
@@ -154,6 +169,10 @@ def _doorbells(specs: Sequence[SignalSpec]) -> list[str]:
 
 def _autovacuum(specs: Sequence[SignalSpec]) -> list[str]:
     return autovacuum_sql(*(spec.model for spec in specs), parked_table_of(specs[0]))
+
+
+def _order(specs: Sequence[SignalSpec]) -> list[str]:
+    return order_sql(*(spec.model for spec in specs))
 
 
 def _ids(specs: Sequence[SignalSpec]) -> list[str]:

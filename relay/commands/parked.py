@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import click
@@ -14,7 +15,7 @@ from ..config.click_options import with_application
 from ..exit_codes import CommandError
 from ..operations.parked import LIMITS, ParkedSignals, RecordFile, as_json, group_as_json
 from ..telemetry.remedies import remedy_of
-from ..text import confirm, say, say_data, table, time_text
+from ..text import behind_text, confirm, say, say_data, table, time_text
 from .shared import databases, failing_with_1, readable_key
 
 GROUP_COLUMNS = ("MODEL", "GROUP", "STATE", "SIGNALS", "FIRST FAILED", "ONE OF THEM", "WHY, AND WHAT TO DO")
@@ -45,14 +46,15 @@ def parked_list(model: str | None, by_groups: bool, limit: int, is_json: bool, *
         return
     with failing_with_1():
         found = signals.find(model, None, limit + 1)
+        held_back = signals.held_back(found[:limit])
     if is_json:
-        for one in found[:limit]:
-            say_data(json.dumps(as_json(one)))
+        for one, number in zip(found, held_back, strict=False):
+            say_data(json.dumps(as_json(one, number)))
     elif not found:
         say("No signal has failed.")
     else:
         environ: Mapping[str, str] = click.get_current_context().obj
-        head, *lines = _as_table(found[:limit])
+        head, *lines = _as_table(found[:limit], held_back)
         say(head)
         for one, line in zip(found, lines, strict=False):
             say(line, colour="yellow" if one.is_parked else None, environ=environ)
@@ -160,6 +162,22 @@ def parked_discard(
         say(f"{number} discarded.", err=True)
 
 
+@parked.command("skip", epilog="Example: signalbus-relay parked skip --app shop:create_app AccountChanged 42")
+@click.argument("model")
+@click.argument("key", callback=readable_key)
+@click.option("--json", "is_json", is_flag=True, help="As a JSON object.")
+@with_application
+def parked_skip(model: str, key: str, is_json: bool, **given: Any) -> None:
+    """Let the later signals of its key be sent without a parked one, in a model with an order. It stays parked."""
+    signals = _parked_signals(given)
+    with failing_with_1():
+        signals.skip(model, key)
+    if is_json:
+        say_data(_done(model, key, "skipped", 1))
+    else:
+        say(f"{model} {key} holds back no others.")
+
+
 def _done(model: str | None, key: str | None, what: str, number: int) -> str:
     return json.dumps({"model": model, "key": key, what: number})
 
@@ -168,11 +186,11 @@ def _parked_signals(given: Mapping[str, Any]) -> ParkedSignals:
     return ParkedSignals(databases(given, LIMITS))
 
 
-def _as_table(signals: Sequence[FailureRecord]) -> list[str]:
-    return table(COLUMNS, [_row(signal) for signal in signals])
+def _as_table(signals: Sequence[FailureRecord], held_back: Sequence[int | None] = ()) -> list[str]:
+    return table(COLUMNS, [_row(signal, number) for signal, number in zip_longest(signals, held_back)])
 
 
-def _row(signal: FailureRecord) -> tuple[str, ...]:
+def _row(signal: FailureRecord, held_back: int | None) -> tuple[str, ...]:
     return (
         signal.model,
         signal.key,
@@ -180,5 +198,5 @@ def _row(signal: FailureRecord) -> tuple[str, ...]:
         str(signal.attempts),
         time_text(signal.first_failed_at) or "",
         time_text(signal.next_try_at) or "-",
-        signal.why,
+        signal.why if held_back is None else f"{signal.why} ({behind_text(held_back)})",
     )

@@ -21,11 +21,13 @@ from signalbus_core.lowlevel import (
     SentFilter,
     SentSignal,
     SignalSpec,
+    Standing,
     locate,
     parked,
     parked_table_of,
     parked_table_problem,
     sent,
+    standing,
 )
 
 from ..application.databases import APPLICATION_NAME, Databases
@@ -57,6 +59,8 @@ class Facts:
     :param sequence_has_returned: whether the key's sequence has reached this value; None when that is not known.
     :param sent: when it was sent, the last first, as far as that is kept; None where nothing is kept of its model.
     :param relay_sessions: how many sessions of relays the database has.
+    :param standing: its place among the signals of its key; None when it has none.
+    :param blocked_by: the failed signal of its key that holds it back.
     """
 
     model: str
@@ -70,6 +74,8 @@ class Facts:
     is_table_locked: bool = False
     sequence_has_returned: bool | None = None
     relay_sessions: int = 0
+    standing: Standing | None = None
+    blocked_by: FailureRecord | None = None
     sent: tuple[SentSignal, ...] | None = None
 
 
@@ -106,6 +112,13 @@ def _gather(connection: Connection, spec: SignalSpec, text: str) -> tuple[Facts,
     has_parked = parked_table_problem(connection, parked_table_of(spec)) is None
     noted = parked.records_of_row(connection, spec, key, key_text) if has_parked else []
     choice = Choice(LeaveOut.FAILED if has_parked else LeaveOut.NOTHING)
+    place = standing(connection, spec, key, has_parked_table=has_parked) if found else None
+    blocked_by = None
+    if place is not None and place.head != key_text and has_parked:
+        blocked_by = next(iter(parked.list_failed(connection, spec, place.head)), None)
+    before = 0 if place is None else place.before
+    if found is not None and place is None:
+        before = locate.count_before(connection, spec, key, choice, MOST_BEFORE)
     return Facts(
         spec.name,
         key_text,
@@ -113,10 +126,12 @@ def _gather(connection: Connection, spec: SignalSpec, text: str) -> tuple[Facts,
         found,
         next(iter(noted), None),
         next(iter(list_pauses(connection, [spec])), None),
-        locate.count_before(connection, spec, key, choice, MOST_BEFORE) if found else 0,
+        before,
         locate.row_holder(connection, found.last_locker) if found and is_locked else None,
         sequence_has_returned=None if found else locate.sequence_has_returned(connection, spec, key),
         relay_sessions=locate.count_sessions(connection, APPLICATION_NAME),
+        standing=place,
+        blocked_by=blocked_by,
         sent=None if found else _sent(connection, spec, text),
     ), (key if found else None)
 

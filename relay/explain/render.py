@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from signalbus_core.lowlevel import FailureRecord, Holder, SentSignal
+from signalbus_core.lowlevel import FailureRecord, Holder, SentSignal, Standing
 
 from ..application.databases import APPLICATION_NAME
 from ..poller.diagnosis.unreached import session_text
 from ..telemetry.states import ModelState
-from ..text import duration_text, moment, shell_word, signal_words, time_text
+from ..text import behind_text, duration_text, moment, shell_word, signal_words, time_text
 from .gather import MOST_BEFORE, Facts
 from .routes import BrokerAnswer, Messages, Route
 
@@ -26,6 +26,7 @@ STATES = (
     "parked",
     "waiting",
     "paused",
+    "blocked",
     "pending",
 )
 
@@ -76,7 +77,9 @@ def state_of(facts: Facts) -> str:
         return "locked"
     if facts.failed is not None:
         return "parked" if facts.failed.is_parked else "waiting"
-    return "paused" if facts.pause is not None else "pending"
+    if facts.pause is not None:
+        return "paused"
+    return "pending" if facts.blocked_by is None else "blocked"
 
 
 def _named(facts: Facts) -> str:
@@ -153,6 +156,15 @@ def _paused(facts: Facts) -> str:
     return f"{_named(facts)} is pending, and its model is paused."
 
 
+def _blocked(facts: Facts) -> str:
+    by, place = facts.blocked_by, facts.standing
+    assert by is not None
+    assert place is not None
+    behind = behind_text(place.before + place.behind)
+    how = f"parked since {time_text(by.last_failed_at)}" if by.is_parked else "waiting for its next try"
+    return f"{_named(facts)} is blocked by {facts.model} {by.key} of the same key, {how}; {behind}: {by.why}"
+
+
 def _pending(facts: Facts) -> str:
     return f"{_named(facts)} is pending."
 
@@ -167,6 +179,7 @@ _BEGINNINGS = {
     "parked": _parked,
     "waiting": _waiting,
     "paused": _paused,
+    "blocked": _blocked,
     "pending": _pending,
 }
 
@@ -191,7 +204,9 @@ def _further(facts: Facts, state: str) -> Iterator[str]:
     if facts.pause is not None:
         reason = f": {facts.pause.reason}" if facts.pause.reason else "."
         yield f"Its model is paused since {time_text(facts.pause.paused_at)}{reason}"
-    if state in ("pending", "paused"):
+    if facts.standing is not None:
+        yield from _of_standing(facts.standing, state)
+    elif state in ("pending", "paused"):
         yield _of_those_before(facts.before)
     if facts.found is not None and not facts.relay_sessions:
         yield (
@@ -206,6 +221,17 @@ def _of_model(facts: Facts, model_state: ModelState) -> Iterator[str]:
         since = "" if model_state.since is None else f" since {time_text(moment(model_state.since))}"
         reason = f": {model_state.reason}" if model_state.reason else ""
         yield f"{facts.model} is {model_state.word}{since}{reason}."
+
+
+def _of_standing(standing: Standing, state: str) -> Iterator[str]:
+    """The place among the signals of its key."""
+    if standing.before:
+        number = standing.before
+        yield f"{number:,} {'signal of its key comes' if number == 1 else 'signals of its key come'} before it."
+    elif state in ("pending", "paused"):
+        yield "It comes next of its key."
+    if standing.behind:
+        yield f"{behind_text(standing.behind)[0].upper()}{behind_text(standing.behind)[1:]}."
 
 
 def _of_those_before(number: int) -> str:
@@ -260,11 +286,16 @@ def _to_do(facts: Facts, state: str, messages: Messages | None, answers: Sequenc
         # A relay that sends it waits for the broker.
         blocked = next((one.remedy for one in answers if one.remedy is not None), None)
         return blocked if blocked is not None and _is_held_by_relay(facts) else _when_locked(facts)
+    if state == "blocked" and facts.blocked_by is not None:
+        head = signal_words(facts.model, facts.blocked_by.key)
+        skip = f", or `parked skip {head}` to send the others without it" if facts.blocked_by.is_parked else ""
+        return f"See `signalbus-relay explain {head}`; `parked retry {head}` has it tried at once{skip}."
     if state == "parked":
         retry = f"`signalbus-relay parked retry {signal}` after its cause is mended"
         if facts.failed is not None and facts.failed.was_sent:
             retry += " tries its delete, not its send"
-        what = f"{retry}, or `parked discard {signal}`"
+        skip = f", or `parked skip {signal}`" if facts.standing is not None and facts.standing.behind else ""
+        what = f"{retry}{skip}, or `parked discard {signal}`"
         resume = f", and `signalbus-relay resume {model}`" if facts.pause else ""
         return f"{what}{resume}."
     remedies = list(_remedies(facts, messages, answers))

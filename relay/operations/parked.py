@@ -22,6 +22,7 @@ from signalbus_core.lowlevel import (
     parked,
     parked_table_of,
     parked_table_problem,
+    standing,
 )
 
 from ..application.databases import Databases
@@ -85,6 +86,35 @@ class ParkedSignals:
         if group is not None and not number:
             raise no_such_group(model, group)
         return number
+
+    def skip(self, model: str, key: str) -> None:
+        """Let a parked signal hold back the later ones of its key no longer.
+
+        :raises NotFoundError: there is no such model, or the signal is not parked.
+        :raises CommandError: the model has no order.
+        """
+        [spec] = self._chosen(model)
+        if spec.order is None:
+            raise CommandError(f"{model} has no signalbus_order_by: its signals hold back no others.")
+        with self._databases.transaction(spec.bind_key) as connection:
+            if not parked.skip(connection, spec, key):
+                raise NotFoundError(
+                    f"{model} {key} is not parked, or is skipped already; `signalbus-relay explain` tells where it is."
+                )
+
+    def held_back(self, signals: Sequence[FailureRecord]) -> list[int | None]:
+        """How many signals each of these holds back; None where the model has no order, or it holds back none."""
+        found: list[int | None] = []
+        for one in signals:
+            spec = self._databases.spec(one.model)
+            if spec.order is None:
+                found.append(None)
+                continue
+            with self._databases.transaction(spec.bind_key) as connection:
+                key = parked.keys_of(connection, spec, [one.key]).get(one.key)
+                place = None if key is None else standing(connection, spec, key, has_parked_table=True)
+            found.append(place.behind if place is not None and place.head == one.key else None)
+        return found
 
     def discard(self, signals: Sequence[FailureRecord], record: RecordFile) -> int:
         """Delete signals, each in its own transaction, and record them in the file; return how many."""
@@ -156,11 +186,15 @@ def _open_for_its_owner(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def as_json(signal: FailureRecord) -> dict[str, Any]:
-    """A failed signal as JSON."""
+def as_json(signal: FailureRecord, held_back: int | None = None) -> dict[str, Any]:
+    """A failed signal as JSON.
+
+    :param held_back: how many signals of its key wait for it.
+    """
     times = {name: time_text(getattr(signal, name)) for name in ("first_failed_at", "last_failed_at", "next_try_at")}
     first = {"model": signal.model, "key": signal.key, "state": "parked" if signal.is_parked else "waiting"}
-    return {**first, **asdict(signal), **times, "error_text": redact(signal.error_text)}
+    further = {} if held_back is None else {"held_back": held_back}
+    return {**first, **asdict(signal), **times, "error_text": redact(signal.error_text), **further}
 
 
 def group_as_json(group: parked.FailureGroup) -> dict[str, Any]:

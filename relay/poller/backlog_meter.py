@@ -72,7 +72,12 @@ class BacklogMeter:
             self._events.backlog_measured(name, measurement.backlog, self._lag_seconds(name, measurement, now))
             self._events.scheduled_counted(name, measurement.scheduled)
             counted = (measurement.waiting, measurement.parked)
-            self._report_failed(name, *(counted if has_table else self._retry_stores[name].count()))
+            if not has_table:
+                counted = self._retry_stores[name].count()
+            self._report_failed(name, *counted)
+            if (order := self._states[name].spec.order) is not None:
+                in_memory = counted[0] + (0 if order.skips_parked else counted[1])
+                self._events.blocked_counted(name, measurement.blocked if has_table else in_memory)
 
     def _report_failed(self, name: str, waiting: int, parked: int) -> None:
         self._events.failed_counted(name, waiting, parked)

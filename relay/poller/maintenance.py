@@ -15,6 +15,7 @@ from signalbus_core.lowlevel import (
     autocommit,
     key_problems,
     lacks_columns,
+    order_problems,
     parked_table_of,
     parked_table_problem,
     prepare_history,
@@ -65,6 +66,7 @@ class Maintenance:
         self._tidied: dict[str | None, float] = {}
         self._has_parked_table: dict[str | None, bool] = {}
         self._reported_old: set[str | None] = set()
+        self._out_of_order: set[str] = set()
         self._conflicts: dict[str | None, dict[str, str]] = {}
 
     def verify(self, bind_key: str | None, engine: Engine) -> None:
@@ -139,9 +141,19 @@ class Maintenance:
             problem = parked_table_problem(connection, table)
             is_old = problem is None and lacks_columns(connection, table)
             self._paused.find_table(connection, spec)
+            unordered = order_problems(connection, self._specs[bind_key])
         self._searched[bind_key] = self._clock()
         self._use_parked_table(bind_key, table, problem)
         self._find_conflicts(bind_key, engine)
+        for name, why in unordered.items():
+            if name not in self._out_of_order:
+                self._out_of_order.add(name)
+                self._logger.warning(
+                    "%s: its signals are sent in the order in which they were inserted, not in that of the commits. %s",
+                    name,
+                    why,
+                    extra={"action": "order_unfit", "signal": name},
+                )
         self._prepare_history(bind_key, engine)
         if is_old and bind_key not in self._reported_old:
             self._reported_old.add(bind_key)

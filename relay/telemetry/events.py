@@ -114,6 +114,9 @@ class Events:
     def backlog_measured(self, model: str, backlog: int, lag_seconds: float) -> None:
         """The backlog of a model, and the age of its oldest signal."""
 
+    def blocked_counted(self, model: str, keys: int) -> None:
+        """So many keys of an ordered model are held back by a signal that failed."""
+
     def scheduled_counted(self, model: str, scheduled: int) -> None:
         """How many signals of a model are not due yet."""
 

@@ -108,6 +108,9 @@ class Metrics(Events):
         self._waiting = self._gauge(
             "signalbus_waiting_signals", "Signals that failed and wait for their next try.", "signal"
         )
+        self._blocked = self._gauge(
+            "signalbus_blocked_keys", "Keys of an ordered model that a failed signal holds back.", "signal"
+        )
         self._paused = self._gauge("signalbus_paused", "1 while the model is paused: relays leave it alone.", "signal")
         self._state = self._gauge("signalbus_model_state", "1 for the state that the model is in.", "signal", "state")
         self._dead_rows = self._gauge(
@@ -156,6 +159,7 @@ class Metrics(Events):
                 (self._lag, "lag_seconds"),
                 (self._waiting, "waiting"),
                 (self._parked, "parked"),
+                (self._blocked, "blocked_keys"),
                 (self._scheduled, "scheduled"),
             ):
                 gauge.labels(name).set_function(partial(self._measured, name, attribute))

@@ -40,6 +40,7 @@ class Gauge:
     at: float
     waiting: int = 0
     parked: int = 0
+    blocked_keys: int = 0
     scheduled: int = 0
 
 
@@ -207,6 +208,11 @@ class Status(Events):
             known = self._models[model]
             before = known.gauge or replace(NOT_MEASURED, at=self._now())
             known.gauge = replace(before, waiting=waiting, parked=parked)
+
+    def blocked_counted(self, model: str, keys: int) -> None:
+        with self._lock:
+            known = self._models[model]
+            known.gauge = replace(known.gauge or replace(NOT_MEASURED, at=self._now()), blocked_keys=keys)
 
     def model_unread(self, model: str, reason: str | None, *, is_alone: bool) -> None:
         with self._lock:

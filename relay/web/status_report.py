@@ -169,6 +169,7 @@ def _model(model: ModelStatus, state: ModelState, troubles: Sequence[Incident]) 
         "paused": _paused(model.paused),
         "waiting": gauge.waiting if gauge else None,
         "parked": gauge.parked if gauge else None,
+        "blocked_keys": gauge.blocked_keys if gauge else None,
         "sent": model.sent,
         "last_sent_at": moment(model.sent_at) if model.sent_at else None,
         "per_second": round(model.per_second, 1),
@@ -203,6 +204,12 @@ def _notes_of_models(models: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             yield f"{name} is paused."
         if model["parked"]:
             yield f"{name}: {_signals(model['parked'])} parked, waiting for a person."
+        if model["blocked_keys"]:
+            number = model["blocked_keys"]
+            yield (
+                f"{name}: {number:,} {'key is' if number == 1 else 'keys are'} held back by a signal that failed; "
+                "`signalbus-relay parked list` says which."
+            )
         # Of a model that fails the headline tells.
         if model["waiting"] and not model["failing"]:
             yield f"{name}: {_signals(model['waiting'])} waiting for the next try."

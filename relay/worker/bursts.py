@@ -85,7 +85,7 @@ class Bursts:
         scan = low_water.begin(self._clock())
         try:
             choice = self._retry_stores[state.spec.name].choice(plan.avoid)
-            result = self._send(state.spec, plan, replace(choice, start=scan.start), callbacks)
+            result = self._send(state.spec, plan, replace(choice, start=scan.start, ring=state.ring), callbacks)
         except BaseException:
             low_water.give_up(scan)
             raise

@@ -23,6 +23,7 @@ from signalbus_core.lowlevel import (
     BurstSize,
     FailedSignal,
     Proved,
+    Ring,
     SignalRef,
     SignalSpec,
     error_text,
@@ -66,6 +67,8 @@ class ModelState:
     ) -> None:
         self.spec = spec
         self.low_water = low_water or LowWater(is_kept=False)
+        #: With which key a burst begins, for a model with an order.
+        self.ring = None if spec.order is None else Ring()
         self._lock = threading.Lock()
         self._rate = RateLimit(spec.max_rate)
         self._fresh = fresh or FreshFirst()

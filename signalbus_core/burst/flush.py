@@ -18,7 +18,7 @@ from ..schema.own_tables import parked_table_of
 from ..sql import parked
 from ..sql.keys import SignalRef
 from ..sql.parked import LeaveOut
-from ..sql.selection import Choice
+from ..sql.selection import Choice, Ring
 from ..sql.sent.keeping import prepare_history
 from ..sql.transaction import BurstLimits, begin, transaction
 from ..sql.trial import key_problems
@@ -142,7 +142,8 @@ def _check_tables(session: Session, spec: SignalSpec, conflicts: Conflicts) -> C
     if problem is not None:
         raise SignalModelError(problem)
     # A record that may not be deleted here is deleted by a relay, once the signal is gone.
-    return Choice(LeaveOut.PARKED if "SELECT" in granted else LeaveOut.NOTHING, forgets={"SELECT", "DELETE"} <= granted)
+    leave_out = LeaveOut.PARKED if "SELECT" in granted else LeaveOut.NOTHING
+    return Choice(leave_out, forgets={"SELECT", "DELETE"} <= granted, ring=None if spec.order is None else Ring())
 
 
 def _unreadable(spec: SignalSpec, failed: Sequence[FailedSignal]) -> UnreadableSignalError | None:

@@ -8,7 +8,7 @@ bisection until the faulty rows are found.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,8 +20,10 @@ from sqlalchemy.orm import Session
 from ..errors import BurstError, Outcome, OutcomeKind, counted
 from ..failures import is_away, is_late, is_of_schema, is_stop
 from ..model.contract import SignalSpec
+from ..model.order import Place
 from ..sql.keys import Key
 from ..sql.lock_rows import follows_index, keys_of_rows, load_rows, lock_rows
+from ..sql.ordered.heads import take_in_order
 from ..sql.rows import Row
 from ..sql.selection import Choice
 from ..sql.transaction import DEFAULT_PLANNER, FOLLOW_THE_INDEX, BurstLimits, begin, run_all, settings_option
@@ -48,9 +50,10 @@ class Locked:
     :param signals: those that could be loaded: instances, or rows for the ``row_sender`` of the model.
     :param rows: the row of each of them, in their order.
     :param unreadable: those whose rows cannot be loaded.
-    :param is_cut: further rows were left out.
+    :param is_cut: there may be further rows that would have fitted, but for their size or their key.
     :param lowest: the first key of the scan in the order of the key; None when it found none.
     :param next_seconds: until the next signal is due; None when none is known to be scheduled.
+    :param places: of the signals of an ordered model, by the ids of their rows, or by their keys where these have none.
     """
 
     connection: Connection
@@ -61,6 +64,11 @@ class Locked:
     is_cut: bool = False
     lowest: Key | None = None
     next_seconds: float | None = None
+    places: Mapping[Any, Place] = field(default_factory=dict)
+
+    def place(self, row: Row) -> Place:
+        """The place of a signal of an ordered model."""
+        return self.places[row.ids[0] if row.ids else row.key]
 
 
 def lock(session: Session, spec: SignalSpec, limit: int, choice: Choice, limits: BurstLimits) -> Locked:
@@ -72,7 +80,7 @@ def lock(session: Session, spec: SignalSpec, limit: int, choice: Choice, limits:
     :raises BurstError: two rows have one key, or a key cannot be loaded.
     """
     try:
-        connection, taken = _lock(session, spec, limit, choice, limits)
+        connection, taken, places = _lock(session, spec, limit, choice, limits)
     except BaseException as error:
         if not _may_be_of_a_row(error):
             raise
@@ -81,20 +89,26 @@ def lock(session: Session, spec: SignalSpec, limit: int, choice: Choice, limits:
     rows = _rows(spec, taken.loaded)
     signals = [signal for signal, _ in taken.loaded]
     keys = tuple(row.key for row in rows)
-    return Locked(connection, keys, signals, rows, (), taken.is_cut, taken.lowest, taken.next_seconds)
+    return Locked(connection, keys, signals, rows, (), taken.is_cut, taken.lowest, taken.next_seconds, places)
 
 
 def _lock(
     session: Session, spec: SignalSpec, limit: int, choice: Choice, limits: BurstLimits
-) -> tuple[Connection, Taken]:
+) -> tuple[Connection, Taken, Mapping[Any, Place]]:
     bind = session.get_bind(spec.mapper)
     planner = FOLLOW_THE_INDEX if follows_index(bind.dialect, choice) else ()
     options = settings_option(bind, (*limits.settings, *planner))
-    connection = begin(session, spec, None if options else limits)
+    connection = begin(session, spec, None if options and spec.order is None else limits)
+    if spec.order is not None:
+        with _following_index(connection, choice):
+            places, is_cut = take_in_order(connection, spec, limit, choice, MOST_BYTES)
+        loaded = load_rows(session, spec, list(places)) if places else []
+        _refuse_none(spec, loaded)
+        return connection, Taken(loaded, is_cut, None), places
     with nullcontext() if options else _following_index(connection, choice):
         taken = take(session, spec, limit, choice, MOST_BYTES, options)
     _refuse_none(spec, taken.loaded)
-    return connection, taken
+    return connection, taken, {}
 
 
 @contextmanager
@@ -149,6 +163,7 @@ def _by_halves(
         tuple(locked.unreadable),
         locked.is_cut,
         next(iter(in_order), None),
+        places=locked.places,
     )
 
 
@@ -164,12 +179,17 @@ class _Found:
     unreadable: list[FailedSignal] = field(default_factory=list)
     lost: int = 0
     is_cut: bool = False
+    places: Mapping[Any, Place] = field(default_factory=dict)
 
 
 def _lock_by_halves(session: Session, connection: Connection, spec: SignalSpec, limit: int, choice: Choice) -> _Found:
     result = _Found()
     with _following_index(connection, choice):
-        taken, result.is_cut = lock_rows(session, spec, limit, choice, MOST_BYTES)
+        if spec.order is None:
+            taken, result.is_cut = lock_rows(session, spec, limit, choice, MOST_BYTES)
+        else:
+            result.places, result.is_cut = take_in_order(connection, spec, limit, choice, MOST_BYTES)
+            taken = list(result.places)
     for part, found, cause in loadable(session, connection, spec, taken):
         if cause is None:
             result.loaded += found

@@ -9,16 +9,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy.orm import Session
 
-from ..errors import EndedEarlyError, Outcome, OutcomeKind, PartialDeliveryError, PublishError, worst
-from ..failures import error_text, raise_if_stop, sender_failure
+from ..errors import PartialDeliveryError, PublishError
+from ..failures import error_text
 from ..model.contract import SignalSpec
 from ..model.progress import ProgressReporter
-from ..model.senders import refuse_unfinished
+from ..model.report import send_in_order, send_together
 from ..model.sent_messages import recording_messages
 from ..sessions import atomic_mark
 from ..sql.selection import EVERYTHING, Choice
@@ -33,15 +32,6 @@ from .undeletable import rehearse as rehearse_delete
 from .undeletable import table_can_keep_rows
 
 logger = logging.getLogger("signalbus")
-
-
-@dataclass
-class _Report:
-    """What the send method reported about the signals of a burst."""
-
-    delivered: list[Any]
-    failed: list[tuple[Any, Outcome]] = field(default_factory=list)
-    error: BaseException | None = None
 
 
 def send_burst(
@@ -80,6 +70,7 @@ def send_burst(
       unavailable when sent signals had to be deleted: these are in :attr:`BurstError.proved`.
     """
     started = clock()
+    began_after = None if choice.ring is None else choice.ring.after
     try:
         failpoint("begin")
         taken = lock(session, spec, limit or spec.burst_count, choice, limits)
@@ -110,13 +101,10 @@ def send_burst(
             resetting_planner(connection),
             recording_messages(spec.keep_days is not None) as messages,
         ):
-            report = _Report(delivered=signals)
-            try:
-                if signals:
-                    refuse_unfinished(spec.name, spec.sender(signals, connection)(list(signals)))
-            except BaseException as error:  # noqa: BLE001 - it ends up in the result
-                raise_if_stop(error)
-                report = _report(error, signals)
+            if spec.order is None:
+                report = send_together(spec, connection, signals)
+            else:
+                report = send_in_order(spec, connection, signals, lambda one: taken.place(rows[id(one)]))
             known = {} if messages is None else known_of(messages, report.delivered, rows)
         answered = clock()
         failpoint("confirmed")
@@ -134,8 +122,14 @@ def send_burst(
         ).run(taken.signals)
         left = {one.key for one in (*deleted.undeleted, *deleted.changed)}
         sent = [signal for signal in report.delivered if rows[id(signal)].key not in left]
+        # Held back behind another one of their key, they are no part of the burst.
+        held = {rows[id(signal)].key for signal in report.held}
+        keys = tuple([key for key in taken.keys if key not in held]) if held else taken.keys
+        if report.error is not None and choice.ring is not None:
+            # A smaller burst with the same keys comes nearer to the signal at fault.
+            choice.ring.after = began_after
         return BurstResult(
-            selected=len(taken.keys),
+            selected=len(keys),
             sent=len(sent),
             failed=(
                 *(failed_row(rows[id(signal)], outcome) for signal, outcome in report.failed),
@@ -143,13 +137,13 @@ def send_burst(
                 *unsent,
             ),
             undeleted=deleted.undeleted,
-            keys=taken.keys,
+            keys=keys,
             error=report.error,
             reason=_reason(report.error, signals),
             written_at=spec.moments(sent),
             message_bytes=reporter.message_bytes,
             can_keep_rows=may_keep_rows,
-            is_cut=taken.is_cut,
+            is_cut=taken.is_cut or bool(held),
             lowest=taken.lowest,
             next_seconds=taken.next_seconds,
             lock_seconds=locked - started,
@@ -166,32 +160,3 @@ def _reason(error: BaseException | None, signals: list[Any]) -> str:
         return ""
     # The texts of these two errors are safe to show; other errors may contain values of the signals.
     return str(error) if isinstance(error, (PartialDeliveryError, PublishError)) else error_text(error, signals)
-
-
-def _report(error: BaseException, signals: list[Any]) -> _Report:
-    """Turn what the model's send method raised into a report about the signals."""
-    if isinstance(error, EndedEarlyError):
-        return _Report(delivered=error.delivered)
-    if isinstance(error, PartialDeliveryError):
-        failed = [*error.failed, *_unmentioned(signals, error)]
-        failed_ids = {id(signal) for signal, _ in failed}
-        delivered_ids = {id(signal) for signal in error.delivered} - failed_ids
-        ours = {id(signal) for signal in signals}
-        return _Report(
-            delivered=[signal for signal in signals if id(signal) in delivered_ids],
-            failed=[(signal, outcome) for signal, outcome in failed if id(signal) in ours],
-            error=error,
-        )
-    if len(signals) > 1:
-        # It is not known which of them failed, or whose message has which outcome.
-        return _Report(delivered=[], error=error)
-    [signal] = signals
-    outcome = worst(error.outcomes) if isinstance(error, PublishError) else sender_failure(error, signal)
-    return _Report(delivered=[], failed=[(signal, outcome)], error=error)
-
-
-def _unmentioned(signals: list[Any], error: PartialDeliveryError) -> list[tuple[Any, Outcome]]:
-    """A signal that was sent alone, and is in neither list, has failed. Of several this is not known."""
-    if len(signals) > 1 or error.delivered or error.failed:
-        return []
-    return [(signals[0], Outcome(OutcomeKind.UNKNOWN, "its send method does not say what became of it", cause="error"))]

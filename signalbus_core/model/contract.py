@@ -33,6 +33,7 @@ from ..errors import (
 )
 from ..failures import raise_if_stop, sender_failure
 from .keep_days import keep_days_of
+from .order import KeyOrder, resolve_order
 from .progress import LONG_SEND_SECONDS, report_progress
 from .refusals import (
     refuse_compound_keys,
@@ -73,6 +74,7 @@ class SignalSpec:
     :param done: columns and their values in SQL that mark a sent row; empty where it is deleted.
     :param schedule: when signals are due; None when all are at once.
     :param row_sender: sends rows without instances; None where the model has code that needs these.
+    :param order: the order of its signals; None when they have none.
     :param keep_days: for how many days what was sent is kept in ``signalbus_sent``; None: nothing is kept.
     """
 
@@ -86,6 +88,7 @@ class SignalSpec:
     condition: str | None = None
     done: tuple[tuple[str, str], ...] = ()
     row_sender: RowSender | None = None
+    order: KeyOrder | None = None
     keep_days: int | None = None
     schedule: Schedule | None = None
     max_rate: float | None = None
@@ -237,6 +240,7 @@ def resolve(model: type[Any], name: str | None = None) -> SignalSpec:
         condition=_condition(model),
         done=tuple(getattr(model, "signalbus_done", ())),
         row_sender=_row_sender(model),
+        order=resolve_order(mapper, name),
         keep_days=keep_days_of(mapper, name),
         schedule=schedule_of(mapper, name),
         max_rate=_max_rate(model, name),

@@ -11,6 +11,7 @@ from sqlalchemy import Table, event
 from sqlalchemy.orm import Mapper
 
 from . import doorbell, sent_partitions
+from .ordering import position
 from .own_tables import SENT, parked_table, paused_table
 
 
@@ -19,7 +20,7 @@ def follow_models() -> None:
 
     - ``signalbus_parked`` and ``signalbus_paused`` become tables of its metadata; so does ``signalbus_sent``, with its
       partitions, if it keeps what was sent.
-    - ``create_all()`` creates its doorbell together with its table.
+    - ``create_all()`` creates its doorbell, and the triggers of an order, together with its table.
     """
     if not event.contains(Mapper, "after_mapper_constructed", _add):
         event.listen(Mapper, "after_mapper_constructed", _add)
@@ -33,3 +34,4 @@ def _add(mapper: Mapper[Any], model: Any) -> None:
         if getattr(model, "signalbus_keep_days", None) is not None:
             sent_partitions.create_with_table(SENT.table(table.metadata), model.signalbus_keep_days)
         doorbell.create_with_table(model, table)
+        position.create_with_model(mapper, table)

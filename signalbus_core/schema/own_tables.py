@@ -25,6 +25,9 @@ LATER_COLUMNS = ("row_version", "destination")
 #: The error class of signals that were sent, but that the database does not let be deleted.
 UNDELETED = "undeleted"
 
+#: The error class of parked signals that no longer hold back the later ones of their key.
+SKIPPED = "skipped"
+
 
 @dataclass(frozen=True)
 class FailureRecord:

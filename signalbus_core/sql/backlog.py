@@ -30,7 +30,8 @@ from sqlalchemy.sql import ColumnElement, Select
 
 from ..model.contract import SignalSpec
 from .keys import is_from
-from .parked import LeaveOut, count_columns, is_due, leaving_out
+from .ordered.heads import has_takeable
+from .parked import LeaveOut, count_blocking, count_columns, is_due, leaving_out
 from .paused import pause_column
 from .schedule.conditions import Part, moments_due, order_of, parts_of
 from .schedule.peek import any_in_order, next_seconds, scheduled_count
@@ -71,6 +72,7 @@ class Measurement:
       writing.
     :param waiting: how many signals wait for their next try.
     :param parked: how many signals are parked.
+    :param blocked: how many failed signals hold back the later ones of their key.
     :param scheduled: how many signals are not due yet; counting stops at the same limit.
     """
 
@@ -79,6 +81,7 @@ class Measurement:
     age_seconds: float | None = None
     waiting: int = 0
     parked: int = 0
+    blocked: int = 0
     scheduled: int = 0
 
 
@@ -190,6 +193,8 @@ class _Find:
     def _found(self, dialect: Dialect, start: ColumnElement[Any]) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
         """Whether there is a signal, and the lowest key, each where it is wanted."""
         spec = self.spec
+        if spec.order is not None:
+            return has_takeable(spec, dialect, self.choice), null()
         first, *others = parts_of(spec, dialect)
         if not self.has_start:
             return or_(*(self._exists(dialect, part) for part in (first, *others))), null()
@@ -224,7 +229,7 @@ class _Measure:
 
     @property
     def width(self) -> int:
-        return 6 if self.has_schedule else 5
+        return 7 if self.has_schedule else 6
 
     @property
     def variant(self) -> Hashable:
@@ -241,6 +246,7 @@ class _Measure:
             sql_cast(heads[0] if one else func.coalesce(*heads), Text),
             sql_cast(ages[0] if one else func.greatest(*ages), Double),
             *(count if self.has_parked_table else sql_cast(null(), BigInteger) for count in count_columns(spec)),
+            count_blocking(spec) if spec.order is not None and self.has_parked_table else literal_column("0"),
             *([scheduled_count(spec, dialect, self.most)] if self.has_schedule else []),
         ]
 
@@ -265,8 +271,8 @@ class _Measure:
         )
 
     def answer(self, values: Sequence[Any]) -> Measurement:
-        backlog, head, age_seconds, waiting, parked, *scheduled = values
-        return Measurement(backlog, head, age_seconds, waiting or 0, parked or 0, *scheduled)
+        backlog, head, age_seconds, waiting, parked, blocked, *scheduled = values
+        return Measurement(backlog, head, age_seconds, waiting or 0, parked or 0, blocked, *scheduled)
 
 
 def _most(most: int | None) -> tuple[ColumnElement[int], ...]:

@@ -17,7 +17,6 @@ from sqlalchemy import (
     ARRAY,
     CHAR,
     BigInteger,
-    Column,
     Date,
     DateTime,
     Enum,
@@ -152,12 +151,12 @@ def parts(dialect: Dialect, keys: Sequence[Key]) -> list[Sequence[Key]]:
 
 def text_of_key(spec: SignalSpec) -> ColumnElement[str]:
     """The key of a row as text: the value of one column, or a JSON array of texts for several."""
-    return _joined([_as_text(column) for column in spec.primary_key])
+    return _joined([value_as_text(column) for column in spec.primary_key])
 
 
 def usual_text(spec: SignalSpec, text: ColumnElement[str]) -> ColumnElement[str]:
     """The text of a key as :func:`text_of_key` has it, of one that a person wrote."""
-    return _joined([_as_text(part) for part in key_from_text(spec, text)])
+    return _joined([value_as_text(part) for part in key_from_text(spec, text)])
 
 
 def _joined(texts: Sequence[ColumnElement[str]]) -> ColumnElement[str]:
@@ -168,12 +167,13 @@ def key_from_text(spec: SignalSpec, text: ColumnElement[str]) -> list[ColumnElem
     """The parts of a key that was written by :func:`text_of_key`, each in the type of its column, as rows have them."""
     columns = spec.primary_key
     if len(columns) == 1:
-        return [_from_text(columns[0], text)]
+        return [value_from_text(columns[0], text)]
     array = cast(Any, sql_cast(text, JSONB))
-    return [_from_text(column, array[number].astext) for number, column in enumerate(columns)]
+    return [value_from_text(column, array[number].astext) for number, column in enumerate(columns)]
 
 
-def _from_text(column: Column[Any], text: ColumnElement[str]) -> ColumnElement[Any]:
+def value_from_text(column: ColumnElement[Any], text: ColumnElement[str]) -> ColumnElement[Any]:
+    """A value of the column that :func:`value_as_text` wrote, in its type."""
     kind = plain_type(column.type)
     if isinstance(kind, CHAR) and kind.length:
         # The text of a padded column is without its blanks.
@@ -247,7 +247,7 @@ def _array(kind: TypeEngine[Any]) -> TypeEngine[Any]:
     return _Integers() if isinstance(kind, Integer) else ARRAY(_wide(kind))
 
 
-def _as_text(column: ColumnElement[Any]) -> ColumnElement[str]:
+def value_as_text(column: ColumnElement[Any]) -> ColumnElement[str]:
     """The column as text, independent of the session's settings for time zones, dates and bytes."""
     kind = plain_type(column.type)
     if isinstance(kind, DateTime):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import (
@@ -24,6 +24,20 @@ from .rows import has_id
 from .schedule.conditions import Part, may_be_sent
 
 
+class Ring:
+    """Where the next burst of a model begins among its keys, so that each has its turn."""
+
+    def __init__(self) -> None:
+        #: The last key of the latest burst, each column as text; None for the first key.
+        self.after: tuple[str, ...] | None = None
+        self._turn = False
+
+    def take_turn(self) -> bool:
+        """Whether signals without a key come first this time."""
+        self._turn = not self._turn
+        return self._turn
+
+
 @dataclass(frozen=True)
 class Choice:
     """Which of a model's signals a burst may take.
@@ -33,6 +47,7 @@ class Choice:
     :param only: when given, it takes only these, as in ``exclude``.
     :param forgets: whether to delete the records of the signals that it sends, because some may have failed before.
     :param start: for models with a single integer key: the lowest key of the scan, except for keys in ``only``.
+    :param ring: for models with an order: the key with which to begin, and where the next one begins.
     :param part: of the signals that are due, when that is a part of them.
     """
 
@@ -41,6 +56,7 @@ class Choice:
     only: tuple[SignalRef, ...] | None = None
     forgets: bool = False
     start: int | None = None
+    ring: Ring | None = field(default=None, compare=False)
     part: Part = Part.ALL
 
 

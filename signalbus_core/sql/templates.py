@@ -61,7 +61,7 @@ def filled(
 def _shape(spec: SignalSpec) -> Hashable | None:
     """What the statements of a model depend on beside its names; None when other models may not share them."""
     kinds = [plain_type(column.type) for column in spec.primary_key]
-    if spec.mapper.single or any(isinstance(kind, UserDefinedType) for kind in kinds):
+    if spec.mapper.single or spec.order is not None or any(isinstance(kind, UserDefinedType) for kind in kinds):
         return None
     metadata = spec.table.metadata
     return (

@@ -8,6 +8,7 @@ from __future__ import annotations
 from .clock import time_passes
 from .fake_broker import FakeBroker, ReceivedMessage
 from .fake_publisher import FakePublisher
+from .order import assert_order
 from .signals import SignalsLeftError, WrittenSignals, pending_signals, send_until_empty, written_signals
 
 __all__ = [
@@ -24,4 +25,6 @@ __all__ = [
     "FakePublisher",
     "FakeBroker",
     "ReceivedMessage",
+    # Order by key
+    "assert_order",
 ]

@@ -23,7 +23,7 @@ from .rules import NO_FIELD, TableRules, field_name
 from .where import condition
 
 #: The keys of a table.
-KEYS = ("preset", "exchange", "routing_key", "map", "where", "not_before", "all_rows", "done", "keep_days")
+KEYS = ("preset", "exchange", "routing_key", "map", "where", "not_before", "all_rows", "done", "order_by", "keep_days")
 
 #: Those of them whose value is a text.
 TEXTS = ("preset", "exchange", "routing_key", "done")
@@ -99,17 +99,19 @@ def _rules(text: str, given: object, problems: list[str]) -> TableRules | None:
     except ValueError as error:
         problems.append(f"{text}: keep_days: {error}, not {keep_days!r}")
     fields = _fields(text, given.get("map", {}), problems)
-    rows: dict[str, Any] = {**texts, **_rows(text, given, problems), "keep_days": keep_days}
+    rows: dict[str, Any] = {
+        **texts,
+        **_rows(text, given, problems),
+        "order_by": _columns(text, given, "order_by", problems),
+        "keep_days": keep_days,
+    }
     return TableRules(name, fields, **rows) if len(problems) == before else None
 
 
 def _rows(text: str, given: Mapping[Any, object], problems: list[str]) -> dict[str, Any]:
     """The keys that choose rows."""
-    where, all_rows, columns = (given.get(key) for key in ("where", "all_rows", "not_before"))
-    columns = [] if columns is None else [columns] if isinstance(columns, str) else columns
-    if not isinstance(columns, list) or not all(isinstance(column, str) for column in columns):
-        problems.append(f"{text}: not_before: a column, or a list of columns, is expected")
-        columns = []
+    where, all_rows = given.get("where"), given.get("all_rows")
+    columns = _columns(text, given, "not_before", problems)
     if all_rows is not None and not isinstance(all_rows, bool):
         problems.append(f"{text}: all_rows: true or false is expected")
     if all_rows and where is not None:
@@ -118,7 +120,16 @@ def _rows(text: str, given: Mapping[Any, object], problems: list[str]) -> dict[s
         where = None if where is None else condition(where)
     except ValueError as error:
         problems.append(f"{text}: where: {error}")
-    return {"where": where, "not_before": tuple(columns), "all_rows": all_rows}
+    return {"where": where, "not_before": columns, "all_rows": all_rows}
+
+
+def _columns(text: str, given: Mapping[Any, object], key: str, problems: list[str]) -> tuple[str, ...]:
+    columns = given.get(key)
+    columns = [] if columns is None else [columns] if isinstance(columns, str) else columns
+    if not isinstance(columns, list) or not all(isinstance(column, str) for column in columns):
+        problems.append(f"{text}: {key}: a column, or a list of columns, is expected")
+        return ()
+    return tuple(columns)
 
 
 def _fields(text: str, given: object, problems: list[str]) -> dict[str, str]:

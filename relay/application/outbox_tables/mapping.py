@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from signalbus_core.lowlevel import SEND_AFTER
+from signalbus_core.lowlevel import POSITION, SEND_AFTER
 
 from .catalog import KIND_NAMES, TABLE_KINDS, ColumnFacts, TableFacts
-from .field_types import BODIES, FIELD_TYPES, HEADER_PREFIX, KEY_TYPES, body_field, shown, types_of
+from .field_types import BODIES, FIELD_TYPES, HEADER_PREFIX, INTEGERS, KEY_TYPES, body_field, shown, types_of
 from .layouts import LAYOUTS, column_of
 from .row_choice.choice import columns_without_rule, not_before_problems, schedule_columns, with_send_after
 from .row_choice.done import done_problems
@@ -66,9 +66,15 @@ def plan(facts: TableFacts, rules: TableRules) -> Plan:
     columns, further = _assign(facts, rules)
     rules = with_send_after(rules, columns.pop(SEND_AFTER, None))
     problems += [
-        f"{label}: {text}" for text in [*further, *not_before_problems(facts, rules), *done_problems(facts, rules)]
+        f"{label}: {text}"
+        for text in [
+            *further,
+            *not_before_problems(facts, rules),
+            *done_problems(facts, rules),
+            *_order_problems(facts, rules),
+        ]
     ]
-    used = {column.name for column in columns.values()}
+    used = {column.name for column in columns.values()} | {*rules.order_by, *([POSITION] if rules.order_by else [])}
     times = schedule_columns(facts, rules)
     return Plan(facts, rules, columns, tuple(problems), times, *columns_without_rule(facts, rules, used))
 
@@ -90,6 +96,29 @@ def _key_problems(facts: TableFacts) -> list[str]:
         for column in facts.key
         if column.type_name not in KEY_TYPES
     ]
+
+
+def _order_problems(facts: TableFacts, rules: TableRules) -> list[str]:
+    if not rules.order_by:
+        return []
+    known = {column.name: column for column in facts.columns}
+    problems = [
+        f"order_by: there is no column {name!r}. There are {', '.join(known)}."
+        for name in rules.order_by
+        if name not in known
+    ]
+    problems += [
+        f"order_by: its column {name!r} is of type {known[name].shown_type}; {shown(KEY_TYPES)} is expected."
+        for name in rules.order_by
+        if name in known and known[name].type_name not in KEY_TYPES
+    ]
+    if POSITION not in known or known[POSITION].type_name not in INTEGERS:
+        keys = "".join(f" --by {name}" for name in rules.order_by)
+        problems.append(
+            f"order_by: it has no column {POSITION} that holds integers. "
+            f"`signalbus-relay ddl order {facts.name}{keys}` prints what adds it."
+        )
+    return problems
 
 
 def _assign(facts: TableFacts, rules: TableRules) -> tuple[dict[str, ColumnFacts], list[str]]:

@@ -63,7 +63,10 @@ def make_model(db: Any, plan: Plan) -> type[TableSignal]:
     table = Table(
         name.name,
         cast(MetaData, db.metadata),
-        *(_column(column, column in plan.not_before) for column in plan.facts.columns),
+        *(
+            _column(column, column in plan.not_before or column.name in plan.rules.order_by)
+            for column in plan.facts.columns
+        ),
         schema=name.schema,
     )
     fields, texts = _attributes(plan, table)
@@ -78,6 +81,7 @@ def make_model(db: Any, plan: Plan) -> type[TableSignal]:
         "signalbus_exchange": plan.rules.exchange,
         "signalbus_routing_key": plan.rules.routing_key,
         "signalbus_done": () if plan.rules.marks is None else assignments(plan.rules.marks),
+        "signalbus_order_by": plan.rules.order_by or None,
         "signalbus_keep_days": plan.rules.keep_days,
         "signalbus_condition": plan.rules.where,
         "signalbus_schedule": _schedule(plan, table),
@@ -121,7 +125,9 @@ def _schedule(plan: Plan, table: Table) -> Schedule | None:
 
 def _column(column: ColumnFacts, is_compared: bool) -> Column[Any]:
     is_key = column.key_position is not None
-    return Column(column.name, _type(column.type_name, is_key or is_compared), primary_key=is_key, autoincrement=False)
+    kind = _type(column.type_name, is_key or is_compared)
+    is_nullable = not (is_key or column.is_required)
+    return Column(column.name, kind, primary_key=is_key, autoincrement=False, nullable=is_nullable)
 
 
 def _type(name: str, is_compared: bool) -> TypeEngine[Any]:

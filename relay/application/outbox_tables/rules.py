@@ -15,6 +15,9 @@ from .names import TableName, join_name, split_name
 #: In place of a field: the column is ignored.
 NO_FIELD = "-"
 
+#: In place of a column: what is assigned is the key by which the signals of a table are ordered.
+ORDER_BY = "order_by"
+
 
 @dataclass(frozen=True)
 class Assignment:
@@ -45,6 +48,7 @@ class TableRules:
     :param all_rows: every row is sent, whatever its columns hold.
     :param done: what marks a sent row, as assignments of SQL; :data:`NO_FIELD` where it is deleted, whatever the layout
       says.
+    :param order_by: the columns of the key by which rows are ordered.
     :param keep_days: for how many days what was sent is kept; None: it is not.
     """
 
@@ -58,6 +62,7 @@ class TableRules:
     all_rows: bool | None = None
     done: str | None = None
     keep_days: int | None = None
+    order_by: tuple[str, ...] = ()
 
     @property
     def marks(self) -> str | None:
@@ -91,6 +96,7 @@ class TableRules:
             not_before=self.not_before or other.not_before,
             all_rows=rows.all_rows,
             done=other.done if self.done is None else self.done,
+            order_by=self.order_by or other.order_by,
             keep_days=other.keep_days if self.keep_days is None else self.keep_days,
         )
 
@@ -116,7 +122,9 @@ def combine(
         own = [rule for rule in assignments if rule.is_about(one.name)]
         # A rule for one table takes precedence over a rule for all.
         fields = {rule.column: rule.field for rule in sorted(own, key=lambda rule: bool(rule.table))}
-        rules.append(one.filled_in(replace(everywhere, fields=fields)).with_layout())
+        order_by = fields.pop(ORDER_BY, None)
+        keys = () if order_by is None else column_names(order_by)
+        rules.append(one.filled_in(replace(everywhere, fields=fields, order_by=keys)).with_layout())
     problems += [
         f"--map {join_name(*rule.table, rule.column)}={rule.field}: there is no --table {join_name(*rule.table)}."
         for rule in assignments
@@ -132,7 +140,7 @@ def _count(things: Iterable[Any]) -> list[tuple[Any, int]]:
 
 
 def assignment(text: str) -> Assignment:
-    """Read ``COLUMN=FIELD`` or ``TABLE.COLUMN=FIELD``.
+    """Read ``COLUMN=FIELD``, ``TABLE.COLUMN=FIELD``, or ``order_by=COLUMN,COLUMN`` with or without a table.
 
     :raises ValueError: it is none, or there is no such field.
     """
@@ -142,7 +150,18 @@ def assignment(text: str) -> Assignment:
     *table, column = split_name(found[1].strip())
     if len(table) > 2:
         raise ValueError(f"{found[1]!r} has too many parts; COLUMN or TABLE.COLUMN is expected")
+    if column == ORDER_BY:
+        column_names(found[2])
+        return Assignment(tuple(table), column, found[2].strip())
     return Assignment(tuple(table), column, field_name(found[2].strip()))
+
+
+def column_names(text: str) -> tuple[str, ...]:
+    """The names of columns, with commas between them.
+
+    :raises ValueError: it is no such list.
+    """
+    return tuple(column_name(one) for one in re.findall(r'(?:"(?:[^"]|"")*"|[^",])+', text))
 
 
 def column_name(text: str) -> str:

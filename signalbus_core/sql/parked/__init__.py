@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .conditions import LeaveOut, count_columns, is_due, leaving_out
-from .operations import FailureGroup, count_failed, discard, list_failed, list_groups, records_of_row, try_again
+from .conditions import LeaveOut, count_blocking, count_columns, is_due, leaving_out, not_passed_over
+from .operations import FailureGroup, count_failed, discard, list_failed, list_groups, records_of_row, skip, try_again
 from .records import (
     Failure,
     FailureHistory,
@@ -22,7 +22,9 @@ __all__ = [
     "LeaveOut",
     "count_columns",
     "is_due",
+    "count_blocking",
     "leaving_out",
+    "not_passed_over",
     # Records
     "Failure",
     "FailureHistory",
@@ -42,5 +44,6 @@ __all__ = [
     "discard",
     "list_failed",
     "records_of_row",
+    "skip",
     "try_again",
 ]

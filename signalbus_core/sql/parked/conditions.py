@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
@@ -12,6 +13,7 @@ from sqlalchemy import (
     exists,
     func,
     literal_column,
+    not_,
     null,
     or_,
     select,
@@ -22,7 +24,7 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.sql import ColumnElement, Select
 
 from ...model.contract import SignalSpec
-from ...schema.own_tables import UNDELETED, parked_table_of
+from ...schema.own_tables import SKIPPED, UNDELETED, parked_table_of
 from ..keys import text_of_key
 
 
@@ -49,27 +51,56 @@ def row_version(spec: SignalSpec) -> ColumnElement[str]:
 
 def leaving_out(spec: SignalSpec, leave_out: LeaveOut, statement: Select[Any]) -> Select[Any]:
     """Restrict a statement about a model to the signals that are not excluded as failed."""
+    table = parked_table_of(spec)
+    which = [or_(table.c.next_try_at.is_(None), table.c.error_class == UNDELETED)]
+    return statement.where(*_without(spec, leave_out, [] if leave_out is LeaveOut.FAILED else which))
+
+
+def not_passed_over(spec: SignalSpec, leave_out: LeaveOut, *, skips_parked: bool) -> list[ColumnElement[bool]]:
+    """The conditions that a signal, if it has failed, holds back the later ones of its key.
+
+    One that was sent and only has to be deleted does not, nor one that a person has let be skipped.
+
+    :param skips_parked: nor does any that is parked.
+    """
+    return _without(spec, leave_out, [_is_passed_over(spec, skips_parked=skips_parked)])
+
+
+def _is_passed_over(spec: SignalSpec, *, skips_parked: bool) -> ColumnElement[bool]:
+    table = parked_table_of(spec)
+    which: ColumnElement[bool] = table.c.error_class.in_((UNDELETED, SKIPPED))
+    return or_(which, table.c.next_try_at.is_(None)) if skips_parked else which
+
+
+def count_blocking(spec: SignalSpec) -> ColumnElement[int]:
+    """How many failed signals of an ordered model hold back the later ones of their key, as a column of a query."""
+    assert spec.order is not None
+    table = parked_table_of(spec)
+    counts = select(func.count()).where(table.c.table_name == spec.table.fullname)
+    return counts.where(not_(_is_passed_over(spec, skips_parked=spec.order.skips_parked))).scalar_subquery()
+
+
+def _without(spec: SignalSpec, leave_out: LeaveOut, which: Sequence[ColumnElement[bool]]) -> list[ColumnElement[bool]]:
+    """The conditions that a signal has none of these records."""
     if leave_out is LeaveOut.NOTHING:
-        return statement
+        return []
     table = parked_table_of(spec)
     # If the table lacks the column row_version, the name resolves to that of this subquery, which is NULL.
     without = select(sql_cast(null(), Text).label("row_version")).subquery("signalbus_without")
     version: ColumnElement[str] = literal_column("row_version", Text)
-    own = select(table.c.key, version.label("version")).where(table.c.table_name == spec.table.fullname)
-    if leave_out is LeaveOut.PARKED:
-        own = own.where(or_(table.c.next_try_at.is_(None), table.c.error_class == UNDELETED))
+    own = select(table.c.key, version.label("version")).where(table.c.table_name == spec.table.fullname, *which)
     records = own.lateral("signalbus_failed")
     keys = select(records.c.key).select_from(without.join(records, true()))
     key = text_of_key(spec)
     # NOT IN on purpose: PostgreSQL reads the records once into a hash table (hashed SubPlan), and the scan stays in the
     # order of the key. NOT EXISTS may become a join that sorts the whole outbox first. Records with and without a row
     # version are separate subqueries, because a NULL among the hashed values would be compared with every row.
-    return statement.where(
+    return [
         key.not_in(keys.where(records.c.version.is_(None))),
         tuple_(key, row_version(spec)).not_in(
             keys.add_columns(records.c.version).where(records.c.version.is_not(None))
         ),
-    )
+    ]
 
 
 def is_due(spec: SignalSpec) -> ColumnElement[bool]:

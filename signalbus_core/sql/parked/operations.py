@@ -25,7 +25,14 @@ from sqlalchemy.sql import ColumnElement
 
 from ...failures import raise_if_stop
 from ...model.contract import SignalSpec
-from ...schema.own_tables import FailureRecord, lacks_columns, parked_table_of
+from ...schema.own_tables import (
+    LONGEST_REASON,
+    SKIPPED,
+    UNDELETED,
+    FailureRecord,
+    lacks_columns,
+    parked_table_of,
+)
 from ..keys import Key, has_key
 from .conditions import count_columns, row_version
 from .records import keys_of, row_versions
@@ -128,6 +135,16 @@ def try_again(connection: Connection, spec: SignalSpec, key: str | None = None, 
     table = parked_table_of(spec)
     chosen = (*_matching(spec, key), *_in_group(connection, table, group))
     updated = connection.execute(sql_update(table).where(*chosen).values(next_try_at=func.now()))
+    return cast("CursorResult[Any]", updated).rowcount
+
+
+def skip(connection: Connection, spec: SignalSpec, key: str) -> int:
+    """Let a parked signal hold back the later ones of its key no longer; return how many are skipped."""
+    table = parked_table_of(spec)
+    reason = func.left(func.concat(table.c.error_class, ": ", table.c.error_text), LONGEST_REASON)
+    is_parked = [table.c.next_try_at.is_(None), table.c.error_class.not_in((SKIPPED, UNDELETED))]
+    skipped = sql_update(table).where(*_matching(spec, key), *is_parked)
+    updated = connection.execute(skipped.values(error_class=SKIPPED, error_text=reason))
     return cast("CursorResult[Any]", updated).rowcount
 
 

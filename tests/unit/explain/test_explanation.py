@@ -10,7 +10,7 @@ import pytest
 from relay.explain.gather import MOST_BEFORE, Facts
 from relay.explain.render import STATES, Explanation, explanation_of
 from relay.explain.routes import BrokerAnswer, Messages, Route
-from signalbus_core.lowlevel import UNDELETED, FailureRecord, FoundSignal, Holder, Pause, SentSignal
+from signalbus_core.lowlevel import UNDELETED, FailureRecord, FoundSignal, Holder, Pause, SentSignal, Standing
 from signalbus_core.model.sent_messages import SentMessage
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
@@ -37,6 +37,7 @@ EACH = {
     "parked": replace(PENDING, failed=NOTED),
     "waiting": replace(PENDING, failed=next_try(60)),
     "paused": replace(PENDING, pause=PAUSE),
+    "blocked": replace(PENDING, standing=Standing("41", 3, 2), blocked_by=replace(NOTED, key="41")),
     "pending": PENDING,
 }
 
@@ -65,6 +66,16 @@ def test_a_parked_signal_of_a_paused_model_tells_of_both() -> None:
     assert said(explanation, "is paused since 2026-01-01T11:00:00Z")
     assert "parked retry Order 42" in explanation.to_do
     assert "resume Order" in explanation.to_do
+
+
+def test_a_blocked_signal_tells_by_what_since_when_and_how_many_wait() -> None:
+    explanation = explanation_of(EACH["blocked"])
+    assert explanation.sentences[0] == (
+        "Order 42 is blocked by Order 41 of the same key, parked since 2026-01-01T12:00:00Z; 5 wait behind it: "
+        "returned: no queue"
+    )
+    assert "3 signals of its key come before it." in explanation.sentences
+    assert "`parked skip Order 41`" in explanation.to_do
 
 
 @pytest.mark.parametrize("is_parked", [True, False])

@@ -1,0 +1,105 @@
+"""Calls the send method, and reports what became of the signals of a burst.
+
+Those of an ordered model are sent in waves: the first of each key together, then the second of each. Invariant: a
+signal is sent only when the one before it in its key was sent and confirmed. A failure ends the run of its key, an
+outage all of them; what was not tried is held back, and counts neither as sent nor as failed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from ..errors import EndedEarlyError, Outcome, OutcomeKind, PartialDeliveryError, PublishError, worst
+from ..failures import raise_if_stop, sender_failure
+from .contract import SignalSpec
+from .order import Place, runs
+from .progress import LONG_SEND_SECONDS, report_progress
+from .senders import refuse_unfinished
+
+
+@dataclass
+class Report:
+    """What the send method reported about the signals of a burst.
+
+    :param held: signals that were not tried, because an earlier one of their key was not sent.
+    """
+
+    delivered: list[Any]
+    failed: list[tuple[Any, Outcome]] = field(default_factory=list)
+    error: BaseException | None = None
+    held: list[Any] = field(default_factory=list)
+
+
+def send_together(spec: SignalSpec, connection: Connection, signals: list[Any]) -> Report:
+    """Send signals by one call of the send method."""
+    try:
+        if signals:
+            refuse_unfinished(spec.name, spec.sender(signals, connection)(list(signals)))
+    except BaseException as error:  # noqa: BLE001 - it ends up in the result
+        raise_if_stop(error)
+        return _report(error, signals)
+    return Report(delivered=signals)
+
+
+def send_in_order(
+    spec: SignalSpec, connection: Connection, signals: Sequence[Any], place_of: Callable[[Any], Place]
+) -> Report:
+    """Send the signals of an ordered model, wave by wave."""
+    report = Report(delivered=[])
+    started = time.monotonic()
+    going = runs(signals, place_of)
+    tried: set[int] = set()
+    number = 0
+    while going:
+        if number and time.monotonic() - started > LONG_SEND_SECONDS:
+            # What was sent is deleted before a timeout or a restart would have it sent again.
+            break
+        report_progress()
+        wave = [run[number] for run in going]
+        tried.update(map(id, wave))
+        sent = send_together(spec, connection, wave)
+        report.delivered += sent.delivered
+        report.failed += sent.failed
+        report.error = report.error or sent.error
+        is_unknown = len(sent.delivered) + len(sent.failed) < len(wave)
+        if is_unknown or any(outcome.is_unanswered for _, outcome in sent.failed):
+            break
+        number += 1
+        confirmed = set(map(id, sent.delivered))
+        going = [run for run in going if len(run) > number and id(run[number - 1]) in confirmed]
+    report.held = [signal for signal in signals if id(signal) not in tried]
+    return report
+
+
+def _report(error: BaseException, signals: list[Any]) -> Report:
+    """Turn what the model's send method raised into a report about the signals."""
+    if isinstance(error, EndedEarlyError):
+        return Report(delivered=error.delivered)
+    if isinstance(error, PartialDeliveryError):
+        failed = [*error.failed, *_unmentioned(signals, error)]
+        failed_ids = {id(signal) for signal, _ in failed}
+        delivered_ids = {id(signal) for signal in error.delivered} - failed_ids
+        ours = {id(signal) for signal in signals}
+        return Report(
+            delivered=[signal for signal in signals if id(signal) in delivered_ids],
+            failed=[(signal, outcome) for signal, outcome in failed if id(signal) in ours],
+            error=error,
+        )
+    if len(signals) > 1:
+        # It is not known which of them failed, or whose message has which outcome.
+        return Report(delivered=[], error=error)
+    [signal] = signals
+    outcome = worst(error.outcomes) if isinstance(error, PublishError) else sender_failure(error, signal)
+    return Report(delivered=[], failed=[(signal, outcome)], error=error)
+
+
+def _unmentioned(signals: list[Any], error: PartialDeliveryError) -> list[tuple[Any, Outcome]]:
+    """A signal that was sent alone, and is in neither list, has failed. Of several this is not known."""
+    if len(signals) > 1 or error.delivered or error.failed:
+        return []
+    return [(signals[0], Outcome(OutcomeKind.UNKNOWN, "its send method does not say what became of it", cause="error"))]
