@@ -26,7 +26,7 @@ from .quoting import PLAIN, quoted
 AHEAD_DAYS = 3
 
 #: First key of the advisory lock under which partitions are made; the second is the OID of the table.
-PARTITIONS_LOCK = 1396853555
+PARTITIONS_LOCK = 1396853556
 
 #: More days than anybody keeps: a partition whose bounds cannot be read is never dropped.
 _KEEP = date.max

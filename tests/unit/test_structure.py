@@ -59,3 +59,16 @@ def test_a_server_refuses_to_start_for_a_test_without_its_mark(request: pytest.F
     assert request.node.get_closest_marker("servers") is None
     with pytest.raises(AssertionError, match=f"{request.node.name} starts RabbitMQ"), acquire_rabbitmq():
         pass
+
+
+def test_each_kind_of_advisory_lock_has_its_own_number() -> None:
+    found = [
+        (node.value.value, f"{source.name}: {target.id}")
+        for source in sorted((ROOT / "signalbus_core").rglob("*.py")) + SOURCES
+        for node in ast.parse(source.read_text()).body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        for target in node.targets
+        if isinstance(target, ast.Name) and target.id.endswith("_LOCK")
+    ]
+    assert len(found) >= 6
+    assert len({number for number, _ in found}) == len(found), found
