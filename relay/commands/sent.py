@@ -72,7 +72,9 @@ def sent() -> None:
 
 @sent.command("list", epilog="Example: signalbus-relay sent list --app shop:create_app OrderPlaced --since 2h")
 @click.argument("model", required=False)
-@click.option("--key", callback=readable_key, metavar="KEY", help="Of the signal with this key.")
+@click.option(
+    "--key", callback=readable_key, metavar="KEY", help="Of the signal with this key; without MODEL, of any model."
+)
 @click.option("--message-id", callback=readable_key, metavar="ID", help="Of the message with this id.")
 @since
 @until
@@ -90,8 +92,6 @@ def sent_list(
     **given: Any,
 ) -> None:
     """List what was sent, the last first: when, where to, under which message id."""
-    if key is not None and model is None:
-        raise click.UsageError("--key: give its MODEL too.")
     signals = _signals(given)
     with failing_with_1():
         found = signals.find(model, SentFilter(key, message_id, since, until), limit + 1)

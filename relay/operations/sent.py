@@ -32,13 +32,17 @@ class SentSignals:
     def find(self, model: str | None, chosen: SentFilter, limit: int | None) -> list[SentSignal]:
         """What was sent of a model, or of all that keep it, the last first.
 
+        A key without a model is one of any model.
+
         :raises NotFoundError: there is no such model.
         :raises CommandError: nothing is kept, or it cannot be read; a text is no key of the model.
         """
         found: list[SentSignal] = []
         for spec in self.keeping(model):
             with self.databases.rolled_back(spec.bind_key) as connection:
-                found += sent.list_sent(connection, spec, self.meant(connection, spec, chosen), limit)
+                meant = self.meant(connection, spec, chosen) if model else _as_written(connection, spec, chosen)
+                if meant is not None:
+                    found += sent.list_sent(connection, spec, meant, limit)
         return sorted(found, key=lambda one: one.sent_at, reverse=True)[:limit]
 
     def row(self, one: SentSignal) -> dict[str, str | None]:
@@ -84,12 +88,18 @@ class SentSignals:
 
         :raises CommandError: the text is no key of the model.
         """
-        if chosen.key is None:
-            return chosen
-        key = sent.key_text_of(connection, spec, chosen.key)
-        if key is None:
+        meant = _as_written(connection, spec, chosen)
+        if meant is None:
             raise CommandError(f"{chosen.key!r} is no key of {spec.name}.")
-        return replace(chosen, key=key)
+        return meant
+
+
+def _as_written(connection: Connection, spec: SignalSpec, chosen: SentFilter) -> SentFilter | None:
+    """The same, with the key as the database writes it; None when the text is no key of the model."""
+    if chosen.key is None:
+        return chosen
+    key = sent.key_text_of(connection, spec, chosen.key)
+    return None if key is None else replace(chosen, key=key)
 
 
 def as_json(one: SentSignal) -> dict[str, Any]:

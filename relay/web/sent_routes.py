@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Blueprint, render_template, request
 from flask.typing import ResponseReturnValue
-from werkzeug.exceptions import BadRequest, HTTPException
+from werkzeug.exceptions import HTTPException
 
 from signalbus_core.lowlevel import SentFilter
 
@@ -56,7 +56,5 @@ def sent_routes(operations: Operations, guard: Guard) -> Blueprint:
 
 
 def _chosen(given: dict[str, str]) -> tuple[str | None, SentFilter]:
-    model, key = field.optional_text(given, "model"), field.optional_text(given, "key")
-    if key is not None and model is None:
-        raise BadRequest("Give the model of the key.")
-    return model, SentFilter(key, field.optional_text(given, "message_id"))
+    key, message_id = field.optional_text(given, "key"), field.optional_text(given, "message_id")
+    return field.optional_text(given, "model"), SentFilter(key, message_id)
