@@ -43,7 +43,7 @@ from .commands.setup.init import init
 from .config.click_options import fail, with_options
 from .config.resolve import ConfigError, RelayConfig, resolve
 from .early_server import EarlySite, listening
-from .end import end_process, ending_on_request
+from .end import end_process, ending_on_request, ignore_requests
 from .exit_codes import EXIT_OK, EXIT_RUNTIME
 from .telemetry.log_format import configure_logging
 from .telemetry.loggers import output_as_log
@@ -124,7 +124,13 @@ def _run_loaded(loaded: LoadedApp, config: RelayConfig) -> int:
     refuse_unfit_engines(loaded.engines(), config.workers)
     find_broker(loaded, choose_broker_url(loaded.app, config.amqp_url, os.environ))
     with listening(config) as site:
-        return daemon.run(loaded, config, site)
+        return _relay(loaded, config, site)
+
+
+def _relay(loaded: LoadedApp, config: RelayConfig, site: EarlySite) -> int:
+    exit_code = daemon.run(loaded, config, site)
+    ignore_requests()
+    return exit_code
 
 
 def _run_tables(config: RelayConfig) -> int:
@@ -147,7 +153,7 @@ def _run_tables_with(config: RelayConfig, site: EarlySite) -> int:
     for remark in loaded.remarks:
         logger.warning("%s", remark, extra={"action": "rows_sent_early"})
     find_broker(loaded, config.amqp_url)
-    return daemon.run(loaded, config, site)
+    return _relay(loaded, config, site)
 
 
 def main() -> None:

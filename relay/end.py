@@ -9,12 +9,13 @@ from __future__ import annotations
 import _thread
 import logging
 import os
+import signal
 import sys
 import threading
 from contextlib import AbstractContextManager, suppress
 from typing import NoReturn
 
-from signalbus_core.lowlevel import stop_requests
+from signalbus_core.lowlevel import STOP_SIGNALS, stop_requests
 
 from .exit_codes import EXIT_DRAIN_TIMED_OUT, EXIT_OK
 from .telemetry.loggers import OwnLogger
@@ -31,6 +32,12 @@ def ending_on_request() -> AbstractContextManager[None]:
     In a container the relay is process 1, for which the kernel ignores signals without a handler.
     """
     return stop_requests(lambda name: _thread.start_new_thread(_end_before_start, (name,)))
+
+
+def ignore_requests() -> None:
+    """From now on SIGTERM and SIGINT do nothing: the process ends already, and its exit code is known."""
+    for one in STOP_SIGNALS:
+        signal.signal(one, signal.SIG_IGN)
 
 
 def _end_before_start(name: str) -> None:

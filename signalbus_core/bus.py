@@ -183,7 +183,8 @@ class SignalBus:
           Whoever discards the signal, or deletes its row, does so without sending: that is not told apart.
         - False: the row was still there when the time was over, which says nothing about the signal. It may be sent the
           next moment, may have been sent, and will be sent, unless it is parked.
-        - It takes a connection of the pool while it waits, beside one that the session may have.
+        - It takes a connection of the pool while it waits, beside one that the session may have. If the pool has none
+          left, it waits for one for as long as the pool says (``pool_timeout``), which does not count, and then fails.
         - On PostgreSQL with psycopg2 or psycopg 3 the burst that sends the signal ends the wait. Behind a pooler, with
           other drivers and on other databases it looks up to ten times a second instead.
 

@@ -26,8 +26,8 @@ def accept_columns(mapper: Mapper[Any], model: type[Any]) -> None:
 
 def _taking(init: Callable[..., None], names: frozenset[str]) -> Callable[..., None]:
     @wraps(init)
-    def __init__(self: Any, **given: Any) -> None:
-        init(self, **{name: value for name, value in given.items() if name not in names})
+    def __init__(self: Any, *args: Any, **given: Any) -> None:
+        init(self, *args, **{name: value for name, value in given.items() if name not in names})
         for name in names & given.keys():
             set_attribute(self, name, given[name])
 

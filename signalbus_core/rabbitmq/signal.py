@@ -15,12 +15,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from flask import current_app
 from pika.spec import BasicProperties
-from sqlalchemy import event
 from sqlalchemy.orm import Mapped, declared_attr, has_inherited_table
 
 from ..failures import error_text, raise_if_stop
 from ..model.sent_messages import SentMessage
-from ..model.sqlmodel import accept_columns
 from ..schema.signal_id import signal_id_column
 from .amqp.encoder import Common, Encoder, MessageMaker, shared_of
 from .amqp.frames import EncodedMessage
@@ -63,7 +61,7 @@ class RabbitMQSignal:
     signalbus_routing_key: ClassVar[str | None] = None
 
     #: The JSON Schema of the bodies, for `signalbus-relay describe`: a mapping, or a callable that returns it.
-    signalbus_schema: Any = None
+    signalbus_schema: ClassVar[Any] = None
 
     #: Signals that are sent and deleted in one transaction.
     signalbus_burst_count: ClassVar[int] = 500
@@ -92,9 +90,6 @@ class RabbitMQSignal:
     def send_signalbus_messages(cls, instances: Sequence[Any]) -> None:
         """Send many signals at once."""
         publisher_of_app().publish_signals(instances, SignalMessages())
-
-
-event.listen(RabbitMQSignal, "after_mapper_constructed", accept_columns, propagate=True)
 
 
 def replayed_messages(signal: RabbitMQSignal, ids: Sequence[str | None], sent_at: datetime) -> list[Message]:

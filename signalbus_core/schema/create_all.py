@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Table, event
 from sqlalchemy.orm import Mapper
 
+from ..model.sqlmodel import accept_columns
 from . import doorbell, sent_partitions
 from .ordering import position
 from .own_tables import SENT, parked_table, paused_table
@@ -20,6 +21,7 @@ def follow_models() -> None:
 
     - ``signalbus_parked`` and ``signalbus_paused`` become tables of its metadata; so does ``signalbus_sent``, with its
       partitions, if it keeps what was sent.
+    - Where it is a model of SQLModel, the columns of mixins become its attributes.
     - ``create_all()`` creates its doorbell, and the triggers of an order, together with its table.
     """
     if not event.contains(Mapper, "after_mapper_constructed", _add):
@@ -35,3 +37,4 @@ def _add(mapper: Mapper[Any], model: Any) -> None:
             sent_partitions.create_with_table(SENT.table(table.metadata), model.signalbus_keep_days)
         doorbell.create_with_table(model, table)
         position.create_with_model(mapper, table)
+        accept_columns(mapper, model)

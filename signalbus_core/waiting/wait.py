@@ -41,7 +41,7 @@ def wait_until_gone(engine: Engine, spec: SignalSpec, key: Key, own_id: Any, tim
     """Wait until a committed signal has left its table; return whether it has.
 
     :param own_id: its ``signalbus_id``, where it is known: another signal may have the same key by then.
-    :raises sqlalchemy.exc.SQLAlchemyError: the database failed.
+    :raises sqlalchemy.exc.SQLAlchemyError: the database failed, or its pool gave no connection in time.
     """
     deadline = time.monotonic() + timeout_seconds
     is_there = _is_there(spec, key, own_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -75,10 +76,21 @@ class PrivateRabbitMQ(PrivateProcess):
 
         No virtual machine is started for it, and so it takes a hundredth of the time.
         """
-        printed = self._run(self._erl_call, "-sname", self.node, "-e", text=f"{expressions}\n")
+        printed = self._call(f"{expressions}\n")
         if not (printed.startswith("{ok, ") and printed.endswith("}")):
             raise RuntimeError(f"{expressions} failed:\n{printed}")
         return printed.removeprefix("{ok, ").removesuffix("}")
+
+    def _call(self, text: str) -> str:
+        # A node that is busy may refuse the connection, and nothing has been done then.
+        for pause_seconds in (0.5, 1.0, 2.0, 4.0, 8.0, None):
+            try:
+                return self._run(self._erl_call, "-sname", self.node, "-e", text=text)
+            except RuntimeError as error:
+                if pause_seconds is None or "failed to connect to node" not in str(error):
+                    raise
+                time.sleep(pause_seconds)
+        raise AssertionError
 
     def _command(self) -> Sequence[object]:
         guardian.watch("epmd", self.epmd_port)

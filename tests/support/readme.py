@@ -43,10 +43,16 @@ def install(directory: Path) -> None:
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
+def _included() -> list[str]:
+    """The files beside the packages that the wheel has."""
+    lines = (ROOT / "pyproject.toml").read_text().partition("targets.wheel.force-include]\n")[2].partition("\n\n")[0]
+    return [line.split('"')[1] for line in lines.splitlines()]
+
+
 def _copy(checkout: Path) -> None:
     """What belongs to the project, copied, so that building it leaves no trace."""
-    (checkout / "docs").mkdir(parents=True)
-    for name in ("pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "docs/runbook.md"):
+    for name in ("pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", *_included()):
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, checkout / name)
     for name in ("signalbus_core", "relay"):
         shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))

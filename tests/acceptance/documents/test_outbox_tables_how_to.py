@@ -120,7 +120,7 @@ def test_the_options_that_the_page_shows_are_understood(tmp_path: Path, monkeypa
     named = [[str(rules.name) for rules in configured(line).table_rules] for line in lines]
     assert named[:5] == [["sales.messages"], ["outbox"], ["outbox"], ["eventuate.message"], ["outboxevent"]]
     if sys.version_info >= (3, 11):
-        assert named[5] == ["orders_outbox", "sales.messages", "outboxevent", "jobs"]
+        assert named[5] == ["orders_outbox", "sales.messages", "outboxevent", "jobs", "moves"]
 
 
 def test_the_environment_that_the_page_shows_is_understood() -> None:
