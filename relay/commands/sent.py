@@ -215,7 +215,7 @@ def sent_erase(model: str, key: str | None, where: str | None, yes: bool, record
     """Erase what was sent, and the texts of notes about it: of one signal, or of all whose row meets a condition.
 
     The row is a JSON object whose values are texts, in the column row. Signals that are still to be sent stay; how many
-    they are is told. A record says who erased how many, and when, but not which.
+    they are is told. A record says who erased how many, and when, and has the SHA-256 of the key or the condition.
     """
     if (key is None) == (where is None):
         raise click.UsageError("Give a KEY, or --where.")

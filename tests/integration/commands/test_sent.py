@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -270,9 +271,17 @@ def test_what_belongs_to_a_person_is_erased(sent: Sent, tmp_path: Path) -> None:
     written = record.read_text()
     assert json.loads(written)["sent"] == 2
     assert "customer" not in written
+    assert json.loads(written)["key_sha256"] is None
     # What is still to be sent stays.
     assert sent.outbox.left(sent.model) == [4]
     for wrong in ("1 = 1; DROP TABLE x", "nix = 1", "1) OR (1=1"):
         assert run("sent", "erase", "Order", "--where", wrong, "--yes").exit_code in (1, 2)
-    assert run("sent", "erase", "Order", "3", "--yes").exit_code == 0
+    unreadable = run("sent", "erase", "Order", "--where", "CAST(row->>'note' AS int) = 1", "--yes")
+    assert unreadable.exit_code == 1
+    assert "InvalidTextRepresentation" in unreadable.stderr
+    assert "old" not in unreadable.stderr.replace("--where", "")
+    assert run("sent", "erase", "Order", "003", "--yes", "--record", str(record)).exit_code == 0
     assert lines(run("sent", "list", "Order", "--json")) == []
+    last = json.loads(record.read_text().splitlines()[-1])
+    assert last["key_sha256"] == sha256(b"3").hexdigest()
+    assert "key" not in last
