@@ -83,18 +83,19 @@ _PARTITIONS = text(
 def create_with_table(table: Table, keep_days: Any) -> None:
     """Make the first partitions together with the table: by ``create_all()``, on PostgreSQL.
 
-    :param keep_days: of one model; further calls add those of others.
+    :param keep_days: of one model; further calls add those of others. A number of days that is none is refused where
+      the model is used.
     """
-    table.info.setdefault(_KEEP_DAYS, set()).add(keep_days)
+    numbers = table.info.setdefault(_KEEP_DAYS, set())
+    if type(keep_days) is int:
+        numbers.add(keep_days)
     if not event.contains(table, "after_create", _create_partitions):
         event.listen(table, "after_create", _create_partitions)
 
 
 def _create_partitions(table: Table, connection: Connection, **_: Any) -> None:
-    # A number of days that is none is refused where the model is used.
-    numbers = [days for days in table.info[_KEEP_DAYS] if type(days) is int]
     if connection.dialect.name == "postgresql":
-        prepare(connection, table, numbers)
+        prepare(connection, table, table.info[_KEEP_DAYS])
 
 
 def prepare(connection: Connection, table: Table, keep_days: Collection[int], *, changes: bool = True) -> SentState:

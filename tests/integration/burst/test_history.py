@@ -119,7 +119,7 @@ def test_a_model_that_keeps_nothing_has_no_table(outbox: OutboxApp) -> None:
     assert SENT.name not in outbox.db.metadata.tables
 
 
-@pytest.mark.parametrize("days", [0, -1, "7", 7.0, True, 36_501])
+@pytest.mark.parametrize("days", [0, -1, "7", 7.0, True, 36_501, [7]])
 def test_keep_days_are_a_number_of_days(outbox: OutboxApp, days: Any) -> None:
     model = kept_model(outbox, signalbus_keep_days=days)
     with pytest.raises(SignalModelError, match="signalbus_keep_days"):
