@@ -80,6 +80,15 @@ _PARTITIONS = text(
 )
 
 
+_NAMES = text(
+    """
+    SELECT CAST(nspname AS text), CAST(relname AS text)
+    FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhrelid JOIN pg_namespace n ON n.oid = p.relnamespace
+    WHERE i.inhparent = to_regclass(:name)
+    """
+)
+
+
 def create_with_table(table: Table, keep_days: Any) -> None:
     """Make the first partitions together with the table: by ``create_all()``, on PostgreSQL.
 
@@ -153,6 +162,11 @@ def partitions_sql(table: Table, first: date, days: int) -> list[str]:
         f"CREATE TABLE IF NOT EXISTS {_name(table, day)} PARTITION OF {quoted(table)} FOR VALUES {_bounds(day)}"
         for day in (first + timedelta(number) for number in range(days))
     ]
+
+
+def partitions_of(connection: Connection, table: Table) -> set[tuple[str, str]]:
+    """The partitions that the table has, each as its schema and its name."""
+    return {(schema, name) for schema, name in connection.execute(_NAMES, {"name": quoted(table)})}
 
 
 def _table_problem(table: Table, facts: Any) -> str | None:
