@@ -163,7 +163,7 @@ def sent_replay(
     is_json: bool,
     **given: Any,
 ) -> None:
-    """Send signals again: one, or those of a stretch of time, in the order in which they were sent.
+    """Send signals again: one, or those of a stretch of time, in the order of the bursts that sent them.
 
     Their messages have the ids that they had, so consumers that drop what they have seen drop them too, unless a queue
     is new; and a header, signalbus-replay. Rows are sent as they were, by the model as it is now.

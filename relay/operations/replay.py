@@ -108,7 +108,7 @@ class Replays:
             return sent.count_sent(connection, self._spec, self._signals.meant(connection, self._spec, chosen))
 
     def run(self, chosen: SentFilter, wait: Callable[[float], object] | None = None) -> Replay:
-        """Send them in the order in which they were sent; stop where the broker does not confirm one.
+        """Send them in the order of the bursts that sent them; stop where the broker does not confirm one.
 
         :param wait: waits for so many seconds.
         """
