@@ -52,7 +52,7 @@ SAMPLES = 200
 def describe(old: Path | None, samples: int, title: str | None, release: str, **given: Any) -> None:
     """Write an AsyncAPI 3.0 document of the signals: exchange, routing key, content type, headers, fields.
 
-    What models do not declare is taken from pending signals, and marked by x-signalbus-sampled. No value of a message
+    What models do not declare is taken from pending signals, and marked by x-signalbus-sampled. No value of a field
     is written. Nothing is sent or changed.
     """
     earlier = None if old is None else _read(old)

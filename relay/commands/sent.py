@@ -163,7 +163,7 @@ def sent_replay(
     is_json: bool,
     **given: Any,
 ) -> None:
-    """Send signals again: one, or those of a stretch of time, in the order in which they were sent.
+    """Send signals again: one, or those of a stretch of time, in the order of the bursts that sent them.
 
     Their messages have the ids that they had, so consumers that drop what they have seen drop them too, unless a queue
     is new; and a header, signalbus-replay. Rows are sent as they were, by the model as it is now.
@@ -215,7 +215,7 @@ def sent_erase(model: str, key: str | None, where: str | None, yes: bool, record
     """Erase what was sent, and the texts of notes about it: of one signal, or of all whose row meets a condition.
 
     The row is a JSON object whose values are texts, in the column row. Signals that are still to be sent stay; how many
-    they are is told. A record says who erased how many, and when, but not which.
+    they are is told. A record says who erased how many, and when, and has the SHA-256 of the key or the condition.
     """
     if (key is None) == (where is None):
         raise click.UsageError("Give a KEY, or --where.")

@@ -28,7 +28,10 @@ _OWN = "It is sent by a send method of its own, so nothing is known of its messa
 _UNUSABLE = re.compile(r"[^A-Za-z0-9._-]")
 
 #: The parts of a schema whose names are not its own words.
-_NAMED = ("properties", "patternProperties", "$defs", "definitions")
+_NAMED = ("properties", "patternProperties", "dependentSchemas", "$defs", "definitions")
+
+#: The parts of a schema that are values: what looks like a reference in them is none.
+_VALUES = ("const", "default", "enum", "examples")
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
 
@@ -121,6 +124,8 @@ def _at(schema: Any, place: str) -> Any:
 def _part_at(name: str, value: Any, place: str) -> Any:
     if name in _NAMED and isinstance(value, Mapping):
         return {key: _at(one, place) for key, one in value.items()}
+    if name in _VALUES:
+        return value
     return f"{place}{value[1:]}" if name == "$ref" and str(value).startswith("#") else _at(value, place)
 
 
@@ -176,7 +181,13 @@ def _expanded(document: Mapping[str, Any], schema: Any, passed: tuple[str, ...])
         others = {name: value for name, value in schema.items() if name != "$ref"}
         target = {**_target(document, reference), **others}
         return _expanded(document, target, (*passed, reference))
-    return {name: _expanded(document, value, passed) for name, value in schema.items()}
+    return {name: _part_expanded(document, name, value, passed) for name, value in schema.items()}
+
+
+def _part_expanded(document: Mapping[str, Any], name: str, value: Any, passed: tuple[str, ...]) -> Any:
+    if name in _NAMED and isinstance(value, Mapping):
+        return {key: _expanded(document, one, passed) for key, one in value.items()}
+    return value if name in _VALUES else _expanded(document, value, passed)
 
 
 def _target(document: Any, reference: str) -> Any:

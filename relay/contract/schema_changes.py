@@ -90,13 +90,18 @@ def _changes_of_values(before: Schema, after: Schema, path: str) -> Iterator[str
         added = "any value" if new is None else ", ".join(sorted(set(new) - set(old)))
         yield f"{_named(path)} may now be {added}"
     for word, is_upper in _LIMITS.items():
-        if word in before and (
-            word not in after or (after[word] > before[word]) is is_upper != (after[word] == before[word])
-        ):
+        if word in before and (word not in after or _allows_more(before[word], after[word], is_upper=is_upper)):
             yield f"{_named(path)} is limited less by {word}"
     for word in _EXACT:
         if word in before and _text(before[word]) != _text(after.get(word)):
             yield f"{_named(path)} changed its {word}"
+
+
+def _allows_more(old: Any, new: Any, *, is_upper: bool) -> bool:
+    """Whether a limit allows more than before. One that is no number counts as such a limit when it changed."""
+    if not all(type(limit) in (int, float) for limit in (old, new)):
+        return _text(old) != _text(new)
+    return bool(new > old if is_upper else new < old)
 
 
 def _plain(schema: Schema) -> Schema:

@@ -21,6 +21,7 @@ from signalbus_core.lowlevel import (
     erase,
     parked_table_of,
     parked_table_problem,
+    sqlstate,
 )
 
 from ..exit_codes import CommandError
@@ -48,11 +49,10 @@ class Erasures:
             try:
                 return count_erasable(connection, self._spec, meant, has_notes=_has_notes(connection, self._spec))
             except DBAPIError as error:
-                if chosen.where is None or not (getattr(error.orig, "pgcode", None) or "").startswith(("42", "22")):
+                if chosen.where is None or (problem := _problem_with_condition(error)) is None:
                     raise
-                first = str(error.orig).partition("\n")[0]
                 raise CommandError(
-                    f"--where: {first}. It is a condition of SQL on the column row, a JSON object whose values are "
+                    f"--where: {problem}. It is a condition of SQL on the column row, a JSON object whose values are "
                     "texts: row->>'customer_id' = '42'."
                 ) from None
 
@@ -70,7 +70,7 @@ class Erasures:
             meant = self._signals.meant(connection, spec, chosen)
             erased = erase(connection, spec, meant, has_notes=_has_notes(connection, spec))
             # Before the commit: what cannot be recorded is not erased.
-            append_line(record, json.dumps(_record_of(spec, chosen, erased)))
+            append_line(record, json.dumps(_record_of(spec, meant, erased)))
         logger.warning(
             "%d signals of %s were erased from the history, and %d notes.",
             erased.sent,
@@ -81,18 +81,32 @@ class Erasures:
         return erased
 
 
-def _record_of(spec: SignalSpec, chosen: SentFilter, erased: Erasure) -> dict[str, Any]:
-    # The condition may name the person who is to be forgotten. Whoever knows it can tell that it is the same.
-    digest = None if chosen.where is None else hashlib.sha256(chosen.where.encode()).hexdigest()
+def _problem_with_condition(error: DBAPIError) -> str | None:
+    """What is wrong with a condition, without the values of rows; None when it is not the cause."""
+    state = sqlstate(error)
+    if state.startswith("42"):
+        return str(error.orig).partition("\n")[0]
+    if state.startswith("22"):
+        # Its text may have a value of any row.
+        return f"it cannot be computed of the values of a row ({type(error.orig).__name__})"
+    return None
+
+
+def _record_of(spec: SignalSpec, meant: SentFilter, erased: Erasure) -> dict[str, Any]:
     return {
         "erased_at": time_text(datetime.now(timezone.utc)),
         "by": _user(),
         "model": spec.name,
-        "key": chosen.key,
-        "where_sha256": digest,
+        "key_sha256": _digest(meant.key),
+        "where_sha256": _digest(meant.where),
         "sent": erased.sent,
         "notes": erased.notes,
     }
+
+
+def _digest(given: str | None) -> str | None:
+    # It may name the person who is to be forgotten. Whoever knows it can tell that it is the same.
+    return None if given is None else hashlib.sha256(given.encode()).hexdigest()
 
 
 def _user() -> str | None:

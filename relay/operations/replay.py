@@ -10,14 +10,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from itertools import islice
 from typing import Any
 
 from pika.spec import BasicProperties
 from sqlalchemy.orm import Session
 
-from signalbus_core import PublishError
+from signalbus_core import Outcome, OutcomeKind, PublishError
 from signalbus_core.lowlevel import (
     SentFilter,
     SentSignal,
@@ -63,10 +64,11 @@ class Replay:
     """What became of a replay.
 
     :param sent: how many signals were sent.
-    :param unsent: the first signals that were not, as their rows or messages cannot be made, each with the reason.
+    :param unsent: the first signals that were not, each with the reason: their rows or messages cannot be made, or the
+      broker has no place for them.
     :param failed: how many those are in all.
-    :param stopped_at: the first signal that the broker did not take, which ended the replay; None when it went on to
-      its end.
+    :param stopped_at: the first signal that the broker did not confirm, which ended the replay; None when it went on
+      to its end.
     """
 
     sent: int = 0
@@ -106,7 +108,7 @@ class Replays:
             return sent.count_sent(connection, self._spec, self._signals.meant(connection, self._spec, chosen))
 
     def run(self, chosen: SentFilter, wait: Callable[[float], object] | None = None) -> Replay:
-        """Send them in the order in which they were sent; stop where the broker does not take one.
+        """Send them in the order of the bursts that sent them; stop where the broker does not confirm one.
 
         :param wait: waits for so many seconds.
         """
@@ -114,12 +116,16 @@ class Replays:
         result, started = Replay(), time.monotonic()
         for signals in self._batches(chosen):
             made = self._made(signals)
-            unsent = (*result.unsent, *made.unmade)[:MOST_REASONS]
-            result = replace(result, failed=result.failed + len(made.unmade), unsent=unsent)
-            done, problem = self._published(made.messages)
-            result = replace(result, sent=result.sent + done)
-            if problem is not None:
-                result = replace(result, stopped_at=made.messages[done][0], reason=problem)
+            done = self._published(made.messages)
+            unsent = [*made.unmade, *done.unsent]
+            result = Replay(
+                result.sent + done.sent,
+                result.failed + len(unsent),
+                (*result.unsent, *unsent)[:MOST_REASONS],
+                done.stopped_at,
+                done.reason,
+            )
+            if result.stopped_at is not None:
                 break
             ahead = (result.sent + result.failed) / self._rate - (time.monotonic() - started)
             if ahead > 0:
@@ -207,20 +213,34 @@ class Replays:
         properties.headers = {name: value for name, value in headers.items() if name not in FURTHER_ROUTES}
         return Message("", self._queue, message.body, properties)
 
-    def _published(self, made: Sequence[tuple[SentSignal, list[Message]]]) -> tuple[int, str | None]:
-        """Publish messages; return of how many signals all were taken before the first that was not, and why not."""
+    def _published(self, made: Sequence[tuple[SentSignal, list[Message]]]) -> Replay:
+        """Publish messages. A signal that no broker would take as it is ends nothing; one without an answer does."""
         if not made:
-            return 0, None
+            return Replay()
         publisher: Publisher = self._loaded.app.extensions["signalbus_rabbitmq"]
         try:
             publisher.bound_to(self._loaded.app).publish_messages([one for _, messages in made for one in messages])
         except PublishError as error:
             outcomes = iter(error.outcomes)
-            for number, (_, messages) in enumerate(made):
-                bad = [one for one in [next(outcomes) for _ in messages] if one.kind.name != "ACKED"]
-                if bad:
-                    return number, str(bad[0])
-        return len(made), None
+        else:
+            return Replay(len(made))
+        sent = 0
+        unsent: list[tuple[str, str]] = []
+        for one, messages in made:
+            bad = [outcome for outcome in islice(outcomes, len(messages)) if outcome.kind is not OutcomeKind.ACKED]
+            ending = next(filter(_ends_replay, bad), None)
+            if ending is not None:
+                return Replay(sent, len(unsent), tuple(unsent), one, str(ending))
+            if bad:
+                unsent.append((one.key, str(bad[0])))
+            else:
+                sent += 1
+        return Replay(sent, len(unsent), tuple(unsent))
+
+
+def _ends_replay(outcome: Outcome) -> bool:
+    """Whether those that follow would meet the same: an outage, or a queue that is full."""
+    return outcome.kind is OutcomeKind.UNKNOWN or outcome.cause == "nacked"
 
 
 def _refuse_own_sender(spec: SignalSpec) -> None:

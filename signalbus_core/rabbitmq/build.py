@@ -17,9 +17,8 @@ from sqlalchemy.orm import Session
 from ..burst.lock import loadable
 from ..failures import error_text, is_of_schema, raise_if_stop
 from ..model.contract import SignalSpec
-from ..sql.keys import Key
+from ..sql.keys import Key, has_loadable_key
 from ..sql.rows import row_id
-from ..sql.selection import EVERYTHING, pending
 from .amqp.encoder import MessageMaker
 from .amqp.frames import encode
 from .amqp.message import InvalidMessageError, Message
@@ -42,14 +41,15 @@ def sends_itself(model: type[Any]) -> bool:
 
 
 def pending_rows(session: Session, spec: SignalSpec) -> Iterator[Any]:
-    """The rows of all signals of a model, in the order of their keys, for :func:`build_messages`.
+    """The rows of all signals of a model, due or not, in the order of their keys, for :func:`build_messages`.
 
     They are read as needed, from one snapshot.
     """
     dialect = session.get_bind(spec.mapper).dialect
     has_ids = dialect.name == "postgresql"
     columns = [row_id(dialect)] if has_ids else list(spec.primary_key)
-    statement = pending(spec, dialect, EVERYTHING, select(*columns).select_from(spec.model)).order_by(*spec.primary_key)
+    conditions = (*spec.is_signal, *has_loadable_key(spec, dialect))
+    statement = select(*columns).select_from(spec.model).where(*conditions).order_by(*spec.primary_key)
     rows = session.execute(statement, execution_options={"yield_per": PORTION}, bind_arguments={"mapper": spec.mapper})
     for row in rows:
         yield row[0] if has_ids else tuple(row)

@@ -80,21 +80,31 @@ _PARTITIONS = text(
 )
 
 
+_NAMES = text(
+    """
+    SELECT CAST(nspname AS text), CAST(relname AS text)
+    FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhrelid JOIN pg_namespace n ON n.oid = p.relnamespace
+    WHERE i.inhparent = to_regclass(:name)
+    """
+)
+
+
 def create_with_table(table: Table, keep_days: Any) -> None:
     """Make the first partitions together with the table: by ``create_all()``, on PostgreSQL.
 
-    :param keep_days: of one model; further calls add those of others.
+    :param keep_days: of one model; further calls add those of others. A number of days that is none is refused where
+      the model is used.
     """
-    table.info.setdefault(_KEEP_DAYS, set()).add(keep_days)
+    numbers = table.info.setdefault(_KEEP_DAYS, set())
+    if type(keep_days) is int:
+        numbers.add(keep_days)
     if not event.contains(table, "after_create", _create_partitions):
         event.listen(table, "after_create", _create_partitions)
 
 
 def _create_partitions(table: Table, connection: Connection, **_: Any) -> None:
-    # A number of days that is none is refused where the model is used.
-    numbers = [days for days in table.info[_KEEP_DAYS] if type(days) is int]
     if connection.dialect.name == "postgresql":
-        prepare(connection, table, numbers)
+        prepare(connection, table, table.info[_KEEP_DAYS])
 
 
 def prepare(connection: Connection, table: Table, keep_days: Collection[int], *, changes: bool = True) -> SentState:
@@ -152,6 +162,11 @@ def partitions_sql(table: Table, first: date, days: int) -> list[str]:
         f"CREATE TABLE IF NOT EXISTS {_name(table, day)} PARTITION OF {quoted(table)} FOR VALUES {_bounds(day)}"
         for day in (first + timedelta(number) for number in range(days))
     ]
+
+
+def partitions_of(connection: Connection, table: Table) -> set[tuple[str, str]]:
+    """The partitions that the table has, each as its schema and its name."""
+    return {(schema, name) for schema, name in connection.execute(_NAMES, {"name": quoted(table)})}
 
 
 def _table_problem(table: Table, facts: Any) -> str | None:

@@ -25,6 +25,7 @@ _RULES_IN_SOURCES = Path(__file__).parents[3] / "deploy" / "prometheus" / "signa
 _FILES = {
     "alembic.ini.txt": "alembic.ini",
     "env.py.txt": "migrations/env.py",
+    "script.py.mako.txt": "migrations/script.py.mako",
     "migration.py.txt": "migrations/versions/0001_signals.py",
     "requirements.txt.txt": "requirements.txt",
     "Dockerfile.txt": "Dockerfile",

@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 
+import signalbus_core.alembic  # noqa: F401
 from signalbus_core import SignalModelError
 from signalbus_core.burst import failpoints
 from signalbus_core.model.sent_messages import SentMessage, wanted_messages
@@ -119,11 +122,20 @@ def test_a_model_that_keeps_nothing_has_no_table(outbox: OutboxApp) -> None:
     assert SENT.name not in outbox.db.metadata.tables
 
 
-@pytest.mark.parametrize("days", [0, -1, "7", 7.0, True, 36_501])
+@pytest.mark.parametrize("days", [0, -1, "7", 7.0, True, 36_501, [7]])
 def test_keep_days_are_a_number_of_days(outbox: OutboxApp, days: Any) -> None:
     model = kept_model(outbox, signalbus_keep_days=days)
     with pytest.raises(SignalModelError, match="signalbus_keep_days"):
         outbox.spec(model)
+
+
+def test_autogenerate_leaves_the_partitions_alone(outbox: OutboxApp) -> None:
+    kept_model(outbox)
+    outbox.create()
+    outbox.execute("CREATE TABLE signalbus_sent_of_others (id int)")
+    with outbox.app.app_context(), outbox.db.engine.connect() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), outbox.db.metadata)
+    assert [(kind, table.name) for kind, table in differences] == [("remove_table", "signalbus_sent_of_others")]
 
 
 DROP_PARTITIONS = """

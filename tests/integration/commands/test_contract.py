@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -279,3 +280,15 @@ def test_rehearsal_of_table_that_lacks_a_column_says_so(shop: Shop) -> None:
     assert done.exit_code == 1
     assert "column order_placed.note does not exist" in done.stdout
     newer.close()
+
+
+def test_rehearsal_tries_signals_that_are_not_due(shop: Shop) -> None:
+    later = {"signalbus_send_after": sa.Column(sa.DateTime(timezone=True))}
+    reminder = shop.outbox.rabbitmq_model("Reminder", lambda self: 1 / 0, **later)
+    shop.outbox.create()
+    shop.outbox.write(reminder, 1, signalbus_send_after=datetime(2999, 1, 1, tzinfo=timezone.utc))
+    done = shop.run("rehearse", "Reminder")
+    assert done.stdout.splitlines() == [
+        "Reminder: 0 pending signals can be built, 1 cannot.",
+        "  1: ZeroDivisionError: division by zero",
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -46,7 +47,10 @@ class Sent:
         def message(signal: Any) -> Message:
             if signal.note == "bad":
                 raise ValueError("no such note")
-            return Message("", self.queue, f"{signal.note} of {signal.customer}")
+            if signal.note == "invalid":
+                return Message("", "x" * 300, "too long a routing key")
+            queue = f"gone-{uuid4()}" if signal.note == "lost" else self.queue
+            return Message("", queue, f"{signal.note} of {signal.customer}")
 
         columns = {"customer": sa.Column(sa.Integer), "note": sa.Column(sa.Text)}
         self.model = self.outbox.rabbitmq_model("Order", message, signalbus_keep_days=7, **columns)
@@ -169,6 +173,28 @@ def test_one_message_that_fails_keeps_no_other_from_being_replayed(sent: Sent) -
     assert len(sent.taken(sent.new_queue)) == 2
 
 
+@pytest.mark.parametrize(("note", "reason"), [("lost", "returned"), ("invalid", "invalid")])
+def test_a_signal_without_a_destination_ends_no_replay(sent: Sent, note: str, reason: str) -> None:
+    row = json.dumps({"id": "2", "note": note, "customer": "7"})
+    sent.outbox.execute(f"UPDATE signalbus_sent SET row = CAST('{row}' AS json) WHERE key = '2'".replace(":", r"\:"))
+    done = run("sent", "replay", "Order", "--since", "1h", "--yes", "--json")
+    assert done.exit_code == 1
+    assert json.loads(done.stdout) == {"model": "Order", "sent": 2, "failed": 1, "stopped": False}
+    assert f"Order 2 was not sent: {reason}" in done.stderr
+    assert len(sent.taken(sent.queue)) == 2
+
+
+def test_a_replay_stops_where_its_queue_is_full(sent: Sent) -> None:
+    full = f"full-{uuid4()}"
+    limits = {"x-max-length": 1, "x-overflow": "reject-publish"}
+    sent.channel.queue_declare(full, arguments=limits, exclusive=True)
+    sent.channel.confirm_delivery()
+    sent.channel.basic_publish("", full, b"first")
+    done = run("sent", "replay", "Order", "3", "--to-queue", full, "--yes", "--json")
+    assert (done.exit_code, json.loads(done.stdout)["stopped"]) == (1, True)
+    assert "Stopped at Order 3: nacked" in done.stderr
+
+
 def test_a_lost_column_is_left_out_and_a_new_one_is_null(sent: Sent) -> None:
     row = '{"id": "3", "note": "old", "gone": "x"}'
     sent.outbox.execute(f"UPDATE signalbus_sent SET row = CAST('{row}' AS json) WHERE key = '3'".replace(":", r"\:"))
@@ -270,9 +296,17 @@ def test_what_belongs_to_a_person_is_erased(sent: Sent, tmp_path: Path) -> None:
     written = record.read_text()
     assert json.loads(written)["sent"] == 2
     assert "customer" not in written
+    assert json.loads(written)["key_sha256"] is None
     # What is still to be sent stays.
     assert sent.outbox.left(sent.model) == [4]
     for wrong in ("1 = 1; DROP TABLE x", "nix = 1", "1) OR (1=1"):
         assert run("sent", "erase", "Order", "--where", wrong, "--yes").exit_code in (1, 2)
-    assert run("sent", "erase", "Order", "3", "--yes").exit_code == 0
+    unreadable = run("sent", "erase", "Order", "--where", "CAST(row->>'note' AS int) = 1", "--yes")
+    assert unreadable.exit_code == 1
+    assert "InvalidTextRepresentation" in unreadable.stderr
+    assert "old" not in unreadable.stderr.replace("--where", "")
+    assert run("sent", "erase", "Order", "003", "--yes", "--record", str(record)).exit_code == 0
     assert lines(run("sent", "list", "Order", "--json")) == []
+    last = json.loads(record.read_text().splitlines()[-1])
+    assert last["key_sha256"] == sha256(b"3").hexdigest()
+    assert "key" not in last
