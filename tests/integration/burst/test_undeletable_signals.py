@@ -592,6 +592,29 @@ def test_sent_signals_are_told_when_the_database_is_away(outbox: Outbox) -> None
     assert outbox.sent == Counter([1, 2])
 
 
+def marked(outbox: Outbox) -> None:
+    """Rows are marked instead of deleted."""
+    outbox.order.signalbus_condition = "note IS DISTINCT FROM 'sent'"
+    outbox.order.signalbus_done = (("note", "'sent'"),)
+    outbox.write(1, 2)
+
+
+@pytest.mark.parametrize("end", ["rollback", "commit", "invalidate"])
+def test_marked_rows_without_their_locks_are_not_written_anew(outbox: Outbox, end: str) -> None:
+    marked(outbox)
+    outbox.sender = lambda _: getattr(outbox.db.session(), end)()
+    result = outbox.burst()
+    assert (result.sent, result.failed, result.undeleted) == (2, (), ())
+    assert outbox.sent == Counter([1, 2])
+
+
+def test_marked_rows_need_no_further_mark(outbox: Outbox) -> None:
+    marked(outbox)
+    assert outbox.burst().sent == 2
+    result = delete_sent(outbox.engine, outbox.spec(), [Proved((1,), None), Proved((2,), None)], choice=NOTED)
+    assert (result.selected, result.undeleted) == (0, ())
+
+
 def test_a_database_that_is_read_only_keeps_no_single_signal(outbox: Outbox) -> None:
     outbox.write(1, 2)
 
