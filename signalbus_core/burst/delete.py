@@ -25,6 +25,7 @@ from ..schema.own_tables import UNDELETED
 from ..sql import parked
 from ..sql.delete_rows import delete_rows
 from ..sql.parked import LeaveOut
+from ..sql.removal import is_left
 from ..sql.rows import Row, all_ids, find, find_keys, has_id
 from ..sql.selection import EVERYTHING, Choice
 from ..sql.sent.move import Kept
@@ -158,7 +159,8 @@ class Delete:
         if self.is_locked or connection.dialect.name != "postgresql":
             return []
         known = set(all_ids(self.rows))
-        there = find_keys(connection, self.spec, [row.key for row in self.rows])
+        # A row that was marked has another version since, and is none of them.
+        there = find_keys(connection, self.spec, [row.key for row in self.rows], is_left(self.spec))
         return [row for row in there if known.isdisjoint(row.ids)]
 
 
@@ -174,7 +176,7 @@ def delete_sent(
 
     1. A row that was written anew meanwhile is another signal, and stays.
     2. A signal that still cannot be deleted keeps no other one, and is listed in :attr:`BurstResult.undeleted`.
-    3. What is gone already needs no delete, and is neither sent nor undeleted.
+    3. What is gone already, or marked as sent, needs no delete, and is neither sent nor undeleted.
     4. A row of which it is not known whether it is the one that was sent stays too, and is listed as undeleted.
 
     :param proved: the signals.
@@ -186,11 +188,12 @@ def delete_sent(
     for one in proved:
         versions.setdefault(one.key, set()).add(one.version)
     with transaction(engine, limits) as connection:
-        found = find_keys(connection, spec, list(versions))
+        left = is_left(spec)
+        found = find_keys(connection, spec, list(versions), left)
         # Of a row that Python reads under another key, the id is known.
         known = {one.key for one in found}
         if rows := [one.row for one in proved if one.row is not None and one.key not in known]:
-            found += find(connection, spec, [has_id(rows)])
+            found += find(connection, spec, [has_id(rows), *left])
     there = [row for row in found if row.version in versions.get(row.key, ())]
     unsure = [row for row in found if row.version is not None and versions.get(row.key) == {None}]
     choice = replace(choice, forgets=choice.leave_out is not LeaveOut.NOTHING)

@@ -63,12 +63,16 @@ def take(
     first: list[tuple[Any, Row]] = []
     due: list[tuple[Any, Row]] = []
     is_cut = False
+    at_once = replace(choice, part=Part.AT_ONCE)
     if share:
-        at_once = replace(choice, part=Part.AT_ONCE)
         first, is_cut = lock_signals(session, spec, share, at_once, most_bytes, options)
     if known.has_due and len(first) < limit and not is_cut:
         of_time = replace(choice, part=Part.DUE, start=None)
         due, is_cut = lock_signals(session, spec, limit - len(first), of_time, most_bytes, options)
+    if not share and not due:
+        # The due signals of a burst of one are excluded, or locked elsewhere, and do not keep the others waiting.
+        first, is_cut = lock_signals(session, spec, limit, at_once, most_bytes, options)
+        share = limit
     is_full = len(first) == share < limit
     return Taken([*first, *due], is_cut or is_full, _first_key(first), known.next_seconds)
 

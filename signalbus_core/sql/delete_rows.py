@@ -50,7 +50,7 @@ def delete_rows(
     if dialect.name != "postgresql":
         if delete_signals(connection, spec, keys) == len(rows):
             return []
-        return find_keys(connection, spec, keys)
+        return find_keys(connection, spec, keys, is_left(spec))
     deleted = 0
     if is_locked and has_exact_key(spec, dialect, keys):
         kept = [known.get(row.ids[-1], NOTHING_KNOWN) if row.ids else NOTHING_KNOWN for row in rows]

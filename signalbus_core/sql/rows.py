@@ -87,11 +87,13 @@ def find(connection: Connection, spec: SignalSpec, conditions: Sequence[ColumnEl
     return [Row(tuple(key), () if found is None else (found,)) for found, *key in connection.execute(statement)]
 
 
-def find_keys(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> list[Row]:
-    """The rows that have these keys now."""
+def find_keys(
+    connection: Connection, spec: SignalSpec, keys: Sequence[Key], conditions: Sequence[ColumnElement[bool]] = ()
+) -> list[Row]:
+    """The rows that have these keys now, and meet all of these conditions."""
     found: list[Row] = []
     for part in parts(connection.dialect, keys):
-        found += find(connection, spec, [has_key(spec, connection.dialect, part)])
+        found += find(connection, spec, [has_key(spec, connection.dialect, part), *conditions])
     return found
 
 

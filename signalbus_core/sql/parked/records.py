@@ -156,14 +156,17 @@ def _failure_histories(
 def row_versions(connection: Connection, spec: SignalSpec, signals: Sequence[SignalRef]) -> dict[SignalRef, str]:
     """The row version of each of these signals that is still in its table, locked or not.
 
+    A row that is no longer a signal, by the model's condition, is not.
+
     :param signals: keys, and ids of rows.
     """
     versions: dict[SignalRef, str] = {}
+    there = spec.is_signal
     if keys := [one for one in signals if not isinstance(one, str)]:
-        by_key = select(row_version(spec), *spec.primary_key).where(has_key(spec, connection.dialect, keys))
+        by_key = select(row_version(spec), *spec.primary_key).where(has_key(spec, connection.dialect, keys), *there)
         versions |= {tuple(row[1:]): row[0] for row in connection.execute(by_key)}
     if ids := [one for one in signals if isinstance(one, str)]:
-        by_id = select(row_id(connection.dialect), row_version(spec)).where(has_id(ids, spec.table))
+        by_id = select(row_id(connection.dialect), row_version(spec)).where(has_id(ids, spec.table), *there)
         versions |= {row[0]: row[1] for row in connection.execute(by_id.select_from(spec.table))}
     return versions
 

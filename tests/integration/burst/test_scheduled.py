@@ -184,6 +184,39 @@ def test_a_burst_of_one_takes_either(outbox: Outbox, toss: int, times: tuple[dat
     assert taken.lowest == ((times.index(None),) if toss else None)
 
 
+@pytest.mark.parametrize("toss", [0, 1])
+def test_a_due_signal_locked_elsewhere_holds_up_no_burst_of_one(
+    outbox: Outbox, toss: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("random.getrandbits", lambda _: toss)
+    outbox.reminder.signalbus_burst_count = 1
+    outbox.schedule(1, at=PAST)
+    outbox.schedule(2, 3, 4, at=None)
+    with outbox.app.app_context(), outbox.db.engine.begin() as connection:
+        connection.exec_driver_sql("SELECT FROM reminder WHERE id = 1 FOR UPDATE")
+        assert outbox.flush() == 3
+    assert outbox.left(outbox.reminder) == [1]
+
+
+@pytest.mark.parametrize("toss", [0, 1])
+def test_a_due_signal_that_fails_holds_up_no_burst_of_one(
+    outbox: Outbox, toss: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def send(signal: Any) -> None:
+        if signal.id == 1:
+            raise ValueError("bad")
+        outbox.sent.append(signal.id)
+
+    monkeypatch.setattr("random.getrandbits", lambda _: toss)
+    outbox.reminder.signalbus_burst_count = 1
+    outbox.reminder.send_signalbus_message = send
+    outbox.schedule(1, at=PAST)
+    outbox.schedule(2, 3, 4, at=None)
+    with pytest.raises(ValueError, match="bad"):
+        outbox.flush()
+    assert outbox.left(outbox.reminder) == [1]
+
+
 @pytest.mark.parametrize("moment", [NOW.replace(tzinfo=None), "2030-01-01", 5])
 def test_a_time_without_a_zone_is_refused(outbox: Outbox, moment: Any) -> None:
     with pytest.raises(sa.exc.StatementError, match=r"signalbus_send_after is .*time zone"):

@@ -26,6 +26,7 @@ from signalbus_core.lowlevel import (
     parked,
     send_burst,
 )
+from tests.support.outbox_app import OutboxApp
 
 NOTED = Choice(LeaveOut.FAILED)
 
@@ -590,6 +591,46 @@ def test_sent_signals_are_told_when_the_database_is_away(outbox: Outbox) -> None
     assert delete_sent(outbox.engine, outbox.spec(), raised.value.proved).sent == 2
     assert outbox.left() == []
     assert outbox.sent == Counter([1, 2])
+
+
+def marked(outbox: Outbox) -> None:
+    """Rows are marked instead of deleted."""
+    outbox.order.signalbus_condition = "note IS DISTINCT FROM 'sent'"
+    outbox.order.signalbus_done = (("note", "'sent'"),)
+    outbox.write(1, 2)
+
+
+@pytest.mark.parametrize("end", ["rollback", "commit", "invalidate"])
+def test_marked_rows_without_their_locks_are_not_written_anew(outbox: Outbox, end: str) -> None:
+    marked(outbox)
+    outbox.sender = lambda _: getattr(outbox.db.session(), end)()
+    result = outbox.burst()
+    assert (result.sent, result.failed, result.undeleted) == (2, (), ())
+    assert outbox.sent == Counter([1, 2])
+
+
+def test_marked_rows_need_no_further_mark(outbox: Outbox) -> None:
+    marked(outbox)
+    assert outbox.burst().sent == 2
+    result = delete_sent(outbox.engine, outbox.spec(), [Proved((1,), None), Proved((2,), None)], choice=NOTED)
+    assert (result.selected, result.undeleted) == (0, ())
+
+
+def test_marked_rows_are_not_kept_in_sqlite() -> None:
+    app = OutboxApp("sqlite://")
+
+    def send(_signal: Any) -> None:
+        app.db.session.execute(sa.text("DELETE FROM job WHERE id = 1"))
+
+    note = sa.Column(sa.Text)
+    settings = {"signalbus_condition": "note IS NOT 'sent'", "signalbus_done": (("note", "'sent'"),)}
+    model = app.model("Job", send, note=note, signalbus_burst_count=10, **settings)
+    app.create()
+    app.write(model, 1, 2)
+    result = app.burst(model)
+    assert result.error is None
+    assert (result.sent, result.undeleted) == (2, ())
+    app.close()
 
 
 def test_a_database_that_is_read_only_keeps_no_single_signal(outbox: Outbox) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -35,6 +35,12 @@ class Database(SignalBusMixin, SQLAlchemy):
     pass
 
 
+NO_SETTINGS: Mapping[str, Any] = {}
+
+#: Of a model whose rows are marked instead of deleted.
+MARKED = {"signalbus_condition": "note <> 'sent'", "signalbus_done": (("note", "'sent'"),)}
+
+
 def refused_by(destination: str) -> Outcome:
     return Outcome(OutcomeKind.REFUSED, "312 NO_ROUTE", cause="returned", destination=destination)
 
@@ -42,7 +48,9 @@ def refused_by(destination: str) -> Outcome:
 class Turns:
     """An application with one signal model, whose send method raises what a signal asks for, and a worker."""
 
-    def __init__(self, database_url: str, burst_count: int = 1, key: Any = sa.Integer) -> None:
+    def __init__(
+        self, database_url: str, burst_count: int = 1, key: Any = sa.Integer, settings: Mapping[str, Any] = NO_SETTINGS
+    ) -> None:
         self.app = Flask(__name__)
         self.app.config["SQLALCHEMY_DATABASE_URI"] = database_url
         self.db = db = Database(self.app)
@@ -79,6 +87,8 @@ class Turns:
                         failed=[(signal, refused_by(signal.note)) for signal in dead],
                     )
 
+        for name, value in settings.items():
+            setattr(Order, name, value)
         self.model = Order
         with self.app.app_context():
             db.create_all()
@@ -165,6 +175,17 @@ def test_a_suspect_that_was_deleted_meanwhile_is_none_any_more(turns: Turns) -> 
     turns.execute('DELETE FROM "order"')
     turns.turn()
     assert turns.progress.avoided() == []
+
+
+def test_a_suspect_that_was_marked_as_sent_meanwhile_is_none_any_more(database_url: str) -> None:
+    turns = Turns(database_url, settings=MARKED)
+    turns.execute("""INSERT INTO "order" VALUES (1, 'away')""")
+    turns.turn()
+    assert turns.progress.avoided() == [(1,)]
+    turns.execute("UPDATE \"order\" SET note = 'sent'")
+    turns.turn()
+    assert turns.progress.avoided() == []
+    turns.engine.dispose()
 
 
 def test_a_suspect_that_another_relay_is_trying_stays_one(turns: Turns) -> None:

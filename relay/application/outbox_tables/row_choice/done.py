@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DataError, DBAPIError
 
-from signalbus_core.lowlevel import BurstLimits, error_text, sqlstate, transaction
+from signalbus_core.lowlevel import POSITION, BurstLimits, error_text, sqlstate, transaction
 
 from ..catalog import TableFacts
 from ..names import TableName
@@ -56,6 +56,10 @@ def done_problems(facts: TableFacts, rules: TableRules) -> Iterator[str]:
             yield f"--done: there is no column {name!r}. There are {', '.join(known)}."
         elif name in keys:
             yield f"--done: the column {name!r} is a part of the primary key, by which a row is known."
+        elif name in rules.order_by:
+            yield f"--done: the column {name!r} is a part of the key by which rows are ordered."
+        elif rules.order_by and name == POSITION:
+            yield f"--done: the column {name!r} holds the place of a row in its order, which the database gives."
     if rules.keep_days is not None:
         yield (
             "--done: rows that are marked stay in the table, so --keep-days has nothing to keep. Give the one or the "
