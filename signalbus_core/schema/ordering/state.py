@@ -48,7 +48,7 @@ def _problem(spec: SignalSpec, row: Any) -> str | None:
             )
         if not (row.events if events == 4 else row.guard_events) & events:
             return f"The trigger {name} of the table {table} is outdated. {remedy}"
-    if row.source.strip() != function_source(spec.table, by).strip():
+    if not row.is_definer or row.source.strip() != function_source(spec.table, by).strip():
         return f"The trigger {TRIGGER_NAME} of the table {table} is outdated, or for another key. {remedy}"
     return None
 
@@ -57,6 +57,7 @@ _FACTS = text(
     f"""
     SELECT CAST(c.oid AS bigint) AS table_oid,
            CAST(t.tgenabled AS text) AS enabled, t.tgtype AS events, p.prosrc AS source,
+           p.prosecdef AS is_definer,
            CAST(g.tgenabled AS text) AS guard_enabled, g.tgtype AS guard_events,
            EXISTS (SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_attribute a
                    ON a.attrelid = c.oid AND a.attnum = d.refobjsubid AND a.attname = '{POSITION}'

@@ -1,0 +1,55 @@
+"""The tables of ordered models as they are in practice: written by logins of few rights, and made by migrations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+
+from signalbus_core import order_sql
+from tests.integration.burst.test_order import Orders
+
+
+@pytest.fixture
+def orders(database_url: str) -> Iterator[Orders]:
+    app = Orders(database_url)
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def producer(orders: Orders) -> Iterator[str]:
+    """A role that may write signals, and nothing else."""
+    name = f"producer_{uuid4().hex}"
+    orders.execute(f"CREATE ROLE {name}", f"GRANT INSERT ON changed TO {name}")
+    yield name
+    orders.execute(f"DROP OWNED BY {name}", f"DROP ROLE {name}")
+
+
+def test_a_login_that_may_only_insert_writes_ordered_signals(orders: Orders, producer: str) -> None:
+    insert = "INSERT INTO changed (id, account) VALUES ({}, 'a')"
+    orders.execute(f"SET LOCAL ROLE {producer}", insert.format(2))
+    orders.execute(*order_sql(orders.changed))
+    # What its search path finds first is not what the trigger uses.
+    orders.execute(
+        "CREATE SCHEMA own",
+        "CREATE FUNCTION own.nextval(regclass) RETURNS bigint LANGUAGE sql AS 'SELECT CAST(1 AS bigint)'",
+        "CREATE DOMAIN own.bigint AS text",
+        f"GRANT USAGE ON SCHEMA own TO {producer}",
+        "SET LOCAL search_path = own, pg_catalog, public",
+        f"SET LOCAL ROLE {producer}",
+        insert.format(1),
+    )
+    orders.burst(orders.changed)
+    assert orders.sent == [2, 1]
+
+
+def test_no_other_login_may_use_the_function_of_the_trigger(orders: Orders, producer: str) -> None:
+    """It has the rights of its owner, and would lend them to a trigger on a table of theirs."""
+    orders.execute(f"GRANT CREATE ON SCHEMA public TO {producer}")
+    create = "CREATE TABLE own (signalbus_position bigint, account text)"
+    trigger = "CREATE TRIGGER own BEFORE INSERT ON own FOR EACH ROW EXECUTE FUNCTION changed_signalbus_position()"
+    with pytest.raises(sa.exc.ProgrammingError, match="permission denied for function"):
+        orders.execute(f"SET LOCAL ROLE {producer}", create, trigger)
