@@ -31,7 +31,6 @@ from ..keys import value_as_text, value_from_text
 from ..lock_rows import KEPT_STATEMENTS, row_bytes, wide_columns
 from ..parked import LeaveOut, not_passed_over
 from ..rows import row_id
-from ..schedule.conditions import may_be_sent
 from ..selection import Choice, Ring, pending
 from .places import takeable
 
@@ -133,7 +132,7 @@ def _after(number: int) -> str:
 def _members(spec: SignalSpec, leave_out: LeaveOut) -> list[ColumnElement[bool]]:
     """The conditions that a row has a place in the order of its key."""
     order = _order(spec)
-    return [*spec.is_signal, *may_be_sent(spec), *not_passed_over(spec, leave_out, skips_parked=order.skips_parked)]
+    return [*spec.is_signal, *not_passed_over(spec, leave_out, skips_parked=order.skips_parked)]
 
 
 def _place_columns(spec: SignalSpec) -> list[ColumnElement[Any]]:

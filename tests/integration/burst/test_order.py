@@ -348,6 +348,7 @@ def test_order_of_inserts_on_sqlite(tmp_path: Path) -> None:
         ({"signalbus_order_by": "signalbus_position"}, "which is the order itself"),
         ({"signalbus_order_by": "account", "account": sa.Column(sa.JSON)}, "of type JSON"),
         ({"signalbus_on_parked": "wait"}, "must be 'block'"),
+        ({"signalbus_send_after": sa.Column(sa.DateTime(timezone=True))}, "both an order and a schedule"),
     ],
 )
 def test_an_order_that_cannot_be_is_refused(members: dict[str, Any], text: str) -> None:
@@ -364,18 +365,20 @@ def test_an_order_that_cannot_be_is_refused(members: dict[str, Any], text: str) 
     app.close()
 
 
-def test_a_signal_that_is_not_due_holds_back_none_of_its_key(database_url: str) -> None:
+def test_a_scheduled_signal_writes_an_ordered_one_when_it_is_due(database_url: str) -> None:
     class Later(Orders):
-        def _add(self, name: str, bases: tuple[Any, ...], members: dict[str, Any]) -> Any:
-            return super()._add(name, (ScheduledSignal, *bases), members)
+        def create(self) -> None:
+            def send(signal: Any) -> None:
+                self.db.session.add(self.changed(id=signal.id, account="a"))
+
+            members = {"id": sa.Column(sa.BigInteger, primary_key=True), "send_signalbus_message": send}
+            self.due = self._add("Due", (ScheduledSignal, self.db.Model), members)
+            super().create()
 
     app = Later(database_url)
-    app.execute(
-        "INSERT INTO changed (id, account, signalbus_send_after) VALUES (1, 'a', now() + interval '1 hour'), "
-        "(2, 'a', NULL), (3, 'a', now() - interval '1 hour')"
-    )
-    assert app.burst(app.changed).sent == 2
-    assert app.sent == [2, 3]
-    app.execute("UPDATE changed SET signalbus_send_after = now() - interval '1 second'")
-    assert app.flush() == 1
+    app.put((2, "a"))
+    app.execute("INSERT INTO due (id, signalbus_send_after) VALUES (1, now()), (3, now() + interval '1 hour')")
+    assert app.burst(app.due).sent == 1
+    app.burst(app.changed)
+    assert (app.sent, app.left(app.due)) == ([2, 1], [3])
     app.close()
