@@ -53,6 +53,11 @@ def resolve_order(mapper: Mapper[Any], name: str, schedule: Schedule | None = No
     model = mapper.class_
     named = getattr(model, "signalbus_order_by", None)
     if named is None:
+        if hasattr(model, "signalbus_on_parked"):
+            raise SignalModelError(
+                f"{name} is an OrderedSignal, and names no key: {name}.signalbus_order_by must be the name of the "
+                "column, or a tuple of several, whose equal values have their signals in order."
+            )
         return None
     if schedule is not None:
         times = ", ".join(column.name for column in schedule.columns)

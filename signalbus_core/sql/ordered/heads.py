@@ -19,7 +19,21 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
-from sqlalchemy import Integer, Text, and_, bindparam, exists, func, literal, literal_column, null, or_, select, true
+from sqlalchemy import (
+    Integer,
+    Text,
+    and_,
+    bindparam,
+    cast,
+    exists,
+    func,
+    literal,
+    literal_column,
+    null,
+    or_,
+    select,
+    true,
+)
 from sqlalchemy import tuple_ as sql_tuple
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.sql import ColumnElement, FromClause, Select
@@ -97,7 +111,7 @@ def _taking(spec: SignalSpec, dialect: Dialect, choice: Choice, has_after: bool)
     first = select(func.row_number().over().label("key"), *locked_heads.c).cte("signalbus_first")
     behind = _behind(spec, choice.leave_out, first, limit)
     free_behind = _at(spec, dialect, choice, behind, locks=True)
-    texts = [value_as_text(first.c[f"key_{number}"]).label(f"text_{number}") for number in range(len(order.by))]
+    texts = [_as_text(first.c[f"key_{number}"]).label(f"text_{number}") for number in range(len(order.by))]
     parts: list[Select[Any]] = [
         select(first.c.key, literal_column("0").label("number"), first.c.id, first.c.bytes, *texts),
         select(behind.c.key, behind.c.number, free_behind.c.id, free_behind.c.bytes, *no_texts).select_from(
@@ -123,6 +137,11 @@ def _order(spec: SignalSpec) -> KeyOrder:
 
 def _key(columns: Sequence[Any]) -> Any:
     return columns[0] if len(columns) == 1 else sql_tuple(*columns)
+
+
+def _as_text(key: ColumnElement[Any]) -> ColumnElement[str]:
+    # A time that is infinite has no digits, but a name.
+    return func.coalesce(value_as_text(key), cast(key, Text))
 
 
 def _after(number: int) -> str:

@@ -160,6 +160,18 @@ def test_bursts_give_each_key_its_turn(orders: Orders) -> None:
     assert sorted(orders.sent) == [0, 1, 2, 3, 4, 5]
 
 
+@pytest.mark.parametrize("kind", [sa.Date, sa.DateTime, sa.DateTime(timezone=True)])
+def test_a_key_of_infinity_stops_no_other_keys(database_url: str, kind: Any) -> None:
+    app = Orders(database_url, account=sa.Column(kind))
+    app.execute("INSERT INTO changed (id, account) VALUES (1, '2026-01-01'), (2, 'infinity'), (3, '-infinity')")
+    ring = Ring()
+    for number in range(4, 8):
+        app.burst(app.changed, limit=1, choice=Choice(ring=ring))
+        app.execute(f"INSERT INTO changed (id, account) VALUES ({number}, '2026-01-01')")
+    assert app.sent == [3, 1, 2, 4]
+    app.close()
+
+
 def test_flushmany_sends_all_in_order(orders: Orders) -> None:
     orders.put(*((number, f"k{number % 7}") for number in range(500)))
     assert orders.flush() == 500
@@ -348,6 +360,7 @@ def test_order_of_inserts_on_sqlite(tmp_path: Path) -> None:
         ({"signalbus_order_by": "signalbus_position"}, "which is the order itself"),
         ({"signalbus_order_by": "account", "account": sa.Column(sa.JSON)}, "of type JSON"),
         ({"signalbus_on_parked": "wait"}, "must be 'block'"),
+        ({"signalbus_order_by": None}, "names no key"),
         ({"signalbus_send_after": sa.Column(sa.DateTime(timezone=True))}, "both an order and a schedule"),
     ],
 )
