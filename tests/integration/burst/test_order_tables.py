@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from signalbus_core import order_sql
+from signalbus_core.lowlevel import order_problems
 from tests.integration.burst.test_order import Orders
 
 
@@ -53,3 +54,34 @@ def test_no_other_login_may_use_the_function_of_the_trigger(orders: Orders, prod
     trigger = "CREATE TRIGGER own BEFORE INSERT ON own FOR EACH ROW EXECUTE FUNCTION changed_signalbus_position()"
     with pytest.raises(sa.exc.ProgrammingError, match="permission denied for function"):
         orders.execute(f"SET LOCAL ROLE {producer}", create, trigger)
+
+
+def test_a_partitioned_table_gets_positions(orders: Orders, producer: str) -> None:
+    orders.execute(
+        "DROP TABLE changed",
+        "CREATE TABLE changed (id bigint, account text, PRIMARY KEY (id)) PARTITION BY RANGE (id)",
+        "CREATE TABLE changed_low PARTITION OF changed FOR VALUES FROM (0) TO (10)",
+        "CREATE TABLE changed_high PARTITION OF changed FOR VALUES FROM (10) TO (100)",
+        f"GRANT INSERT ON changed TO {producer}",
+        "INSERT INTO changed VALUES (1, 'z'), (11, 'z')",
+    )
+    for _ in range(2):
+        orders.execute(*order_sql(orders.changed))
+    orders.execute("CREATE TABLE changed_top PARTITION OF changed FOR VALUES FROM (100) TO (200)")
+    with orders.connection() as connection:
+        assert order_problems(connection, [orders.spec(orders.changed)]) == {}
+    for number in (100, 12, 2):
+        insert = f"INSERT INTO changed (id, account) VALUES ({number}, 'a')"
+        orders.execute(f"SET LOCAL ROLE {producer}", insert)
+    orders.burst(orders.changed)
+    assert [one for one in orders.sent if one not in (1, 11)] == [100, 12, 2]
+    assert orders.left(orders.changed) == []
+
+
+def test_an_outdated_function_is_told_of(orders: Orders) -> None:
+    orders.execute("ALTER FUNCTION changed_signalbus_position() SECURITY INVOKER")
+    with orders.connection() as connection:
+        assert "is outdated" in order_problems(connection, [orders.spec(orders.changed)])["Changed"]
+    orders.execute(*order_sql(orders.changed))
+    with orders.connection() as connection:
+        assert order_problems(connection, [orders.spec(orders.changed)]) == {}
