@@ -132,7 +132,9 @@ class CreateSQLiteTrigger(_OrderDDL):
 _CREATED = (CreatePositionFunction, KeepPositionFunction, CreatePositionTrigger, CreatePositionGuard)
 
 
-def order_sql(*targets: type[Any] | Table | str, by: str | Sequence[str] | None = None) -> list[str]:
+def order_sql(
+    *targets: type[Any] | Table | str, by: str | Sequence[str] | None = None, where: str | None = None
+) -> list[str]:
     """The statements that order signals by key, for migrations. They can be run again.
 
     The column is added to tables that lack it; that rewrites the table, which is locked meanwhile. Existing rows get
@@ -141,24 +143,26 @@ def order_sql(*targets: type[Any] | Table | str, by: str | Sequence[str] | None 
     :param targets: signal models, tables, or names of tables (``"orders"``, ``"sales.orders"``). Models without
       ``signalbus_order_by`` are left out.
     :param by: the column that is the key, or several. A model says it itself.
+    :param where: the condition of the rows that are sent, where others stay in the table: only those are in the index.
     """
     statements: list[str] = []
     for target in targets:
-        order = resolve(target).order if isinstance(target, type) else None
-        if order is not None:
-            statements += _statements(table_of(target), [column.name for column in order.by], order.is_nullable)
+        spec = resolve(target) if isinstance(target, type) else None
+        if spec is not None and (order := spec.order) is not None:
+            pending = where or (spec.condition if spec.done else None)
+            statements += _statements(spec.table, [column.name for column in order.by], order.is_nullable, pending)
         elif not isinstance(target, type):
             if not by:
                 raise ValueError("by: the column that is the key of the table, or several.")
-            statements += _statements(table_of(target), [by] if isinstance(by, str) else list(by), True)
+            statements += _statements(table_of(target), [by] if isinstance(by, str) else list(by), True, where)
     return statements
 
 
-def _statements(table: Table, names: Sequence[str], is_nullable: bool) -> list[str]:
+def _statements(table: Table, names: Sequence[str], is_nullable: bool, where: str | None) -> list[str]:
     elements: list[DDLElement] = [kind(table, names) for kind in _CREATED]
     return [
         _column_sql(table),
-        *_index_sql(table, names, is_nullable),
+        *_index_sql(table, names, is_nullable, where),
         *(str(element.compile(dialect=PLAIN)) for element in elements),
     ]
 
@@ -183,14 +187,17 @@ END
 $signalbus$"""
 
 
-def _index_sql(table: Table, by: Sequence[str], is_nullable: bool) -> list[str]:
+def _index_sql(table: Table, by: Sequence[str], is_nullable: bool, where: str | None) -> list[str]:
     quote = PLAIN.identifier_preparer.quote
     listed = ", ".join(map(quote, [*by, POSITION]))
     statements = [f"CREATE INDEX IF NOT EXISTS {quote(_named(table, 'order'))} ON {quoted(table)} ({listed})"]
+    if where is not None:
+        statements[0] += f" WHERE {where}"
     if is_nullable and len(by) > 1:
         without = " OR ".join(f"{quote(one)} IS NULL" for one in by)
         name = quote(_named(table, "unordered"))
-        statements.append(f"CREATE INDEX IF NOT EXISTS {name} ON {quoted(table)} ({POSITION}) WHERE {without}")
+        rest = "" if where is None else f" AND ({where})"
+        statements.append(f"CREATE INDEX IF NOT EXISTS {name} ON {quoted(table)} ({POSITION}) WHERE ({without}){rest}")
     return statements
 
 

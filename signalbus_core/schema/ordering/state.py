@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,7 +30,8 @@ def _problem(spec: SignalSpec, row: Any) -> str | None:
     assert spec.order is not None
     table, by = spec.table.fullname, [column.name for column in spec.order.by]
     keys = "".join(f" --by {one}" for one in by)
-    remedy = f"`signalbus-relay ddl order {table}{keys}` prints what creates it."
+    where = f" --where {shlex.quote(spec.condition)}" if spec.done and spec.condition else ""
+    remedy = f"`signalbus-relay ddl order {table}{keys}{where}` prints what creates it."
     if row.table_oid is None:
         return None
     if not row.has_sequence:

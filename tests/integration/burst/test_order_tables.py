@@ -9,7 +9,8 @@ import pytest
 import sqlalchemy as sa
 
 from signalbus_core import order_sql
-from signalbus_core.lowlevel import order_problems
+from signalbus_core.lowlevel import Choice, order_problems
+from signalbus_core.sql.ordered.heads import take_in_order
 from tests.integration.burst.test_order import Orders
 
 
@@ -85,3 +86,26 @@ def test_an_outdated_function_is_told_of(orders: Orders) -> None:
     orders.execute(*order_sql(orders.changed))
     with orders.connection() as connection:
         assert order_problems(connection, [orders.spec(orders.changed)]) == {}
+
+
+def test_rows_that_are_marked_cost_a_burst_nothing(database_url: str) -> None:
+    condition = "status = 'NEW' AND account <> ''"
+    columns = {"status": sa.Column(sa.Text), "signalbus_condition": condition}
+    app = Orders(database_url, **columns, signalbus_done=(("status", "'SENT'"),))
+    app.execute(
+        "DROP INDEX changed_signalbus_order",
+        *order_sql("changed", by="account", where=condition),
+        "INSERT INTO changed (id, account, status) SELECT n, 'k' || n % 10, 'SENT' FROM generate_series(1, 20000) n",
+        "INSERT INTO changed (id, account, status) SELECT -n, 'k' || n % 10, 'NEW' FROM generate_series(1, 20) n",
+        "ANALYZE changed",
+    )
+    read = "SELECT pg_stat_get_xact_tuples_fetched(oid) + pg_stat_get_xact_tuples_returned(oid) FROM pg_class"
+    with app.connection() as connection:
+        for name in ("enable_sort", "enable_bitmapscan", "jit"):
+            connection.execute(sa.text(f"SET LOCAL {name} = off"))
+        places, _ = take_in_order(connection, app.spec(app.changed), 100, Choice(), 1 << 24)
+        visited = connection.scalar(sa.text(f"{read} WHERE relname = 'changed'"))
+        by_index = connection.scalar(sa.text(f"{read} WHERE relname = 'changed_signalbus_order'"))
+    assert len(places) == 20
+    assert 20 <= visited + by_index < 1_000
+    app.close()
