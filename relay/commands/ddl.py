@@ -133,10 +133,11 @@ def ddl_order(tables: tuple[str, ...], by: tuple[str, ...], **given: Any) -> Non
     """Column, index and triggers that order signals by key: of these TABLES, or of the application's models.
 
     The statements can be run again. They add the column to a table that lacks it, which rewrites and locks the table.
+    With --where only these rows are in the index: give it where sent rows stay in the table (--done).
     """
     if bool(tables) != bool(by):
         raise click.UsageError("Give TABLES and the columns of their key, --by COLUMN, or neither.")
-    _print(order_sql(*_named(tables), by=by) if tables else _of_application(given, _order))
+    _print(order_sql(*_named(tables), by=by, where=given["where"]) if tables else _of_application(given, _order))
 
 
 @ddl.command("scheduled", epilog="Example: signalbus-relay ddl scheduled orders_outbox > scheduled.sql")

@@ -229,6 +229,7 @@ def resolve(model: type[Any], name: str | None = None) -> SignalSpec:
     refuse_other_selectables(mapper, name)
     refuse_compound_keys(mapper, name)
     table = cast(Table, mapper.local_table)
+    schedule = schedule_of(mapper, name)
     return SignalSpec(
         model=model,
         name=name,
@@ -240,9 +241,9 @@ def resolve(model: type[Any], name: str | None = None) -> SignalSpec:
         condition=_condition(model),
         done=tuple(getattr(model, "signalbus_done", ())),
         row_sender=_row_sender(model),
-        order=resolve_order(mapper, name),
+        order=resolve_order(mapper, name, schedule),
         keep_days=keep_days_of(mapper, name),
-        schedule=schedule_of(mapper, name),
+        schedule=schedule,
         max_rate=_max_rate(model, name),
     )
 

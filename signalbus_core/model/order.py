@@ -14,6 +14,7 @@ from sqlalchemy import ARRAY, JSON, Column, Table, TypeDecorator
 from sqlalchemy.orm import Mapper
 
 from ..errors import SignalModelError
+from .schedule import Schedule
 
 T = TypeVar("T")
 
@@ -43,15 +44,28 @@ class KeyOrder:
         return any(column.nullable for column in self.by)
 
 
-def resolve_order(mapper: Mapper[Any], name: str) -> KeyOrder | None:
+def resolve_order(mapper: Mapper[Any], name: str, schedule: Schedule | None = None) -> KeyOrder | None:
     """The order of a model's signals; None when it has none.
 
+    :param schedule: of the model.
     :raises SignalModelError: the model contradicts itself.
     """
     model = mapper.class_
     named = getattr(model, "signalbus_order_by", None)
     if named is None:
+        if hasattr(model, "signalbus_on_parked"):
+            raise SignalModelError(
+                f"{name} is an OrderedSignal, and names no key: {name}.signalbus_order_by must be the name of the "
+                "column, or a tuple of several, whose equal values have their signals in order."
+            )
         return None
+    if schedule is not None:
+        times = ", ".join(column.name for column in schedule.columns)
+        raise SignalModelError(
+            f"{name} has both an order and a schedule ({times}). A signal that is not due would hold back the later "
+            "ones of its key, or be overtaken by them. Schedule signals of another model, whose send method adds the "
+            "ordered signal to db.session when it is due."
+        )
     names = (named,) if isinstance(named, str) else named
     if not isinstance(names, (tuple, list)) or not names or not all(isinstance(one, str) for one in names):
         raise SignalModelError(

@@ -18,6 +18,9 @@ from relay.telemetry.incidents import SETTLED_AFTER_SECONDS
 REMINDER_SECONDS = 55
 
 
+#: What libpq itself writes when the server ends a session before the driver has taken over its notices.
+OF_LIBPQ = "FATAL:  terminating connection due to administrator command"
+
 #: Warnings about one burst, and not about a lasting state: one for each burst that the fault interrupts.
 OF_ONE_BURST = frozenset({"delete_retried"})
 
@@ -42,7 +45,8 @@ def log_problems(output: str, errors: Collection[str], bursts_in_flight: int, se
         try:
             lines.append(json.loads(raw))
         except ValueError:
-            found.append(f"not a log line: {raw[:200]}")
+            if raw != OF_LIBPQ:
+                found.append(f"not a log line: {raw[:200]}")
     found += _loud(lines, errors)
     found += _repeated(lines, bursts_in_flight)
     return found

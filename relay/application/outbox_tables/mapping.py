@@ -112,6 +112,11 @@ def _order_problems(facts: TableFacts, rules: TableRules) -> list[str]:
         for name in rules.order_by
         if name in known and known[name].type_name not in KEY_TYPES
     ]
+    if rules.not_before:
+        problems.append(
+            f"order_by: a table has no order by key and a schedule (column {rules.not_before[0]!r}) at once. "
+            "Schedule rows of another table, and write the ordered ones when they are due."
+        )
     if POSITION not in known or known[POSITION].type_name not in INTEGERS:
         keys = "".join(f" --by {name}" for name in rules.order_by)
         problems.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,7 +30,8 @@ def _problem(spec: SignalSpec, row: Any) -> str | None:
     assert spec.order is not None
     table, by = spec.table.fullname, [column.name for column in spec.order.by]
     keys = "".join(f" --by {one}" for one in by)
-    remedy = f"`signalbus-relay ddl order {table}{keys}` prints what creates it."
+    where = f" --where {shlex.quote(spec.condition)}" if spec.done and spec.condition else ""
+    remedy = f"`signalbus-relay ddl order {table}{keys}{where}` prints what creates it."
     if row.table_oid is None:
         return None
     if not row.has_sequence:
@@ -48,7 +50,7 @@ def _problem(spec: SignalSpec, row: Any) -> str | None:
             )
         if not (row.events if events == 4 else row.guard_events) & events:
             return f"The trigger {name} of the table {table} is outdated. {remedy}"
-    if row.source.strip() != function_source(spec.table, by).strip():
+    if not row.is_definer or row.source.strip() != function_source(spec.table, by).strip():
         return f"The trigger {TRIGGER_NAME} of the table {table} is outdated, or for another key. {remedy}"
     return None
 
@@ -57,6 +59,7 @@ _FACTS = text(
     f"""
     SELECT CAST(c.oid AS bigint) AS table_oid,
            CAST(t.tgenabled AS text) AS enabled, t.tgtype AS events, p.prosrc AS source,
+           p.prosecdef AS is_definer,
            CAST(g.tgenabled AS text) AS guard_enabled, g.tgtype AS guard_events,
            EXISTS (SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_attribute a
                    ON a.attrelid = c.oid AND a.attnum = d.refobjsubid AND a.attname = '{POSITION}'

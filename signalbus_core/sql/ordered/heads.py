@@ -19,7 +19,21 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
-from sqlalchemy import Integer, Text, and_, bindparam, exists, func, literal, literal_column, null, or_, select, true
+from sqlalchemy import (
+    Integer,
+    Text,
+    and_,
+    bindparam,
+    cast,
+    exists,
+    func,
+    literal,
+    literal_column,
+    null,
+    or_,
+    select,
+    true,
+)
 from sqlalchemy import tuple_ as sql_tuple
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.sql import ColumnElement, FromClause, Select
@@ -31,7 +45,6 @@ from ..keys import value_as_text, value_from_text
 from ..lock_rows import KEPT_STATEMENTS, row_bytes, wide_columns
 from ..parked import LeaveOut, not_passed_over
 from ..rows import row_id
-from ..schedule.conditions import may_be_sent
 from ..selection import Choice, Ring, pending
 from .places import takeable
 
@@ -98,7 +111,7 @@ def _taking(spec: SignalSpec, dialect: Dialect, choice: Choice, has_after: bool)
     first = select(func.row_number().over().label("key"), *locked_heads.c).cte("signalbus_first")
     behind = _behind(spec, choice.leave_out, first, limit)
     free_behind = _at(spec, dialect, choice, behind, locks=True)
-    texts = [value_as_text(first.c[f"key_{number}"]).label(f"text_{number}") for number in range(len(order.by))]
+    texts = [_as_text(first.c[f"key_{number}"]).label(f"text_{number}") for number in range(len(order.by))]
     parts: list[Select[Any]] = [
         select(first.c.key, literal_column("0").label("number"), first.c.id, first.c.bytes, *texts),
         select(behind.c.key, behind.c.number, free_behind.c.id, free_behind.c.bytes, *no_texts).select_from(
@@ -126,6 +139,11 @@ def _key(columns: Sequence[Any]) -> Any:
     return columns[0] if len(columns) == 1 else sql_tuple(*columns)
 
 
+def _as_text(key: ColumnElement[Any]) -> ColumnElement[str]:
+    # A time that is infinite has no digits, but a name.
+    return func.coalesce(value_as_text(key), cast(key, Text))
+
+
 def _after(number: int) -> str:
     return f"signalbus_after_{number}"
 
@@ -133,7 +151,7 @@ def _after(number: int) -> str:
 def _members(spec: SignalSpec, leave_out: LeaveOut) -> list[ColumnElement[bool]]:
     """The conditions that a row has a place in the order of its key."""
     order = _order(spec)
-    return [*spec.is_signal, *may_be_sent(spec), *not_passed_over(spec, leave_out, skips_parked=order.skips_parked)]
+    return [*spec.is_signal, *not_passed_over(spec, leave_out, skips_parked=order.skips_parked)]
 
 
 def _place_columns(spec: SignalSpec) -> list[ColumnElement[Any]]:

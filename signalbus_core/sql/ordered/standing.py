@@ -12,7 +12,6 @@ from sqlalchemy.sql import Select
 from ...model.contract import SignalSpec
 from ..keys import Key, has_key, text_of_key
 from ..parked import LeaveOut, not_passed_over
-from ..schedule.conditions import may_be_sent
 
 #: Counting stops here.
 MOST_COUNTED = 10_000
@@ -48,7 +47,6 @@ def standing(connection: Connection, spec: SignalSpec, key: Key, *, has_parked_t
     members = [
         same_key,
         *spec.is_signal,
-        *may_be_sent(spec),
         *not_passed_over(spec, leave_out, skips_parked=order.skips_parked),
     ]
     place = this.c[order.position.name]

@@ -124,3 +124,11 @@ def test_a_table_that_cannot_be_ordered_is_refused(moves: Outboxes) -> None:
     assert wrong.returncode == 2
     for text in ("no column 'nope'", "'body_json' is of type jsonb", "`signalbus-relay ddl order moves --by app_id"):
         assert text in wrong.stderr
+
+
+def test_a_table_with_an_order_and_a_schedule_is_refused(moves: Outboxes) -> None:
+    moves.execute("ALTER TABLE moves ADD COLUMN due timestamptz")
+    for given in (("--not-before", "due"), ("--map", "due=send_after")):
+        done = moves.send(*ORDERED, *given)
+        assert done.returncode == 2
+        assert "order_by: a table has no order by key and a schedule (column 'due') at once." in done.stderr

@@ -160,6 +160,18 @@ def test_bursts_give_each_key_its_turn(orders: Orders) -> None:
     assert sorted(orders.sent) == [0, 1, 2, 3, 4, 5]
 
 
+@pytest.mark.parametrize("kind", [sa.Date, sa.DateTime, sa.DateTime(timezone=True)])
+def test_a_key_of_infinity_stops_no_other_keys(database_url: str, kind: Any) -> None:
+    app = Orders(database_url, account=sa.Column(kind))
+    app.execute("INSERT INTO changed (id, account) VALUES (1, '2026-01-01'), (2, 'infinity'), (3, '-infinity')")
+    ring = Ring()
+    for number in range(4, 8):
+        app.burst(app.changed, limit=1, choice=Choice(ring=ring))
+        app.execute(f"INSERT INTO changed (id, account) VALUES ({number}, '2026-01-01')")
+    assert app.sent == [3, 1, 2, 4]
+    app.close()
+
+
 def test_flushmany_sends_all_in_order(orders: Orders) -> None:
     orders.put(*((number, f"k{number % 7}") for number in range(500)))
     assert orders.flush() == 500
@@ -348,6 +360,8 @@ def test_order_of_inserts_on_sqlite(tmp_path: Path) -> None:
         ({"signalbus_order_by": "signalbus_position"}, "which is the order itself"),
         ({"signalbus_order_by": "account", "account": sa.Column(sa.JSON)}, "of type JSON"),
         ({"signalbus_on_parked": "wait"}, "must be 'block'"),
+        ({"signalbus_order_by": None}, "names no key"),
+        ({"signalbus_send_after": sa.Column(sa.DateTime(timezone=True))}, "both an order and a schedule"),
     ],
 )
 def test_an_order_that_cannot_be_is_refused(members: dict[str, Any], text: str) -> None:
@@ -364,18 +378,20 @@ def test_an_order_that_cannot_be_is_refused(members: dict[str, Any], text: str) 
     app.close()
 
 
-def test_a_signal_that_is_not_due_holds_back_none_of_its_key(database_url: str) -> None:
+def test_a_scheduled_signal_writes_an_ordered_one_when_it_is_due(database_url: str) -> None:
     class Later(Orders):
-        def _add(self, name: str, bases: tuple[Any, ...], members: dict[str, Any]) -> Any:
-            return super()._add(name, (ScheduledSignal, *bases), members)
+        def create(self) -> None:
+            def send(signal: Any) -> None:
+                self.db.session.add(self.changed(id=signal.id, account="a"))
+
+            members = {"id": sa.Column(sa.BigInteger, primary_key=True), "send_signalbus_message": send}
+            self.due = self._add("Due", (ScheduledSignal, self.db.Model), members)
+            super().create()
 
     app = Later(database_url)
-    app.execute(
-        "INSERT INTO changed (id, account, signalbus_send_after) VALUES (1, 'a', now() + interval '1 hour'), "
-        "(2, 'a', NULL), (3, 'a', now() - interval '1 hour')"
-    )
-    assert app.burst(app.changed).sent == 2
-    assert app.sent == [2, 3]
-    app.execute("UPDATE changed SET signalbus_send_after = now() - interval '1 second'")
-    assert app.flush() == 1
+    app.put((2, "a"))
+    app.execute("INSERT INTO due (id, signalbus_send_after) VALUES (1, now()), (3, now() + interval '1 hour')")
+    assert app.burst(app.due).sent == 1
+    app.burst(app.changed)
+    assert (app.sent, app.left(app.due)) == ([2, 1], [3])
     app.close()
