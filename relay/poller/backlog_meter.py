@@ -75,9 +75,9 @@ class BacklogMeter:
             if not has_table:
                 counted = self._retry_stores[name].count()
             self._report_failed(name, *counted)
-            if (order := self._states[name].spec.order) is not None:
-                in_memory = counted[0] + (0 if order.skips_parked else counted[1])
-                self._events.blocked_counted(name, measurement.blocked if has_table else in_memory)
+            if self._states[name].spec.order is not None:
+                # Without the table, bursts leave failed signals out by their keys, and take nothing behind them.
+                self._events.blocked_counted(name, measurement.blocked if has_table else sum(counted))
 
     def _report_failed(self, name: str, waiting: int, parked: int) -> None:
         self._events.failed_counted(name, waiting, parked)

@@ -193,7 +193,8 @@ class Maintenance:
             else:
                 self._logger.warning(
                     "The table %s %s. Signals that fail are noted in the memory of each relay, and lose their attempts "
-                    "when it ends; what was sent and cannot be deleted is sent again then. Create the table: "
+                    "when it ends; what was sent and cannot be deleted is sent again then. In models with an order "
+                    "all of them hold back their keys, whatever signalbus_on_parked says. Create the table: "
                     "`signalbus-relay ddl parked` prints it, db.create_all() and Alembic know it.",
                     table.fullname,
                     problem,

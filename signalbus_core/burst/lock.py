@@ -104,6 +104,11 @@ def _lock(
             places, is_cut = take_in_order(connection, spec, limit, choice, MOST_BYTES)
         loaded = load_rows(session, spec, list(places)) if places else []
         _refuse_none(spec, loaded)
+        if len(loaded) < len(places):
+            seen = {row.ids[0] if row.ids else row.key for _, row in loaded}
+            hidden = [one for one, place in places.items() if not place.number and one not in seen]
+            is_passing = choice.ring is not None and choice.ring.passes(hidden)
+            is_cut = is_passing or (is_cut and bool(loaded))
         return connection, Taken(loaded, is_cut, None), places
     with nullcontext() if options else _following_index(connection, choice):
         taken = take(session, spec, limit, choice, MOST_BYTES, options)
@@ -161,7 +166,7 @@ def _by_halves(
         signals,
         rows,
         tuple(locked.unreadable),
-        locked.is_cut,
+        locked.is_cut and bool(in_order),
         next(iter(in_order), None),
         places=locked.places,
     )

@@ -76,7 +76,9 @@ def send_burst(
         taken = lock(session, spec, limit or spec.burst_count, choice, limits)
         if not taken.keys:
             session.rollback()
-            return BurstResult(selected=0, next_seconds=taken.next_seconds, lock_seconds=clock() - started)
+            waited = clock() - started
+            is_cut = taken.is_cut and spec.order is not None
+            return BurstResult(0, is_cut=is_cut, next_seconds=taken.next_seconds, lock_seconds=waited)
         connection, rows = taken.connection, dict(zip(map(id, taken.signals), taken.rows, strict=True))
         engine = connection.engine
         may_keep_rows: bool | None = None

@@ -31,6 +31,13 @@ class Ring:
         #: The last key of the latest burst, each column as text; None for the first key.
         self.after: tuple[str, ...] | None = None
         self._turn = False
+        self._hidden: set[object] = set()
+
+    def passes(self, hidden: Sequence[object]) -> bool:
+        """Whether there may be signals behind these heads, which filters of the session hide: once round."""
+        is_new = not self._hidden.issuperset(hidden)
+        self._hidden = self._hidden.union(hidden) if is_new else set()
+        return is_new
 
     def take_turn(self) -> bool:
         """Whether signals without a key come first this time."""

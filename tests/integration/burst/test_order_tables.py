@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.orm import ORMExecuteState, with_loader_criteria
 
 from signalbus_core import order_sql
 from signalbus_core.lowlevel import Choice, order_problems
@@ -109,3 +110,18 @@ def test_rows_that_are_marked_cost_a_burst_nothing(database_url: str) -> None:
     assert len(places) == 20
     assert 20 <= visited + by_index < 1_000
     app.close()
+
+
+def test_keys_that_a_session_hides_delay_no_others(orders: Orders) -> None:
+    changed = orders.changed
+    orders.put(*((number, f"a{number % 5}") for number in range(10)), (20, "b"), (21, "c"), (22, "b"))
+
+    def hide(state: ORMExecuteState) -> None:
+        state.statement = state.statement.options(with_loader_criteria(changed, changed.id >= 10))
+
+    sa.event.listen(orders.db.session, "do_orm_execute", hide)
+    changed.signalbus_burst_count = 2
+    assert orders.flush() == 3
+    assert (orders.sent.index(20) < orders.sent.index(22), sorted(orders.sent)) == (True, [20, 21, 22])
+    # A look at all keys ends, though none is left that it sees.
+    assert orders.flush() == 0
