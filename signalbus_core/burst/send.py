@@ -17,7 +17,8 @@ from ..errors import PartialDeliveryError, PublishError
 from ..failures import error_text
 from ..model.contract import SignalSpec
 from ..model.progress import ProgressReporter
-from ..model.report import send_in_order, send_together
+from ..model.report import reporting, send_in_order
+from ..model.senders import refuse_unfinished
 from ..model.sent_messages import recording_messages
 from ..sessions import atomic_mark
 from ..sql.selection import EVERYTHING, Choice
@@ -104,7 +105,9 @@ def send_burst(
             recording_messages(spec.keep_days is not None) as messages,
         ):
             if spec.order is None:
-                report = send_together(spec, connection, signals)
+                with reporting(signals) as report:
+                    if signals:
+                        refuse_unfinished(spec.name, spec.sender(signals, connection)(list(signals)))
             else:
                 report = send_in_order(spec, connection, signals, lambda one: taken.place(rows[id(one)]))
             known = {} if messages is None else known_of(messages, report.delivered, rows)

@@ -8,7 +8,8 @@ outage all of them; what was not tried is held back, and counts neither as sent 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,15 +36,17 @@ class Report:
     held: list[Any] = field(default_factory=list)
 
 
-def send_together(spec: SignalSpec, connection: Connection, signals: list[Any]) -> Report:
-    """Send signals by one call of the send method."""
+@contextmanager
+def reporting(signals: list[Any]) -> Iterator[Report]:
+    """The report about a call of the send method, filled in at its end, whatever it raises."""
+    report = Report(delivered=[])
     try:
-        if signals:
-            refuse_unfinished(spec.name, spec.sender(signals, connection)(list(signals)))
+        yield report
     except BaseException as error:  # noqa: BLE001 - it ends up in the result
         raise_if_stop(error)
-        return _report(error, signals)
-    return Report(delivered=signals)
+        vars(report).update(vars(_report(error, signals)))
+    else:
+        report.delivered = signals
 
 
 def send_in_order(
@@ -62,7 +65,8 @@ def send_in_order(
         report_progress()
         wave = [run[number] for run in going]
         tried.update(map(id, wave))
-        sent = send_together(spec, connection, wave)
+        with reporting(wave) as sent:
+            refuse_unfinished(spec.name, spec.sender(wave, connection)(list(wave)))
         report.delivered += sent.delivered
         report.failed += sent.failed
         report.error = report.error or sent.error

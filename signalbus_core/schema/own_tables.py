@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, Column, Date, DateTime, Index, Integer, MetaData, Table, Text, func, text
+from sqlalchemy import DDL, JSON, Column, Date, DateTime, Index, Integer, MetaData, Table, Text, event, func, text
+from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.engine import Connection
 from sqlalchemy.schema import CreateIndex, CreateTable, SetTableComment
 
@@ -82,6 +83,10 @@ class Pause:
     reason: str | None
 
 
+#: Since SQLAlchemy 2.1.
+CREATE_HAS_STORAGE = "with" in dict(PGDialect.construct_arguments or ())[Table]
+
+
 @dataclass(frozen=True)
 class OwnTable:
     """A table of Signalbus itself. ``metadata.info`` may give it another name, under the key of its usual one.
@@ -109,10 +114,23 @@ class OwnTable:
         known = metadata.tables.get(f"{schema}.{name}" if schema else name)
         if known is not None:
             return known
-        options: dict[str, Any] = {"postgresql_with": dict(self.storage)} if self.storage else {}
+        options: dict[str, Any] = {}
         if self.partition_by is not None:
             options["postgresql_partition_by"] = self.partition_by
-        return Table(name, metadata, *self.columns(), comment=self.comment, **options)
+        if self.storage and CREATE_HAS_STORAGE:
+            options["postgresql_with"] = dict(self.storage)
+        table = Table(name, metadata, *self.columns(), comment=self.comment, **options)
+        if setting := self._storage_sql(table):
+            statement = DDL(setting.replace("%", "%%"))  # type: ignore[no-untyped-call]
+            event.listen(table, "after_create", statement.execute_if(dialect="postgresql"))
+        return table
+
+    def _storage_sql(self, table: Table) -> str | None:
+        """The statement that sets its storage parameters, where CREATE TABLE cannot."""
+        if not self.storage or CREATE_HAS_STORAGE:
+            return None
+        setting = ", ".join(f"{name} = {value}" for name, value in self.storage.items())
+        return f"ALTER TABLE {PLAIN.identifier_preparer.format_table(table)} SET ({setting})"
 
     def of(self, spec: SignalSpec) -> Table:
         """The table for a model, in the model's own database."""
@@ -125,6 +143,7 @@ class OwnTable:
         statements = [
             CreateTable(table, if_not_exists=True).compile(dialect=PLAIN),
             *([f"ALTER TABLE {PLAIN.identifier_preparer.format_table(table)} {adding}"] if adding else []),
+            *filter(None, [self._storage_sql(table)]),
             *(CreateIndex(index, if_not_exists=True).compile(dialect=PLAIN) for index in table.indexes),
             SetTableComment(table).compile(dialect=PLAIN),
         ]
