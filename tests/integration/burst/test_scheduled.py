@@ -26,8 +26,13 @@ from signalbus_core.sql.selection import EVERYTHING
 from signalbus_core.testing import send_until_empty, time_passes
 from tests.support.outbox_app import OutboxApp
 
+#: When the tests are collected, which may be long before they run.
 NOW = datetime.now(timezone.utc)
 PAST, FUTURE = NOW - timedelta(days=1), NOW + timedelta(days=1)
+
+
+def now() -> datetime:
+    return datetime.now(timezone.utc)
 
 
 class Outbox(OutboxApp):
@@ -89,8 +94,8 @@ def test_a_signal_is_sent_once_its_time_has_come(outbox: Outbox) -> None:
 @pytest.mark.parametrize("name", ["outbox", "sqlite"])
 def test_time_passes_in_tests_without_waiting(name: str, request: pytest.FixtureRequest) -> None:
     outbox: Outbox = request.getfixturevalue(name)
-    outbox.schedule(1, at=NOW + timedelta(hours=1))
-    outbox.schedule(2, at=NOW + timedelta(hours=3))
+    outbox.schedule(1, at=now() + timedelta(hours=1))
+    outbox.schedule(2, at=now() + timedelta(hours=3))
     assert send_until_empty(outbox.app) == 0
     assert time_passes(outbox.app, timedelta(hours=2)) == 2
     assert send_until_empty(outbox.app) == 1
@@ -141,16 +146,16 @@ def test_check_finds_the_missing_index(outbox: Outbox) -> None:
 def test_in_sqlite_as_well(sqlite: Outbox) -> None:
     outbox = sqlite
     in_other_zone = timezone(timedelta(hours=14))
-    outbox.schedule(1, at=(NOW + timedelta(minutes=5)).astimezone(in_other_zone))
-    outbox.schedule(2, at=(NOW - timedelta(seconds=1)).astimezone(in_other_zone))
+    outbox.schedule(1, at=(now() + timedelta(minutes=5)).astimezone(in_other_zone))
+    outbox.schedule(2, at=(now() - timedelta(seconds=1)).astimezone(in_other_zone))
     outbox.schedule(3, at=None)
     assert outbox.flush() == 2
     assert (sorted(outbox.sent), outbox.left(outbox.reminder)) == ([2, 3], [1])
 
 
 def test_a_burst_says_when_the_next_signal_is_due(outbox: Outbox) -> None:
-    outbox.schedule(1, at=NOW + timedelta(hours=2))
-    outbox.schedule(2, at=NOW + timedelta(hours=1))
+    outbox.schedule(1, at=now() + timedelta(hours=2))
+    outbox.schedule(2, at=now() + timedelta(hours=1))
     result = outbox.burst(outbox.reminder)
     assert result.selected == 0
     assert result.next_seconds == pytest.approx(3600, abs=60)
@@ -299,7 +304,7 @@ def test_no_far_time_fails_a_poll_or_a_burst(outbox: Outbox) -> None:
 
 def test_the_future_is_no_backlog_and_a_due_signal_is_as_old_as_its_time(outbox: Outbox) -> None:
     outbox.schedule(*range(1, 8), at=FUTURE)
-    outbox.schedule(8, 9, at=NOW - timedelta(minutes=10))
+    outbox.schedule(8, 9, at=now() - timedelta(minutes=10))
     outbox.schedule(10, at=None)
     with outbox.app.app_context():
         [measured] = Backlogs(Databases(LoadedApp(outbox.app, outbox.db.signalbus))).measure()
@@ -339,7 +344,7 @@ def test_the_latency_of_a_signal_begins_when_it_is_due(database_url: str) -> Non
     )
     with app.app.app_context():
         app.db.create_all()
-        long_ago, due = NOW - timedelta(days=30), NOW - timedelta(seconds=1)
+        long_ago, due = now() - timedelta(days=30), now() - timedelta(seconds=1)
         for model, values in ((outbox, {"body_text": "1"}), (instances, {"id": 1})):
             app.db.session.add(model(created_at=long_ago, signalbus_send_after=due, **values))
         app.db.session.commit()

@@ -208,7 +208,9 @@ def test_the_printed_sql_makes_the_same_table(shop: Shop) -> None:
     shop.execute(outbox_table_sql("orders_outbox"))
     with shop.db.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
-        assert compare_metadata(context, shop.db.metadata) == []
+        # Where signalbus_core.alembic was imported, its doorbell is missed, which is printed apart.
+        found = [change for change in compare_metadata(context, shop.db.metadata) if change[0] != "add_doorbell"]
+        assert found == []
     with pytest.raises(sa.exc.IntegrityError, match="one_body"):
         shop.execute("INSERT INTO orders_outbox (exchange) VALUES ('x')")
 
