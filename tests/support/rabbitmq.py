@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from pika.exceptions import AMQPError
 from .guardian import guardian, stop_epmd
 from .private_process import PrivateProcess, required
 from .programs import chosen_programs, free_port
+from .waiting import eventually
 
 PLACES = ("/usr/lib/rabbitmq/bin", "/opt/homebrew/opt/rabbitmq/sbin", "/usr/local/opt/rabbitmq/sbin")
 
@@ -82,15 +82,16 @@ class PrivateRabbitMQ(PrivateProcess):
         return printed.removeprefix("{ok, ").removesuffix("}")
 
     def _call(self, text: str) -> str:
-        # A node that is busy may refuse the connection, and nothing has been done then.
-        for pause_seconds in (0.5, 1.0, 2.0, 4.0, 8.0, None):
+        def call() -> str:
             try:
                 return self._run(self._erl_call, "-sname", self.node, "-e", text=text)
             except RuntimeError as error:
-                if pause_seconds is None or "failed to connect to node" not in str(error):
-                    raise
-                time.sleep(pause_seconds)
-        raise AssertionError
+                # A node that is busy may refuse the connection, and nothing has been done then.
+                if "failed to connect to node" in str(error):
+                    return ""
+                raise
+
+        return eventually(call, 20, f"{self.node} can be connected to", 0.5)
 
     def _command(self) -> Sequence[object]:
         guardian.watch("epmd", self.epmd_port)
