@@ -18,16 +18,9 @@ PACKAGES = ("signalbus_core", "relay")
 #: A folder with more modules is perhaps two packages. Those named here hold many small modules of one kind.
 MOST_MODULES = 10
 MORE_MODULES = {
-    "signalbus_core": 13,
     "signalbus_core/burst": 12,
-    "signalbus_core/model": 11,
-    "signalbus_core/sql": 11,
-    "relay/commands": 11,
-    "relay/application/outbox_tables": 11,
-    "relay/telemetry": 12,
     "relay/web": 17,
     "relay/checks": 15,
-    "signalbus_core/rabbitmq": 14,
 }
 
 #: A constructor with more parameters does several things, or gets what it could make itself.

@@ -31,7 +31,7 @@ from .schema.ordering.position import OrderedSignal, order_sql
 from .schema.own_tables import parked_table_sql, paused_table_sql
 from .schema.send_after import ScheduledSignal, scheduled_sql
 from .schema.signal_id import signal_id_sql
-from .transactions import AtomicProceduresMixin
+from .transactions.atomic import AtomicProceduresMixin
 
 __all__ = [
     # Wiring it into an application

@@ -35,9 +35,10 @@ from .schema.sent_partitions import partitions_sql
 from .schema.signal_id import SIGNAL_ID, has_signal_id
 from .sessions import own_session
 from .sql import parked, paused
-from .sql.backlog import Measurement, Work, find_work, find_work_and_measure, measure
+from .sql.backlog.query import Measurement, Work, find_work, find_work_and_measure, measure
 from .sql.diagnosis import locate
 from .sql.diagnosis.locate import FoundSignal, Holder, oldest_age_seconds
+from .sql.diagnosis.trial import key_problems
 from .sql.diagnosis.vacuum_horizon import (
     HolderKind,
     HorizonHolder,
@@ -56,7 +57,6 @@ from .sql.sent.history import SentFilter, SentSignal
 from .sql.sent.keeping import history_problem, prepare_history
 from .sql.sent.restore import restore
 from .sql.transaction import BurstLimits, autocommit, set_limits, transaction
-from .sql.trial import key_problems
 from .tcp import Address, first_listening
 
 __all__ = [

@@ -25,8 +25,8 @@ from ..config.resolve import ConfigError, resolve
 from ..exit_codes import EXIT_RUNTIME, CommandError
 from ..operations.backlog import database_away
 from ..telemetry.health import BROKER_AWAY, BROKER_BLOCKED
-from ..telemetry.log_format import configure_logging
-from ..telemetry.loggers import output_as_log
+from ..telemetry.logs.formats import configure_logging
+from ..telemetry.logs.loggers import output_as_log
 from ..telemetry.remedies import Remedy
 from ..telemetry.states import Cause
 from ..text import say

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..application.outbox_tables.layouts import LAYOUTS
-from ..application.outbox_tables.where import condition
+from ..application.outbox_tables.row_choice.where import condition
 from ..option_types import read_choice, read_count, read_flag, read_seconds, read_text
 from ..worker.retry_policy import PARK_AFTER
 from .values import (

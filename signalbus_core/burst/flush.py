@@ -16,12 +16,12 @@ from ..schema.addresses import address, owners_elsewhere
 from ..schema.catalog import table_privileges
 from ..schema.own_tables import parked_table_of
 from ..sql import parked
+from ..sql.diagnosis.trial import key_problems
 from ..sql.keys import SignalRef
 from ..sql.parked import LeaveOut
 from ..sql.selection import Choice, Ring
 from ..sql.sent.keeping import prepare_history
 from ..sql.transaction import BurstLimits, begin, transaction
-from ..sql.trial import key_problems
 from .delete import delete_sent
 from .result import FailedSignal, refs_of
 from .send import send_burst

@@ -32,9 +32,8 @@ from ..errors import (
     worst,
 )
 from ..failures import raise_if_stop, sender_failure
-from .keep_days import keep_days_of
+from .limits import keep_days_of
 from .order import KeyOrder, resolve_order
-from .progress import LONG_SEND_SECONDS, report_progress
 from .refusals import (
     refuse_compound_keys,
     refuse_joined_inheritance,
@@ -42,7 +41,8 @@ from .refusals import (
     refuse_unknown_classes,
 )
 from .schedule import SEND_AFTER, Schedule, schedule_of
-from .senders import RowSender, many_sender, one_sender, outcome_of, refuse_unfinished, send_each
+from .sending.progress import LONG_SEND_SECONDS, report_progress
+from .sending.senders import RowSender, many_sender, one_sender, outcome_of, refuse_unfinished, send_each
 from .written_at import later_of, moments, written_at_attribute
 
 #: The number of signals in a burst when the model sets none. One is always safe, and slow.
@@ -140,7 +140,7 @@ class SignalSpec:
     def sender(self, signals: Sequence[Any], connection: Connection) -> Callable[[list[Any]], object]:
         """What sends these signals, to be called with them: the model's own method where it takes many, else a loop.
 
-        What it returns has to go to :func:`~signalbus_core.model.senders.refuse_unfinished`. It raises
+        What it returns has to go to :func:`~signalbus_core.model.sending.senders.refuse_unfinished`. It raises
 
         - :class:`PartialDeliveryError` when it is known which of the signals were sent and which were not. In a loop,
           the signals after a failed one are sent as well, unless the failure was an outage;

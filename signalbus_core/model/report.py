@@ -19,8 +19,8 @@ from ..errors import EndedEarlyError, Outcome, OutcomeKind, PartialDeliveryError
 from ..failures import raise_if_stop, sender_failure
 from .contract import SignalSpec
 from .order import Place, runs
-from .progress import LONG_SEND_SECONDS, report_progress
-from .senders import refuse_unfinished
+from .sending.progress import LONG_SEND_SECONDS, report_progress
+from .sending.senders import refuse_unfinished
 
 
 @dataclass

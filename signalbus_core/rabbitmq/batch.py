@@ -11,7 +11,7 @@ from typing import Any
 from pika.exceptions import AMQPError
 
 from ..errors import ACKED, Outcome, OutcomeKind
-from ..model.progress import report_bytes
+from ..model.sending.progress import report_bytes
 from .amqp.encoder import AS_THEY_ARE, MessageMaker, encoder_for
 from .amqp.errors import describe
 from .amqp.frames import EncodedMessage

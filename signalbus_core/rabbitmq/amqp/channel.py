@@ -15,7 +15,7 @@ from pika.exceptions import ChannelClosedByBroker
 from pika.frame import Method
 
 from ...burst.failpoints import failpoint
-from ...model.progress import report_progress
+from ...model.sending.progress import report_progress
 from ..confirms import Confirms, Content, UnexpectedConfirmError
 from .connection import BrokerStream, joined
 from .errors import describe

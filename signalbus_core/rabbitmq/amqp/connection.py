@@ -19,7 +19,7 @@ from pika.adapters.select_connection import IOLoop
 from pika.exceptions import ConnectionClosedByBroker, StreamLostError
 from pika.frame import Method
 
-from ...model.progress import report_progress
+from ...model.sending.progress import report_progress
 from .errors import describe, is_refusal
 from .protocol import BrokerConnectionError
 from .url import BrokerNode

@@ -33,7 +33,7 @@ from signalbus_core.lowlevel import (
     retries,
     send_burst,
 )
-from signalbus_core.sql.backlog import find_work
+from signalbus_core.sql.backlog.query import find_work
 
 RAISED = Outcome(OutcomeKind.UNKNOWN, "ValueError: bad", cause="error")
 REFUSED = Outcome(OutcomeKind.REFUSED, "312 NO_ROUTE", cause="returned")

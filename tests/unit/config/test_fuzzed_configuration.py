@@ -15,7 +15,7 @@ from relay.application.outbox_tables.names import table_name
 from relay.config.options import OPTIONS, Option
 from relay.config.resolve import ConfigError, RelayConfig, resolve
 from relay.config.values import database_url
-from relay.telemetry.log_format import redact
+from relay.telemetry.logs.formats import redact
 from signalbus_core import SetupError
 from signalbus_core.rabbitmq import Publisher
 from tests.support.fuzzing import fuzzed

@@ -18,10 +18,10 @@ from sqlalchemy import inspect
 from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError
 from sqlalchemy.orm import InstanceState, Mapper, Session
 
-from .errors import DBSerializationError, SetupError, TransactionStateError
-from .extension import DatabaseMixin
-from .failures import discard_unfinished, sqlstate
-from .sessions import (
+from ..errors import DBSerializationError, SetupError, TransactionStateError
+from ..extension import DatabaseMixin
+from ..failures import discard_unfinished, sqlstate
+from ..sessions import (
     AtomicBlock,
     atomic_block,
     engines_in_use,

@@ -24,19 +24,19 @@ from sqlalchemy.sql.expression import ColumnClause
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.visitors import iterate
 
-from ..failures import error_text, raise_if_stop
-from ..model.schedule import SEND_AFTER, has_zone, schedule_of
-from ..model.senders import RowSender
-from ..model.sent_messages import SentMessage
-from ..schema.send_after import readable_time
-from ..schema.signal_id import SIGNAL_ID, database_identity, signal_id_text
-from ..tracing import StoredContext, TracedSignal, parsed_context
-from .amqp.encoder import PLAIN, Common, Encoder, MessageMaker, keep, shared_of
-from .amqp.frames import EncodedMessage
-from .amqp.message import InvalidMessageError, Message
-from .message_id import Identity, as_moment, identity_of
+from ...failures import error_text, raise_if_stop
+from ...model.schedule import SEND_AFTER, has_zone, schedule_of
+from ...model.sending.senders import RowSender
+from ...model.sending.sent_messages import SentMessage
+from ...schema.send_after import readable_time
+from ...schema.signal_id import SIGNAL_ID, database_identity, signal_id_text
+from ...tracing.context import StoredContext, TracedSignal, parsed_context
+from ..amqp.encoder import PLAIN, Common, Encoder, MessageMaker, keep, shared_of
+from ..amqp.frames import EncodedMessage
+from ..amqp.message import InvalidMessageError, Message
+from ..message_id import Identity, as_moment, identity_of
+from ..signal import RabbitMQSignal, completed, publisher_of_app, seconds_of
 from .outbox_row import BODIES, headers_of, is_of_headers, message_from_values
-from .signal import RabbitMQSignal, completed, publisher_of_app, seconds_of
 
 #: The fields that seldom differ between rows.
 _IN_COMMON = (

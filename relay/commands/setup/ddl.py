@@ -23,10 +23,10 @@ from signalbus_core.inbox import table_sql as inbox_table_sql
 from signalbus_core.lowlevel import SENT, SignalSpec, parked_table_of, partitions_sql
 from signalbus_core.rabbitmq import outbox_table_sql
 
-from ..application.outbox_tables.names import table_name
-from ..config.click_options import fail, with_application
-from ..text import comment, say_data, shell_word
-from .shared import load
+from ...application.outbox_tables.names import table_name
+from ...config.click_options import fail, with_application
+from ...text import comment, say_data, shell_word
+from ..shared import load
 
 #: What else an outbox table may have, and why.
 OUTBOX_COMPANIONS = (

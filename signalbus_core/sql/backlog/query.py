@@ -28,15 +28,15 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.sql import ColumnElement, Select
 
-from ..model.contract import SignalSpec
-from .keys import is_from
-from .ordered.heads import has_takeable
-from .parked import LeaveOut, count_blocking, count_columns, is_due, leaving_out
-from .paused import pause_column
-from .schedule.conditions import Part, moments_due, order_of, parts_of
-from .schedule.peek import any_in_order, next_seconds, scheduled_count
-from .selection import EVERYTHING, Choice, all_keys, pending
-from .templates import filled, placeholder
+from ...model.contract import SignalSpec
+from ..keys import is_from
+from ..ordered.heads import has_takeable
+from ..parked import LeaveOut, count_blocking, count_columns, is_due, leaving_out
+from ..paused import pause_column
+from ..schedule.conditions import Part, moments_due, order_of, parts_of
+from ..schedule.peek import any_in_order, next_seconds, scheduled_count
+from ..selection import EVERYTHING, Choice, all_keys, pending
+from ..templates import filled, placeholder
 
 #: One query covers so many models. More: fewer round trips; less: each is planned, and times out, sooner.
 MODELS_PER_STATEMENT = 50
