@@ -35,7 +35,8 @@ from .schema.sent_partitions import partitions_sql
 from .schema.signal_id import SIGNAL_ID, has_signal_id
 from .sessions import own_session
 from .sql import parked, paused
-from .sql.backlog.query import Measurement, Work, find_work, find_work_and_measure, measure
+from .sql.backlog.columns import Measurement, Work
+from .sql.backlog.query import find_work, find_work_and_measure, measure
 from .sql.diagnosis import locate
 from .sql.diagnosis.locate import FoundSignal, Holder, oldest_age_seconds
 from .sql.diagnosis.trial import key_problems

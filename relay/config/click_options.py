@@ -10,7 +10,8 @@ import click
 
 from ..exit_codes import EXIT_CONFIGURATION
 from ..text import say
-from .options import OPTIONS, Option
+from .option import Option
+from .options import OPTIONS
 from .subject import ABOUT
 
 F = TypeVar("F", bound=Callable[..., Any])

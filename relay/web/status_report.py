@@ -16,8 +16,9 @@ from ..telemetry.events import HeldHorizon
 from ..telemetry.health import Health
 from ..telemetry.incidents import Incident, Incidents, single_signals
 from ..telemetry.remedies import without_remedy
+from ..telemetry.snapshots import ModelStatus, Paused
 from ..telemetry.states import BACKLOG_COUNTED_TO, ModelState, ModelStates
-from ..telemetry.status import ModelStatus, Paused, Status
+from ..telemetry.status import Status
 from ..telemetry.throughput import BUCKET_SECONDS
 from .verdict import verdict_of
 

@@ -7,7 +7,6 @@ the burst count, how the send method is called) is resolved here: the rest of th
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,21 +31,13 @@ from ..errors import (
     worst,
 )
 from ..failures import raise_if_stop, sender_failure
-from .limits import keep_days_of
+from .limits import _burst_count, _max_rate, keep_days_of
 from .order import KeyOrder, resolve_order
-from .refusals import (
-    refuse_compound_keys,
-    refuse_joined_inheritance,
-    refuse_other_selectables,
-    refuse_unknown_classes,
-)
+from .refusals import refuse_compound_keys, refuse_joined_inheritance, refuse_other_selectables, refuse_unknown_classes
 from .schedule import SEND_AFTER, Schedule, schedule_of
 from .sending.progress import LONG_SEND_SECONDS, report_progress
 from .sending.senders import RowSender, many_sender, one_sender, outcome_of, refuse_unfinished, send_each
 from .written_at import later_of, moments, written_at_attribute
-
-#: The number of signals in a burst when the model sets none. One is always safe, and slow.
-DEFAULT_BURST_COUNT = 1
 
 
 class SignalModel(Protocol):
@@ -294,25 +285,3 @@ def _condition(model: type[Any]) -> str | None:
 def _row_sender(model: type[Any]) -> RowSender | None:
     make = getattr(model, "signalbus_row_sender", None)
     return make() if callable(make) else None
-
-
-def _burst_count(model: type[Any], name: str) -> int:
-    burst_count = getattr(model, "signalbus_burst_count", DEFAULT_BURST_COUNT)
-    if type(burst_count) is not int or burst_count < 1:
-        raise SignalModelError(
-            f"{name}.signalbus_burst_count is {burst_count!r}. It must be an int above zero: the number of signals "
-            "that are sent and deleted in one transaction."
-        )
-    return burst_count
-
-
-def _max_rate(model: type[Any], name: str) -> float | None:
-    given = getattr(model, "signalbus_max_rate", None)
-    if given is None:
-        return None
-    if type(given) not in (int, float) or not 0 < given < math.inf:
-        raise SignalModelError(
-            f"{name}.signalbus_max_rate is {given!r}. It must be a number above zero: the most signals that a relay "
-            "sends in a second; or None."
-        )
-    return float(given)

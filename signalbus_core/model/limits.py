@@ -1,7 +1,8 @@
-"""For how many days a model keeps what was sent, as it says itself."""
+"""The numbers that a model may set: how large its bursts are, how fast it is sent, how long what was sent is kept."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from sqlalchemy.orm import Mapper
@@ -31,3 +32,29 @@ def _keep_days(model: type[Any], name: str) -> int | None:
             "what was sent is kept in signalbus_sent; or None, to keep nothing."
         )
     return given
+
+
+#: The number of signals in a burst when the model sets none. One is always safe, and slow.
+DEFAULT_BURST_COUNT = 1
+
+
+def _burst_count(model: type[Any], name: str) -> int:
+    burst_count = getattr(model, "signalbus_burst_count", DEFAULT_BURST_COUNT)
+    if type(burst_count) is not int or burst_count < 1:
+        raise SignalModelError(
+            f"{name}.signalbus_burst_count is {burst_count!r}. It must be an int above zero: the number of signals "
+            "that are sent and deleted in one transaction."
+        )
+    return burst_count
+
+
+def _max_rate(model: type[Any], name: str) -> float | None:
+    given = getattr(model, "signalbus_max_rate", None)
+    if given is None:
+        return None
+    if type(given) not in (int, float) or not 0 < given < math.inf:
+        raise SignalModelError(
+            f"{name}.signalbus_max_rate is {given!r}. It must be a number above zero: the most signals that a relay "
+            "sends in a second; or None."
+        )
+    return float(given)

@@ -23,7 +23,7 @@ from ..amqp.encoder import MessageMaker
 from ..amqp.frames import encode
 from ..amqp.message import InvalidMessageError, Message
 from ..signal import RabbitMQSignal, SignalMessages
-from .row_signal import RowMessages, RowPlan
+from .row_messages import RowMessages, RowPlan
 
 #: The largest frame that RabbitMQ negotiates by default.
 FRAME_MAX = 131_072
