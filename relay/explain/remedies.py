@@ -12,7 +12,7 @@ from .gather import Facts
 from .routes import BrokerAnswer, Messages, Route
 
 
-def _to_do(facts: Facts, state: str, messages: Messages | None, answers: Sequence[BrokerAnswer]) -> str:
+def to_do(facts: Facts, state: str, messages: Messages | None, answers: Sequence[BrokerAnswer]) -> str:
     model, signal = shell_word(facts.model), signal_words(facts.model, facts.key)
     if state == "absent":
         return _when_absent(facts)

@@ -12,7 +12,7 @@ from ..poller.diagnosis.unreached import session_text
 from ..telemetry.states import ModelState
 from ..text import behind_text, duration_text, moment, time_text
 from .gather import MOST_BEFORE, Facts
-from .remedies import _to_do
+from .remedies import to_do
 from .routes import BrokerAnswer, Messages
 
 #: The states of a signal. In all but the first two it is in its table.
@@ -61,7 +61,7 @@ def explanation_of(
     sentences = [_BEGINNINGS[state](facts), *_further(facts, state), *of_model, *_of_messages(messages)]
     # None twice: several messages may go to one place.
     texts = tuple(dict.fromkeys([*sentences, *(answer.text for answer in answers)]))
-    return Explanation(state, texts, _to_do(facts, state, messages, answers))
+    return Explanation(state, texts, to_do(facts, state, messages, answers))
 
 
 def state_of(facts: Facts) -> str:

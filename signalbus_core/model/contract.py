@@ -31,7 +31,7 @@ from ..errors import (
     worst,
 )
 from ..failures import raise_if_stop, sender_failure
-from .limits import _burst_count, _max_rate, keep_days_of
+from .limits import burst_count_of, keep_days_of, max_rate_of
 from .order import KeyOrder, resolve_order
 from .refusals import refuse_compound_keys, refuse_joined_inheritance, refuse_other_selectables, refuse_unknown_classes
 from .schedule import SEND_AFTER, Schedule, schedule_of
@@ -224,7 +224,7 @@ def resolve(model: type[Any], name: str | None = None) -> SignalSpec:
     return SignalSpec(
         model=model,
         name=name,
-        burst_count=min(_burst_count(one.class_, name) for one in mapper.self_and_descendants),
+        burst_count=min(burst_count_of(one.class_, name) for one in mapper.self_and_descendants),
         bind_key=table.metadata.info.get("bind_key"),
         send_one=one_sender(model),
         send_many=many_sender(model, name),
@@ -235,7 +235,7 @@ def resolve(model: type[Any], name: str | None = None) -> SignalSpec:
         order=resolve_order(mapper, name, schedule),
         keep_days=keep_days_of(mapper, name),
         schedule=schedule,
-        max_rate=_max_rate(model, name),
+        max_rate=max_rate_of(model, name),
     )
 
 

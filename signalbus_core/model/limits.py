@@ -38,7 +38,7 @@ def _keep_days(model: type[Any], name: str) -> int | None:
 DEFAULT_BURST_COUNT = 1
 
 
-def _burst_count(model: type[Any], name: str) -> int:
+def burst_count_of(model: type[Any], name: str) -> int:
     burst_count = getattr(model, "signalbus_burst_count", DEFAULT_BURST_COUNT)
     if type(burst_count) is not int or burst_count < 1:
         raise SignalModelError(
@@ -48,7 +48,7 @@ def _burst_count(model: type[Any], name: str) -> int:
     return burst_count
 
 
-def _max_rate(model: type[Any], name: str) -> float | None:
+def max_rate_of(model: type[Any], name: str) -> float | None:
     given = getattr(model, "signalbus_max_rate", None)
     if given is None:
         return None

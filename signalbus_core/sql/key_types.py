@@ -40,16 +40,16 @@ def value_from_text(column: ColumnElement[Any], text: ColumnElement[str]) -> Col
     if isinstance(kind, CHAR) and kind.length:
         # The text of a padded column is without its blanks.
         text = func.rpad(text, func.greatest(func.char_length(text), kind.length))
-    return type_coerce(sql_cast(text, _wide(kind)), column.type)
+    return type_coerce(sql_cast(text, wide_type(kind)), column.type)
 
 
-def _array(kind: TypeEngine[Any]) -> TypeEngine[Any]:
+def array_type(kind: TypeEngine[Any]) -> TypeEngine[Any]:
     """The type of a parameter that holds the parts of many keys."""
     plain = plain_type(kind)
     if plain is not kind or isinstance(kind, Enum):
         # A type with its own conversion of values.
         return ARRAY(kind)
-    return _Integers() if isinstance(kind, Integer) else ARRAY(_wide(kind))
+    return _Integers() if isinstance(kind, Integer) else ARRAY(wide_type(kind))
 
 
 def value_as_text(column: ColumnElement[Any]) -> ColumnElement[str]:
@@ -65,7 +65,7 @@ def value_as_text(column: ColumnElement[Any]) -> ColumnElement[str]:
     return sql_cast(column, Text)
 
 
-def _wide(kind: TypeEngine[Any]) -> TypeEngine[Any]:
+def wide_type(kind: TypeEngine[Any]) -> TypeEngine[Any]:
     """The type without its length. The column may be wider than in the model, and a cast would truncate keys."""
     kind = plain_type(kind)
     if isinstance(kind, CHAR):

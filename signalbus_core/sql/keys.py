@@ -37,7 +37,7 @@ from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.selectable import TableValuedAlias
 
 from ..model.contract import SignalSpec
-from .key_types import _array, _wide, plain_type, value_as_text, value_from_text
+from .key_types import array_type, plain_type, value_as_text, value_from_text, wide_type
 
 Key = tuple[Any, ...]
 
@@ -118,7 +118,7 @@ def has_loadable_key(spec: SignalSpec, dialect: Dialect) -> list[ColumnElement[b
     if dialect.name != "postgresql":
         return []
     kinds = [(column, plain_type(column.type)) for column in spec.primary_key]
-    times = [(column, _wide(kind)) for column, kind in kinds if isinstance(kind, (Date, DateTime))]
+    times = [(column, wide_type(kind)) for column, kind in kinds if isinstance(kind, (Date, DateTime))]
     # As texts, so that the bounds are in the time zone of the session, in which the driver reads the key.
     return [
         condition
@@ -191,7 +191,7 @@ def key_rows(spec: SignalSpec, values: Sequence[list[Any] | None] | None) -> Tab
 
     :param values: of each column; None where they are passed as parameters. None for no keys.
     """
-    kinds = [_wide(part.type) for part in spec.primary_key]
+    kinds = [wide_type(part.type) for part in spec.primary_key]
     columns = [column(f"part_{number}", kind) for number, kind in enumerate(kinds)]
     arrays = key_arrays(spec, values)
     return func.unnest(*arrays).table_valued(*columns, name="signalbus_keys").render_derived()
@@ -199,12 +199,12 @@ def key_rows(spec: SignalSpec, values: Sequence[list[Any] | None] | None) -> Tab
 
 def key_arrays(spec: SignalSpec, values: Sequence[list[Any] | None] | None) -> list[ColumnElement[Any]]:
     """The keys as one array for each column; ``values`` as for :func:`key_rows`."""
-    kinds = [_wide(part.type) for part in spec.primary_key]
+    kinds = [wide_type(part.type) for part in spec.primary_key]
     given = (
         [null() for _ in kinds]
         if values is None
         else [
-            bindparam(_parameter(number), one, type_=_array(part.type), unique=one is not None, required=False)
+            bindparam(_parameter(number), one, type_=array_type(part.type), unique=one is not None, required=False)
             for number, (part, one) in enumerate(zip(spec.primary_key, values, strict=True))
         ]
     )

@@ -15,7 +15,7 @@ from ..errors import DBSerializationError, SetupError, TransactionStateError
 from ..extension import DatabaseMixin
 from ..failures import discard_unfinished
 from ..sessions import AtomicBlock, atomic_block, has_open_changes, in_atomic_block
-from .objects import _commit_and_expunge, _load_again, _what_is_loaded
+from .objects import commit_and_expunge, load_again, what_is_loaded
 from .retry import retry_on_race
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class AtomicProceduresMixin(DatabaseMixin):
         except BaseException:
             session.rollback()
             raise
-        loaded = _what_is_loaded(session)
+        loaded = what_is_loaded(session)
         return retry_on_race(
             lambda: self.__execute_once(func, loaded),
             may_repeat=lambda: not (had_changes or block.has_committed),
@@ -142,7 +142,7 @@ class AtomicProceduresMixin(DatabaseMixin):
             # The function may have removed the session that it began with.
             session = self.__session()
             session.flush()
-            _commit_and_expunge(session, keep=_load_again(session, loaded))
+            commit_and_expunge(session, keep=load_again(session, loaded))
         except BaseException:
             self.__session().rollback()
             raise

@@ -13,7 +13,7 @@ from sqlalchemy.orm import InstanceState, Mapper, Session
 from ..sessions import engines_in_use, note_commit_in_parts
 
 
-def _what_is_loaded(session: Session) -> dict[InstanceState[Any], Collection[str]]:
+def what_is_loaded(session: Session) -> dict[InstanceState[Any], Collection[str]]:
     """The objects in the session, and their attributes that are loaded, or that an earlier commit has expired."""
     loaded: dict[InstanceState[Any], Collection[str]] = {}
     usual: dict[Mapper[Any], set[str]] = {}
@@ -33,7 +33,7 @@ def _usually_loaded(mapper: Mapper[Any]) -> set[str]:
     return {one.key for one in mapper.column_attrs if not one.deferred}.union(related)
 
 
-def _load_again(session: Session, loaded: Mapping[InstanceState[Any], Collection[str]]) -> list[Any]:
+def load_again(session: Session, loaded: Mapping[InstanceState[Any], Collection[str]]) -> list[Any]:
     """Load again the attributes that could be read before the block and expired since, by a rollback or a commit.
 
     :returns: the objects of databases that the transaction has not used, and must not connect to for this.
@@ -52,7 +52,7 @@ def _load_again(session: Session, loaded: Mapping[InstanceState[Any], Collection
     return kept
 
 
-def _commit_and_expunge(session: Session, keep: Collection[Any]) -> None:
+def commit_and_expunge(session: Session, keep: Collection[Any]) -> None:
     note_commit_in_parts(session)
     expires = session.expire_on_commit
     # Expired objects could not be read after the commit. If objects were expunged before it, a repeated execution would

@@ -48,11 +48,11 @@ _IN_COMMON = (
 _FINITE_SECONDS = 253_000_000_000
 
 
-def _has(model: type[Any], name: str) -> bool:
+def has_attribute(model: type[Any], name: str) -> bool:
     return getattr_static(model, name, None) is not None
 
 
-def _trace_of(model: type[Any]) -> tuple[str, ...]:
+def trace_of(model: type[Any]) -> tuple[str, ...]:
     return ("trace_context",) if issubclass(model, TracedSignal) else ()
 
 
@@ -66,7 +66,7 @@ class RowPlan:
     def __init__(self, model: type[Any], fields: Mapping[str, str], address: tuple[str | None, str | None]) -> None:
         mapper: Mapper[Any] = model.__mapper__  # type: ignore[attr-defined]
         self.identity: Identity = identity_of(cast(Any, model))
-        is_traced = any(_has(model, name) for name in _trace_of(model))
+        is_traced = any(has_attribute(model, name) for name in trace_of(model))
         keys = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
         others = [self.identity.written_at] if self.identity.written_at is not None else []
         others += ["trace_context"] if is_traced else []

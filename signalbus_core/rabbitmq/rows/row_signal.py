@@ -25,7 +25,7 @@ from ..amqp.message import Message
 from ..message_id import identity_of
 from ..signal import RabbitMQSignal
 from .outbox_row import message_from_values
-from .row_messages import RowPlan, _has, _trace_of
+from .row_messages import RowPlan, has_attribute, trace_of
 
 
 class RowSignal(RabbitMQSignal):
@@ -56,11 +56,11 @@ def _row_sender(model: type[RowSignal]) -> RowPlan | None:
     columns = mapper.column_attrs
     if not isinstance(model.signalbus_fields, Mapping):
         return None
-    fields = {field: one for field, one in model.signalbus_fields.items() if _has(model, one)}
+    fields = {field: one for field, one in model.signalbus_fields.items() if has_attribute(model, one)}
     identity = identity_of(cast(Any, model))
     # All attributes from which a message is made.
     names = {*fields.values(), *filter(None, [identity.written_at, SIGNAL_ID if identity.has_own else None])}
-    names |= {name for name in ("body_json", *_trace_of(model)) if _has(model, name)}
+    names |= {name for name in ("body_json", *trace_of(model)) if has_attribute(model, name)}
     has_own_code = (
         model.signalbus_message is not RowSignal.signalbus_message
         or model.send_signalbus_message is not RabbitMQSignal.send_signalbus_message
@@ -111,7 +111,7 @@ def _is_of_row(mapper: Mapper[Any], name: str) -> bool:
 def _has_json_as_text(mapper: Mapper[Any], fields: Mapping[str, str]) -> bool:
     """Whether the attribute ``body_json``, where there is one, holds nothing that the field lacks."""
     columns, field = mapper.column_attrs, fields.get("body_json")
-    if field == "body_json" or not _has(mapper.class_, "body_json"):
+    if field == "body_json" or not has_attribute(mapper.class_, "body_json"):
         return True
     text: Any = None if field is None else columns[field].columns[0]
     text = text.element if isinstance(text, Label) else text

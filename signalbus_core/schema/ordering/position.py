@@ -21,7 +21,7 @@ from ...errors import SignalModelError
 from ...model.contract import resolve
 from ...model.order import POSITION, resolve_order
 from ..quoting import PLAIN, quoted, table_of
-from .trigger import _CREATED, CreateSQLiteTrigger, _named
+from .trigger import CREATED_WITH_TABLE, CreateSQLiteTrigger, name_of
 
 
 class OrderedSignal:
@@ -105,7 +105,7 @@ def order_sql(
 
 
 def _statements(table: Table, names: Sequence[str], is_nullable: bool, where: str | None) -> list[str]:
-    elements: list[DDLElement] = [kind(table, names) for kind in _CREATED]
+    elements: list[DDLElement] = [kind(table, names) for kind in CREATED_WITH_TABLE]
     return [
         _column_sql(table),
         *_index_sql(table, names, is_nullable, where),
@@ -136,12 +136,12 @@ $signalbus$"""
 def _index_sql(table: Table, by: Sequence[str], is_nullable: bool, where: str | None) -> list[str]:
     quote = PLAIN.identifier_preparer.quote
     listed = ", ".join(map(quote, [*by, POSITION]))
-    statements = [f"CREATE INDEX IF NOT EXISTS {quote(_named(table, 'order'))} ON {quoted(table)} ({listed})"]
+    statements = [f"CREATE INDEX IF NOT EXISTS {quote(name_of(table, 'order'))} ON {quoted(table)} ({listed})"]
     if where is not None:
         statements[0] += f" WHERE {where}"
     if is_nullable and len(by) > 1:
         without = " OR ".join(f"{quote(one)} IS NULL" for one in by)
-        name = quote(_named(table, "unordered"))
+        name = quote(name_of(table, "unordered"))
         rest = "" if where is None else f" AND ({where})"
         statements.append(f"CREATE INDEX IF NOT EXISTS {name} ON {quoted(table)} ({POSITION}) WHERE ({without}){rest}")
     return statements
@@ -149,7 +149,7 @@ def _index_sql(table: Table, by: Sequence[str], is_nullable: bool, where: str | 
 
 def create_with_model(mapper: Mapper[Any], table: Table) -> None:
     """Create index and triggers together with the table of a model that has an order: by ``create_all()``."""
-    name = _named(table, "order")
+    name = name_of(table, "order")
     try:
         order = resolve_order(mapper, mapper.class_.__name__)
     except SignalModelError:
@@ -160,12 +160,12 @@ def create_with_model(mapper: Mapper[Any], table: Table) -> None:
     Index(name, *order.by, order.position)
     if order.is_nullable and len(order.by) > 1:
         without = " OR ".join(f"{PLAIN.identifier_preparer.quote(one.name)} IS NULL" for one in order.by)
-        Index(_named(table, "unordered"), order.position, postgresql_where=text(without))
+        Index(name_of(table, "unordered"), order.position, postgresql_where=text(without))
     by = [column.name for column in order.by]
 
     def create(created: Table, connection: Connection, **_: Any) -> None:
         if connection.dialect.name == "postgresql":
-            for kind in _CREATED:
+            for kind in CREATED_WITH_TABLE:
                 connection.execute(kind(created, by))
         elif connection.dialect.name == "sqlite":
             connection.execute(CreateSQLiteTrigger(created, by))

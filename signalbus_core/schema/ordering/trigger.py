@@ -58,10 +58,10 @@ class CreateSQLiteTrigger(_OrderDDL):
     """Creates the trigger that numbers the signals of a table in SQLite."""
 
 
-_CREATED = (CreatePositionFunction, KeepPositionFunction, CreatePositionTrigger, CreatePositionGuard)
+CREATED_WITH_TABLE = (CreatePositionFunction, KeepPositionFunction, CreatePositionTrigger, CreatePositionGuard)
 
 
-def _named(table: Table, purpose: str) -> str:
+def name_of(table: Table, purpose: str) -> str:
     """The name of an object that belongs to a table."""
     name = f"{table.name}_signalbus_{purpose}"
     if len(name.encode()) <= _LONGEST_NAME:
@@ -72,7 +72,7 @@ def _named(table: Table, purpose: str) -> str:
 
 def _function_of(table: Table, compiler: Any) -> str:
     # Formatted like a table, so that schema translation and quoting are the same.
-    return str(compiler.preparer.format_table(Table(_named(table, "position"), MetaData(), schema=table.schema)))
+    return str(compiler.preparer.format_table(Table(name_of(table, "position"), MetaData(), schema=table.schema)))
 
 
 def function_source(table: Table, by: Sequence[str], quote: Any = PLAIN.identifier_preparer.quote) -> str:
@@ -139,7 +139,7 @@ def _compile_guard(element: CreatePositionGuard, compiler: Any, **_: Any) -> str
 @compiles(CreateSQLiteTrigger)
 def _compile_sqlite(element: CreateSQLiteTrigger, compiler: Any, **_: Any) -> str:
     table = compiler.preparer.format_table(element.table)
-    name = compiler.preparer.quote(_named(element.table, "position"))
+    name = compiler.preparer.quote(name_of(element.table, "position"))
     return (
         f"CREATE TRIGGER IF NOT EXISTS {name} AFTER INSERT ON {table} BEGIN UPDATE {table} SET {POSITION} = "
         f"(SELECT coalesce(max({POSITION}), 0) + 1 FROM {table}) WHERE rowid = NEW.rowid; END"

@@ -65,7 +65,7 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class _Find:
+class Find:
     """How to find the work of a model: everything that the SQL of its columns depends on.
 
     :param choice: without its start key.
@@ -122,7 +122,7 @@ class _Find:
 
 
 @dataclass(frozen=True)
-class _Measure:
+class Measure:
     """How to measure a model: everything that the SQL of its columns depends on.
 
     :param has_schedule: any model of the query has scheduled signals, so that it has one more column.

@@ -18,7 +18,7 @@ from sqlalchemy.sql import ColumnElement, Select
 from ...model.contract import SignalSpec
 from ..selection import EVERYTHING, Choice
 from ..templates import filled, placeholder
-from .columns import Measurement, Work, _Find, _Measure
+from .columns import Find, Measure, Measurement, Work
 
 #: One query covers so many models. More: fewer round trips; less: each is planned, and times out, sooner.
 MODELS_PER_STATEMENT = 50
@@ -83,7 +83,7 @@ def _finds(specs: Sequence[SignalSpec], choices: Mapping[str, Choice], has_pause
         choice = choices.get(spec.name, EVERYTHING)
         start = choice.start if choice.only is None else None
         parts.append(
-            (_Find(spec, replace(choice, start=None), start is not None, has_paused_table, has_schedule), start)
+            (Find(spec, replace(choice, start=None), start is not None, has_paused_table, has_schedule), start)
         )
     return parts
 
@@ -93,11 +93,11 @@ def _measures(
 ) -> list[_Part]:
     given = [(spec, (starts or {}).get(spec.name)) for spec in specs]
     has_schedule = any(spec.schedule is not None for spec in specs)
-    return [(_Measure(spec, most, has_parked_table, start is not None, has_schedule), start) for spec, start in given]
+    return [(Measure(spec, most, has_parked_table, start is not None, has_schedule), start) for spec, start in given]
 
 
 #: A part of the query for a model, and the start key of its scan.
-_Part = tuple[_Find | _Measure, int | None]
+_Part = tuple[Find | Measure, int | None]
 
 
 def _run(connection: Connection, models: Sequence[Sequence[_Part]]) -> list[list[Any]]:
@@ -134,7 +134,7 @@ def _rows(connection: Connection, models: Sequence[Sequence[_Part]]) -> Iterator
 
 def _has_marks(parts: Sequence[_Part]) -> bool:
     """Whether the statement has keys as parameters."""
-    return any(isinstance(part, _Find) and (part.choice.exclude or part.choice.only is not None) for part, _ in parts)
+    return any(isinstance(part, Find) and (part.choice.exclude or part.choice.only is not None) for part, _ in parts)
 
 
 def _text(number: int, parts: Sequence[_Part], dialect: Dialect) -> str:
