@@ -13,9 +13,16 @@ from .model.order import POSITION
 from .model.schedule import SEND_AFTER, Schedule
 from .posix_signals import STOP_SIGNALS, stop_requests
 from .schema import doorbell
-from .schema.addresses import address, owners_elsewhere
 from .schema.autovacuum import autovacuum_problem
-from .schema.catalog import table_conflicts, table_owners, table_privileges, table_problem, table_problems
+from .schema.catalog import (
+    address,
+    owners_elsewhere,
+    table_conflicts,
+    table_owners,
+    table_privileges,
+    table_problem,
+    table_problems,
+)
 from .schema.doorbell import Doorbell, doorbell_problem, find_doorbells
 from .schema.ordering.state import order_problems
 from .schema.own_tables import (

@@ -12,8 +12,7 @@ from ..errors import BurstError, Proved, SignalModelError, UnreadableSignalError
 from ..failures import raise_if_stop
 from ..model.contract import SignalSpec
 from ..schema import catalog
-from ..schema.addresses import address, owners_elsewhere
-from ..schema.catalog import table_privileges
+from ..schema.catalog import address, owners_elsewhere, table_privileges
 from ..schema.own_tables import parked_table_of
 from ..sql import parked
 from ..sql.diagnosis.trial import key_problems
