@@ -15,13 +15,13 @@ from sqlalchemy import BigInteger, Identity, Index, Integer, Table, event, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Mapped, Mapper, declared_attr, has_inherited_table, mapped_column
-from sqlalchemy.schema import CreateColumn, DDLElement
+from sqlalchemy.schema import CreateColumn
 
 from ...errors import SignalModelError
 from ...model.contract import resolve
 from ...model.order import POSITION, resolve_order
 from ..quoting import PLAIN, quoted, table_of
-from .trigger import CREATED_WITH_TABLE, CreateSQLiteTrigger, name_of
+from .trigger import name_of, sqlite_statement, trigger_statements
 
 
 class OrderedSignal:
@@ -105,12 +105,8 @@ def order_sql(
 
 
 def _statements(table: Table, names: Sequence[str], is_nullable: bool, where: str | None) -> list[str]:
-    elements: list[DDLElement] = [kind(table, names) for kind in CREATED_WITH_TABLE]
-    return [
-        _column_sql(table),
-        *_index_sql(table, names, is_nullable, where),
-        *(str(element.compile(dialect=PLAIN)) for element in elements),
-    ]
+    created = map(str, trigger_statements(table, names))
+    return [_column_sql(table), *_index_sql(table, names, is_nullable, where), *created]
 
 
 def _column_sql(table: Table) -> str:
@@ -165,9 +161,9 @@ def create_with_model(mapper: Mapper[Any], table: Table) -> None:
 
     def create(created: Table, connection: Connection, **_: Any) -> None:
         if connection.dialect.name == "postgresql":
-            for kind in CREATED_WITH_TABLE:
-                connection.execute(kind(created, by))
+            for statement in trigger_statements(created, by):
+                connection.execute(statement)
         elif connection.dialect.name == "sqlite":
-            connection.execute(CreateSQLiteTrigger(created, by))
+            connection.execute(sqlite_statement(created))
 
     event.listen(table, "after_create", create)

@@ -1,4 +1,4 @@
-"""The triggers that draw the positions of signals, and refuse to change them, as DDL that can be run again.
+"""The triggers that draw the positions of signals, and refuse to change them.
 
 Keys share a bounded number of locks. So a transaction that writes many keys takes few locks, and two transactions that
 write different keys may wait for each other; they deadlock only where they would with a lock for each row.
@@ -10,11 +10,10 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import MetaData, Table
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.schema import ExecutableDDLElement
+from sqlalchemy import Table
 
 from ...model.order import POSITION
+from ..ddl import TableStatement, function_of, function_statement, trigger_statement
 from ..quoting import PLAIN
 
 #: First key of an advisory lock of the writers of a key; the second is made of the table and the key.
@@ -32,33 +31,38 @@ GUARD_NAME = "signalbus_position_guard"
 _LONGEST_NAME = 63
 
 
-class _OrderDDL(ExecutableDDLElement):
-    def __init__(self, table: Table, by: Sequence[str]) -> None:
-        self.table = table
-        self.by = tuple(by)
+def trigger_statements(table: Table, by: Sequence[str]) -> list[TableStatement]:
+    """What creates the triggers of a table whose key is ``by``, or replaces older ones."""
+    function = name_of(table, "position")
+
+    def when_changed(compiler: Any) -> str:
+        columns = [compiler.preparer.quote(one) for one in (*by, POSITION)]
+        return f"WHEN ({' OR '.join(f'OLD.{one} IS DISTINCT FROM NEW.{one}' for one in columns)}) "
+
+    return [
+        # With the rights of its owner: who may insert need not be allowed to use the sequence.
+        function_statement(
+            table, function, function_source(table, by), "SECURITY DEFINER SET search_path = pg_catalog, pg_temp "
+        ),
+        # No other role may use it: a trigger of theirs would have the rights of its owner.
+        TableStatement(table, lambda one: f"REVOKE ALL ON FUNCTION {function_of(table, function, one)}() FROM PUBLIC"),
+        trigger_statement(table, TRIGGER_NAME, function, "BEFORE INSERT", "ROW"),
+        # Refuses an update of key or position.
+        trigger_statement(table, GUARD_NAME, function, "BEFORE UPDATE", "ROW", when_changed),
+    ]
 
 
-class CreatePositionFunction(_OrderDDL):
-    """Creates the trigger function of a table, or replaces an older one."""
+def sqlite_statement(table: Table) -> TableStatement:
+    """What creates the trigger that numbers the signals of a table in SQLite."""
 
+    def text_of(compiler: Any) -> str:
+        target, name = compiler.preparer.format_table(table), compiler.preparer.quote(name_of(table, "position"))
+        return (
+            f"CREATE TRIGGER IF NOT EXISTS {name} AFTER INSERT ON {target} BEGIN UPDATE {target} SET {POSITION} = "
+            f"(SELECT coalesce(max({POSITION}), 0) + 1 FROM {target}) WHERE rowid = NEW.rowid; END"
+        )
 
-class KeepPositionFunction(_OrderDDL):
-    """Lets no other role use the trigger function: a trigger of theirs would have the rights of its owner."""
-
-
-class CreatePositionTrigger(_OrderDDL):
-    """Creates the trigger that draws positions, or replaces an older one. Waits for writers of the table."""
-
-
-class CreatePositionGuard(_OrderDDL):
-    """Creates the trigger that refuses an update of key or position, or replaces an older one."""
-
-
-class CreateSQLiteTrigger(_OrderDDL):
-    """Creates the trigger that numbers the signals of a table in SQLite."""
-
-
-CREATED_WITH_TABLE = (CreatePositionFunction, KeepPositionFunction, CreatePositionTrigger, CreatePositionGuard)
+    return TableStatement(table, text_of)
 
 
 def name_of(table: Table, purpose: str) -> str:
@@ -68,11 +72,6 @@ def name_of(table: Table, purpose: str) -> str:
         return name
     digest = hashlib.sha256(table.name.encode()).hexdigest()[:12]
     return f"signalbus_{purpose}_{digest}"
-
-
-def _function_of(table: Table, compiler: Any) -> str:
-    # Formatted like a table, so that schema translation and quoting are the same.
-    return str(compiler.preparer.format_table(Table(name_of(table, "position"), MetaData(), schema=table.schema)))
 
 
 def function_source(table: Table, by: Sequence[str], quote: Any = PLAIN.identifier_preparer.quote) -> str:
@@ -99,48 +98,3 @@ BEGIN
     RETURN NEW;
 END
 """
-
-
-@compiles(CreatePositionFunction)
-def _compile_function(element: CreatePositionFunction, compiler: Any, **_: Any) -> str:
-    source = function_source(element.table, element.by)
-    if compiler.preparer._double_percents:
-        source = source.replace("%", "%%")
-    # With the rights of its owner: who may insert need not be allowed to use the sequence.
-    return (
-        f"CREATE OR REPLACE FUNCTION {_function_of(element.table, compiler)}() RETURNS trigger LANGUAGE plpgsql "
-        f"SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $signalbus${source}$signalbus$"
-    )
-
-
-@compiles(KeepPositionFunction)
-def _compile_keep(element: KeepPositionFunction, compiler: Any, **_: Any) -> str:
-    return f"REVOKE ALL ON FUNCTION {_function_of(element.table, compiler)}() FROM PUBLIC"
-
-
-@compiles(CreatePositionTrigger)
-def _compile_trigger(element: CreatePositionTrigger, compiler: Any, **_: Any) -> str:
-    return (
-        f"CREATE OR REPLACE TRIGGER {TRIGGER_NAME} BEFORE INSERT ON {compiler.preparer.format_table(element.table)} "
-        f"FOR EACH ROW EXECUTE FUNCTION {_function_of(element.table, compiler)}()"
-    )
-
-
-@compiles(CreatePositionGuard)
-def _compile_guard(element: CreatePositionGuard, compiler: Any, **_: Any) -> str:
-    columns = [compiler.preparer.quote(one) for one in (*element.by, POSITION)]
-    changed = " OR ".join(f"OLD.{one} IS DISTINCT FROM NEW.{one}" for one in columns)
-    return (
-        f"CREATE OR REPLACE TRIGGER {GUARD_NAME} BEFORE UPDATE ON {compiler.preparer.format_table(element.table)} "
-        f"FOR EACH ROW WHEN ({changed}) EXECUTE FUNCTION {_function_of(element.table, compiler)}()"
-    )
-
-
-@compiles(CreateSQLiteTrigger)
-def _compile_sqlite(element: CreateSQLiteTrigger, compiler: Any, **_: Any) -> str:
-    table = compiler.preparer.format_table(element.table)
-    name = compiler.preparer.quote(name_of(element.table, "position"))
-    return (
-        f"CREATE TRIGGER IF NOT EXISTS {name} AFTER INSERT ON {table} BEGIN UPDATE {table} SET {POSITION} = "
-        f"(SELECT coalesce(max({POSITION}), 0) + 1 FROM {table}) WHERE rowid = NEW.rowid; END"
-    )
