@@ -19,9 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def with_options(command: F) -> F:
     """Add all options of the configuration to a command."""
-    for option in reversed(OPTIONS):
-        command = click.option(f"--{option.name}", option.field, **_click_arguments(option))(command)
-    return command
+    return _with_fields(command, {option.field for option in OPTIONS})
 
 
 def _click_arguments(option: Option) -> dict[str, Any]:

@@ -22,29 +22,8 @@ from .values import (
     tables_file,
 )
 
-#: All options, in the order of ``--help``.
-OPTIONS: tuple[Option, ...] = (
-    Option(
-        "app",
-        "app",
-        read_text,
-        None,
-        "The application: MODULE:ATTRIBUTE, an app or a factory, for example shop:create_app.",
-        "MODULE:ATTRIBUTE",
-        fallbacks=("FLASK_APP",),
-    ),
-    Option(
-        "metadata",
-        "metadata",
-        read_text,
-        None,
-        "The base class of SQLAlchemy models that need no Flask application, for example shop.models:Base.",
-        "MODULE:BASE",
-    ),
-    Option("import", "imports", read_texts, (), "A module that defines further signal models.", "MODULE", many=True),
-    Option(
-        "signals", "signals", read_texts, (), "Relay only this signal model. May be given again.", "NAME", many=True
-    ),
+#: The options about tables without an application.
+TABLE_OPTIONS: tuple[Option, ...] = (
     Option(
         "table",
         "table_names",
@@ -139,6 +118,32 @@ OPTIONS: tuple[Option, ...] = (
         is_secret=True,
         fallbacks=("DATABASE_URL",),
     ),
+)
+
+#: All options, in the order of ``--help``.
+OPTIONS: tuple[Option, ...] = (
+    Option(
+        "app",
+        "app",
+        read_text,
+        None,
+        "The application: MODULE:ATTRIBUTE, an app or a factory, for example shop:create_app.",
+        "MODULE:ATTRIBUTE",
+        fallbacks=("FLASK_APP",),
+    ),
+    Option(
+        "metadata",
+        "metadata",
+        read_text,
+        None,
+        "The base class of SQLAlchemy models that need no Flask application, for example shop.models:Base.",
+        "MODULE:BASE",
+    ),
+    Option("import", "imports", read_texts, (), "A module that defines further signal models.", "MODULE", many=True),
+    Option(
+        "signals", "signals", read_texts, (), "Relay only this signal model. May be given again.", "NAME", many=True
+    ),
+    *TABLE_OPTIONS,
     Option(
         "amqp-url",
         "amqp_url",
