@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 
 import click
@@ -100,7 +101,7 @@ def ddl_doorbell(tables: tuple[str, ...], **given: Any) -> None:
 
     The statements can be run again. db.create_all() runs them for the tables that it creates.
     """
-    _print(doorbell_sql(*_named(tables)) if tables else _of_application(given, _doorbells))
+    _print_for(tables, given, doorbell_sql)
 
 
 @ddl.command("autovacuum", epilog="Example: signalbus-relay ddl autovacuum --app shop:create_app > autovacuum.sql")
@@ -111,7 +112,7 @@ def ddl_autovacuum(tables: tuple[str, ...], **given: Any) -> None:
 
     The statements can be run again. Without TABLES the table of failed signals is among them.
     """
-    _print(autovacuum_sql(*_named(tables)) if tables else _of_application(given, _autovacuum))
+    _print_for(tables, given, autovacuum_sql, lambda specs: [*_models(specs), parked_table_of(specs[0])])
 
 
 @ddl.command("ids", epilog="Example: signalbus-relay ddl ids --app shop:create_app > ids.sql")
@@ -122,7 +123,7 @@ def ddl_ids(tables: tuple[str, ...], **given: Any) -> None:
 
     The statements can be run again. They rewrite no table, and lock it for a moment only.
     """
-    _print(signal_id_sql(*_named(tables)) if tables else _of_application(given, _ids))
+    _print_for(tables, given, signal_id_sql)
 
 
 @ddl.command("order", epilog="Example: signalbus-relay ddl order --app shop:create_app > order.sql")
@@ -137,7 +138,7 @@ def ddl_order(tables: tuple[str, ...], by: tuple[str, ...], **given: Any) -> Non
     """
     if bool(tables) != bool(by):
         raise click.UsageError("Give TABLES and the columns of their key, --by COLUMN, or neither.")
-    _print(order_sql(*_named(tables), by=by, where=given["where"]) if tables else _of_application(given, _order))
+    _print_for(tables, given, partial(order_sql, by=by, where=given["where"]) if tables else order_sql)
 
 
 @ddl.command("scheduled", epilog="Example: signalbus-relay ddl scheduled orders_outbox > scheduled.sql")
@@ -149,7 +150,9 @@ def ddl_scheduled(tables: tuple[str, ...], key: tuple[str, ...], **given: Any) -
 
     The statements can be run again. Rows that exist are sent at once, as before.
     """
-    _print(scheduled_sql(*_named(tables), key=key) if tables else _of_application(given, _scheduled))
+    _print_for(
+        tables, given, partial(scheduled_sql, key=key), lambda specs: [one.model for one in specs if one.schedule]
+    )
 
 
 def _named(names: Iterable[str]) -> list[Table]:
@@ -164,31 +167,24 @@ def _print(statements: Iterable[str]) -> None:
     say_data("\n".join(statement if statement.startswith("--") else f"{statement};" for statement in statements))
 
 
-def _doorbells(specs: Sequence[SignalSpec]) -> list[str]:
-    return doorbell_sql(*(spec.model for spec in specs))
+def _models(specs: Sequence[SignalSpec]) -> list[Any]:
+    return [spec.model for spec in specs]
 
 
-def _autovacuum(specs: Sequence[SignalSpec]) -> list[str]:
-    return autovacuum_sql(*(spec.model for spec in specs), parked_table_of(specs[0]))
-
-
-def _order(specs: Sequence[SignalSpec]) -> list[str]:
-    return order_sql(*(spec.model for spec in specs))
-
-
-def _ids(specs: Sequence[SignalSpec]) -> list[str]:
-    return signal_id_sql(*(spec.table for spec in specs))
-
-
-def _scheduled(specs: Sequence[SignalSpec]) -> list[str]:
-    return scheduled_sql(*(spec.table for spec in specs if spec.schedule is not None))
-
-
-def _of_application(given: dict[str, Any], sql_of: Callable[[Sequence[SignalSpec]], list[str]]) -> list[str]:
+def _print_for(
+    tables: Sequence[str],
+    given: dict[str, Any],
+    sql_of: Callable[..., list[str]],
+    targets_of: Callable[[Sequence[SignalSpec]], list[Any]] = _models,
+) -> None:
+    """Print the statements for these tables, or for the signal models of the application."""
+    if tables:
+        _print(sql_of(*_named(tables)))
+        return
     loaded = load(given)
     try:
         with loaded.app.app_context():
-            return _by_bind(loaded.bus.specs(), sql_of)
+            _print(_by_bind(loaded.bus.specs(), lambda specs: sql_of(*targets_of(specs))))
     except SignalBusError as error:
         fail(error)
 
