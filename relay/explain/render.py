@@ -15,21 +15,6 @@ from .gather import MOST_BEFORE, Facts
 from .remedies import to_do
 from .routes import BrokerAnswer, Messages
 
-#: The states of a signal. In all but the first two it is in its table.
-STATES = (
-    "absent",
-    "sent",
-    "table-locked",
-    "left-out",
-    "scheduled",
-    "locked",
-    "parked",
-    "waiting",
-    "paused",
-    "blocked",
-    "pending",
-)
-
 
 @dataclass(frozen=True)
 class Explanation:
@@ -169,6 +154,7 @@ def _pending(facts: Facts) -> str:
     return f"{_named(facts)} is pending."
 
 
+#: The states of a signal, with their sentences. In all but the first two it is in its table.
 _BEGINNINGS = {
     "absent": _absent,
     "sent": _sent,
@@ -182,6 +168,8 @@ _BEGINNINGS = {
     "blocked": _blocked,
     "pending": _pending,
 }
+
+STATES = tuple(_BEGINNINGS)
 
 
 def _held(holder: Holder | None) -> str:
