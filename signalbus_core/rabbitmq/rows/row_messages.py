@@ -64,7 +64,7 @@ class RowPlan:
     """
 
     def __init__(self, model: type[Any], fields: Mapping[str, str], address: tuple[str | None, str | None]) -> None:
-        mapper: Mapper[Any] = model.__mapper__  # type: ignore[attr-defined]
+        mapper: Mapper[Any] = model.__mapper__
         self.identity: Identity = identity_of(cast(Any, model))
         is_traced = any(has_attribute(model, name) for name in trace_of(model))
         keys = [mapper.get_property_by_column(column).key for column in mapper.primary_key]
