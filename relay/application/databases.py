@@ -231,6 +231,14 @@ def _prepare_no_statements(connection: Any, _record: Any) -> None:
 LIMITS = BurstLimits(statement_timeout_seconds=60.0, lock_timeout_seconds=10.0, idle_timeout_seconds=60.0)
 
 
+def by_bind(specs: Iterable[SignalSpec]) -> dict[str | None, list[SignalSpec]]:
+    """Models by the bind key of their database."""
+    found: dict[str | None, list[SignalSpec]] = {}
+    for spec in specs:
+        found.setdefault(spec.bind_key, []).append(spec)
+    return found
+
+
 class Databases:
     """All databases of an application's signal models.
 
@@ -265,10 +273,7 @@ class Databases:
 
     def by_bind(self, specs: Sequence[SignalSpec] | None = None) -> dict[str | None, list[SignalSpec]]:
         """These models, or all, by bind key."""
-        found: dict[str | None, list[SignalSpec]] = {}
-        for spec in self.specs if specs is None else specs:
-            found.setdefault(spec.bind_key, []).append(spec)
-        return found
+        return by_bind(self.specs if specs is None else specs)
 
     @contextmanager
     def transaction(self, bind_key: str | None) -> Iterator[Connection]:

@@ -24,6 +24,7 @@ from signalbus_core.inbox import table_sql as inbox_table_sql
 from signalbus_core.lowlevel import SENT, SignalSpec, parked_table_of, partitions_sql
 from signalbus_core.rabbitmq import outbox_table_sql
 
+from ...application.databases import by_bind
 from ...application.outbox_tables.names import table_name
 from ...config.click_options import fail, with_application
 from ...text import comment, say_data, shell_word
@@ -190,9 +191,7 @@ def _print_for(
 
 
 def _by_bind(specs: Iterable[SignalSpec], sql_of: Callable[[Sequence[SignalSpec]], list[str]]) -> list[str]:
-    chosen: dict[str | None, list[SignalSpec]] = {}
-    for spec in specs:
-        chosen.setdefault(spec.bind_key, []).append(spec)
+    chosen = by_bind(specs)
     if len(chosen) == 1:
         return sql_of(next(iter(chosen.values())))
     # Each database needs the statements for its own tables.
