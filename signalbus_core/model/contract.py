@@ -35,7 +35,7 @@ from .limits import burst_count_of, keep_days_of, max_rate_of
 from .order import KeyOrder, resolve_order
 from .refusals import refuse_compound_keys, refuse_joined_inheritance, refuse_other_selectables, refuse_unknown_classes
 from .schedule import SEND_AFTER, Schedule, schedule_of
-from .sending.progress import LONG_SEND_SECONDS, report_progress
+from .sending.progress import LONG_SEND_SECONDS, holds_locks, report_progress
 from .sending.senders import RowSender, many_sender, one_sender, outcome_of, refuse_unfinished, send_each
 from .written_at import later_of, moments, written_at_attribute
 
@@ -170,6 +170,8 @@ class SignalSpec:
                 # Stop here, so that the sent signals are deleted before a timeout or a restart rolls back.
                 break
             report_progress()
+            if not holds_locks():
+                break
             try:
                 refuse_unfinished(self.name, self.send_one(signal))
             except PartialDeliveryError as error:
