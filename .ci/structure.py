@@ -19,7 +19,7 @@ PACKAGES = ("signalbus_core", "relay")
 MOST_MODULES = 10
 MORE_MODULES = {
     "signalbus_core/burst": 12,
-    "relay/web": 17,
+    "relay/web": 16,
     "relay/checks": 15,
 }
 

@@ -59,7 +59,10 @@ def of_packages() -> set[str]:
 def test_the_wheel_has_the_packages_and_nothing_else(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     metadata = {name for name in names if name.startswith(f"signalbus-{__version__}.dist-info/")}
-    assert names - metadata == of_packages() | {"relay/web/runbook.md", "relay/commands/setup/signalbus.rules.yml"}
+    assert names - metadata == of_packages() | {
+        "relay/operations/runbook.md",
+        "relay/commands/setup/signalbus.rules.yml",
+    }
     assert {Path(name).suffix for name in of_packages()} <= set(KINDS)
     assert {f"{package}/py.typed" for package in PACKAGES} <= names
     assert {Path(name).name for name in metadata} == {"METADATA", "RECORD", "WHEEL", "LICENSE", "entry_points.txt"}
