@@ -56,6 +56,7 @@ ORDER = [
     "signalbus_core/rabbitmq",
     "signalbus_core/rabbitmq/amqp",
     "relay/telemetry",
+    "relay/replicas",
     "relay/web",
     "relay/operations",
     "relay/commands",
