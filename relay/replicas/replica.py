@@ -129,6 +129,7 @@ class Replica:
         """In types of JSON."""
         report = asdict(self.report)
         return {
+            "id": self.id,
             "name": self.name,
             "host": self.host,
             "version": self.version,
