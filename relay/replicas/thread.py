@@ -50,7 +50,7 @@ class Replicas:
     """
 
     def __init__(self, own: OwnReport, place: Place | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._own = own
+        self.own = own
         self._place = place
         self._clock = clock
         self._stop = threading.Event()
@@ -80,7 +80,7 @@ class Replicas:
 
         :returns: the seconds until the next time.
         """
-        if self._own.health.database == "down":
+        if self.own.health.database == "down":
             self.problem = DATABASE_AWAY
             return EVERY_SECONDS
         return self._try(self._exchange)
@@ -90,7 +90,7 @@ class Replicas:
         others, at = self._others
         passed = self._clock() - at
         known = [replace(one, silent_seconds=one.silent_seconds + passed) for one in others]
-        return [self._own.now(), *sorted(known, key=lambda one: (one.name, one.id))]
+        return [self.own.now(), *sorted(known, key=lambda one: (one.name, one.id))]
 
     def _try(self, work: Callable[[Place], float]) -> float:
         if self._place is None:
@@ -111,13 +111,13 @@ class Replicas:
                     self.problem = f"the table {place.table.fullname} {problem}"
                     return AGAIN_SECONDS
                 self._is_usable = True
-            self._others = rows.exchange(connection, place.table, self._own.now()), self._clock()
+            self._others = rows.exchange(connection, place.table, self.own.now()), self._clock()
         self.problem = None
         return EVERY_SECONDS
 
     def _remove(self, place: Place) -> float:
         if self._is_usable:
             with autocommit(place.engine, LIMITS) as connection:
-                rows.remove(connection, place.table, self._own.id)
+                rows.remove(connection, place.table, self.own.id)
         place.engine.dispose()
         return 0.0
