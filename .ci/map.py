@@ -62,6 +62,7 @@ ORDER = [
     "signalbus_core/rabbitmq/amqp",
     "relay/telemetry",
     "relay/telemetry/logs",
+    "relay/replicas",
     "relay/web",
     "relay/operations",
     "relay/commands",

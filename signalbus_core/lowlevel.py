@@ -27,6 +27,7 @@ from .schema.doorbell import Doorbell, doorbell_problem, find_doorbells
 from .schema.ordering.state import order_problems
 from .schema.own_tables import (
     LATER_COLUMNS,
+    RELAYS,
     SENT,
     UNDELETED,
     FailureRecord,
@@ -127,6 +128,8 @@ __all__ = [
     "paused",
     "paused_table_of",
     "paused_table_problem",
+    # What relays say of themselves
+    "RELAYS",
     # Ending a program
     "STOP_SIGNALS",
     "stop_requests",

@@ -161,6 +161,18 @@ def limit_connections(engine: Engine, application_name: str | None = None) -> No
     engine.dispose()
 
 
+def engine_of_its_own(engine: Engine) -> Engine:
+    """An engine with the same connection settings, and a separate pool."""
+    return Engine(
+        engine.pool.recreate(),
+        engine.dialect,
+        engine.url,
+        # They may hold a schema_translate_map.
+        execution_options=engine.get_execution_options(),
+        hide_parameters=True,
+    )
+
+
 def addresses_of(parameters: Mapping[str, Any]) -> tuple[Address, ...]:
     """The addresses in libpq's connection parameters; none where libpq takes them from elsewhere."""
     hosts = str(parameters.get("hostaddr") or parameters.get("host") or "").split(",")

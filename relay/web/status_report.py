@@ -12,6 +12,8 @@ from types import MappingProxyType
 from typing import Any
 
 from .. import __version__
+from ..replicas.replica import OwnReport, sum_of
+from ..replicas.thread import Replicas
 from ..telemetry.events import HeldHorizon
 from ..telemetry.health import Health
 from ..telemetry.incidents import Incident, Incidents, single_signals
@@ -38,7 +40,10 @@ class ShownDatabase:
 
 
 class StatusReport:
-    """Makes the status report."""
+    """Makes the status report.
+
+    :param replicas: this relay and the others; this one alone when not given.
+    """
 
     def __init__(
         self,
@@ -46,11 +51,13 @@ class StatusReport:
         health: Health,
         incidents: Incidents,
         databases: Sequence[ShownDatabase] = (),
+        replicas: Replicas | None = None,
     ) -> None:
         self._status = status
         self._health = health
         self._incidents = incidents
         self._databases = databases
+        self._replicas = replicas or Replicas(OwnReport(status, health, incidents))
         self._states = ModelStates(status, health, incidents)
 
     def as_object(self, failed: Mapping[str, tuple[int, int]] = MappingProxyType({})) -> dict[str, Any]:
@@ -66,6 +73,7 @@ class StatusReport:
         models = self._models(troubles, known, states)
         databases = [self._database(one, readiness["database"], troubles) for one in self._databases]
         stalled = self._health.stalled()
+        replicas, problem = self._replicas.shown(), self._replicas.problem
         notes = [*stalled, *_notes_of_models(models), *_notes_of_databases(databases)]
         return {
             "verdict": verdict_of(readiness, states, notes).as_object(),
@@ -91,6 +99,8 @@ class StatusReport:
                 }
                 for worker in self._status.workers()
             ],
+            "replicas": [one.as_object() for one in replicas],
+            "all_replicas": sum_of(replicas, problem),
         }
 
     def states(self) -> dict[str, dict[str, Any]]:

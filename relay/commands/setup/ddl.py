@@ -17,6 +17,7 @@ from signalbus_core import (
     order_sql,
     parked_table_sql,
     paused_table_sql,
+    relays_table_sql,
     scheduled_sql,
     signal_id_sql,
 )
@@ -36,6 +37,7 @@ OUTBOX_COMPANIONS = (
     ("autovacuum {name}", "The table stays small and quick"),
     ("parked", "Signals that cannot be sent are noted for all replicas"),
     ("paused", "Its signals can be held back"),
+    ("relays", "The status page of each relay shows all of them"),
 )
 
 
@@ -68,6 +70,15 @@ def ddl_outbox(name: str, scheduled: bool) -> None:
 def ddl_paused() -> None:
     """The table of models that are paused. db.create_all() and Alembic's autogenerate know it too."""
     say_data(paused_table_sql())
+
+
+@ddl.command("relays", epilog="Example: signalbus-relay ddl relays")
+def ddl_relays() -> None:
+    """The table in which relays tell of themselves, so that the page of one shows all.
+
+    db.create_all() and Alembic's autogenerate know it too.
+    """
+    say_data(relays_table_sql())
 
 
 @ddl.command("inbox", epilog="Example: signalbus-relay ddl inbox > inbox.sql")
