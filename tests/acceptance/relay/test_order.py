@@ -52,7 +52,7 @@ def test_a_parked_signal_blocks_its_key_until_somebody_skips_it(moves: Outboxes)
 
     def blocked_by() -> list[dict[str, Any]]:
         [model] = json.loads(relay.get("/api/status")[1])["models"]
-        return list(model["blocked_by"])
+        return list(model["blocked_by"] or [])
 
     [blocked] = eventually(blocked_by, 30, "it is named")
     assert (blocked["key"], blocked["waiting_behind"], blocked["parked_since"] is None) == ("2", 1, False)
