@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy.engine import Engine
 
-from signalbus_core.lowlevel import BurstLimits, Measurement, SignalSpec, autocommit, blocked_keys
+from signalbus_core.lowlevel import BurstLimits, Measurement, SignalSpec, blocked_keys, transaction
 
 from ...telemetry.events import Events
 
@@ -28,6 +28,6 @@ def name_blocked_keys(
     held_back = [specs[name] for name, one in measured if one.blocked]
     if not held_back:
         return
-    with autocommit(engine, limits) as connection:
+    with transaction(engine, limits) as connection:
         for spec in held_back:
             events.blocked_named(spec.name, tuple(blocked_keys(connection, spec, MOST_NAMED)))
