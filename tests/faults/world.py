@@ -30,9 +30,9 @@ from tests.support.rabbitmq import PrivateRabbitMQ
 from tests.support.waiting import eventually
 
 from .fault import RELAYS
-from .ledger import Ledger
+from .ledger import Expected, Ledger
 from .relays import Relay
-from .writer import Writer, insert_signals
+from .writer import Writers, insert_in_order, insert_scheduled, insert_signals
 
 EXCHANGE = "faults"
 LOGIN, SECRET = "relay", "open-sesame-of-the-relays"
@@ -45,8 +45,14 @@ BROKER_SETTINGS = ("max_message_size = 65536",)
 
 QUEUES = {"classic": {}, "quorum": {"x-queue-type": "quorum"}}
 
+#: The tables of the signals.
+TABLES = ("signal", "neighbour", "keyed", "scheduled")
+
+#: The numbers of the signals that are to be sent.
+PENDING = " UNION ALL ".join(f"SELECT number FROM {table}" for table in TABLES)
+
 MIGRATION = """
-    CREATE TABLE business (number bigint PRIMARY KEY);
+    CREATE TABLE business (number bigint PRIMARY KEY, account int, place bigserial, due timestamptz);
     CREATE TABLE holder (signal_id bigint REFERENCES neighbour);
     CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS
         'BEGIN IF OLD.kind = ''kept'' THEN RETURN NULL; END IF; RETURN OLD; END';
@@ -73,7 +79,7 @@ class World:
         self._numbers = itertools.count(1)
         self._names = itertools.count(1)
         self._first = 1
-        self.writer: Writer | None = None
+        self.writer: Writers | None = None
         self.burst_bytes: dict[tuple[str, str], int] = {}
         try:
             self._build()
@@ -177,12 +183,20 @@ class World:
                 cursor.execute(also, (numbers,))
         return numbers
 
+    def write_others(self) -> list[int]:
+        """Write a keyed signal and a scheduled one; return their numbers."""
+        numbers, keys, chance = list(itertools.islice(self._numbers, 2)), tuple(self.queues), random.Random(0)
+        with self.transaction() as cursor:
+            insert_in_order(cursor, numbers[:1], chance, keys)
+            insert_scheduled(cursor, numbers[1:], chance, keys)
+        return numbers
+
     def left(self, numbers: Sequence[int] | None = None) -> int:
         """How many signals are in their tables, of all or of these."""
-        both = "SELECT count(*) FROM (SELECT number FROM signal UNION ALL SELECT number FROM neighbour) AS pending"
+        all_of_them = f"SELECT count(*) FROM ({PENDING}) AS pending"
         if numbers is None:
-            return int(self.sql(both)[0][0])
-        return int(self.sql(f"{both} WHERE number = ANY(%s)", list(numbers))[0][0])
+            return int(self.sql(all_of_them)[0][0])
+        return int(self.sql(f"{all_of_them} WHERE number = ANY(%s)", list(numbers))[0][0])
 
     def wait_until_sent(self, numbers: Sequence[int] | None = None, timeout_seconds: float = 60) -> None:
         eventually(lambda: self.left(numbers) == 0, timeout_seconds, "the signals are sent", every_seconds=0.05)
@@ -203,8 +217,9 @@ class World:
         return int(
             self.sql(
                 "SELECT count(DISTINCT l.pid) FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
-                "WHERE a.usename = %s AND l.mode = 'RowShareLock' AND l.relation = to_regclass('signal')",
+                "WHERE a.usename = %s AND l.mode = 'RowShareLock' AND l.relation = ANY(%s::regclass[])",
                 LOGIN,
+                list(TABLES),
             )[0][0]
         )
 
@@ -230,7 +245,7 @@ class World:
             method, properties, body = channel.basic_get(queue, auto_ack=True)
             if method is None:
                 return
-            yield self.ledger.identified(int(body), properties.message_id)
+            yield self.ledger.identified(int(body), properties.message_id, built_at(properties))
 
     # Failpoints
 
@@ -299,7 +314,7 @@ class World:
     # One fault
 
     def begin_fault(self, chance: random.Random) -> None:
-        self.writer = Writer(lambda: self.dsn, self._numbers, chance, tuple(self.queues))
+        self.writer = Writers(lambda: self.dsn, self._numbers, chance, tuple(self.queues))
         self.writer.start()
 
     def stop_writing(self) -> None:
@@ -308,12 +323,25 @@ class World:
             writer.stop()
             self.ledger.rolled_back += writer.rolled_back
 
-    def end_fault(self) -> Any:
-        """Take what has arrived; return the figures."""
+    def end_fault(self, calm_since: float = float("inf")) -> Any:
+        """Take what has arrived; return the figures.
+
+        :param calm_since: from then on scheduled signals had to be sent at their time.
+        """
         self.take()
-        committed = {row[0] for row in self.sql("SELECT number FROM business WHERE number >= %s", self._first)}
+        expected = Expected(calm_since=calm_since)
+        committed = set()
+        rows = self.sql(
+            "SELECT number, account, place, extract(epoch FROM due) FROM business WHERE number >= %s", self._first
+        )
+        for number, account, place, due in rows:
+            committed.add(number)
+            if account is not None:
+                expected.places[number] = (account, place)
+            if due is not None:
+                expected.due[number] = float(due)
         self.ledger.unaccounted = committed - self.accounted()
-        figures = self.ledger.figures(committed, self.committed)
+        figures = self.ledger.figures(committed, self.committed, expected)
         self.committed |= committed
         self._first = max(committed, default=self._first - 1) + 1
         self.ledger = Ledger(self.ledger.ids)
@@ -321,9 +349,9 @@ class World:
 
     def accounted(self) -> set[int]:
         """The signals that are still to be sent, and those that the history has."""
-        both = "SELECT number FROM signal UNION ALL SELECT number FROM neighbour"
         return {
-            row[0] for row in self.sql(f"{both} UNION ALL SELECT CAST(row ->> 'number' AS bigint) FROM signalbus_sent")
+            row[0]
+            for row in self.sql(f"{PENDING} UNION ALL SELECT CAST(row ->> 'number' AS bigint) FROM signalbus_sent")
         }
 
     def start_again(self) -> None:
@@ -335,7 +363,7 @@ class World:
         self._heal()
         for relay in self.relays:
             relay.close()
-        self.sql("TRUNCATE signal, neighbour, holder, signalbus_parked")
+        self.sql(f"TRUNCATE {', '.join(TABLES)}, holder, signalbus_parked")
         self.end_fault()
         self.prepare()
 
@@ -354,6 +382,11 @@ class World:
         self.stack.close()
         shutil.rmtree(self.directory, ignore_errors=True)
         guardian.release("directory", str(self.directory))
+
+
+def built_at(properties: Any) -> float:
+    """When a message was built."""
+    return float(properties.headers["built_at"])
 
 
 def permissions(write: str) -> str:
