@@ -71,6 +71,7 @@ ORDER = [
     "relay/contract",
     "relay/checks",
     "relay/drill",
+    "relay/drill/kinds",
     "relay/drill/inbox",
     "signalbus_core/inbox",
     "signalbus_core/testing",

@@ -56,6 +56,7 @@ from .sql.diagnosis.vacuum_horizon import (
     horizon_holders,
 )
 from .sql.keys import FIRST_KEY, Key, SignalRef, has_integer_key
+from .sql.ordered.blocked import BlockedKey, blocked_keys, held_back
 from .sql.ordered.standing import Standing, standing
 from .sql.parked import DueSignal, Failure, FailureGroup, LeaveOut, retries
 from .sql.schedule.conditions import Part
@@ -173,7 +174,10 @@ __all__ = [
     # Order by key
     "POSITION",
     "order_problems",
+    "BlockedKey",
     "Standing",
+    "blocked_keys",
+    "held_back",
     "standing",
     # Scheduled signals
     "SEND_AFTER",

@@ -34,6 +34,7 @@ from ..telemetry.states import BACKLOG_COUNTED_TO
 from ..worker.model_state import ModelState
 from ..worker.retry_store import RetryStores
 from .backlog_meter import MEASURE_EVERY_SECONDS, BacklogMeter
+from .diagnosis.blocked_keys import name_blocked_keys
 from .diagnosis.unreached import locked_table
 from .diagnosis.vacuum_horizon import Horizon
 from .joint_query import POLL_LIMITS, QUERIED_TOGETHER, JointQuery
@@ -287,7 +288,11 @@ class Poller:
         return self._joint_query.together_or_alone(specs, query, find_again, is_scan=read != self._queries.measure)
 
     def _report(self, bind_key: str | None, measured: Sequence[Measured]) -> None:
-        self._meter.report(bind_key, measured, has_table=self._maintenance.has_parked_table(bind_key))
+        has_table = self._maintenance.has_parked_table(bind_key)
+        self._meter.report(bind_key, measured, has_table=has_table)
+        if has_table:
+            specs = {spec.name: spec for spec in self._specs[bind_key]}
+            name_blocked_keys(self._engines[bind_key], self._limits, specs, measured, self._events)
 
     def _has_work(self, work: Work) -> bool:
         name = work.spec.name

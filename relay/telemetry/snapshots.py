@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from signalbus_core.lowlevel import BlockedKey
+
 from .events import Doing
 
 
@@ -32,6 +34,7 @@ class Gauge:
     waiting: int = 0
     parked: int = 0
     blocked_keys: int = 0
+    blocked_by: tuple[BlockedKey, ...] = ()
     scheduled: int = 0
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from signalbus_core.lowlevel import BurstResult
+from signalbus_core.lowlevel import BlockedKey, BurstResult
 
 from .events import BurstSummary, Condition, Doing, Events, HeldHorizon
 from .snapshots import NOT_MEASURED, Failure, Gauge, ModelStatus, Paused, Unread, WorkerStatus
@@ -115,7 +115,14 @@ class Status(Events):
     def blocked_counted(self, model: str, keys: int) -> None:
         with self._lock:
             known = self._models[model]
-            known.gauge = replace(known.gauge or replace(NOT_MEASURED, at=self._now()), blocked_keys=keys)
+            before = known.gauge or replace(NOT_MEASURED, at=self._now())
+            known.gauge = replace(before, blocked_keys=keys, blocked_by=before.blocked_by if keys else ())
+
+    def blocked_named(self, model: str, keys: tuple[BlockedKey, ...]) -> None:
+        with self._lock:
+            known = self._models[model]
+            if known.gauge is not None:
+                known.gauge = replace(known.gauge, blocked_by=keys)
 
     def model_unread(self, model: str, reason: str | None, *, is_alone: bool) -> None:
         with self._lock:

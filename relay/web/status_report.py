@@ -11,6 +11,8 @@ from datetime import datetime, timezone
 from types import MappingProxyType
 from typing import Any
 
+from signalbus_core.lowlevel import BlockedKey
+
 from .. import __version__
 from ..replicas.replica import OwnReport, sum_of
 from ..replicas.thread import Replicas
@@ -22,6 +24,7 @@ from ..telemetry.snapshots import ModelStatus, Paused
 from ..telemetry.states import BACKLOG_COUNTED_TO, ModelState, ModelStates
 from ..telemetry.status import Status
 from ..telemetry.throughput import BUCKET_SECONDS
+from ..text import time_text
 from .verdict import verdict_of
 
 
@@ -181,6 +184,7 @@ def _model(model: ModelStatus, state: ModelState, troubles: Sequence[Incident]) 
         "waiting": gauge.waiting if gauge else None,
         "parked": gauge.parked if gauge else None,
         "blocked_keys": gauge.blocked_keys if gauge else None,
+        "blocked_by": [_blocked_by(one) for one in gauge.blocked_by] if gauge else None,
         "sent": model.sent,
         "last_sent_at": moment(model.sent_at) if model.sent_at else None,
         "per_second": round(model.per_second, 1),
@@ -188,6 +192,10 @@ def _model(model: ModelStatus, state: ModelState, troubles: Sequence[Incident]) 
         "failing": state.word == "failing",
         "troubles": [{"since": moment(one.since), "reason": without_remedy(one.reason)} for one in troubles],
     }
+
+
+def _blocked_by(one: BlockedKey) -> dict[str, Any]:
+    return {"key": one.head, "parked_since": time_text(one.parked_since), "waiting_behind": one.behind}
 
 
 def _state(state: ModelState) -> dict[str, Any]:
@@ -219,7 +227,7 @@ def _notes_of_models(models: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             number = model["blocked_keys"]
             yield (
                 f"{name}: {number:,} {'key is' if number == 1 else 'keys are'} held back by a signal that failed; "
-                "`signalbus-relay parked list` says which."
+                "see its model, or `signalbus-relay parked list`."
             )
         # Of a model that fails the headline tells.
         if model["waiting"] and not model["failing"]:
