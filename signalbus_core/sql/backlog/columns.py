@@ -16,7 +16,7 @@ from ..keys import is_from
 from ..ordered.heads import has_takeable
 from ..parked import LeaveOut, count_blocking, count_columns, is_due, leaving_out
 from ..paused import pause_column
-from ..schedule.conditions import Part, moments_due, order_of, parts_of
+from ..schedule.conditions import Part, finite, moments_due, order_of, parts_of
 from ..schedule.peek import any_in_order, next_seconds, scheduled_count
 from ..selection import Choice, all_keys, pending
 
@@ -192,6 +192,7 @@ def _age_seconds(spec: SignalSpec, dialect: Dialect, part: Part, first: Select[A
     since = (*written_at, *moments_due(spec, part))
     if not since or dialect.name != "postgresql":
         return null()
-    moment = first.with_only_columns(since[0] if len(since) == 1 else func.greatest(*since)).scalar_subquery()
+    latest = finite(since[0] if len(since) == 1 else func.greatest(*since))
+    moment = first.with_only_columns(latest).scalar_subquery()
     # Only by the clock of the server: that of the relay may differ.
     return func.date_part("epoch", func.clock_timestamp() - moment)
