@@ -120,9 +120,11 @@ def ddl_autovacuum(tables: tuple[str, ...], **given: Any) -> None:
 def ddl_ids(tables: tuple[str, ...], **given: Any) -> None:
     """The column signalbus_id, which names a row for ever: of these TABLES, or of all signal models of the application.
 
-    The statements can be run again. They rewrite no table, and lock it for a moment only.
+    The statements can be run again. They rewrite no table, lock it for a moment only, and wait no more than 5 s for
+    that lock: whoever comes after them would wait too.
     """
-    _print(signal_id_sql(*_named(tables)) if tables else _of_application(given, _ids))
+    statements = signal_id_sql(*_named(tables)) if tables else _of_application(given, _ids)
+    _print(["SET lock_timeout = '5s'", *statements, "RESET lock_timeout"])
 
 
 @ddl.command("order", epilog="Example: signalbus-relay ddl order --app shop:create_app > order.sql")

@@ -9,7 +9,7 @@ from .amqp.errors import failure_of, remedy_of_reason
 from .amqp.message import InvalidMessageError, Message, as_messages
 from .amqp.nodes import BrokerLocation
 from .amqp.protocol import BrokerConnectionError
-from .build import BuiltSignal, build_messages, pending_rows, sends_itself
+from .build import BuiltSignal, build_messages, build_restored, pending_rows, sends_itself
 from .outbox import OutboxMessage, outbox_model, outbox_table_sql
 from .outbox_row import HEADERS_TEXT, message_from_row
 from .publisher import Publisher, PublisherStatus
@@ -35,6 +35,7 @@ __all__ = [
     "as_messages",
     "BuiltSignal",
     "build_messages",
+    "build_restored",
     "pending_rows",
     "sends_itself",
     "replayed_messages",

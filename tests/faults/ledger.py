@@ -20,6 +20,7 @@ class Figures:
     :param duplicates: messages beyond the first of a signal.
     :param most_often: so often the message came that came most often.
     :param unaccounted: signals that were committed, not withdrawn, and are neither in the outbox nor in the history.
+    :param at_moments: what was wrong with the sum at some moment.
     :param shared_ids: message ids that more than one signal had. A consumer would drop the second one.
     """
 
@@ -34,10 +35,11 @@ class Figures:
     lost_numbers: tuple[int, ...] = ()
     shared_ids: int = 0
     unaccounted: int = 0
+    at_moments: tuple[str, ...] = ()
 
     def problems(self, duplicates_bound: int, most_often_bound: int) -> list[str]:
         """What of this breaks the promise."""
-        found = []
+        found = list(self.at_moments)
         if not self.committed:
             found.append("nothing was committed, so nothing is proved")
         if self.lost:
@@ -69,6 +71,8 @@ class Ledger:
         self.forgotten: set[int] = set()
         #: Committed, and neither in the outbox nor in the history.
         self.unaccounted: set[int] = set()
+        #: What was wrong with the sum of outbox and history at some moment.
+        self.at_moments: list[str] = []
         self.rolled_back = 0
         self._received: Counter[int] = Counter()
 
@@ -99,6 +103,7 @@ class Ledger:
             lost=len(lost),
             shared_ids=len(self._shared_ids),
             unaccounted=len(self.unaccounted - self.withdrawn),
+            at_moments=tuple(self.at_moments),
             lost_numbers=tuple(sorted(lost)[:10]),
             phantom=sum(count for number, count in self._received.items() if number not in known),
             duplicates=sum(count - (number in new) for number, count in self._received.items() if number in known),

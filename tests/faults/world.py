@@ -29,6 +29,7 @@ from tests.support.proxy import FaultProxy
 from tests.support.rabbitmq import PrivateRabbitMQ
 from tests.support.waiting import eventually
 
+from .accounts import Accounts
 from .fault import RELAYS
 from .ledger import Ledger
 from .relays import Relay
@@ -74,6 +75,7 @@ class World:
         self._names = itertools.count(1)
         self._first = 1
         self.writer: Writer | None = None
+        self.accounts: Accounts | None = None
         self.burst_bytes: dict[tuple[str, str], int] = {}
         try:
             self._build()
@@ -301,6 +303,7 @@ class World:
     def begin_fault(self, chance: random.Random) -> None:
         self.writer = Writer(lambda: self.dsn, self._numbers, chance, tuple(self.queues))
         self.writer.start()
+        self.accounts = Accounts(lambda: self.dsn, self._first)
 
     def stop_writing(self) -> None:
         if self.writer is not None:
@@ -310,6 +313,10 @@ class World:
 
     def end_fault(self) -> Any:
         """Take what has arrived; return the figures."""
+        if self.accounts is not None:
+            self.accounts.stop()
+            self.ledger.at_moments += self.accounts.problems(self.ledger.withdrawn)
+            self.accounts = None
         self.take()
         committed = {row[0] for row in self.sql("SELECT number FROM business WHERE number >= %s", self._first)}
         self.ledger.unaccounted = committed - self.accounted()
@@ -349,6 +356,8 @@ class World:
     def close(self) -> None:
         with contextlib.suppress(TimeoutError):
             self.stop_writing()
+        if self.accounts is not None:
+            self.accounts.stop()
         for relay in self.relays:
             relay.close()
         self.stack.close()
