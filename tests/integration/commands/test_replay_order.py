@@ -60,12 +60,11 @@ class Accounts:
                 self.outbox.db.session.add(self.model(id=one, account=None if one[0] == "-" else one[0]))
                 self.outbox.db.session.flush()
             self.outbox.db.session.commit()
-        # A row that was updated lies behind the others, and is moved after them.
-        self.outbox.execute(
-            *[f"UPDATE booked SET signalbus_id = signalbus_id WHERE id = '{one}'" for one in ids[: len(ids) // 2]]
-        )
         assert self.outbox.burst(self.model, limit=100).sent == len(ids)
         assert sorted(self.taken()) == sorted(ids)
+        # A row that was updated lies behind the others.
+        moved = ", ".join(f"'{one}'" for one in ids[: len(ids) // 2])
+        self.outbox.execute(f"UPDATE signalbus_sent SET key = key WHERE key IN ({moved})")
 
     def replay(self, *arguments: str) -> Result:
         return CliRunner().invoke(
