@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 from .conditions import LeaveOut, count_blocking, count_columns, is_due, leaving_out, not_passed_over
+from .histories import FailureHistory, failure_histories, keys_of, row_versions, undeleted_signals
 from .operations import FailureGroup, count_failed, discard, list_failed, list_groups, records_of_row, skip, try_again
-from .records import (
-    Failure,
-    FailureHistory,
-    failure_histories,
-    forget,
-    forget_gone,
-    keys_of,
-    record_failures,
-    row_versions,
-    undeleted_signals,
-)
+from .records import Failure, forget, forget_gone, record_failures
 from .retries import DueSignal
 
 __all__ = [
