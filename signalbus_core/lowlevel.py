@@ -37,6 +37,7 @@ from .sessions import own_session
 from .sql import parked, paused
 from .sql.backlog import Measurement, Work, find_work, find_work_and_measure, measure
 from .sql.diagnosis import locate
+from .sql.diagnosis.faulty_row import FaultyRow, find_faulty_row
 from .sql.diagnosis.locate import FoundSignal, Holder, oldest_age_seconds
 from .sql.diagnosis.vacuum_horizon import (
     HolderKind,
@@ -123,8 +124,10 @@ __all__ = [
     "STOP_SIGNALS",
     "stop_requests",
     # Where a single signal is
+    "FaultyRow",
     "FoundSignal",
     "Holder",
+    "find_faulty_row",
     "locate",
     # Waking relays
     "Doorbell",

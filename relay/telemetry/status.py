@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from signalbus_core.lowlevel import BurstResult
 
-from .events import BurstSummary, Condition, Doing, Events, HeldHorizon
+from .events import BurstSummary, Condition, Doing, Events, Failure, HeldHorizon
 from .throughput import Throughput
 
 
@@ -87,23 +87,6 @@ class Unread:
     reason: str
     is_alone: bool
     since: float
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Signals fail.
-
-    :param error_class: of the first of the last that failed.
-    :param reason: likewise.
-    :param since: when the first failed after which none was sent, by the wall clock.
-    """
-
-    error_class: str
-    reason: str
-    since: float
-
-    def __str__(self) -> str:
-        return f"{self.error_class}: {self.reason}" if self.reason else self.error_class
 
 
 @dataclass(frozen=True)
@@ -214,6 +197,10 @@ class Status(Events):
             known = self._models[model]
             known.gauge = replace(known.gauge or replace(NOT_MEASURED, at=self._now()), blocked_keys=keys)
 
+    def failure_read(self, model: str, failure: Failure | None) -> None:
+        with self._lock:
+            self._models[model].failure = failure
+
     def model_unread(self, model: str, reason: str | None, *, is_alone: bool) -> None:
         with self._lock:
             known = self._models[model]
@@ -304,5 +291,8 @@ class Status(Events):
             )
 
     def _is_failing(self, model: _Model) -> bool | None:
-        was_sending = model.sent_at is not None and self._now() - model.sent_at < SENT_LATELY_SECONDS
-        return False if was_sending else model.is_failing
+        if model.sent_at is not None and self._now() - model.sent_at < SENT_LATELY_SECONDS:
+            return False
+        # Those that have failed since the last was sent may be signals that another replica has tried.
+        is_stale = model.sent_at is not None and model.failure is not None and model.sent_at <= model.failure.since
+        return None if is_stale and not model.is_failing else model.is_failing

@@ -24,6 +24,6 @@ def test_parked_signals_in_memory_hold_back_their_keys_whatever_the_model_says(s
     stores = {"Move": SimpleNamespace(count=lambda: (2, 3), most=100)}
     runtime = SimpleNamespace(events=events, clock=lambda: 1.0)
     meter = BacklogMeter(cast(Any, {"Move": state}), cast(Any, stores), cast(Any, runtime))
-    assert meter.begin(None)
-    meter.report(None, [("Move", Measurement(9, None, None))], has_table=False)
+    assert meter.begin()
+    meter.report([("Move", Measurement(9, None, None))], {}, has_table=False)
     events.blocked_counted.assert_called_once_with("Move", 5)
