@@ -34,7 +34,7 @@ from ..errors import (
 from ..failures import raise_if_stop, sender_failure
 from .keep_days import keep_days_of
 from .order import KeyOrder, resolve_order
-from .progress import LONG_SEND_SECONDS, report_progress
+from .progress import LONG_SEND_SECONDS, holds_locks, report_progress
 from .refusals import (
     refuse_compound_keys,
     refuse_joined_inheritance,
@@ -179,6 +179,8 @@ class SignalSpec:
                 # Stop here, so that the sent signals are deleted before a timeout or a restart rolls back.
                 break
             report_progress()
+            if not holds_locks():
+                break
             try:
                 refuse_unfinished(self.name, self.send_one(signal))
             except PartialDeliveryError as error:

@@ -19,7 +19,7 @@ from ..errors import EndedEarlyError, Outcome, OutcomeKind, PartialDeliveryError
 from ..failures import raise_if_stop, sender_failure
 from .contract import SignalSpec
 from .order import Place, runs
-from .progress import LONG_SEND_SECONDS, report_progress
+from .progress import LONG_SEND_SECONDS, holds_locks, report_progress
 from .senders import refuse_unfinished
 
 
@@ -63,6 +63,8 @@ def send_in_order(
             # What was sent is deleted before a timeout or a restart would have it sent again.
             break
         report_progress()
+        if not holds_locks():
+            break
         wave = [run[number] for run in going]
         tried.update(map(id, wave))
         with reporting(wave) as sent:

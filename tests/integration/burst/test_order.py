@@ -16,7 +16,10 @@ import sqlalchemy as sa
 
 from signalbus_core import OrderedSignal, Outcome, OutcomeKind, PartialDeliveryError, ScheduledSignal, SignalModelError
 from signalbus_core.lowlevel import Choice, Ring, send_burst
+from signalbus_core.rabbitmq import Message, Publisher
 from signalbus_core.sql.ordered import heads
+from tests.support.broker import Broker
+from tests.support.clock import Clock
 from tests.support.outbox_app import OutboxApp
 
 REFUSED = Outcome(OutcomeKind.REFUSED, "no queue", cause="returned")
@@ -150,6 +153,32 @@ def test_signals_without_a_key_wait_for_nothing(orders: Orders) -> None:
     result = orders.burst(orders.changed)
     assert sorted(orders.waves[0]) == [1, 2, 3]
     assert (result.sent, orders.left(orders.changed)) == (3, [1])
+
+
+@pytest.mark.parametrize("notices", ["a new connection to the broker", "a statement that is due"])
+def test_a_burst_whose_transaction_has_ended_sends_no_more(
+    orders: Orders, broker: Broker, monkeypatch: pytest.MonkeyPatch, notices: str
+) -> None:
+    """It stood still: the broker has dropped its connection, and PostgreSQL has ended its transaction."""
+    queue, clock = broker.queue(), Clock()
+    with Publisher(url=broker.url) as publisher:
+
+        def send(self: Any) -> None:
+            publisher.publish_messages([Message(exchange="", routing_key=queue, body=str(self.id))])
+            if self.id == 2:
+                pid = orders.db.session.scalar(sa.select(sa.func.pg_backend_pid()))
+                with orders.connection() as other:
+                    assert other.scalar(sa.select(sa.func.pg_terminate_backend(pid, 60_000)))
+                if notices == "a statement that is due":
+                    clock.now += 1000
+                else:
+                    publisher.disconnect()
+
+        monkeypatch.setattr(orders.changed, "send_signalbus_message", send)
+        orders.put((1, "a"), (2, "a"), (3, "a"), (4, "a"))
+        orders.burst(orders.changed, clock=clock)
+        assert [one.text for one in broker.take_all(queue)] == ["1", "2"]
+        assert orders.left(orders.changed) == [3, 4]
 
 
 def test_bursts_give_each_key_its_turn(orders: Orders) -> None:

@@ -157,6 +157,9 @@ class Watching(ProgressReporter):
     def report_progress(self) -> None:
         self._told()
 
+    def holds_locks(self, ask: bool) -> bool:
+        return True
+
 
 def test_an_alarm_within_a_burst_is_told_when_the_broker_tells_it() -> None:
     recorder = Recorder()
