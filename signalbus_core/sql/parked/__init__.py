@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from .conditions import LeaveOut, count_blocking, count_columns, is_due, leaving_out, not_passed_over
 from .histories import FailureHistory, failure_histories, keys_of, row_versions, undeleted_signals
-from .operations import FailureGroup, count_failed, discard, list_failed, list_groups, records_of_row, skip, try_again
+from .operations import (
+    FailureGroup,
+    count_failed,
+    discard,
+    list_failed,
+    list_groups,
+    records_of_row,
+    skip,
+    try_again,
+    waiting_failure,
+)
 from .records import Failure, forget, forget_gone, record_failures
 from .retries import DueSignal
 
@@ -37,4 +47,5 @@ __all__ = [
     "records_of_row",
     "skip",
     "try_again",
+    "waiting_failure",
 ]
