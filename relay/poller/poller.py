@@ -33,21 +33,19 @@ from ..servers.reconnect import LISTENING_WITHIN_SECONDS
 from ..telemetry.states import BACKLOG_COUNTED_TO
 from ..worker.model_state import ModelState
 from ..worker.retry_store import RetryStores
-from .backlog_meter import MEASURE_EVERY_SECONDS, BacklogMeter
+from .backlog_meter import BacklogMeter
 from .database import PolledDatabase
 from .diagnosis.blocked_keys import name_blocked_keys
 from .diagnosis.failures import read_failures
 from .diagnosis.unreadable import Unreadable
 from .diagnosis.vacuum_horizon import Horizon
 from .joint_query import POLL_LIMITS, QUERIED_TOGETHER, JointQuery
-from .maintenance import TIDY_EVERY_SECONDS, Maintenance, TableError
+from .maintenance import Maintenance
 from .pauses import PausedModels
 from .scan.queries import Measured, ModelQueries
 from .scan.starts import ScanStarts
 
 T = TypeVar("T")
-
-__all__ = ["MEASURE_EVERY_SECONDS", "TIDY_EVERY_SECONDS", "Poller", "TableError"]
 
 
 class Poller:
