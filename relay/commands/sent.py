@@ -16,7 +16,7 @@ from signalbus_core.rabbitmq import Publisher
 
 from ..application.databases import Databases
 from ..application.load import LoadedApp
-from ..application.outbox_tables.where import condition
+from ..application.outbox_tables.row_choice.where import condition
 from ..config.click_options import with_application, with_application_but_where
 from ..exit_codes import EXIT_OK, EXIT_RUNTIME, CommandError
 from ..explain.routes import Route, query_broker

@@ -7,7 +7,7 @@ moment is a problem, also when all is well at the end.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psycopg2
@@ -18,29 +18,19 @@ PACE_SECONDS = 0.1
 #: Tables are locked now and then; the next look comes soon.
 SETTINGS = "SET lock_timeout = '1s'; SET statement_timeout = '5s'; SET default_transaction_read_only = on"
 
-#: The signals of this fault, each with how often it is in the outbox or the history, where that is not once.
-SUM = """
-    WITH places AS (
-        SELECT number FROM signal UNION ALL SELECT number FROM neighbour
-        UNION ALL
-        SELECT CAST(row ->> 'number' AS bigint) FROM signalbus_sent
-        WHERE table_name IN ('signal', 'neighbour') AND sent_at >= %s
-    )
-    SELECT b.number, count(p.number) FROM business b LEFT JOIN places p ON p.number = b.number
-    WHERE b.number >= %s GROUP BY b.number HAVING count(p.number) <> 1
-"""
-
 
 class Accounts:
     """Looks from its creation to :meth:`stop`.
 
     :param dsn: of the database, asked for each connection.
     :param first: the first number of this fault.
+    :param tables: the outboxes.
     """
 
-    def __init__(self, dsn: Callable[[], str], first: int) -> None:
+    def __init__(self, dsn: Callable[[], str], first: int, tables: Sequence[str]) -> None:
         self._dsn = dsn
         self._first = first
+        self._statement = _sum(tables)
         self._since: Any = None
         self.looks = 0
         self.missing: set[int] = set()
@@ -90,11 +80,25 @@ class Accounts:
                 cursor.execute("SELECT now() - interval '1 minute'")
                 [self._since] = cursor.fetchone()
             while not self._stop.is_set():
-                cursor.execute(SUM, (self._since, self._first))
+                cursor.execute(self._statement, (self._since, self._first))
                 for number, count in cursor.fetchall():
                     (self.twice if count else self.missing).add(number)
                 self.looks += 1
                 self._stop.wait(PACE_SECONDS)
+
+
+def _sum(tables: Sequence[str]) -> str:
+    """The signals of this fault that are not once in outbox or history, each with how often it is."""
+    return f"""
+        WITH places AS (
+            {" UNION ALL ".join(f"SELECT number FROM {table}" for table in tables)}
+            UNION ALL
+            SELECT CAST(row ->> 'number' AS bigint) FROM signalbus_sent
+            WHERE table_name IN ({", ".join(f"'{table}'" for table in tables)}) AND sent_at >= %s
+        )
+        SELECT b.number, count(p.number) FROM business b LEFT JOIN places p ON p.number = b.number
+        WHERE b.number >= %s GROUP BY b.number HAVING count(p.number) <> 1
+    """
 
 
 def _some(numbers: set[int]) -> str:

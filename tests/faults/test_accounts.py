@@ -32,7 +32,7 @@ def dsn(database_url: str) -> Iterator[str]:
 
 def seen(dsn: str, *statements: str) -> Accounts:
     """The accounts after the state that each of these statements leaves was seen."""
-    accounts = Accounts(lambda: dsn, 2)
+    accounts = Accounts(lambda: dsn, 2, ("signal", "neighbour"))
     connection = psycopg2.connect(dsn)
     for statement in ("", *statements):
         if statement:
@@ -66,6 +66,6 @@ def test_a_signal_that_was_there_twice_is_told(dsn: str) -> None:
 
 
 def test_a_sum_that_was_never_seen_is_told() -> None:
-    accounts = Accounts(lambda: "host=127.0.0.1 port=1", 1)
+    accounts = Accounts(lambda: "host=127.0.0.1 port=1", 1, ("signal",))
     accounts.stop()
     assert accounts.problems(set()) == ["whether the sum holds was never seen"]

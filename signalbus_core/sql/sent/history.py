@@ -16,7 +16,7 @@ from sqlalchemy.sql import ColumnElement
 from sqlalchemy.types import UserDefinedType
 
 from ...model.contract import SignalSpec
-from ...model.sent_messages import SentMessage
+from ...model.sending.sent_messages import SentMessage
 from ...schema.own_tables import SENT
 from ..keys import usual_text
 

@@ -11,8 +11,8 @@ import pytest
 
 from relay.application.outbox_tables.names import TableName, split_name, table_name
 from relay.application.outbox_tables.row_choice.done import assignments
+from relay.application.outbox_tables.row_choice.where import condition
 from relay.application.outbox_tables.rules import TableRules
-from relay.application.outbox_tables.where import condition
 from relay.config.resolve import ConfigError, RelayConfig, resolve
 
 URL = {"database_url": "postgresql://u:p@h/d"}

@@ -14,16 +14,16 @@ from sqlalchemy import select
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
-from ..burst.lock import loadable
-from ..failures import error_text, is_of_schema, raise_if_stop
-from ..model.contract import SignalSpec
-from ..sql.keys import Key, has_loadable_key
-from ..sql.rows import row_id
-from .amqp.encoder import MessageMaker
-from .amqp.frames import encode
-from .amqp.message import InvalidMessageError, Message
-from .row_signal import RowMessages, RowPlan
-from .signal import RabbitMQSignal, SignalMessages
+from ...burst.lock import loadable
+from ...failures import error_text, is_of_schema, raise_if_stop
+from ...model.contract import SignalSpec
+from ...sql.keys import Key, has_loadable_key
+from ...sql.rows import row_id
+from ..amqp.encoder import MessageMaker
+from ..amqp.frames import encode
+from ..amqp.message import InvalidMessageError, Message
+from ..signal import RabbitMQSignal, SignalMessages
+from .row_messages import RowMessages, RowPlan
 
 #: The largest frame that RabbitMQ negotiates by default.
 FRAME_MAX = 131_072
