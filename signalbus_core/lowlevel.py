@@ -65,7 +65,7 @@ from .sql.sent import history as sent
 from .sql.sent.erase import Erasure, count_erasable, erase
 from .sql.sent.history import SentFilter, SentSignal
 from .sql.sent.keeping import history_problem, prepare_history
-from .sql.sent.restore import restore
+from .sql.sent.restore import Restored, restore
 from .sql.transaction import BurstLimits, autocommit, set_limits, transaction
 from .tcp import Address, first_listening
 
@@ -122,6 +122,7 @@ __all__ = [
     "partitions_sql",
     "history_problem",
     "prepare_history",
+    "Restored",
     "restore",
     "sent",
     # Paused models

@@ -181,6 +181,8 @@ def sent_replay(
             raise CommandError(f"Of {model} nothing of that is kept.")
         if to_queue is not None:
             _require_queue(loaded, to_queue)
+        for warning in replays.warnings():
+            say(f"{model}: {warning}.", err=True)
         if not yes:
             where = "their own destinations" if to_queue is None else f"the queue {to_queue}"
             confirm(f"Send {number:,} signals of {model} again, to {where}")

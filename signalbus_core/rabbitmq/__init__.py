@@ -10,7 +10,7 @@ from .amqp.message import InvalidMessageError, Message, as_messages
 from .amqp.nodes import BrokerLocation
 from .amqp.protocol import BrokerConnectionError
 from .publisher import Publisher, PublisherStatus
-from .rows.build import BuiltSignal, build_messages, pending_rows, sends_itself
+from .rows.build import BuiltSignal, build_messages, build_restored, pending_rows, sends_itself
 from .rows.outbox import OutboxMessage, outbox_model, outbox_table_sql
 from .rows.outbox_row import HEADERS_TEXT, message_from_row
 from .rows.row_signal import RowSignal
@@ -35,6 +35,7 @@ __all__ = [
     "as_messages",
     "BuiltSignal",
     "build_messages",
+    "build_restored",
     "pending_rows",
     "sends_itself",
     "replayed_messages",

@@ -29,6 +29,7 @@ from tests.support.proxy import FaultProxy
 from tests.support.rabbitmq import PrivateRabbitMQ
 from tests.support.waiting import eventually
 
+from .accounts import Accounts
 from .fault import RELAYS
 from .ledger import Expected, Ledger
 from .relays import Relay
@@ -80,6 +81,7 @@ class World:
         self._names = itertools.count(1)
         self._first = 1
         self.writer: Writers | None = None
+        self.accounts: Accounts | None = None
         self._session: Any = None
         self.burst_bytes: dict[tuple[str, str], int] = {}
         try:
@@ -327,6 +329,7 @@ class World:
     def begin_fault(self, chance: random.Random) -> None:
         self.writer = Writers(lambda: self.dsn, self._numbers, chance, tuple(self.queues))
         self.writer.start()
+        self.accounts = Accounts(lambda: self.dsn, self._first, TABLES)
 
     def stop_writing(self) -> None:
         if self.writer is not None:
@@ -339,6 +342,10 @@ class World:
 
         :param calm_since: from then on scheduled signals had to be sent at their time.
         """
+        if self.accounts is not None:
+            self.accounts.stop()
+            self.ledger.at_moments += self.accounts.problems(self.ledger.withdrawn)
+            self.accounts = None
         self.take()
         expected = Expected(calm_since=calm_since)
         committed = set()
@@ -388,6 +395,8 @@ class World:
     def close(self) -> None:
         with contextlib.suppress(TimeoutError):
             self.stop_writing()
+        if self.accounts is not None:
+            self.accounts.stop()
         for relay in self.relays:
             relay.close()
         if self._session is not None:

@@ -133,9 +133,10 @@ def ddl_autovacuum(tables: tuple[str, ...], **given: Any) -> None:
 def ddl_ids(tables: tuple[str, ...], **given: Any) -> None:
     """The column signalbus_id, which names a row for ever: of these TABLES, or of all signal models of the application.
 
-    The statements can be run again. They rewrite no table, and lock it for a moment only.
+    The statements can be run again. They rewrite no table, lock it for a moment only, and wait no more than 5 s for
+    that lock: whoever comes after them would wait too.
     """
-    _print_for(tables, given, signal_id_sql)
+    _print_for(tables, given, _ids_sql)
 
 
 @ddl.command("order", epilog="Example: signalbus-relay ddl order --app shop:create_app > order.sql")
@@ -181,6 +182,10 @@ def _print(statements: Iterable[str]) -> None:
 
 def _models(specs: Sequence[SignalSpec]) -> list[Any]:
     return [spec.model for spec in specs]
+
+
+def _ids_sql(*tables: Any) -> list[str]:
+    return ["SET lock_timeout = '5s'", *signal_id_sql(*tables), "RESET lock_timeout"]
 
 
 def _print_for(

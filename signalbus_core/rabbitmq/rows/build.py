@@ -93,6 +93,14 @@ def build_messages(
             yield _built(model, row.key, _maker(spec, connection, signal), signal)
 
 
+def build_restored(signal: Any, key: Key) -> BuiltSignal:
+    """Build the messages of a signal that was sent, restored as an instance of its class.
+
+    :param key: of the signal, for people.
+    """
+    return _built(type(signal), key, SignalMessages(), signal)
+
+
 def _maker(spec: SignalSpec, connection: Connection, signal: Any) -> MessageMaker[Any]:
     return RowMessages(cast(RowPlan, spec.row_sender), connection) if spec.is_row(signal) else SignalMessages()
 
