@@ -46,6 +46,7 @@ from .sql import parked, paused
 from .sql.backlog.columns import Measurement, Work
 from .sql.backlog.query import find_work, find_work_and_measure, measure
 from .sql.diagnosis import locate
+from .sql.diagnosis.faulty_row import FaultyRow, find_faulty_row
 from .sql.diagnosis.locate import FoundSignal, Holder, oldest_age_seconds
 from .sql.diagnosis.trial import key_problems
 from .sql.diagnosis.vacuum_horizon import (
@@ -136,8 +137,10 @@ __all__ = [
     "STOP_SIGNALS",
     "stop_requests",
     # Where a single signal is
+    "FaultyRow",
     "FoundSignal",
     "Holder",
+    "find_faulty_row",
     "locate",
     # Waking relays
     "Doorbell",

@@ -42,7 +42,6 @@ CONNECTION_LIMITS = {
     "tcp_user_timeout": 30_000,
 }
 
-
 #: libpq's own default.
 PORT = 5432
 

@@ -104,11 +104,11 @@ class Scheduler:
         """Call ``listener`` when a model has become :meth:`quiet`."""
         self._quiet_listeners.append(listener)
 
-    def set_paused(self, names: Collection[str]) -> None:
-        """Pause exactly these models. Bursts in flight end as usual."""
+    def set_paused(self, names: Iterable[str], *, paused: bool) -> None:
+        """Record whether these models are paused. Bursts in flight end as usual."""
         with self._changed:
-            for name, entry in self._entries.items():
-                entry.paused = name in names
+            for name in names:
+                self._entries[name].paused = paused
             self._changed.notify_all()
 
     def set_away(self, names: Iterable[str], *, away: bool) -> None:
@@ -120,10 +120,11 @@ class Scheduler:
             if changed:
                 self._changed.notify_all()
 
-    def take_activity(self) -> set[str]:
-        """The models of which signals were sent since the last call."""
+    def take_activity(self, names: Iterable[str]) -> set[str]:
+        """Those of the models of which signals were sent since the last call for them."""
         with self._changed:
-            active, self._active = self._active, set()
+            active = self._active.intersection(names)
+            self._active -= active
         return active
 
     def is_idle(self) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from signalbus_core.lowlevel import BlockedKey
 
-from .events import Doing
+from .events import Doing, Failure
 
 
 @dataclass(frozen=True)
@@ -77,23 +77,6 @@ class Unread:
     reason: str
     is_alone: bool
     since: float
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Signals fail.
-
-    :param error_class: of the first of the last that failed.
-    :param reason: likewise.
-    :param since: when the first failed after which none was sent, by the wall clock.
-    """
-
-    error_class: str
-    reason: str
-    since: float
-
-    def __str__(self) -> str:
-        return f"{self.error_class}: {self.reason}" if self.reason else self.error_class
 
 
 @dataclass(frozen=True)

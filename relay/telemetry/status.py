@@ -12,8 +12,8 @@ from dataclasses import replace
 
 from signalbus_core.lowlevel import BlockedKey, BurstResult
 
-from .events import BurstSummary, Condition, Doing, Events, HeldHorizon
-from .snapshots import NOT_MEASURED, Failure, Gauge, ModelStatus, Paused, Unread, WorkerStatus
+from .events import BurstSummary, Condition, Doing, Events, Failure, HeldHorizon
+from .snapshots import NOT_MEASURED, Gauge, ModelStatus, Paused, Unread, WorkerStatus
 from .throughput import Throughput
 
 #: While others of a model were sent so recently, those that fail say nothing about it. Longer: a model of which
@@ -124,6 +124,10 @@ class Status(Events):
             if known.gauge is not None:
                 known.gauge = replace(known.gauge, blocked_by=keys)
 
+    def failure_read(self, model: str, failure: Failure | None) -> None:
+        with self._lock:
+            self._models[model].failure = failure
+
     def model_unread(self, model: str, reason: str | None, *, is_alone: bool) -> None:
         with self._lock:
             known = self._models[model]
@@ -214,5 +218,8 @@ class Status(Events):
             )
 
     def _is_failing(self, model: _Model) -> bool | None:
-        was_sending = model.sent_at is not None and self._now() - model.sent_at < SENT_LATELY_SECONDS
-        return False if was_sending else model.is_failing
+        if model.sent_at is not None and self._now() - model.sent_at < SENT_LATELY_SECONDS:
+            return False
+        # Those that have failed since the last was sent may be signals that another replica has tried.
+        is_stale = model.sent_at is not None and model.failure is not None and model.sent_at <= model.failure.since
+        return None if is_stale and not model.is_failing else model.is_failing
