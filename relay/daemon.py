@@ -31,6 +31,7 @@ from .poller.poller import Poller
 from .poller.requests import PollRequests
 from .poller.thread import PollLoop
 from .poller.until_empty import UntilEmpty
+from .replicas.build import build_replicas
 from .runtime import Runtime
 from .scheduler import Scheduler
 from .telemetry.health import FLOW_WITHIN_SECONDS
@@ -104,6 +105,7 @@ class Daemon:
         self._bursts = Bursts(self._app, self._bus, retry_stores, limits, self._runtime)
         self._workers = [self._build_worker(f"worker-{number + 1}") for number in range(config.workers)]
         self._spares = 0
+        self._replicas = build_replicas(loaded, config, self._listeners)
         self._threads: dict[threading.Thread, PollLoop | Worker | NotifyListener] = {}
 
     def _state_of(self, spec: SignalSpec) -> ModelState:
@@ -142,12 +144,13 @@ class Daemon:
     def run(self) -> int:
         """Start all parts, wait for a stop request, drain, and close in reverse order."""
         listeners = self._listeners
-        known = (listeners.status, listeners.health, listeners.metrics, listeners.incidents)
+        known = (listeners.status, listeners.health, listeners.metrics, listeners.incidents, self._replicas)
         self._early_site.replace_app(build_site(self._loaded, self._config, self._engines, *known))
         with stop_requests(lambda name: self._stop.request(StopRequest(name, by_signal=True))):
             # The objects loaded so far stay; garbage collection of them takes a sixth of the time of full bursts.
             gc.freeze()
             self._start_threads()
+            self._replicas.start()
             self._runtime.events.relay_changed("running")
             request = self._supervise()
             return self._drain(request)
@@ -219,6 +222,7 @@ class Daemon:
                 busy = [thread.name for thread in self._threads if thread.is_alive()]
                 if busy:
                     return self._give_up(busy)
+        self._replicas.close()
         for engine in self._engines.values():
             engine.dispose()
         logger.info(

@@ -84,8 +84,12 @@ class BacklogMeter:
                 counted = self._retry_stores[name].count()
             self._report_failed(name, *counted)
             if self._states[name].spec.order is not None:
-                # Without the table, bursts leave failed signals out by their keys, and take nothing behind them.
-                self._events.blocked_counted(name, measurement.blocked if has_table else sum(counted))
+                self._events.blocked_counted(name, measurement.blocked if has_table else self._blocking(name))
+
+    def _blocking(self, name: str) -> int:
+        """How many failed signals hold back their keys in the bursts of this process, where there is no table."""
+        choice = self._retry_stores[name].choice(())
+        return len(choice.exclude) - len(choice.passed_over)
 
     def _report_failed(self, name: str, waiting: int, parked: int) -> None:
         self._events.failed_counted(name, waiting, parked)

@@ -7,6 +7,7 @@ once a second, whatever the number of models, and more often while signals flow.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
 from sqlalchemy.engine import Connection
@@ -34,6 +35,7 @@ from ..worker.model_state import ModelState
 from ..worker.retry_store import RetryStores
 from .backlog_meter import MEASURE_EVERY_SECONDS, BacklogMeter
 from .database import PolledDatabase
+from .diagnosis.blocked_keys import name_blocked_keys
 from .diagnosis.failures import read_failures
 from .diagnosis.unreadable import Unreadable
 from .diagnosis.vacuum_horizon import Horizon
@@ -224,8 +226,10 @@ class Poller:
             measured = self._query(specs, self._queries.measure)
         if is_time:
             waiting = [self._states[name].spec for name, one in measured if one.waiting]
-            failures = read_failures(self._joint_query, lambda: autocommit(self._engine, self._limits), waiting)
+            failures = read_failures(self._joint_query, partial(autocommit, self._engine, self._limits), waiting)
             self._meter.report(measured, failures, has_table=self._maintenance.has_parked_table)
+            begin = partial(transaction, self._engine, self._limits)
+            name_blocked_keys(begin, self.database.specs, measured, self._events)
         return read
 
     def _hand_on_blindly(self, specs: Sequence[SignalSpec]) -> list[str]:

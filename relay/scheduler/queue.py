@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
-from .ring_rate import STEP_SECONDS, Steps
+from .ring_rate import Steps
 from .turns import SLOW_TURN_SECONDS, Entry, Turn
 
 #: The largest number of spare workers while turns are slow or hang. Each has a connection to the database and one to
@@ -201,16 +201,8 @@ class Scheduler:
             if wait_seconds > 0:
                 entry.not_before = now + wait_seconds
                 entry.found = True
-            turn = next(turn for turn in entry.turns if turn.worker == worker)
-            entry.turns.remove(turn)
-            entry.was_slow = turn.is_slow(now)
             entry.more = more and wait_seconds <= 0
-            if turn.is_rung and again_seconds is not None:
-                entry.again_at = now + again_seconds
-            is_quiet = False
-            if entry.steps is not None:
-                entry.again_at = max(now, turn.began_at + STEP_SECONDS)
-                is_quiet = entry.steps.ended(found=sent)
+            is_quiet = entry.end_turn(worker, now, again_seconds, sent=sent)
             if self._next(now) is not None:
                 self._changed.notify()
         if is_quiet:
@@ -277,14 +269,7 @@ class Scheduler:
 
     def _begin_turn(self, entry: Entry, worker: str, now: float) -> None:
         self._turn += 1
-        entry.last_turn = self._turn
-        # The turn sees what was committed until now, so what asked for it is done with before it begins.
-        entry.turns.append(Turn(worker, now, now, is_rung=entry.is_rung or entry.again_at is not None))
-        entry.taken_at = now
-        entry.found = entry.is_rung = False
-        entry.again_at = None
-        if entry.due_at is not None and entry.due_at <= now:
-            entry.due_at = None
+        entry.begin_turn(worker, self._turn, now)
 
     def _may_be_taken(self, entry: Entry, now: float) -> bool:
         return entry.is_ready(now) and (not entry.is_slow(now) or self._may_have_one_more(entry, now))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Protocol
 
-from signalbus_core.lowlevel import BurstResult
+from signalbus_core.lowlevel import BlockedKey, BurstResult
 
 #: Of the database, or of the connection to a broker. ``unused``: there is no broker that the relay knows of.
 Condition = Literal["up", "down", "blocked", "unknown", "unused"]
@@ -132,6 +132,9 @@ class Events:
 
     def blocked_counted(self, model: str, keys: int) -> None:
         """So many keys of an ordered model are held back by a signal that failed."""
+
+    def blocked_named(self, model: str, keys: tuple[BlockedKey, ...]) -> None:
+        """Which keys of an ordered model are held back, some of them by name."""
 
     def scheduled_counted(self, model: str, scheduled: int) -> None:
         """How many signals of a model are not due yet."""

@@ -10,12 +10,12 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from itertools import count
 from typing import Any
 
 from signalbus_core.lowlevel import BurstResult
 
+from ..text import moment, time_text
 from .events import BurstSummary, Condition, Events
 
 #: When signals are pending and none was sent for so long, they do not flow. Shorter: a relay with slow bursts is
@@ -286,7 +286,7 @@ def _shown(dependency: Dependency) -> dict[str, Any]:
     return {
         "condition": dependency.condition,
         "reason": dependency.reason,
-        "since": datetime.fromtimestamp(dependency.since, tz=timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "since": time_text(moment(dependency.since)),
     }
 
 

@@ -12,7 +12,8 @@ from ..text import shell_word
 from .health import DATABASE_AWAY, FLOW_WITHIN_SECONDS, Health
 from .incidents import Incidents, single_signals
 from .remedies import Remedy, remedy_for, remedy_of, without_remedy
-from .status import ModelStatus, Status, Unread
+from .snapshots import ModelStatus, Unread
+from .status import Status
 
 State = Literal["flowing", "idle", "behind", "blocked", "failing", "paused"]
 

@@ -123,17 +123,19 @@ class Watched:
 
 @pytest.fixture
 def watched(database_url: str) -> Iterator[Watched]:
-    watched = Watched(database_url, models=50)
+    watched = Watched(database_url, models=9)
     yield watched
     watched.engine.dispose()
 
 
-def test_one_statement_looks_at_all_models(watched: Watched) -> None:
+def test_one_statement_looks_at_all_models(database_url: str) -> None:
+    watched = Watched(database_url, models=50)
     watched.poller.run_once()
     watched.statements.clear()
     watched.poller.run_once()
     [look] = watched.statements
     assert all(f"FROM m{number:02}" in look for number in range(50))
+    watched.engine.dispose()
 
 
 def test_the_models_with_signals_are_handed_to_workers(watched: Watched) -> None:
