@@ -23,6 +23,7 @@ from tests.support.marks import assert_may_start, forbid_servers, needs_servers
 from tests.support.postgres import PrivatePostgres
 from tests.support.prefork import fork_server
 from tests.support.rabbitmq import PrivateRabbitMQ
+from tests.support.rewriting import keep_rewritten
 from tests.support.servers import Postgres, RabbitMQ, acquire_postgres, acquire_rabbitmq
 
 pytest_plugins = ["tests.support.time_limit"]
@@ -37,8 +38,10 @@ settings.load_profile("signalbus")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Where the tests run in several processes, these share one RabbitMQ: it takes seven seconds to start."""
+    """Where the tests run in several processes, these share one RabbitMQ, which takes seven seconds to start, and the
+    rewritten tests."""
     if not hasattr(config, "workerinput") and getattr(config.option, "numprocesses", None):
+        keep_rewritten(config)
         lender = Lender(acquire_rabbitmq)
         os.environ[LENDER_VARIABLE] = lender.address
         config.add_cleanup(lender.close)
