@@ -17,6 +17,7 @@ from relay.telemetry.loggers import release_loggers
 from tests.support.broker import Broker
 from tests.support.certificates import make_certificates
 from tests.support.distribution import SlowestFirst, by_slowness
+from tests.support.fuzzing import FACTOR
 from tests.support.guardian import guardian
 from tests.support.lending import LENDER_VARIABLE, Lender, borrow
 from tests.support.marks import assert_may_start, forbid_servers, needs_servers
@@ -33,7 +34,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes says more about the machine than about the code.
-settings.register_profile("signalbus", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "signalbus", max_examples=40 * FACTOR, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("signalbus")
 
 
