@@ -17,7 +17,8 @@ from flask import Flask
 
 from ..errors import Outcome, OutcomeKind, PartialDeliveryError, PublishError, worst
 from ..failures import error_text, raise_if_stop
-from ..model.sent_messages import SentMessage, wanted_messages
+from ..model.sending.progress import holds_locks
+from ..model.sending.sent_messages import SentMessage, wanted_messages
 from .amqp.channel import BrokerConnection
 from .amqp.encoder import AS_THEY_ARE, MessageMaker
 from .amqp.message import Message
@@ -249,10 +250,16 @@ class Publisher:
         batch = Batch(groups, time.monotonic() + timeout, settings.broker.breaker, maker)
         connection = None
         if any(groups):
+            last = settings.broker.connections.mine()
             try:
                 connection = self._open_connection(min(timeout, CONNECT_TIMEOUT_SECONDS))
             except BrokerConnectionError as error:
                 batch.give_up(f"not sent: {error}", was_sent=False)
+            # The broker drops a process that stood still, and PostgreSQL ends its transaction: so whoever had to
+            # connect anew sends nothing for a burst that has lost its locks.
+            if connection is not None and connection is not last and not holds_locks(ask=True):
+                batch.give_up("not sent: the database has ended the transaction of the burst", was_sent=False)
+                connection = None
         return batch, connection
 
     def _open_connection(self, timeout_seconds: float, listening_within_seconds: float | None = None) -> Link:

@@ -62,7 +62,7 @@ def _deleting_sessions(world: World) -> list[int]:
     """Sessions that have deleted signals, and not committed."""
     rows = world.ask(
         "SELECT pid FROM pg_stat_activity WHERE usename = 'relay' AND state = 'idle in transaction' "
-        "AND query LIKE 'DELETE FROM signal %%' AND query NOT LIKE '%%signalbus_parked%%'"
+        "AND query LIKE '%%DELETE FROM %%' AND query NOT LIKE '%%signalbus_parked%%'"
     )
     return [row[0] for row in rows]
 

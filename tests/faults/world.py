@@ -29,10 +29,11 @@ from tests.support.proxy import FaultProxy
 from tests.support.rabbitmq import PrivateRabbitMQ
 from tests.support.waiting import eventually
 
+from .accounts import Accounts
 from .fault import RELAYS
-from .ledger import Ledger
+from .ledger import Expected, Ledger
 from .relays import Relay
-from .writer import Writer, insert_signals
+from .writer import Writers, insert_in_order, insert_scheduled, insert_signals
 
 EXCHANGE = "faults"
 LOGIN, SECRET = "relay", "open-sesame-of-the-relays"
@@ -45,8 +46,14 @@ BROKER_SETTINGS = ("max_message_size = 65536",)
 
 QUEUES = {"classic": {}, "quorum": {"x-queue-type": "quorum"}}
 
+#: The tables of the signals.
+TABLES = ("signal", "neighbour", "keyed", "scheduled")
+
+#: The numbers of the signals that are to be sent.
+PENDING = " UNION ALL ".join(f"SELECT number FROM {table}" for table in TABLES)
+
 MIGRATION = """
-    CREATE TABLE business (number bigint PRIMARY KEY);
+    CREATE TABLE business (number bigint PRIMARY KEY, account int, place bigserial, due timestamptz);
     CREATE TABLE holder (signal_id bigint REFERENCES neighbour);
     CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS
         'BEGIN IF OLD.kind = ''kept'' THEN RETURN NULL; END IF; RETURN OLD; END';
@@ -73,7 +80,8 @@ class World:
         self._numbers = itertools.count(1)
         self._names = itertools.count(1)
         self._first = 1
-        self.writer: Writer | None = None
+        self.writer: Writers | None = None
+        self.accounts: Accounts | None = None
         self._session: Any = None
         self.burst_bytes: dict[tuple[str, str], int] = {}
         try:
@@ -191,12 +199,20 @@ class World:
                 cursor.execute(also, (numbers,))
         return numbers
 
+    def write_others(self) -> list[int]:
+        """Write a keyed signal and a scheduled one; return their numbers."""
+        numbers, keys, chance = list(itertools.islice(self._numbers, 2)), tuple(self.queues), random.Random(0)
+        with self.transaction() as cursor:
+            insert_in_order(cursor, numbers[:1], chance, keys)
+            insert_scheduled(cursor, numbers[1:], chance, keys)
+        return numbers
+
     def left(self, numbers: Sequence[int] | None = None) -> int:
         """How many signals are in their tables, of all or of these."""
-        both = "SELECT count(*) FROM (SELECT number FROM signal UNION ALL SELECT number FROM neighbour) AS pending"
+        all_of_them = f"SELECT count(*) FROM ({PENDING}) AS pending"
         if numbers is None:
-            return int(self.ask(both)[0][0])
-        return int(self.ask(f"{both} WHERE number = ANY(%s)", list(numbers))[0][0])
+            return int(self.ask(all_of_them)[0][0])
+        return int(self.ask(f"{all_of_them} WHERE number = ANY(%s)", list(numbers))[0][0])
 
     def wait_until_sent(self, numbers: Sequence[int] | None = None, timeout_seconds: float = 60) -> None:
         eventually(lambda: self.left(numbers) == 0, timeout_seconds, "the signals are sent", every_seconds=0.05)
@@ -217,8 +233,9 @@ class World:
         return int(
             self.ask(
                 "SELECT count(DISTINCT l.pid) FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
-                "WHERE a.usename = %s AND l.mode = 'RowShareLock' AND l.relation = to_regclass('signal')",
+                "WHERE a.usename = %s AND l.mode = 'RowShareLock' AND l.relation = ANY(%s::regclass[])",
                 LOGIN,
+                list(TABLES),
             )[0][0]
         )
 
@@ -241,7 +258,7 @@ class World:
 
     def _bodies(self, channel: Any, queue: str) -> Iterator[int]:
         for _, properties, body in taken(channel, queue):
-            yield self.ledger.identified(int(body), properties.message_id or "")
+            yield self.ledger.identified(int(body), properties.message_id, built_at(properties))
 
     # Failpoints
 
@@ -310,8 +327,9 @@ class World:
     # One fault
 
     def begin_fault(self, chance: random.Random) -> None:
-        self.writer = Writer(lambda: self.dsn, self._numbers, chance, tuple(self.queues))
+        self.writer = Writers(lambda: self.dsn, self._numbers, chance, tuple(self.queues))
         self.writer.start()
+        self.accounts = Accounts(lambda: self.dsn, self._first, TABLES)
 
     def stop_writing(self) -> None:
         if self.writer is not None:
@@ -319,12 +337,29 @@ class World:
             writer.stop()
             self.ledger.rolled_back += writer.rolled_back
 
-    def end_fault(self) -> Any:
-        """Take what has arrived; return the figures."""
+    def end_fault(self, calm_since: float = float("inf")) -> Any:
+        """Take what has arrived; return the figures.
+
+        :param calm_since: from then on scheduled signals had to be sent at their time.
+        """
+        if self.accounts is not None:
+            self.accounts.stop()
+            self.ledger.at_moments += self.accounts.problems(self.ledger.withdrawn)
+            self.accounts = None
         self.take()
-        committed = {row[0] for row in self.sql("SELECT number FROM business WHERE number >= %s", self._first)}
+        expected = Expected(calm_since=calm_since)
+        committed = set()
+        rows = self.sql(
+            "SELECT number, account, place, extract(epoch FROM due) FROM business WHERE number >= %s", self._first
+        )
+        for number, account, place, due in rows:
+            committed.add(number)
+            if account is not None:
+                expected.places[number] = (account, place)
+            if due is not None:
+                expected.due[number] = float(due)
         self.ledger.unaccounted = committed - self.accounted()
-        figures = self.ledger.figures(committed, self.committed)
+        figures = self.ledger.figures(committed, self.committed, expected)
         self.committed |= committed
         self._first = max(committed, default=self._first - 1) + 1
         self.ledger = Ledger(self.ledger.ids)
@@ -332,9 +367,9 @@ class World:
 
     def accounted(self) -> set[int]:
         """The signals that are still to be sent, and those that the history has."""
-        both = "SELECT number FROM signal UNION ALL SELECT number FROM neighbour"
         return {
-            row[0] for row in self.sql(f"{both} UNION ALL SELECT CAST(row ->> 'number' AS bigint) FROM signalbus_sent")
+            row[0]
+            for row in self.sql(f"{PENDING} UNION ALL SELECT CAST(row ->> 'number' AS bigint) FROM signalbus_sent")
         }
 
     def start_again(self) -> None:
@@ -346,7 +381,7 @@ class World:
         self._heal()
         for relay in self.relays:
             relay.close()
-        self.sql("TRUNCATE signal, neighbour, holder, signalbus_parked")
+        self.sql(f"TRUNCATE {', '.join(TABLES)}, holder, signalbus_parked")
         self.end_fault()
         self.prepare()
 
@@ -360,6 +395,8 @@ class World:
     def close(self) -> None:
         with contextlib.suppress(TimeoutError):
             self.stop_writing()
+        if self.accounts is not None:
+            self.accounts.stop()
         for relay in self.relays:
             relay.close()
         if self._session is not None:
@@ -367,6 +404,11 @@ class World:
         self.stack.close()
         shutil.rmtree(self.directory, ignore_errors=True)
         guardian.release("directory", str(self.directory))
+
+
+def built_at(properties: Any) -> float:
+    """When a message was built."""
+    return float(properties.headers["built_at"])
 
 
 def permissions(write: str) -> str:

@@ -7,6 +7,7 @@ import random
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -16,7 +17,10 @@ import sqlalchemy as sa
 
 from signalbus_core import OrderedSignal, Outcome, OutcomeKind, PartialDeliveryError, ScheduledSignal, SignalModelError
 from signalbus_core.lowlevel import Choice, Ring, send_burst
+from signalbus_core.rabbitmq import Message, Publisher
 from signalbus_core.sql.ordered import heads
+from tests.support.broker import Broker
+from tests.support.clock import Clock
 from tests.support.outbox_app import OutboxApp
 
 REFUSED = Outcome(OutcomeKind.REFUSED, "no queue", cause="returned")
@@ -150,6 +154,32 @@ def test_signals_without_a_key_wait_for_nothing(orders: Orders) -> None:
     result = orders.burst(orders.changed)
     assert sorted(orders.waves[0]) == [1, 2, 3]
     assert (result.sent, orders.left(orders.changed)) == (3, [1])
+
+
+@pytest.mark.parametrize("notices", ["a new connection to the broker", "a statement that is due"])
+def test_a_burst_whose_transaction_has_ended_sends_no_more(
+    orders: Orders, broker: Broker, monkeypatch: pytest.MonkeyPatch, notices: str
+) -> None:
+    """It stood still: the broker has dropped its connection, and PostgreSQL has ended its transaction."""
+    queue, clock = broker.queue(), Clock()
+    with Publisher(url=broker.url) as publisher:
+
+        def send(self: Any) -> None:
+            publisher.publish_messages([Message(exchange="", routing_key=queue, body=str(self.id))])
+            if self.id == 2:
+                pid = orders.db.session.scalar(sa.select(sa.func.pg_backend_pid()))
+                with orders.connection() as other:
+                    assert other.scalar(sa.select(sa.func.pg_terminate_backend(pid, 60_000)))
+                if notices == "a statement that is due":
+                    clock.now += 1000
+                else:
+                    publisher.disconnect()
+
+        monkeypatch.setattr(orders.changed, "send_signalbus_message", send)
+        orders.put((1, "a"), (2, "a"), (3, "a"), (4, "a"))
+        orders.burst(orders.changed, clock=clock)
+        assert [one.text for one in broker.take_all(queue)] == ["1", "2"]
+        assert orders.left(orders.changed) == [3, 4]
 
 
 def test_bursts_give_each_key_its_turn(orders: Orders) -> None:
@@ -395,3 +425,21 @@ def test_a_scheduled_signal_writes_an_ordered_one_when_it_is_due(database_url: s
     app.burst(app.changed)
     assert (app.sent, app.left(app.due)) == ([2, 1], [3])
     app.close()
+
+
+def test_an_excluded_signal_holds_back_its_key_unless_it_is_passed_over(orders: Orders) -> None:
+    orders.put((1, "a"), (2, "a"), (3, "b"))
+    excluded = Choice(exclude=((1,),))
+    assert orders.burst(orders.changed, choice=excluded).sent == 1
+    assert orders.burst(orders.changed, choice=replace(excluded, passed_over=((1,),))).sent == 1
+    assert orders.sent == [3, 2]
+
+
+def test_flushmany_tells_once_of_a_trigger_that_is_missing(orders: Orders, caplog: pytest.LogCaptureFixture) -> None:
+    orders.execute("DROP TRIGGER signalbus_position ON changed")
+    for number in (1, 2):
+        orders.put((number, "a"))
+        assert orders.flush() == 1
+    [told] = [one for one in caplog.records if getattr(one, "action", None) == "order_unfit"]
+    assert "Changed: its signals are sent in the order in which they were inserted" in told.message
+    assert "signalbus-relay ddl order changed --by account" in told.message

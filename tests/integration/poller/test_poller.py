@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
+from relay.poller.database import PolledDatabase
 from relay.poller.joint_query import MOST_SLOW, POLL_LIMITS
 from relay.poller.pauses import PausedModels
 from relay.poller.poller import MEASURE_EVERY_SECONDS, TIDY_EVERY_SECONDS, Poller, TableError
@@ -77,7 +78,7 @@ class Watched:
         self.retry_stores = RetryStores(specs, {None: self.engine}, rules, BurstLimits(), self.clock)
         self.paused = PausedModels(self.scheduler, self.recorder.runtime)
         self.poller = Poller(
-            {None: self.engine},
+            PolledDatabase(None, self.engine, specs),
             self.progress,
             self.retry_stores,
             self.paused,
@@ -457,7 +458,7 @@ def test_a_database_that_does_not_answer_is_told_with_the_reason(watched: Watche
     assert watched.health.readiness()["database"]["condition"] == "up"
     watched.engine.dispose()
     broken = sa.create_engine("postgresql+psycopg2://nobody@127.0.0.1:1/none")
-    watched.poller._engines = {None: broken}
+    watched.poller._engine = broken
     assert watched.poller.run_once(), "as long as a database cannot be asked, there may be something to send"
     database = watched.health.readiness()["database"]
     assert database["condition"] == "down"

@@ -12,7 +12,7 @@ from flask import Flask
 
 from relay.telemetry.incidents import SETTLED_AFTER_SECONDS
 from relay.worker.broker_connections import LEFT_ALONE_SECONDS, BrokerConnections
-from signalbus_core.model.progress import ProgressReporter
+from signalbus_core.model.sending.progress import ProgressReporter
 from signalbus_core.rabbitmq import Message, Publisher, PublisherStatus
 from tests.support.amqp_peer import AmqpPeer, Published, Session
 from tests.support.clock import Clock
@@ -156,6 +156,9 @@ class Watching(ProgressReporter):
 
     def report_progress(self) -> None:
         self._told()
+
+    def holds_locks(self, ask: bool) -> bool:
+        return True
 
 
 def test_an_alarm_within_a_burst_is_told_when_the_broker_tells_it() -> None:

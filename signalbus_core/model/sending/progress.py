@@ -39,6 +39,17 @@ def report_bytes(message_bytes: int) -> None:
         reporter.message_bytes = (reporter.message_bytes or 0) + message_bytes
 
 
+def holds_locks(*, ask: bool = False) -> bool:
+    """Whether the burst's transaction, and with it the locks of its rows, is there still, as far as is known.
+
+    When it is gone, another relay may have sent the signals. True where no burst runs.
+
+    :param ask: ask the database now.
+    """
+    reporter = _current.get()
+    return reporter is None or reporter.holds_locks(ask)
+
+
 class ProgressReporter:
     """Receives the reports within its block, and keeps the burst's transaction from its idle timeout.
 
@@ -62,6 +73,7 @@ class ProgressReporter:
         self._clock = clock
         self._on_progress = on_progress
         self._last_statement = last_statement
+        self._is_lost = False
         #: The reported size of the messages; None while nothing was reported.
         self.message_bytes: int | None = None
 
@@ -75,13 +87,20 @@ class ProgressReporter:
     def report_progress(self) -> None:
         if self._on_progress is not None:
             self._on_progress()
-        now = self._clock()
-        if now - self._last_statement < self._every_seconds:
-            return
-        self._last_statement = now
+        if self._clock() - self._last_statement >= self._every_seconds:
+            self._ask()
+
+    def holds_locks(self, ask: bool) -> bool:
+        if ask:
+            self._ask()
+        return not self._is_lost
+
+    def _ask(self) -> None:
+        self._last_statement = self._clock()
         if self._session.get_transaction() is self._transaction:
             try:
                 self._connection.execute(text("SELECT 1"))
             except SQLAlchemyError:
                 # The sent signals are then deleted in a separate transaction.
+                self._is_lost = True
                 logger.debug("The burst's transaction is lost.", exc_info=True)
