@@ -1,4 +1,4 @@
-"""The world, built once for all faults."""
+"""The world, built once for all faults. It ends with them: its relays would poll for as long as all other tests take."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from .world import World
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def world() -> Iterator[World]:
     with World() as world:
         yield world
