@@ -1,4 +1,4 @@
-"""The world, built once for all faults. It ends with them: its relays would poll for as long as all other tests take."""
+"""The world, built once for all faults. It ends with them, as its relays poll all the time."""
 
 from __future__ import annotations
 
