@@ -22,7 +22,8 @@ from ..model.contract import SignalSpec
 from ..schema.quoting import quoted
 from ..sql.delete_rows import delete_rows
 from ..sql.keys import has_key
-from ..sql.rows import Row, has_id
+from ..sql.removal import is_left
+from ..sql.rows import WRITTEN_SINCE, Row, find_keys, has_id
 from .result import FailedSignal, failed_row
 
 #: After so many deletes in a row that hit a time limit, the cause is not a single row. More: longer bisection while a
@@ -40,7 +41,7 @@ _CAN_KEEP_ROWS = text(
 
 SUPPRESSED = (
     "the database reports no error, and keeps it; look for a trigger, a rule or a row-level security policy that "
-    "suppresses the delete"
+    "suppresses the delete, or writes the row again"
 )
 
 
@@ -109,6 +110,9 @@ def delete_by_halves(
                 left = delete(part)
                 if connection.dialect.name == "postgresql":
                     connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+                    # Triggers may have written some of them again after the statement.
+                    again = [WRITTEN_SINCE, *is_left(spec)]
+                    left = left or find_keys(connection, spec, [row.key for row in part], again)
                 if left:
                     raise _KeptError(left)
         except _KeptError as error:

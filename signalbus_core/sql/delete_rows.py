@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, cast
 
 from sqlalchemy import CursorResult, Delete, Update
@@ -73,13 +73,13 @@ def delete_rows(
     # The send method itself may have updated the rows that it has locked.
     conditions = [[has_id(all_ids(rows))], [has_key(spec, dialect, keys), WRITTEN_SINCE]]
     for condition in conditions:
-        deleted += delete_where(connection, spec, condition, known)
+        deleted += delete_where(connection, spec, condition, known, len(rows) - deleted)
         if deleted == len(rows):
             return []
     if moved := _moved(connection, spec, rows):
         # The send method, or a trigger on what it wrote, has given them other keys.
         conditions.append([has_id(all_ids(moved))])
-        delete_where(connection, spec, conditions[-1], known)
+        delete_where(connection, spec, conditions[-1], known, len(moved))
     # The send method may have deleted signals itself; only rows that still exist are kept.
     left = is_left(spec)
     return [row for condition in conditions for row in find(connection, spec, [*condition, *left])]
@@ -109,7 +109,7 @@ def delete_signals(connection: Connection, spec: SignalSpec, keys: Sequence[Key]
 
     if not kept or not _keeps(connection, spec):
         return delete()
-    return _moved_or_deleted(connection, spec, lambda: move_signals(connection, spec, keys, kept), delete)
+    return _moved_or_deleted(connection, spec, lambda: move_signals(connection, spec, keys, kept), delete, len(keys))
 
 
 def delete_where(
@@ -117,10 +117,12 @@ def delete_where(
     spec: SignalSpec,
     conditions: Collection[ColumnElement[bool]],
     known: Mapping[str, Kept],
+    expected: int,
 ) -> int:
     """Delete the rows with all of these conditions; return how many they were.
 
     :param known: what is kept of them beside the rows, by their ids.
+    :param expected: the number of rows, if all are there.
     """
 
     def delete() -> int:
@@ -128,7 +130,8 @@ def delete_where(
 
     if not _keeps(connection, spec):
         return delete()
-    return _moved_or_deleted(connection, spec, lambda: move_where(connection, spec, conditions, known), delete)
+    moving = partial(move_where, connection, spec, conditions, known)
+    return _moved_or_deleted(connection, spec, moving, delete, expected)
 
 
 def _keeps(connection: Connection, spec: SignalSpec) -> bool:
@@ -136,19 +139,23 @@ def _keeps(connection: Connection, spec: SignalSpec) -> bool:
 
 
 def _moved_or_deleted(
-    connection: Connection, spec: SignalSpec, move: Callable[[], int], delete: Callable[[], int]
+    connection: Connection, spec: SignalSpec, move: Callable[[], int], delete: Callable[[], int], expected: int
 ) -> int:
     """Move rows; where that fails, and deleting them does not, nothing is kept for a while."""
+    why = f"a rule of {SENT.of(spec).fullname} takes the place of the statement that moves rows there"
     try:
-        return move()
+        removed = move()
+        if removed == expected:
+            return removed
     except SQLAlchemyError as error:
         if is_lost(error) or connection.invalidated:
             raise
         # The rows stay locked: nobody else may send them again.
         connection.exec_driver_sql(BACK)
-        deleted = delete()
-        suspend(connection.engine, SENT.of(spec), error_text(error))
-        return deleted
+        removed, why = 0, error_text(error)
+    if deleted := delete():
+        suspend(connection.engine, SENT.of(spec), why)
+    return removed + deleted
 
 
 @lru_cache(KEPT_STATEMENTS)
