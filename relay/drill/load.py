@@ -5,15 +5,15 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import sqlalchemy as sa
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.spec import Basic, BasicProperties
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from .kinds.traffic import Traffic
 from .oracle import Oracle
 from .resources import BROKER_ERRORS, open_connection
 
@@ -45,13 +45,22 @@ class Quota:
 
 
 class SignalWriter:
-    """Writes numbers from one source for all writers, and records in the oracle whether each was committed."""
+    """Writes numbers from one source for all writers, and records in the oracle whether each was committed.
+
+    :param kinds: of signals; each transaction has one of them.
+    """
 
     def __init__(
-        self, engine: Engine, table: sa.Table, numbers: Iterator[int], quota: Quota, ledger: Oracle, seed: str
+        self,
+        engine: Engine,
+        kinds: Sequence[Traffic],
+        numbers: Iterator[int],
+        quota: Quota,
+        ledger: Oracle,
+        seed: str,
     ) -> None:
         self._engine = engine
-        self._table = table
+        self._kinds = kinds
         self._numbers = numbers
         self._quota = quota
         self._ledger = ledger
@@ -103,7 +112,7 @@ class SignalWriter:
     def _transact(self, connection: Connection, numbers: list[int], *, keep: bool) -> int | None:
         """Write some signals; return how many are committed, or None when the connection failed."""
         try:
-            connection.execute(sa.insert(self._table), [{"number": number} for number in numbers])
+            written = self._chance.choice(self._kinds)(connection, numbers, self._chance)
             self._stop.wait(self._chance.uniform(0, LINGER_SECONDS))
             if not keep:
                 connection.rollback()
@@ -114,6 +123,7 @@ class SignalWriter:
         if not keep:
             self._ledger.note_rolled_back(len(numbers))
             return 0
+        self._ledger.note_written(written.places, written.due)
         try:
             connection.commit()
         except SQLAlchemyError:

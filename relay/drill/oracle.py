@@ -8,10 +8,12 @@ from __future__ import annotations
 import bisect
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import accumulate
+
+from .kinds.verdict import inverted, too_early, too_late
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,14 @@ class Fault:
 class Tally:
     """The comparison of written signals and arrived messages.
 
+    :param keyed: how many of the committed ones have an order.
+    :param scheduled: how many of them were due later.
     :param lost: numbers that were committed, never arrived, and are not in the table either.
-    :param late: numbers that are still in the table.
+    :param late: numbers that are still in the table, or arrived too long after their time.
     :param phantom: numbers that arrived and were never committed.
     :param duplicates: messages beyond the first of a number.
+    :param inversions: numbers that arrived for the first time after a later one of their key.
+    :param early: numbers that arrived before their time.
     """
 
     committed: int
@@ -45,10 +51,14 @@ class Tally:
     late: tuple[int, ...]
     phantom: tuple[int, ...]
     duplicates: int
+    inversions: tuple[int, ...] = ()
+    early: tuple[int, ...] = ()
+    keyed: int = 0
+    scheduled: int = 0
 
     @property
     def is_good(self) -> bool:
-        return self.committed > 0 and not self.lost and not self.late and not self.phantom
+        return self.committed > 0 and not (self.lost or self.late or self.phantom or self.inversions or self.early)
 
 
 @dataclass(frozen=True)
@@ -89,6 +99,8 @@ class Oracle:
     rolled_back: int = 0
     in_doubt: set[int] = field(default_factory=set)
     arrivals: dict[int, float] = field(default_factory=dict)
+    places: dict[int, tuple[int, int]] = field(default_factory=dict)
+    due: dict[int, tuple[float, float]] = field(default_factory=dict)
     received: int = 0
     first_arrival: float = 0.0
     last_arrival: float = 0.0
@@ -98,6 +110,16 @@ class Oracle:
     def note_committed(self, numbers: Iterable[int], time: float) -> None:
         with self._lock:
             self.committed.update(dict.fromkeys(numbers, time))
+
+    def note_written(self, places: Mapping[int, tuple[int, int]], due: Mapping[int, tuple[float, float]]) -> None:
+        """Record the keys and times of signals, before they are committed.
+
+        :param places: of each keyed signal its key, and its place in the order of the commits.
+        :param due: of each scheduled signal the first and the last moment at which it may become due.
+        """
+        with self._lock:
+            self.places.update(places)
+            self.due.update(due)
 
     def note_rolled_back(self, count: int) -> None:
         with self._lock:
@@ -145,9 +167,13 @@ class Oracle:
                 in_doubt=len(self.in_doubt),
                 received=self.received,
                 lost=tuple(sorted(missing - waiting)),
-                late=tuple(sorted(missing & waiting)),
+                late=tuple(sorted(missing & waiting | set(too_late(self.arrivals, self.due)))),
                 phantom=tuple(sorted(self.arrivals.keys() - truth - self.in_doubt)),
                 duplicates=self.received - len(self.arrivals),
+                inversions=tuple(sorted(inverted(self.arrivals, self.places))),
+                early=tuple(sorted(too_early(self.arrivals, self.due))),
+                keyed=len(truth & self.places.keys()),
+                scheduled=len(truth & self.due.keys()),
             )
 
     def effects(self, found: Iterable[int], kills: dict[str, int]) -> Effects:

@@ -1,4 +1,4 @@
-"""The drill's table, exchange and queue, and its direct connections. Invariant: :meth:`Resources.close` removes all."""
+"""The drill's tables, exchange and queue, and its own connections. Invariant: :meth:`Resources.close` removes all."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from signalbus_core.inbox import table as inbox_table
 from signalbus_core.rabbitmq import BrokerLocation, Publisher
 
 from ..text import redact
+from .kinds.tables import drop_sql, prepare, signal_tables
 from .settings import DrillFailedError, DrillUsageError
 
 #: The connect timeout.
@@ -69,22 +70,31 @@ def inbox_tables(name: str) -> tuple[sa.Table, sa.Table]:
 
 
 class Resources:
-    """The drill's table, exchange and queue; with an inbox, its tables and its queue too.
+    """The drill's tables, exchange and queue; with an inbox, its tables and its queue too.
 
     :param queue_type: ``classic`` or ``quorum``.
+    :param with_order: whether there are signals in the order of a key.
     """
 
-    def __init__(self, database_url: URL, amqp_url: str, queue_type: str, *, with_inbox: bool = False) -> None:
+    def __init__(
+        self,
+        database_url: URL,
+        amqp_url: str,
+        queue_type: str,
+        *,
+        with_inbox: bool = False,
+        with_order: bool = True,
+    ) -> None:
         self.name = NAME_PREFIX + secrets.token_hex(4)
         self._database_url = database_url
         self._amqp_url = amqp_url
         self._queue_type = queue_type
         self._engine = self.engine("drill")
         self._has_table = self._has_exchange = False
-        columns = (sa.Column("id", sa.BigInteger, primary_key=True), sa.Column("number", sa.BigInteger, nullable=False))
-        self.table = sa.Table(self.name, sa.MetaData(), *columns)
+        #: The tables of its signals, one for each kind.
+        self.tables = signal_tables(self.name, with_order=with_order)
         seen, self._effects = inbox_tables(self.name)
-        self._tables = [self.table, *([seen, self._effects] if with_inbox else [])]
+        self._tables = [*self.tables, *([seen, self._effects] if with_inbox else [])]
         self._queues = [self.name, *([seen.name] if with_inbox else [])]
 
     def engine(self, part: str) -> Engine:
@@ -107,7 +117,7 @@ class Resources:
                 left_over = list(
                     connection.scalars(
                         LEFT_OVER,
-                        {"pattern": f"^{NAME_PREFIX}[0-9a-f]{{8}}(_inbox|_effects)?$", "length": len(self.name)},
+                        {"pattern": f"^{NAME_PREFIX}[0-9a-f]{{8}}(_[a-z]+)?$", "length": len(self.name)},
                     )
                 )
         except SQLAlchemyError as error:
@@ -119,19 +129,19 @@ class Resources:
             problems.append(f"The broker cannot be used: {first_line(error)}")
         if problems:
             raise DrillUsageError(problems)
-        return [
-            f'Left over from an earlier drill: table {name} (drop it with: DROP TABLE "{name}";)' for name in left_over
-        ]
+        return [f"Left over from an earlier drill: table {name} (drop it with: {drop_sql(name)})" for name in left_over]
 
     def open(self) -> None:
-        """Create the table, the exchange and the queue.
+        """Create the tables, the exchange and the queue.
 
         :raises DrillUsageError: the login lacks the privileges.
         """
         self._has_table = True
         try:
-            for table in self._tables:
-                table.create(self._engine)
+            with self._engine.begin() as connection:
+                for table in self._tables:
+                    table.create(connection)
+                prepare(connection, self.tables)
         except SQLAlchemyError as error:
             raise DrillUsageError([f"The table {self.name} cannot be made: {first_line(error)}"]) from None
         arguments: dict[str, Any] = {"x-queue-type": self._queue_type, "x-expires": EXPIRES_MILLISECONDS}
@@ -149,10 +159,11 @@ class Resources:
             ) from None
 
     def waiting(self) -> frozenset[int] | None:
-        """The numbers in the table; None when the database does not answer."""
+        """The numbers in the tables; None when the database does not answer."""
+        numbers = sa.union_all(*(sa.select(table.c.number) for table in self.tables))
         try:
             with self._engine.connect() as connection:
-                return frozenset(connection.scalars(sa.select(self.table.c.number)))
+                return frozenset(connection.scalars(numbers))
         except SQLAlchemyError:
             return None
 
@@ -198,10 +209,11 @@ class Resources:
             with self._engine.begin() as connection:
                 connection.execute(sa.text("SET LOCAL lock_timeout = '10s'"))
                 for table in self._tables:
-                    table.drop(connection, checkfirst=True)
+                    connection.exec_driver_sql(drop_sql(table.name))
         except SQLAlchemyError as error:
             return (
-                f'The table {self.name} is still there (drop it with: DROP TABLE "{self.name}";): {first_line(error)}'
+                f"The tables of {self.name} are still there (drop them with: "
+                f"{' '.join(drop_sql(table.name) for table in self._tables)}): {first_line(error)}"
             )
         return None
 

@@ -22,13 +22,14 @@ from signalbus_core.rabbitmq import Publisher
 from .app import BURST_COUNT, PREFIX, environment
 from .inbox.consumer import KILLED
 from .injector import ENDING_SECONDS, RELAY_PART, FaultInjector, plan
+from .kinds.traffic import traffic_of
 from .load import Consumer, Quota, SignalWriter
 from .oracle import Effects, Oracle
 from .proxy import Proxy, Upstream, broker_detour, broker_upstream, database_detour, database_upstream
 from .relay_process import RelayProcess
 from .report import DrillReport
 from .resources import Resources, first_line
-from .settings import DrillFailedError, DrillInterrupted, DrillSettings
+from .settings import DrillFailedError, DrillInterrupted, DrillSettings, heartbeats, idle_timeout
 
 #: A drill that runs in a terminal ends with it.
 ENDING_SIGNALS = (*STOP_SIGNALS, signal.SIGHUP)
@@ -105,14 +106,21 @@ class Drill:
         self._ledger = Oracle()
         self._writers: list[SignalWriter] = []
         self._consumers: RelayProcess | None = None
+        self._heartbeats = heartbeats(settings.amqp_url)
         self._stage = Resources(
-            settings.database_url, settings.amqp_url, settings.queue_type, with_inbox=settings.with_inbox
+            settings.database_url,
+            settings.amqp_url,
+            settings.queue_type,
+            with_inbox=settings.with_inbox,
+            with_order=min(self._heartbeats) > 0,
         )
 
     def run(self) -> DrillReport:
         for sentence in self._stage.check():
             self._say(sentence)
         self._say(f"Table, exchange and queue: {self._stage.name}")
+        if min(self._heartbeats) == 0:
+            self._say("Order by key is not tested: relays refuse it, because the URL of the broker has heartbeat=0.")
         self._say(f"To break the same things again: --seed {self._settings.seed}")
         self._stack.callback(self._stage.close)
         self._stage.open()
@@ -133,9 +141,10 @@ class Drill:
         amqp_url, broker = self._broker_proxy()
         inherited = {key: value for key, value in self._environ.items() if not key.startswith(FOREIGN_PREFIXES)}
         shown = self._stage.named(database_url, RELAY_PART).render_as_string(hide_password=False)
-        environ = inherited | environment(self._stage.name, shown, amqp_url)
+        with_order = min(self._heartbeats) > 0
+        environ = inherited | environment(self._stage.name, shown, amqp_url, with_order=with_order)
         command = [sys.executable, "-m", "relay.cli", "run", "--app", "relay.drill.app:create_app", "--http", "off"]
-        command += ["--workers", str(WORKERS)]
+        command += ["--workers", str(WORKERS), "--idle-timeout", str(idle_timeout(max(self._heartbeats)))]
         if self._settings.with_inbox:
             self._start_consumers(environ)
         relays = [RelayProcess(number + 1, command, environ) for number in range(self._settings.relays)]
@@ -207,12 +216,13 @@ class Drill:
         self._ledger.note_arrival(int(body) if body.isdigit() else -1, time.time(), redelivered=redelivered)
 
     def _start_writers(self) -> None:
-        numbers = itertools.count(1)
+        numbers, places = itertools.count(1), itertools.count(1)
+        kinds = [traffic_of(table, places) for table in self._stage.tables]
         shares = [self._settings.signals // 2, self._settings.signals - self._settings.signals // 2]
         for index, share in enumerate(share for share in shares if share):
             writer = SignalWriter(
                 self._stage.engine("writer"),
-                self._stage.table,
+                kinds,
                 numbers,
                 Quota(share, self._settings.seconds),
                 self._ledger,

@@ -49,6 +49,9 @@ FALLBACKS = {"database_url": ("DATABASE_URL",), "amqp_url": ("AMQP_URL", "RABBIT
 
 QUEUE_TYPES = ("classic", "quorum")
 
+#: The default of ``--idle-timeout``, and the least that relays accept where signals have an order, in heartbeats.
+IDLE_TIMEOUT_SECONDS, HEARTBEATS_OF_IDLE_TIMEOUT = 120.0, 4
+
 DRIVERS = ("psycopg2", "psycopg")
 
 
@@ -136,3 +139,13 @@ def _amqp_url(text: str) -> str:
         reason = str(error).rstrip(".")
         raise ValueError(f"{reason[0].lower()}{reason[1:]}") from None
     return text
+
+
+def heartbeats(amqp_url: str) -> list[float]:
+    """The heartbeat of each node of the broker, in seconds; 0 where the URL turns it off."""
+    return [float(node.parameters(1.0).heartbeat) for node in BrokerLocation(amqp_url).nodes]
+
+
+def idle_timeout(heartbeat_seconds: float) -> float:
+    """The idle timeout of the relays: that of a relay by default, or more where a longer heartbeat asks for it."""
+    return max(IDLE_TIMEOUT_SECONDS, HEARTBEATS_OF_IDLE_TIMEOUT * heartbeat_seconds)

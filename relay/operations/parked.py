@@ -19,10 +19,10 @@ from signalbus_core.lowlevel import (
     BurstLimits,
     FailureRecord,
     SignalSpec,
+    held_back,
     parked,
     parked_table_of,
     parked_table_problem,
-    standing,
 )
 
 from ..application.databases import Databases
@@ -107,13 +107,8 @@ class ParkedSignals:
         found: list[int | None] = []
         for one in signals:
             spec = self._databases.spec(one.model)
-            if spec.order is None:
-                found.append(None)
-                continue
             with self._databases.transaction(spec.bind_key) as connection:
-                key = parked.keys_of(connection, spec, [one.key]).get(one.key)
-                place = None if key is None else standing(connection, spec, key, has_parked_table=True)
-            found.append(place.behind if place is not None and place.head == one.key else None)
+                found.append(held_back(connection, spec, one))
         return found
 
     def discard(self, signals: Sequence[FailureRecord], record: RecordFile) -> int:

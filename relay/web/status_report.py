@@ -11,14 +11,20 @@ from datetime import datetime, timezone
 from types import MappingProxyType
 from typing import Any
 
+from signalbus_core.lowlevel import BlockedKey
+
 from .. import __version__
+from ..replicas.replica import OwnReport, sum_of
+from ..replicas.thread import Replicas
 from ..telemetry.events import HeldHorizon
 from ..telemetry.health import Health
 from ..telemetry.incidents import Incident, Incidents, single_signals
 from ..telemetry.remedies import without_remedy
+from ..telemetry.snapshots import ModelStatus, Paused
 from ..telemetry.states import BACKLOG_COUNTED_TO, ModelState, ModelStates
-from ..telemetry.status import ModelStatus, Paused, Status
+from ..telemetry.status import Status
 from ..telemetry.throughput import BUCKET_SECONDS
+from ..text import time_text
 from .verdict import verdict_of
 
 
@@ -37,7 +43,10 @@ class ShownDatabase:
 
 
 class StatusReport:
-    """Makes the status report."""
+    """Makes the status report.
+
+    :param replicas: this relay and the others; this one alone when not given.
+    """
 
     def __init__(
         self,
@@ -45,11 +54,13 @@ class StatusReport:
         health: Health,
         incidents: Incidents,
         databases: Sequence[ShownDatabase] = (),
+        replicas: Replicas | None = None,
     ) -> None:
         self._status = status
         self._health = health
         self._incidents = incidents
         self._databases = databases
+        self._replicas = replicas or Replicas(OwnReport(status, health, incidents))
         self._states = ModelStates(status, health, incidents)
 
     def as_object(self, failed: Mapping[str, tuple[int, int]] = MappingProxyType({})) -> dict[str, Any]:
@@ -65,6 +76,7 @@ class StatusReport:
         models = self._models(troubles, known, states)
         databases = [self._database(one, readiness["database"], troubles) for one in self._databases]
         stalled = self._health.stalled()
+        replicas, problem = self._replicas.shown(), self._replicas.problem
         notes = [*stalled, *_notes_of_models(models), *_notes_of_databases(databases)]
         return {
             "verdict": verdict_of(readiness, states, notes).as_object(),
@@ -90,6 +102,8 @@ class StatusReport:
                 }
                 for worker in self._status.workers()
             ],
+            "replicas": [one.as_object() for one in replicas],
+            "all_replicas": sum_of(replicas, problem),
         }
 
     def states(self) -> dict[str, dict[str, Any]]:
@@ -170,6 +184,7 @@ def _model(model: ModelStatus, state: ModelState, troubles: Sequence[Incident]) 
         "waiting": gauge.waiting if gauge else None,
         "parked": gauge.parked if gauge else None,
         "blocked_keys": gauge.blocked_keys if gauge else None,
+        "blocked_by": [_blocked_by(one) for one in gauge.blocked_by] if gauge else None,
         "sent": model.sent,
         "last_sent_at": moment(model.sent_at) if model.sent_at else None,
         "per_second": round(model.per_second, 1),
@@ -177,6 +192,10 @@ def _model(model: ModelStatus, state: ModelState, troubles: Sequence[Incident]) 
         "failing": state.word == "failing",
         "troubles": [{"since": moment(one.since), "reason": without_remedy(one.reason)} for one in troubles],
     }
+
+
+def _blocked_by(one: BlockedKey) -> dict[str, Any]:
+    return {"key": one.head, "parked_since": time_text(one.parked_since), "waiting_behind": one.behind}
 
 
 def _state(state: ModelState) -> dict[str, Any]:
@@ -208,7 +227,7 @@ def _notes_of_models(models: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             number = model["blocked_keys"]
             yield (
                 f"{name}: {number:,} {'key is' if number == 1 else 'keys are'} held back by a signal that failed; "
-                "`signalbus-relay parked list` says which."
+                "see its model, or `signalbus-relay parked list`."
             )
         # Of a model that fails the headline tells.
         if model["waiting"] and not model["failing"]:

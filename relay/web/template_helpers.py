@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 
 from signalbus_core.lowlevel import one_line
 
-from ..text import duration_text
+from ..text import behind_text, duration_text
 
 #: The height of a chart in SVG units; a bucket is one unit wide.
 HEIGHT = 32.0
@@ -127,6 +127,7 @@ def exact(value: str) -> Markup:
 FILTERS: dict[str, Any] = {
     "exact": exact,
     "clock": clock,
+    "behind": behind_text,
     "duration": duration_text,
     "figure": figure,
     "area": area,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -12,20 +13,25 @@ from ..errors import BurstError, Proved, SignalModelError, UnreadableSignalError
 from ..failures import is_late, is_locked, raise_if_stop
 from ..model.contract import SignalSpec
 from ..schema import catalog
-from ..schema.addresses import address, owners_elsewhere
-from ..schema.catalog import table_privileges
+from ..schema.catalog import address, owners_elsewhere, table_privileges
+from ..schema.ordering.state import order_problems
 from ..schema.own_tables import parked_table_of
 from ..sql import parked
+from ..sql.diagnosis.trial import key_problems
 from ..sql.keys import SignalRef, has_loadable_key
 from ..sql.parked import LeaveOut
 from ..sql.selection import Choice, Ring, count_unloadable_keys
 from ..sql.sent.keeping import prepare_history
 from ..sql.transaction import BurstLimits, begin, transaction
-from ..sql.trial import key_problems
 from .delete import delete_sent
 from .result import FailedSignal, refs_of
 from .send import send_burst
 from .size import BurstSize
+
+logger = logging.getLogger("signalbus")
+
+#: The tables without positions that this process has told of.
+_told: set[tuple[URL, str]] = set()
 
 #: When the send method fails for so many single signals in a row, flushmany() skips the model: the signals are not the
 #: cause then. More: longer runs of bad signals are passed over; less: a broken sender is noticed sooner.
@@ -60,7 +66,7 @@ class Conflicts:
 
 def flush(session: Session, engine: Engine, spec: SignalSpec, conflicts: Conflicts) -> tuple[int, BaseException | None]:
     """Send bursts of one model until nothing is left to try; return the number sent and the first error."""
-    everything = _check_tables(session, spec, conflicts)
+    everything = _check_tables(session, engine, spec, conflicts)
     if spec.keep_days is not None:
         prepare_history(engine, [spec])
     undeleted = list(_delete_what_was_sent(engine, spec, everything))
@@ -136,12 +142,14 @@ def _undeleted(spec: SignalSpec, left: Sequence[FailedSignal]) -> BurstError | N
     )
 
 
-def _check_tables(session: Session, spec: SignalSpec, conflicts: Conflicts) -> Choice:
+def _check_tables(session: Session, engine: Engine, spec: SignalSpec, conflicts: Conflicts) -> Choice:
     """Check the model's table, and find out whether the retry store may be read and its records deleted."""
     connection = begin(session, spec, BurstLimits())
     problem = catalog.table_problem(connection, spec)
     problem = problem or conflicts.of(connection, spec)
     problem = problem or key_problems(connection, [spec]).get(spec.name)
+    if problem is None:
+        _tell_of_order(connection, spec, address(engine))
     granted = table_privileges(connection, parked_table_of(spec)) or frozenset()
     session.rollback()
     if problem is not None:
@@ -149,6 +157,21 @@ def _check_tables(session: Session, spec: SignalSpec, conflicts: Conflicts) -> C
     # A record that may not be deleted here is deleted by a relay, once the signal is gone.
     leave_out = LeaveOut.PARKED if "SELECT" in granted else LeaveOut.NOTHING
     return Choice(leave_out, forgets={"SELECT", "DELETE"} <= granted, ring=None if spec.order is None else Ring())
+
+
+def _tell_of_order(connection: Connection, spec: SignalSpec, url: URL) -> None:
+    """Warn, once in a process, that the signals of a table are not in the order of their commits."""
+    place = (url, spec.table.fullname)
+    if spec.order is None or place in _told:
+        return
+    for name, problem in order_problems(connection, [spec]).items():
+        _told.add(place)
+        logger.warning(
+            "%s: its signals are sent in the order in which they were inserted, not in that of the commits. %s",
+            name,
+            problem,
+            extra={"action": "order_unfit", "signal": name},
+        )
 
 
 def _unreadable(spec: SignalSpec, failed: Sequence[FailedSignal]) -> UnreadableSignalError | None:

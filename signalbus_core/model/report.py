@@ -19,8 +19,8 @@ from ..errors import EndedEarlyError, Outcome, PartialDeliveryError, PublishErro
 from ..failures import raise_if_stop, sender_failure
 from .contract import SignalSpec
 from .order import Place, runs
-from .progress import LONG_SEND_SECONDS, holds_locks, report_progress
-from .senders import outcome_of, refuse_unfinished
+from .sending.progress import LONG_SEND_SECONDS, holds_locks, report_progress
+from .sending.senders import outcome_of, refuse_unfinished
 
 
 @dataclass

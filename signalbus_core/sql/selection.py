@@ -15,7 +15,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.orm import Session
-from sqlalchemy.sql import Select
+from sqlalchemy.sql import ColumnElement, Select
 
 from ..model.contract import SignalSpec
 from .keys import Key, SignalRef, has_key, has_loadable_key, has_other_key, is_from, parts
@@ -51,6 +51,7 @@ class Choice:
 
     :param leave_out: which of the failed signals it skips.
     :param exclude: keys that it skips, and ids of rows: those of signals whose keys Python reads as others.
+    :param passed_over: those of the excluded signals that hold back no later ones of their key.
     :param only: when given, it takes only these, as in ``exclude``.
     :param forgets: whether to delete the records of the signals that it sends, because some may have failed before.
     :param start: for models with a single integer key: the lowest key of the scan, except for keys in ``only``.
@@ -65,6 +66,7 @@ class Choice:
     start: int | None = None
     ring: Ring | None = field(default=None, compare=False)
     part: Part = Part.ALL
+    passed_over: tuple[SignalRef, ...] = ()
 
 
 #: All signals.
@@ -104,12 +106,15 @@ def pending(spec: SignalSpec, dialect: Dialect, choice: Choice, statement: Selec
     statement = statement.where(*has_loadable_key(spec, dialect))
     if choice.start is not None:
         statement = statement.where(is_from(spec, choice.start))
-    keys, rows = _keys_and_rows(choice.exclude)
-    for part in parts(dialect, keys):
-        statement = statement.where(has_other_key(spec, dialect, part))
-    if rows:
-        statement = statement.where(has_id(rows, negated=True))
+    statement = statement.where(*is_none_of(spec, dialect, choice.exclude))
     return leaving_out(spec, choice.leave_out, statement)
+
+
+def is_none_of(spec: SignalSpec, dialect: Dialect, refs: Sequence[SignalRef]) -> list[ColumnElement[bool]]:
+    """The conditions that a row is none of these signals."""
+    keys, rows = _keys_and_rows(refs)
+    others = [has_other_key(spec, dialect, part) for part in parts(dialect, keys)]
+    return [*others, has_id(rows, negated=True)] if rows else others
 
 
 def _keys_and_rows(refs: Sequence[SignalRef]) -> tuple[list[Key], list[str]]:

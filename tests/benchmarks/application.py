@@ -10,8 +10,9 @@ import threading
 from typing import Any
 
 from flask import Flask
-from sqlalchemy import BigInteger, Column, Date, Text, func
+from sqlalchemy import BigInteger, Column, Date, Text, func, text
 
+from signalbus_core import OrderedSignal
 from signalbus_core.rabbitmq import Message, RabbitMQSignal
 from tests.support.outbox_app import make_app
 
@@ -44,6 +45,12 @@ class Sent(RabbitMQSignal):
         return Message(body=self.body)
 
 
+class SentInOrder(OrderedSignal, Sent):
+    """Sent in the order of its account."""
+
+    signalbus_order_by = "account"
+
+
 class SentNowhere(Sent):
     """Taken for sent at once."""
 
@@ -64,7 +71,7 @@ class SentSlowly(Sent):
         super().send_signalbus_messages(instances)
 
 
-SENDERS = {"rabbitmq": Sent, "nowhere": SentNowhere, "slow": SentSlowly}
+SENDERS = {"rabbitmq": Sent, "nowhere": SentNowhere, "slow": SentSlowly, "ordered": SentInOrder}
 
 
 def _sender(number: int) -> type[Sent]:
@@ -84,4 +91,6 @@ def _more_of_key() -> dict[str, Any]:
 
 def make_model(db: Any, number: int, sender: type[Sent]) -> type[Any]:
     columns = {"id": Column(BigInteger, primary_key=True), "body": Column(Text, nullable=False), **_more_of_key()}
+    if sender is SentInOrder:
+        columns["account"] = Column(BigInteger, nullable=False, server_default=text("CAST(random() * 1000 AS bigint)"))
     return type(f"Signal{number}", (sender, db.Model), {"__tablename__": f"signal_{number}", **columns})

@@ -43,7 +43,8 @@ class Setup:
     :param models: signal models of the application.
     :param key_columns: of the primary key; the tables must have as many.
     :param keep_days: for so many days what was sent is kept; 0: it is not.
-    :param sender: ``rabbitmq``, ``nowhere`` (nothing is sent), ``slow`` (the first model's destination is).
+    :param sender: ``rabbitmq``, ``nowhere`` (nothing is sent), ``slow`` (the first model's destination is), ``ordered``
+      (in the order of its key; the tables must be made for it).
     """
 
     kind: str = "classic"
@@ -246,7 +247,7 @@ class World:
                 channel.queue_bind(kind, kind, ROUTING_KEY)
         self.create_tables(50)
 
-    def create_tables(self, models: int, *, key_columns: int = 1) -> None:
+    def create_tables(self, models: int, *, key_columns: int = 1, sender: str = "rabbitmq") -> None:
         """Tables with doorbells, as the application's own ``create_all`` makes them, in the place of those before."""
         for number in range(models):
             self.execute(f"DROP TABLE IF EXISTS signal_{number}")
@@ -255,6 +256,7 @@ class World:
             BENCH_AMQP_URL=self.rabbitmq.url,
             BENCH_MODELS=str(models),
             BENCH_KEY_COLUMNS=str(key_columns),
+            BENCH_SENDER=sender,
         ):
             from .application import create_app
 

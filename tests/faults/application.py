@@ -10,14 +10,16 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
+from pika import BasicProperties
 from sqlalchemy import case
 from sqlalchemy.orm import column_property, declared_attr
 
-from signalbus_core import SignalBusMixin
+from signalbus_core import OrderedSignal, ScheduledSignal, SignalBusMixin
 from signalbus_core.burst import failpoints
 from signalbus_core.rabbitmq import Message, RabbitMQSignal
 
@@ -50,7 +52,9 @@ class Numbered(RabbitMQSignal):
 
     def signalbus_message(self):
         padding = "." * 100_000 if self.kind == "oversized" else ""
-        return Message(None, self.routing_key, f"{self.number}{padding}")
+        # Nothing of a burst is sent before it is built.
+        properties = BasicProperties(headers={"built_at": repr(time.time())})
+        return Message(None, self.routing_key, f"{self.number}{padding}", properties)
 
     def send_signalbus_message(self):
         self.send_signalbus_messages([self])
@@ -70,6 +74,18 @@ class Signal(Numbered, db.Model):
 
 class Neighbour(Numbered, db.Model):
     """Signals beside them, of which faults make what they need."""
+
+
+class Keyed(OrderedSignal, Numbered, db.Model):
+    """Signals in the order of their accounts."""
+
+    signalbus_order_by = "account"
+
+    account = db.Column(db.Integer, nullable=False)
+
+
+class Scheduled(ScheduledSignal, Numbered, db.Model):
+    """Signals that are due later."""
 
 
 def act_at(place):

@@ -13,7 +13,7 @@ from tests.support.cluster import ClusterNode, PrivateCluster
 from tests.support.postgres import PrivatePostgres
 from tests.support.waiting import eventually
 
-from .world import BROKER_SETTINGS, DATABASE_SETTINGS, LOGIN, SECRET, World
+from .world import BROKER_SETTINGS, DATABASE_SETTINGS, LOGIN, SECRET, World, built_at
 
 CLUSTER_SETTINGS = (*BROKER_SETTINGS, "cluster_partition_handling = pause_minority")
 
@@ -79,7 +79,7 @@ class ClusterWorld(World):
             self._read[queue] = properties.headers["x-stream-offset"] + 1
             if body == END:
                 break
-            yield self.ledger.identified(int(body), properties.message_id)
+            yield self.ledger.identified(int(body), properties.message_id, built_at(properties))
         channel.cancel()
 
     def _heal(self) -> None:

@@ -25,7 +25,8 @@ OPTIONS = {
     "--app": "application:create_app",
     "--workers": str(WORKERS),
     "--poll-interval": "0.1",
-    "--idle-timeout": "3",
+    # The least that order by key allows with the heartbeat of 2 seconds in the URL.
+    "--idle-timeout": "8",
     "--statement-timeout": "3",
     "--lock-timeout": "0.5",
     "--drain-timeout": "8",

@@ -26,7 +26,10 @@ from .fault import Fault
 from .trial import Report
 from .world import World
 
-HEADINGS = ("fault", "times", "signals", "lost", "phantom", "duplicates", "most often", "recovery, median", "longest")
+#: The figures of a fault, in the order of their columns; ``most_often`` is the largest, the others are added up.
+COUNTED = ("signals", "lost", "phantom", "inversions", "early", "late", "duplicates", "most_often")
+
+HEADINGS = ("fault", "times", *(name.replace("_", " ") for name in COUNTED), "recovery, median", "longest")
 
 
 def order(faults: Sequence[Fault], seed: int) -> Iterator[Fault]:
@@ -50,6 +53,9 @@ class Row:
     signals: int
     lost: int
     phantom: int
+    inversions: int
+    early: int
+    late: int
     duplicates: int
     most_often: int
     recovered_seconds: float | None
@@ -60,12 +66,15 @@ def row_of(report: Report) -> Row:
     figures = report.figures
     is_good = not report.problems
     if figures is None:
-        return Row(report.fault.name, 0, 0, 0, 0, 0, report.recovered_seconds, is_good)
+        return Row(report.fault.name, 0, 0, 0, 0, 0, 0, 0, 0, report.recovered_seconds, is_good)
     return Row(
         report.fault.name,
         figures.committed,
         figures.lost,
         figures.phantom,
+        figures.inversions,
+        figures.early,
+        figures.late,
         figures.duplicates,
         figures.most_often,
         report.recovered_seconds,
@@ -88,11 +97,7 @@ def _line(name: str, rows: Sequence[Row]) -> str:
     cells = [
         name,
         str(len(rows)),
-        str(sum(row.signals for row in rows)),
-        str(sum(row.lost for row in rows)),
-        str(sum(row.phantom for row in rows)),
-        str(sum(row.duplicates for row in rows)),
-        str(max(row.most_often for row in rows)),
+        *(str((max if one == "most_often" else sum)(getattr(row, one) for row in rows)) for one in COUNTED),
         f"{median(seconds):.1f} s" if seconds else "never",
         f"{max(seconds):.1f} s" if seconds else "never",
     ]

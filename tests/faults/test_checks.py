@@ -6,7 +6,7 @@ import json
 
 from .catalogue import FAULTS
 from .fault import Fault
-from .ledger import Figures, Ledger
+from .ledger import LATE_SECONDS, Expected, Figures, Ledger
 from .loglines import log_problems
 from .relays import MOST_DATABASE_CONNECTIONS, Level
 from .soak import order, row_of, table, with_table
@@ -57,6 +57,26 @@ def test_an_id_of_two_signals_is_found_and_also_one_of_an_earlier_fault() -> Non
     later.identified(3, "a")
     later.arrived([3])
     assert later.figures({3}, {1, 2}).problems(0, 1) == ["1 message ids are of more than one signal"]
+
+
+def test_a_signal_behind_a_later_one_of_its_key_is_found() -> None:
+    ledger = Ledger()
+    ledger.arrived([ledger.identified(number, str(number)) for number in (1, 3, 2, 1, 4)])
+    places = {1: (7, 1), 2: (7, 2), 3: (7, 3), 4: (8, 1)}
+    figures = ledger.figures({1, 2, 3, 4}, set(), Expected(places))
+    assert figures.problems(1, 2) == ["1 signals came after later ones of their keys"]
+
+
+def test_what_is_sent_before_its_time_or_long_after_it_is_found() -> None:
+    ledger = Ledger()
+    ledger.arrived([ledger.identified(number, str(number), 100.0) for number in (1, 2, 3)])
+    ledger.arrived([ledger.identified(3, "3", 1.0)])
+    due = {1: 100.1, 2: 99.9 - LATE_SECONDS, 3: 99.0}
+    assert ledger.figures(set(due), set(), Expected(due=due, calm_since=0.0)).problems(1, 2) == [
+        "1 signals were sent before their time",
+        "1 signals were sent more than 5 s after their time",
+    ]
+    assert ledger.figures(set(due), set(), Expected(due=due, calm_since=99.0)).late == 0
 
 
 def test_every_further_message_is_duplicate_of_earlier_fault() -> None:
@@ -135,7 +155,7 @@ def test_the_table_adds_up_and_takes_its_place_in_a_page() -> None:
         committed=100, rolled_back=0, withdrawn=0, received=103, lost=0, phantom=0, duplicates=3, most_often=2
     )
     lines = table([row_of(Report(fault, figures, 0.5)), row_of(Report(fault, figures, 1.5))])
-    assert lines[-1] == "| all | 2 | 200 | 0 | 0 | 6 | 2 | 1.0 s | 1.5 s |"
+    assert lines[-1] == "| all | 2 | 200 | 0 | 0 | 0 | 0 | 0 | 6 | 2 | 1.0 s | 1.5 s |"
     page = with_table("before\n<!-- faults -->\nold\n<!-- /faults -->\nafter", lines)
     assert "old" not in page
     assert page.startswith("before\n<!-- faults -->\n| fault |")

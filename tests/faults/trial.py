@@ -78,11 +78,12 @@ def _do(world: World, report: Report, chance: random.Random) -> None:
     markers = eventually(lambda: _written(world), 30, "a signal is written after the fault")
     world.wait_until_sent(markers, fault.recovery_seconds)
     report.recovered_seconds = time.monotonic() - healed
+    calm_since = time.time()
     eventually(lambda: writer.written >= FEWEST_SIGNALS, 30, "enough signals are written")
     world.stop_writing()
     world.wait_until_sent()
     report.problems += _says(world, "ready")
-    report.figures = world.end_fault()
+    report.figures = world.end_fault(calm_since)
     report.problems += report.figures.problems(fault.duplicates_bound, fault.most_often_bound)
     for relay in relays:
         report.problems += [f"{relay.name}: {problem}" for problem in _check(relay, fault)]
@@ -90,7 +91,7 @@ def _do(world: World, report: Report, chance: random.Random) -> None:
 
 
 def _written(world: World) -> list[int]:
-    return world.write(2)
+    return world.write(2) + world.write_others()
 
 
 def _says(world: World, words: str, for_seconds: float = 0.0) -> list[str]:

@@ -12,8 +12,6 @@ import logging
 import os
 import random
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,16 +21,19 @@ import pika
 import psycopg2
 from pika.exceptions import AMQPError
 
+from tests.support import prefork
+from tests.support.broker import taken
 from tests.support.guardian import guardian
 from tests.support.postgres import PrivatePostgres
 from tests.support.proxy import FaultProxy
 from tests.support.rabbitmq import PrivateRabbitMQ
 from tests.support.waiting import eventually
 
+from .accounts import Accounts
 from .fault import RELAYS
-from .ledger import Ledger
+from .ledger import Expected, Ledger
 from .relays import Relay
-from .writer import Writer, insert_signals
+from .writer import Writers, insert_in_order, insert_scheduled, insert_signals
 
 EXCHANGE = "faults"
 LOGIN, SECRET = "relay", "open-sesame-of-the-relays"
@@ -45,8 +46,14 @@ BROKER_SETTINGS = ("max_message_size = 65536",)
 
 QUEUES = {"classic": {}, "quorum": {"x-queue-type": "quorum"}}
 
+#: The tables of the signals.
+TABLES = ("signal", "neighbour", "keyed", "scheduled")
+
+#: The numbers of the signals that are to be sent.
+PENDING = " UNION ALL ".join(f"SELECT number FROM {table}" for table in TABLES)
+
 MIGRATION = """
-    CREATE TABLE business (number bigint PRIMARY KEY);
+    CREATE TABLE business (number bigint PRIMARY KEY, account int, place bigserial, due timestamptz);
     CREATE TABLE holder (signal_id bigint REFERENCES neighbour);
     CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS
         'BEGIN IF OLD.kind = ''kept'' THEN RETURN NULL; END IF; RETURN OLD; END';
@@ -73,7 +80,9 @@ class World:
         self._numbers = itertools.count(1)
         self._names = itertools.count(1)
         self._first = 1
-        self.writer: Writer | None = None
+        self.writer: Writers | None = None
+        self.accounts: Accounts | None = None
+        self._session: Any = None
         self.burst_bytes: dict[tuple[str, str], int] = {}
         try:
             self._build()
@@ -117,9 +126,7 @@ class World:
     def _prepare_database(self) -> None:
         self.postgres.execute(f"CREATE ROLE {LOGIN} LOGIN")
         self.postgres.execute(f"CREATE DATABASE faults OWNER {LOGIN}")
-        subprocess.run(
-            [sys.executable, "application.py"], cwd=self.directory, env=os.environ | self.environ, check=True
-        )
+        prefork.run(["python", "application.py"], os.environ | self.environ, self.directory).check_returncode()
         self.sql(MIGRATION)
 
     def _measure_a_burst(self) -> None:
@@ -156,6 +163,21 @@ class World:
             cursor.execute(statement, parameters or None)
             return cursor.fetchall() if cursor.description else []
 
+    def ask(self, question: str, *parameters: object) -> list[Any]:
+        """The answer to a question that is asked many times, over a session that is kept as long as it lasts."""
+        for session in (self._session, None):
+            if session is None:
+                session = self._session = psycopg2.connect(self.dsn, connect_timeout=5)
+                session.autocommit = True
+            try:
+                with session.cursor() as cursor:
+                    cursor.execute(question, parameters or None)
+                    return list(cursor.fetchall())
+            except (psycopg2.OperationalError, psycopg2.InterfaceError):
+                if not session.closed:
+                    raise
+        raise AssertionError("the database ends each session")
+
     def promote(self, standby: PrivatePostgres) -> None:
         """What reached the primary reaches this server from now on."""
         self.postgres.close()
@@ -177,12 +199,20 @@ class World:
                 cursor.execute(also, (numbers,))
         return numbers
 
+    def write_others(self) -> list[int]:
+        """Write a keyed signal and a scheduled one; return their numbers."""
+        numbers, keys, chance = list(itertools.islice(self._numbers, 2)), tuple(self.queues), random.Random(0)
+        with self.transaction() as cursor:
+            insert_in_order(cursor, numbers[:1], chance, keys)
+            insert_scheduled(cursor, numbers[1:], chance, keys)
+        return numbers
+
     def left(self, numbers: Sequence[int] | None = None) -> int:
         """How many signals are in their tables, of all or of these."""
-        both = "SELECT count(*) FROM (SELECT number FROM signal UNION ALL SELECT number FROM neighbour) AS pending"
+        all_of_them = f"SELECT count(*) FROM ({PENDING}) AS pending"
         if numbers is None:
-            return int(self.sql(both)[0][0])
-        return int(self.sql(f"{both} WHERE number = ANY(%s)", list(numbers))[0][0])
+            return int(self.ask(all_of_them)[0][0])
+        return int(self.ask(f"{all_of_them} WHERE number = ANY(%s)", list(numbers))[0][0])
 
     def wait_until_sent(self, numbers: Sequence[int] | None = None, timeout_seconds: float = 60) -> None:
         eventually(lambda: self.left(numbers) == 0, timeout_seconds, "the signals are sent", every_seconds=0.05)
@@ -190,7 +220,7 @@ class World:
     def sessions(self) -> int:
         """How many sessions the relays have."""
         return int(
-            self.sql("SELECT count(*) FROM pg_stat_activity WHERE usename = %s AND pid <> pg_backend_pid()", LOGIN)[0][
+            self.ask("SELECT count(*) FROM pg_stat_activity WHERE usename = %s AND pid <> pg_backend_pid()", LOGIN)[0][
                 0
             ]
         )
@@ -201,10 +231,11 @@ class World:
     def bursts_in_flight(self) -> int:
         """How many transactions hold signals locked."""
         return int(
-            self.sql(
+            self.ask(
                 "SELECT count(DISTINCT l.pid) FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
-                "WHERE a.usename = %s AND l.mode = 'RowShareLock' AND l.relation = to_regclass('signal')",
+                "WHERE a.usename = %s AND l.mode = 'RowShareLock' AND l.relation = ANY(%s::regclass[])",
                 LOGIN,
+                list(TABLES),
             )[0][0]
         )
 
@@ -226,11 +257,8 @@ class World:
                 self.ledger.arrived(self._bodies(channel, queue))
 
     def _bodies(self, channel: Any, queue: str) -> Iterator[int]:
-        while True:
-            method, properties, body = channel.basic_get(queue, auto_ack=True)
-            if method is None:
-                return
-            yield self.ledger.identified(int(body), properties.message_id)
+        for _, properties, body in taken(channel, queue):
+            yield self.ledger.identified(int(body), properties.message_id, built_at(properties))
 
     # Failpoints
 
@@ -299,8 +327,9 @@ class World:
     # One fault
 
     def begin_fault(self, chance: random.Random) -> None:
-        self.writer = Writer(lambda: self.dsn, self._numbers, chance, tuple(self.queues))
+        self.writer = Writers(lambda: self.dsn, self._numbers, chance, tuple(self.queues))
         self.writer.start()
+        self.accounts = Accounts(lambda: self.dsn, self._first, TABLES)
 
     def stop_writing(self) -> None:
         if self.writer is not None:
@@ -308,12 +337,29 @@ class World:
             writer.stop()
             self.ledger.rolled_back += writer.rolled_back
 
-    def end_fault(self) -> Any:
-        """Take what has arrived; return the figures."""
+    def end_fault(self, calm_since: float = float("inf")) -> Any:
+        """Take what has arrived; return the figures.
+
+        :param calm_since: from then on scheduled signals had to be sent at their time.
+        """
+        if self.accounts is not None:
+            self.accounts.stop()
+            self.ledger.at_moments += self.accounts.problems(self.ledger.withdrawn)
+            self.accounts = None
         self.take()
-        committed = {row[0] for row in self.sql("SELECT number FROM business WHERE number >= %s", self._first)}
+        expected = Expected(calm_since=calm_since)
+        committed = set()
+        rows = self.sql(
+            "SELECT number, account, place, extract(epoch FROM due) FROM business WHERE number >= %s", self._first
+        )
+        for number, account, place, due in rows:
+            committed.add(number)
+            if account is not None:
+                expected.places[number] = (account, place)
+            if due is not None:
+                expected.due[number] = float(due)
         self.ledger.unaccounted = committed - self.accounted()
-        figures = self.ledger.figures(committed, self.committed)
+        figures = self.ledger.figures(committed, self.committed, expected)
         self.committed |= committed
         self._first = max(committed, default=self._first - 1) + 1
         self.ledger = Ledger(self.ledger.ids)
@@ -321,9 +367,9 @@ class World:
 
     def accounted(self) -> set[int]:
         """The signals that are still to be sent, and those that the history has."""
-        both = "SELECT number FROM signal UNION ALL SELECT number FROM neighbour"
         return {
-            row[0] for row in self.sql(f"{both} UNION ALL SELECT CAST(row ->> 'number' AS bigint) FROM signalbus_sent")
+            row[0]
+            for row in self.sql(f"{PENDING} UNION ALL SELECT CAST(row ->> 'number' AS bigint) FROM signalbus_sent")
         }
 
     def start_again(self) -> None:
@@ -335,7 +381,7 @@ class World:
         self._heal()
         for relay in self.relays:
             relay.close()
-        self.sql("TRUNCATE signal, neighbour, holder, signalbus_parked")
+        self.sql(f"TRUNCATE {', '.join(TABLES)}, holder, signalbus_parked")
         self.end_fault()
         self.prepare()
 
@@ -349,11 +395,20 @@ class World:
     def close(self) -> None:
         with contextlib.suppress(TimeoutError):
             self.stop_writing()
+        if self.accounts is not None:
+            self.accounts.stop()
         for relay in self.relays:
             relay.close()
+        if self._session is not None:
+            self._session.close()
         self.stack.close()
         shutil.rmtree(self.directory, ignore_errors=True)
         guardian.release("directory", str(self.directory))
+
+
+def built_at(properties: Any) -> float:
+    """When a message was built."""
+    return float(properties.headers["built_at"])
 
 
 def permissions(write: str) -> str:

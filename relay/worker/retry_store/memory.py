@@ -23,6 +23,7 @@ class MemoryRetryStore:
 
     :param versions: returns the row versions of those of the given signals that are in their table, locked or not.
     :param clock: a monotonic clock, in seconds.
+    :param skips_parked: a parked signal holds back none of the others of its key.
     """
 
     most = MOST_IN_MEMORY
@@ -32,16 +33,28 @@ class MemoryRetryStore:
         policy: RetryPolicy,
         versions: Callable[[Sequence[SignalRef]], Mapping[SignalRef, str | None]],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        skips_parked: bool = False,
     ) -> None:
         self._policy = policy
         self._versions = versions
         self._clock = clock
+        self._skips_parked = skips_parked
         self._lock = threading.Lock()
         self._notes = Notes()
 
     def choice(self, avoid: Sequence[SignalRef]) -> Choice:
         with self._lock:
-            return Choice(exclude=tuple(dict.fromkeys([*self._notes.keys(), *avoid])))
+            excluded = tuple(dict.fromkeys([*self._notes.keys(), *avoid]))
+            return Choice(exclude=excluded, passed_over=self._passed_over())
+
+    def _passed_over(self) -> tuple[SignalRef, ...]:
+        """The failed signals that hold back no others of their key: they were sent, or are parked and skipped."""
+        return tuple(
+            ref
+            for ref, note in self._notes.items()
+            if note.cause == UNDELETED or (self._skips_parked and note.next_try is None)
+        )
 
     def has_due(self) -> bool:
         with self._lock:
@@ -60,7 +73,8 @@ class MemoryRetryStore:
             return [note.key or () for _, note in self._notes.due(self._clock())][:limit]
 
     def retry(self, keys: tuple[SignalRef, ...]) -> Choice:
-        return Choice(only=keys)
+        with self._lock:
+            return Choice(only=keys, passed_over=self._passed_over())
 
     def put(
         self, failed: Sequence[FailedSignal], evidence: Evidence = ITS_OWN_FAULT, *, is_retry: bool = False

@@ -33,7 +33,15 @@ class RetryStores:
         self._specs = {spec.name: spec for spec in specs}
         self._engines = engines
         self._limits = limits
-        self._memory = {name: MemoryRetryStore(policy, partial(self.versions, name), clock) for name in self._specs}
+        self._memory = {
+            name: MemoryRetryStore(
+                policy,
+                partial(self.versions, name),
+                clock,
+                skips_parked=spec.order is not None and spec.order.skips_parked,
+            )
+            for name, spec in self._specs.items()
+        }
         self._tables: dict[str, RetryStore] = {
             spec.name: TableRetryStore(spec, engines[spec.bind_key], policy, limits, self._memory[spec.name])
             for spec in specs

@@ -41,11 +41,11 @@ from sqlalchemy.sql.expression import CTE
 
 from ...model.contract import SignalSpec
 from ...model.order import KeyOrder, Place
-from ..keys import value_as_text, value_from_text
+from ..key_types import value_as_text, value_from_text
 from ..lock_rows import KEPT_STATEMENTS, row_bytes, wide_columns
 from ..parked import LeaveOut, not_passed_over
 from ..rows import row_id
-from ..selection import Choice, Ring, pending
+from ..selection import Choice, Ring, is_none_of, pending
 from .places import takeable
 
 
@@ -88,7 +88,7 @@ def has_takeable(spec: SignalSpec, dialect: Dialect, choice: Choice) -> ColumnEl
         return pending(spec, dialect, choice, select(literal(1)).select_from(spec.model)).exists()
     if choice.only is not None:
         return exists(_retried(spec, dialect, choice, locks=False))
-    heads = _heads(spec, choice.leave_out, has_after=False)
+    heads = _heads(spec, dialect, choice, has_after=False)
     free = _at(spec, dialect, choice, heads, locks=False)
     keyed = exists(select(literal(1)).select_from(heads.join(free, true())))
     return or_(keyed, exists(_without_key(spec, dialect, choice, locks=False))) if spec.order.is_nullable else keyed
@@ -104,12 +104,12 @@ def _taking(spec: SignalSpec, dialect: Dialect, choice: Choice, has_after: bool)
         return select(
             number.label("key"), literal_column("0").label("number"), retried.c.id, retried.c.bytes, *no_texts
         )
-    heads = _heads(spec, choice.leave_out, has_after=has_after)
+    heads = _heads(spec, dialect, choice, has_after=has_after)
     free = _at(spec, dialect, choice, heads, locks=True)
     locked = select(*heads.c, free.c.id, free.c.bytes).select_from(heads.join(free, true())).limit(limit)
     locked_heads = locked.cte("signalbus_locked_heads")
     first = select(func.row_number().over().label("key"), *locked_heads.c).cte("signalbus_first")
-    behind = _behind(spec, choice.leave_out, first, limit)
+    behind = _behind(spec, dialect, choice, first, limit)
     free_behind = _at(spec, dialect, choice, behind, locks=True)
     texts = [_as_text(first.c[f"key_{number}"]).label(f"text_{number}") for number in range(len(order.by))]
     parts: list[Select[Any]] = [
@@ -148,34 +148,35 @@ def _after(number: int) -> str:
     return f"signalbus_after_{number}"
 
 
-def _members(spec: SignalSpec, leave_out: LeaveOut) -> list[ColumnElement[bool]]:
+def _members(spec: SignalSpec, dialect: Dialect, choice: Choice) -> list[ColumnElement[bool]]:
     """The conditions that a row has a place in the order of its key."""
     order = _order(spec)
-    return [*spec.is_signal, *not_passed_over(spec, leave_out, skips_parked=order.skips_parked)]
+    recorded = not_passed_over(spec, choice.leave_out, skips_parked=order.skips_parked)
+    return [*spec.is_signal, *recorded, *is_none_of(spec, dialect, choice.passed_over)]
 
 
 def _place_columns(spec: SignalSpec) -> list[ColumnElement[Any]]:
     return [literal_column("tableoid").label("part"), literal_column("ctid").label("place")]
 
 
-def _heads(spec: SignalSpec, leave_out: LeaveOut, *, has_after: bool) -> FromClause:
+def _heads(spec: SignalSpec, dialect: Dialect, choice: Choice, *, has_after: bool) -> FromClause:
     """The heads of all keys, found as far as they are read, in the order of the keys, beginning behind one of them."""
     order = _order(spec)
     if not has_after:
-        return _skip_scan(spec, leave_out, "signalbus_heads", [])
+        return _skip_scan(spec, dialect, choice, "signalbus_heads", [])
     start = _key([value_from_text(one, bindparam(_after(number), type_=Text)) for number, one in enumerate(order.by)])
-    later = _skip_scan(spec, leave_out, "signalbus_later", [_key(order.by) > start])
-    sooner = _skip_scan(spec, leave_out, "signalbus_sooner", [_key(order.by) <= start])
+    later = _skip_scan(spec, dialect, choice, "signalbus_later", [_key(order.by) > start])
+    sooner = _skip_scan(spec, dialect, choice, "signalbus_sooner", [_key(order.by) <= start])
     return select(*later.c).union_all(select(*sooner.c)).subquery("signalbus_heads")
 
 
-def _skip_scan(spec: SignalSpec, leave_out: LeaveOut, name: str, bounds: list[ColumnElement[bool]]) -> CTE:
+def _skip_scan(spec: SignalSpec, dialect: Dialect, choice: Choice, name: str, bounds: list[ColumnElement[bool]]) -> CTE:
     order = _order(spec)
     keys = [column.label(f"key_{number}") for number, column in enumerate(order.by)]
     lowest = (
         select(*keys, order.position.label("position"), *_place_columns(spec))
         .select_from(spec.model)
-        .where(*(column.is_not(None) for column in order.by), *_members(spec, leave_out), *bounds)
+        .where(*(column.is_not(None) for column in order.by), *_members(spec, dialect, choice), *bounds)
         .order_by(*order.by, order.position)
         .limit(1)
     )
@@ -185,7 +186,7 @@ def _skip_scan(spec: SignalSpec, leave_out: LeaveOut, name: str, bounds: list[Co
     return heads.union_all(select(*following.c).select_from(heads.join(following, true())))
 
 
-def _behind(spec: SignalSpec, leave_out: LeaveOut, first: CTE, limit: ColumnElement[int]) -> CTE:
+def _behind(spec: SignalSpec, dialect: Dialect, choice: Choice, first: CTE, limit: ColumnElement[int]) -> CTE:
     """The signals behind the heads, as many of each key as fit into the burst."""
     order = _order(spec)
     counted = first.alias("signalbus_counted")
@@ -195,7 +196,7 @@ def _behind(spec: SignalSpec, leave_out: LeaveOut, first: CTE, limit: ColumnElem
     following = (
         select(number.label("number"), *_place_columns(spec))
         .select_from(spec.model)
-        .where(same_key, order.position > first.c.position, *_members(spec, leave_out))
+        .where(same_key, order.position > first.c.position, *_members(spec, dialect, choice))
         .order_by(order.position)
         .limit(share)
         .lateral("signalbus_following")
@@ -226,9 +227,8 @@ def _retried(spec: SignalSpec, dialect: Dialect, choice: Choice, *, locks: bool)
     given = select(*keys, order.position.label("position"), *_place_columns(spec)).select_from(spec.model)
     wanted = pending(spec, dialect, choice, given).cte("signalbus_given")
     same_key = [column == wanted.c[f"key_{number}"] for number, column in enumerate(order.by)]
-    leave_out = choice.leave_out
     earlier = select(literal(1)).select_from(spec.model)
-    earlier = earlier.where(*same_key, order.position < wanted.c.position, *_members(spec, leave_out))
+    earlier = earlier.where(*same_key, order.position < wanted.c.position, *_members(spec, dialect, choice))
     here = _at(spec, dialect, choice, wanted, locks=locks)
     return select(here.c.id, here.c.bytes).select_from(wanted.join(here, true())).where(~earlier.exists())
 
@@ -246,7 +246,9 @@ def _all(connection: Connection, spec: SignalSpec, choice: Choice) -> list[tuple
     """All signals in order, each with its primary key, its key, and whether it may be sent."""
     order = _order(spec)
     parts = len(spec.primary_key)
-    every = select(*spec.primary_key, *order.by).select_from(spec.model).where(*_members(spec, choice.leave_out))
+    every = (
+        select(*spec.primary_key, *order.by).select_from(spec.model).where(*_members(spec, connection.dialect, choice))
+    )
     chosen = pending(spec, connection.dialect, choice, select(*spec.primary_key).select_from(spec.model))
     free = {tuple(row) for row in connection.execute(chosen)}
     return [

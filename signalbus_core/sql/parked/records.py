@@ -12,17 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import (
-    ARRAY,
-    Interval,
-    Text,
-    and_,
-    any_,
-    bindparam,
-    func,
-    null,
-    select,
-)
+from sqlalchemy import ARRAY, Interval, Text, and_, any_, bindparam, func, null, select
 from sqlalchemy import delete as sql_delete
 from sqlalchemy import update as sql_update
 from sqlalchemy.dialects.postgresql import insert

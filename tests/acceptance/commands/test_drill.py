@@ -87,6 +87,7 @@ class Drill:
         engine = sa.create_engine(self.database_url, poolclass=sa.NullPool)
         questions = {
             "table": "SELECT count(*) FROM pg_class WHERE starts_with(relname, 'signalbus')",
+            "function": "SELECT count(*) FROM pg_proc WHERE starts_with(proname, :name)",
             "session": "SELECT count(*) FROM pg_stat_activity WHERE starts_with(application_name, :name)",
         }
         with engine.connect() as connection:
@@ -113,9 +114,11 @@ def test_a_drill_breaks_much_and_loses_nothing(database_url: str, empty_amqp_url
         assert code == 0, output + errors
         figures = {
             label: int(figure.replace(",", ""))
-            for label, figure in re.findall(r"^  ([a-z ]+?) {2,}([\d,]+)\b(?!\.)", output, re.MULTILINE)
+            for label, figure in re.findall(r"^  ([a-z ,]+?) {2,}([\d,]+)\b(?!\.)", output, re.MULTILINE)
         }
-        assert (figures["lost"], figures["late"], figures["phantom"]) == (0, 0, 0)
+        assert [figures[word] for word in ("lost", "late", "phantom", "inversions", "early")] == [0] * 5
+        assert figures["of these, in order by key"] > 100
+        assert figures["of these, scheduled"] > 100
         assert figures["signals committed"] > 500
         assert figures["messages received"] - figures["duplicates"] >= figures["signals committed"]
         assert figures["signals rolled back"] > 0
@@ -151,10 +154,10 @@ def test_relays_end_with_drill_killed_and_next_one_tells(database_url: str, empt
                 os.kill(paused, signal.SIGSTOP)
         drill.process.kill()
         eventually(lambda: not drill.relays(), 20)
-    eventually(lambda: drill.traces(name) == {"table", "queue", "exchange"}, 20)
+    eventually(lambda: drill.traces(name) == {"table", "function", "queue", "exchange"}, 20)
     with Drill(database_url, empty_amqp_url) as following:
         line = following.read_until("Left over")
-        assert line == f'Left over from an earlier drill: table {name} (drop it with: DROP TABLE "{name}";)\n'
+        assert line == f'Left over from an earlier drill: table {name} (drop it with: DROP TABLE IF EXISTS "{name}";)\n'
         following.process.send_signal(signal.SIGTERM)
         assert following.end()[0] == 1
 

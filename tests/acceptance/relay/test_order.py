@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,10 +49,19 @@ def test_a_parked_signal_blocks_its_key_until_somebody_skips_it(moves: Outboxes)
     assert "(1 waits behind it)" in moves.run("parked", "list", *ORDERED).stdout
     relay = moves.relay(*ORDERED)
     eventually(lambda: 'signalbus_blocked_keys{signal="moves"} 1.0' in relay.get("/metrics")[1], 30, "it is counted")
+
+    def blocked_by() -> list[dict[str, Any]]:
+        [model] = json.loads(relay.get("/api/status")[1])["models"]
+        return list(model["blocked_by"] or [])
+
+    [blocked] = eventually(blocked_by, 30, "it is named")
+    assert (blocked["key"], blocked["waiting_behind"], blocked["parked_since"] is None) == ("2", 1, False)
+    assert re.search(r"Blocked by moves 2, parked since <time [^>]*>[^<]*</time>; 1 waits behind it", relay.get("/")[1])
     assert moves.run("parked", "skip", "moves", "2", *ORDERED).returncode == 0
     eventually(lambda: moves.count("moves") == 1, 30, "the others are sent")
     assert [one.text for one in moves.received()] == ["3"]
     eventually(lambda: 'signalbus_blocked_keys{signal="moves"} 0.0' in relay.get("/metrics")[1], 30, "none is blocked")
+    assert blocked_by() == []
     assert moves.run("parked", "skip", "moves", "2", *ORDERED).returncode == 1
 
 

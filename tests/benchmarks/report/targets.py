@@ -134,6 +134,13 @@ TARGETS = (
         2,
     ),
     Target(
+        "drain rate in the order of 10,000 keys over that without an order",
+        _ratio("order", "10,000 keys", "no order", "rate"),
+        0.8,
+        2,
+    ),
+    Target("one key in order, signals/s", _of("order", "1 key", "rate"), 300, 0),
+    Target(
         "producers' commits with doorbell over without, relays busy",
         _ratio("producers", "doorbell", "no trigger", "committed"),
         0.9,

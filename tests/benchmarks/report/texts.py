@@ -114,6 +114,14 @@ CHAPTERS = (
         (_of("history"),),
     ),
     Chapter(
+        "order",
+        "Order by key",
+        "The signals of a key are sent in the order of their commits, each when the one before it is confirmed. "
+        "The keys take turns in the backlog. A burst of 1,000 has one signal each of 1,000 keys, or 1,000 of one "
+        "key, one after the other.",
+        (_of("order"),),
+    ),
+    Chapter(
         "latency",
         "From commit to consumer, and what a relay costs at your rate",
         "A writer with a pace of its own; from the answer of its commit to the arrival at a consumer, with "

@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from signalbus_core import BurstError, Outcome, OutcomeKind, PartialDeliveryError, SignalBus
 from signalbus_core.lowlevel import BurstLimits, BurstResult, Choice, send_burst
-from signalbus_core.model.progress import report_progress
+from signalbus_core.model.sending.progress import report_progress
 from tests.support.clock import Clock
 from tests.support.outbox_app import OutboxApp
 

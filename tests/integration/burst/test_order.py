@@ -7,6 +7,7 @@ import random
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -424,3 +425,21 @@ def test_a_scheduled_signal_writes_an_ordered_one_when_it_is_due(database_url: s
     app.burst(app.changed)
     assert (app.sent, app.left(app.due)) == ([2, 1], [3])
     app.close()
+
+
+def test_an_excluded_signal_holds_back_its_key_unless_it_is_passed_over(orders: Orders) -> None:
+    orders.put((1, "a"), (2, "a"), (3, "b"))
+    excluded = Choice(exclude=((1,),))
+    assert orders.burst(orders.changed, choice=excluded).sent == 1
+    assert orders.burst(orders.changed, choice=replace(excluded, passed_over=((1,),))).sent == 1
+    assert orders.sent == [3, 2]
+
+
+def test_flushmany_tells_once_of_a_trigger_that_is_missing(orders: Orders, caplog: pytest.LogCaptureFixture) -> None:
+    orders.execute("DROP TRIGGER signalbus_position ON changed")
+    for number in (1, 2):
+        orders.put((number, "a"))
+        assert orders.flush() == 1
+    [told] = [one for one in caplog.records if getattr(one, "action", None) == "order_unfit"]
+    assert "Changed: its signals are sent in the order in which they were inserted" in told.message
+    assert "signalbus-relay ddl order changed --by account" in told.message

@@ -1,4 +1,4 @@
-"""Order by key under any interleaving of writers that overlap, bursts, refusals and outages, on a real PostgreSQL."""
+"""Order by key, however writers overlap and at whatever step relays fail, on a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from signalbus_core import PartialDeliveryError
+from signalbus_core import BurstError, PartialDeliveryError
 from signalbus_core.lowlevel import Choice, Ring
 from signalbus_core.testing import assert_order
 from tests.integration.burst.test_order import REFUSED, Orders
+from tests.support.interrupted_bursts import STOPS, Interrupter
 
 WRITERS = st.integers(0, 2)
+RELAYS = st.integers(0, 1)
+PLACES = st.sampled_from(STOPS)
 
 
 def test_first_arrivals_are_never_inverted_and_none_is_lost(database_url: str) -> None:
@@ -30,7 +33,7 @@ def test_first_arrivals_are_never_inverted_and_none_is_lost(database_url: str) -
 
 
 class Interleaving(RuleBasedStateMachine):
-    """Three writers, and one relay whose sends may fail."""
+    """Three writers, and two relays whose sends may fail, and which may be stopped or killed at any step."""
 
     def __init__(self, app: Orders) -> None:
         super().__init__()
@@ -39,10 +42,11 @@ class Interleaving(RuleBasedStateMachine):
         self.open: list[list[tuple[int, str]]] = [[], [], []]
         self.committed: list[tuple[int, str]] = []
         self.arrived: list[tuple[str, int]] = []
-        self.ring = Ring()
+        self.rings = [Ring(), Ring()]
         self.number = 0
         self.outcome: Callable[[int], bool] = lambda _number: True
         self.cut_after: int | None = None
+        self.interrupter = Interrupter(BurstError, sa.exc.SQLAlchemyError)
         app.execute("TRUNCATE changed")
         machine = self
 
@@ -90,22 +94,39 @@ class Interleaving(RuleBasedStateMachine):
         self.writers[writer].rollback()
         self.open[writer] = []
 
-    @rule(limit=st.sampled_from([1, 2, 5, 50]), bad=st.integers(0, 6))
-    def burst_with_refusals(self, limit: int, bad: int) -> None:
+    @rule(relay=RELAYS, limit=st.sampled_from([1, 2, 5, 50]), bad=st.integers(0, 6))
+    def burst_with_refusals(self, relay: int, limit: int, bad: int) -> None:
         self.outcome = lambda number: bad == 0 or number % 7 != bad
-        self.app.burst(self.app.changed, limit=limit, choice=Choice(ring=self.ring))
+        self._burst(relay, limit)
         self.outcome = lambda _number: True
 
-    @rule(limit=st.sampled_from([2, 50]), more=st.integers(0, 4))
-    def burst_with_outage(self, limit: int, more: int) -> None:
+    @rule(relay=RELAYS, limit=st.sampled_from([2, 50]), more=st.integers(0, 4))
+    def burst_with_outage(self, relay: int, limit: int, more: int) -> None:
         self.cut_after = len(self.arrived) + more
-        self.app.burst(self.app.changed, limit=limit, choice=Choice(ring=self.ring))
+        self._burst(relay, limit)
         self.cut_after = None
 
+    @rule(relay=RELAYS, place=PLACES, limit=st.sampled_from([2, 50]))
+    def burst_that_is_killed(self, relay: int, place: str, limit: int) -> None:
+        self.interrupter.kill(lambda: self._burst(relay, limit), place)
+
+    # No preconditions: whether a burst is stopped depends on time, and what Hypothesis draws may not.
+    @rule(relay=RELAYS, place=PLACES, limit=st.sampled_from([2, 50]))
+    def burst_that_is_stopped(self, relay: int, place: str, limit: int) -> None:
+        self.interrupter.stop(lambda: self._burst(relay, limit), place)
+
+    @rule(dies=st.booleans())
+    def stopped_burst_goes_on(self, dies: bool) -> None:
+        self.interrupter.go_on(dies=dies)
+
+    def _burst(self, relay: int, limit: int | None = None) -> int:
+        return self.app.burst(self.app.changed, limit=limit, choice=Choice(ring=self.rings[relay])).selected
+
     def teardown(self) -> None:
+        self.interrupter.close()
         for writer in range(3):
             self.commit(writer)
-        while self.app.burst(self.app.changed, choice=Choice(ring=self.ring)).selected:
+        while self._burst(0):
             pass
         for one in self.writers:
             one.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relay.drill.kinds.verdict import LATE_SECONDS
 from relay.drill.oracle import Fault, Oracle, Recovery
 from relay.drill.report import DrillReport
 
@@ -134,3 +135,28 @@ def test_effects_that_are_missing_repeated_or_invented_are_named() -> None:
     assert "1 effects missing, 1 effects repeated, 1 effects phantom" in report.verdict()
     assert "consumer killed: recorded" in report.as_text()
     assert report.as_object()["effects_repeated"] == 1
+
+
+def test_a_first_arrival_behind_a_later_one_of_its_key_is_an_inversion() -> None:
+    book = ledger([1, 2, 3, 4], [1, 3, 2, 1, 4])
+    book.note_written({1: (7, 10), 2: (7, 11), 3: (7, 12), 4: (8, 1)}, {})
+    outcome = report(book)
+    assert (outcome.tally.inversions, outcome.tally.keyed) == ((2,), 4)
+    assert not outcome.is_good
+    assert outcome.verdict() == "FAILED: 1 inversions (--seed 7)."
+    assert outcome.as_object()["inversions_numbers"] == [2]
+
+
+def test_repeated_messages_and_other_keys_are_no_inversion() -> None:
+    book = ledger([1, 2, 3], [1, 2, 1, 2, 3])
+    book.note_written({1: (7, 10), 2: (7, 11), 3: (8, 1)}, {})
+    assert report(book).is_good
+
+
+def test_an_arrival_before_its_time_is_early_and_one_long_after_it_is_late() -> None:
+    book = ledger([1, 2, 3, 4], [1, 2, 3])
+    book.note_written({}, {1: (11.1, 11.2), 2: (11.9, 12.5), 3: (11.0, 13.0 - LATE_SECONDS - 0.1), 4: (0.0, 0.0)})
+    outcome = report(book, waiting=frozenset({4}))
+    assert (outcome.tally.early, outcome.tally.late, outcome.tally.scheduled) == ((1,), (3, 4), 4)
+    assert outcome.verdict() == "FAILED: 2 late, 1 early (--seed 7)."
+    assert outcome.as_object()["early_numbers"] == [1]

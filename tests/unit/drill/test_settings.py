@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import make_url
 
+from relay.application.fencing import fencing_problem
 from relay.drill.app import environment
 from relay.drill.proxy import Upstream, broker_detour, broker_upstream, database_detour, database_upstream
-from relay.drill.settings import DrillUsageError, resolve
+from relay.drill.settings import DrillUsageError, heartbeats, idle_timeout, resolve
 from tests.unit.test_structure import PUBLIC, imports_of
 
 DATABASE_URL = "postgresql://user:secret@db.example/shop"
@@ -101,10 +102,11 @@ def test_a_broker_with_tls_takes_no_detour_and_others_do() -> None:
 
 
 def test_the_relays_are_told_by_the_environment() -> None:
-    assert environment("name", "database", "broker") == {
+    assert environment("name", "database", "broker", with_order=True) == {
         "SIGNALBUS_DRILL_NAME": "name",
         "SIGNALBUS_DRILL_SQLALCHEMY_DATABASE_URI": "database",
         "SIGNALBUS_DRILL_SIGNALBUS_RABBITMQ_URL": "broker",
+        "SIGNALBUS_DRILL_WITH_ORDER": "true",
     }
 
 
@@ -114,3 +116,10 @@ def test_the_relays_are_told_by_the_environment() -> None:
 def test_the_drill_uses_only_public_names_of_the_library(source: Path) -> None:
     for module, name in imports_of(source):
         assert name in PUBLIC.get(module, set()), f"{module}.{name}"
+
+
+@pytest.mark.parametrize(("query", "seconds"), [("", 120.0), ("?heartbeat=60", 240.0), ("?heartbeat=0", 120.0)])
+def test_relays_of_a_drill_have_an_idle_timeout_that_order_by_key_allows(query: str, seconds: float) -> None:
+    found = heartbeats(f"amqp://localhost/{query}")
+    assert idle_timeout(max(found)) == seconds
+    assert fencing_problem(max(found), idle_timeout(max(found))) is None or min(found) == 0

@@ -9,21 +9,23 @@ from unittest.mock import Mock
 import pytest
 
 from relay.poller.backlog_meter import BacklogMeter
-from signalbus_core.lowlevel import Measurement
+from signalbus_core.lowlevel import Choice, Measurement
 
 
-@pytest.mark.parametrize("skips_parked", [False, True])
-def test_parked_signals_in_memory_hold_back_their_keys_whatever_the_model_says(skips_parked: bool) -> None:
-    """Bursts leave them out by their keys, and take nothing behind them."""
+@pytest.mark.parametrize(("passed_over", "blocking"), [((), 5), ((1, 2, 3), 2)])
+def test_failed_signals_in_memory_hold_back_their_keys_unless_they_are_passed_over(
+    passed_over: tuple[int, ...], blocking: int
+) -> None:
     events = Mock()
     state = SimpleNamespace(
-        spec=SimpleNamespace(order=SimpleNamespace(skips_parked=skips_parked)),
+        spec=SimpleNamespace(order=object()),
         set_has_room=lambda _: None,
         flows_again=lambda: False,
     )
-    stores = {"Move": SimpleNamespace(count=lambda: (2, 3), most=100)}
+    choice = Choice(exclude=((1,), (2,), (3,), (4,), (5,)), passed_over=tuple((key,) for key in passed_over))
+    stores = {"Move": SimpleNamespace(count=lambda: (2, 3), most=100, choice=lambda _avoid: choice)}
     runtime = SimpleNamespace(events=events, clock=lambda: 1.0)
     meter = BacklogMeter(cast(Any, {"Move": state}), cast(Any, stores), cast(Any, runtime))
-    assert meter.begin(None)
-    meter.report(None, [("Move", Measurement(9, None, None))], has_table=False)
-    events.blocked_counted.assert_called_once_with("Move", 5)
+    assert meter.begin()
+    meter.report([("Move", Measurement(9, None, None))], {}, has_table=False)
+    events.blocked_counted.assert_called_once_with("Move", blocking)

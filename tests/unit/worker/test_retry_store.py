@@ -170,3 +170,15 @@ def test_attempts_that_do_not_count_park_nothing() -> None:
     for _ in range(5):
         assert retry_store.put([failed(1, RAISED)], Evidence(too_much_fails=True), is_retry=True) == []
     assert retry_store.count() == (1, 0)
+
+
+@pytest.mark.parametrize(("skips_parked", "passed_over"), [(False, ((2,),)), (True, ((1,), (2,)))])
+def test_parked_signals_are_passed_over_if_the_model_says_so_and_sent_ones_always(
+    skips_parked: bool, passed_over: tuple[Key, ...]
+) -> None:
+    rules = RetryPolicy(1, uniform=lambda _low, high: high)
+    retry_store = MemoryRetryStore(rules, lambda _: {}, Clock(), skips_parked=skips_parked)
+    retry_store.put([failed(1, INVALID), failed(2, UNDELETED), failed(3)])
+    choice = retry_store.choice(())
+    assert (sorted(choice.exclude), tuple(sorted(choice.passed_over))) == ([(1,), (2,), (3,)], passed_over)
+    assert tuple(sorted(retry_store.retry(((3,),)).passed_over)) == passed_over

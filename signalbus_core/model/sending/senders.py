@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql import ColumnElement
 
-from ..errors import (
+from ...errors import (
     ACKED,
     EndedEarlyError,
     Outcome,
@@ -22,7 +22,7 @@ from ..errors import (
     SignalModelError,
     worst,
 )
-from ..failures import discard_unfinished, raise_if_stop, sender_failure
+from ...failures import discard_unfinished, raise_if_stop, sender_failure
 
 
 class RowSender(Protocol):
