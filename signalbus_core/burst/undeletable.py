@@ -20,10 +20,9 @@ from ..errors import Outcome, OutcomeKind
 from ..failures import error_text, is_away, is_late, is_of_schema
 from ..model.contract import SignalSpec
 from ..schema.quoting import quoted
-from ..sql.delete_rows import delete_rows
+from ..sql.delete_rows import delete_for_good
 from ..sql.keys import has_key
-from ..sql.removal import is_left
-from ..sql.rows import WRITTEN_SINCE, Row, find_keys, has_id
+from ..sql.rows import Row, has_id
 from .result import FailedSignal, failed_row
 
 #: After so many deletes in a row that hit a time limit, the cause is not a single row. More: longer bisection while a
@@ -74,7 +73,7 @@ def rehearse(connection: Connection, spec: SignalSpec, rows: Sequence[Row]) -> t
     """
     if connection.dialect.name != "postgresql" or not rows:
         return ()
-    attempt = partial(delete_rows, connection, spec, is_locked=True)
+    attempt = partial(delete_for_good, connection, spec, is_locked=True)
     kept = delete_by_halves(connection, spec, rows, attempt, lambda: _taken_back(connection))
     errors = [error for _, _, error in kept if error is not None and is_of_schema(error)]
     if errors and len(errors) == len(rows):
@@ -107,13 +106,7 @@ def delete_by_halves(
         part = queue.popleft()
         try:
             with savepoint():
-                left = delete(part)
-                if connection.dialect.name == "postgresql":
-                    connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
-                    # Triggers may have written some of them again after the statement.
-                    again = [WRITTEN_SINCE, *is_left(spec)]
-                    left = left or find_keys(connection, spec, [row.key for row in part], again)
-                if left:
+                if left := delete(part):
                     raise _KeptError(left)
         except _KeptError as error:
             late = 0

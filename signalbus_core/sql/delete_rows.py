@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, Delete, Update
+from sqlalchemy import CursorResult, Delete, Update, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql import ColumnElement
@@ -33,7 +33,7 @@ logger = logging.getLogger("signalbus")
 KEPT_STATEMENTS = 1024
 
 
-def delete_rows(
+def delete_for_good(
     connection: Connection,
     spec: SignalSpec,
     rows: Sequence[Row],
@@ -41,7 +41,27 @@ def delete_rows(
     is_locked: bool = False,
     known: Mapping[str, Kept] | None = None,
 ) -> list[Row]:
-    """Delete rows; return those of them that the database keeps without an error.
+    """:func:`delete_rows`, and what triggers do after the statement; return also rows that they have written again.
+
+    :param is_locked: the transaction has locked the rows. Else those that are gone are left out.
+    """
+    if connection.dialect.name != "postgresql":
+        return delete_rows(connection, spec, rows, known=known)
+    if not is_locked:
+        # Locked, no other transaction can write a row with one of these keys.
+        there = set(all_ids(find(connection, spec, [has_id(all_ids(rows))], locks=True)))
+        rows = [row for row in rows if not there.isdisjoint(row.ids)]
+    if not rows:
+        return []
+    left = delete_rows(connection, spec, rows, known=known)
+    connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+    return left or find_keys(connection, spec, [row.key for row in rows], [WRITTEN_SINCE, *is_left(spec)])
+
+
+def delete_rows(
+    connection: Connection, spec: SignalSpec, rows: Sequence[Row], *, known: Mapping[str, Kept] | None = None
+) -> list[Row]:
+    """Delete rows that the transaction has locked; return those of them that the database keeps without an error.
 
     :param known: what is kept of the signals beside their rows, by the ids of these.
     """
@@ -51,13 +71,6 @@ def delete_rows(
         if delete_signals(connection, spec, keys) == len(rows):
             return []
         return find_keys(connection, spec, keys, is_left(spec))
-    if not is_locked:
-        # Else a trigger that changes a row instead of deleting it would hide it.
-        there = set(all_ids(find(connection, spec, [has_id(all_ids(rows))], locks=True)))
-        rows = [row for row in rows if not there.isdisjoint(row.ids)]
-        keys = [row.key for row in rows]
-        if not rows:
-            return []
     deleted = 0
     if has_exact_key(spec, dialect, keys):
         kept = [known.get(row.ids[-1], NOTHING_KNOWN) if row.ids else NOTHING_KNOWN for row in rows]
