@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, Delete, Update, text
+from sqlalchemy import CursorResult, Delete, Update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql import ColumnElement
@@ -25,7 +25,7 @@ from .removal import is_left, removal, removed
 from .rows import WRITTEN_SINCE, Row, all_ids, find, find_keys, find_moved, has_id
 from .sent.move import BACK, NOTHING_KNOWN, Kept, move_signals, move_where
 from .sent.suspended import suspend, why_suspended
-from .transaction import LOOK_UP_CTIDS, LOOK_UP_KEYS, execute_with
+from .transaction import LOOK_UP_CTIDS, LOOK_UP_KEYS, execute_with, put_in_front
 
 logger = logging.getLogger("signalbus")
 
@@ -54,8 +54,9 @@ def delete_for_good(
     if not rows:
         return []
     left = delete_rows(connection, spec, rows, known=known)
-    connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
-    return left or find_keys(connection, spec, [row.key for row in rows], [WRITTEN_SINCE, *is_left(spec)])
+    put_in_front(connection, "SET CONSTRAINTS ALL IMMEDIATE")
+    again = find_keys(connection, spec, [row.key for row in rows], [WRITTEN_SINCE, *is_left(spec)])
+    return left or again
 
 
 def delete_rows(
