@@ -19,7 +19,6 @@ from signalbus_core.lowlevel import (
     Work,
     autocommit,
     count_inserted_rows,
-    count_unloadable_keys,
     error_text,
     is_away,
     is_lost,
@@ -30,7 +29,6 @@ from ..application.databases import is_refused_login, nothing_listens, why_read_
 from ..runtime import Runtime
 from ..scheduler import Scheduler
 from ..servers.reconnect import LISTENING_WITHIN_SECONDS
-from ..telemetry.states import BACKLOG_COUNTED_TO
 from ..worker.model_state import ModelState
 from ..worker.retry_store import RetryStores
 from .backlog_meter import MEASURE_EVERY_SECONDS, BacklogMeter
@@ -293,8 +291,3 @@ class Poller:
     def count_failed(self) -> int:
         """How many signals of all models are waiting or parked."""
         return sum(sum(self._retry_stores[name].count()) for name in self._states)
-
-    def count_unloadable(self) -> int:
-        """How many signals no relay can send, because Python cannot represent their keys; counted like a backlog."""
-        with autocommit(self._engine, POLL_LIMITS) as connection:
-            return sum(count_unloadable_keys(connection, spec, BACKLOG_COUNTED_TO) for spec in self.database.specs)
