@@ -272,6 +272,23 @@ def test_a_row_that_is_marked_instead_of_deleted_is_sent_once(outbox: Outbox, ca
     assert outbox.sent == Counter([7, 8])
 
 
+@pytest.mark.parametrize("how", ["", "CONSTRAINT"])
+def test_a_row_that_a_trigger_writes_again_is_sent_once(outbox: Outbox, how: str) -> None:
+    outbox.write(7, 8)
+    deferred = "DEFERRABLE INITIALLY DEFERRED" if how else ""
+    outbox.execute(
+        "CREATE FUNCTION again() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        ' INSERT INTO "order" (id) VALUES (7); RETURN NULL; END $$;'
+        f'CREATE {how} TRIGGER again AFTER DELETE ON "order" {deferred} FOR EACH ROW WHEN (OLD.id = 7)'
+        " EXECUTE FUNCTION again()"
+    )
+    [kept] = outbox.burst(choice=NOTED, can_keep_rows=True).undeleted
+    again = delete_sent(outbox.engine, outbox.spec(), [kept.proved], choice=NOTED)
+    assert [one.key for one in again.undeleted] == [(7,)]
+    assert outbox.burst(choice=NOTED).selected == 0
+    assert outbox.sent == Counter([7, 8])
+
+
 def test_a_new_signal_under_its_key_is_not_deleted(outbox: Outbox) -> None:
     outbox.write(7)
     outbox.execute(CAUSES["foreign key"])
