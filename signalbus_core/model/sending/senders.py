@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import AsyncContextDecorator, ContextDecorator
 from functools import partial
 from inspect import getattr_static
 from types import BuiltinFunctionType, FunctionType, MethodType
@@ -58,19 +59,25 @@ def outcome_of(signal: Any, error: PartialDeliveryError) -> Outcome:
 
 
 #: Code that has not run, if a send method returns it: nobody looks at it.
-_NOT_RUN: tuple[type[Any], ...] = (map, filter, zip, FunctionType, BuiltinFunctionType, MethodType, partial)
+_NOT_RUN = (FunctionType, BuiltinFunctionType, MethodType, partial, ContextDecorator, AsyncContextDecorator)
+
+#: Where the iterators are defined that do nothing before they are asked. A cursor of a database is an iterator too, and
+#: its statement has run.
+_LAZY_MODULES = ("builtins", "itertools")
 
 
 def refuse_unfinished(name: str, returned: object) -> None:
     """Refuse what a send method has returned, if it shows that its code has not run, or has not ended.
 
-    That is a generator, a coroutine, a ``map`` or a function, and a future without a result: nothing is proved sent.
+    That is a generator, a coroutine, a ``map``, a function or what ``@contextmanager`` makes, and a future without a
+    result: nothing is proved sent.
 
     :param name: of the model.
     """
     kind = discard_unfinished(returned)
     is_open = isinstance(returned, Future) and not _has_result(returned)
-    if is_open or isinstance(returned, _NOT_RUN):
+    is_lazy = isinstance(returned, Iterator) and type(returned).__module__ in _LAZY_MODULES
+    if is_open or is_lazy or isinstance(returned, _NOT_RUN):
         kind = type(returned).__name__
     if kind is not None:
         raise SignalModelError(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import signal as posix_signals
 import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from decimal import Decimal
 from functools import partial
@@ -575,12 +577,15 @@ def test_a_send_method_whose_code_has_not_run_keeps_its_signals(outbox: Outbox, 
     def lazy(*_: Any) -> Any:
         return map(outbox.sent.append, [1])
 
+    def chained(*_: Any) -> Any:
+        return itertools.starmap(outbox.sent.append, [(1,)])
+
     def future(*_: Any) -> Any:
         failed: Future[None] = Future()
         failed.set_exception(OSError("not sent"))
         return failed
 
-    for unfinished in (generator, coroutine, function, lazy, future):
+    for unfinished in (generator, contextmanager(generator), coroutine, function, lazy, chained, future):
         outbox.model.send_signalbus_message = unfinished
         outbox.model.send_signalbus_messages = classmethod(unfinished)
         error = outbox.burst(limit=2 if many else 1).error
