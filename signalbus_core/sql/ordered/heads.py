@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import accumulate
 from typing import Any
 
 from sqlalchemy import (
@@ -46,7 +45,7 @@ from ..lock_rows import KEPT_STATEMENTS, row_bytes, wide_columns
 from ..parked import LeaveOut, not_passed_over
 from ..rows import row_id
 from ..selection import Choice, Ring, is_none_of, pending
-from .places import takeable
+from .places import last_head, placed, takeable
 
 
 def take_in_order(
@@ -70,15 +69,9 @@ def take_in_order(
     else:
         statement = _taking(spec, connection.dialect, choice, after is not None)
     rows = connection.execute(statement, values).all()
-    if keyed := [row for row in rows if row.key > 0 and row.number == 0]:
-        ring.after = tuple(max(keyed, key=lambda row: row.key)[4:])
-    unkeyed_first = ring.take_turn()
-    rows = sorted(rows, key=lambda row: (row.number, abs(row.key), (row.key < 0) is not unkeyed_first))
-    keys = max(1, sum(row.number == 0 for row in rows))
-    fitting = max(1, sum(total <= most_bytes for total in accumulate(row.bytes for row in rows)))
-    taken = rows[: min(limit, fitting)]
-    is_cut = len(taken) < len(rows) or any((row.number + 1) * keys + keys > limit for row in taken)
-    return {row.id: Place(row.key, row.number) for row in taken}, is_cut
+    if rows and (head := last_head(rows)) is not None:
+        ring.after = tuple(rows[head][4:])
+    return placed(rows, limit, most_bytes, unkeyed_first=ring.take_turn())
 
 
 def has_takeable(spec: SignalSpec, dialect: Dialect, choice: Choice) -> ColumnElement[bool]:
