@@ -156,24 +156,37 @@ def _heads(spec: SignalSpec, dialect: Dialect, choice: Choice, *, has_after: boo
     """The heads of all keys, found as far as they are read, in the order of the keys, beginning behind one of them."""
     order = _order(spec)
     if not has_after:
-        return _skip_scan(spec, dialect, choice, "signalbus_heads", [])
+        return _skip_scan(spec, dialect, choice, "signalbus_heads")
     start = _key([value_from_text(one, bindparam(_after(number), type_=Text)) for number, one in enumerate(order.by)])
-    later = _skip_scan(spec, dialect, choice, "signalbus_later", [_key(order.by) > start])
-    sooner = _skip_scan(spec, dialect, choice, "signalbus_sooner", [_key(order.by) <= start])
+    later = _skip_scan(spec, dialect, choice, "signalbus_later", first=[_key(order.by) > start])
+    sooner = _skip_scan(spec, dialect, choice, "signalbus_sooner", every=[_key(order.by) <= start])
     return select(*later.c).union_all(select(*sooner.c)).subquery("signalbus_heads")
 
 
-def _skip_scan(spec: SignalSpec, dialect: Dialect, choice: Choice, name: str, bounds: list[ColumnElement[bool]]) -> CTE:
+def _skip_scan(
+    spec: SignalSpec,
+    dialect: Dialect,
+    choice: Choice,
+    name: str,
+    *,
+    first: Sequence[ColumnElement[bool]] = (),
+    every: Sequence[ColumnElement[bool]] = (),
+) -> CTE:
+    """The heads of the keys, one index lookup for each.
+
+    :param first: a condition of the first key, which those that follow it fulfil all the more: it is not checked again.
+    :param every: a condition of all keys.
+    """
     order = _order(spec)
     keys = [column.label(f"key_{number}") for number, column in enumerate(order.by)]
     lowest = (
         select(*keys, order.position.label("position"), *_place_columns(spec))
         .select_from(spec.model)
-        .where(*(column.is_not(None) for column in order.by), *_members(spec, dialect, choice), *bounds)
+        .where(*(column.is_not(None) for column in order.by), *_members(spec, dialect, choice), *every)
         .order_by(*order.by, order.position)
         .limit(1)
     )
-    heads = lowest.cte(name, recursive=True, nesting=True)
+    heads = lowest.where(*first).cte(name, recursive=True, nesting=True)
     before = _key([heads.c[f"key_{number}"] for number in range(len(order.by))])
     following = lowest.where(_key(order.by) > before).lateral("signalbus_next")
     return heads.union_all(select(*following.c).select_from(heads.join(following, true())))
