@@ -19,7 +19,7 @@ RUN --mount=type=secret,id=netrc,target=/root/.netrc \
     python3 -m venv /opt/signalbus && python3 -m venv /tools \
     && /tools/bin/pip install --quiet --no-cache-dir --require-hashes --requirement deploy/image/build-requirements.txt \
     && /opt/signalbus/bin/pip install --quiet --no-cache-dir --require-hashes --requirement deploy/image/requirements.txt
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE hatch_build.py ./
 COPY signalbus_core signalbus_core
 COPY relay relay
 COPY docs/runbook.md docs/runbook.md

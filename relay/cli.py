@@ -30,7 +30,6 @@ from .application.outbox_tables.build import load_tables
 from .application.outbox_tables.wait import StoppedWaitingError, retry_until_available
 from .commands.check import check
 from .commands.contract import describe, rehearse
-from .commands.ddl import ddl
 from .commands.drill import drill
 from .commands.explain import explain
 from .commands.inbox import inbox
@@ -39,14 +38,15 @@ from .commands.pause import pause, resume
 from .commands.pending import pending
 from .commands.sent import sent
 from .commands.setup.completion import completion
+from .commands.setup.ddl import ddl
 from .commands.setup.init import init
 from .config.click_options import fail, with_options
 from .config.resolve import ConfigError, RelayConfig, resolve
 from .early_server import EarlySite, listening
 from .end import end_process, ending_on_request, ignore_requests
 from .exit_codes import EXIT_OK, EXIT_RUNTIME
-from .telemetry.log_format import configure_logging
-from .telemetry.loggers import output_as_log
+from .telemetry.logs.formats import configure_logging
+from .telemetry.logs.loggers import output_as_log
 
 logger = logging.getLogger("signalbus.relay")
 

@@ -23,12 +23,15 @@ from .exit_codes import EXIT_DRAIN_TIMED_OUT, EXIT_OK, EXIT_RUNTIME, StopRequest
 from .listeners import Listeners
 from .notifier.thread import NotifyListener
 from .notifier.wakeups import Wakeups
+from .poller.database import PolledDatabase, TableOwners
 from .poller.diagnosis.unreached import Unreached
 from .poller.interval import PollInterval
 from .poller.pauses import PausedModels
 from .poller.poller import Poller
 from .poller.requests import PollRequests
-from .poller.thread import PollLoop, UntilEmpty
+from .poller.thread import PollLoop
+from .poller.until_empty import UntilEmpty
+from .replicas.build import build_replicas
 from .runtime import Runtime
 from .scheduler import Scheduler
 from .telemetry.health import FLOW_WITHIN_SECONDS
@@ -60,7 +63,7 @@ def run(loaded: LoadedApp, config: RelayConfig, site: EarlySite) -> int:
 
 
 class Daemon:
-    """One relay process: an HTTP server, a poller, workers, and the main thread that supervises them."""
+    """One relay process: an HTTP server, workers, a poller for each database, and the thread that supervises them."""
 
     def __init__(self, loaded: LoadedApp, config: RelayConfig, site: EarlySite) -> None:
         self._config = config
@@ -80,12 +83,11 @@ class Daemon:
             # An idle relay proves with each poll that signals flow.
             max(FLOW_WITHIN_SECONDS, 2 * config.poll_interval_seconds),
             others=[empty],
+            databases=len({spec.bind_key for spec in specs}),
         )
         self._runtime = Runtime(self._listeners.events, logger=logger)
         self._stop = self._runtime.stop
 
-        self._poll_requests = PollRequests()
-        self._runtime.servers.on_suspicion(self._poll_requests.poll_now)
         with self._app.app_context():
             self._engines = {spec.bind_key: self._bus.db.engines[spec.bind_key] for spec in specs}
         most_spares = spare_connections(self._engines.values(), config.workers)
@@ -96,14 +98,14 @@ class Daemon:
         retry_stores = RetryStores(specs, self._engines, RetryPolicy(config.park_after), limits)
         for engine in self._engines.values():
             limit_connections(engine, APPLICATION_NAME)
-        self._paused = PausedModels(self._scheduler, self._runtime)
-        poller = Poller(self._engines, self._states, retry_stores, self._paused, self._scheduler, self._runtime)
-        self._poll_loop = self._build_poll_loop(poller, retry_stores, empty)
+        self._poll_requests: list[PollRequests] = []
+        self._poll_loops: list[PollLoop] = []
+        self._notifiers: list[NotifyListener] = []
+        self._build_pollers(specs, retry_stores, empty)
         self._bursts = Bursts(self._app, self._bus, retry_stores, limits, self._runtime)
         self._workers = [self._build_worker(f"worker-{number + 1}") for number in range(config.workers)]
         self._spares = 0
-        wakeups = Wakeups(self._poll_requests, poller, self._scheduler, self._runtime.events)
-        self._notifiers = self._build_notifiers(specs, wakeups)
+        self._replicas = build_replicas(loaded, config, self._listeners)
         self._threads: dict[threading.Thread, PollLoop | Worker | NotifyListener] = {}
 
     def _state_of(self, spec: SignalSpec) -> ModelState:
@@ -112,31 +114,27 @@ class Daemon:
         low_water = LowWater(is_kept=has_integer_key(spec) and spec.order is None)
         return ModelState(spec, low_water=low_water, fresh=FreshFirst(is_on=has_fresh))
 
-    def _build_poll_loop(self, poller: Poller, retry_stores: RetryStores, empty: EmptyBursts) -> PollLoop:
-        config, runtime, requests = self._config, self._runtime, self._poll_requests
-        unreached = Unreached(self._states, retry_stores, empty, self._listeners.incidents, runtime)
-        timeout_seconds = config.drain_timeout_seconds
-        until_empty = UntilEmpty(poller, self._scheduler, requests, unreached, timeout_seconds, runtime.clock)
-        interval = PollInterval(config.poll_interval_seconds)
-        ends = until_empty if config.until_empty else None
-        return PollLoop(poller, self._scheduler, requests, interval, unreached, runtime, ends)
-
-    def _build_notifiers(self, specs: list[SignalSpec], wakeups: Wakeups) -> list[NotifyListener]:
-        if self._config.doorbell == "off" or self._config.until_empty:
-            return []
-        return [
-            NotifyListener(
-                bind_key,
-                engine,
-                [spec for spec in specs if spec.bind_key == bind_key],
-                wakeups,
-                self._paused,
-                self._runtime,
-            )
-            for bind_key, engine in self._engines.items()
+    def _build_pollers(self, specs: list[SignalSpec], retry_stores: RetryStores, empty: EmptyBursts) -> None:
+        """For each database what finds its signals: a poller with its thread, and perhaps a notifier."""
+        config, scheduler, runtime = self._config, self._scheduler, self._runtime
+        ends = UntilEmpty(len(self._engines), scheduler, config.drain_timeout_seconds, runtime.clock)
+        owners = TableOwners()
+        for bind_key, engine in self._engines.items():
+            database = PolledDatabase(bind_key, engine, [spec for spec in specs if spec.bind_key == bind_key], owners)
+            states = {name: self._states[name] for name in database.names}
+            requests, paused = PollRequests(), PausedModels(scheduler, runtime)
+            poller = Poller(database, states, retry_stores, paused, scheduler, runtime)
+            unreached = Unreached(states, retry_stores, empty, self._listeners.incidents, runtime)
+            interval = PollInterval(config.poll_interval_seconds)
+            until_empty = ends if config.until_empty else None
+            self._poll_loops.append(PollLoop(poller, scheduler, requests, interval, unreached, runtime, until_empty))
+            runtime.servers.on_suspicion(requests.poll_now)
+            self._poll_requests.append(requests)
             # With another driver there is no notifier; signals are found by polling.
-            if engine.dialect.driver in DRIVERS
-        ]
+            if config.doorbell != "off" and not config.until_empty and engine.dialect.driver in DRIVERS:
+                wakeups = Wakeups(requests, poller, scheduler, runtime.events)
+                notifier = NotifyListener(bind_key, engine, database.specs, wakeups, paused, runtime)
+                self._notifiers.append(notifier)
 
     def _build_worker(self, name: str, retires: Callable[[], bool] = lambda: False) -> Worker:
         publishers = [known.bound_to(self._app) for known in self._app.extensions.get("signalbus_publishers", [])]
@@ -146,18 +144,19 @@ class Daemon:
     def run(self) -> int:
         """Start all parts, wait for a stop request, drain, and close in reverse order."""
         listeners = self._listeners
-        known = (listeners.status, listeners.health, listeners.metrics, listeners.incidents)
+        known = (listeners.status, listeners.health, listeners.metrics, listeners.incidents, self._replicas)
         self._early_site.replace_app(build_site(self._loaded, self._config, self._engines, *known))
         with stop_requests(lambda name: self._stop.request(StopRequest(name, by_signal=True))):
             # The objects loaded so far stay; garbage collection of them takes a sixth of the time of full bursts.
             gc.freeze()
             self._start_threads()
+            self._replicas.start()
             self._runtime.events.relay_changed("running")
             request = self._supervise()
             return self._drain(request)
 
     def _start_threads(self) -> None:
-        parts: list[PollLoop | Worker | NotifyListener] = [self._poll_loop, *self._workers, *self._notifiers]
+        parts: list[PollLoop | Worker | NotifyListener] = [*self._poll_loops, *self._workers, *self._notifiers]
         for part in parts:
             self._start(part)
         logger.info(
@@ -211,7 +210,8 @@ class Daemon:
         self._runtime.events.relay_changed("draining")
         self._stop.set()
         self._runtime.servers.close()
-        self._poll_requests.close()
+        for requests in self._poll_requests:
+            requests.close()
         self._scheduler.close()
         started = time.monotonic()
         deadline = started + self._config.drain_timeout_seconds
@@ -222,6 +222,7 @@ class Daemon:
                 busy = [thread.name for thread in self._threads if thread.is_alive()]
                 if busy:
                     return self._give_up(busy)
+        self._replicas.close()
         for engine in self._engines.values():
             engine.dispose()
         logger.info(

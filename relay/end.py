@@ -18,7 +18,7 @@ from typing import NoReturn
 from signalbus_core.lowlevel import STOP_SIGNALS, stop_requests
 
 from .exit_codes import EXIT_DRAIN_TIMED_OUT, EXIT_OK
-from .telemetry.loggers import OwnLogger
+from .telemetry.logs.loggers import OwnLogger
 
 logger = logging.getLogger("signalbus.relay")
 

@@ -24,6 +24,7 @@ class Listeners:
     :param names: the names of the signal models.
     :param clock: a monotonic clock, in seconds.
     :param others: further listeners.
+    :param databases: how many there are.
     """
 
     def __init__(
@@ -34,8 +35,9 @@ class Listeners:
         flow_within_seconds: float = FLOW_WITHIN_SECONDS,
         clock: Callable[[], float] = time.monotonic,
         others: Sequence[Events] = (),
+        databases: int = 1,
     ) -> None:
-        self.health = Health(stall_after_seconds, clock, flow_within_seconds)
+        self.health = Health(stall_after_seconds, clock, flow_within_seconds, databases=databases)
         self.status = Status(names, clock)
         self.incidents = Incidents(logger, clock, broker_at=self.health.broker_at)
         states = ModelStates(self.status, self.health, self.incidents)

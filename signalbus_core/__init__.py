@@ -28,10 +28,10 @@ from .schema.autovacuum import autovacuum_sql
 from .schema.create_all import follow_models
 from .schema.doorbell import doorbell_sql
 from .schema.ordering.position import OrderedSignal, order_sql
-from .schema.own_tables import parked_table_sql, paused_table_sql
+from .schema.own_tables import parked_table_sql, paused_table_sql, relays_table_sql
 from .schema.send_after import ScheduledSignal, scheduled_sql
 from .schema.signal_id import signal_id_sql
-from .transactions import AtomicProceduresMixin
+from .transactions.atomic import AtomicProceduresMixin
 
 __all__ = [
     # Wiring it into an application
@@ -62,6 +62,8 @@ __all__ = [
     "parked_table_sql",
     # For relays: models that are paused
     "paused_table_sql",
+    # For relays: what they say of themselves, for one page about all
+    "relays_table_sql",
     # Waking relays
     "doorbell_sql",
     # Dead rows

@@ -110,6 +110,11 @@ def is_late(error: BaseException) -> bool:
     return sqlstate(error).startswith(_LATE)
 
 
+def is_locked(error: BaseException) -> bool:
+    """Whether a lock took too long, that of a table for example."""
+    return sqlstate(error) == "55P03"
+
+
 def is_of_schema(error: BaseException) -> bool:
     """Whether an object or a privilege is missing (class 42): this usually affects every row."""
     return sqlstate(error).startswith("42")

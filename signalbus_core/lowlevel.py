@@ -13,13 +13,21 @@ from .model.order import POSITION
 from .model.schedule import SEND_AFTER, Schedule
 from .posix_signals import STOP_SIGNALS, stop_requests
 from .schema import doorbell
-from .schema.addresses import address, owners_elsewhere
 from .schema.autovacuum import autovacuum_problem
-from .schema.catalog import table_conflicts, table_owners, table_privileges, table_problem, table_problems
+from .schema.catalog import (
+    address,
+    owners_elsewhere,
+    table_conflicts,
+    table_owners,
+    table_privileges,
+    table_problem,
+    table_problems,
+)
 from .schema.doorbell import Doorbell, doorbell_problem, find_doorbells
 from .schema.ordering.state import order_problems
 from .schema.own_tables import (
     LATER_COLUMNS,
+    RELAYS,
     SENT,
     UNDELETED,
     FailureRecord,
@@ -35,9 +43,12 @@ from .schema.sent_partitions import partitions_sql
 from .schema.signal_id import SIGNAL_ID, has_signal_id
 from .sessions import own_session
 from .sql import parked, paused
-from .sql.backlog import Measurement, Work, find_work, find_work_and_measure, measure
+from .sql.backlog.columns import Measurement, Work
+from .sql.backlog.query import find_work, find_work_and_measure, measure
 from .sql.diagnosis import locate
+from .sql.diagnosis.faulty_row import FaultyRow, find_faulty_row
 from .sql.diagnosis.locate import FoundSignal, Holder, oldest_age_seconds
+from .sql.diagnosis.trial import key_problems
 from .sql.diagnosis.vacuum_horizon import (
     HolderKind,
     HorizonHolder,
@@ -55,9 +66,8 @@ from .sql.sent import history as sent
 from .sql.sent.erase import Erasure, count_erasable, erase
 from .sql.sent.history import SentFilter, SentSignal
 from .sql.sent.keeping import history_problem, prepare_history
-from .sql.sent.restore import restore
+from .sql.sent.restore import Restored, restore
 from .sql.transaction import BurstLimits, autocommit, set_limits, transaction
-from .sql.trial import key_problems
 from .tcp import Address, first_listening
 
 __all__ = [
@@ -113,6 +123,7 @@ __all__ = [
     "partitions_sql",
     "history_problem",
     "prepare_history",
+    "Restored",
     "restore",
     "sent",
     # Paused models
@@ -120,12 +131,16 @@ __all__ = [
     "paused",
     "paused_table_of",
     "paused_table_problem",
+    # What relays say of themselves
+    "RELAYS",
     # Ending a program
     "STOP_SIGNALS",
     "stop_requests",
     # Where a single signal is
+    "FaultyRow",
     "FoundSignal",
     "Holder",
+    "find_faulty_row",
     "locate",
     # Waking relays
     "Doorbell",

@@ -220,6 +220,8 @@ class _SeparateSession:
         session = cast(Session, self._registry.createfunc())
         # One database is written to, and PREPARE TRANSACTION needs a server that is configured for it.
         session.twophase = False
+        # Whatever the application's sessions need before a statement.
+        session.autobegin = True
         return session
 
     def is_in_scope(self) -> bool:

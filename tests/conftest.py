@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from relay.telemetry.log_queue import QueuedHandler
-from relay.telemetry.loggers import release_loggers
+from relay.telemetry.logs.loggers import release_loggers
+from relay.telemetry.logs.queue import QueuedHandler
 from tests.support.broker import Broker
 from tests.support.certificates import make_certificates
 from tests.support.distribution import SlowestFirst, by_slowness

@@ -57,9 +57,7 @@ def refuse_rejected_parameters(engines: Mapping[str | None, Engine]) -> None:
 
     :raises RejectedParametersError: it would not.
     """
-    reasons = {place_of(key): rejected_parameters(engine) for key, engine in engines.items()}
-    if rejected := {name: why.rstrip(".") for name, why in reasons.items() if why is not None}:
-        raise RejectedParametersError(rejected)
+    _refuse(engines, rejected_parameters)
 
 
 def rejected_parameters(engine: Engine) -> str | None:
@@ -89,7 +87,11 @@ def refuse_rejected_settings(engines: Mapping[str | None, Engine]) -> None:
 
     :raises RejectedParametersError: one does.
     """
-    reasons = {place_of(key): rejected_settings(engine) for key, engine in engines.items()}
+    _refuse(engines, rejected_settings)
+
+
+def _refuse(engines: Mapping[str | None, Engine], why_rejected: Callable[[Engine], str | None]) -> None:
+    reasons = {place_of(key): why_rejected(engine) for key, engine in engines.items()}
     if rejected := {name: why.rstrip(".") for name, why in reasons.items() if why is not None}:
         raise RejectedParametersError(rejected)
 

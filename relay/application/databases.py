@@ -42,7 +42,6 @@ CONNECTION_LIMITS = {
     "tcp_user_timeout": 30_000,
 }
 
-
 #: libpq's own default.
 PORT = 5432
 
@@ -161,6 +160,18 @@ def limit_connections(engine: Engine, application_name: str | None = None) -> No
     engine.dispose()
 
 
+def engine_of_its_own(engine: Engine) -> Engine:
+    """An engine with the same connection settings, and a separate pool."""
+    return Engine(
+        engine.pool.recreate(),
+        engine.dialect,
+        engine.url,
+        # They may hold a schema_translate_map.
+        execution_options=engine.get_execution_options(),
+        hide_parameters=True,
+    )
+
+
 def addresses_of(parameters: Mapping[str, Any]) -> tuple[Address, ...]:
     """The addresses in libpq's connection parameters; none where libpq takes them from elsewhere."""
     hosts = str(parameters.get("hostaddr") or parameters.get("host") or "").split(",")
@@ -231,6 +242,14 @@ def _prepare_no_statements(connection: Any, _record: Any) -> None:
 LIMITS = BurstLimits(statement_timeout_seconds=60.0, lock_timeout_seconds=10.0, idle_timeout_seconds=60.0)
 
 
+def by_bind(specs: Iterable[SignalSpec]) -> dict[str | None, list[SignalSpec]]:
+    """Models by the bind key of their database."""
+    found: dict[str | None, list[SignalSpec]] = {}
+    for spec in specs:
+        found.setdefault(spec.bind_key, []).append(spec)
+    return found
+
+
 class Databases:
     """All databases of an application's signal models.
 
@@ -265,10 +284,7 @@ class Databases:
 
     def by_bind(self, specs: Sequence[SignalSpec] | None = None) -> dict[str | None, list[SignalSpec]]:
         """These models, or all, by bind key."""
-        found: dict[str | None, list[SignalSpec]] = {}
-        for spec in self.specs if specs is None else specs:
-            found.setdefault(spec.bind_key, []).append(spec)
-        return found
+        return by_bind(self.specs if specs is None else specs)
 
     @contextmanager
     def transaction(self, bind_key: str | None) -> Iterator[Connection]:

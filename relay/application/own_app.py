@@ -7,8 +7,7 @@ from flask_sqlalchemy import SQLAlchemy
 
 from signalbus_core import SignalBusMixin
 
-#: The application_name in pg_stat_activity.
-APPLICATION_NAME = "signalbus-relay"
+from .databases import APPLICATION_NAME
 
 #: Database connections beside those of the workers.
 SPARE_CONNECTIONS = 3

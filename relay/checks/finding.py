@@ -91,6 +91,7 @@ KINDS: dict[str, Kind] = {
     "sent-table": Kind("tables", "warning", "what is sent cannot be kept, though a model is to keep it"),
     "model-paused": Kind("signals", "warning", "a model is paused"),
     "model-blocked": Kind("signals", "error", "a session has locked the table of a model, so that it cannot be read"),
+    "condition-fails": Kind("signals", "error", "`--where` fails for a row, so that no row of the table is sent"),
     "model-failing": Kind("signals", "error", "most signals in the table of a model have failed"),
     "model-behind": Kind("signals", "warning", "the oldest signal of a model has been waiting for more than a minute"),
     "backlog-high": Kind("signals", "warning", "10,000 signals of a model or more are pending"),

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DataError
 
 from signalbus_core.lowlevel import (
     Measurement,
     Pause,
     SignalSpec,
     count_unloadable_keys,
+    find_faulty_row,
     measure,
     parked_table_of,
     parked_table_problem,
@@ -20,7 +22,8 @@ from signalbus_core.lowlevel import (
     table_problem,
 )
 
-from ..operations.backlog import failure_of_model
+from ..poller.diagnosis.failures import failure_of_model
+from ..poller.diagnosis.unreadable import condition_fails
 from ..telemetry.remedies import remedy_for
 from ..telemetry.states import ModelFacts, ModelState, state_of
 from ..text import shell_word, time_text
@@ -35,16 +38,28 @@ def check_signals(
 ) -> Iterator[Finding]:
     for spec in specs:
         if table_problem(connection, spec) is None:
-            has_parked_table = parked_table_problem(connection, parked_table_of(spec)) is None
-            [measured] = measure(connection, [spec], most_pending, has_parked_table=has_parked_table)
-            yield from backlog_findings(spec.name, measured, most_pending)
-            if measured.backlog < most_pending:
-                failure = failure_of_model(connection, spec) if has_parked_table and measured.waiting else None
-                counts = (measured.backlog, measured.waiting, measured.parked, measured.age_seconds)
-                yield from state_findings(spec.name, state_of(ModelFacts(*counts, failure=failure)))
-            yield from key_findings(spec, count_unloadable_keys(connection, spec, most_pending))
+            yield from _of_rows(connection, spec, most_pending)
         if paused_table_problem(connection, paused_table_of(spec)) is None:
             yield from pause_findings(paused.list_pauses(connection, [spec]))
+
+
+def _of_rows(connection: Connection, spec: SignalSpec, most_pending: int) -> Iterator[Finding]:
+    has_parked_table = parked_table_problem(connection, parked_table_of(spec)) is None
+    try:
+        with connection.begin_nested():
+            [measured] = measure(connection, [spec], most_pending, has_parked_table=has_parked_table)
+    except DataError:
+        if (row := find_faulty_row(connection, spec)) is None:
+            raise
+        reason = condition_fails(row)
+        yield found("condition-fails", spec.name, reason, remedy_for("model_unread", reason).text)
+        return
+    yield from backlog_findings(spec.name, measured, most_pending)
+    if measured.backlog < most_pending:
+        failure = failure_of_model(connection, spec) if has_parked_table and measured.waiting else None
+        counts = (measured.backlog, measured.waiting, measured.parked, measured.age_seconds)
+        yield from state_findings(spec.name, state_of(ModelFacts(*counts, failure=failure)))
+    yield from key_findings(spec, count_unloadable_keys(connection, spec, most_pending))
 
 
 def backlog_findings(model: str, measured: Measurement, most_pending: int) -> Iterator[Finding]:

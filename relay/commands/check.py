@@ -32,8 +32,8 @@ from ..checks.run import Subject, find_problems
 from ..config.click_options import fail, with_options
 from ..config.resolve import ConfigError, RelayConfig, resolve
 from ..exit_codes import EXIT_OK, EXIT_RUNTIME
-from ..telemetry.log_format import configure_logging
-from ..telemetry.loggers import output_as_log
+from ..telemetry.logs.formats import configure_logging
+from ..telemetry.logs.loggers import output_as_log
 from ..text import redact, say, say_data
 
 MARKS = {"error": ("✗", "red"), "warning": ("!", "yellow"), "ok": ("✓", "green")}

@@ -17,7 +17,8 @@ from ..contract.compare import compare
 from ..contract.described import Described
 from ..contract.document import DocumentError, from_text, to_document, to_text
 from ..contract.gather import describe as described_by
-from ..contract.pending import Pending
+from ..contract.kept import Kept
+from ..contract.pending import Pending, Source
 from ..contract.rehearse import FailedBuild, Rehearsal
 from ..contract.rehearse import rehearse as rehearse_all
 from ..exit_codes import EXIT_OK, EXIT_RUNTIME
@@ -91,13 +92,15 @@ def _read(path: Path) -> list[Described]:
 
 @click.command(
     epilog="Example: signalbus-relay rehearse --app shop:create_app\n\n"
-    "Exit codes: 0 every message can be built, 1 one cannot or a table cannot be read, 2 wrong usage."
+    "Exit codes: 0 every message can be built, 1 one cannot, a table cannot be read, or a column of kept rows looks "
+    "renamed, 2 wrong usage."
 )
 @click.argument("models", metavar="[MODEL]...", nargs=-1)
+@click.option("--pending", "only_pending", is_flag=True, help="Leave out the signals that were sent and are kept.")
 @click.option("--json", "is_json", is_flag=True, help="One JSON object a line.")
 @with_application
-def rehearse(models: tuple[str, ...], is_json: bool, **given: Any) -> None:
-    """Build the message of every pending signal with the code of this application, and send none.
+def rehearse(models: tuple[str, ...], only_pending: bool, is_json: bool, **given: Any) -> None:
+    """Build the message of every pending and every kept signal with the code of this application, and send none.
 
     Run it with a new release, against the database that it will work on, before it is deployed. Transactions are
     read-only, and rolled back. Models with a send method of their own cannot be rehearsed.
@@ -107,12 +110,17 @@ def rehearse(models: tuple[str, ...], is_json: bool, **given: Any) -> None:
         databases = Databases(loaded)
         specs = [databases.spec(model) for model in dict.fromkeys(models)] or databases.specs
         with loaded.app.app_context():
-            found = rehearse_all(specs, [Pending(loaded.app, loaded.bus.db)])
+            sources: list[Source] = [Pending(loaded.app, loaded.bus.db)]
+            if not only_pending:
+                sources.append(Kept(loaded.app, loaded.bus.db, databases))
+            found = rehearse_all(specs, sources)
     for one in found:
         if is_json:
             say_data(_as_json(one))
         else:
             say(_as_line(one))
+            for warning in one.warnings:
+                say(f"  {warning}.")
             for failed in one.told:
                 say(f"  {_key(failed)}: {failed.reason}")
             if one.failed > len(one.told):

@@ -13,7 +13,7 @@ from ..config.click_options import fail
 from ..drill.run import run
 from ..drill.settings import DrillFailedError, DrillInterrupted, DrillUsageError, resolve
 from ..exit_codes import EXIT_OK, EXIT_RUNTIME
-from ..telemetry.log_format import configure_logging
+from ..telemetry.logs.formats import configure_logging
 from ..text import say, say_text
 
 

@@ -10,13 +10,11 @@ from typing import Any
 
 import click
 
-from signalbus_core import SignalBusError
 from signalbus_core.rabbitmq import Publisher
 
 from ..application.databases import Databases
-from ..application.load import LoadedApp, LoadingError, choose_broker_url, find_broker
+from ..application.load import LoadedApp
 from ..config.click_options import with_application
-from ..config.resolve import ConfigError, resolve
 from ..exit_codes import EXIT_OK, EXIT_RUNTIME
 from ..explain.gather import LIMITS, Facts, NoSuchKey, gather
 from ..explain.render import Explanation, explanation_of
@@ -25,7 +23,7 @@ from ..operations.backlog import Backlogs
 from ..operations.sent import as_json as sent_as_json
 from ..telemetry.states import Cause, ModelState
 from ..text import redact, say, say_data, time_text
-from .shared import broker_cause, broker_finding, failing_with_1, load, readable_key
+from .shared import NO_BROKER, broker_cause, broker_finding, failing_with_1, load, readable_key, use_broker
 
 COLOURS = {"absent": "red", "table-locked": "red", "parked": "red", "waiting": "yellow", "paused": "yellow"}
 
@@ -105,9 +103,8 @@ def _query_broker(
 ) -> list[BrokerAnswer]:
     """The answers of the broker that a relay with the same environment uses."""
     try:
-        config = resolve(given, environ, loaded.app.config)
-        find_broker(loaded, choose_broker_url(loaded.app, config.amqp_url, environ))
-    except (ConfigError, LoadingError, SignalBusError) as error:
+        use_broker(loaded, given, environ)
+    except NO_BROKER as error:
         return [BrokerAnswer(f"The broker cannot be asked: {error}", "Correct the URL of the broker.")]
     # It exists: messages are known only of a RabbitMQSignal, which needs a publisher.
     publisher: Publisher = loaded.app.extensions["signalbus_rabbitmq"]

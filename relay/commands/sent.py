@@ -16,7 +16,7 @@ from signalbus_core.rabbitmq import Publisher
 
 from ..application.databases import Databases
 from ..application.load import LoadedApp
-from ..application.outbox_tables.where import condition
+from ..application.outbox_tables.row_choice.where import condition
 from ..config.click_options import with_application, with_application_but_where
 from ..exit_codes import EXIT_OK, EXIT_RUNTIME, CommandError
 from ..explain.routes import Route, query_broker
@@ -181,6 +181,8 @@ def sent_replay(
             raise CommandError(f"Of {model} nothing of that is kept.")
         if to_queue is not None:
             _require_queue(loaded, to_queue)
+        for warning in replays.warnings():
+            say(f"{model}: {warning}.", err=True)
         if not yes:
             where = "their own destinations" if to_queue is None else f"the queue {to_queue}"
             confirm(f"Send {number:,} signals of {model} again, to {where}")

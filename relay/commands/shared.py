@@ -25,8 +25,8 @@ from ..config.resolve import ConfigError, resolve
 from ..exit_codes import EXIT_RUNTIME, CommandError
 from ..operations.backlog import database_away
 from ..telemetry.health import BROKER_AWAY, BROKER_BLOCKED
-from ..telemetry.log_format import configure_logging
-from ..telemetry.loggers import output_as_log
+from ..telemetry.logs.formats import configure_logging
+from ..telemetry.logs.loggers import output_as_log
 from ..telemetry.remedies import Remedy
 from ..telemetry.states import Cause
 from ..text import say
@@ -82,12 +82,21 @@ def databases(given: Mapping[str, Any], limits: BurstLimits) -> Databases:
     return Databases(load(given), limits)
 
 
+#: Why a command does not know the broker.
+NO_BROKER = (ConfigError, LoadingError, SignalBusError)
+
+
+def use_broker(loaded: LoadedApp, given: Mapping[str, Any], environ: Mapping[str, str]) -> None:
+    """Give the application the broker that a relay with the same environment uses, or raise one of NO_BROKER."""
+    config = resolve(given, environ, loaded.app.config)
+    find_broker(loaded, choose_broker_url(loaded.app, config.amqp_url, environ))
+
+
 def require_broker(loaded: LoadedApp, given: Mapping[str, Any], environ: Mapping[str, str]) -> None:
-    """Give the application the broker that a relay with the same environment uses; without one the process ends."""
+    """The same; without a broker the process ends."""
     try:
-        config = resolve(given, environ, loaded.app.config)
-        find_broker(loaded, choose_broker_url(loaded.app, config.amqp_url, environ))
-    except (ConfigError, LoadingError, SignalBusError) as error:
+        use_broker(loaded, given, environ)
+    except NO_BROKER as error:
         fail(error)
 
 
@@ -97,11 +106,10 @@ def broker_finding(loaded: LoadedApp, given: Mapping[str, Any], environ: Mapping
     None: one does, or none is known.
     """
     try:
-        config = resolve(given, environ, loaded.app.config)
-        find_broker(loaded, choose_broker_url(loaded.app, config.amqp_url, environ))
+        use_broker(loaded, given, environ)
         publishers = loaded.app.extensions.get("signalbus_publishers", [])
         found = [broker_problem(publisher.bound_to(loaded.app)) for publisher in publishers]
-    except (ConfigError, LoadingError, SignalBusError):
+    except NO_BROKER:
         return None
     return next(iter(found), None) if all(found) else None
 

@@ -10,7 +10,8 @@ import click
 
 from ..exit_codes import EXIT_CONFIGURATION
 from ..text import say
-from .options import OPTIONS, Option
+from .option import Option
+from .options import OPTIONS
 from .subject import ABOUT
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -18,9 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def with_options(command: F) -> F:
     """Add all options of the configuration to a command."""
-    for option in reversed(OPTIONS):
-        command = click.option(f"--{option.name}", option.field, **_click_arguments(option))(command)
-    return command
+    return _with_fields(command, {option.field for option in OPTIONS})
 
 
 def _click_arguments(option: Option) -> dict[str, Any]:

@@ -1,15 +1,12 @@
-"""The table of options: names, types, defaults and help texts. Nothing here reads the environment."""
+"""The table of options. Nothing here reads the environment."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-
 from ..application.outbox_tables.layouts import LAYOUTS
-from ..application.outbox_tables.where import condition
+from ..application.outbox_tables.row_choice.where import condition
 from ..option_types import read_choice, read_count, read_flag, read_seconds, read_text
 from ..worker.retry_policy import PARK_AFTER
+from .option import Option
 from .values import (
     HttpAddress,
     any_text,
@@ -25,63 +22,8 @@ from .values import (
     tables_file,
 )
 
-#: The prefix of an option's name in the environment, and in the application's configuration.
-PREFIX = "SIGNALBUS_RELAY_"
-
-
-@dataclass(frozen=True)
-class Option:
-    """An option of ``signalbus-relay run``.
-
-    :param name: on the command line, without dashes.
-    :param field: of :class:`~relay.config.resolve.RelayConfig`, which has to have it.
-    :param parse: turns a text, or a value of the application's configuration, into the value; its ValueError says what
-      is expected.
-    :param default: used when nothing else gives a value.
-    :param fallbacks: environment variables that are used when nothing else gives a value.
-    :param is_secret: may also come from a file whose path is in the variable with ``_FILE``; its value is never shown.
-    """
-
-    name: str
-    field: str
-    parse: Callable[[Any], Any]
-    default: Any
-    help: str
-    metavar: str = ""
-    many: bool = False
-    is_flag: bool = False
-    is_secret: bool = False
-    fallbacks: tuple[str, ...] = ()
-
-    @property
-    def variable(self) -> str:
-        """Its name in the environment, and in the application's configuration."""
-        return PREFIX + self.name.upper().replace("-", "_")
-
-
-#: All options, in the order of ``--help``.
-OPTIONS: tuple[Option, ...] = (
-    Option(
-        "app",
-        "app",
-        read_text,
-        None,
-        "The application: MODULE:ATTRIBUTE, an app or a factory, for example shop:create_app.",
-        "MODULE:ATTRIBUTE",
-        fallbacks=("FLASK_APP",),
-    ),
-    Option(
-        "metadata",
-        "metadata",
-        read_text,
-        None,
-        "The base class of SQLAlchemy models that need no Flask application, for example shop.models:Base.",
-        "MODULE:BASE",
-    ),
-    Option("import", "imports", read_texts, (), "A module that defines further signal models.", "MODULE", many=True),
-    Option(
-        "signals", "signals", read_texts, (), "Relay only this signal model. May be given again.", "NAME", many=True
-    ),
+#: The options about tables without an application.
+TABLE_OPTIONS: tuple[Option, ...] = (
     Option(
         "table",
         "table_names",
@@ -176,6 +118,32 @@ OPTIONS: tuple[Option, ...] = (
         is_secret=True,
         fallbacks=("DATABASE_URL",),
     ),
+)
+
+#: All options, in the order of ``--help``.
+OPTIONS: tuple[Option, ...] = (
+    Option(
+        "app",
+        "app",
+        read_text,
+        None,
+        "The application: MODULE:ATTRIBUTE, an app or a factory, for example shop:create_app.",
+        "MODULE:ATTRIBUTE",
+        fallbacks=("FLASK_APP",),
+    ),
+    Option(
+        "metadata",
+        "metadata",
+        read_text,
+        None,
+        "The base class of SQLAlchemy models that need no Flask application, for example shop.models:Base.",
+        "MODULE:BASE",
+    ),
+    Option("import", "imports", read_texts, (), "A module that defines further signal models.", "MODULE", many=True),
+    Option(
+        "signals", "signals", read_texts, (), "Relay only this signal model. May be given again.", "NAME", many=True
+    ),
+    *TABLE_OPTIONS,
     Option(
         "amqp-url",
         "amqp_url",

@@ -14,7 +14,8 @@ from signalbus_core.lowlevel import BurstLimits
 
 from ..application.outbox_tables.names import TableName
 from ..application.outbox_tables.rules import Assignment, TableRules, combine
-from .options import OPTIONS, Option
+from .option import Option
+from .options import OPTIONS
 from .subject import TELLING, of_other_subjects, subject_problems
 from .values import HttpAddress, broker_url
 

@@ -11,23 +11,10 @@ from typing import Any
 
 from ..application.outbox_tables.names import TableName
 from ..application.outbox_tables.rules import NO_FIELD, TableRules, combine
-from .options import OPTIONS
+from .options import OPTIONS, TABLE_OPTIONS
 
 #: The fields of the configuration that are about tables without an application.
-ABOUT_TABLES = (
-    "table_names",
-    "tables_file",
-    "assignments",
-    "preset",
-    "exchange",
-    "routing_key",
-    "where",
-    "not_before",
-    "all_rows",
-    "done",
-    "keep_days",
-    "database_url",
-)
+ABOUT_TABLES = tuple(option.field for option in TABLE_OPTIONS)
 
 #: Those that name tables.
 NAMING = frozenset({"table_names", "tables_file"})

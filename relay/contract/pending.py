@@ -7,19 +7,17 @@ begins; only what that code does outside of its database happens.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from typing import Any, Protocol
 
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import event
-from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
-from signalbus_core.lowlevel import SignalSpec, is_lost, own_session
+from signalbus_core.lowlevel import SignalSpec, is_lost
 from signalbus_core.rabbitmq import BuiltSignal, build_messages, pending_rows
+
+from ..application.read_only import read_only_session
 
 #: So many signals are loaded together. More: fewer transactions, more memory.
 TOGETHER = 200
@@ -31,8 +29,14 @@ class Source(Protocol):
     #: How the source is called, for people: "pending".
     name: str
 
+    def has(self, spec: SignalSpec) -> bool:
+        """Whether there is anything to tell of a model."""
+
     def build(self, spec: SignalSpec) -> Iterator[BuiltSignal]:
         """Build the messages of all its signals of a model."""
+
+    def warnings(self, spec: SignalSpec) -> list[str]:
+        """What a person should know of signals of a model that can be built."""
 
 
 class Pending:
@@ -47,6 +51,12 @@ class Pending:
         self._app = app
         self._db = db
         self._most = most
+
+    def has(self, spec: SignalSpec) -> bool:
+        return True
+
+    def warnings(self, spec: SignalSpec) -> list[str]:
+        return []
 
     def build(self, spec: SignalSpec) -> Iterator[BuiltSignal]:
         with read_only_session(self._app, self._db) as session:
@@ -72,19 +82,3 @@ class Pending:
                 # It fails if a signal has broken the transaction.
                 connection.exec_driver_sql("SELECT 1")
             return built
-
-
-@contextmanager
-def read_only_session(app: Flask, db: SQLAlchemy) -> Iterator[Session]:
-    """A session in which nothing is written, which is ``db.session`` in the block."""
-    with own_session(db, app) as session:
-        event.listen(session, "after_begin", _make_read_only)
-        try:
-            yield session
-        finally:
-            session.rollback()
-
-
-def _make_read_only(_session: Session, _transaction: Any, connection: Connection) -> None:
-    if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql("SET TRANSACTION READ ONLY")

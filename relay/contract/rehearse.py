@@ -38,6 +38,7 @@ class Rehearsal:
     :ivar told: the first of these.
     :ivar by_themselves: how many were left out, because their class has a send method of its own.
     :ivar problem: why the signals cannot be read.
+    :ivar warnings: what a person should look at, though messages can be built.
     """
 
     model: str
@@ -49,24 +50,31 @@ class Rehearsal:
     by_themselves: int = 0
     sends_itself: bool = False
     problem: str | None = None
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def has_failed(self) -> bool:
-        return bool(self.failed) or self.problem is not None
+        return bool(self.failed or self.warnings) or self.problem is not None
 
 
 def rehearse(specs: Iterable[SignalSpec], sources: Sequence[Source]) -> list[Rehearsal]:
     """Build the messages of all signals of these models. A table that cannot be read hides no other model."""
-    return [_rehearse(spec, source) for spec in specs for source in sources]
+    return [found for spec in specs for found in _rehearse_all(spec, sources)]
 
 
-def _rehearse(spec: SignalSpec, source: Source) -> Rehearsal:
-    result = Rehearsal(spec.name, source.name)
+def _rehearse_all(spec: SignalSpec, sources: Sequence[Source]) -> list[Rehearsal]:
     classes = [one.class_ for one in spec.mapper.self_and_descendants]
     if all(map(sends_itself, classes)):
-        result.sends_itself = True
-        return result
+        return [Rehearsal(spec.name, sources[0].name, sends_itself=True)]
+    return [found for source in sources if (found := _rehearse(spec, source)) is not None]
+
+
+def _rehearse(spec: SignalSpec, source: Source) -> Rehearsal | None:
+    result = Rehearsal(spec.name, source.name)
     try:
+        if not source.has(spec):
+            return None
+        result.warnings = source.warnings(spec)
         for built in source.build(spec):
             if sends_itself(built.model):
                 result.by_themselves += 1

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 
 from signalbus_core.lowlevel import (
     SENT,
@@ -33,7 +33,9 @@ from signalbus_core.lowlevel import (
 from ..application.databases import APPLICATION_NAME, Databases
 from ..exit_codes import CommandError
 from ..operations.pauses import list_pauses
+from ..poller.diagnosis.unreadable import Unreadable
 from ..poller.joint_query import is_lock_timeout
+from ..telemetry.remedies import remedy_for
 
 #: The signals before this one are counted up to this number. Larger: exact for longer backlogs, at a higher cost.
 MOST_BEFORE = 10_000
@@ -91,6 +93,9 @@ def gather(databases: Databases, spec: SignalSpec, text: str) -> tuple[Facts, Ke
     with databases.rolled_back(spec.bind_key) as connection:
         try:
             return _gather(connection, spec, text)
+        except DataError as error:
+            reason = Unreadable(lambda: databases.rolled_back(spec.bind_key)).why(spec, error)
+            raise CommandError(f"{reason}. To do: {remedy_for('model_unread', reason).text}") from None
         except OperationalError as error:
             # SKIP LOCKED skips locked rows, but not a locked table.
             if not is_lock_timeout(error):

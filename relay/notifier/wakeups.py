@@ -11,7 +11,7 @@ from ..telemetry.events import Events
 
 
 class Wakeups:
-    """Wakes workers and poller; shared by the notifiers of all databases."""
+    """Wakes the workers, and the poller of a database, for its notifier."""
 
     def __init__(self, requests: PollRequests, poller: Poller, scheduler: Scheduler, events: Events) -> None:
         #: The polls that the notifiers need themselves.

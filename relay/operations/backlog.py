@@ -22,14 +22,13 @@ from signalbus_core.lowlevel import (
     locate,
     measure,
     oldest_age_seconds,
-    parked,
     parked_table_of,
     parked_table_problem,
 )
 
 from ..application.databases import APPLICATION_NAME, Databases
-from ..poller.diagnosis.unreached import locked_table
-from ..poller.joint_query import is_lock_timeout
+from ..poller.diagnosis.failures import failure_of_model
+from ..poller.diagnosis.unreadable import Unreadable
 from ..telemetry.health import DATABASE_AWAY
 from ..telemetry.remedies import Remedy, remedy_for, without_remedy
 from ..telemetry.states import (
@@ -37,7 +36,6 @@ from ..telemetry.states import (
     Cause,
     ModelFacts,
     State,
-    failure_of_signals,
     pause_of,
     state_of,
 )
@@ -123,11 +121,9 @@ class Backlogs:
     def _why_unread(self, spec: SignalSpec, error: SQLAlchemyError) -> Cause:
         if is_away(error):
             return database_away(error)
-        reason = None
-        if isinstance(error, DBAPIError) and is_lock_timeout(error):
-            with self._databases.rolled_back(spec.bind_key) as connection:
-                reason = locked_table(locate.table_holder(connection, spec))
-        reason = reason or error_text(error)
+        reason = error_text(error)
+        if isinstance(error, DBAPIError):
+            reason = Unreadable(lambda: self._databases.rolled_back(spec.bind_key)).why(spec, error)
         return Cause(without_remedy(reason), remedy=remedy_for("model_unread", reason))
 
     def _watch(self, specs: Sequence[SignalSpec]) -> dict[str, bool]:
@@ -217,16 +213,3 @@ def _backlog(connection: Connection, spec: SignalSpec, most: int | None) -> tupl
         pause.reason if pause else None,
         scheduled=None if spec.schedule is None else measured.scheduled,
     ), facts
-
-
-#: Of so many groups of failed signals the largest is told.
-MOST_GROUPS = 20
-
-
-def failure_of_model(connection: Connection, spec: SignalSpec) -> Cause | None:
-    """Why most of a model's failed signals have failed; None when none has."""
-    groups = parked.list_groups(connection, spec, MOST_GROUPS)
-    if not groups:
-        return None
-    most = max(groups, key=lambda group: group.number)
-    return failure_of_signals(most.error_class, most.error_text, most.first_failed_at.timestamp())

@@ -1,7 +1,8 @@
 """Sends again what was sent: to its own destinations or to one queue, with the same ids and a header that marks it.
 
 Rows are restored in a read-only transaction, and messages are made by the model of today. Nothing is written: what is
-replayed stays in the history as it was.
+replayed stays in the history as it was. Invariant: of an ordered model, a signal is sent only when the one before it in
+its key was confirmed, as in a burst; one that cannot be sent holds back those behind it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from itertools import islice
 from typing import Any
@@ -19,23 +20,16 @@ from pika.spec import BasicProperties
 from sqlalchemy.orm import Session
 
 from signalbus_core import Outcome, OutcomeKind, PublishError
-from signalbus_core.lowlevel import (
-    SentFilter,
-    SentSignal,
-    SignalSpec,
-    error_text,
-    own_session,
-    raise_if_stop,
-    restore,
-    sent,
-    set_limits,
-)
-from signalbus_core.rabbitmq import Message, Publisher, RabbitMQSignal, replayed_messages
+from signalbus_core.lowlevel import SentFilter, SentSignal, SignalSpec, sent, set_limits
+from signalbus_core.rabbitmq import Message, Publisher, replayed_messages, sends_itself
 
 from ..application.databases import LIMITS
 from ..application.load import LoadedApp
+from ..application.read_only import read_only_session
 from ..exit_codes import CommandError
 from ..text import time_text
+from .kept import built, in_portions, renamed_columns, signals_in_order
+from .replay_order import Progress, Replay, waves
 from .sent import SentSignals
 
 logger = logging.getLogger("signalbus.relay")
@@ -49,41 +43,8 @@ FURTHER_ROUTES = ("CC", "BCC")
 #: So many signals are restored and published together, at most.
 MOST_TOGETHER = 500
 
-#: Of so many signals, all but the rows is read together: finding where to go on costs a sort.
-READ_TOGETHER = 20_000
-
 #: They are published so many times a second, at least, so that the pace is even.
 BATCHES_A_SECOND = 5
-
-#: So many reasons for which single signals were not sent are kept.
-MOST_REASONS = 20
-
-
-@dataclass(frozen=True)
-class Replay:
-    """What became of a replay.
-
-    :param sent: how many signals were sent.
-    :param unsent: the first signals that were not, each with the reason: their rows or messages cannot be made, or the
-      broker has no place for them.
-    :param failed: how many those are in all.
-    :param stopped_at: the first signal that the broker did not confirm, which ended the replay; None when it went on
-      to its end.
-    """
-
-    sent: int = 0
-    failed: int = 0
-    unsent: tuple[tuple[str, str], ...] = ()
-    stopped_at: SentSignal | None = None
-    reason: str | None = None
-
-
-@dataclass
-class _Made:
-    """The messages of some signals, in order; and the signals of which none can be made, each with the reason."""
-
-    messages: list[tuple[SentSignal, list[Message]]] = field(default_factory=list)
-    unmade: list[tuple[str, str]] = field(default_factory=list)
 
 
 class Replays:
@@ -107,24 +68,22 @@ class Replays:
         with self._signals.databases.rolled_back(self._spec.bind_key) as connection:
             return sent.count_sent(connection, self._spec, self._signals.meant(connection, self._spec, chosen))
 
+    def warnings(self) -> list[str]:
+        """What a person should know before."""
+        return renamed_columns(self._signals.databases, self._spec)
+
     def run(self, chosen: SentFilter, wait: Callable[[float], object] | None = None) -> Replay:
         """Send them in the order of the bursts that sent them; stop where the broker does not confirm one.
 
         :param wait: waits for so many seconds.
         """
         wait = wait or threading.Event().wait
-        result, started = Replay(), time.monotonic()
-        for signals in self._batches(chosen):
-            made = self._made(signals)
-            done = self._published(made.messages)
-            unsent = [*made.unmade, *done.unsent]
-            result = Replay(
-                result.sent + done.sent,
-                result.failed + len(unsent),
-                (*result.unsent, *unsent)[:MOST_REASONS],
-                done.stopped_at,
-                done.reason,
-            )
+        done, started = Progress(self._spec), time.monotonic()
+        with self._signals.databases.rolled_back(self._spec.bind_key) as connection:
+            meant = self._signals.meant(connection, self._spec, chosen)
+        result = done.result()
+        for signals in in_portions(signals_in_order(self._signals.databases, self._spec, meant), self._batch):
+            result = self._send(signals, done)
             if result.stopped_at is not None:
                 break
             ahead = (result.sent + result.failed) / self._rate - (time.monotonic() - started)
@@ -138,71 +97,39 @@ class Replays:
         )
         return result
 
-    def _batches(self, chosen: SentFilter) -> Iterator[list[SentSignal]]:
-        """The signals, in parts of which none has a key twice."""
-        batch: dict[str, SentSignal] = {}
-        for one in self._signals_of(chosen):
-            if one.key in batch or len(batch) >= self._batch:
-                yield list(batch.values())
-                batch = {}
-            batch[one.key] = one
-        if batch:
-            yield list(batch.values())
+    def _send(self, signals: Sequence[SentSignal], done: Progress) -> Replay:
+        """Send some signals, wave by wave; return what has become of all so far."""
+        made = {one.sent.place: one for one in built(self._session, self._spec, signals, self._messages)}
+        left = {one.place: one for one in signals}
+        for wave in waves(signals):
+            going: list[tuple[SentSignal, list[Message]]] = []
+            for one in wave:
+                messages = made[one.place].made
+                reason = done.held_back(one) or made[one.place].problem
+                if messages is None or reason is not None:
+                    done.fail(one, str(reason))
+                    del left[one.place]
+                else:
+                    going.append((one, messages))
+            for (one, _), outcome in zip(going, self._published([messages for _, messages in going]), strict=True):
+                if outcome is None:
+                    done.sent += 1
+                elif self._ends_replay(outcome):
+                    return done.result(next(iter(left.values())), str(outcome))
+                else:
+                    done.fail(one, str(outcome))
+                del left[one.place]
+        return done.result()
 
-    def _signals_of(self, chosen: SentFilter) -> Iterator[SentSignal]:
-        """The signals in their order, without their rows."""
-        after: SentSignal | None = None
-        databases, spec = self._signals.databases, self._spec
-        while True:
-            with databases.rolled_back(spec.bind_key) as connection:
-                meant = self._signals.meant(connection, spec, chosen)
-                found = sent.first_sent(connection, spec, meant, after, READ_TOGETHER)
-            yield from found
-            if len(found) < READ_TOGETHER:
-                return
-            after = found[-1]
+    @contextmanager
+    def _session(self) -> Iterator[Session]:
+        with read_only_session(self._loaded.app, self._loaded.bus.db) as session:
+            set_limits(session.connection(bind_arguments={"mapper": self._spec.mapper}), LIMITS)
+            yield session
 
-    def _made(self, signals: Sequence[SentSignal]) -> _Made:
-        """Their messages; where one fails, those of each by itself."""
-        made = _Made()
-        with own_session(self._loaded.bus.db, self._loaded.app) as session:
-            try:
-                restored = self._restored(session, signals)
-            except BaseException as error:  # noqa: BLE001 - the types of the application's columns may raise anything
-                raise_if_stop(error)
-                session.rollback()
-                if len(signals) == 1:
-                    made.unmade.append((signals[0].key, f"its row cannot be restored ({type(error).__name__})"))
-                    return made
-                restored = None
-            if restored is not None:
-                for one in signals:
-                    self._add(made, one, restored.get(one.place))
-                session.rollback()
-                return made
-        half = len(signals) // 2
-        first, second = self._made(signals[:half]), self._made(signals[half:])
-        return _Made(first.messages + second.messages, first.unmade + second.unmade)
-
-    def _restored(self, session: Session, signals: Sequence[SentSignal]) -> dict[str, Any]:
-        connection = session.connection(
-            bind_arguments={"mapper": self._spec.mapper}, execution_options={"postgresql_readonly": True}
-        )
-        set_limits(connection, LIMITS)
-        return restore(session, self._spec, [one.place for one in signals])
-
-    def _add(self, made: _Made, one: SentSignal, signal: Any) -> None:
-        if signal is None:
-            made.unmade.append((one.key, "it is not kept any more"))
-            return
-        try:
-            ids = [message.message_id for message in one.messages]
-            messages = [self._marked(message) for message in replayed_messages(signal, ids, one.sent_at)]
-        except BaseException as error:  # noqa: BLE001 - the application's code raises what it likes
-            raise_if_stop(error)
-            made.unmade.append((one.key, error_text(error, [signal])))
-        else:
-            made.messages.append((one, messages))
+    def _messages(self, one: SentSignal, signal: Any) -> list[Message]:
+        ids = [message.message_id for message in one.messages]
+        return [self._marked(message) for message in replayed_messages(signal, ids, one.sent_at)]
 
     def _marked(self, message: Message) -> Message:
         properties = message.properties or BasicProperties()
@@ -213,44 +140,32 @@ class Replays:
         properties.headers = {name: value for name, value in headers.items() if name not in FURTHER_ROUTES}
         return Message("", self._queue, message.body, properties)
 
-    def _published(self, made: Sequence[tuple[SentSignal, list[Message]]]) -> Replay:
-        """Publish messages. A signal that no broker would take as it is ends nothing; one without an answer does."""
-        if not made:
-            return Replay()
+    def _published(self, signals: Sequence[list[Message]]) -> list[Outcome | None]:
+        """Publish messages; return for each signal the outcome of the message that is to blame, None where none is."""
+        if not signals:
+            return []
         publisher: Publisher = self._loaded.app.extensions["signalbus_rabbitmq"]
         try:
-            publisher.bound_to(self._loaded.app).publish_messages([one for _, messages in made for one in messages])
+            publisher.bound_to(self._loaded.app).publish_messages([one for messages in signals for one in messages])
         except PublishError as error:
             outcomes = iter(error.outcomes)
         else:
-            return Replay(len(made))
-        sent = 0
-        unsent: list[tuple[str, str]] = []
-        for one, messages in made:
-            bad = [outcome for outcome in islice(outcomes, len(messages)) if outcome.kind is not OutcomeKind.ACKED]
-            ending = next(filter(_ends_replay, bad), None)
-            if ending is not None:
-                return Replay(sent, len(unsent), tuple(unsent), one, str(ending))
-            if bad:
-                unsent.append((one.key, str(bad[0])))
-            else:
-                sent += 1
-        return Replay(sent, len(unsent), tuple(unsent))
+            return [None] * len(signals)
+        found: list[Outcome | None] = []
+        for messages in signals:
+            bad = [one for one in islice(outcomes, len(messages)) if one.kind is not OutcomeKind.ACKED]
+            found.append(next(filter(self._ends_replay, bad), bad[0] if bad else None))
+        return found
 
-
-def _ends_replay(outcome: Outcome) -> bool:
-    """Whether those that follow would meet the same: an outage, or a queue that is full."""
-    return outcome.kind is OutcomeKind.UNKNOWN or outcome.cause == "nacked"
+    def _ends_replay(self, outcome: Outcome) -> bool:
+        """Whether those that follow would meet the same: an outage, or the queue is full, or gone."""
+        if outcome.cause == "returned":
+            return self._queue is not None
+        return outcome.kind is OutcomeKind.UNKNOWN or outcome.cause == "nacked"
 
 
 def _refuse_own_sender(spec: SignalSpec) -> None:
-    model = spec.model
-    is_ours = issubclass(model, RabbitMQSignal) and all(
-        getattr(getattr(model, name), "__func__", getattr(model, name))
-        is getattr(getattr(RabbitMQSignal, name), "__func__", getattr(RabbitMQSignal, name))
-        for name in ("send_signalbus_message", "send_signalbus_messages")
-    )
-    if not is_ours:
+    if sends_itself(spec.model):
         raise CommandError(
             f"{spec.name} has a send method of its own, so that only the application knows how to send it again. "
             f"`signalbus-relay sent show {spec.name} KEY --row` shows the row of a signal: write it anew."

@@ -52,7 +52,7 @@ class SentSignals:
         """
         spec = self.databases.spec(one.model)
         with self.databases.rolled_back(spec.bind_key) as connection:
-            row = sent.row_of(connection, spec, one.place)
+            row = sent.row_of(connection, spec, one)
         if row is None:
             raise NotFoundError(f"{one.model} {one.key} is not kept any more.")
         return row

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from signalbus_core.lowlevel import FIRST_KEY, Measurement, SignalSpec
 
 from ..runtime import Runtime
+from ..telemetry.events import Failure
 from ..telemetry.incidents import single_signals
 from ..worker.model_state import ModelState
 from ..worker.retry_store import RetryStores
@@ -19,7 +20,7 @@ COSTS_AT_MOST_ONE_IN = 10
 
 
 class BacklogMeter:
-    """Decides when to measure, and reports the measurements.
+    """Decides when to measure the models of one database, and reports the measurements.
 
     :param states: the models by name.
     """
@@ -29,18 +30,17 @@ class BacklogMeter:
         self._retry_stores = retry_stores
         self._events = runtime.events
         self._clock = runtime.clock
-        self._begun: dict[str | None, float] = {}
-        self._due: dict[str | None, float] = {}
+        self._begun = self._due = float("-inf")
         self._failed: dict[str, int] = {}
         self._heads: dict[str, tuple[str, float]] = {}
 
-    def begin(self, bind_key: str | None) -> bool:
-        """Whether it is time to measure the models of a database; if so, the next measurement is scheduled."""
+    def begin(self) -> bool:
+        """Whether it is time to measure; if so, the next measurement is scheduled."""
         now = self._clock()
-        if now < self._due.get(bind_key, float("-inf")):
+        if now < self._due:
             return False
-        self._begun[bind_key] = now
-        self._due[bind_key] = now + MEASURE_EVERY_SECONDS
+        self._begun = now
+        self._due = now + MEASURE_EVERY_SECONDS
         return True
 
     def starts(self, specs: Sequence[SignalSpec]) -> dict[str, int | None]:
@@ -60,15 +60,23 @@ class BacklogMeter:
         """Whether the last measurement of the model found waiting or parked signals."""
         return bool(self._failed.get(name))
 
-    def report(self, bind_key: str | None, measured: Iterable[tuple[str, Measurement]], *, has_table: bool) -> None:
-        """Report the measurements of the models of a database.
+    def report(
+        self,
+        measured: Iterable[tuple[str, Measurement]],
+        failures: Mapping[str, Failure | None],
+        *,
+        has_table: bool,
+    ) -> None:
+        """Report the measurements.
 
+        :param failures: why the waiting signals of models have failed, where that was read.
         :param has_table: whether ``signalbus_parked`` could be read.
         """
         now = self._clock()
-        begun = self._begun[bind_key]
-        self._due[bind_key] = begun + max(MEASURE_EVERY_SECONDS, COSTS_AT_MOST_ONE_IN * (now - begun))
+        self._due = self._begun + max(MEASURE_EVERY_SECONDS, COSTS_AT_MOST_ONE_IN * (now - self._begun))
         for name, measurement in measured:
+            if has_table and (not measurement.waiting or name in failures):
+                self._events.failure_read(name, failures.get(name))
             self._events.backlog_measured(name, measurement.backlog, self._lag_seconds(name, measurement, now))
             self._events.scheduled_counted(name, measurement.scheduled)
             counted = (measurement.waiting, measurement.parked)
@@ -87,7 +95,7 @@ class BacklogMeter:
         self._events.failed_counted(name, waiting, parked)
         if waiting + parked and not self.has_failed(name):
             # Failed signals may be below the mark at which this measurement began: measure again soon.
-            self._due.clear()
+            self._due = float("-inf")
         self._failed[name] = waiting + parked
         self._states[name].set_has_room(waiting + parked < self._retry_stores[name].most)
         # When the last waiting signal was parked, none waits either, but the incident is not resolved.

@@ -39,24 +39,34 @@ QUERY_CANCELED = "57014"
 class JointQuery:
     """Queries all models together; when a table fails, each model alone.
 
-    :param why_locked: who has locked a model's table, in words for people; None when nobody is known.
+    :param why_unreadable: why a statement about a model failed, in words for people.
     """
 
-    def __init__(self, events: Events, why_locked: Callable[[SignalSpec], str | None] = lambda spec: None) -> None:
+    def __init__(self, events: Events, why_unreadable: Callable[[SignalSpec, DBAPIError], str]) -> None:
         self._events = events
-        self._why_locked = why_locked
-        #: Why the tables of models cannot be read in this poll, by the model's name.
-        self.unread: dict[str, str] = {}
+        self._why_unreadable = why_unreadable
+        # Why the tables of models could not be scanned in this poll, and not be measured at last, by the model's name.
+        self._unscanned: dict[str, str] = {}
+        self._unmeasured: dict[str, str] = {}
         # A table that ran into a lock timeout is not queried again in the same poll.
         self._passed_over: set[str] = set()
         self._slow = 0
-        self._is_scan = False
+        self._is_scan = self._measures = False
         self._slow_models: set[str] = set()
 
     def begin_poll(self) -> None:
         self._passed_over.clear()
-        self.unread.clear()
+        self._unscanned.clear()
         self._slow = 0
+
+    def begin_measuring(self) -> None:
+        """All models are about to be measured, which is not done in every poll."""
+        self._unmeasured.clear()
+
+    @property
+    def unread(self) -> dict[str, str]:
+        """Why the tables of models cannot be read, by the model's name."""
+        return self._unmeasured | self._unscanned
 
     def passed_over(self, spec: SignalSpec) -> bool:
         """Whether the model's table failed in this poll."""
@@ -74,13 +84,15 @@ class JointQuery:
         on_error: Callable[[], None],
         *,
         is_scan: bool = False,
+        measures: bool = False,
     ) -> list[T]:
         """The results of the models whose tables can be queried.
 
         :param on_error: called when a table fails.
         :param is_scan: they look for signals, so that a model for which that takes too long is stuck.
+        :param measures: they count signals; not every poll does.
         """
-        self._is_scan = is_scan
+        self._is_scan, self._measures = is_scan, measures
         answers: list[T] = []
         for first in range(0, len(specs), QUERIED_TOGETHER):
             answers += self._together_or_alone(specs[first : first + QUERIED_TOGETHER], query, on_error)
@@ -155,8 +167,11 @@ class JointQuery:
                 self._events.model_stuck(spec.name, "slow", reason)
                 return
         elif thing == spec.name:
-            reason = (self._why_locked(spec) if is_lock_timeout(error) else None) or reason
-            self.unread[spec.name] = reason
+            reason = self._why_unreadable(spec, error)
+            if self._measures:
+                self._unmeasured[spec.name] = reason
+            else:
+                self._unscanned[spec.name] = reason
         self._events.raised(thing, "model_failing", reason, spec.name)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from sqlalchemy import Table
-from sqlalchemy.engine import Engine
 
 from signalbus_core.lowlevel import (
     SignalSpec,
@@ -27,6 +26,8 @@ from signalbus_core.lowlevel import (
 
 from ..runtime import Runtime
 from ..worker.retry_store import RetryStores
+from .database import PolledDatabase
+from .diagnosis.failures import noted_thing
 from .joint_query import POLL_LIMITS, QUERIED_TOGETHER, JointQuery
 from .pauses import PausedModels
 
@@ -39,58 +40,54 @@ class TableError(Exception):
 
 
 class Maintenance:
-    """Maintains the tables of each database.
-
-    :param specs: the models of each bind key.
-    """
+    """Maintains the tables of one database."""
 
     def __init__(
         self,
-        specs: Mapping[str | None, Sequence[SignalSpec]],
+        database: PolledDatabase,
         retry_stores: RetryStores,
         paused: PausedModels,
         joint_query: JointQuery,
         runtime: Runtime,
     ) -> None:
-        self._specs = specs
+        self._bind_key, self._engine, self._specs = database.bind_key, database.engine, database.specs
         self._retry_stores = retry_stores
         self._paused = paused
         self._joint_query = joint_query
         self._events = runtime.events
         self._clock = runtime.clock
         self._logger = runtime.logger
-        #: The models whose keys are still to be checked, once the tables of a database were.
-        self._unchecked: dict[str | None, set[str]] = {}
-        self._owners: dict[str | None, dict[str, str]] = {}
-        self._searched: dict[str | None, float] = {}
-        self._tidied: dict[str | None, float] = {}
-        self._has_parked_table: dict[str | None, bool] = {}
-        self._reported_old: set[str | None] = set()
+        self._owners = database.owners
+        #: The models whose keys are still to be checked; None until their tables were.
+        self._unchecked: set[str] | None = None
+        self._searched_at = self._tidied_at = float("-inf")
+        #: Whether the database has the table ``signalbus_parked``, once that was looked for.
+        self.has_parked_table = True
+        self._has_reported_old = False
         self._out_of_order: set[str] = set()
-        self._conflicts: dict[str | None, dict[str, str]] = {}
+        self._conflicts: dict[str, str] = {}
 
-    def verify(self, bind_key: str | None, engine: Engine) -> None:
+    def verify(self) -> None:
         """Check, once, that the tables can serve as outboxes.
 
         :raises TableError: they cannot.
         """
-        if bind_key not in self._unchecked:
-            if len(self._specs[bind_key]) > QUERIED_TOGETHER:
-                self._logger.info(
-                    "Checking the tables of %d signal models, before their signals are sent.",
-                    len(self._specs[bind_key]),
-                    extra={"action": "tables_checked", "models": len(self._specs[bind_key])},
-                )
-            with transaction(engine, POLL_LIMITS) as connection:
-                specs = self._specs[bind_key]
-                conflicts = table_conflicts(connection, specs, self._owners_elsewhere(bind_key))
-                _refuse(conflicts | table_problems(connection, specs))
-                self._owners[bind_key] = table_owners(connection, specs)
-            self._unchecked[bind_key] = {spec.name for spec in specs}
+        if self._unchecked is not None:
+            return
+        if len(self._specs) > QUERIED_TOGETHER:
+            self._logger.info(
+                "Checking the tables of %d signal models, before their signals are sent.",
+                len(self._specs),
+                extra={"action": "tables_checked", "models": len(self._specs)},
+            )
+        with transaction(self._engine, POLL_LIMITS) as connection:
+            # Recorded before it is compared: of two binds that are verified at once, one finds what they share.
+            elsewhere = self._owners.record(self._bind_key, table_owners(connection, self._specs))
+            conflicts = table_conflicts(connection, self._specs, elsewhere)
+            _refuse(conflicts | table_problems(connection, self._specs))
+        self._unchecked = {spec.name for spec in self._specs}
 
-    def with_checked_keys(
-        self, bind_key: str | None, engine: Engine, specs: Sequence[SignalSpec]
-    ) -> Sequence[SignalSpec]:
+    def with_checked_keys(self, specs: Sequence[SignalSpec]) -> Sequence[SignalSpec]:
         """Those of the models whose keys the database compares, which is checked once, before a model is polled.
 
         A model whose table cannot be checked at the moment is left out.
@@ -99,52 +96,42 @@ class Maintenance:
         """
 
         def query(some: Sequence[SignalSpec]) -> list[tuple[str, str | None]]:
-            with transaction(engine, POLL_LIMITS) as connection:
+            with transaction(self._engine, POLL_LIMITS) as connection:
                 problems = key_problems(connection, some)
             return [(spec.name, problems.get(spec.name)) for spec in some]
 
-        left = self._unchecked[bind_key]
+        left = self._unchecked or set[str]()
         if unchecked := [spec for spec in specs if spec.name in left]:
             checked = dict(self._joint_query.together_or_alone(unchecked, query, lambda: None))
             _refuse({name: problem for name, problem in checked.items() if problem is not None})
             left.difference_update(checked)
         return [spec for spec in specs if spec.name not in left]
 
-    def _owners_elsewhere(self, bind_key: str | None) -> dict[str, str]:
-        """The models of the tables of other binds, which may be the same database."""
-        others = [owners for other, owners in self._owners.items() if other != bind_key]
-        return {table: name for owners in others for table, name in owners.items()}
-
-    def has_parked_table(self, bind_key: str | None) -> bool:
-        return self._has_parked_table[bind_key]
-
-    def usable_models(self, bind_key: str | None) -> list[SignalSpec]:
+    def usable_models(self) -> list[SignalSpec]:
         """The models whose tables can serve as outboxes; the others are not polled meanwhile."""
-        conflicts = self._conflicts.get(bind_key, {})
-        return [spec for spec in self._specs[bind_key] if spec.name not in conflicts]
+        return [spec for spec in self._specs if spec.name not in self._conflicts]
 
     @property
     def has_unusable(self) -> bool:
         """Whether any table has become unable to serve as an outbox, or could not be checked."""
-        return any(self._conflicts.values()) or any(self._unchecked.values())
+        return bool(self._conflicts or self._unchecked)
 
-    def find_tables_again(self, bind_key: str | None) -> None:
+    def find_tables_again(self) -> None:
         """Check the tables of Signalbus again in the next poll: one of them may be what is gone."""
-        self._searched.pop(bind_key, None)
+        self._searched_at = float("-inf")
 
-    def find_tables(self, bind_key: str | None, engine: Engine) -> None:
-        if not self._is_time(self._searched, bind_key):
+    def find_tables(self) -> None:
+        if not self._is_time(self._searched_at):
             return
-        spec = self._specs[bind_key][0]
-        table = parked_table_of(spec)
-        with autocommit(engine, POLL_LIMITS) as connection:
+        table = parked_table_of(self._specs[0])
+        with autocommit(self._engine, POLL_LIMITS) as connection:
             problem = parked_table_problem(connection, table)
             is_old = problem is None and lacks_columns(connection, table)
-            self._paused.find_table(connection, spec)
-            unordered = order_problems(connection, self._specs[bind_key])
-        self._searched[bind_key] = self._clock()
-        self._use_parked_table(bind_key, table, problem)
-        self._find_conflicts(bind_key, engine)
+            self._paused.find_table(connection, self._specs[0])
+            unordered = order_problems(connection, self._specs)
+        self._searched_at = self._clock()
+        self._use_parked_table(table, problem)
+        self._find_conflicts()
         for name, why in unordered.items():
             if name not in self._out_of_order:
                 self._out_of_order.add(name)
@@ -154,9 +141,9 @@ class Maintenance:
                     why,
                     extra={"action": "order_unfit", "signal": name},
                 )
-        self._prepare_history(bind_key, engine)
-        if is_old and bind_key not in self._reported_old:
-            self._reported_old.add(bind_key)
+        self._prepare_history()
+        if is_old and not self._has_reported_old:
+            self._has_reported_old = True
             self._logger.warning(
                 "The table %s was made by an earlier version, and is used as that one did: a new signal under the key "
                 "of a failed one is left alone with it. Run what `signalbus-relay ddl parked` prints.",
@@ -164,30 +151,28 @@ class Maintenance:
                 extra={"action": "parked_table_old"},
             )
 
-    def _prepare_history(self, bind_key: str | None, engine: Engine) -> None:
+    def _prepare_history(self) -> None:
         """Make and drop partitions of what was sent, where models keep that."""
-        keeping = [spec for spec in self._specs[bind_key] if spec.keep_days is not None]
-        if not keeping:
-            return
-        self._events.history_checked(bind_key, prepare_history(engine, keeping))
+        if keeping := [spec for spec in self._specs if spec.keep_days is not None]:
+            self._events.history_checked(self._bind_key, prepare_history(self._engine, keeping))
 
-    def _find_conflicts(self, bind_key: str | None, engine: Engine) -> None:
+    def _find_conflicts(self) -> None:
         def query(specs: Sequence[SignalSpec]) -> list[tuple[str, str]]:
-            with autocommit(engine, POLL_LIMITS) as connection:
-                found = table_conflicts(connection, self._specs[bind_key], self._owners_elsewhere(bind_key))
+            with autocommit(self._engine, POLL_LIMITS) as connection:
+                found = table_conflicts(connection, self._specs, self._owners.elsewhere(self._bind_key))
             return [(spec.name, found[spec.name]) for spec in specs if spec.name in found]
 
         # A table that cannot be queried keeps no other from being checked.
-        conflicts = dict(self._joint_query.together_or_alone(self._specs[bind_key], query, lambda: None))
+        conflicts = dict(self._joint_query.together_or_alone(self._specs, query, lambda: None))
         for name, conflict in conflicts.items():
             self._events.raised(f"{name}, its table", "model_failing", conflict, name)
-        for name in self._conflicts.get(bind_key, {}).keys() - conflicts.keys():
+        for name in self._conflicts.keys() - conflicts.keys():
             self._events.resolved(f"{name}, its table", "model_recovered", name)
-        self._conflicts[bind_key] = conflicts
+        self._conflicts = conflicts
 
-    def _use_parked_table(self, bind_key: str | None, table: Table, problem: str | None) -> None:
-        self._retry_stores.use_table(bind_key, problem is None)
-        if self._has_parked_table.get(bind_key, True) != (problem is None):
+    def _use_parked_table(self, table: Table, problem: str | None) -> None:
+        self._retry_stores.use_table(self._bind_key, problem is None)
+        if self.has_parked_table != (problem is None):
             if problem is None:
                 self._logger.info("The table %s is there now.", table.fullname, extra={"action": "parked_table_found"})
             else:
@@ -200,27 +185,27 @@ class Maintenance:
                     problem,
                     extra={"action": "parked_table_missing"},
                 )
-        self._has_parked_table[bind_key] = problem is None
+        self.has_parked_table = problem is None
 
-    def clean_up(self, bind_key: str | None, has_failed: Callable[[str], bool]) -> None:
+    def clean_up(self, has_failed: Callable[[str], bool]) -> None:
         """Remove failed signals from the retry store whose rows are gone.
 
         Last in a poll, and one model at a time: a retry store that cannot be read must not hide pending signals.
 
         :param has_failed: by model name, whether any of its signals are waiting or parked.
         """
-        if not self._is_time(self._tidied, bind_key):
+        if not self._is_time(self._tidied_at):
             return
-        self._tidied[bind_key] = self._clock()
-        for spec in self._specs[bind_key]:
+        self._tidied_at = self._clock()
+        for spec in self._specs:
             if has_failed(spec.name) and not self._joint_query.passed_over(spec):
-                thing = f"{spec.name}, what is noted of its signals"
+                thing = noted_thing(spec.name)
                 with self._joint_query.hiding_no_other(spec, thing):
                     self._retry_stores[spec.name].clean_up()
                     self._events.resolved(thing, "model_recovered", spec.name)
 
-    def _is_time(self, last: Mapping[str | None, float], bind_key: str | None) -> bool:
-        return self._clock() - last.get(bind_key, float("-inf")) >= TIDY_EVERY_SECONDS
+    def _is_time(self, last: float) -> bool:
+        return self._clock() - last >= TIDY_EVERY_SECONDS
 
 
 def _refuse(problems: Mapping[str, str]) -> None:

@@ -1,7 +1,8 @@
-"""Which models are paused, according to the last poll.
+"""Which models of a database are paused, according to the last poll.
 
-Invariant: the last known pauses stay in force while a database is away, and while this login may not read
-``signalbus_paused``. Without that table nothing is paused. Only the poller's thread writes here.
+Invariant: the last known pauses stay in force while the database is away, and while this login may not read
+``signalbus_paused``. Without that table nothing is paused. Only the poller's thread of this database
+writes here.
 """
 
 from __future__ import annotations
@@ -31,26 +32,22 @@ class PausedModels:
         self._events = runtime.events
         self._logger = runtime.logger
         self._names: frozenset[str] = frozenset()
-        # By database, once its table was checked: why the table cannot be read; None when it can.
-        self._problems: dict[str | None, str | None] = {}
-        self._closed: set[str | None] = set()
+        #: Whether the database has the table, and this login may read it.
+        self.has_table = False
+        # Once the table was checked: why it cannot be read; None when it can.
+        self._problem: str | None = None
+        self._was_checked = self._is_closed = False
 
     def __contains__(self, name: object) -> bool:
         return name in self._names
 
-    def has_table(self, bind_key: str | None) -> bool:
-        """Whether a database has the table, and this login may read it."""
-        return self._problems.get(bind_key, "") is None
-
     def find_table(self, connection: Connection, spec: SignalSpec) -> None:
         """Check whether the table can be read in the same query as a model, and log a change."""
-        table, bind_key = paused_table_of(spec), spec.bind_key
-        problem = paused_table_problem(connection, table)
-        is_closed = problem is not None and table_privileges(connection, table) is not None
-        self._closed = self._closed | {bind_key} if is_closed else self._closed - {bind_key}
-        is_first = bind_key not in self._problems
-        before = self._problems.get(bind_key)
-        self._problems[bind_key] = problem
+        table = paused_table_of(spec)
+        problem, before = paused_table_problem(connection, table), self._problem
+        self._is_closed = problem is not None and table_privileges(connection, table) is not None
+        is_first, self._was_checked = not self._was_checked, True
+        self._problem, self.has_table = problem, problem is None
         if problem == before:
             return
         if problem is None:
@@ -58,17 +55,17 @@ class PausedModels:
             return
         self._logger.log(
             # Without pauses no table is needed; but a table that is gone may have held pauses.
-            logging.INFO if is_first and not is_closed else logging.WARNING,
+            logging.INFO if is_first and not self._is_closed else logging.WARNING,
             "The table %s %s. %s",
             table.fullname,
             problem,
-            _WHEN_CLOSED if is_closed else _WHEN_MISSING,
+            _WHEN_CLOSED if self._is_closed else _WHEN_MISSING,
             extra={"action": "paused_table_missing"},
         )
 
-    def record_pauses(self, bind_key: str | None, work: Iterable[Work]) -> None:
+    def record_pauses(self, work: Iterable[Work]) -> None:
         """Record the pauses that a poll has read, before the work of these models is handed on."""
-        if bind_key in self._closed:
+        if self._is_closed:
             return
         for one in work:
             name = one.spec.name
@@ -86,4 +83,4 @@ class PausedModels:
                     extra={"action": "model_paused", "signal": name, "reason": one.paused or None},
                 )
             self._events.model_paused(name, one.paused)
-            self._scheduler.set_paused(self._names)
+            self._scheduler.set_paused([name], paused=one.paused is not None)

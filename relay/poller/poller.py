@@ -1,7 +1,7 @@
-"""One poll: one statement for all models of a database, whose result goes to the scheduler.
+"""One poll of a database: one statement for all its models, whose result goes to the scheduler.
 
-Invariant: polling alone finds every signal; doorbells only shorten the wait. An idle relay polls about once a second,
-whatever the number of models, and more often while signals flow.
+Invariant: polling alone finds every signal; doorbells only shorten the wait. An idle relay polls each database about
+once a second, whatever the number of models, and more often while signals flow.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from signalbus_core.lowlevel import (
@@ -23,7 +23,7 @@ from signalbus_core.lowlevel import (
     error_text,
     is_away,
     is_lost,
-    locate,
+    transaction,
 )
 
 from ..application.databases import is_refused_login, nothing_listens, why_read_only
@@ -34,8 +34,10 @@ from ..telemetry.states import BACKLOG_COUNTED_TO
 from ..worker.model_state import ModelState
 from ..worker.retry_store import RetryStores
 from .backlog_meter import MEASURE_EVERY_SECONDS, BacklogMeter
+from .database import PolledDatabase
 from .diagnosis.blocked_keys import name_blocked_keys
-from .diagnosis.unreached import locked_table
+from .diagnosis.failures import read_failures
+from .diagnosis.unreadable import Unreadable
 from .diagnosis.vacuum_horizon import Horizon
 from .joint_query import POLL_LIMITS, QUERIED_TOGETHER, JointQuery
 from .maintenance import TIDY_EVERY_SECONDS, Maintenance, TableError
@@ -49,16 +51,15 @@ __all__ = ["MEASURE_EVERY_SECONDS", "TIDY_EVERY_SECONDS", "Poller", "TableError"
 
 
 class Poller:
-    """Polls for pending signals and tells the scheduler which models have some.
+    """Polls a database for pending signals, and tells the scheduler which models have some.
 
-    :param engines: the engine of each bind key that the models use.
-    :param states: the models by name.
+    :param states: the models of the database by name.
     :param limits: of each of its statements.
     """
 
     def __init__(
         self,
-        engines: Mapping[str | None, Engine],
+        database: PolledDatabase,
         states: Mapping[str, ModelState],
         retry_stores: RetryStores,
         paused: PausedModels,
@@ -66,7 +67,8 @@ class Poller:
         runtime: Runtime,
         limits: BurstLimits = POLL_LIMITS,
     ) -> None:
-        self._engines = engines
+        self.database = database
+        self._bind_key, self._engine, self._names = database.bind_key, database.engine, database.names
         self._states = states
         self._retry_stores = retry_stores
         self._paused = paused
@@ -75,16 +77,13 @@ class Poller:
         self._clock = runtime.clock
         self._servers = runtime.servers
         self._limits = limits
-        self._specs = {
-            bind_key: [one.spec for one in states.values() if one.spec.bind_key == bind_key] for bind_key in engines
-        }
-        self._joint_query = JointQuery(runtime.events, self._why_locked)
+        self._joint_query = JointQuery(runtime.events, Unreadable(lambda: transaction(self._engine, limits)).why)
         # Why the tables of models could not be read in the last poll, and whether each is alone in that.
         self._unread: dict[str, tuple[str, bool]] = {}
         self._meter = BacklogMeter(states, retry_stores, runtime)
         self._scan_starts = ScanStarts(states, runtime.clock)
-        self._horizon = Horizon(self._specs, runtime)
-        self._maintenance = Maintenance(self._specs, retry_stores, paused, self._joint_query, runtime)
+        self._horizon = Horizon(database, runtime)
+        self._maintenance = Maintenance(database, retry_stores, paused, self._joint_query, runtime)
         self._queries = ModelQueries(
             states,
             retry_stores,
@@ -92,9 +91,9 @@ class Poller:
             self._scan_starts,
             self._joint_query,
             self._meter.starts,
-            self._maintenance.has_parked_table,
+            lambda: self._maintenance.has_parked_table,
         )
-        #: Whether every database answered the last poll.
+        #: Whether the database answered the last poll.
         self.database_is_up = False
         #: Whether the last poll covered the tables of all models, and whether it began at the first key of each.
         self.covered_everything = self.covered_every_key = False
@@ -106,8 +105,8 @@ class Poller:
         self.found: list[str] = []
         # The models whose tables the last poll has read.
         self._read: frozenset[str] = frozenset()
-        # The databases that had nothing to send in the last poll.
-        self._quiet: set[str | None] = set()
+        # Whether it had nothing to send in the last poll.
+        self._is_quiet = False
 
     def run_once(self, cause: str = "poll", *, thorough: bool = False, to_cover: Collection[str] = frozenset()) -> bool:
         """Poll all models once.
@@ -115,47 +114,40 @@ class Poller:
         :param cause: why the poller polls.
         :param thorough: find every signal, also those below the low-water marks.
         :param to_cover: the models of which it is to find every signal in any case.
-        :returns: whether there is anything to send. True also while a database cannot be polled.
+        :returns: whether there is anything to send. True also while the database cannot be polled.
         :raises TableError: a table cannot serve as an outbox.
         """
         self._joint_query.begin_poll()
         self._scan_starts.begin_poll(self._states if thorough else to_cover)
         self.held, self._queries.too_slow = [], []
         found: list[str] = []
-        away: dict[str, tuple[str, bool]] = {}
         read: list[str] = []
-        is_up = True
-        for bind_key, engine in self._engines.items():
-            thing = "Database" if bind_key is None else f"Database (bind {bind_key!r})"
-            problem = self._reach(bind_key, engine, found, read)
-            self._events.database_polled(thing, problem)
-            if problem is not None:
-                is_up = False
-                away |= {spec.name: (problem, False) for spec in self._specs[bind_key]}
-        self.found, self.database_is_up, self._read = found, is_up, frozenset(read)
+        problem = self._reach(found, read)
+        self.found, self.database_is_up, self._read = found, (is_up := problem is None), frozenset(read)
         self.covered_everything = is_up and not self._joint_query.has_passed_over and not self._maintenance.has_unusable
         self.covered = frozenset(filter(self._scan_starts.covered_every_key, read))
         self.covered_every_key = self.covered_everything and self._scan_starts.covered_every_key()
-        self._tell_unread({name: (reason, True) for name, reason in self._joint_query.unread.items()} | away)
-        self._events.poll_ended(cause, found)
+        unread = {name: (reason, True) for name, reason in self._joint_query.unread.items()}
+        self._tell_unread(unread if problem is None else dict.fromkeys(self._names, (problem, False)))
+        self._events.database_polled(self.database.thing, problem, found, cause)
         return not is_up or bool(found)
 
-    def _reach(self, bind_key: str | None, engine: Engine, found: list[str], read: list[str]) -> str | None:
-        """Poll one database, when it is its time; return why it cannot be polled."""
-        names = [spec.name for spec in self._specs[bind_key]]
+    def _reach(self, found: list[str], read: list[str]) -> str | None:
+        """Poll the database, when it is its time; return why it cannot be polled."""
+        bind_key, names = self._bind_key, self._names
         was_away = self._servers.problem(bind_key)
         if was_away is not None and not self._servers.claim(bind_key):
             return was_away
         try:
-            if was_away is not None and (problem := self._why_unusable(engine)) is not None:
+            if was_away is not None and (problem := self._why_unusable()) is not None:
                 self._servers.failed(bind_key, problem)
                 self._scheduler.set_away(names, away=True)
                 return problem
-            self._maintenance.verify(bind_key, engine)
-            self._maintenance.find_tables(bind_key, engine)
-            read += self._poll(bind_key, engine, found)
-            self._maintenance.clean_up(bind_key, self._meter.has_failed)
-            self._horizon.run_once(bind_key, engine, is_active=bind_key not in self._quiet)
+            self._maintenance.verify()
+            self._maintenance.find_tables()
+            read += self._poll(found)
+            self._maintenance.clean_up(self._meter.has_failed)
+            self._horizon.run_once(is_active=not self._is_quiet)
         except SQLAlchemyError as error:
             problem = error_text(error)
             self._servers.failed(bind_key, problem, was_refused=is_refused_login(error) or not is_away(error))
@@ -171,8 +163,8 @@ class Poller:
         self._scheduler.set_away(names, away=False)
         return None
 
-    def _why_unusable(self, engine: Engine) -> str | None:
-        return nothing_listens(engine, LISTENING_WITHIN_SECONDS) or why_read_only(engine, self._limits)
+    def _why_unusable(self) -> str | None:
+        return nothing_listens(self._engine, LISTENING_WITHIN_SECONDS) or why_read_only(self._engine, self._limits)
 
     @property
     def too_slow(self) -> Collection[str]:
@@ -181,9 +173,9 @@ class Poller:
 
     @property
     def retry_in_seconds(self) -> float | None:
-        """How long until a database that is away may be polled again; None when none is away."""
-        away = [key for key in self._engines if self._servers.problem(key) is not None]
-        return min(map(self._servers.wait_seconds, away), default=None)
+        """How long until the database may be polled again while it is away; None when it is not."""
+        is_away = self._servers.problem(self._bind_key) is not None
+        return self._servers.wait_seconds(self._bind_key) if is_away else None
 
     def _tell_unread(self, unread: dict[str, tuple[str, bool]]) -> None:
         for name, (reason, is_alone) in unread.items():
@@ -191,14 +183,6 @@ class Poller:
         for name in self._unread.keys() - unread.keys():
             self._events.model_unread(name, None, is_alone=True)
         self._unread = unread
-
-    def _why_locked(self, spec: SignalSpec) -> str | None:
-        try:
-            with autocommit(self._engines[spec.bind_key], self._limits) as connection:
-                return locked_table(locate.table_holder(connection, spec))
-        except SQLAlchemyError:
-            # The lock timeout itself tells enough.
-            return None
 
     def hand_on_rung(self, names: Collection[str]) -> Collection[str]:
         """Hand models whose producers have sent NOTIFY to the workers, without a poll; return those.
@@ -209,60 +193,62 @@ class Poller:
         self._scheduler.found(handed_on, is_rung=True)
         return handed_on
 
-    def _poll(self, bind_key: str | None, engine: Engine, found: list[str]) -> list[str]:
+    def _poll(self, found: list[str]) -> list[str]:
         """Hand models with work to the workers, and measure when it is time; return the models that could be read.
 
         While there is nothing to send, one statement does both. Else measuring comes second: a backlog that is slow to
         count must not delay its signals.
         """
-        fit = self._maintenance.usable_models(bind_key)
+        fit = self._maintenance.usable_models()
         blind = [spec for spec in fit if self._scan_starts.is_left_to_workers(spec.name)]
         specs = [spec for spec in fit if spec not in blind]
-        is_time = self._meter.begin(bind_key)
-        at_once = is_time and bind_key in self._quiet
+        if is_time := self._meter.begin():
+            self._joint_query.begin_measuring()
+        at_once = is_time and self._is_quiet
         measured: list[Measured] = []
-        names = self._hand_on_blindly(engine, blind)
+        names = self._hand_on_blindly(blind)
         read: list[str] = []
         for first in range(0, len(specs), QUERIED_TOGETHER):
-            some = self._maintenance.with_checked_keys(bind_key, engine, specs[first : first + QUERIED_TOGETHER])
+            some = self._maintenance.with_checked_keys(specs[first : first + QUERIED_TOGETHER])
             if at_once:
-                both = self._query(bind_key, engine, some, self._queries.find_and_measure)
+                both = self._query(some, self._queries.find_and_measure)
                 measured += [(work.spec.name, measurement) for work, measurement in both]
                 work = [one for one, _ in both]
             else:
-                work = self._query(bind_key, engine, some, self._queries.find)
+                work = self._query(some, self._queries.find)
             # At once: where there are a thousand models, the first are sent while the others are polled.
-            names += self._hand_on(bind_key, some, work)
+            names += self._hand_on(some, work)
             read += [one.spec.name for one in work]
         found += names
-        if names:
-            self._quiet.discard(bind_key)
-        else:
-            self._quiet.add(bind_key)
+        self._is_quiet = not names
         if is_time and not at_once:
             specs = [spec for spec in specs if not self._joint_query.passed_over(spec)]
-            measured = self._query(bind_key, engine, specs, self._queries.measure)
+            measured = self._query(specs, self._queries.measure)
         if is_time:
-            self._report(bind_key, measured)
+            waiting = [self._states[name].spec for name, one in measured if one.waiting]
+            failures = read_failures(self._joint_query, partial(autocommit, self._engine, self._limits), waiting)
+            self._meter.report(measured, failures, has_table=self._maintenance.has_parked_table)
+            begin = partial(transaction, self._engine, self._limits)
+            name_blocked_keys(begin, self.database.specs, measured, self._events)
         return read
 
-    def _hand_on_blindly(self, engine: Engine, specs: Sequence[SignalSpec]) -> list[str]:
+    def _hand_on_blindly(self, specs: Sequence[SignalSpec]) -> list[str]:
         """Hand models whose polls time out to the workers when rows were inserted; return their names."""
         if not specs:
             return []
         for spec in specs:
             self._joint_query.pass_over(spec)
-        with autocommit(engine, self._limits) as connection:
+        with autocommit(self._engine, self._limits) as connection:
             inserted = zip(specs, count_inserted_rows(connection, specs), strict=True)
         names = [spec.name for spec, rows in inserted if self._scan_starts.take_growth(spec.name, rows)]
         names = [name for name in names if name not in self._paused]
         self._scheduler.found(names)
         return names
 
-    def _hand_on(self, bind_key: str | None, specs: Sequence[SignalSpec], work: Sequence[Work]) -> list[str]:
+    def _hand_on(self, specs: Sequence[SignalSpec], work: Sequence[Work]) -> list[str]:
         """Hand the models with work to the workers; return their names."""
         # First, so that no worker takes a model that this poll found paused.
-        self._paused.record_pauses(bind_key, work)
+        self._paused.record_pauses(work)
         names = [one.spec.name for one in work if self._has_work(one)]
         names += [spec.name for spec in specs if spec.name in self._queries.too_slow and spec.name not in self._paused]
         if names:
@@ -272,27 +258,17 @@ class Poller:
         return names
 
     def _query(
-        self,
-        bind_key: str | None,
-        engine: Engine,
-        specs: Sequence[SignalSpec],
-        read: Callable[[Connection, Sequence[SignalSpec]], list[T]],
+        self, specs: Sequence[SignalSpec], read: Callable[[Connection, Sequence[SignalSpec]], list[T]]
     ) -> list[T]:
         def query(some: Sequence[SignalSpec]) -> list[T]:
-            with autocommit(engine, self._limits, in_order=True) as connection:
+            with autocommit(self._engine, self._limits, in_order=True) as connection:
                 return read(connection, some)
 
         if not specs:
             return []
-        find_again = partial(self._maintenance.find_tables_again, bind_key)
-        return self._joint_query.together_or_alone(specs, query, find_again, is_scan=read != self._queries.measure)
-
-    def _report(self, bind_key: str | None, measured: Sequence[Measured]) -> None:
-        has_table = self._maintenance.has_parked_table(bind_key)
-        self._meter.report(bind_key, measured, has_table=has_table)
-        if has_table:
-            specs = {spec.name: spec for spec in self._specs[bind_key]}
-            name_blocked_keys(self._engines[bind_key], self._limits, specs, measured, self._events)
+        find_again = self._maintenance.find_tables_again
+        is_scan, measures = read != self._queries.measure, read != self._queries.find
+        return self._joint_query.together_or_alone(specs, query, find_again, is_scan=is_scan, measures=measures)
 
     def _has_work(self, work: Work) -> bool:
         name = work.spec.name
@@ -321,10 +297,5 @@ class Poller:
 
     def count_unloadable(self) -> int:
         """How many signals no relay can send, because Python cannot represent their keys; counted like a backlog."""
-        counts = 0
-        for bind_key, engine in self._engines.items():
-            with autocommit(engine, POLL_LIMITS) as connection:
-                counts += sum(
-                    count_unloadable_keys(connection, spec, BACKLOG_COUNTED_TO) for spec in self._specs[bind_key]
-                )
-        return counts
+        with autocommit(self._engine, POLL_LIMITS) as connection:
+            return sum(count_unloadable_keys(connection, spec, BACKLOG_COUNTED_TO) for spec in self.database.specs)

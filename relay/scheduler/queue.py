@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
-from .ring_rate import STEP_SECONDS, Steps
+from .ring_rate import Steps
 from .turns import SLOW_TURN_SECONDS, Entry, Turn
 
 #: The largest number of spare workers while turns are slow or hang. Each has a connection to the database and one to
@@ -104,11 +104,11 @@ class Scheduler:
         """Call ``listener`` when a model has become :meth:`quiet`."""
         self._quiet_listeners.append(listener)
 
-    def set_paused(self, names: Collection[str]) -> None:
-        """Pause exactly these models. Bursts in flight end as usual."""
+    def set_paused(self, names: Iterable[str], *, paused: bool) -> None:
+        """Record whether these models are paused. Bursts in flight end as usual."""
         with self._changed:
-            for name, entry in self._entries.items():
-                entry.paused = name in names
+            for name in names:
+                self._entries[name].paused = paused
             self._changed.notify_all()
 
     def set_away(self, names: Iterable[str], *, away: bool) -> None:
@@ -120,10 +120,11 @@ class Scheduler:
             if changed:
                 self._changed.notify_all()
 
-    def take_activity(self) -> set[str]:
-        """The models of which signals were sent since the last call."""
+    def take_activity(self, names: Iterable[str]) -> set[str]:
+        """Those of the models of which signals were sent since the last call for them."""
         with self._changed:
-            active, self._active = self._active, set()
+            active = self._active.intersection(names)
+            self._active -= active
         return active
 
     def is_idle(self) -> bool:
@@ -200,16 +201,8 @@ class Scheduler:
             if wait_seconds > 0:
                 entry.not_before = now + wait_seconds
                 entry.found = True
-            turn = next(turn for turn in entry.turns if turn.worker == worker)
-            entry.turns.remove(turn)
-            entry.was_slow = turn.is_slow(now)
             entry.more = more and wait_seconds <= 0
-            if turn.is_rung and again_seconds is not None:
-                entry.again_at = now + again_seconds
-            is_quiet = False
-            if entry.steps is not None:
-                entry.again_at = max(now, turn.began_at + STEP_SECONDS)
-                is_quiet = entry.steps.ended(found=sent)
+            is_quiet = entry.end_turn(worker, now, again_seconds, sent=sent)
             if self._next(now) is not None:
                 self._changed.notify()
         if is_quiet:
@@ -276,14 +269,7 @@ class Scheduler:
 
     def _begin_turn(self, entry: Entry, worker: str, now: float) -> None:
         self._turn += 1
-        entry.last_turn = self._turn
-        # The turn sees what was committed until now, so what asked for it is done with before it begins.
-        entry.turns.append(Turn(worker, now, now, is_rung=entry.is_rung or entry.again_at is not None))
-        entry.taken_at = now
-        entry.found = entry.is_rung = False
-        entry.again_at = None
-        if entry.due_at is not None and entry.due_at <= now:
-            entry.due_at = None
+        entry.begin_turn(worker, self._turn, now)
 
     def _may_be_taken(self, entry: Entry, now: float) -> bool:
         return entry.is_ready(now) and (not entry.is_slow(now) or self._may_have_one_more(entry, now))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .ring_rate import Steps
+from .ring_rate import STEP_SECONDS, Steps
 
 #: A turn that takes so long is slow: another worker may take the same model. Longer: a send method that hangs delays
 #: its model for longer; shorter: several workers lock rows of a model where one would do.
@@ -54,6 +54,27 @@ class Entry:
     paused: bool = False
     #: Its database is away: what is known of its work is kept.
     away: bool = False
+
+    def begin_turn(self, worker: str, number: int, now: float) -> None:
+        # The turn sees what was committed until now, so what asked for it is done with before it begins.
+        self.turns.append(Turn(worker, now, now, is_rung=self.is_rung or self.again_at is not None))
+        self.last_turn, self.taken_at = number, now
+        self.found = self.is_rung = False
+        self.again_at = None
+        if self.due_at is not None and self.due_at <= now:
+            self.due_at = None
+
+    def end_turn(self, worker: str, now: float, again_seconds: float | None, *, sent: bool) -> bool:
+        """End a worker's turn; return whether the model has just become quiet."""
+        turn = next(turn for turn in self.turns if turn.worker == worker)
+        self.turns.remove(turn)
+        self.was_slow = turn.is_slow(now)
+        if turn.is_rung and again_seconds is not None:
+            self.again_at = now + again_seconds
+        if self.steps is None:
+            return False
+        self.again_at = max(now, turn.began_at + STEP_SECONDS)
+        return self.steps.ended(found=sent)
 
     @property
     def ready_at(self) -> float | None:

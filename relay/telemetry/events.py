@@ -37,6 +37,23 @@ class HeldHorizon:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Failure:
+    """Signals fail.
+
+    :param error_class: of the first of the last that failed.
+    :param reason: likewise.
+    :param since: when the first failed after which none was sent, by the wall clock.
+    """
+
+    error_class: str
+    reason: str
+    since: float
+
+    def __str__(self) -> str:
+        return f"{self.error_class}: {self.reason}" if self.reason else self.error_class
+
+
 class BurstSummary(Protocol):
     """What follows from a burst for its model, as far as listeners want to know it."""
 
@@ -96,16 +113,15 @@ class Events:
     def broker_connected(self, worker: str, location: str, node: str) -> None:
         """A worker is connected to this node of a broker."""
 
-    def database_polled(self, database: str, error: str | None) -> None:
-        """A database has answered a poll, or has not, for this reason."""
-
     # Polls
 
-    def poll_ended(self, cause: str, found: Collection[str]) -> None:
-        """All databases were polled.
+    def database_polled(
+        self, database: str, error: str | None, found: Collection[str] = (), cause: str = "poll"
+    ) -> None:
+        """A database has answered a poll, or has not, for this reason.
 
-        :param cause: why.
-        :param found: the models that have something to send.
+        :param found: its models that have something to send.
+        :param cause: why it was polled.
         """
 
     def rung(self, models: Collection[str]) -> None:
@@ -125,6 +141,9 @@ class Events:
 
     def failed_counted(self, model: str, waiting: int, parked: int) -> None:
         """How many failed signals a model has."""
+
+    def failure_read(self, model: str, failure: Failure | None) -> None:
+        """Why most of the signals of a model that wait for their next try have failed; None when none is waiting."""
 
     def model_paused(self, model: str, reason: str | None) -> None:
         """A model is paused, for a reason that may be empty; None: it was resumed."""

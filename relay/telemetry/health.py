@@ -10,12 +10,12 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from itertools import count
 from typing import Any
 
 from signalbus_core.lowlevel import BurstResult
 
+from ..text import moment, time_text
 from .events import BurstSummary, Condition, Events
 
 #: When signals are pending and none was sent for so long, they do not flow. Shorter: a relay with slow bursts is
@@ -82,6 +82,7 @@ class Health(Events):
     :param clock: a monotonic clock, in seconds.
     :param flow_within_seconds: so long signals may be pending before one is sent.
     :param now: the wall clock, in seconds since the epoch.
+    :param databases: how many there are: before all were polled, they are not known to be up.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Health(Events):
         clock: Callable[[], float] = time.monotonic,
         flow_within_seconds: float = FLOW_WITHIN_SECONDS,
         now: Callable[[], float] = time.time,
+        databases: int = 1,
     ) -> None:
         self._stall_after_seconds = stall_after_seconds
         self._flow_within_seconds = flow_within_seconds
@@ -99,7 +101,10 @@ class Health(Events):
         self._beats: dict[str, float] = {}
         self._state = "starting"
         self._database = Dependency("unknown", "not asked yet", now())
+        self._databases = databases
+        # Of each database: why the last poll failed, and whether it found anything to send.
         self._polled: dict[str, str | None] = {}
+        self._found: dict[str, bool] = {}
         self._brokers: dict[tuple[str, str], Dependency] = {}
         self._broker_since: dict[str | None, tuple[bool, float]] = {None: (False, now())}
         self._stuck: dict[tuple[str, str], Stopped] = {}
@@ -140,31 +145,37 @@ class Health(Events):
             # raises an incident for the model.
             self._flowed = self._clock()
 
-    def database_polled(self, database: str, error: str | None) -> None:
+    def database_polled(
+        self, database: str, error: str | None, found: Collection[str] = (), cause: str = "poll"
+    ) -> None:
         with self._lock:
-            self._polled[database] = error
-
-    def poll_ended(self, cause: str, found: Collection[str]) -> None:
-        # Where there is one, it needs no name.
-        down = [
-            error if len(self._polled) == 1 else f"{name}: {error}"
-            for name, error in self._polled.items()
-            if error is not None
-        ]
-        self.set_database("down" if down else "up", "; ".join(down) or None)
-        if not found and not down:
-            self._flowed = self._clock()
+            self._polled[database], self._found[database] = error, bool(found)
+            # Where there is one, it needs no name.
+            down = [
+                problem if self._databases == 1 else f"{name}: {problem}"
+                for name, problem in self._polled.items()
+                if problem is not None
+            ]
+            if down:
+                self._note_database("down", "; ".join(down))
+            elif len(self._polled) >= self._databases:
+                self._note_database("up")
+                if not any(self._found.values()):
+                    self._flowed = self._clock()
 
     def history_checked(self, bind_key: str | None, problem: str | None) -> None:
         with self._lock:
             self._history[bind_key] = problem
 
     def set_database(self, condition: Condition, reason: str | None = None) -> None:
-        known = Dependency(condition, reason, self._now())
         with self._lock:
-            if known.is_usable == self._database.is_usable:
-                known = replace(known, since=self._database.since)
-            self._database = known
+            self._note_database(condition, reason)
+
+    def _note_database(self, condition: Condition, reason: str | None = None) -> None:
+        known = Dependency(condition, reason, self._now())
+        if known.is_usable == self._database.is_usable:
+            known = replace(known, since=self._database.since)
+        self._database = known
 
     def broker_changed(self, worker: str, condition: Condition, reason: str | None = None, location: str = "") -> None:
         with self._lock:
@@ -275,7 +286,7 @@ def _shown(dependency: Dependency) -> dict[str, Any]:
     return {
         "condition": dependency.condition,
         "reason": dependency.reason,
-        "since": datetime.fromtimestamp(dependency.since, tz=timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "since": time_text(moment(dependency.since)),
     }
 
 

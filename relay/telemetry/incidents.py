@@ -10,7 +10,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from signalbus_core.lowlevel import BurstResult
@@ -156,7 +156,9 @@ class Incidents(Events):
         elif known.condition == "blocked":
             self.raised(thing, "broker_blocked", f"takes no messages ({known.reason})")
 
-    def database_polled(self, database: str, error: str | None) -> None:
+    def database_polled(
+        self, database: str, error: str | None, found: Collection[str] = (), cause: str = "poll"
+    ) -> None:
         if error is None:
             self.resolved(database, "database_up")
         else:

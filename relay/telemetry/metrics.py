@@ -210,7 +210,9 @@ class Metrics(Events):
         self._bursts.labels(model, "failed").inc()
         self._duplicates.labels(model).inc(possible_duplicates)
 
-    def poll_ended(self, cause: str, found: Collection[str]) -> None:
+    def database_polled(
+        self, database: str, error: str | None, found: Collection[str] = (), cause: str = "poll"
+    ) -> None:
         if found:
             self._wakeups.labels(cause).inc()
 

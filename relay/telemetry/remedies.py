@@ -96,6 +96,14 @@ def without_remedy(reason: str) -> str:
     return reason.partition(TO_END_IT)[0]
 
 
+#: How the reason of a model begins whose rows cannot be chosen.
+CONDITION_FAILS = "--where cannot be evaluated for"
+
+_OF_CONDITION = Remedy(
+    "Correct that row, or write the condition so that it fails for no row, as CASE WHEN ... THEN ... END does.",
+    "SignalbusModelBlocked",
+)
+
 #: How a reason tells what ends it.
 TO_END_IT = "; to end it: "
 
@@ -109,6 +117,8 @@ def remedy_for(action: str, reason: str) -> Remedy:
     general = _OF_ACTIONS.get(action, _UNKNOWN)
     if (statement := _TERMINATE.search(reason)) is not None:
         return Remedy(f"Wait until that transaction ends, or end it: {statement[0]}.", "SignalbusModelBlocked")
+    if CONDITION_FAILS in reason:
+        return _OF_CONDITION
     # A database and a broker can fail in the same words.
     if action != "database_down" and (of_broker := remedy_of_reason(reason)):
         return Remedy(of_broker, "SignalbusBrokerDown")

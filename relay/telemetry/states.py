@@ -12,7 +12,8 @@ from ..text import shell_word
 from .health import DATABASE_AWAY, FLOW_WITHIN_SECONDS, Health
 from .incidents import Incidents, single_signals
 from .remedies import Remedy, remedy_for, remedy_of, without_remedy
-from .status import ModelStatus, Status, Unread
+from .snapshots import ModelStatus, Unread
+from .status import Status
 
 State = Literal["flowing", "idle", "behind", "blocked", "failing", "paused"]
 
@@ -29,11 +30,13 @@ class Cause:
 
     :param since: since when, by the wall clock; None when that is not known.
     :param remedy: what to do about it; None when nothing is to be done, or when the reason says it.
+    :param error_class: of signals that fail.
     """
 
     reason: str
     since: float | None = None
     remedy: Remedy | None = None
+    error_class: str | None = None
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,8 @@ class ModelFacts:
     :param obstacle: why none of its signals can be sent, whatever they are.
     :param fault: why it fails as a whole.
     :param failure: why its signals fail.
-    :param is_failing: the last signals that were tried for the first time all failed.
-    :param is_sending: signals are leaving the table.
+    :param is_failing: the last signals that were tried for the first time all failed. Only relays know.
+    :param is_sending: the first pending signals are seen to leave the table. Only who watches them knows.
     """
 
     backlog: int | None = None
@@ -111,7 +114,7 @@ def state_of(facts: ModelFacts) -> ModelState:
         return ModelState("failing", _failing(facts, facts.backlog))
     if (behind := _behind(facts)) is not None:
         return ModelState("behind", behind)
-    return ModelState("flowing" if facts.pending or facts.is_sending else "idle")
+    return ModelState("flowing" if facts.pending else "idle")
 
 
 def _failing(facts: ModelFacts, backlog: int) -> Cause:
@@ -129,14 +132,21 @@ def pause_of(model: str, reason: str | None, since: float) -> Cause:
 
 def failure_of_signals(error_class: str, reason: str, since: float) -> Cause:
     """The failure of signals as the cause of a model's state."""
-    return Cause(f"{error_class}: {reason}" if reason else error_class, since, remedy_of(error_class))
+    return Cause(f"{error_class}: {reason}" if reason else error_class, since, remedy_of(error_class), error_class)
+
+
+#: The failures whose cause is not in the signal: one alone tells of all that have its destination.
+OF_DESTINATIONS = ("returned", "nacked", "refused")
 
 
 def _fails(facts: ModelFacts) -> bool:
-    # Where it is not known what became of others, most of those in the table say it; one alone says nothing.
-    if facts.is_failing is None:
-        return bool(facts.waiting) and facts.failed > 1 and facts.failed >= facts.pending and not facts.is_sending
-    return facts.is_failing
+    # Parked signals are not tried, so that they say nothing about the others.
+    if not facts.waiting or facts.is_sending or facts.is_failing is False:
+        return False
+    is_of_destination = facts.failure is not None and facts.failure.error_class in OF_DESTINATIONS
+    if is_of_destination and (facts.is_failing or facts.is_sending is False):
+        return True
+    return facts.failed >= facts.pending and (facts.failed > 1 or is_of_destination)
 
 
 def _behind(facts: ModelFacts) -> Cause | None:
@@ -181,7 +191,6 @@ class ModelStates:
             fault=self._fault(known),
             failure=failure_of_signals(failure.error_class, failure.reason, failure.since) if failure else None,
             is_failing=known.is_failing,
-            is_sending=True if known.per_second else None,
         )
 
     def _obstacle(self, known: ModelStatus) -> Cause | None:
@@ -193,11 +202,9 @@ class ModelStates:
         return Cause(without_remedy(stopped.reason), stopped.since, remedy_for(stopped.action, stopped.reason))
 
     def _fault(self, known: ModelStatus) -> Cause | None:
-        # That single signals fail says nothing about the others; once they are counted, their numbers tell.
-        is_counted = known.gauge is not None and (known.gauge.waiting or known.gauge.parked)
-        told = {single_signals(known.name)} if is_counted else set()
-        lasting = self._incidents.lasting().values()
-        one = next((one for one in lasting if one.signal == known.name and one.thing not in told), None)
+        # That single signals fail says nothing about the others: their numbers tell.
+        told, lasting = single_signals(known.name), self._incidents.lasting().values()
+        one = next((one for one in lasting if one.signal == known.name and one.thing != told), None)
         return None if one is None else Cause(without_remedy(one.reason), one.since, one.remedy)
 
 

@@ -8,115 +8,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from signalbus_core.lowlevel import BlockedKey, BurstResult
 
-from .events import BurstSummary, Condition, Doing, Events, HeldHorizon
+from .events import BurstSummary, Condition, Doing, Events, Failure, HeldHorizon
+from .snapshots import NOT_MEASURED, Gauge, ModelStatus, Paused, Unread, WorkerStatus
 from .throughput import Throughput
-
-
-@dataclass(frozen=True)
-class WorkerStatus:
-    """What a worker does.
-
-    :param signals: how many signals it sends at the moment.
-    :param seconds: for how long it has been doing that.
-    """
-
-    name: str
-    doing: Doing
-    model: str | None = None
-    signals: int | None = None
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Gauge:
-    """The last measurement of a model, with its time by the wall clock."""
-
-    backlog: int
-    lag_seconds: float
-    at: float
-    waiting: int = 0
-    parked: int = 0
-    blocked_keys: int = 0
-    blocked_by: tuple[BlockedKey, ...] = ()
-    scheduled: int = 0
-
 
 #: While others of a model were sent so recently, those that fail say nothing about it. Longer: a model of which
 #: everything fails is known later.
 SENT_LATELY_SECONDS = 3.0
-
-NOT_MEASURED = Gauge(0, 0.0, 0.0)
-
-
-@dataclass(frozen=True)
-class ModelStatus:
-    """What is known of a signal model.
-
-    :param gauge: None before the first measurement, and while the table cannot be read.
-    :param counts: signals sent in each bucket of the last minutes, oldest first.
-    :param sent: since the relay started.
-    :param sent_at: when signals were sent last, by the wall clock.
-    :param unread: why its table cannot be read; None when it can.
-    :param is_failing: whether all signals failed in the last burst of new ones that had an end; None before the first.
-    :param failure: why signals fail that were tried for the first time, until others are sent.
-    """
-
-    name: str
-    gauge: Gauge | None
-    counts: tuple[int, ...]
-    per_second: float
-    sent: int
-    sent_at: float | None
-    paused: Paused | None = None
-    unread: Unread | None = None
-    is_failing: bool | None = None
-    failure: Failure | None = None
-
-
-@dataclass(frozen=True)
-class Unread:
-    """The table of a model cannot be read.
-
-    :param is_alone: the table is at fault; otherwise its whole database.
-    :param since: by the wall clock.
-    """
-
-    reason: str
-    is_alone: bool
-    since: float
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Signals fail.
-
-    :param error_class: of the first of the last that failed.
-    :param reason: likewise.
-    :param since: when the first failed after which none was sent, by the wall clock.
-    """
-
-    error_class: str
-    reason: str
-    since: float
-
-    def __str__(self) -> str:
-        return f"{self.error_class}: {self.reason}" if self.reason else self.error_class
-
-
-@dataclass(frozen=True)
-class Paused:
-    """A pause of a model.
-
-    :param seen_at: since when the relay has known of it, by the wall clock.
-    :param reason: empty when none was given.
-    """
-
-    seen_at: float
-    reason: str
 
 
 class _Model:
@@ -222,6 +124,10 @@ class Status(Events):
             if known.gauge is not None:
                 known.gauge = replace(known.gauge, blocked_by=keys)
 
+    def failure_read(self, model: str, failure: Failure | None) -> None:
+        with self._lock:
+            self._models[model].failure = failure
+
     def model_unread(self, model: str, reason: str | None, *, is_alone: bool) -> None:
         with self._lock:
             known = self._models[model]
@@ -312,5 +218,8 @@ class Status(Events):
             )
 
     def _is_failing(self, model: _Model) -> bool | None:
-        was_sending = model.sent_at is not None and self._now() - model.sent_at < SENT_LATELY_SECONDS
-        return False if was_sending else model.is_failing
+        if model.sent_at is not None and self._now() - model.sent_at < SENT_LATELY_SECONDS:
+            return False
+        # Those that have failed since the last was sent may be signals that another replica has tried.
+        is_stale = model.sent_at is not None and model.failure is not None and model.sent_at <= model.failure.since
+        return None if is_stale and not model.is_failing else model.is_failing

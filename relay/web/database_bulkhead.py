@@ -28,18 +28,6 @@ TURN_WITHIN_SECONDS = 1.5
 ANSWER_WITHIN_SECONDS = 10.0
 
 
-def engine_of_its_own(engine: Engine) -> Engine:
-    """An engine with the same connection settings, and a separate pool."""
-    return Engine(
-        engine.pool.recreate(),
-        engine.dialect,
-        engine.url,
-        # They may hold a schema_translate_map.
-        execution_options=engine.get_execution_options(),
-        hide_parameters=True,
-    )
-
-
 class DatabaseBulkhead:
     """Runs database work for requests.
 

@@ -163,6 +163,7 @@ def page_routes(report: StatusReport, view: FailedSignalsCache, operations: Oper
             "page.html",
             status=status,
             connections=_connections(status),
+            replicas=[_replica(one) for one in status["replicas"]],
             failed=failed,
             last_page=LAST_PAGE,
             can_act=guard.has_token,
@@ -242,6 +243,14 @@ def _connections(status: Mapping[str, Any]) -> list[dict[str, Any]]:
         level, text = _CONDITIONS[one["condition"]]
         shown.append({**one, "name": name, "level": level, "text": text})
     return shown
+
+
+def _replica(replica: Mapping[str, Any]) -> dict[str, Any]:
+    level, text = _CONDITIONS.get(replica["broker"], ("attention", replica["broker"]))
+    stopped: dict[tuple[str, str | None], list[str]] = {}
+    for one in replica["not_flowing"]:
+        stopped.setdefault((one["state"], one["reason"]), []).append(one["model"])
+    return {**replica, "level": level, "text": text, "stopped": stopped}
 
 
 def _named(kind: str, name: str, all_of_them: list[Any]) -> str:

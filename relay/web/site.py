@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from flask import Flask
 from sqlalchemy.engine import Engine
 
-from ..application.databases import Databases, limit_connections
+from ..application.databases import Databases, engine_of_its_own, limit_connections
 from ..application.load import LoadedApp
 from ..config.resolve import RelayConfig
+from ..replicas.thread import Replicas
 from ..servers.database_url import place_text
 from ..telemetry.health import Health
 from ..telemetry.incidents import Incidents
@@ -19,7 +20,7 @@ from .actions import Operations
 from .api_routes import api_routes
 from .app import create_app
 from .auth import Guard
-from .database_bulkhead import LIMITS, DatabaseBulkhead, engine_of_its_own
+from .database_bulkhead import LIMITS, DatabaseBulkhead
 from .failed_cache import FailedSignalsCache
 from .health_routes import health_routes
 from .page_routes import page_routes
@@ -35,14 +36,17 @@ def build_site(
     health: Health,
     metrics: Metrics,
     incidents: Incidents,
+    replicas: Replicas | None = None,
 ) -> Flask:
     """The Flask application of a relay.
 
     :param engines: the engine of each bind key that the relay's models use.
+    :param replicas: this relay and the others; None when it knows of no others.
     """
     is_local = config.http is None or config.http.is_loopback
     guard = Guard(config.operator_token, config.http_hosts, is_local=is_local)
-    report = StatusReport(status, health, incidents, [_database(key, engine) for key, engine in engines.items()])
+    databases = [_database(key, engine) for key, engine in engines.items()]
+    report = StatusReport(status, health, incidents, databases, replicas)
     operations = _operations(loaded, config, engines)
     view = FailedSignalsCache(operations, status)
     blueprints = (

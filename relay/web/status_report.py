@@ -14,12 +14,15 @@ from typing import Any
 from signalbus_core.lowlevel import BlockedKey
 
 from .. import __version__
+from ..replicas.replica import OwnReport, sum_of
+from ..replicas.thread import Replicas
 from ..telemetry.events import HeldHorizon
 from ..telemetry.health import Health
 from ..telemetry.incidents import Incident, Incidents, single_signals
 from ..telemetry.remedies import without_remedy
+from ..telemetry.snapshots import ModelStatus, Paused
 from ..telemetry.states import BACKLOG_COUNTED_TO, ModelState, ModelStates
-from ..telemetry.status import ModelStatus, Paused, Status
+from ..telemetry.status import Status
 from ..telemetry.throughput import BUCKET_SECONDS
 from ..text import time_text
 from .verdict import verdict_of
@@ -40,7 +43,10 @@ class ShownDatabase:
 
 
 class StatusReport:
-    """Makes the status report."""
+    """Makes the status report.
+
+    :param replicas: this relay and the others; this one alone when not given.
+    """
 
     def __init__(
         self,
@@ -48,11 +54,13 @@ class StatusReport:
         health: Health,
         incidents: Incidents,
         databases: Sequence[ShownDatabase] = (),
+        replicas: Replicas | None = None,
     ) -> None:
         self._status = status
         self._health = health
         self._incidents = incidents
         self._databases = databases
+        self._replicas = replicas or Replicas(OwnReport(status, health, incidents))
         self._states = ModelStates(status, health, incidents)
 
     def as_object(self, failed: Mapping[str, tuple[int, int]] = MappingProxyType({})) -> dict[str, Any]:
@@ -68,6 +76,7 @@ class StatusReport:
         models = self._models(troubles, known, states)
         databases = [self._database(one, readiness["database"], troubles) for one in self._databases]
         stalled = self._health.stalled()
+        replicas, problem = self._replicas.shown(), self._replicas.problem
         notes = [*stalled, *_notes_of_models(models), *_notes_of_databases(databases)]
         return {
             "verdict": verdict_of(readiness, states, notes).as_object(),
@@ -93,6 +102,8 @@ class StatusReport:
                 }
                 for worker in self._status.workers()
             ],
+            "replicas": [one.as_object() for one in replicas],
+            "all_replicas": sum_of(replicas, problem),
         }
 
     def states(self) -> dict[str, dict[str, Any]]:

@@ -51,7 +51,7 @@ def hanging_reason(turns: Sequence[Turn], now: float) -> str:
 
 
 class EmptyBursts(Events):
-    """Since when the bursts of each model have locked nothing. Workers and the poller's thread share it.
+    """Since when the bursts of each model have locked nothing. Workers and pollers share it.
 
     :param clock: a monotonic clock, in seconds.
     """
@@ -68,10 +68,10 @@ class EmptyBursts(Events):
             else:
                 self._since.setdefault(model, self._clock())
 
-    def retain(self, pending: Collection[str]) -> None:
-        """Forget the models of which nothing is pending."""
+    def forget(self, names: Collection[str]) -> None:
+        """Forget the models, of which nothing is pending."""
         with self._lock:
-            self._since = {name: since for name, since in self._since.items() if name in pending}
+            self._since = {name: since for name, since in self._since.items() if name not in names}
 
     def lasting(self, seconds: float) -> list[str]:
         """The models whose bursts have locked nothing for so long."""

@@ -15,9 +15,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import chain
 
-from signalbus_core import BurstError, Outcome, OutcomeKind
+from signalbus_core import BurstError
 from signalbus_core.lowlevel import (
     BurstResult,
     BurstSize,
@@ -33,11 +32,11 @@ from signalbus_core.lowlevel import (
 from .backoff import Backoff
 from .circuit_breaker import CircuitBreaker
 from .low_water import LowWater
-from .plan import SUSPECT, BurstDecision, BurstPlan
+from .plan import SUSPECT, BurstDecision, BurstPlan, each_alone, problem_of
 from .recovery.fresh_first import FreshFirst
 from .recovery.rate import RateLimit
 from .retry_policy import Evidence
-from .retry_store import Note, Notes
+from .retry_store import Note, Notes, ProvedSignals
 
 #: A suspect waits at most so many seconds for its next try. Longer: a suspect that is not at fault is sent later.
 LONGEST_SUSPICION_SECONDS = 30.0
@@ -69,16 +68,14 @@ class ModelState:
         self.low_water = low_water or LowWater(is_kept=False)
         #: With which key a burst begins, for a model with an order.
         self.ring = None if spec.order is None else Ring()
-        self._lock = threading.Lock()
+        # A method that has it calls others that take it.
+        self._lock = threading.RLock()
         self._rate = RateLimit(spec.max_rate)
         self._fresh = fresh or FreshFirst()
         self._backoff = backoff or Backoff()
         self._suspicion = suspicion or Backoff(1.0, LONGEST_SUSPICION_SECONDS)
         self._suspects = Notes(MOST_SUSPECTS)
-        # Signals that were sent, which no table records yet.
-        self._proved: dict[tuple[SignalRef, ...], Proved] = {}
-        # When their delete is tried, and how often it was tried in vain.
-        self._proved_from, self._proved_tries = float("-inf"), 0
+        self._proved = ProvedSignals(spec, self._suspicion.wait_seconds)
         self._breaker = CircuitBreaker()
         self._size = BurstSize(spec.burst_count)
         # The first burst, the first one after a failed delete, and one a minute make sure that signals can be deleted.
@@ -92,19 +89,13 @@ class ModelState:
     def avoided(self) -> list[SignalRef]:
         """Suspects, and signals that were proved sent; the bursts of other signals leave them out."""
         with self._lock:
-            return self._avoided()
-
-    def _avoided(self) -> list[SignalRef]:
-        keys = [note.key for _, note in self._suspects.items() if note.key is not None]
-        return list(dict.fromkeys([*self._suspects.keys(), *keys, *chain.from_iterable(self._proved)]))
+            keys = [note.key for _, note in self._suspects.items() if note.key is not None]
+            return list(dict.fromkeys([*self._suspects.keys(), *keys, *self._proved.refs()]))
 
     def has_due_suspect(self, now: float) -> bool:
         """Whether one of these signals is due."""
         with self._lock:
-            return self._has_due(now)
-
-    def _has_due(self, now: float) -> bool:
-        return bool((self._proved and now >= self._proved_from) or self._suspects.due(now))
+            return self._proved.are_due(now) or bool(self._suspects.due(now))
 
     def forget(self, suspect: SignalRef) -> None:
         """A signal is not in its table any more."""
@@ -115,12 +106,12 @@ class ModelState:
         """The retry store records that these signals were sent, so bursts leave them out."""
         with self._lock:
             for one in signals:
-                self._proved.pop(refs_of(self.spec, one), None)
+                self._proved.forget(one)
 
     def mark_empty(self) -> bool:
         """The model has nothing to send; return whether that resolves its incident."""
         with self._lock:
-            is_over = not self._breaker.is_open and not self._avoided()
+            is_over = not self._breaker.is_open and not self.avoided()
             if is_over:
                 self._backoff.succeeded()
             return is_over
@@ -147,12 +138,9 @@ class ModelState:
             return plan if plan.proved else replace(plan, limit=self._rate.take(plan.limit, now))
 
     def _plan(self, now: float) -> BurstPlan:
-        avoid = tuple(self._avoided())
-        if self._proved and now >= self._proved_from:
-            # Put off at once: rows that somebody else has locked must not keep the model's others waiting.
-            self._proved_tries += 1
-            self._proved_from = now + self._suspicion.wait_seconds(self._proved_tries)
-            return replace(self._ordinary(now), avoid=avoid, proved=tuple(self._proved.values()))
+        avoid = tuple(self.avoided())
+        if proved := self._proved.claim(now):
+            return replace(self._ordinary(now), avoid=avoid, proved=proved)
         # In turns: tries that take long must keep neither each other nor new signals waiting.
         turns = (self._suspect_turn, self._retry_turn)
         while self._turn < len(turns):
@@ -168,11 +156,7 @@ class ModelState:
     def _ordinary(self, now: float) -> BurstPlan:
         rehearse = now >= self._rehearse_from
         return BurstPlan(
-            self._size.limit,
-            (),
-            rehearse,
-            can_keep_rows=self._can_keep_rows,
-            known_failures=self._backoff.failures,
+            self._size.limit, (), rehearse, can_keep_rows=self._can_keep_rows, known_failures=self._backoff.failures
         )
 
     def _suspect_turn(self, _avoid: tuple[SignalRef, ...], now: float) -> BurstPlan | None:
@@ -208,7 +192,7 @@ class ModelState:
             if result.failed_whole:
                 # The next burst has half the size, and comes nearer to the signal at fault. After a retry each is tried
                 # alone; a failure of all together counts against none.
-                failed = _each_alone(result) if plan.retry else result.undeleted
+                failed = each_alone(result) if plan.retry else result.undeleted
                 return BurstDecision(more=True, failed=failed, evidence=Evidence(too_much_fails=True))
             # Retried signals are in the store already, even a full one; a later next try lets others have a turn.
             recorded = answered if not plan.is_scan or not self._is_full else ()
@@ -216,18 +200,19 @@ class ModelState:
             if result.is_outage:
                 return self._outage(plan, result, (*recorded, *result.undeleted), now)
             if self._breaker.is_open:
-                text = f"too much fails at once; nothing is parked until signals are sent again: {_problem(result)}"
+                text = f"too much fails at once; nothing is parked until signals are sent again: {problem_of(result)}"
                 return BurstDecision(False, self._backoff.failed(), text, (*recorded, *result.undeleted), evidence)
             if len(recorded) < len(answered):
-                text = f"so many signals are set aside that no more can be: {_problem(result)}"
+                text = f"so many signals are set aside that no more can be: {problem_of(result)}"
                 return BurstDecision(False, self._backoff.failed(), text, result.undeleted, evidence)
             if result.selected and not result.sent and not result.failed and not result.undeleted:
                 # The send method reported nothing about its signals: without a wait they would be sent again at once.
-                return BurstDecision(False, self._backoff.failed(), _problem(result))
+                return BurstDecision(False, self._backoff.failed(), problem_of(result))
             # A burst that ended early has left signals, which are not locked any more.
             has_left = result.selected == plan.limit or result.is_cut or (result.sent > 0 and result.has_unmentioned)
             self._record_scan(plan, result, now, has_left=has_left)
-            more = not plan.is_scan or plan.fresh is not None or has_left or self._retry_is_due or self._has_due(now)
+            has_more = has_left or self._retry_is_due or self.has_due_suspect(now)
+            more = not plan.is_scan or plan.fresh is not None or has_more
             recovered = result.sent > 0 and self._is_well(plan, result)
             return BurstDecision(more, failed=(*recorded, *result.undeleted), evidence=evidence, recovered=recovered)
 
@@ -241,7 +226,7 @@ class ModelState:
     def _is_well(self, plan: BurstPlan, result: BurstResult) -> bool:
         # While bursts still grow after an outage, they may not have reached the signal at fault.
         has_grown = self._size.is_whole or (result.selected < plan.limit and not result.is_cut)
-        return has_grown and not self._avoided()
+        return has_grown and not self.avoided()
 
     def _learn(self, plan: BurstPlan, result: BurstResult, answered: list[SignalRef], now: float) -> None:
         self._suspects.forget(answered)
@@ -250,7 +235,7 @@ class ModelState:
             # Retries would enlarge the burst size before it is halved down to the signal at fault.
             self._size.record(result)
         for proved in plan.proved:
-            self._proved.pop(refs_of(self.spec, proved), None)
+            self._proved.forget(proved)
         if result.sent or result.undeleted:
             if plan.rehearse and not plan.proved:
                 self._rehearse_from = now + REHEARSE_EVERY_SECONDS
@@ -271,9 +256,7 @@ class ModelState:
     def _prove(self, proved: Iterable[Proved]) -> None:
         for one in proved:
             self._suspects.forget(refs_of(self.spec, one))
-            if refs_of(self.spec, one) not in self._proved:
-                self._proved_from, self._proved_tries = float("-inf"), 0
-            self._proved[refs_of(self.spec, one)] = one
+            self._proved.add(one)
 
     def _outage(
         self, plan: BurstPlan, result: BurstResult, recorded: tuple[FailedSignal, ...], now: float
@@ -283,9 +266,9 @@ class ModelState:
             self._suspect(result.failed[0], now)
         if plan.suspect is not None and not self._backoff.failures:
             # Others are sent meanwhile: the suspect alone causes the outage, and the model need not wait.
-            return BurstDecision(True, 0.0, _problem(result), recorded, evidence)
+            return BurstDecision(True, 0.0, problem_of(result), recorded, evidence)
         self._size.shrink()
-        return BurstDecision(False, self._outage_wait(plan), _problem(result), recorded, evidence)
+        return BurstDecision(False, self._outage_wait(plan), problem_of(result), recorded, evidence)
 
     def _outage_wait(self, plan: BurstPlan | None) -> float:
         """How long to wait after a failure: one outage fails the bursts of several workers, and counts once."""
@@ -309,17 +292,3 @@ class ModelState:
             self._size.shrink()
             self._rehearse_from = float("-inf")
             return BurstDecision(more=False, wait_seconds=self._outage_wait(plan), problem=text)
-
-
-def _each_alone(result: BurstResult) -> tuple[FailedSignal, ...]:
-    """Signals that failed together, recorded as if each had raised by itself: so each is tried alone."""
-    answered = {one.key for one in result.failed if one.outcome.cause != "unknown"}
-    together = Outcome(OutcomeKind.UNKNOWN, result.reason, cause="error")
-    rest = (FailedSignal(key, together) for key in result.keys if key not in answered and not result.sent)
-    return (*(one for one in result.failed if one.key in answered), *rest, *result.undeleted)
-
-
-def _problem(result: BurstResult) -> str:
-    if result.failed:
-        return f"{len(result.failed)} of {result.selected} signals not sent; first: {result.failed[0].outcome}"
-    return result.reason

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from signalbus_core.lowlevel import FailedSignal, Proved, SignalRef
+from signalbus_core import Outcome, OutcomeKind
+from signalbus_core.lowlevel import BurstResult, FailedSignal, Proved, SignalRef
 
 from .recovery.fresh_first import FreshScan
 from .retry_policy import ITS_OWN_FAULT, Evidence
@@ -64,3 +65,18 @@ class BurstDecision:
     evidence: Evidence = field(default=ITS_OWN_FAULT)
     recovered: bool = False
     is_scan: bool = True
+
+
+def each_alone(result: BurstResult) -> tuple[FailedSignal, ...]:
+    """Signals that failed together, recorded as if each had raised by itself: so each is tried alone."""
+    answered = {one.key for one in result.failed if one.outcome.cause != "unknown"}
+    together = Outcome(OutcomeKind.UNKNOWN, result.reason, cause="error")
+    rest = (FailedSignal(key, together) for key in result.keys if key not in answered and not result.sent)
+    return (*(one for one in result.failed if one.key in answered), *rest, *result.undeleted)
+
+
+def problem_of(result: BurstResult) -> str:
+    """What is wrong with a model of which a burst sent nothing, for people."""
+    if result.failed:
+        return f"{len(result.failed)} of {result.selected} signals not sent; first: {result.failed[0].outcome}"
+    return result.reason

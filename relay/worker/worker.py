@@ -129,8 +129,9 @@ class Worker:
                 result = self._bursts.scan(state, plan, callbacks)
             else:
                 result = self._bursts.try_again(state.spec, plan, due, callbacks)
-        except (BurstError, SQLAlchemyError) as error:
+        except Exception as error:
             decision = state.interrupted(error, plan)
+            self._logger.debug("%s: its burst was interrupted.", name, exc_info=True)
             cause = (error.__cause__ or error) if isinstance(error, BurstError) else error
             if is_lost(cause):
                 self._servers.suspect(state.spec.bind_key, error_text(cause))

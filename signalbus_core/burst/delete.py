@@ -26,7 +26,7 @@ from ..sql import parked
 from ..sql.delete_rows import delete_rows
 from ..sql.parked import LeaveOut
 from ..sql.removal import is_left
-from ..sql.rows import Row, all_ids, find, find_keys, has_id
+from ..sql.rows import WRITTEN_SINCE, Row, all_ids, find, find_keys, has_id
 from ..sql.selection import EVERYTHING, Choice
 from ..sql.sent.move import Kept
 from ..sql.transaction import DEFAULT_LIMITS, BurstLimits, begin, put_in_front, transaction
@@ -141,14 +141,19 @@ class Delete:
     def _kept(self, connection: Connection) -> list[tuple[Row, str]]:
         """Delete the rows; return those that the database keeps, and why."""
         attempt = partial(delete_rows, connection, self.spec, is_locked=self.is_locked, known=self.known)
-        if not (self.can_keep_rows and self.is_locked):
+        if connection.dialect.name != "postgresql" or (self.is_locked and not self.can_keep_rows):
             # No savepoint: what is deleted under one, and was locked before it, costs the database more.
             return [(row, why_kept(self.spec)) for row in attempt(self.rows)]
         # What the send method wrote is checked first, so that no signal is blamed for it.
         self.session.flush()
         connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
         kept = delete_by_halves(connection, self.spec, self.rows, attempt, connection.begin_nested)
-        return [(row, why) for row, why, _ in kept]
+        return [(self._present(connection, row), why) for row, why, _ in kept]
+
+    def _present(self, connection: Connection, row: Row) -> Row:
+        """A row with its present version: the send method may have written it anew, and then has it locked."""
+        written = find_keys(connection, self.spec, [row.key], [WRITTEN_SINCE]) if self.is_locked else []
+        return Row(row.key, (*row.ids, *all_ids(written)))
 
     def _alone(self) -> Deleted:
         """Delete in a separate transaction, without the application's session and its event listeners."""

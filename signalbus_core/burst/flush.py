@@ -10,20 +10,19 @@ from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.orm import Session
 
 from ..errors import BurstError, Proved, SignalModelError, UnreadableSignalError, counted
-from ..failures import raise_if_stop
+from ..failures import is_late, is_locked, raise_if_stop
 from ..model.contract import SignalSpec
 from ..schema import catalog
-from ..schema.addresses import address, owners_elsewhere
-from ..schema.catalog import table_privileges
+from ..schema.catalog import address, owners_elsewhere, table_privileges
 from ..schema.ordering.state import order_problems
 from ..schema.own_tables import parked_table_of
 from ..sql import parked
+from ..sql.diagnosis.trial import key_problems
 from ..sql.keys import SignalRef
 from ..sql.parked import LeaveOut
 from ..sql.selection import Choice, Ring
 from ..sql.sent.keeping import prepare_history
 from ..sql.transaction import BurstLimits, begin, transaction
-from ..sql.trial import key_problems
 from .delete import delete_sent
 from .result import FailedSignal, refs_of
 from .send import send_burst
@@ -91,6 +90,10 @@ def flush(session: Session, engine: Engine, spec: SignalSpec, conflicts: Conflic
             )
         except BaseException as error:  # noqa: BLE001 - raised by the caller
             raise_if_stop(error)
+            if is_late(error) and limit > 1 and not is_locked(error):
+                # Perhaps a single row takes too long: alone, it is found.
+                size.shrink()
+                continue
             first_error = first_error or error
             break
         size.record(result)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..failures import raise_if_stop
-from ..model.sent_messages import SentMessage, SentMessages
+from ..model.sending.sent_messages import SentMessage, SentMessages
 from ..sql.rows import Row
 from ..sql.sent.move import NOTHING_KNOWN, Kept
 

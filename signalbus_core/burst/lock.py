@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, InvalidRequestError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from ..errors import BurstError, Outcome, OutcomeKind, counted
-from ..failures import is_away, is_late, is_of_schema, is_stop
+from ..failures import is_away, is_late, is_locked, is_of_schema, is_stop
 from ..model.contract import SignalSpec
 from ..model.order import Place
 from ..sql.keys import Key
@@ -82,7 +82,7 @@ def lock(session: Session, spec: SignalSpec, limit: int, choice: Choice, limits:
     try:
         connection, taken, places = _lock(session, spec, limit, choice, limits)
     except BaseException as error:
-        if not _may_be_of_a_row(error):
+        if not _may_be_of_a_row(error, is_alone=limit == 1):
             raise
         session.rollback()
         return _by_halves(session, spec, limit, choice, limits, error)
@@ -127,9 +127,12 @@ def _following_index(connection: Connection, choice: Choice) -> Iterator[None]:
         run_all(connection, DEFAULT_PLANNER)
 
 
-def _may_be_of_a_row(error: BaseException) -> bool:
-    """Whether a statement may have failed for the sake of a single row that it read."""
-    if is_away(error) or is_late(error) or is_stop(error):
+def _may_be_of_a_row(error: BaseException, *, is_alone: bool = False) -> bool:
+    """Whether a statement may have failed for the sake of a single row that it read.
+
+    :param is_alone: it reads one row only, so that a time limit may be the fault of that row.
+    """
+    if is_away(error) or is_stop(error) or (is_late(error) and (not is_alone or is_locked(error))):
         return False
     # SQLAlchemy calls it an invalid request when a row does not tell its class.
     return isinstance(error, (DBAPIError, InvalidRequestError)) or not isinstance(error, SQLAlchemyError)
@@ -195,7 +198,7 @@ def _lock_by_halves(session: Session, connection: Connection, spec: SignalSpec, 
         else:
             result.places, result.is_cut = take_in_order(connection, spec, limit, choice, MOST_BYTES)
             taken = list(result.places)
-    for part, found, cause in loadable(session, connection, spec, taken):
+    for part, found, cause in loadable(session, connection, spec, taken, is_alone=limit == 1):
         if cause is None:
             result.loaded += found
             result.keys += [row.key for _, row in found]
@@ -225,9 +228,12 @@ def _key_alone(connection: Connection, spec: SignalSpec, taken: Sequence[Any]) -
 
 
 def loadable(
-    session: Session, connection: Connection, spec: SignalSpec, taken: Sequence[Any]
+    session: Session, connection: Connection, spec: SignalSpec, taken: Sequence[Any], *, is_alone: bool = False
 ) -> Iterator[tuple[Sequence[Any], _Loaded, BaseException | None]]:
-    """The rows in loadable parts, in order; a row that cannot be loaded is its own part, with the cause."""
+    """The rows in loadable parts, in order; a row that cannot be loaded is its own part, with the cause.
+
+    :param is_alone: a time limit may be the fault of the row.
+    """
     if not taken:
         return
     try:
@@ -235,7 +241,7 @@ def loadable(
             loaded = load_rows(session, spec, taken)
             _refuse_none(spec, loaded)
     except BaseException as error:
-        if not _may_be_of_a_row(error):
+        if not _may_be_of_a_row(error, is_alone=is_alone):
             raise
         if len(taken) == 1:
             yield taken, [], error

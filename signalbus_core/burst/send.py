@@ -16,10 +16,10 @@ from sqlalchemy.orm import Session
 from ..errors import PartialDeliveryError, PublishError
 from ..failures import error_text
 from ..model.contract import SignalSpec
-from ..model.progress import ProgressReporter
 from ..model.report import reporting, send_in_order
-from ..model.senders import refuse_unfinished
-from ..model.sent_messages import recording_messages
+from ..model.sending.progress import ProgressReporter
+from ..model.sending.senders import refuse_unfinished
+from ..model.sending.sent_messages import recording_messages
 from ..sessions import atomic_mark
 from ..sql.selection import EVERYTHING, Choice
 from ..sql.transaction import DEFAULT_LIMITS, BurstLimits, resetting_planner

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from ..model.progress import LONG_SEND_SECONDS
+from ..model.sending.progress import LONG_SEND_SECONDS
 from .result import BurstResult
 
 #: The target for the message size of a burst, estimated from the last bursts. Larger: more memory for each worker, and

@@ -95,7 +95,7 @@ def delete_by_halves(
     delete: Callable[[Sequence[Row]], list[Row]],
     savepoint: Callable[[], AbstractContextManager[object]],
 ) -> list[_Kept]:
-    """Delete rows by bisection; return those that fail alone, each with the reason.
+    """Delete rows by bisection; return those that fail alone, each with the reason. They are as they were before.
 
     :raises sqlalchemy.exc.SQLAlchemyError: the database is unavailable, or the table is locked.
     """
@@ -109,18 +109,41 @@ def delete_by_halves(
                 left = delete(part)
                 if connection.dialect.name == "postgresql":
                     connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+                if left:
+                    raise _KeptError(left)
+        except _KeptError as error:
+            late = 0
+            # One that a trigger has given another key is found by bisection.
+            mine = [row for row in part if row.key in error.keys] or (part if len(part) == 1 else [])
+            kept += [(row, why_kept(spec), None) for row in mine]
+            rest = [row for row in part if row not in mine]
+            queue += _halves(rest) if not mine else [rest] if rest else []
         except SQLAlchemyError as error:
             late = late + 1 if is_late(error) else 0
             if is_away(error) or late >= MOST_LATE_IN_A_ROW:
                 raise
             if len(part) > 1:
-                queue += [part[: len(part) // 2], part[len(part) // 2 :]]
+                queue += _halves(part)
             else:
                 kept.append((part[0], _reason(connection, spec, part[0], error), error))
         else:
             late = 0
-            kept += [(row, why_kept(spec), None) for row in left]
     return kept
+
+
+class _KeptError(Exception):
+    """The database keeps some of the rows without an error.
+
+    What a trigger or a rule did to them instead is rolled back: a row that is written anew would be another signal.
+    """
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.keys = {row.key for row in rows}
+        super().__init__(self.keys)
+
+
+def _halves(rows: Sequence[Row]) -> list[Sequence[Row]]:
+    return [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
 
 
 def _reason(connection: Connection, spec: SignalSpec, row: Row, error: SQLAlchemyError) -> str:

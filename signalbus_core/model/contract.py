@@ -7,7 +7,6 @@ the burst count, how the send method is called) is resolved here: the rest of th
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,21 +31,13 @@ from ..errors import (
     worst,
 )
 from ..failures import raise_if_stop, sender_failure
-from .keep_days import keep_days_of
+from .limits import burst_count_of, keep_days_of, max_rate_of
 from .order import KeyOrder, resolve_order
-from .progress import LONG_SEND_SECONDS, holds_locks, report_progress
-from .refusals import (
-    refuse_compound_keys,
-    refuse_joined_inheritance,
-    refuse_other_selectables,
-    refuse_unknown_classes,
-)
+from .refusals import refuse_compound_keys, refuse_joined_inheritance, refuse_other_selectables, refuse_unknown_classes
 from .schedule import SEND_AFTER, Schedule, schedule_of
-from .senders import RowSender, many_sender, one_sender, outcome_of, refuse_unfinished, send_each
+from .sending.progress import LONG_SEND_SECONDS, holds_locks, report_progress
+from .sending.senders import RowSender, many_sender, one_sender, outcome_of, refuse_unfinished, send_each
 from .written_at import later_of, moments, written_at_attribute
-
-#: The number of signals in a burst when the model sets none. One is always safe, and slow.
-DEFAULT_BURST_COUNT = 1
 
 
 class SignalModel(Protocol):
@@ -140,7 +131,7 @@ class SignalSpec:
     def sender(self, signals: Sequence[Any], connection: Connection) -> Callable[[list[Any]], object]:
         """What sends these signals, to be called with them: the model's own method where it takes many, else a loop.
 
-        What it returns has to go to :func:`~signalbus_core.model.senders.refuse_unfinished`. It raises
+        What it returns has to go to :func:`~signalbus_core.model.sending.senders.refuse_unfinished`. It raises
 
         - :class:`PartialDeliveryError` when it is known which of the signals were sent and which were not. In a loop,
           the signals after a failed one are sent as well, unless the failure was an outage;
@@ -235,7 +226,7 @@ def resolve(model: type[Any], name: str | None = None) -> SignalSpec:
     return SignalSpec(
         model=model,
         name=name,
-        burst_count=min(_burst_count(one.class_, name) for one in mapper.self_and_descendants),
+        burst_count=min(burst_count_of(one.class_, name) for one in mapper.self_and_descendants),
         bind_key=table.metadata.info.get("bind_key"),
         send_one=one_sender(model),
         send_many=many_sender(model, name),
@@ -246,7 +237,7 @@ def resolve(model: type[Any], name: str | None = None) -> SignalSpec:
         order=resolve_order(mapper, name, schedule),
         keep_days=keep_days_of(mapper, name),
         schedule=schedule,
-        max_rate=_max_rate(model, name),
+        max_rate=max_rate_of(model, name),
     )
 
 
@@ -296,25 +287,3 @@ def _condition(model: type[Any]) -> str | None:
 def _row_sender(model: type[Any]) -> RowSender | None:
     make = getattr(model, "signalbus_row_sender", None)
     return make() if callable(make) else None
-
-
-def _burst_count(model: type[Any], name: str) -> int:
-    burst_count = getattr(model, "signalbus_burst_count", DEFAULT_BURST_COUNT)
-    if type(burst_count) is not int or burst_count < 1:
-        raise SignalModelError(
-            f"{name}.signalbus_burst_count is {burst_count!r}. It must be an int above zero: the number of signals "
-            "that are sent and deleted in one transaction."
-        )
-    return burst_count
-
-
-def _max_rate(model: type[Any], name: str) -> float | None:
-    given = getattr(model, "signalbus_max_rate", None)
-    if given is None:
-        return None
-    if type(given) not in (int, float) or not 0 < given < math.inf:
-        raise SignalModelError(
-            f"{name}.signalbus_max_rate is {given!r}. It must be a number above zero: the most signals that a relay "
-            "sends in a second; or None."
-        )
-    return float(given)

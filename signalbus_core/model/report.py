@@ -15,12 +15,12 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from ..errors import EndedEarlyError, Outcome, OutcomeKind, PartialDeliveryError, PublishError, worst
+from ..errors import EndedEarlyError, Outcome, PartialDeliveryError, PublishError, worst
 from ..failures import raise_if_stop, sender_failure
 from .contract import SignalSpec
 from .order import Place, waves
-from .progress import LONG_SEND_SECONDS, holds_locks, report_progress
-from .senders import refuse_unfinished
+from .sending.progress import LONG_SEND_SECONDS, holds_locks, report_progress
+from .sending.senders import outcome_of, refuse_unfinished
 
 
 @dataclass
@@ -107,6 +107,7 @@ def _report(error: BaseException, signals: list[Any]) -> Report:
 
 def _unmentioned(signals: list[Any], error: PartialDeliveryError) -> list[tuple[Any, Outcome]]:
     """A signal that was sent alone, and is in neither list, has failed. Of several this is not known."""
-    if len(signals) > 1 or error.delivered or error.failed:
+    mentioned = set(map(id, error.delivered)).union(id(signal) for signal, _ in error.failed)
+    if len(signals) > 1 or id(signals[0]) in mentioned:
         return []
-    return [(signals[0], Outcome(OutcomeKind.UNKNOWN, "its send method does not say what became of it", cause="error"))]
+    return [(signals[0], outcome_of(signals[0], error))]

@@ -9,11 +9,11 @@ from .amqp.errors import failure_of, remedy_of_reason
 from .amqp.message import InvalidMessageError, Message, as_messages
 from .amqp.nodes import BrokerLocation
 from .amqp.protocol import BrokerConnectionError
-from .build import BuiltSignal, build_messages, pending_rows, sends_itself
-from .outbox import OutboxMessage, outbox_model, outbox_table_sql
-from .outbox_row import HEADERS_TEXT, message_from_row
 from .publisher import Publisher, PublisherStatus
-from .row_signal import RowSignal
+from .rows.build import BuiltSignal, build_messages, build_restored, pending_rows, sends_itself
+from .rows.outbox import OutboxMessage, outbox_model, outbox_table_sql
+from .rows.outbox_row import HEADERS_TEXT, message_from_row
+from .rows.row_signal import RowSignal
 from .signal import RabbitMQSignal, replayed_messages
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "as_messages",
     "BuiltSignal",
     "build_messages",
+    "build_restored",
     "pending_rows",
     "sends_itself",
     "replayed_messages",

@@ -11,7 +11,7 @@ from typing import Any
 from pika.exceptions import AMQPError
 
 from ..errors import ACKED, Outcome, OutcomeKind
-from ..model.progress import report_bytes
+from ..model.sending.progress import report_bytes
 from .amqp.encoder import AS_THEY_ARE, MessageMaker, encoder_for
 from .amqp.errors import describe
 from .amqp.frames import EncodedMessage
@@ -26,13 +26,12 @@ from .amqp.protocol import (
     outcome_of,
 )
 from .confirms import Confirms, Content
-from .destination_breaker import Address, DestinationBreaker
+from .destination_breaker import TRIAL_SECONDS, Address, DestinationBreaker, named
 
 #: Placeholder for "not known yet" while the answers are processed.
 UNANSWERED = Outcome(OutcomeKind.UNKNOWN)
 
-#: The longest wait for the confirm of a trial message to a silent destination.
-TRIAL_SECONDS = 3.0
+_NO_ANSWER = Outcome(OutcomeKind.UNKNOWN, "no answer from the broker")
 
 
 class Batch:
@@ -109,13 +108,14 @@ class Batch:
 
     def outcomes(self) -> list[list[Outcome]]:
         """The outcome of each message, by group."""
-        return [[self._outcome(index) for index in group] for group in self._groups]
+        return [
+            [self._addressed(index, self._outcomes[index] or _NO_ANSWER) for index in group] for group in self._groups
+        ]
 
-    def _outcome(self, index: int) -> Outcome:
-        outcome = self._outcomes[index] or Outcome(OutcomeKind.UNKNOWN, "no answer from the broker")
+    def _addressed(self, index: int, outcome: Outcome) -> Outcome:
         if not outcome.is_of_destination or outcome.destination is not None:
             return outcome
-        return replace(outcome, destination=_named(self._address(index)))
+        return replace(outcome, destination=named(self._address(index)))
 
     def _open(self) -> list[int]:
         return [index for index, outcome in enumerate(self._outcomes) if outcome is None]
@@ -137,17 +137,13 @@ class Batch:
 
     def _refuse_missing_exchanges(self, connection: Link) -> None:
         """Refuse messages to missing exchanges: publishing them would close the channel with others in flight."""
-        problems: dict[str, Outcome] = {}
-        for exchange in dict.fromkeys([self._address(index)[0] for index in self._open()]):
-            problem = self._problem_with(connection, exchange)
-            if problem is not None:
-                problems[exchange] = problem
-        if not problems:
+        exchanges = dict.fromkeys([self._address(index)[0] for index in self._open()])
+        problems = {exchange: self._problem_with(connection, exchange) for exchange in exchanges}
+        if not any(problems.values()):
             return
         for group in self._groups:
             for index in group:
-                problem = None if self._outcomes[index] is not None else problems.get(self._address(index)[0])
-                if problem is not None:
+                if self._outcomes[index] is None and (problem := problems.get(self._address(index)[0])):
                     self._withhold(group, index, problem)
                     break
 
@@ -164,8 +160,7 @@ class Batch:
 
     def _withhold(self, group: Iterable[int], culprit: int, outcome: Outcome) -> None:
         """Send no message of the group, because one of them cannot be sent."""
-        if outcome.is_of_destination and outcome.destination is None:
-            outcome = replace(outcome, destination=_named(self._address(culprit)))
+        outcome = self._addressed(culprit, outcome)
         for index in group:
             reason = outcome.reason
             if index != culprit:
@@ -189,7 +184,7 @@ class Batch:
                     trials.append(group)
                 else:
                     reason = (
-                        f"not sent: nothing was confirmed for {_named(address)} for {seconds:.0f} s, "
+                        f"not sent: nothing was confirmed for {named(address)} for {seconds:.0f} s, "
                         "while other messages were"
                     )
                     self._withhold(group, index, Outcome(OutcomeKind.REFUSED, reason))
@@ -296,10 +291,6 @@ class Batch:
             headers=properties.headers if properties else None,
             mandatory=mandatory,
         )
-
-
-def _named(address: Address) -> str:
-    return f"exchange {address[0]!r}, routing key {address[1]!r}"
 
 
 def _indexes_of(groups: Sequence[Sequence[Any]]) -> list[range]:

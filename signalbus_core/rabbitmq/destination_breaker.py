@@ -20,8 +20,16 @@ FIRST_WAIT_SECONDS = 5.0
 #: The longest wait. Longer: fewer duplicates of a message that may be stored, and a later recovery.
 LONGEST_WAIT_SECONDS = 300.0
 
+#: The longest wait for the confirm of a trial message.
+TRIAL_SECONDS = 3.0
+
 #: So many silent destinations are remembered.
 MOST_REMEMBERED = 1000
+
+
+def named(address: Address) -> str:
+    """A destination, for people."""
+    return f"exchange {address[0]!r}, routing key {address[1]!r}"
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from flask import Flask
 
 from ..errors import Outcome, OutcomeKind, PartialDeliveryError, PublishError, worst
 from ..failures import error_text, raise_if_stop
-from ..model.progress import holds_locks
-from ..model.sent_messages import SentMessage, wanted_messages
+from ..model.sending.progress import holds_locks
+from ..model.sending.sent_messages import SentMessage, wanted_messages
 from .amqp.channel import BrokerConnection
 from .amqp.encoder import AS_THEY_ARE, MessageMaker
 from .amqp.message import Message

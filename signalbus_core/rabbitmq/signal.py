@@ -18,7 +18,7 @@ from pika.spec import BasicProperties
 from sqlalchemy.orm import Mapped, declared_attr, has_inherited_table
 
 from ..failures import error_text, raise_if_stop
-from ..model.sent_messages import SentMessage
+from ..model.sending.sent_messages import SentMessage
 from ..schema.signal_id import signal_id_column
 from .amqp.encoder import Common, Encoder, MessageMaker, shared_of
 from .amqp.frames import EncodedMessage

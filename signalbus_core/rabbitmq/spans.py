@@ -18,7 +18,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from pika.spec import BasicProperties
 
 from ..errors import Outcome, OutcomeKind
-from ..tracing import FIELDS, StoredContext
+from ..tracing.context import FIELDS, StoredContext
 from .amqp.message import PROPERTIES, Message
 from .amqp.url import BrokerNode
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import Outcome
 from ..failures import raise_if_stop
-from ..tracing import StoredContext
+from ..tracing.context import StoredContext
 from .amqp.message import Message
 from .amqp.url import BrokerNode
 

@@ -1,18 +1,23 @@
-"""Queries of the system catalogs about transactions, tables and privileges. They change nothing."""
+"""Queries of the system catalogs about transactions, tables, their owners and privileges. They change nothing."""
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ARRAY, Table, Text, bindparam, text
 from sqlalchemy import inspect as sqlalchemy_inspect
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
 
+from ..failures import error_text
 from ..model.contract import SignalSpec, shared_table
 from .quoting import quoted
 from .signal_id import SIGNAL_ID, signal_id_sql
+
+logger = logging.getLogger("signalbus")
 
 
 def has_written(connection: Connection) -> bool:
@@ -257,3 +262,32 @@ _PRIVILEGES = text(
     " has_table_privilege(oid, 'UPDATE') AS \"UPDATE\", has_table_privilege(oid, 'DELETE') AS \"DELETE\""
     " FROM (SELECT to_regclass(:name)::oid AS oid) AS found WHERE oid IS NOT NULL"
 )
+
+
+def address(engine: Engine) -> URL:
+    """The URL without the login: two binds may be one database with different users."""
+    return engine.url.set(username=None, password=None)
+
+
+def owners_elsewhere(
+    specs: Sequence[SignalSpec], engines: Mapping[str | None, Engine], bind_key: str | None
+) -> dict[str, str]:
+    """The :func:`table_owners` of binds at other addresses, as far as their databases have the name of this one.
+
+    A bind that is away has none: most likely it is not this database, which is not away.
+
+    :param specs: all signal models.
+    :param engines: of each bind key.
+    """
+    here = address(engines[bind_key])
+    owners: dict[str, str] = {}
+    for other in dict.fromkeys(spec.bind_key for spec in specs):
+        there = address(engines[other])
+        if there == here or there.database != here.database:
+            continue
+        try:
+            with engines[other].connect() as connection:
+                owners |= table_owners(connection, [spec for spec in specs if spec.bind_key == other])
+        except SQLAlchemyError as error:
+            logger.debug("The bind %s cannot be asked: %s", other, error_text(error))
+    return owners

@@ -13,14 +13,14 @@ from sqlalchemy.orm import Mapper
 from ..model.sqlmodel import accept_columns
 from . import doorbell, sent_partitions
 from .ordering import position
-from .own_tables import SENT, parked_table, paused_table
+from .own_tables import RELAYS, SENT, parked_table, paused_table
 
 
 def follow_models() -> None:
     """From now on, each signal model that is mapped brings with it what belongs to it.
 
-    - ``signalbus_parked`` and ``signalbus_paused`` become tables of its metadata; so does ``signalbus_sent``, with its
-      partitions, if it keeps what was sent.
+    - ``signalbus_parked``, ``signalbus_paused`` and ``signalbus_relays`` become tables of its metadata; so does
+      ``signalbus_sent``, with its partitions, if it keeps what was sent.
     - Where it is a model of SQLModel, the columns of mixins become its attributes.
     - ``create_all()`` creates its doorbell, and the triggers of an order, together with its table.
     """
@@ -33,6 +33,7 @@ def _add(mapper: Mapper[Any], model: Any) -> None:
     if callable(getattr(model, "send_signalbus_message", None)) and isinstance(table, Table):
         parked_table(table.metadata)
         paused_table(table.metadata)
+        RELAYS.table(table.metadata)
         if getattr(model, "signalbus_keep_days", None) is not None:
             sent_partitions.create_with_table(SENT.table(table.metadata), model.signalbus_keep_days)
         doorbell.create_with_table(model, table)

@@ -13,13 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ARRAY, MetaData, Table, Text, bindparam, event, text
+from sqlalchemy import ARRAY, Table, Text, bindparam, event, text
 from sqlalchemy.engine import Connection
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.schema import DDLElement, ExecutableDDLElement
 
 from ..model.contract import SignalSpec
-from .quoting import PLAIN, quoted, table_of
+from .ddl import TableStatement, function_statement, trigger_statement
+from .quoting import quoted, table_of
 
 #: First key of an advisory lock; the second is the table's OID. Its holder is the leader, which answers the doorbell.
 LEADER_LOCK = 1396853553
@@ -57,20 +56,6 @@ def channel_of(table_oid: int) -> str:
     return f"{CHANNEL_PREFIX}{table_oid}"
 
 
-class CreateDoorbellFunction(ExecutableDDLElement):
-    """Creates the trigger function in the schema of a table, or replaces an older one."""
-
-    def __init__(self, table: Table) -> None:
-        self.table = table
-
-
-class CreateDoorbell(ExecutableDDLElement):
-    """Creates the trigger of a table, or replaces an older one. Waits for writers of the table, not for readers."""
-
-    def __init__(self, table: Table) -> None:
-        self.table = table
-
-
 def doorbell_sql(*targets: type[Any] | Table | str) -> list[str]:
     """The statements that give signal tables a doorbell, for migrations. They can be run again.
 
@@ -79,9 +64,16 @@ def doorbell_sql(*targets: type[Any] | Table | str) -> list[str]:
     """
     wanted = [target for target in targets if not isinstance(target, type) or has_doorbell(target, table_of(target))]
     tables = [table_of(target) for target in wanted]
-    functions = {table.schema: CreateDoorbellFunction(table) for table in tables}
-    elements: list[DDLElement] = [*functions.values(), *(CreateDoorbell(table) for table in tables)]
-    return [str(element.compile(dialect=PLAIN)) for element in elements]
+    functions = {table.schema: _function(table) for table in tables}
+    return [str(statement) for statement in (*functions.values(), *map(_trigger, tables))]
+
+
+def _function(table: Table) -> TableStatement:
+    return function_statement(table, FUNCTION_NAME, FUNCTION_SOURCE)
+
+
+def _trigger(table: Table) -> TableStatement:
+    return trigger_statement(table, TRIGGER_NAME, FUNCTION_NAME, "AFTER INSERT", "STATEMENT")
 
 
 def has_doorbell(model: type[Any], table: Table) -> bool:
@@ -102,29 +94,8 @@ def comes_with_table(table: Table) -> bool:
 
 def _create_doorbell(table: Table, connection: Connection, **_: Any) -> None:
     if connection.dialect.name == "postgresql":
-        connection.execute(CreateDoorbellFunction(table))
-        connection.execute(CreateDoorbell(table))
-
-
-def _function_of(table: Table, compiler: Any) -> str:
-    # Formatted like a table, so that schema translation and quoting are the same.
-    return str(compiler.preparer.format_table(Table(FUNCTION_NAME, MetaData(), schema=table.schema)))
-
-
-@compiles(CreateDoorbellFunction)
-def _compile_function(element: CreateDoorbellFunction, compiler: Any, **_: Any) -> str:
-    return (
-        f"CREATE OR REPLACE FUNCTION {_function_of(element.table, compiler)}() RETURNS trigger LANGUAGE plpgsql AS "
-        f"$signalbus${FUNCTION_SOURCE}$signalbus$"
-    )
-
-
-@compiles(CreateDoorbell)
-def _compile_trigger(element: CreateDoorbell, compiler: Any, **_: Any) -> str:
-    return (
-        f"CREATE OR REPLACE TRIGGER {TRIGGER_NAME} AFTER INSERT ON {compiler.preparer.format_table(element.table)} "
-        f"FOR EACH STATEMENT EXECUTE FUNCTION {_function_of(element.table, compiler)}()"
-    )
+        connection.execute(_function(table))
+        connection.execute(_trigger(table))
 
 
 @dataclass(frozen=True)

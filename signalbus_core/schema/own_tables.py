@@ -1,7 +1,7 @@
 """The tables of Signalbus itself.
 
-Failed signals (the retry store) and paused models, both keyed by table name, the history of what was sent, and the
-inbox of consumers.
+Failed signals (the retry store) and paused models, both keyed by table name, the history of what was sent, the inbox
+of consumers, and what each relay says of itself.
 """
 
 from __future__ import annotations
@@ -235,9 +235,30 @@ INBOX = OwnTable(
     storage={"autovacuum_vacuum_scale_factor": "0.05"},
 )
 
+RELAYS = OwnTable(
+    "signalbus_relays",
+    "What each Signalbus relay says of itself, for the status pages of the others",
+    lambda: (
+        Column("id", Text, primary_key=True),
+        Column("name", Text, nullable=False),
+        Column("host", Text, nullable=False),
+        Column("version", Text, nullable=False),
+        Column("started_at", DateTime(timezone=True), nullable=False),
+        Column("seen_at", DateTime(timezone=True), nullable=False),
+        # JSON as text: an application may have functions of its own to read and write JSON.
+        Column("report", Text, nullable=False),
+    ),
+    read_with=("SELECT",),
+    changed_with=("SELECT", "INSERT", "UPDATE", "DELETE"),
+    # A row that is updated every few seconds: its next version fits into its page, so that no index changes, and the
+    # old version is removed with the next update.
+    storage={"fillfactor": "50"},
+)
+
 parked_table, parked_table_of, parked_table_sql = PARKED.table, PARKED.of, PARKED.sql
 paused_table, paused_table_of, paused_table_sql = PAUSED.table, PAUSED.of, PAUSED.sql
 parked_table_problem, paused_table_problem = PARKED.problem, PAUSED.problem
+relays_table_sql = RELAYS.sql
 
 
 def lacks_columns(connection: Connection, table: Table) -> bool:

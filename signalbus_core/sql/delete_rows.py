@@ -51,8 +51,15 @@ def delete_rows(
         if delete_signals(connection, spec, keys) == len(rows):
             return []
         return find_keys(connection, spec, keys, is_left(spec))
+    if not is_locked:
+        # Else a trigger that changes a row instead of deleting it would hide it.
+        there = set(all_ids(find(connection, spec, [has_id(all_ids(rows))], locks=True)))
+        rows = [row for row in rows if not there.isdisjoint(row.ids)]
+        keys = [row.key for row in rows]
+        if not rows:
+            return []
     deleted = 0
-    if is_locked and has_exact_key(spec, dialect, keys):
+    if has_exact_key(spec, dialect, keys):
         kept = [known.get(row.ids[-1], NOTHING_KNOWN) if row.ids else NOTHING_KNOWN for row in rows]
         deleted = delete_signals(connection, spec, keys, kept)
         if deleted == len(rows):
@@ -63,15 +70,13 @@ def delete_rows(
                 f"{counted(len(rows), f'signal of {spec.name}', 'has')} the keys of {deleted} rows of "
                 f"{spec.table.fullname!r}. Look for tables that inherit from it."
             )
-    conditions = [[has_id(all_ids(rows))]]
-    if is_locked:
-        # The send method itself may have updated the rows that it has locked.
-        conditions.append([has_key(spec, dialect, keys), WRITTEN_SINCE])
+    # The send method itself may have updated the rows that it has locked.
+    conditions = [[has_id(all_ids(rows))], [has_key(spec, dialect, keys), WRITTEN_SINCE]]
     for condition in conditions:
         deleted += delete_where(connection, spec, condition, known)
         if deleted == len(rows):
             return []
-    if is_locked and (moved := _moved(connection, spec, rows)):
+    if moved := _moved(connection, spec, rows):
         # The send method, or a trigger on what it wrote, has given them other keys.
         conditions.append([has_id(all_ids(moved))])
         delete_where(connection, spec, conditions[-1], known)

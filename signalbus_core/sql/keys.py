@@ -15,19 +15,11 @@ from typing import Any, cast
 
 from sqlalchemy import (
     ARRAY,
-    CHAR,
     BigInteger,
     Date,
     DateTime,
-    Enum,
-    Float,
     Integer,
-    LargeBinary,
-    Numeric,
-    String,
     Text,
-    Time,
-    TypeDecorator,
     and_,
     bindparam,
     column,
@@ -37,17 +29,15 @@ from sqlalchemy import (
     null,
     select,
     tuple_,
-    type_coerce,
 )
 from sqlalchemy import cast as sql_cast
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.dialects.postgresql import CITEXT, INTERVAL, JSONB
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.selectable import TableValuedAlias
-from sqlalchemy.types import TypeEngine, UserDefinedType
 
 from ..model.contract import SignalSpec
+from .key_types import array_type, plain_type, value_as_text, value_from_text, wide_type
 
 Key = tuple[Any, ...]
 
@@ -59,9 +49,6 @@ FIRST_KEY = -(2**63)
 
 #: The number of keys in one statement on databases that limit the number of parameters.
 _KEYS_PER_STATEMENT = 500
-
-#: Resolves column types to their PostgreSQL implementation.
-_POSTGRESQL: Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
 def has_key(spec: SignalSpec, dialect: Dialect, keys: Sequence[Key]) -> ColumnElement[bool]:
@@ -131,7 +118,7 @@ def has_loadable_key(spec: SignalSpec, dialect: Dialect) -> list[ColumnElement[b
     if dialect.name != "postgresql":
         return []
     kinds = [(column, plain_type(column.type)) for column in spec.primary_key]
-    times = [(column, _wide(kind)) for column, kind in kinds if isinstance(kind, (Date, DateTime))]
+    times = [(column, wide_type(kind)) for column, kind in kinds if isinstance(kind, (Date, DateTime))]
     # As texts, so that the bounds are in the time zone of the session, in which the driver reads the key.
     return [
         condition
@@ -172,15 +159,6 @@ def key_from_text(spec: SignalSpec, text: ColumnElement[str]) -> list[ColumnElem
     return [value_from_text(column, array[number].astext) for number, column in enumerate(columns)]
 
 
-def value_from_text(column: ColumnElement[Any], text: ColumnElement[str]) -> ColumnElement[Any]:
-    """A value of the column that :func:`value_as_text` wrote, in its type."""
-    kind = plain_type(column.type)
-    if isinstance(kind, CHAR) and kind.length:
-        # The text of a padded column is without its blanks.
-        text = func.rpad(text, func.greatest(func.char_length(text), kind.length))
-    return type_coerce(sql_cast(text, _wide(kind)), column.type)
-
-
 def whole_key(spec: SignalSpec) -> ColumnElement[Any]:
     """The key of a row: its column, or a tuple of several."""
     return spec.primary_key[0] if len(spec.primary_key) == 1 else tuple_(*spec.primary_key)
@@ -213,7 +191,7 @@ def key_rows(spec: SignalSpec, values: Sequence[list[Any] | None] | None) -> Tab
 
     :param values: of each column; None where they are passed as parameters. None for no keys.
     """
-    kinds = [_wide(part.type) for part in spec.primary_key]
+    kinds = [wide_type(part.type) for part in spec.primary_key]
     columns = [column(f"part_{number}", kind) for number, kind in enumerate(kinds)]
     arrays = key_arrays(spec, values)
     return func.unnest(*arrays).table_valued(*columns, name="signalbus_keys").render_derived()
@@ -221,12 +199,12 @@ def key_rows(spec: SignalSpec, values: Sequence[list[Any] | None] | None) -> Tab
 
 def key_arrays(spec: SignalSpec, values: Sequence[list[Any] | None] | None) -> list[ColumnElement[Any]]:
     """The keys as one array for each column; ``values`` as for :func:`key_rows`."""
-    kinds = [_wide(part.type) for part in spec.primary_key]
+    kinds = [wide_type(part.type) for part in spec.primary_key]
     given = (
         [null() for _ in kinds]
         if values is None
         else [
-            bindparam(_parameter(number), one, type_=_array(part.type), unique=one is not None, required=False)
+            bindparam(_parameter(number), one, type_=array_type(part.type), unique=one is not None, required=False)
             for number, (part, one) in enumerate(zip(spec.primary_key, values, strict=True))
         ]
     )
@@ -236,75 +214,6 @@ def key_arrays(spec: SignalSpec, values: Sequence[list[Any] | None] | None) -> l
 
 def _parameter(number: int) -> str:
     return f"signalbus_keys_{number}"
-
-
-def _array(kind: TypeEngine[Any]) -> TypeEngine[Any]:
-    """The type of a parameter that holds the parts of many keys."""
-    plain = plain_type(kind)
-    if plain is not kind or isinstance(kind, Enum):
-        # A type with its own conversion of values.
-        return ARRAY(kind)
-    return _Integers() if isinstance(kind, Integer) else ARRAY(_wide(kind))
-
-
-def value_as_text(column: ColumnElement[Any]) -> ColumnElement[str]:
-    """The column as text, independent of the session's settings for time zones, dates and bytes."""
-    kind = plain_type(column.type)
-    if isinstance(kind, DateTime):
-        moment = func.timezone("UTC", column) if kind.timezone else column
-        return func.to_char(moment, 'YYYY-MM-DD"T"HH24:MI:SS.US' + ('"Z"' if kind.timezone else ""))
-    if isinstance(kind, Date):
-        return func.to_char(column, "YYYY-MM-DD")
-    if isinstance(kind, LargeBinary):
-        return func.concat("\\x", func.encode(column, "hex"))
-    return sql_cast(column, Text)
-
-
-def _wide(kind: TypeEngine[Any]) -> TypeEngine[Any]:
-    """The type without its length. The column may be wider than in the model, and a cast would truncate keys."""
-    kind = plain_type(kind)
-    if isinstance(kind, CHAR):
-        return _PaddedText()
-    if isinstance(kind, Enum):
-        return kind if kind.native_enum else Text()
-    if isinstance(kind, String) and not isinstance(kind, CITEXT):
-        return Text()
-    if isinstance(kind, Integer):
-        return BigInteger()
-    if isinstance(kind, Numeric) and not isinstance(kind, Float):
-        return Numeric() if kind.asdecimal else Numeric(asdecimal=False)
-    if isinstance(kind, DateTime):
-        return DateTime(timezone=kind.timezone)
-    if isinstance(kind, Time):
-        return Time(timezone=kind.timezone)
-    return INTERVAL() if isinstance(kind, INTERVAL) else kind
-
-
-def plain_type(kind: TypeEngine[Any]) -> TypeEngine[Any]:
-    """The PostgreSQL type of a column; for a ``TypeDecorator``, that of its implementation."""
-    kind = kind._variant_mapping.get(_POSTGRESQL.name, kind)
-    return plain_type(kind.type_engine(_POSTGRESQL)) if isinstance(kind, TypeDecorator) else kind
-
-
-class _PaddedText(UserDefinedType[str]):
-    """PostgreSQL's ``bpchar``, a ``char`` of any length; ``char`` alone has length one."""
-
-    cache_ok = True
-
-    def get_col_spec(self, **_: Any) -> str:
-        return "bpchar"
-
-
-class _Integers(UserDefinedType[Sequence[int]]):
-    """An array of integers as one text parameter. The driver would format each number of a list, in twice the time."""
-
-    cache_ok = True
-
-    def get_col_spec(self, **_: Any) -> str:
-        return "bigint[]"
-
-    def bind_processor(self, dialect: Dialect) -> Any:
-        return lambda numbers: "{" + ",".join([str(n) if type(n) is int else str(int(n)) for n in numbers]) + "}"
 
 
 def _is_whole(part: Any) -> bool:

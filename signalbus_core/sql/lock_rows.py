@@ -41,7 +41,7 @@ from sqlalchemy.sql import ColumnElement, Select, Subquery, visitors
 from sqlalchemy.types import TypeDecorator
 
 from ..model.contract import SignalSpec
-from ..model.senders import RowSender
+from ..model.sending.senders import RowSender
 from .keys import Key, has_key, is_from
 from .rows import Row, has_id, row_id
 from .schedule.conditions import order_of

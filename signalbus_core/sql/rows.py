@@ -81,9 +81,16 @@ def has_id(ids: Iterable[str], table: Table | None = None, *, negated: bool = Fa
 WRITTEN_SINCE = cast("ColumnElement[bool]", text("age(xmin) <= age(CAST(pg_current_xact_id() AS xid))"))
 
 
-def find(connection: Connection, spec: SignalSpec, conditions: Sequence[ColumnElement[bool]]) -> list[Row]:
-    """The rows with all of these conditions."""
+def find(
+    connection: Connection, spec: SignalSpec, conditions: Sequence[ColumnElement[bool]], *, locks: bool = False
+) -> list[Row]:
+    """The rows with all of these conditions.
+
+    :param locks: lock them, too.
+    """
     statement = select(row_id(connection.dialect), *spec.primary_key).where(*conditions)
+    if locks:
+        statement = statement.with_for_update()
     return [Row(tuple(key), () if found is None else (found,)) for found, *key in connection.execute(statement)]
 
 

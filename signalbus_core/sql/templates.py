@@ -19,7 +19,7 @@ from sqlalchemy.types import UserDefinedType
 
 from ..model.contract import SignalSpec
 from ..schema.own_tables import PARKED, PAUSED
-from .keys import plain_type
+from .key_types import plain_type
 
 #: So many templates are kept. There are a few for each shape of model.
 KEPT_TEMPLATES = 1024

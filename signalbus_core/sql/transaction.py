@@ -10,9 +10,10 @@ https://www.postgresql.org/docs/current/runtime-config-client.html
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 from weakref import WeakSet
 
@@ -44,6 +45,9 @@ WITHOUT_JIT = ("SET LOCAL jit = off",)
 #: The execution option with the settings of a statement, and the key in ``Connection.info`` of settings to run before
 #: the next statement.
 _SETTINGS_OPTION = "signalbus_settings"
+
+#: Rows are read at once, whatever the application sets for its engine: a cursor of the server takes no other statement.
+AT_ONCE: Mapping[str, Any] = MappingProxyType({"stream_results": False, "yield_per": None})
 
 #: The key in ``Connection.info`` of statements that go in front of the next one, in the same message.
 _IN_FRONT = "signalbus_in_front"
@@ -148,11 +152,15 @@ def begin(session: Session, spec: SignalSpec, limits: BurstLimits | None) -> Con
     dialect = session.get_bind(spec.mapper).dialect
     connection = session.connection(
         bind_arguments={"mapper": spec.mapper},
-        execution_options={"isolation_level": READ_COMMITTED} if has_read_committed(dialect) else None,
+        execution_options=_options(dialect),
     )
     if limits is not None:
         set_limits(connection, limits)
     return connection
+
+
+def _options(dialect: Dialect) -> dict[str, Any]:
+    return {**AT_ONCE, **({"isolation_level": READ_COMMITTED} if has_read_committed(dialect) else {})}
 
 
 def set_limits(connection: Connection, limits: BurstLimits) -> None:
@@ -164,9 +172,8 @@ def set_limits(connection: Connection, limits: BurstLimits) -> None:
 @contextmanager
 def transaction(engine: Engine, limits: BurstLimits) -> Iterator[Connection]:
     """A connection in its own transaction at READ COMMITTED, with time limits; it is committed at the end."""
-    options = {"isolation_level": READ_COMMITTED} if has_read_committed(engine.dialect) else {}
     with engine.connect() as connection:
-        connection = connection.execution_options(**options)
+        connection = connection.execution_options(**_options(engine.dialect))
         if engine.dialect.name == "postgresql":
             run_all(connection, (*limits.settings, *WITHOUT_JIT))
         yield connection
@@ -206,7 +213,7 @@ def autocommit(engine: Engine, limits: BurstLimits, *, in_order: bool = False) -
             yield connection
         return
     with engine.connect() as connection, _autocommit(connection.connection.driver_connection):
-        yield connection.execution_options(**options)
+        yield connection.execution_options(**AT_ONCE, **options)
         connection.rollback()
 
 

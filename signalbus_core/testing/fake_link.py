@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable, Sequence
 
-from ..rabbitmq.amqp.protocol import BrokerConnectionError, ConnectionClosedError, NoAnswerError, Problem
+from ..rabbitmq.amqp.protocol import BrokerConnectionError, ConnectionClosedError, Link, NoAnswerError, Problem
 from ..rabbitmq.amqp.url import BrokerNode
 from ..rabbitmq.confirms import Confirms, Content
 from .fake_broker import Answer, FakeBroker, ReceivedMessage, decoded, longest_frame
@@ -15,33 +13,18 @@ from .fake_broker import Answer, FakeBroker, ReceivedMessage, decoded, longest_f
 FRAME_MAX = 131_072
 
 
-class FakeLink:
+class FakeLink(Link):
     """An open connection to a :class:`FakeBroker`.
 
     :raises BrokerConnectionError: the broker is unavailable.
     """
 
     def __init__(self, node: BrokerNode, broker: FakeBroker) -> None:
-        self.lock = threading.RLock()
-        self.pid = os.getpid()
-        self.node = node
-        self.blocked_reason: str | None = None
-        self.verified_exchanges: set[str] = set()
-        self.suspect_exchanges: set[str] = set()
-        self.suspect_messages: set[int] = set()
+        super().__init__(node)
         self._broker = broker
-        self._closed_reason: str | None = None
         self._next_tag = 1
         if broker.away_reason is not None:
             raise BrokerConnectionError(f"{node}: {broker.away_reason}")
-
-    @property
-    def is_open(self) -> bool:
-        return self._closed_reason is None
-
-    @property
-    def closed_reason(self) -> str | None:
-        return self._closed_reason
 
     @property
     def was_short_of_channels(self) -> bool:

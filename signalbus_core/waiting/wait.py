@@ -16,6 +16,7 @@ from ..errors import SetupError
 from ..model.contract import SignalSpec
 from ..schema.quoting import quoted
 from ..sql.keys import Key
+from ..sql.transaction import AT_ONCE
 from .listener import DRIVERS, listening
 
 #: The longest wait without a look at the signal: a row may be deleted without a notification.
@@ -46,7 +47,7 @@ def wait_until_gone(engine: Engine, spec: SignalSpec, key: Key, own_id: Any, tim
     deadline = time.monotonic() + timeout_seconds
     is_there = _is_there(spec, key, own_id)
     if engine.dialect.name == "postgresql":
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT", **AT_ONCE) as connection:
             return _wait(connection, spec, is_there, deadline)
     with engine.connect() as connection:
         return _poll(connection, is_there, deadline)

@@ -59,7 +59,10 @@ def of_packages() -> set[str]:
 def test_the_wheel_has_the_packages_and_nothing_else(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     metadata = {name for name in names if name.startswith(f"signalbus-{__version__}.dist-info/")}
-    assert names - metadata == of_packages() | {"relay/web/runbook.md", "relay/commands/setup/signalbus.rules.yml"}
+    manual = f"signalbus-{__version__}.data/data/share/man/man1/signalbus-relay.1"
+    added = {"relay/web/runbook.md", "relay/commands/setup/signalbus.rules.yml", manual}
+    assert names - metadata == of_packages() | added
+    assert zipfile.ZipFile(wheel).read(manual).startswith(b".TH SIGNALBUS-RELAY 1 ")
     assert {Path(name).suffix for name in of_packages()} <= set(KINDS)
     assert {f"{package}/py.typed" for package in PACKAGES} <= names
     assert {Path(name).name for name in metadata} == {"METADATA", "RECORD", "WHEEL", "LICENSE", "entry_points.txt"}
@@ -72,6 +75,10 @@ def test_the_sdist_has_the_packages_and_what_describes_them(dist: Path) -> None:
     described = {"README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml", "PKG-INFO", ".gitignore"} | {
         "docs/runbook.md",
         "deploy/prometheus/signalbus.rules.yml",
+        # What the manual page is made of.
+        "hatch_build.py",
+        ".ci/man.py",
+        *(f"docs/reference/{page}.md" for page in ("options", "commands", "exit-codes")),
     }
     assert names == of_packages() | described
 

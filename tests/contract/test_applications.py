@@ -5,19 +5,22 @@ from __future__ import annotations
 import select
 import uuid
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from typing import Any
 
 import psycopg2
 import pytest
 import sqlalchemy as sa
 from flask import Flask
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, Session, mapped_column
 
 from relay.application.load import LoadedApp, find_broker
 from relay.application.metadata import load_metadata
 from relay.application.outbox_tables.build import load_tables
 from relay.application.outbox_tables.names import TableName
 from relay.application.outbox_tables.rules import TableRules
+from signalbus_core import ScheduledSignal
+from signalbus_core.rabbitmq import OutboxMessage, RabbitMQSignal
 from signalbus_core.schema.doorbell import SLEEP_LOCK, channel_of
 from tests.support.broker import Broker
 
@@ -137,3 +140,30 @@ def test_the_inbox_knows_a_message_once_its_work_is_committed(world: World) -> N
     assert application.in_transaction(received("m-1"), commit=False) is True
     assert application.in_transaction(received("m-1")) is True
     assert application.in_transaction(received("m-1")) is False
+
+
+def test_models_that_are_dataclasses_have_the_columns_of_mixins_to_be_assigned() -> None:
+    class Base(MappedAsDataclass, DeclarativeBase):
+        pass
+
+    class Outbox(ScheduledSignal, OutboxMessage, Base):
+        __tablename__ = "outbox"
+
+    class OrderPlaced(RabbitMQSignal, Base):
+        __tablename__ = "order_placed"
+        id: Mapped[int] = mapped_column(primary_key=True, init=False)
+        item: Mapped[str]
+
+    with pytest.raises(TypeError, match="routing_key"):
+        Outbox(routing_key="a")  # type: ignore[call-arg]
+    message = Outbox()
+    message.routing_key, message.body_json = "a", {"order_id": 1}
+    message.signalbus_send_after = datetime(2030, 1, 1, tzinfo=timezone.utc)
+    engine = sa.create_engine("sqlite://")
+    Base.metadata.create_all(engine, [Outbox.__table__, OrderPlaced.__table__])
+    with Session(engine) as session:
+        session.add_all([message, OrderPlaced(item="tea")])
+        session.commit()
+        assert session.scalars(sa.select(Outbox.routing_key)).all() == ["a"]
+        assert session.scalars(sa.select(OrderPlaced.item)).all() == ["tea"]
+    engine.dispose()

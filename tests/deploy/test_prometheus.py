@@ -14,7 +14,7 @@ from .tools import ROOT, output_of, program
 
 RULES = ROOT / "deploy" / "prometheus" / "signalbus.rules.yml"
 ALERTMANAGER = ROOT / "deploy" / "prometheus" / "alertmanager.yml"
-TESTS = ROOT / "deploy" / "prometheus" / "tests" / "alerts.yml"
+TESTS = sorted((ROOT / "deploy" / "prometheus" / "tests").glob("*.yml"))
 
 
 def rules() -> list[dict[str, Any]]:
@@ -37,11 +37,12 @@ def test_promtool_finds_nothing_wrong() -> None:
 
 
 def test_alerts_fire_when_they_should_and_only_then() -> None:
-    assert "SUCCESS" in output_of(program("promtool"), "test", "rules", str(TESTS))
+    assert "SUCCESS" in output_of(program("promtool"), "test", "rules", *map(str, TESTS))
 
 
 def test_for_every_alert_it_is_tested_when_it_fires_and_when_not() -> None:
-    cases = [case for test in yaml.safe_load(TESTS.read_text())["tests"] for case in test.get("alert_rule_test", [])]
+    tests = [test for file in TESTS for test in yaml.safe_load(file.read_text())["tests"]]
+    cases = [case for test in tests for case in test.get("alert_rule_test", [])]
     for kind in (True, False):
         assert {case["alertname"] for case in cases if bool(case["exp_alerts"]) is kind} == set(alerts())
 

@@ -60,7 +60,7 @@ def commit_unanswered(world: World, _chance: random.Random) -> Iterator[None]:
 
 def _deleting_sessions(world: World) -> list[int]:
     """Sessions that have deleted signals, and not committed."""
-    rows = world.sql(
+    rows = world.ask(
         "SELECT pid FROM pg_stat_activity WHERE usename = 'relay' AND state = 'idle in transaction' "
         "AND query LIKE '%%DELETE FROM %%' AND query NOT LIKE '%%signalbus_parked%%'"
     )
@@ -102,7 +102,7 @@ def _until_given_up(world: World, relay: Relay) -> Iterator[None]:
 
 def _in_transaction(world: World, relay: Relay) -> bool:
     # One that has begun and done nothing yet holds nothing, and no time limit came with its BEGIN.
-    rows = world.sql(
+    rows = world.ask(
         "SELECT 1 FROM pg_stat_activity WHERE application_name = %s AND state LIKE 'idle in transaction%%'"
         " AND query NOT LIKE 'BEGIN%%'",
         relay.name,
@@ -140,7 +140,7 @@ def terminated_behind_a_lock(world: World, chance: random.Random) -> Iterator[No
 
 
 def waits_for_lock(world: World, relay: Relay) -> bool:
-    rows = world.sql(
+    rows = world.ask(
         "SELECT 1 FROM pg_stat_activity WHERE application_name = %s AND wait_event_type = 'Lock'", relay.name
     )
     return bool(rows)

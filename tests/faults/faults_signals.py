@@ -160,7 +160,7 @@ def _refused(world: World) -> list[int]:
 
 def _noted(world: World, numbers: Sequence[int], cause: str, table: str = "signal") -> list[int]:
     """The attempts that are noted of those of these signals that failed for this cause."""
-    rows = world.sql(
+    rows = world.ask(
         f"SELECT p.attempts FROM {table} s JOIN signalbus_parked p ON p.table_name = %s AND p.key = s.id::text"
         " WHERE s.number = ANY(%s) AND p.error_class = %s",
         table,
@@ -177,7 +177,7 @@ def _undeleted(world: World, numbers: Sequence[int]) -> list[int]:
 def _are_due(world: World, numbers: Sequence[int]) -> bool:
     """Whether the next try of all of them has come."""
     due = "SELECT count(*) FROM signalbus_parked WHERE next_try_at <= now() AND key = ANY(%s)"
-    return bool(world.sql(due, _keys(world, numbers))[0][0] == len(numbers))
+    return bool(world.ask(due, _keys(world, numbers))[0][0] == len(numbers))
 
 
 def _keys(world: World, numbers: Sequence[int]) -> list[str]:

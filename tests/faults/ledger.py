@@ -47,6 +47,7 @@ class Figures:
     :param duplicates: messages beyond the first of a signal.
     :param most_often: so often the message came that came most often.
     :param unaccounted: signals that were committed, not withdrawn, and are neither in the outbox nor in the history.
+    :param at_moments: what was wrong with the sum at some moment.
     :param shared_ids: message ids that more than one signal had. A consumer would drop the second one.
     :param inversions: signals whose first message came after that of a later one of their key.
     :param early: scheduled signals that were sent before their time.
@@ -67,10 +68,11 @@ class Figures:
     inversions: int = 0
     early: int = 0
     late: int = 0
+    at_moments: tuple[str, ...] = ()
 
     def problems(self, duplicates_bound: int, most_often_bound: int) -> list[str]:
         """What of this breaks the promise."""
-        found = []
+        found = list(self.at_moments)
         if not self.committed:
             found.append("nothing was committed, so nothing is proved")
         if self.lost:
@@ -112,6 +114,8 @@ class Ledger:
         self.forgotten: set[int] = set()
         #: Committed, and neither in the outbox nor in the history.
         self.unaccounted: set[int] = set()
+        #: What was wrong with the sum of outbox and history at some moment.
+        self.at_moments: list[str] = []
         self.rolled_back = 0
         self._received: Counter[int] = Counter()
         #: When the first message of each signal was built, in the order in which they arrived.
@@ -149,6 +153,7 @@ class Ledger:
             inversions=len(inverted(self._built_at, expected.places)),
             early=expected.early(self._built_at),
             late=expected.late(self._built_at),
+            at_moments=tuple(self.at_moments),
             lost_numbers=tuple(sorted(lost)[:10]),
             phantom=sum(count for number, count in self._received.items() if number not in known),
             duplicates=sum(count - (number in new) for number, count in self._received.items() if number in known),

@@ -12,8 +12,6 @@ import logging
 import os
 import random
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,12 +21,15 @@ import pika
 import psycopg2
 from pika.exceptions import AMQPError
 
+from tests.support import prefork
+from tests.support.broker import taken
 from tests.support.guardian import guardian
 from tests.support.postgres import PrivatePostgres
 from tests.support.proxy import FaultProxy
 from tests.support.rabbitmq import PrivateRabbitMQ
 from tests.support.waiting import eventually
 
+from .accounts import Accounts
 from .fault import RELAYS
 from .ledger import Expected, Ledger
 from .relays import Relay
@@ -80,6 +81,8 @@ class World:
         self._names = itertools.count(1)
         self._first = 1
         self.writer: Writers | None = None
+        self.accounts: Accounts | None = None
+        self._session: Any = None
         self.burst_bytes: dict[tuple[str, str], int] = {}
         try:
             self._build()
@@ -123,9 +126,7 @@ class World:
     def _prepare_database(self) -> None:
         self.postgres.execute(f"CREATE ROLE {LOGIN} LOGIN")
         self.postgres.execute(f"CREATE DATABASE faults OWNER {LOGIN}")
-        subprocess.run(
-            [sys.executable, "application.py"], cwd=self.directory, env=os.environ | self.environ, check=True
-        )
+        prefork.run(["python", "application.py"], os.environ | self.environ, self.directory).check_returncode()
         self.sql(MIGRATION)
 
     def _measure_a_burst(self) -> None:
@@ -162,6 +163,21 @@ class World:
             cursor.execute(statement, parameters or None)
             return cursor.fetchall() if cursor.description else []
 
+    def ask(self, question: str, *parameters: object) -> list[Any]:
+        """The answer to a question that is asked many times, over a session that is kept as long as it lasts."""
+        for session in (self._session, None):
+            if session is None:
+                session = self._session = psycopg2.connect(self.dsn, connect_timeout=5)
+                session.autocommit = True
+            try:
+                with session.cursor() as cursor:
+                    cursor.execute(question, parameters or None)
+                    return list(cursor.fetchall())
+            except (psycopg2.OperationalError, psycopg2.InterfaceError):
+                if not session.closed:
+                    raise
+        raise AssertionError("the database ends each session")
+
     def promote(self, standby: PrivatePostgres) -> None:
         """What reached the primary reaches this server from now on."""
         self.postgres.close()
@@ -195,8 +211,8 @@ class World:
         """How many signals are in their tables, of all or of these."""
         all_of_them = f"SELECT count(*) FROM ({PENDING}) AS pending"
         if numbers is None:
-            return int(self.sql(all_of_them)[0][0])
-        return int(self.sql(f"{all_of_them} WHERE number = ANY(%s)", list(numbers))[0][0])
+            return int(self.ask(all_of_them)[0][0])
+        return int(self.ask(f"{all_of_them} WHERE number = ANY(%s)", list(numbers))[0][0])
 
     def wait_until_sent(self, numbers: Sequence[int] | None = None, timeout_seconds: float = 60) -> None:
         eventually(lambda: self.left(numbers) == 0, timeout_seconds, "the signals are sent", every_seconds=0.05)
@@ -204,7 +220,7 @@ class World:
     def sessions(self) -> int:
         """How many sessions the relays have."""
         return int(
-            self.sql("SELECT count(*) FROM pg_stat_activity WHERE usename = %s AND pid <> pg_backend_pid()", LOGIN)[0][
+            self.ask("SELECT count(*) FROM pg_stat_activity WHERE usename = %s AND pid <> pg_backend_pid()", LOGIN)[0][
                 0
             ]
         )
@@ -215,7 +231,7 @@ class World:
     def bursts_in_flight(self) -> int:
         """How many transactions hold signals locked."""
         return int(
-            self.sql(
+            self.ask(
                 "SELECT count(DISTINCT l.pid) FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
                 "WHERE a.usename = %s AND l.mode = 'RowShareLock' AND l.relation = ANY(%s::regclass[])",
                 LOGIN,
@@ -241,10 +257,7 @@ class World:
                 self.ledger.arrived(self._bodies(channel, queue))
 
     def _bodies(self, channel: Any, queue: str) -> Iterator[int]:
-        while True:
-            method, properties, body = channel.basic_get(queue, auto_ack=True)
-            if method is None:
-                return
+        for _, properties, body in taken(channel, queue):
             yield self.ledger.identified(int(body), properties.message_id, built_at(properties))
 
     # Failpoints
@@ -316,6 +329,7 @@ class World:
     def begin_fault(self, chance: random.Random) -> None:
         self.writer = Writers(lambda: self.dsn, self._numbers, chance, tuple(self.queues))
         self.writer.start()
+        self.accounts = Accounts(lambda: self.dsn, self._first, TABLES)
 
     def stop_writing(self) -> None:
         if self.writer is not None:
@@ -328,6 +342,10 @@ class World:
 
         :param calm_since: from then on scheduled signals had to be sent at their time.
         """
+        if self.accounts is not None:
+            self.accounts.stop()
+            self.ledger.at_moments += self.accounts.problems(self.ledger.withdrawn)
+            self.accounts = None
         self.take()
         expected = Expected(calm_since=calm_since)
         committed = set()
@@ -377,8 +395,12 @@ class World:
     def close(self) -> None:
         with contextlib.suppress(TimeoutError):
             self.stop_writing()
+        if self.accounts is not None:
+            self.accounts.stop()
         for relay in self.relays:
             relay.close()
+        if self._session is not None:
+            self._session.close()
         self.stack.close()
         shutil.rmtree(self.directory, ignore_errors=True)
         guardian.release("directory", str(self.directory))

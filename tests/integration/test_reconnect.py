@@ -11,6 +11,7 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
 from relay.application.databases import limit_connections
+from relay.poller.database import PolledDatabase
 from relay.poller.pauses import PausedModels
 from relay.poller.poller import Poller
 from relay.scheduler import Scheduler
@@ -106,7 +107,7 @@ class Polled:
         paused = PausedModels(self.scheduler, self.recorder.runtime)
         states = {"Order": ModelState(specs[0])}
         parts = (states, stores, paused, self.scheduler, self.recorder.runtime)
-        self.poller = Poller({None: self.engine}, *parts)
+        self.poller = Poller(PolledDatabase(None, self.engine, specs), *parts)
 
 
 def test_a_database_that_is_away_is_polled_at_a_calm_pace_and_used_once_it_is_back(database_url: str) -> None:

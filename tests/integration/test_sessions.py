@@ -14,8 +14,9 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
 from signalbus_core import SignalBusMixin
-from signalbus_core.lowlevel import own_session
+from signalbus_core.lowlevel import BurstLimits, autocommit, find_work, own_session
 from signalbus_core.testing import pending_signals
+from tests.support.outbox_app import OutboxApp
 
 #: What applications give as the scope of a session.
 SCOPES: dict[str, dict[str, Any]] = {
@@ -177,4 +178,31 @@ def test_bursts_are_no_two_phase_transactions_whatever_sessions_are(database_url
         shop.on_send = lambda signal: shop.db.session.execute(sa.select(shop.user.id))
         assert shop.db.signalbus.flushmany() == 2
         shop.db.session.rollback()
+        shop.engine.dispose()
+
+
+@pytest.mark.parametrize("options", [{"stream_results": True}, {"yield_per": 2}])
+def test_bursts_read_rows_at_once_whatever_the_engine_is_told(database_url: str, options: dict[str, Any]) -> None:
+    outbox = OutboxApp(database_url, engine={"execution_options": options})
+    sent: list[int] = []
+    order = outbox.model("Order", lambda one: sent.append(one.id), body=sa.Column(sa.Text), signalbus_burst_count=2)
+    with sa.create_engine(database_url).begin() as connection:
+        outbox.db.metadata.create_all(connection)
+        connection.execute(sa.insert(order), [{"id": number} for number in range(3)])
+    with outbox.app.app_context():
+        assert outbox.db.signalbus.flushmany() == 3
+        with autocommit(outbox.db.engine, BurstLimits()) as connection:
+            [work] = find_work(connection, [outbox.spec(order)], {})
+    outbox.close()
+    assert sent == [0, 1, 2]
+    assert not work.pending
+
+
+def test_bursts_begin_by_themselves_whatever_sessions_do(database_url: str) -> None:
+    shop = Shop(database_url, {})
+    with shop.app.app_context():
+        shop.db.session.remove()
+        shop.db.session.session_factory.configure(autobegin=False)
+        assert shop.db.signalbus.flushmany() == 2
+        shop.db.session.remove()
         shop.engine.dispose()

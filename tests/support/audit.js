@@ -41,7 +41,12 @@ for (const table of all("table")) {
 if (all("[tabindex]").some((element) => Number(element.getAttribute("tabindex")) > 0)) problems.push("the order of the focus is not that of the page");
 
 // Contrast of all text that is seen: https://www.w3.org/TR/WCAG22/#contrast-minimum
+const known_channels = new Map();
 const channels = (colour) => {
+  if (!known_channels.has(colour)) known_channels.set(colour, channels_of(colour));
+  return known_channels.get(colour);
+};
+const channels_of = (colour) => {
   const canvas = document.createElement("canvas");
   canvas.width = canvas.height = 1;
   const context = canvas.getContext("2d");

@@ -8,9 +8,12 @@ from typing import Any
 
 from relay.application.load import LoadedApp
 from relay.config.resolve import resolve
+from relay.replicas.replica import OwnReport
+from relay.replicas.thread import Place, Replicas
 from relay.telemetry.status import Status
 from relay.web.site import build_site
 from signalbus_core import Outcome, OutcomeKind
+from signalbus_core.lowlevel import RELAYS
 from tests.integration.worker.test_parked_signals import Outbox, failed
 from tests.support.recorder import Recorder
 from tests.support.web import Reply, call
@@ -39,6 +42,8 @@ class Operated:
         self.health.relay_changed("running")
         self.health.set_database("up")
         self.health.broker_changed("worker-1", "up", None, BROKER)
+        self.place = Place(outbox.engine, RELAYS.of(outbox.spec))
+        self.replicas = Replicas(OwnReport(self.status, self.health, self.incidents), self.place)
         self.site: Callable[..., Iterable[bytes]] = build_site(
             LoadedApp(outbox.app, outbox.db.signalbus),
             config,
@@ -47,6 +52,7 @@ class Operated:
             self.health,
             recorder.metrics,
             self.incidents,
+            self.replicas,
         )
 
     def park(self, *keys: int) -> None:

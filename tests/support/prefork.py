@@ -17,15 +17,29 @@ import socket
 import subprocess
 import sys
 import tempfile
+import types
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 #: The commands, and what is called for each.
-COMMANDS = {"signalbus-relay": "relay.cli:main", "flask": "flask.cli:main", "alembic": "alembic.config:main"}
+COMMANDS = {
+    "signalbus-relay": "relay.cli:main",
+    "flask": "flask.cli:main",
+    "alembic": "alembic.config:main",
+    "python": "tests.support.prefork:python",
+}
 
 #: What nearly all of them import.
-MODULES = ("relay.cli", "flask.cli", "signalbus_core.cli", "signalbus_core.rabbitmq", "psycopg2.extras")
+MODULES = (
+    "relay.cli",
+    "flask.cli",
+    "signalbus_core.cli",
+    "signalbus_core.rabbitmq",
+    "psycopg2.extras",
+    "alembic.config",
+    "alembic.autogenerate",
+)
 
 PROGRAMS = Path(sys.executable).parent
 ROOT = Path(__file__).parents[2]
@@ -178,9 +192,9 @@ def run(
 
 
 def stand_ins(directory: Path) -> Path:
-    """A directory for a shell's ``PATH``, with a program for each of :data:`COMMANDS`."""
+    """A directory for a shell's ``PATH``, with a program for each of :data:`COMMANDS` but the interpreter."""
     directory.mkdir()
-    for name in COMMANDS:
+    for name in COMMANDS.keys() - {"python"}:
         program = directory / name
         program.write_text(STAND_IN.format(python=sys.executable, address=fork_server.address, name=name))
         program.chmod(0o755)
@@ -219,6 +233,15 @@ def serve(address: str) -> Callable[[], object]:
                     continue
     Path(address).unlink()
     return sys.exit
+
+
+def python() -> None:
+    """What the interpreter does with ``-c CODE``, and with a file."""
+    code, name = (sys.argv[2], "<string>") if sys.argv[1] == "-c" else (Path(sys.argv[1]).read_text(), sys.argv[1])
+    del sys.argv[: 2 if name == "<string>" else 1]
+    sys.path[0] = ""
+    module = sys.modules["__main__"] = types.ModuleType("__main__")
+    exec(compile(code, name, "exec"), vars(module))  # noqa: S102
 
 
 def _command(connection: socket.socket) -> Callable[[], object]:

@@ -27,6 +27,8 @@ class RelayProcess:
     """
 
     def __init__(self, directory: Path, *arguments: str, environ: Mapping[str, str] | None = None) -> None:
+        self._lines: list[dict[str, Any]] = []
+        self._read_bytes = 0
         number = len(list(directory.glob("relay-*.log")))
         self._log_path = directory / f"relay-{number}.log"
         with self._log_path.open("wb") as log:
@@ -53,8 +55,15 @@ class RelayProcess:
 
     def logs(self, action: str | None = None) -> list[dict[str, Any]]:
         """The log lines so far, or those with this action."""
-        lines = [json.loads(line) for line in self.output.splitlines() if line.startswith("{") and line.endswith("}")]
-        return [line for line in lines if action is None or line.get("action") == action]
+        with self._log_path.open("rb") as log:
+            log.seek(self._read_bytes)
+            for line in log:
+                # What is half written is read the next time.
+                if line.endswith(b"\n"):
+                    self._read_bytes += len(line)
+                    if line.startswith(b"{") and line.endswith(b"}\n"):
+                        self._lines.append(json.loads(line))
+        return [line for line in self._lines if action is None or line.get("action") == action]
 
     def wait_for_log(self, action: str, timeout_seconds: float = 20) -> dict[str, Any]:
         def find() -> dict[str, Any] | None:

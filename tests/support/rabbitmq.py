@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from pika.exceptions import AMQPError
 from .guardian import guardian, stop_epmd
 from .private_process import PrivateProcess, required
 from .programs import chosen_programs, free_port
+from .rabbitmq_home import server_without_plugins
 from .waiting import eventually
 
 PLACES = ("/usr/lib/rabbitmq/bin", "/opt/homebrew/opt/rabbitmq/sbin", "/usr/local/opt/rabbitmq/sbin")
@@ -43,7 +45,8 @@ class PrivateRabbitMQ(PrivateProcess):
 
     def __init__(self, *, tls: Path | None = None, settings: Sequence[str] = ()) -> None:
         machine = chosen_programs()
-        self._server = required("rabbitmq-server", self.name, *PLACES, programs=machine)
+        installed = required("rabbitmq-server", self.name, *PLACES, programs=machine)
+        self._server = server_without_plugins(machine, installed)
         self._erl_call = required("erl_call", self.name, *ERLANG_PLACES, programs=machine)
         super().__init__(machine)
         self.port, self.distribution_port, self.epmd_port = free_port(), free_port(), free_port()
@@ -152,6 +155,9 @@ class PrivateRabbitMQ(PrivateProcess):
         }
 
     def _answers(self) -> bool:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", self.port)):
+                return False
         parameters = pika.URLParameters(self.url)
         parameters.socket_timeout, parameters.stack_timeout = 5, 8
         try:

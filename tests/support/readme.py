@@ -51,7 +51,7 @@ def _included() -> list[str]:
 
 def _copy(checkout: Path) -> None:
     """What belongs to the project, copied, so that building it leaves no trace."""
-    for name in ("pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", *_included()):
+    for name in ("pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "hatch_build.py", *_included()):
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, checkout / name)
     for name in ("signalbus_core", "relay"):

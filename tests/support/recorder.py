@@ -38,11 +38,13 @@ class Recorder(Listeners):
         logger: str = "signalbus.relay",
         stall_after_seconds: float = 60,
         flow_within_seconds: float = FLOW_WITHIN_SECONDS,
+        databases: int = 1,
     ) -> None:
         #: The name of each event, and its arguments.
         self.told: list[tuple[Any, ...]] = []
         others = [_listener(self.told)]
-        super().__init__(names, logging.getLogger(logger), stall_after_seconds, flow_within_seconds, clock, others)
+        limits = (stall_after_seconds, flow_within_seconds)
+        super().__init__(names, logging.getLogger(logger), *limits, clock, others, databases)
         self.stop = Stop()
         self.runtime = Runtime(self.events, self.stop, clock, Servers(clock))
 

@@ -15,14 +15,18 @@ def eventually(
 ) -> T:
     """Wait until ``condition()`` is true, and return what it returned.
 
+    What takes long is asked for less and less often, because asking takes time from what is waited for: it is noticed
+    by a twentieth of the time late at most.
+
     :raises AssertionError: it was not true in time.
     """
-    deadline = time.monotonic() + timeout_seconds
+    began = time.monotonic()
     tick = threading.Event()
     while True:
         value = condition()
         if value:
             return value
-        if time.monotonic() >= deadline:
+        waited = time.monotonic() - began
+        if waited >= timeout_seconds:
             raise AssertionError(f"not so within {timeout_seconds:g} s: {message or condition}; last: {value!r}")
-        tick.wait(every_seconds)
+        tick.wait(min(max(every_seconds, waited / 20), 5 * every_seconds))

@@ -26,8 +26,8 @@ class Schedule:
     def found(self, names: Iterable[str]) -> None:
         self._scheduler.found(names)
 
-    def set_paused(self, names: Collection[str]) -> None:
-        self._scheduler.set_paused(names)
+    def set_paused(self, names: Collection[str], *, paused: bool = True) -> None:
+        self._scheduler.set_paused(names, paused=paused)
 
     def take(self, now: float, worker: str = "") -> str | None:
         return self._at(now).take(0.0, worker)
@@ -181,7 +181,7 @@ def test_a_pause_during_catch_up_lets_the_burst_in_flight_end_and_starts_no_othe
     assert schedule.take(now=1000.0) is None
     assert schedule.is_idle
 
-    schedule.set_paused(set())
+    schedule.set_paused({"a"}, paused=False)
 
     assert schedule.take(now=1000.0) == "a"
 
@@ -193,7 +193,7 @@ def test_a_model_that_failed_and_was_paused_waits_for_its_time_after_it_was_resu
     schedule.set_paused({"a"})
     schedule.hold("a", until=10.0)
     schedule.give_back("a", more=False)
-    schedule.set_paused(set())
+    schedule.set_paused({"a"}, paused=False)
     assert schedule.take(now=9.0) is None
     assert schedule.take(now=10.0) == "a"
 

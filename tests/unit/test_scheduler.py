@@ -60,11 +60,12 @@ def test_a_model_on_hold_is_taken_when_its_time_has_come() -> None:
 
 
 def test_activity_is_told_once() -> None:
-    scheduler = Scheduler(["a"])
+    scheduler = Scheduler(["a", "b"])
     scheduler.found(["a"])
     scheduler.take(0)
     scheduler.give_back("a", more=False, sent=True)
-    assert [scheduler.take_activity(), scheduler.take_activity()] == [{"a"}, set()]
+    asked = (["b"], ["a", "b"], ["a"])
+    assert [scheduler.take_activity(names) for names in asked] == [set(), {"a"}, set()]
 
 
 def test_worker_that_takes_a_model_wakes_another_for_what_is_left() -> None:

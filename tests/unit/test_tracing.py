@@ -14,7 +14,7 @@ from pika import BasicProperties
 
 from signalbus_core.rabbitmq import Message
 from signalbus_core.rabbitmq.tracing import PublishTrace
-from signalbus_core.tracing import TracedSignal, current_trace_context, stored_context
+from signalbus_core.tracing.context import TracedSignal, current_trace_context, stored_context
 
 ROOT = Path(__file__).parents[2]
 PARENT = trace.SpanContext(1, 2, is_remote=True, trace_flags=trace.TraceFlags(1))
@@ -32,7 +32,7 @@ from flask_sqlalchemy import SQLAlchemy
 from signalbus_core import SignalBusMixin
 from signalbus_core.rabbitmq import Message
 from signalbus_core.rabbitmq.tracing import PublishTrace
-from signalbus_core.tracing import TracedSignal, stored_context, trace_headers
+from signalbus_core.tracing.context import TracedSignal, stored_context, trace_headers
 
 class Database(SignalBusMixin, SQLAlchemy):
     pass

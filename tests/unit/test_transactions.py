@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from signalbus_core import DBSerializationError
-from signalbus_core.transactions import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, is_race, retry_on_race
+from signalbus_core.transactions.retry import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, is_race, retry_on_race
 
 
 class DriverError(Exception):

@@ -19,8 +19,8 @@ from ...option_types import read_count
 from .layouts import LAYOUTS
 from .names import table_name
 from .row_choice.done import assignments
+from .row_choice.where import condition
 from .rules import NO_FIELD, TableRules, field_name
-from .where import condition
 
 #: The keys of a table.
 KEYS = ("preset", "exchange", "routing_key", "map", "where", "not_before", "all_rows", "done", "order_by", "keep_days")

@@ -1,1 +1,1 @@
-"""What a person runs once: completion for the shell, and the files of a new application."""
+"""What a person runs once: completion for the shell, the files of a new application, and the SQL for its tables."""

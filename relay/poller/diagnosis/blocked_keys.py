@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection
 
-from signalbus_core.lowlevel import BurstLimits, Measurement, SignalSpec, blocked_keys, transaction
+from signalbus_core.lowlevel import Measurement, SignalSpec, blocked_keys
 
 from ...telemetry.events import Events
 
@@ -15,19 +16,20 @@ MOST_NAMED = 5
 
 
 def name_blocked_keys(
-    engine: Engine,
-    limits: BurstLimits,
-    specs: Mapping[str, SignalSpec],
+    begin: Callable[[], AbstractContextManager[Connection]],
+    specs: Sequence[SignalSpec],
     measured: Sequence[tuple[str, Measurement]],
     events: Events,
 ) -> None:
     """Tell which keys are held back.
 
-    :param specs: the models of the database, by name.
+    :param begin: begins a transaction of the database.
+    :param specs: the models of the database.
     """
-    held_back = [specs[name] for name, one in measured if one.blocked]
+    blocked = {name for name, one in measured if one.blocked}
+    held_back = [spec for spec in specs if spec.name in blocked]
     if not held_back:
         return
-    with transaction(engine, limits) as connection:
+    with begin() as connection:
         for spec in held_back:
             events.blocked_named(spec.name, tuple(blocked_keys(connection, spec, MOST_NAMED)))

@@ -40,9 +40,9 @@ _UNKNOWN_LOCK = "it is locked by a session that this login cannot see, or by a p
 
 
 class Unreached:
-    """Raises and resolves the incidents of models whose pending signals no burst can lock.
+    """Raises and resolves the incidents of models of a database whose pending signals no burst can lock.
 
-    :param states: the models by name.
+    :param states: the models of the database by name.
     :param incidents: the incidents that last, for the text of :meth:`describe`.
     """
 
@@ -69,9 +69,10 @@ class Unreached:
 
         :param pending: the models for which it found signals that a burst would take.
         """
-        self._bursts.retain(pending)
+        self._bursts.forget(self._states.keys() - set(pending))
         # Raised after two diagnoses with the same first signal: when other relays send all signals, it changes.
         lasting = self._bursts.lasting(UNREACHED_AFTER_SECONDS - DIAGNOSE_EVERY_SECONDS)
+        lasting = [name for name in lasting if name in self._states]
         for name in self._diagnosed.keys() - set(lasting):
             del self._diagnosed[name], self._heads[name]
             self._events.model_stuck(name, "unreached", None)

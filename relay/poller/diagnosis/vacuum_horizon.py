@@ -10,13 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError
 
 from signalbus_core.lowlevel import (
     HolderKind,
     HorizonHolder,
-    SignalSpec,
     autocommit,
     count_dead_rows,
     error_text,
@@ -27,6 +25,7 @@ from ...application.databases import APPLICATION_NAME
 from ...runtime import Runtime
 from ...telemetry.events import HeldHorizon
 from ...telemetry.incidents import REMIND_AFTER_SECONDS
+from ..database import PolledDatabase
 from ..joint_query import POLL_LIMITS
 
 #: A holder is reported after so long. Longer: fewer warnings about reporting queries that end soon.
@@ -91,65 +90,57 @@ AFTERWARDS_SECONDS = 8.0
 
 
 class Horizon:
-    """Reports dead rows, and logs who keeps them from being vacuumed, when that begins and when it ends.
+    """Reports the dead rows of a database, and logs who keeps them from being vacuumed, at its begin and its end."""
 
-    :param specs: the models of each bind key.
-    """
-
-    def __init__(self, specs: Mapping[str | None, Sequence[SignalSpec]], runtime: Runtime) -> None:
-        self._specs = specs
+    def __init__(self, database: PolledDatabase, runtime: Runtime) -> None:
+        self._database = database
         self._events = runtime.events
         self._clock = runtime.clock
         self._logger = runtime.logger
-        self._queried: dict[str | None, float] = {}
-        self._active: dict[str | None, float] = {}
-        self._debounces = {bind_key: Debounce() for bind_key in specs}
+        self._queried = self._active = float("-inf")
+        self._debounce = Debounce()
         # The holder that was logged last, since when, and when it was logged.
-        self._reported: dict[str | None, tuple[Identity, float, float]] = {}
+        self._reported: tuple[Identity, float, float] | None = None
 
-    def run_once(self, bind_key: str | None, engine: Engine, *, is_active: bool) -> None:
-        """Query a database when it is time.
+    def run_once(self, *, is_active: bool) -> None:
+        """Query the database when it is time.
 
         :param is_active: signals flow.
         """
         now = self._clock()
         if is_active:
-            self._active[bind_key] = now
-        if now - self._queried.get(bind_key, float("-inf")) < self._pause_seconds(bind_key, now):
+            self._active = now
+        if now - self._queried < (ACTIVE_SECONDS if now - self._active <= AFTERWARDS_SECONDS else IDLE_SECONDS):
             return
-        self._queried[bind_key] = now
+        self._queried = now
         try:
-            hurting, holders = self._query(bind_key, engine)
+            hurting, holders = self._query()
         except DBAPIError as error:
             # Nothing depends on it, and the poller raises the incident when a database is away.
             self._logger.debug("Dead rows are not known: %s", error_text(error), extra={"action": "horizon_unknown"})
             return
-        self._report(bind_key, hurting, self._debounces[bind_key].record_holders(holders, now), now)
+        self._report(hurting, self._debounce.record_holders(holders, now), now)
 
-    def _pause_seconds(self, bind_key: str | None, now: float) -> float:
-        is_busy = now - self._active.get(bind_key, float("-inf")) <= AFTERWARDS_SECONDS
-        return ACTIVE_SECONDS if is_busy else IDLE_SECONDS
-
-    def _query(self, bind_key: str | None, engine: Engine) -> tuple[dict[str, int], list[HorizonHolder]]:
+    def _query(self) -> tuple[dict[str, int], list[HorizonHolder]]:
         """The models with too many dead rows, with their number; and if there are any, who holds the horizon back."""
-        specs = self._specs[bind_key]
-        with autocommit(engine, POLL_LIMITS) as connection:
-            counted = dict(zip((spec.name for spec in specs), count_dead_rows(connection, specs), strict=True))
+        with autocommit(self._database.engine, POLL_LIMITS) as connection:
+            dead_rows = count_dead_rows(connection, self._database.specs)
+            counted = dict(zip(self._database.names, dead_rows, strict=True))
             hurting = {name: number for name, number in counted.items() if number >= DEAD_ROWS_THAT_HURT}
             holders = horizon_holders(connection) if hurting else []
         for name, number in counted.items():
             self._events.dead_rows_counted(name, number)
         return hurting, holders
 
-    def _report(self, bind_key: str | None, hurting: Mapping[str, int], held: Held | None, now: float) -> None:
-        reported = self._reported.pop(bind_key, None)
+    def _report(self, hurting: Mapping[str, int], held: Held | None, now: float) -> None:
+        reported, self._reported = self._reported, None
         if held is not None:
             since = reported[1] if reported else now
             logged_at = reported[2] if reported and reported[0] == identity(held.holder) else float("-inf")
             if now - logged_at >= REMIND_AFTER_SECONDS:
                 self._warn(hurting, held)
                 logged_at = now
-            self._reported[bind_key] = (identity(held.holder), since, logged_at)
+            self._reported = (identity(held.holder), since, logged_at)
         elif reported:
             seconds = round(now - reported[1], 1)
             self._logger.info(
@@ -157,7 +148,7 @@ class Horizon:
                 seconds,
                 extra={"action": "horizon_free", "after_seconds": seconds},
             )
-        self._events.horizon_held(bind_key, None if held is None else _shown(hurting, held))
+        self._events.horizon_held(self._database.bind_key, None if held is None else _shown(hurting, held))
 
     def _warn(self, hurting: Mapping[str, int], held: Held) -> None:
         holder = held.holder

@@ -39,7 +39,7 @@ class ModelQueries:
 
     :param states: the models by name.
     :param measure_from: the key from which on each model's signals are counted.
-    :param has_parked_table: whether a database has the table ``signalbus_parked``.
+    :param has_parked_table: whether the database has the table ``signalbus_parked``.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class ModelQueries:
         scan_starts: ScanStarts,
         joint_query: JointQuery,
         measure_from: Callable[[Sequence[SignalSpec]], dict[str, int | None]],
-        has_parked_table: Callable[[str | None], bool],
+        has_parked_table: Callable[[], bool],
     ) -> None:
         self._states = states
         self._retry_stores = retry_stores
@@ -65,9 +65,8 @@ class ModelQueries:
     def find(self, connection: Connection, specs: Sequence[SignalSpec]) -> list[Work]:
         """Which of the models have signals to send."""
         scans = self._scan_starts.begin(specs)
-        has_paused = self._paused.has_table(specs[0].bind_key)
         with self._scans(scans):
-            work = find_work(connection, specs, self._choices(scans), has_paused_table=has_paused)
+            work = find_work(connection, specs, self._choices(scans), has_paused_table=self._paused.has_table)
         self._scan_starts.ended(scans, work)
         self._joint_query.scanned(scans)
         return work
@@ -83,14 +82,13 @@ class ModelQueries:
 
     def measure(self, connection: Connection, specs: Sequence[SignalSpec]) -> list[Measured]:
         """Backlog and lag of the models."""
-        has_table = self._has_parked_table(specs[0].bind_key)
+        has_table = self._has_parked_table()
         starts = self._measure_from(specs)
         measurements = measure(connection, specs, BACKLOG_COUNTED_TO, has_parked_table=has_table, starts=starts)
         return [(spec.name, measurement) for spec, measurement in zip(specs, measurements, strict=True)]
 
     def find_and_measure(self, connection: Connection, specs: Sequence[SignalSpec]) -> list[tuple[Work, Measurement]]:
         """Both by one statement."""
-        bind_key = specs[0].bind_key
         scans = self._scan_starts.begin(specs)
         with self._scans(scans):
             both = find_work_and_measure(
@@ -98,8 +96,8 @@ class ModelQueries:
                 specs,
                 self._choices(scans),
                 BACKLOG_COUNTED_TO,
-                has_parked_table=self._has_parked_table(bind_key),
-                has_paused_table=self._paused.has_table(bind_key),
+                has_parked_table=self._has_parked_table(),
+                has_paused_table=self._paused.has_table,
                 starts=self._measure_from(specs),
             )
         self._scan_starts.ended(scans, [work for work, _ in both])

@@ -15,7 +15,7 @@ from pika.exceptions import ChannelClosedByBroker
 from pika.frame import Method
 
 from ...burst.failpoints import failpoint
-from ...model.progress import report_progress
+from ...model.sending.progress import report_progress
 from ..confirms import Confirms, Content, UnexpectedConfirmError
 from .connection import BrokerStream, joined
 from .errors import describe
@@ -33,9 +33,6 @@ class BrokerConnection(BrokerStream):
     """
 
     def __init__(self, node: BrokerNode, timeout_seconds: float) -> None:
-        self.verified_exchanges: set[str] = set()
-        self.suspect_exchanges: set[str] = set()
-        self.suspect_messages: set[int] = set()
         # Messages of an earlier call may still be in flight, because the broker had blocked the connection.
         self._left_messages = False
         self._channel: Channel | None = None

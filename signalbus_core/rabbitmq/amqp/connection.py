@@ -7,8 +7,6 @@ owner calls ``pump()``, so that heartbeats continue and a close is noticed.
 from __future__ import annotations
 
 import logging
-import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,9 +17,9 @@ from pika.adapters.select_connection import IOLoop
 from pika.exceptions import ConnectionClosedByBroker, StreamLostError
 from pika.frame import Method
 
-from ...model.progress import report_progress
+from ...model.sending.progress import report_progress
 from .errors import describe, is_refusal
-from .protocol import BrokerConnectionError
+from .protocol import BrokerConnectionError, Link
 from .url import BrokerNode
 
 #: How long an orderly close waits for the broker's answer.
@@ -70,18 +68,14 @@ def joined(chunks: Sequence[tuple[bytes, int]]) -> list[tuple[bytes, int]]:
     return pieces
 
 
-class BrokerStream:
-    """A :class:`~.protocol.Link` without channels.
+class BrokerStream(Link):
+    """A :class:`~.protocol.Link`, as far as it needs no channel.
 
     :raises BrokerConnectionError: the broker cannot be reached within ``timeout_seconds``.
     """
 
     def __init__(self, node: BrokerNode, timeout_seconds: float) -> None:
-        self.lock = threading.RLock()
-        self.pid = os.getpid()
-        self.node = node
-        self.blocked_reason: str | None = None
-        self._closed_reason: str | None = None
+        super().__init__(node)
         self._closed_code = 0
         self._was_refused = False
         self._opened = False
@@ -106,14 +100,6 @@ class BrokerStream:
             raise BrokerConnectionError(f"{node}: {reason}", was_refused=self._was_refused)
         self._connection.add_on_connection_blocked_callback(self._on_blocked)
         self._connection.add_on_connection_unblocked_callback(self._on_unblocked)
-
-    @property
-    def is_open(self) -> bool:
-        return self._closed_reason is None
-
-    @property
-    def closed_reason(self) -> str | None:
-        return self._closed_reason
 
     @property
     def was_short_of_channels(self) -> bool:

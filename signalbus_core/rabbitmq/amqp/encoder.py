@@ -18,8 +18,8 @@ from pika import spec
 from pika.frame import Method
 from pika.spec import BasicProperties
 
-from ...model.sent_messages import SentMessage
-from ...tracing import StoredContext, stored_context
+from ...model.sending.sent_messages import SentMessage
+from ...tracing.context import StoredContext, stored_context
 from .frames import FRAME_OVERHEAD, EncodedMessage, encode
 from .message import Message, as_messages
 from .validation import ROUTING_HEADERS, value_fault

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
 
 from ...errors import Outcome, OutcomeKind, SignalBusError
 from ..confirms import Confirms, Content
@@ -75,58 +76,69 @@ def outcome_of(problem: Problem, in_flight: int) -> Outcome:
     return Outcome(OutcomeKind.UNKNOWN, str(problem), cause="closed")
 
 
-class Link(Protocol):
-    """An open connection with a channel in confirm mode. Its owner holds :attr:`lock` while it uses it."""
+class Link(ABC):
+    """An open connection with a channel in confirm mode. Its owner holds :attr:`lock` while it uses it.
 
-    #: The process that opened it; no other may use it.
-    pid: int
-    #: The node of the broker that it leads to.
-    node: BrokerNode
-    #: Why the broker takes no messages at the moment; None when it does.
-    blocked_reason: str | None
-    #: Exchanges that are known to exist.
-    verified_exchanges: set[str]
-    #: Exchanges that made the broker close a channel; their messages are sent alone until one is confirmed.
-    suspect_exchanges: set[str]
-    #: Hashes of messages that made the broker close a channel; they are sent alone until they are confirmed.
-    suspect_messages: set[int]
+    :param node: the node of the broker that it leads to.
+    """
+
+    def __init__(self, node: BrokerNode) -> None:
+        self.node = node
+        self.lock = threading.RLock()
+        #: The process that opened it; no other may use it.
+        self.pid = os.getpid()
+        #: Why the broker takes no messages at the moment; None when it does.
+        self.blocked_reason: str | None = None
+        #: Exchanges that are known to exist.
+        self.verified_exchanges: set[str] = set()
+        #: Exchanges that made the broker close a channel; their messages are sent alone until one is confirmed.
+        self.suspect_exchanges: set[str] = set()
+        #: Hashes of messages that made the broker close a channel; they are sent alone until they are confirmed.
+        self.suspect_messages: set[int] = set()
+        self._closed_reason: str | None = None
 
     @property
-    def lock(self) -> AbstractContextManager[Any]: ...
-
-    @property
-    def is_open(self) -> bool: ...
+    def is_open(self) -> bool:
+        return self._closed_reason is None
 
     @property
     def closed_reason(self) -> str | None:
         """Why it is closed; None while it is open."""
+        return self._closed_reason
 
     @property
+    @abstractmethod
     def was_short_of_channels(self) -> bool:
         """Whether the broker closed the connection because its user has reached a limit."""
 
     @property
+    @abstractmethod
     def heartbeat_seconds(self) -> float:
         """The heartbeat that was negotiated with the broker; 0 when there is none."""
 
     @property
+    @abstractmethod
     def frame_max(self) -> int: ...
 
+    @abstractmethod
     def pump(self) -> None:
         """Process heartbeats, a close or a block that are due, without waiting."""
 
+    @abstractmethod
     def check_channel_limit(self, timeout_seconds: float) -> None:
         """Open as many channels as are ever needed at once.
 
         :raises BrokerConnectionError: the broker allows fewer, or did not answer in time.
         """
 
+    @abstractmethod
     def channel_number(self, deadline: float) -> int:
         """The number of the open channel; opens one when there is none.
 
         :raises BrokerConnectionError: the connection was lost, or the broker did not answer in time.
         """
 
+    @abstractmethod
     def send(
         self, chunks: Sequence[tuple[bytes, int]], content_of: Callable[[int], Content], deadline: float
     ) -> tuple[Confirms, Problem]:
@@ -138,6 +150,7 @@ class Link(Protocol):
           are answered.
         """
 
+    @abstractmethod
     def exchange_exists(self, name: str, deadline: float) -> bool:
         """Ask the broker whether it has an exchange.
 
@@ -145,8 +158,10 @@ class Link(Protocol):
         :raises ChannelClosedError: the broker refused the query.
         """
 
+    @abstractmethod
     def abort(self, reason: str) -> None:
         """Drop the connection without an AMQP close, and free its socket."""
 
+    @abstractmethod
     def close(self) -> None:
         """Close with an AMQP close."""

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 from ...model.contract import SignalSpec
 from ...model.order import POSITION
 from ..quoting import quoted
-from .position import GUARD_NAME, TRIGGER_NAME, function_source
+from .trigger import GUARD_NAME, TRIGGER_NAME, function_source
 
 
 def order_problems(connection: Connection, specs: Sequence[SignalSpec]) -> dict[str, str]:

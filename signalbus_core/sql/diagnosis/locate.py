@@ -21,7 +21,7 @@ from ...failures import raise_if_stop
 from ...model.contract import SignalSpec
 from ...schema.quoting import quoted
 from ..keys import Key, has_key, is_read_exactly, key_from_text, text_of_key
-from ..schedule.conditions import Part, is_future, may_be_sent, moments_due
+from ..schedule.conditions import Part, finite, is_future, may_be_sent, moments_due
 from ..selection import Choice, pending
 
 
@@ -158,7 +158,7 @@ def oldest_age_seconds(connection: Connection, spec: SignalSpec, most: int | Non
         return None
     due = moments_due(spec, Part.ALL)
     moment = func.greatest(moment, *due) if due else moment
-    first = select(moment.label("moment")).select_from(spec.model).where(*spec.is_signal, *may_be_sent(spec))
+    first = select(finite(moment).label("moment")).select_from(spec.model).where(*spec.is_signal, *may_be_sent(spec))
     looked_at = (first if most is None else first.order_by(*spec.primary_key).limit(most)).subquery()
     age = func.clock_timestamp() - func.min(looked_at.c.moment)
     seconds = connection.scalar(select(sql_cast(extract("epoch", age), Float)))

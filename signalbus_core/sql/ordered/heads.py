@@ -40,7 +40,7 @@ from sqlalchemy.sql.expression import CTE
 
 from ...model.contract import SignalSpec
 from ...model.order import KeyOrder, Place
-from ..keys import value_as_text, value_from_text
+from ..key_types import value_as_text, value_from_text
 from ..lock_rows import KEPT_STATEMENTS, row_bytes, wide_columns
 from ..parked import LeaveOut, not_passed_over
 from ..rows import row_id

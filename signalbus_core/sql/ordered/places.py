@@ -5,7 +5,7 @@ A burst has up to thousands of them, so that the columns of all rows are worked 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -21,7 +21,7 @@ def last_head(rows: Sequence[Sequence[Any]]) -> int | None:
 
 def placed(
     rows: Sequence[Sequence[Any]], limit: int, most_bytes: int, *, unkeyed_first: bool
-) -> tuple[Mapping[Any, Place], bool]:
+) -> tuple[dict[Any, Place], bool]:
     """The places of the rows that a burst takes, wave by wave; and whether there may be more.
 
     :param rows: of each the number of its key, which is negative without a key; how many of its key come before it; its

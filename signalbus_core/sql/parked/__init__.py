@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from .conditions import LeaveOut, count_blocking, count_columns, is_due, leaving_out, not_passed_over
-from .operations import FailureGroup, count_failed, discard, list_failed, list_groups, records_of_row, skip, try_again
+from .operations import (
+    FailureGroup,
+    count_failed,
+    discard,
+    list_failed,
+    list_groups,
+    records_of_row,
+    skip,
+    try_again,
+    waiting_failure,
+)
 from .records import (
     Failure,
     FailureHistory,
@@ -46,4 +56,5 @@ __all__ = [
     "records_of_row",
     "skip",
     "try_again",
+    "waiting_failure",
 ]

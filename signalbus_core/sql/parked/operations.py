@@ -95,6 +95,22 @@ def _group(connection: Connection, table: Table) -> ColumnElement[str]:
     return func.to_hex(func.hashtextextended(sql_cast(parts, Text), 0))
 
 
+def waiting_failure(connection: Connection, spec: SignalSpec) -> tuple[str, str, datetime] | None:
+    """The class of the errors of most signals that wait for their next try, one of their texts, and since when.
+
+    None when none is waiting.
+    """
+    table = parked_table_of(spec)
+    row = connection.execute(
+        select(table.c.error_class, func.min(table.c.error_text), func.min(table.c.first_failed_at))
+        .where(*_matching(spec, None), table.c.next_try_at.is_not(None))
+        .group_by(table.c.error_class)
+        .order_by(func.count().desc(), table.c.error_class)
+        .limit(1)
+    ).first()
+    return None if row is None else (row[0], row[1], row[2])
+
+
 def count_failed(connection: Connection, spec: SignalSpec) -> tuple[int, int]:
     """How many signals of a model are waiting, and how many are parked."""
     waiting, parked = connection.execute(select(*count_columns(spec))).one()

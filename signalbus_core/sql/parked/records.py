@@ -12,26 +12,16 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import (
-    ARRAY,
-    Interval,
-    Text,
-    and_,
-    any_,
-    bindparam,
-    func,
-    null,
-    select,
-)
+from sqlalchemy import ARRAY, Interval, Text, and_, any_, bindparam, func, null, select
 from sqlalchemy import delete as sql_delete
 from sqlalchemy import update as sql_update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DataError, StatementError
+from sqlalchemy.exc import DataError, SQLAlchemyError, StatementError
 from sqlalchemy.sql import ColumnElement
 
 from ...errors import Proved
-from ...failures import is_away
+from ...failures import is_away, raise_if_stop
 from ...model.contract import SignalSpec
 from ...schema.own_tables import UNDELETED, lacks_columns, parked_table_of, storable
 from ..keys import Key, SignalRef, has_integer_key, has_key, is_read_exactly, key_from_text, text_of_key
@@ -83,9 +73,12 @@ def keys_of(connection: Connection, spec: SignalSpec, texts: Sequence[str]) -> d
     try:
         with connection.begin_nested():
             return {row[0]: tuple(row[1:]) for row in connection.execute(statement)}
-    except DataError:
-        if len(texts) == 1:
-            return {}
+    except BaseException as error:  # the type of an application's column may raise anything
+        raise_if_stop(error)
+        if isinstance(error, SQLAlchemyError) and not isinstance(error, DataError):
+            raise
+    if len(texts) == 1:
+        return {}
     half = len(texts) // 2
     return keys_of(connection, spec, texts[:half]) | keys_of(connection, spec, texts[half:])
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import Column, DateTime, func, literal_column, or_
+from sqlalchemy import Column, DateTime, case, func, literal_column, or_
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
@@ -134,6 +134,11 @@ def moments_due(spec: SignalSpec, part: Part) -> list[ColumnElement[Any]]:
     if spec.schedule is None or part is Part.AT_ONCE:
         return []
     return [_moment(column) for column in spec.schedule.columns]
+
+
+def finite(moment: ColumnElement[Any]) -> ColumnElement[Any]:
+    """A moment, NULL when it is infinite: an age since then is an error of PostgreSQL."""
+    return case((func.isfinite(moment), moment))
 
 
 def _moment(column: Column[Any]) -> ColumnElement[Any]:

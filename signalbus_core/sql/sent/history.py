@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, cast
 
-from sqlalchemy import Text, bindparam, func, literal, literal_column, or_, select, text, tuple_
+from sqlalchemy import ARRAY, BigInteger, Text, bindparam, func, literal, literal_column, or_, select, text, tuple_
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import OID
 from sqlalchemy.engine import Connection
@@ -16,7 +16,7 @@ from sqlalchemy.sql import ColumnElement
 from sqlalchemy.types import UserDefinedType
 
 from ...model.contract import SignalSpec
-from ...model.sent_messages import SentMessage
+from ...model.sending.sent_messages import SentMessage
 from ...schema.own_tables import SENT
 from ..keys import usual_text
 
@@ -35,6 +35,8 @@ class SentSignal:
     :param key: its primary key as text; of several columns, a JSON array.
     :param keep_until: the last day on which it is kept.
     :param messages: those that were made of it; empty where its send method did not tell.
+    :param position: of an ordered model, where it is asked for: its place among those of its key.
+    :param order_key: this key, as the texts of its columns; None where it has none.
     """
 
     model: str
@@ -44,6 +46,8 @@ class SentSignal:
     written_at: datetime | None
     keep_until: date
     messages: tuple[SentMessage, ...]
+    position: int = 0
+    order_key: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -86,19 +90,32 @@ def list_sent(connection: Connection, spec: SignalSpec, chosen: SentFilter, limi
 def first_sent(
     connection: Connection, spec: SignalSpec, chosen: SentFilter, after: SentSignal | None, limit: int
 ) -> list[SentSignal]:
-    """What was sent of a model, in the order in which it was sent.
+    """What was sent of a model, in the order in which it was sent; within a burst, of an ordered model by position.
 
     :param after: begin behind this one.
     """
-    table = SENT.of(spec)
-    found = select(PLACE, *(table.c[name] for name in _COLUMNS)).where(*conditions(spec, chosen))
-    order: tuple[Any, ...] = (table.c.sent_at, literal_column("tableoid"), literal_column("ctid"))
+    table, position = SENT.of(spec), _position(spec)
+    columns = [PLACE, *(table.c[name] for name in _COLUMNS), position.label("signalbus_position")]
+    columns += [table.c.row[column.name].as_string() for column in (spec.order.by if spec.order else ())]
+    found = select(*columns).where(*conditions(spec, chosen))
+    order: tuple[Any, ...] = (table.c.sent_at, position, literal_column("tableoid"), literal_column("ctid"))
     if after is not None:
         oid, _, rest = after.place.partition("(")
-        here = (literal(after.sent_at), sql_cast(literal(oid), OID), sql_cast(literal(f"({rest}"), _Tid()))
+        place = (sql_cast(literal(oid), OID), sql_cast(literal(f"({rest}"), _Tid()))
+        here = (literal(after.sent_at), sql_cast(literal(after.position), BigInteger), *place)
         # By its index first: PostgreSQL reads no index for the comparison of rows.
         found = found.where(table.c.sent_at >= after.sent_at, tuple_(*order) > tuple_(*here))
-    return [_signal(spec, row) for row in connection.execute(found.order_by(*order).limit(limit))]
+    rows = connection.execute(found.order_by(*order).limit(limit))
+    width = 1 + len(_COLUMNS)
+    return [_signal(spec, row[:width], row[width:]) for row in rows]
+
+
+def _position(spec: SignalSpec) -> ColumnElement[int]:
+    """The position of a signal among those of its key; the same for all where the model has no order."""
+    if spec.order is None:
+        return literal_column("CAST(0 AS bigint)", BigInteger)
+    of_row = SENT.of(spec).c.row[spec.order.position.name].as_string()
+    return func.coalesce(sql_cast(of_row, BigInteger), 0)
 
 
 class _Tid(UserDefinedType[str]):
@@ -114,11 +131,18 @@ def count_sent(connection: Connection, spec: SignalSpec, chosen: SentFilter) -> 
     return connection.scalar(select(func.count()).select_from(table).where(*conditions(spec, chosen))) or 0
 
 
-def row_of(connection: Connection, spec: SignalSpec, place: str) -> dict[str, str | None] | None:
+def row_of(connection: Connection, spec: SignalSpec, one: SentSignal) -> dict[str, str | None] | None:
     """The columns of a signal that was sent, as texts; None when it is not there any more."""
-    table = SENT.of(spec)
-    found: dict[str, str | None] | None = connection.scalar(select(table.c.row).where(at_places([place])))
+    found: dict[str, str | None] | None = connection.scalar(select(SENT.of(spec).c.row).where(at_places([one])))
     return found
+
+
+def names_of_rows(connection: Connection, spec: SignalSpec) -> list[tuple[frozenset[str], int]]:
+    """The names of the columns that the rows of a model were kept with, and how many rows have these."""
+    names = literal_column('ARRAY(SELECT json_object_keys("row"))', ARRAY(Text)).label("signalbus_names")
+    counting = select(names, func.count()).select_from(SENT.of(spec)).where(*conditions(spec, EVERY_SENT))
+    found = counting.group_by(literal_column("signalbus_names"))
+    return [(frozenset(row[0]), row[1]) for row in connection.execute(found)]
 
 
 def conditions(spec: SignalSpec, chosen: SentFilter) -> list[ColumnElement[bool]]:
@@ -142,23 +166,29 @@ def conditions(spec: SignalSpec, chosen: SentFilter) -> list[ColumnElement[bool]
     return found
 
 
-def at_places(places: Sequence[str]) -> ColumnElement[bool]:
+def at_places(signals: Sequence[SentSignal]) -> ColumnElement[bool]:
     """The condition that a row of the history is one of these. They are looked up by their places."""
+    places = [one.place for one in signals]
     ids = ",".join(f'"{one[one.index("(") :]}"' for one in places)
     whole = ",".join(f'"{one}"' for one in places)
+    days = ",".join(sorted({one.keep_until.isoformat() for one in signals}))
+    # The days leave only the partitions to be read in which they are.
     condition = text(
-        "(ctid = ANY (CAST(:signalbus_ids AS tid[]))"
+        "(keep_until = ANY (CAST(:signalbus_days AS date[])) AND ctid = ANY (CAST(:signalbus_ids AS tid[]))"
         " AND concat(tableoid, ctid) = ANY (CAST(:signalbus_places AS text[])))"
     ).bindparams(
+        bindparam("signalbus_days", f"{{{days}}}", Text, unique=True),
         bindparam("signalbus_ids", f"{{{ids}}}", Text, unique=True),
         bindparam("signalbus_places", f"{{{whole}}}", Text, unique=True),
     )
     return cast("ColumnElement[bool]", condition)
 
 
-def _signal(spec: SignalSpec, row: Any) -> SentSignal:
+def _signal(spec: SignalSpec, row: Any, order: Sequence[Any] = ()) -> SentSignal:
     place, key, sent_at, written_at, keep_until, message_id, exchange, routing_key, more = row
     is_known = (message_id, exchange, routing_key) != (None, None, None)
     messages = [SentMessage(message_id, exchange, routing_key)] if is_known else []
     messages += [SentMessage(**one) for one in more or ()]
-    return SentSignal(spec.name, place, key, sent_at, written_at, keep_until, tuple(messages))
+    position, *parts = order or (0,)
+    order_key = tuple(parts) if parts and None not in parts else None
+    return SentSignal(spec.name, place, key, sent_at, written_at, keep_until, tuple(messages), position, order_key)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from signalbus_core.failures import is_outage_error
+from tests.support import prefork
 from tests.support.broker import Broker
 
 PAGE = (Path(__file__).parents[3] / "docs/how-to/adopt.md").read_text()
@@ -20,14 +19,11 @@ def snippets() -> list[str]:
 
 
 def python(directory: Path, code: str, database_url: str, broker: Broker) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", f"from transfers import *\nwith app.app_context():\n    {code}"],
-        cwd=directory,
-        env=os.environ | {"DATABASE_URL": database_url, "RABBITMQ_URL": broker.url},
-        capture_output=True,
-        text=True,
+    done = prefork.run(
+        ["python", "-c", f"from transfers import *\nwith app.app_context():\n    {code}"],
+        os.environ | {"DATABASE_URL": database_url, "RABBITMQ_URL": broker.url},
+        directory,
         timeout=60,
-        check=False,
     )
     return done.stdout.strip() + done.stderr
 

@@ -18,6 +18,7 @@ import pika
 import pytest
 import sqlalchemy as sa
 
+from tests.support import prefork
 from tests.support.broker import Broker
 from tests.support.guardian import guardian
 from tests.support.waiting import eventually
@@ -28,10 +29,10 @@ BILLING, QUEUES, *CONSUMERS = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULT
 
 #: What is started, and the package that it needs.
 COMMANDS = {
-    "blocking": ("pika", [sys.executable, "consumer.py"]),
-    "select": ("pika", [sys.executable, "consumer.py"]),
+    "blocking": ("pika", ["python", "consumer.py"]),
+    "select": ("pika", ["python", "consumer.py"]),
     "celery": ("celery", [sys.executable, "-m", "celery", "--app", "consumer", "worker", "--pool", "solo"]),
-    "aio": ("aio_pika", [sys.executable, "consumer.py"]),
+    "aio": ("aio_pika", ["python", "consumer.py"]),
 }
 MESSAGES = 60
 
@@ -48,13 +49,21 @@ class Consumer:
         self.call("import billing, queues; billing.metadata.create_all(billing.engine); queues.declare()")
 
     def call(self, code: str) -> None:
-        subprocess.run([sys.executable, "-c", code], cwd=self._directory, env=self._environ, check=True, timeout=60)
+        prefork.run(["python", "-c", code], self._environ, self._directory, timeout=60).check_returncode()
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def start(self) -> subprocess.Popen[bytes] | prefork.Forked:
         with (self._directory / "log").open("ab") as log:
-            process = subprocess.Popen(
-                self._command, cwd=self._directory, env=self._environ, stdout=log, stderr=log, start_new_session=True
-            )
+            if self._command[0] == "python":
+                process = prefork.start(self._command, self._environ, self._directory, log, log)
+            else:
+                process = subprocess.Popen(
+                    self._command,
+                    cwd=self._directory,
+                    env=self._environ,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
         guardian.watch("group", process.pid)
         return process
 

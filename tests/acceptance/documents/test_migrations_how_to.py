@@ -142,4 +142,4 @@ def test_the_table_of_parked_signals_can_be_renamed_as_written() -> None:
 
     db: object = names["db"]
     type("Renamed", (RabbitMQSignal, db.Model), {"id": db.Column(db.Integer, primary_key=True)})  # type: ignore[attr-defined]
-    assert set(db.metadata.tables) == {"renamed", "parked_signals", "signalbus_paused"}  # type: ignore[attr-defined]
+    assert set(db.metadata.tables) == {"renamed", "parked_signals", "signalbus_paused", "signalbus_relays"}  # type: ignore[attr-defined]

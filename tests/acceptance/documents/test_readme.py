@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import psycopg2
 import pytest
 
+from tests.support import prefork
 from tests.support.readme import blocks, commands, installation
 
 #: Run by other tests, or as part of running these.
@@ -63,12 +64,6 @@ def test_the_other_snippets_are_python_that_runs(tmp_path: Path, monkeypatch: py
     (tmp_path / "shop.py").write_text(first)
     for snippet in others:
         ast.parse(snippet)
-        done = subprocess.run(
-            [sys.executable, "-c", snippet],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = prefork.run(["python", "-c", snippet], os.environ, tmp_path)
         assert done.returncode == 0, done.stderr
     assert len(others) == 2

@@ -18,7 +18,7 @@ def test_the_how_to_works_as_written(tmp_path: Path, database_url: str, empty_am
     [snippet] = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
     (tmp_path / "shop.py").write_text(snippet)
     install, *commands = re.findall(r"^\$ (.*)", PAGE, re.MULTILINE)
-    assert install == "pip install 'signalbus[otel]'"
+    assert install == "pip install 'path/to/signalbus[otel]'"
     done = subprocess.run(
         ["bash", "-ec", "\n".join(commands)],
         cwd=tmp_path,

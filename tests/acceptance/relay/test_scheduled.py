@@ -73,10 +73,10 @@ def test_each_is_sent_at_its_time_by_a_relay_that_sleeps_or_polls(outbox: Schedu
 
 
 def test_new_signals_are_sent_before_those_of_a_backlog(outbox: Scheduled) -> None:
-    outbox.schedule("generate_series(1, 30000)", "NULL")
+    outbox.schedule("generate_series(1, 15000)", "NULL")
     relay = outbox.relay("--table", "later", "--fresh-first")
     relay.wait_ready()
-    eventually(lambda: outbox.count("later") < 29_500, 60, "the backlog is being sent", 0.005)
+    eventually(lambda: outbox.count("later") < 14_500, 60, "the backlog is being sent", 0.005)
     outbox.schedule("generate_series(100001, 100020)", "NULL")
     new = "later WHERE routing_key LIKE 'k1000__'"
     eventually(lambda: outbox.count(new) == 0, 30, "the new ones are sent", 0.005)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from signalbus_core import parked_table_sql, paused_table_sql
+from signalbus_core import parked_table_sql, paused_table_sql, relays_table_sql
 from tests.acceptance.commands.test_parked import POISON, change_sender
 from tests.support.browser import Browser, browser
 from tests.support.processes import RelayProcess
@@ -159,3 +159,34 @@ def test_status_tells_what_worker_sends_while_it_hangs(pausable: Shop) -> None:
         assert "sending" in relay.get("/")[1]
     pausable.wait_until_sent()
     eventually(lambda: json.loads(relay.get("/api/status")[1])["models"][1]["sent"] == 120, 10, "all are counted")
+
+
+def test_one_page_shows_all_relays_and_their_sum(chromium: Browser, shop: Shop) -> None:
+    shop.execute(relays_table_sql())
+    first, url = start(shop)
+    second, _ = start(shop, "--workers", "3")
+    chromium.open(url)
+    shows(chromium, "All 2", ".relays")
+    shows(chromium, "5", ".relays .sum [data-label=Workers]")
+    assert len(chromium.all(".relays tbody th")) == 3
+    for relay in (first, second):
+        assert len(json.loads(relay.get("/api/status")[1])["replicas"]) == 2
+    second.terminate()
+    assert second.wait() == 0
+    eventually(lambda: len(chromium.all(".relays tbody th")) == 1, 20, "the relay that ended is gone")
+    assert "this relay only" not in chromium.text("#main")
+    assert chromium.complaints() == []
+
+
+def test_signals_are_sent_while_the_relays_cannot_know_each_other(chromium: Browser, shop: Shop) -> None:
+    shop.execute(relays_table_sql())
+    with shop.engine.connect() as other:
+        other.exec_driver_sql("LOCK TABLE signalbus_relays")
+        relay, url = start(shop)
+        shop.write(1, 100)
+        shop.wait_until_sent()
+        chromium.open(url)
+        shows(chromium, "This page shows this relay only: ")
+        shows(chromium, "canceling statement due to lock timeout")
+        relay.terminate()
+        assert relay.wait() == 0

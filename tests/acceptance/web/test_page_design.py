@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from relay.replicas.thread import Replicas
 from relay.telemetry.incidents import single_signals
 from relay.telemetry.status import Status
 from relay.web.failed_cache import MOST_SHOWN
@@ -60,9 +62,14 @@ def operated(outbox: Outbox, tmp_path: Path) -> Iterator[Operated]:
     status.backlog_measured("OrderPlaced", 37, 0.4)
     status.worker_changed("worker-1", "sending", "OrderPlaced", 50)
     status.worker_changed("worker-2", "idle")
-    yield Operated(outbox, tmp_path, status=status)
+    operated = Operated(outbox, tmp_path, status=status)
+    beside = replace(operated.replicas.own, status=Status(MODELS, clock), id="beside")
+    beside.status.worker_changed("worker-1", "idle")
+    for replicas in (Replicas(beside, operated.place), operated.replicas):
+        replicas.run_once()
+    yield operated
     with outbox.engine.begin() as connection:
-        connection.exec_driver_sql('TRUNCATE "order", signalbus_parked')
+        connection.exec_driver_sql('TRUNCATE "order", signalbus_parked, signalbus_relays')
 
 
 @pytest.fixture
@@ -121,7 +128,10 @@ def test_the_page_of_a_relay_with_exceptions(chromium: Browser, operated: Operat
     chromium.prefer("light")
     # What the page asks for itself gets no answer any more, and changes nothing back.
     chromium.run("window.fetch = () => new Promise(() => {})")
-    chromium.run("document.querySelector('.place').textContent = 'db.shop.internal:5432/shop'")
+    chromium.run("document.querySelector('.columns .place').textContent = 'db.shop.internal:5432/shop'")
+    for selector, text in (("name", "`shop-relay-${at + 1}`"), ("place", "one.textContent.replace(/^.*, /, '')")):
+        found = f"document.querySelectorAll('.relays tr:not(.sum) .{selector}')"
+        chromium.run(f"{found}.forEach((one, at) => {{ one.textContent = {text} }})")
     chromium.picture("status-page", 1000)
 
 

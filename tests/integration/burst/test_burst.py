@@ -8,7 +8,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timezone
 from decimal import Decimal
 from functools import partial
@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from signalbus_core import BurstError, Outcome, OutcomeKind, PartialDeliveryError, SignalBus
 from signalbus_core.lowlevel import BurstLimits, BurstResult, Choice, send_burst
-from signalbus_core.model.progress import report_progress
+from signalbus_core.model.sending.progress import report_progress
 from tests.support.clock import Clock
 from tests.support.outbox_app import OutboxApp
 
@@ -206,6 +206,23 @@ def test_reported_signals_of_another_burst_are_not_deleted(outbox: Outbox) -> No
     outbox.sender = sender
     assert outbox.burst(limit=1).sent == 1
     assert outbox.left() == [2]
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_sender_that_names_only_copies_of_signals_ends(outbox: Outbox, number: int) -> None:
+    outbox.write(*range(1, number + 1))
+
+    def sender(signals: list[Any]) -> None:
+        outbox.sent_signals(signals)
+        assert outbox.sent.count(1) < 4
+        raise PartialDeliveryError(delivered=[outbox.model(id=signal.id) for signal in signals])
+
+    outbox.sender = sender
+    with outbox.app.app_context(), pytest.raises(PartialDeliveryError):
+        SignalBus(outbox.db).flushmany([outbox.model])
+    assert outbox.left() == list(range(1, number + 1))
+    [failed] = outbox.burst(limit=1).failed
+    assert "does not say" in failed.outcome.reason
 
 
 class Timeout(BaseException):
@@ -542,9 +559,7 @@ def test_durations_are_measured_by_phase(outbox: Outbox) -> None:
 
 
 @pytest.mark.parametrize("many", [True, False])
-def test_a_send_method_that_is_a_generator_or_a_coroutine_sends_nothing_and_keeps_its_signals(
-    outbox: Outbox, many: bool
-) -> None:
+def test_a_send_method_whose_code_has_not_run_keeps_its_signals(outbox: Outbox, many: bool) -> None:
     outbox.write(1, 2)
 
     def generator(_self_or_class: Any, _signals: Any = None) -> Iterator[None]:
@@ -554,7 +569,18 @@ def test_a_send_method_that_is_a_generator_or_a_coroutine_sends_nothing_and_keep
     async def coroutine(_self_or_class: Any, _signals: Any = None) -> None:
         outbox.sent.append(1)
 
-    for unfinished in (generator, coroutine):
+    def function(*_: Any) -> Any:
+        return outbox.sent.append
+
+    def lazy(*_: Any) -> Any:
+        return map(outbox.sent.append, [1])
+
+    def future(*_: Any) -> Any:
+        failed: Future[None] = Future()
+        failed.set_exception(OSError("not sent"))
+        return failed
+
+    for unfinished in (generator, coroutine, function, lazy, future):
         outbox.model.send_signalbus_message = unfinished
         outbox.model.send_signalbus_messages = classmethod(unfinished)
         error = outbox.burst(limit=2 if many else 1).error

@@ -15,7 +15,7 @@ from alembic.migration import MigrationContext
 import signalbus_core.alembic  # noqa: F401
 from signalbus_core import SignalModelError
 from signalbus_core.burst import failpoints
-from signalbus_core.model.sent_messages import SentMessage, wanted_messages
+from signalbus_core.model.sending.sent_messages import SentMessage, wanted_messages
 from signalbus_core.schema.own_tables import SENT
 from signalbus_core.sql.sent import suspended
 from tests.support.outbox_app import OutboxApp

@@ -14,6 +14,7 @@ from sqlalchemy.ext.declarative import AbstractConcreteBase
 
 from relay.checks.run import Subject, find_problems
 from relay.config.resolve import resolve
+from relay.poller.database import PolledDatabase, TableOwners
 from relay.poller.pauses import PausedModels
 from relay.poller.poller import TIDY_EVERY_SECONDS, Poller, TableError
 from relay.scheduler import Scheduler
@@ -353,21 +354,26 @@ def test_two_models_with_the_same_rows_are_refused_however_they_name_them(databa
         subject = Subject(app.app, app.db.signalbus, resolve({"app": "shop"}, {}))
         findings = find_problems(subject, ["tables"])
     assert {"Letter", "Twin"} == {one.subject for one in findings if "several signal models" in one.problem}
-    poller = poller_of(specs, engines)
+    pollers = pollers_of(specs, engines)
     with pytest.raises(TableError, match="Letter and Twin"):
-        poller.run_once()
+        [poller.run_once() for poller in pollers]
     for engine in engines.values():
         engine.dispose()
 
 
-def poller_of(specs: Sequence[SignalSpec], engines: Mapping[str | None, sa.Engine]) -> Poller:
+def pollers_of(specs: Sequence[SignalSpec], engines: Mapping[str | None, sa.Engine]) -> list[Poller]:
     clock = Clock(1000.0)
     names = [spec.name for spec in specs]
     runtime = Recorder(names, clock, "test.twins").runtime
     scheduler = Scheduler(names, clock=clock)
     states = {spec.name: ModelState(spec, low_water=LowWater(is_kept=True)) for spec in specs}
     retry_stores = RetryStores(specs, engines, RetryPolicy(), BurstLimits(), clock)
-    return Poller(engines, states, retry_stores, PausedModels(scheduler, runtime), scheduler, runtime)
+    owners, paused = TableOwners(), PausedModels(scheduler, runtime)
+    databases = [
+        PolledDatabase(bind_key, engine, [spec for spec in specs if spec.bind_key == bind_key], owners)
+        for bind_key, engine in engines.items()
+    ]
+    return [Poller(one, states, retry_stores, paused, scheduler, runtime) for one in databases]
 
 
 def test_a_model_beside_a_signal_model_on_its_table_is_no_matter(post: Post) -> None:

@@ -9,9 +9,12 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy.dialects import postgresql
 
 from signalbus_core.lowlevel import PLAIN, own_session, restore, sent
+from signalbus_core.rabbitmq import Message, replayed_messages
 from signalbus_core.sql.sent.history import EVERY_SENT
+from signalbus_core.testing import FakePublisher
 from tests.support.outbox_app import OutboxApp
 from tests.support.servers import Postgres
 
@@ -139,6 +142,96 @@ def test_each_value_round_trips(outbox: OutboxApp, number: int) -> None:
     check(outbox, {kind: values[number % len(values)] for kind, values in VALUES.items()}, "SET timezone = UTC")
 
 
+#: Columns as an application declares them, with values that drivers can read.
+DECLARED: dict[str, tuple[Any, list[str]]] = {
+    "number": (sa.BigInteger(), ["0", "-9223372036854775808"]),
+    "price": (sa.Numeric(), ["NaN", "-0.000", "1.50", "1e-30"]),
+    "ratio": (sa.Double(), ["NaN", "Infinity", "-Infinity", "-0", "5e-324", "0.1"]),
+    "single": (sa.REAL(), ["-0", "1e-45", "0.1", "NaN"]),
+    "flag": (sa.Boolean(), ["t", "f"]),
+    "note": (sa.Text(), ["", "NULL", "null", "a\nb\u2028", "ä€𝄞", "\\x00"]),
+    "padded": (sa.CHAR(5), ["1", "12345"]),
+    "data": (sa.LargeBinary(), ["", "\\x00ff27225c"]),
+    "day": (sa.Date(), ["0001-01-01", "9999-12-31"]),
+    "moment": (sa.DateTime(timezone=True), ["2026-03-29 02:30:00.000001+01", "9999-12-30 23:59:59.999999+00"]),
+    "plain_moment": (sa.DateTime(), ["2026-01-02 03:04:05.678901"]),
+    "length": (postgresql.INTERVAL(), ["1 year -2 mons 3 days -04:05:06.789", "-00:00:01"]),
+    "own_id": (sa.Uuid(), ["0c7e4e9e-7d4c-4c7f-9d0e-0123456789ab"]),
+    "document": (postgresql.JSONB(none_as_null=False), ["null", '{"b": 1.10, "a": [null, true]}', '"x"']),
+    "text_document": (sa.JSON(), ["null", '{"b": 1,  "a": 2}', "[]"]),
+    "numbers": (postgresql.ARRAY(sa.Integer), ["{}", "{1,NULL,3}", "{{1,2},{3,4}}", "[2:3]={5,6}"]),
+    "words": (postgresql.ARRAY(sa.Text), ['{"","NULL",NULL,"a,b"}']),
+    "range": (postgresql.INT4RANGE(), ["empty", "[1,5)", "(,)", "[3,)"]),
+    "address": (postgresql.INET(), ["10.0.0.1/8", "::1"]),
+    "bits": (postgresql.BIT(3), ["101"]),
+    "mood": (postgresql.ENUM("so so", "it's", name="mood", create_type=False), ["so so", "it's"]),
+    "positive": (Any_("positive"), ["1"]),
+    "pair": (Any_("pair"), ['(1,"a ""b"", \\\\")', "(,)"]),
+}
+
+declared_rows = st.fixed_dictionaries(
+    {name: st.sampled_from([None, *values]) for name, (_, values) in DECLARED.items()}
+)
+
+
+def as_message(signal: Any) -> Message:
+    """A message that has all columns as the application sees them."""
+    return Message("odd", "", repr([getattr(signal, name) for name in DECLARED]))
+
+
+@pytest.fixture(scope="module")
+def declared(postgres: Postgres) -> Iterator[tuple[OutboxApp, FakePublisher]]:
+    with postgres.lend_database() as url:
+        outbox = OutboxApp(url)
+        publisher = FakePublisher(outbox.app)
+        columns = {name: sa.Column(kind) for name, (kind, _) in DECLARED.items()}
+        created = sa.Column(sa.DateTime(timezone=True), server_default=sa.func.clock_timestamp())
+        outbox.rabbitmq_model("Declared", as_message, signalbus_keep_days=1, created_at=created, **columns)
+        with outbox.app.app_context():
+            outbox.execute(*SETUP)
+        outbox.create()
+        yield outbox, publisher
+        publisher.close()
+        outbox.close()
+
+
+@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(values=declared_rows)
+def test_messages_of_replays_are_equal(
+    declared: tuple[OutboxApp, FakePublisher], values: dict[str, str | None]
+) -> None:
+    check_message(declared, values)
+
+
+@pytest.mark.parametrize("number", range(max(len(values) for _, values in DECLARED.values())))
+def test_message_of_a_replay_is_equal_byte_for_byte(declared: tuple[OutboxApp, FakePublisher], number: int) -> None:
+    check_message(declared, {name: values[number % len(values)] for name, (_, values) in DECLARED.items()})
+
+
+def check_message(declared: tuple[OutboxApp, FakePublisher], values: dict[str, str | None]) -> None:
+    outbox, publisher = declared
+    model = outbox.models["Declared"]
+    spec = outbox.spec(model)
+    columns = {name: value for name, value in values.items() if value is not None}
+    kinds = [DECLARED[name][0].compile(dialect=postgresql.dialect()) for name in columns]
+    shown = "".join(f", CAST(:{name} AS {kind})" for name, kind in zip(columns, kinds, strict=True))
+    with outbox.app.app_context(), outbox.db.engine.begin() as connection:
+        connection.execute(sa.text("TRUNCATE declared, signalbus_sent"))
+        named = "".join(f', "{name}"' for name in columns)
+        connection.execute(sa.text(f"INSERT INTO declared (id{named}) VALUES (1{shown})"), columns)
+    before = len(publisher.broker.messages)
+    assert outbox.burst(model).sent == 1
+    [first] = publisher.broker.messages[before:]
+    with outbox.app.app_context(), outbox.db.engine.connect() as connection:
+        [one] = sent.first_sent(connection, spec, EVERY_SENT, None, 10)
+    with outbox.app.app_context(), own_session(outbox.db, outbox.app) as session:
+        signal = restore(session, spec, [one])[one.place].signal
+        [again] = replayed_messages(signal, [message.message_id for message in one.messages], one.sent_at)
+    assert str(again.body).encode() == first.body
+    assert (again.exchange, again.routing_key) == (first.exchange, first.routing_key)
+    assert vars(again.properties) == vars(first.properties)
+
+
 def check(outbox: OutboxApp, values: dict[str, str | None], setting: str) -> None:
     model = outbox.models["Odd"]
     spec = outbox.spec(model)
@@ -153,7 +246,7 @@ def check(outbox: OutboxApp, values: dict[str, str | None], setting: str) -> Non
             connection.exec_driver_sql("RESET ALL")
             [one] = sent.list_sent(connection, spec, EVERY_SENT, 10)
         with own_session(outbox.db, outbox.app) as session:
-            signal = restore(session, spec, [one.place])[one.place]
+            signal = restore(session, spec, [one])[one.place].signal
             texts = {kind: getattr(signal, f"c{number_of}") for number_of, kind in enumerate(TYPES)}
             session.rollback()
     # Written again from what was restored, it is the same row.

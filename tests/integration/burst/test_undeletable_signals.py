@@ -40,6 +40,7 @@ KEEPING_SEVEN = """
     CREATE TRIGGER keep BEFORE DELETE ON "order" FOR EACH ROW EXECUTE FUNCTION keep()
 """
 CHILD = 'CREATE TABLE child (order_id int REFERENCES "order" (id) {how}); INSERT INTO child VALUES (7)'
+MARKING = "UPDATE \"order\" SET note = 'deleted' WHERE id = 7"
 
 #: Ways in which the database keeps the signal with key 7, and no other.
 CAUSES = {
@@ -48,6 +49,8 @@ CAUSES = {
     "trigger that suppresses": KEEPING_SEVEN.format(what="RETURN NULL;"),
     "trigger that raises": KEEPING_SEVEN.format(what="RAISE EXCEPTION 'not allowed';"),
     "trigger that waits": KEEPING_SEVEN.format(what="PERFORM pg_sleep(60);"),
+    "trigger that marks": KEEPING_SEVEN.format(what=f"{MARKING}; RETURN NULL;"),
+    "rule that marks": f'CREATE RULE mark AS ON DELETE TO "order" WHERE OLD.id = 7 DO INSTEAD {MARKING}',
 }
 
 
@@ -244,6 +247,18 @@ def test_its_delete_is_tried_again_and_not_its_send(outbox: Outbox) -> None:
     assert (again.sent, again.undeleted) == (1, ())
     assert outbox.left() == []
     assert outbox.notes() == {}
+    assert outbox.sent == Counter([7, 8])
+
+
+@pytest.mark.parametrize("cause", ["trigger that marks", "rule that marks"])
+def test_a_row_that_is_marked_instead_of_deleted_is_sent_once(outbox: Outbox, cause: str) -> None:
+    outbox.write(7, 8)
+    outbox.execute(CAUSES[cause])
+    [kept] = outbox.burst(choice=NOTED).undeleted
+    for _ in range(2):
+        again = delete_sent(outbox.engine, outbox.spec(), [kept.proved], choice=NOTED)
+        assert (again.sent, [one.key for one in again.undeleted]) == (0, [(7,)])
+        assert outbox.burst(choice=NOTED).selected == 0
     assert outbox.sent == Counter([7, 8])
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.orm import column_property
 
 from relay.application.databases import limit_connections
 from signalbus_core import BurstError, SignalBusMixin, UnreadableSignalError
-from signalbus_core.lowlevel import BurstLimits, BurstResult, own_session, send_burst
+from signalbus_core.lowlevel import BurstLimits, BurstResult, Choice, own_session, send_burst
 
 DIGITS = "9" * 5000
 
@@ -182,6 +182,25 @@ def test_a_lock_that_takes_too_long_is_no_fault_of_a_row(outbox: Outbox) -> None
         with pytest.raises(sa.exc.OperationalError, match="lock timeout"):
             outbox.burst("called", limits=BurstLimits(lock_timeout_seconds=0.2))
     assert outbox.burst("called").sent == 3
+
+
+def test_a_row_that_takes_too_long_to_read_holds_up_no_other(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    outbox.write("called", 4, {1})
+    with outbox.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE OR REPLACE FUNCTION checked(t text) RETURNS text LANGUAGE plpgsql AS $$ BEGIN"
+            " IF t = 'secret' THEN PERFORM pg_sleep(60); END IF; RETURN t; END $$"
+        )
+    # Among others it is not known which row it is: a relay goes on with a single one.
+    limits = BurstLimits(statement_timeout_seconds=0.5)
+    with pytest.raises(sa.exc.OperationalError, match="statement timeout"):
+        outbox.burst("called", limits=limits)
+    [failed] = outbox.burst("called", limits=limits, limit=1, choice=Choice(start=1)).failed
+    assert (failed.key, failed.outcome.reason) == ((1,), "its row cannot be loaded (QueryCanceled)")
+    monkeypatch.setattr(send_burst, "__kwdefaults__", {**send_burst.__kwdefaults__, "limits": limits})
+    with pytest.raises(UnreadableSignalError, match="1 signal of Called"):
+        outbox.flush("called")
+    assert sorted(outbox.sent) == [0, 2, 3]
 
 
 def test_a_relay_reads_in_utf8_whatever_the_database_prefers(database_url: str) -> None:

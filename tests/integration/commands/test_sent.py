@@ -27,6 +27,7 @@ from relay.web.database_bulkhead import DatabaseBulkhead
 from relay.web.sent_routes import sent_routes
 from signalbus_core.lowlevel import SentFilter, prepare_history
 from signalbus_core.rabbitmq import Message
+from tests.support.broker import taken
 from tests.support.outbox_app import OutboxApp
 from tests.support.servers import Postgres
 
@@ -62,12 +63,7 @@ class Sent:
         self.first = self.taken(self.queue)
 
     def taken(self, queue: str) -> list[tuple[pika.BasicProperties, bytes]]:
-        found = []
-        while True:
-            method, properties, body = self.channel.basic_get(queue, auto_ack=True)
-            if method is None:
-                return found
-            found.append((properties, body))
+        return [(properties, body) for _, properties, body in taken(self.channel, queue)]
 
     def close(self) -> None:
         for queue in (self.queue, self.new_queue):

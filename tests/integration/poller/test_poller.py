@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
+from relay.poller.database import PolledDatabase
 from relay.poller.joint_query import MOST_SLOW, POLL_LIMITS
 from relay.poller.pauses import PausedModels
 from relay.poller.poller import MEASURE_EVERY_SECONDS, TIDY_EVERY_SECONDS, Poller, TableError
@@ -77,7 +78,7 @@ class Watched:
         self.retry_stores = RetryStores(specs, {None: self.engine}, rules, BurstLimits(), self.clock)
         self.paused = PausedModels(self.scheduler, self.recorder.runtime)
         self.poller = Poller(
-            {None: self.engine},
+            PolledDatabase(None, self.engine, specs),
             self.progress,
             self.retry_stores,
             self.paused,
@@ -122,17 +123,19 @@ class Watched:
 
 @pytest.fixture
 def watched(database_url: str) -> Iterator[Watched]:
-    watched = Watched(database_url, models=50)
+    watched = Watched(database_url, models=9)
     yield watched
     watched.engine.dispose()
 
 
-def test_one_statement_looks_at_all_models(watched: Watched) -> None:
+def test_one_statement_looks_at_all_models(database_url: str) -> None:
+    watched = Watched(database_url, models=50)
     watched.poller.run_once()
     watched.statements.clear()
     watched.poller.run_once()
     [look] = watched.statements
     assert all(f"FROM m{number:02}" in look for number in range(50))
+    watched.engine.dispose()
 
 
 def test_the_models_with_signals_are_handed_to_workers(watched: Watched) -> None:
@@ -455,7 +458,7 @@ def test_a_database_that_does_not_answer_is_told_with_the_reason(watched: Watche
     assert watched.health.readiness()["database"]["condition"] == "up"
     watched.engine.dispose()
     broken = sa.create_engine("postgresql+psycopg2://nobody@127.0.0.1:1/none")
-    watched.poller._engines = {None: broken}
+    watched.poller._engine = broken
     assert watched.poller.run_once(), "as long as a database cannot be asked, there may be something to send"
     database = watched.health.readiness()["database"]
     assert database["condition"] == "down"

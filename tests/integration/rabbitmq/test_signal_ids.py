@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from click.testing import CliRunner
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
 
+from relay.cli import cli
 from signalbus_core import SignalBusMixin, SignalModelError, signal_id_sql
 from signalbus_core.burst import failpoints
 from signalbus_core.rabbitmq import Message, OutboxMessage, RabbitMQSignal
@@ -289,6 +291,21 @@ def test_the_recipe_rewrites_no_row_and_can_be_run_again(make: MakeShop, databas
     old, new = shop.ids(1)
     assert old.endswith(":outbox:1")
     assert is_uuid(new)
+
+
+def test_the_recipe_does_not_wait_for_long_transactions(make: MakeShop, database_url: str) -> None:
+    shop = make(database_url)
+    take_column_away(shop)
+    printed = CliRunner().invoke(cli, ["ddl", "ids", "outbox"]).stdout
+    assert "lock_timeout = '5s'" in printed
+    with shop.app.app_context(), shop.db.engine.connect() as reader:
+        reader.exec_driver_sql("SELECT * FROM outbox")
+        with pytest.raises(sa.exc.OperationalError, match="lock timeout"):
+            shop.execute(printed.replace("5s", "20ms"))
+        # Nobody waits behind it.
+        shop.execute("INSERT INTO outbox DEFAULT VALUES")
+    shop.execute(printed)
+    assert is_uuid(shop.ids(1)[-1])
 
 
 def test_a_column_of_the_model_that_the_table_lacks_is_told(make: MakeShop, database_url: str) -> None:

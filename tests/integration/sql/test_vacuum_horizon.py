@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from relay.checks import vacuum
+from relay.poller.database import PolledDatabase
 from relay.poller.diagnosis.vacuum_horizon import (
     ACTIVE_SECONDS,
     DEAD_ROWS_THAT_HURT,
@@ -309,13 +310,13 @@ def test_without_rights_the_session_of_another_login_is_told_and_what_may_not_be
     engine = sa.create_engine(url.replace("postgres@", f"{LOGIN}@"))
     recorder = Recorder(watched.names, watched.clock)
     status = recorder.status
-    horizon = Horizon({None: [one.spec for one in watched.progress.values()]}, recorder.runtime)
+    horizon = Horizon(PolledDatabase(None, engine, [one.spec for one in watched.progress.values()]), recorder.runtime)
     with session(url) as snapshot:
         hold_a_snapshot(snapshot)
         let_rows_die(watched, DEAD_ROWS_THAT_HURT)
         for _ in range(2):
             watched.clock.now += IDLE_SECONDS
-            horizon.run_once(None, engine, is_active=False)
+            horizon.run_once(is_active=False)
         [warning] = told(caplog)
         holder = f"another login's session with pid {pid_of(snapshot)} (application 'report')"
         assert holder in warning.message
@@ -323,7 +324,7 @@ def test_without_rights_the_session_of_another_login_is_told_and_what_may_not_be
         watched.execute("REVOKE SELECT ON pg_prepared_xacts FROM PUBLIC")
         caplog.set_level(logging.DEBUG, "signalbus.relay")
         watched.clock.now += IDLE_SECONDS
-        horizon.run_once(None, engine, is_active=False)
+        horizon.run_once(is_active=False)
         assert told(caplog)[-1].__dict__["action"] == "horizon_unknown"
     engine.dispose()
 

@@ -12,7 +12,7 @@ from flask import Flask
 
 from relay.telemetry.incidents import SETTLED_AFTER_SECONDS
 from relay.worker.broker_connections import LEFT_ALONE_SECONDS, BrokerConnections
-from signalbus_core.model.progress import ProgressReporter
+from signalbus_core.model.sending.progress import ProgressReporter
 from signalbus_core.rabbitmq import Message, Publisher, PublisherStatus
 from tests.support.amqp_peer import AmqpPeer, Published, Session
 from tests.support.clock import Clock

@@ -15,6 +15,7 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
 from relay.poller.backlog_meter import MEASURE_EVERY_SECONDS
+from relay.poller.database import PolledDatabase
 from relay.poller.pauses import PausedModels
 from relay.poller.poller import Poller
 from relay.scheduler import Scheduler
@@ -89,7 +90,8 @@ class Relay:
         self.scheduler = Scheduler(["Order"], clock=self.clock)
         states = {"Order": self.progress}
         paused = PausedModels(self.scheduler, runtime)
-        self.poller = Poller({None: self.engine}, states, self.retry_stores, paused, self.scheduler, runtime)
+        database = PolledDatabase(None, self.engine, specs)
+        self.poller = Poller(database, states, self.retry_stores, paused, self.scheduler, runtime)
         self.worker = Worker(
             "worker-1",
             states,

@@ -303,12 +303,20 @@ def noted(turns: Turns) -> list[tuple[int, int]]:
         return [(row[0], row[1]) for row in rows]
 
 
+#: What becomes of a good signal instead of a delete: statements of a trigger, or of a rule.
+KEPT = {
+    "raises": "RAISE EXCEPTION 'kept'",
+    "marks": """UPDATE "order" SET note = note WHERE id = OLD.id; RETURN NULL""",
+}
+
+
 @pytest.fixture
-def kept(turns: Turns) -> Turns:
-    """A signal that another table refers to: it is sent, and the database does not let it be deleted."""
+def kept(turns: Turns, request: pytest.FixtureRequest) -> Turns:
+    """A signal that is sent, and that the database does not let be deleted."""
+    what = KEPT[getattr(request, "param", "raises")]
     turns.execute(
         """INSERT INTO "order" VALUES (1, 'good')""",
-        "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'kept'; END $$",
+        f"CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {what}; END $$",
         """CREATE TRIGGER keep BEFORE DELETE ON "order" FOR EACH ROW WHEN (OLD.note = 'good')
            EXECUTE FUNCTION keep()""",
     )
@@ -316,6 +324,7 @@ def kept(turns: Turns) -> Turns:
     return turns
 
 
+@pytest.mark.parametrize("kept", KEPT, indirect=True)
 @pytest.mark.parametrize("has_table", [True, False])
 def test_what_was_sent_and_undeletable_is_sent_once_and_parked(
     kept: Turns, has_table: bool, caplog: pytest.LogCaptureFixture
@@ -511,3 +520,19 @@ def test_a_burst_that_loses_its_database_asks_for_a_poll(turns: Turns) -> None:
     turns.turn()
     assert len(asked) == 1
     assert asked[0] is not None
+
+
+@pytest.mark.parametrize("event", ["do_orm_execute", "after_begin"])
+def test_a_listener_that_raises_is_told_of_with_its_model(
+    turns: Turns, event: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    turns.execute("""INSERT INTO "order" VALUES (1, 'good')""")
+
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("no tenant")
+
+    with turns.app.app_context():
+        sa.event.listen(turns.db.session, event, refuse)
+    turns.turn()
+    told = {vars(record).get("action"): record.getMessage() for record in caplog.records}
+    assert told["model_failing"] == "Order: RuntimeError: no tenant"

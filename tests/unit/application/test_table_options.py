@@ -11,8 +11,8 @@ import pytest
 
 from relay.application.outbox_tables.names import TableName, split_name, table_name
 from relay.application.outbox_tables.row_choice.done import assignments
+from relay.application.outbox_tables.row_choice.where import condition
 from relay.application.outbox_tables.rules import TableRules
-from relay.application.outbox_tables.where import condition
 from relay.config.resolve import ConfigError, RelayConfig, resolve
 
 URL = {"database_url": "postgresql://u:p@h/d"}
@@ -210,6 +210,17 @@ def test_all_problems_are_told_together_and_no_password() -> None:
 def test_what_does_not_go_together_is_told(given: dict[str, Any], problem: str) -> None:
     found = problems(**{**URL, **given})
     assert any(one.startswith(problem) for one in found), found
+
+
+@pytest.mark.parametrize("days", ["0", "-1", "week", "7.0", "", "36501", "nan"])
+def test_keep_days_that_are_none_are_refused(tmp_path: Path, days: str) -> None:
+    expected = f"--keep-days: a whole number from 1 to 36500 is expected, not {days!r}."
+    assert problems(**URL, table_names=("orders",), keep_days=days) == [expected]
+    path = tmp_path / "tables.json"
+    for given in (days, 0, -1, 7.0, True, [7], 36_501):
+        path.write_text(json.dumps({"tables": {"orders": {"keep_days": given}}}))
+        [found] = problems(**URL, tables_file=str(path))
+        assert f"keep_days: a whole number from 1 to 36500 is expected, not {given!r}" in found
 
 
 def test_a_broker_is_needed_only_where_something_is_sent() -> None:

@@ -16,7 +16,7 @@ from signalbus_core.burst.size import (
     MessageSizes,
 )
 from signalbus_core.lowlevel import BurstResult, BurstSize, FailedSignal
-from signalbus_core.model.progress import ProgressReporter, report_bytes
+from signalbus_core.model.sending.progress import ProgressReporter, report_bytes
 
 MOST = 1_000_000
 

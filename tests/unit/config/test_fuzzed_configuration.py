@@ -12,10 +12,11 @@ from sqlalchemy import create_engine
 
 from relay.application.connection_parameters import rejected_parameters
 from relay.application.outbox_tables.names import table_name
-from relay.config.options import OPTIONS, Option
+from relay.config.option import Option
+from relay.config.options import OPTIONS
 from relay.config.resolve import ConfigError, RelayConfig, resolve
 from relay.config.values import database_url
-from relay.telemetry.log_format import redact
+from relay.telemetry.logs.formats import redact
 from signalbus_core import SetupError
 from signalbus_core.rabbitmq import Publisher
 from tests.support.fuzzing import fuzzed

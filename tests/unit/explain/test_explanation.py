@@ -11,7 +11,7 @@ from relay.explain.gather import MOST_BEFORE, Facts
 from relay.explain.render import STATES, Explanation, explanation_of
 from relay.explain.routes import BrokerAnswer, Messages, Route
 from signalbus_core.lowlevel import UNDELETED, FailureRecord, FoundSignal, Holder, Pause, SentSignal, Standing
-from signalbus_core.model.sent_messages import SentMessage
+from signalbus_core.model.sending.sent_messages import SentMessage
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 FOUND = FoundSignal(NOW - timedelta(seconds=90), False, "0")

@@ -17,7 +17,8 @@ sleeping does. A turn from the mark on asks for another one, until one has seen 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import pytest
 
@@ -25,8 +26,7 @@ import pytest
 PROTOCOL = ("listen", "request", "acquire", "look", "sleep")
 
 
-@dataclass(frozen=True, order=True)
-class Writer:
+class Writer(NamedTuple):
     """One transaction. ``step``: new, inserted, tried, visible, delivered, done.
 
     ``is_below``: its key is below the low-water mark.
@@ -40,8 +40,7 @@ class Writer:
     is_committed: bool = False
 
 
-@dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     writers: tuple[Writer, ...]
     #: How many steps of the protocol are done; the notifier sleeps when all are.
     done: int = 0
@@ -92,7 +91,7 @@ def successors(state: State, rules: Rules) -> Iterator[State]:
         for changed, effect in writer_steps(writer, state, rules):
             # In one order: which of them is which makes no difference.
             writers = sorted((*state.writers[:number], changed, *state.writers[number + 1 :]))
-            yield replace(effect, writers=tuple(writers))
+            yield effect._replace(writers=tuple(writers))
     yield from notifier_steps(state, rules)
     yield from worker_steps(state, rules)
 
@@ -100,33 +99,33 @@ def successors(state: State, rules: Rules) -> Iterator[State]:
 def writer_steps(writer: Writer, state: State, rules: Rules) -> Iterator[tuple[Writer, State]]:
     match writer.step:
         case "new":
-            yield replace(writer, step="inserted"), state
+            yield writer._replace(step="inserted"), state
         case "inserted":
             if state.holds or state.queues:
-                yield replace(writer, step="tried", rings=rules.writers_ring), state
+                yield writer._replace(step="tried", rings=rules.writers_ring), state
             else:
-                yield replace(writer, step="tried", shares=True), state
+                yield writer._replace(step="tried", shares=True), state
         case "tried":
             keeps = writer.shares and rules.lock_outlives_commit
-            yield replace(writer, step="visible", is_committed=True, shares=keeps), state
-            yield replace(writer, step="done", shares=False, rings=False), state
+            yield writer._replace(step="visible", is_committed=True, shares=keeps), state
+            yield writer._replace(step="done", shares=False, rings=False), state
             if writer.shares and not rules.lock_outlives_commit:
-                yield replace(writer, shares=False), state
+                yield writer._replace(shares=False), state
         case "visible":
             heard = writer.rings and state.listens
-            yield replace(writer, step="delivered"), replace(state, bells=state.bells + heard)
+            yield writer._replace(step="delivered"), state._replace(bells=state.bells + heard)
         case "delivered":
-            yield replace(writer, step="done", shares=False), state
+            yield writer._replace(step="done", shares=False), state
 
 
 def notifier_steps(state: State, rules: Rules) -> Iterator[State]:
     if state.bells:
         # A bell is heard at any time.
-        heard = replace(state, bells=state.bells - 1, is_asked=state.is_asked or rules.answers_bells)
+        heard = state._replace(bells=state.bells - 1, is_asked=state.is_asked or rules.answers_bells)
         yield heard
         if heard.holds:
             # There are many: it lets the lock go, and falls asleep again from the beginning; it listens for good.
-            yield replace(heard, holds=False, done=min(state.done, int(state.listens)), was_busy=True)
+            yield heard._replace(holds=False, done=min(state.done, int(state.listens)), was_busy=True)
     if state.done < len(rules.protocol):
         yield from fall_asleep(state, rules)
 
@@ -135,47 +134,47 @@ def worker_steps(state: State, rules: Rules) -> Iterator[State]:
     if state.turn != "none":
         looks_again = state.turn == "from the mark" and rules.looks_below_the_mark
         is_asked = state.is_asked and rules.turn_takes_the_request
-        yield replace(state, turn="none", looks_again=state.looks_again or looks_again, is_asked=is_asked)
+        yield state._replace(turn="none", looks_again=state.looks_again or looks_again, is_asked=is_asked)
     elif state.is_turn_due:
         for turn in ("from the mark", "of every key"):
-            begun = replace(state, turn=turn, looks_again=False)
-            begun = replace(begun, is_asked=False) if rules.turn_takes_the_request else begun
+            begun = state._replace(turn=turn, looks_again=False)
+            begun = begun._replace(is_asked=False) if rules.turn_takes_the_request else begun
             yield look(begun, thorough=turn == "of every key")
 
 
 def look(state: State, *, thorough: bool) -> State:
     """See every row that is visible, or those above the mark."""
     writers = tuple(
-        replace(writer, seen=writer.seen or (writer.is_committed and (thorough or not writer.is_below)))
+        writer._replace(seen=writer.seen or (writer.is_committed and (thorough or not writer.is_below)))
         for writer in state.writers
     )
-    return replace(state, writers=writers)
+    return state._replace(writers=writers)
 
 
 def fall_asleep(state: State, rules: Rules) -> Iterator[State]:
-    onwards = replace(state, done=state.done + 1)
+    onwards = state._replace(done=state.done + 1)
     match rules.protocol[state.done]:
         case "listen":
-            yield replace(onwards, listens=True)
+            yield onwards._replace(listens=True)
         case "request":
-            yield replace(onwards, queues=True)
+            yield onwards._replace(queues=True)
             if list(rules.protocol[state.done : state.done + 2]) == ["request", "acquire"] and is_lock_free(
                 state, rules
             ):
                 # It need not wait.
-                yield replace(state, done=state.done + 2, holds=True)
+                yield state._replace(done=state.done + 2, holds=True)
         case "acquire":
             if is_lock_free(state, rules):
-                yield replace(onwards, queues=False, holds=True)
+                yield onwards._replace(queues=False, holds=True)
             else:
                 # The wait times out.
-                yield replace(state, queues=False, done=rules.protocol.index("request"))
+                yield state._replace(queues=False, done=rules.protocol.index("request"))
         case "look":
             looks = rules.looks_after_it_was_busy or not state.was_busy
             # What it finds is handed to the workers, who forget nothing: it need not look again.
             yield look(onwards, thorough=rules.last_look_is_thorough) if looks else onwards
         case "sleep":
-            yield onwards if rules.holds_while_asleep else replace(onwards, holds=False)
+            yield onwards if rules.holds_while_asleep else onwards._replace(holds=False)
 
 
 def is_lock_free(state: State, rules: Rules) -> bool:

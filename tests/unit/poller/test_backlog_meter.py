@@ -26,6 +26,6 @@ def test_failed_signals_in_memory_hold_back_their_keys_unless_they_are_passed_ov
     stores = {"Move": SimpleNamespace(count=lambda: (2, 3), most=100, choice=lambda _avoid: choice)}
     runtime = SimpleNamespace(events=events, clock=lambda: 1.0)
     meter = BacklogMeter(cast(Any, {"Move": state}), cast(Any, stores), cast(Any, runtime))
-    assert meter.begin(None)
-    meter.report(None, [("Move", Measurement(9, None, None))], has_table=False)
+    assert meter.begin()
+    meter.report([("Move", Measurement(9, None, None))], {}, has_table=False)
     events.blocked_counted.assert_called_once_with("Move", blocking)

@@ -8,6 +8,7 @@ from unittest.mock import MagicMock
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from relay.poller.database import PolledDatabase
 from relay.poller.poller import Poller
 from relay.scheduler import Scheduler
 from relay.servers.reconnect import LONGEST_REFUSED_PAUSE_SECONDS
@@ -29,9 +30,11 @@ class Reached:
         spec = SignalSpec(model=object, name="Order", burst_count=8, bind_key=None, send_one=print, send_many=None)
         stub: Any = MagicMock()
         states = {"Order": ModelState(spec)}
-        self.poller = Poller({None: stub}, states, stub, stub, self.scheduler, self.recorder.runtime)
+        self.poller = Poller(
+            PolledDatabase(None, stub, [spec]), states, stub, stub, self.scheduler, self.recorder.runtime
+        )
         self.poller._maintenance = self.poller._horizon = stub
-        self.poller._poll = self.poll  # type: ignore[method-assign]
+        self.poller._poll = self.poll  # type: ignore[method-assign,assignment]
 
     def poll(self, *_args: object) -> list[str]:
         if self.errors:

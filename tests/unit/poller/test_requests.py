@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from relay.exit_codes import EXIT_RUNTIME, StopRequest
+from relay.poller.database import PolledDatabase
 from relay.poller.interval import PollInterval
 from relay.poller.requests import LONGEST_AWAKE_PAUSE_SECONDS, PollRequests
-from relay.poller.thread import PollLoop, UntilEmpty
+from relay.poller.thread import PollLoop
+from relay.poller.until_empty import UntilEmpty
 from relay.scheduler import Turn
 from tests.support.clock import Clock
 from tests.support.recorder import Recorder
@@ -122,6 +124,8 @@ def test_looks_are_not_far_apart_while_producers_may_be_silent() -> None:
 class StubProbe:
     """Says what a test wants it to say."""
 
+    database = PolledDatabase(None, cast(Any, None), ())
+
     def __init__(self) -> None:
         self.database_is_up = self.covered_everything = self.covered_every_key = True
         self.finds = False
@@ -161,7 +165,7 @@ class StubDispatcher:
     #: How long ago the burst that is being sent made progress.
     moved_seconds: float | None = None
 
-    def take_activity(self) -> frozenset[str]:
+    def take_activity(self, _names: list[str]) -> frozenset[str]:
         return self.active
 
     def is_sending(self, within_seconds: float) -> bool:
@@ -181,9 +185,10 @@ class Watched:
         self.poller, self.scheduler, self.looks = StubProbe(), StubDispatcher(), PollRequests(self.clock)
         self.unreached: Any = StubUnreached()
         self.recorder = Recorder(clock=self.clock)
-        parts: Any = (self.poller, self.scheduler, self.looks)
-        ending = UntilEmpty(*parts, self.unreached, 30, self.clock) if until_empty else None
-        self.poll_loop = PollLoop(*parts, PollInterval(1.0), self.unreached, self.recorder.runtime, ending)
+        poller, scheduler = cast(Any, self.poller), cast(Any, self.scheduler)
+        ending = UntilEmpty(1, scheduler, 30, self.clock) if until_empty else None
+        further = (PollInterval(1.0), self.unreached, self.recorder.runtime, ending)
+        self.poll_loop = PollLoop(poller, scheduler, self.looks, *further)
 
     @property
     def requests(self) -> list[StopRequest]:

@@ -86,12 +86,14 @@ def all_states(contents: Sequence[Content]) -> Iterator[tuple[Confirms, Truth]]:
     """Every state that the bookkeeping can get into, with what the broker has done."""
     count = len(contents)
     start = Confirms(FIRST_TAG, count, contents.__getitem__), Truth(("",) * count, (False,) * count)
+    # Made once, and shared by all copies, as it never changes.
+    start[0]._indexes()
     seen: set[Any] = set()
     steps: dict[Truth, list[tuple[Step, Truth]]] = {}
     to_visit = [start]
     while to_visit:
         confirms, truth = to_visit.pop()
-        state = truth, _fingerprint(confirms)
+        state = (truth.answers, truth.returned, *_fingerprint(confirms))
         if state in seen:
             continue
         seen.add(state)
@@ -106,12 +108,13 @@ def all_states(contents: Sequence[Content]) -> Iterator[tuple[Confirms, Truth]]:
 
 def _copy(confirms: Confirms) -> Confirms:
     other = Confirms.__new__(Confirms)
-    for name, value in vars(confirms).items():
-        setattr(other, name, value.copy() if isinstance(value, (list, dict, set)) else value)
+    vars(other).update(vars(confirms))
+    other._outcomes, other._returns = confirms._outcomes.copy(), confirms._returns.copy()
+    other._ambiguous = confirms._ambiguous.copy()
     return other
 
 
-def _fingerprint(confirms: Confirms) -> Any:
+def _fingerprint(confirms: Confirms) -> tuple[Any, ...]:
     """All that the bookkeeping remembers, but for the index that it makes of the contents, which never change."""
     return (
         *(confirms._unanswered, confirms._lowest, frozenset(confirms._ambiguous)),

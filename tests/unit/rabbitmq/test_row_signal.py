@@ -25,7 +25,7 @@ from signalbus_core.rabbitmq import signal as signal_module
 from signalbus_core.rabbitmq.amqp import encoder as encoder_module
 from signalbus_core.rabbitmq.amqp.encoder import Encoder
 from signalbus_core.rabbitmq.amqp.frames import EncodedMessage
-from signalbus_core.rabbitmq.row_signal import RowMessages, RowPlan
+from signalbus_core.rabbitmq.rows.row_messages import RowMessages, RowPlan
 from signalbus_core.rabbitmq.signal import SignalMessages
 from signalbus_core.sql.lock_rows import row_sender
 from signalbus_core.tracing import TracedSignal

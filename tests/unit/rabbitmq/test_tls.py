@@ -17,7 +17,7 @@ import pytest
 
 from relay.checks.broker import connecting_finding
 from signalbus_core.rabbitmq import BrokerConnectionError
-from signalbus_core.rabbitmq.amqp.connection import BrokerStream
+from signalbus_core.rabbitmq.amqp.channel import BrokerConnection
 from signalbus_core.rabbitmq.amqp.url import BrokerNode
 from tests.support.certificates import make_certificates
 
@@ -83,7 +83,7 @@ def expired(directory: Path) -> str:
 def told(node: BrokerNode) -> str:
     """What is told, the same by relays and by commands."""
     with pytest.raises(BrokerConnectionError) as raised:
-        BrokerStream(node, 3.0)
+        BrokerConnection(node, 3.0)
     with pytest.raises((pika.exceptions.AMQPError, OSError)) as of_command:
         pika.BlockingConnection(node.parameters(3.0))
     finding = connecting_finding(of_command.value, "")

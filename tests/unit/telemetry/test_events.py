@@ -47,8 +47,7 @@ def test_scrape_tells_what_page_and_readiness_tell() -> None:
     events = recorder.events
     events.relay_changed("running")
     events.broker_changed("worker-1", "blocked", "low on memory", "here")
-    events.database_polled("Database", None)
-    events.poll_ended("doorbell", ["Order"])
+    events.database_polled("Database", None, ["Order"], "doorbell")
     events.backlog_measured("Order", 7, 2.5)
     events.scheduled_counted("Order", 30)
     events.failed_counted("Order", 2, 1)
@@ -74,7 +73,6 @@ def test_scrape_tells_what_page_and_readiness_tell() -> None:
     events.horizon_held(None, None)
     events.broker_changed("worker-1", "down", "gone", "here")
     events.database_polled("Database", "refused")
-    events.poll_ended("poll", [])
     found = gauges(recorder)
     assert found['signalbus_paused{signal="Order"}'] == 0
     assert found["signalbus_horizon_held_seconds"] == 0

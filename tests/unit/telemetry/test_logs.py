@@ -23,10 +23,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.telemetry import log_queue
-from relay.telemetry.log_format import JsonFormatter, TextFormatter, configure_logging, redact
-from relay.telemetry.log_queue import QueuedHandler
-from relay.telemetry.loggers import output_as_log, release_loggers
+from relay.telemetry.logs import queue as log_queue
+from relay.telemetry.logs.formats import JsonFormatter, TextFormatter, configure_logging, redact
+from relay.telemetry.logs.loggers import output_as_log, release_loggers
+from relay.telemetry.logs.queue import QueuedHandler
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[3]
@@ -415,8 +415,8 @@ def test_lines_of_an_ended_handler_are_still_written(pipe: Pipe, queued: QueuedH
 
 FORK = """
 import logging, os, sys
-from relay.telemetry.log_queue import QueuedHandler
-from relay.telemetry.loggers import output_as_log, release_loggers
+from relay.telemetry.logs.queue import QueuedHandler
+from relay.telemetry.logs.loggers import output_as_log, release_loggers
 handler = QueuedHandler(open(sys.argv[1], "w"))
 logging.getLogger().addHandler(handler)
 logging.warning("parent")
@@ -438,7 +438,7 @@ def test_a_forked_process_writes_its_own_lines_and_no_others(tmp_path: Path) -> 
 
 CONVERSATION = """
 import logging, os, select, socket, sys
-from relay.telemetry.log_format import configure_logging
+from relay.telemetry.logs.formats import configure_logging
 configure_logging("text", "INFO")
 if sys.argv[1] == "closed later":
     os.close(2)
@@ -485,7 +485,7 @@ def test_an_output_that_is_set_not_to_block_loses_nothing() -> None:
 def test_a_line_after_a_torn_one_begins_anew(tmp_path: Path) -> None:
     code = (
         "import os, resource, signal, sys\n"
-        "from relay.telemetry.log_queue import Output\n"
+        "from relay.telemetry.logs.queue import Output\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "output = Output(open(sys.argv[1], 'w'))\n"
         "hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]\n"

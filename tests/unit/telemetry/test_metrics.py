@@ -51,7 +51,7 @@ def test_every_series_is_there_before_anything_happened(metrics: Metrics, health
         BurstDecision(more=True),
     )
     metrics.burst_interrupted("B", ENDED, 3)
-    metrics.poll_ended("doorbell", ["B"])
+    metrics.database_polled("Database", None, ["B"], "doorbell")
     health.relay_changed("draining")
     assert names(metrics) == before
     assert value(metrics, 'signalbus_signals_sent_total{signal="B"}') == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from flask import Flask
 from prometheus_client.parser import text_string_to_metric_families
 
 from relay.telemetry.events import Events
-from relay.telemetry.states import STATES, Cause, ModelFacts, state_of
+from relay.telemetry.states import STATES, Cause, ModelFacts, failure_of_signals, state_of
 from relay.web.app import create_app
 from relay.web.auth import Guard
 from relay.web.health_routes import health_routes
@@ -45,8 +46,7 @@ class Night:
         self.poll()
 
     def poll(self, **backlogs: tuple[int, float]) -> None:
-        self.events.database_polled("Database", None)
-        self.events.poll_ended("poll", list(backlogs))
+        self.events.database_polled("Database", None, list(backlogs))
         for name in ("Order", "Invoice"):
             backlog, lag_seconds = backlogs.get(name, (0, 0.0))
             self.events.backlog_measured(name, backlog, lag_seconds)
@@ -94,11 +94,12 @@ def night() -> Night:
 
 def test_nothing_is_wrong(night: Night) -> None:
     assert (night.headline, night.state(), night.ready["ready"]) == ("Signals flow.", "idle", True)
+    night.poll(Order=(100, 0.1))
+    assert night.state() == "flowing"
     night.events.burst_ended("Order", burst(100), ENDED)
     night.clock.now += 6
-    assert night.state() == "flowing"
-    night.clock.now += 600
-    assert night.state() == "idle"
+    night.poll()
+    assert night.state() == "idle", "commands see an empty table as well"
 
 
 def test_an_alarm_blocks_all_models_at_once(night: Night) -> None:
@@ -165,6 +166,9 @@ def test_one_bad_signal_among_good_ones_is_an_exception(night: Night) -> None:
 
 
 def test_a_parked_signal_waits_for_a_person_and_fails_no_model(night: Night) -> None:
+    night.events.burst_ended("Order", burst(100), ENDED)
+    night.clock.now += 6
+    night.fail(1)
     night.poll(Order=(1, 0.0))
     night.events.failed_counted("Order", 0, 1)
     assert (night.headline, night.state()) == ("Signals flow, with exceptions.", "idle")
@@ -192,7 +196,6 @@ def test_what_cannot_be_read_is_unknown_and_not_0(night: Night) -> None:
 
 def test_a_database_that_is_away_is_told_once(night: Night) -> None:
     night.events.database_polled("Database", "connection refused")
-    night.events.poll_ended("poll", [])
     for name in ("Order", "Invoice"):
         night.events.model_unread(name, "connection refused", is_alone=False)
     assert night.headline.endswith("connection refused.")
@@ -225,9 +228,23 @@ def test_headline_is_as_bad_as_the_state(night: Night, tell: Callable[[Night], o
         (ModelFacts(backlog=5, is_sending=True), "flowing"),
         (ModelFacts(backlog=5, obstacle=Cause("no relay")), "blocked"),
         (ModelFacts(backlog=5, obstacle=Cause("no relay"), pause=Cause("")), "paused"),
-        (ModelFacts(backlog=1, waiting=1), "idle"),
+        (ModelFacts(backlog=1, waiting=1, failure=failure_of_signals("invalid", "", 0)), "idle"),
+        (ModelFacts(backlog=1, waiting=1, failure=failure_of_signals("returned", "", 0)), "failing"),
+        (ModelFacts(backlog=90, waiting=1, failure=failure_of_signals("returned", "", 0)), "flowing"),
+        (ModelFacts(backlog=9, waiting=2, failure=failure_of_signals("returned", "", 0), is_sending=False), "failing"),
         (ModelFacts(backlog=5, parked=5), "idle"),
     ],
 )
 def test_the_same_facts_give_the_same_word(facts: ModelFacts, word: str | None) -> None:
     assert state_of(facts).word == word
+
+
+@pytest.mark.parametrize("error_class", ["returned", "invalid"])
+@pytest.mark.parametrize(("backlog", "waiting", "parked"), [(0, 0, 0), (1, 1, 0), (1, 0, 1), (3, 2, 1), (9, 8, 0)])
+def test_relay_whose_last_tries_failed_and_command_agree(
+    backlog: int, waiting: int, parked: int, error_class: str
+) -> None:
+    failure = failure_of_signals(error_class, "", 0)
+    facts = ModelFacts(backlog=backlog, waiting=waiting, parked=parked, failure=failure)
+    watched = facts if not facts.pending else replace(facts, is_sending=False)
+    assert state_of(replace(facts, is_failing=True)).word == state_of(watched).word

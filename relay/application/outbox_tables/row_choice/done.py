@@ -17,8 +17,8 @@ from signalbus_core.lowlevel import POSITION, BurstLimits, error_text, sqlstate,
 from ..catalog import TableFacts
 from ..names import TableName
 from ..rules import TableRules
-from ..where import condition, parts
 from .choice import quoted_name
+from .where import condition, parts
 
 #: The SQLSTATE of a write to a standby, which may be promoted.
 READ_ONLY = "25006"

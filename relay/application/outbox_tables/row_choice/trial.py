@@ -9,7 +9,7 @@ from sqlalchemy.exc import DataError, DBAPIError
 from signalbus_core.lowlevel import BurstLimits, error_text, transaction
 
 from ..catalog import TableFacts
-from ..where import called
+from .where import called
 
 #: The number of rows on which a condition is tested. Larger: more errors are found, and the test takes longer.
 MOST_ROWS = 1000

@@ -14,16 +14,16 @@ from sqlalchemy import select
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
-from ..burst.lock import loadable
-from ..failures import error_text, is_of_schema, raise_if_stop
-from ..model.contract import SignalSpec
-from ..sql.keys import Key, has_loadable_key
-from ..sql.rows import row_id
-from .amqp.encoder import MessageMaker
-from .amqp.frames import encode
-from .amqp.message import InvalidMessageError, Message
-from .row_signal import RowMessages, RowPlan
-from .signal import RabbitMQSignal, SignalMessages
+from ...burst.lock import loadable
+from ...failures import error_text, is_of_schema, raise_if_stop
+from ...model.contract import SignalSpec
+from ...sql.keys import Key, has_loadable_key
+from ...sql.rows import row_id
+from ..amqp.encoder import MessageMaker
+from ..amqp.frames import encode
+from ..amqp.message import InvalidMessageError, Message
+from ..signal import RabbitMQSignal, SignalMessages
+from .row_messages import RowMessages, RowPlan
 
 #: The largest frame that RabbitMQ negotiates by default.
 FRAME_MAX = 131_072
@@ -91,6 +91,14 @@ def build_messages(
         for signal, row in found:
             model = spec.model if spec.is_row(signal) else type(signal)
             yield _built(model, row.key, _maker(spec, connection, signal), signal)
+
+
+def build_restored(signal: Any, key: Key) -> BuiltSignal:
+    """Build the messages of a signal that was sent, restored as an instance of its class.
+
+    :param key: of the signal, for people.
+    """
+    return _built(type(signal), key, SignalMessages(), signal)
 
 
 def _maker(spec: SignalSpec, connection: Connection, signal: Any) -> MessageMaker[Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from pika.spec import BasicProperties
 
-from .amqp.message import Body, InvalidMessageError, Message
+from ..amqp.message import Body, InvalidMessageError, Message
 
 #: The fields that may hold the body: bytes, text, or the text of a JSON value.
 BODIES = ("body", "body_text", "body_json")

@@ -1,98 +1,29 @@
-"""Runs a transaction again after a serialization failure or a deadlock, and atomic blocks built on that.
-
-A transaction is repeated only if all of it was rolled back. The retry loop knows no session: what is run, and how to
-wait, are arguments.
-"""
+"""Atomic blocks of an application: committed when they return, and executed again when they lose a race."""
 
 from __future__ import annotations
 
-import random
-import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import wraps
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from sqlalchemy import inspect
-from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError
-from sqlalchemy.orm import InstanceState, Mapper, Session
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import InstanceState, Session
 
-from .errors import DBSerializationError, SetupError, TransactionStateError
-from .extension import DatabaseMixin
-from .failures import discard_unfinished, sqlstate
-from .sessions import (
-    AtomicBlock,
-    atomic_block,
-    engines_in_use,
-    has_open_changes,
-    in_atomic_block,
-    note_commit_in_parts,
-)
+from ..errors import DBSerializationError, SetupError, TransactionStateError
+from ..extension import DatabaseMixin
+from ..failures import discard_unfinished
+from ..sessions import AtomicBlock, atomic_block, has_open_changes, in_atomic_block
+from .objects import commit_and_expunge, load_again, what_is_loaded
+from .retry import retry_on_race
 
 if TYPE_CHECKING:
     from flask import Flask
 
 
-T = TypeVar("T")
-
-#: SQLSTATE of a serialization failure and of a deadlock.
-#: https://www.postgresql.org/docs/current/mvcc-serialization-failure-handling.html
-RACE_CODES = frozenset({"40001", "40P01"})
-
-#: How often a transaction is tried in all. More: transactions on contended rows succeed later instead of failing.
-MOST_TRIES = 16
-
-#: The longest wait before the second try; it doubles with each further try.
-FIRST_WAIT_SECONDS = 0.01
-
-#: The longest wait before any try.
-LONGEST_WAIT_SECONDS = 1.0
-
-
-def is_race(error: BaseException) -> bool:
-    """Whether a transaction failed only because of a concurrent one."""
-    if isinstance(error, DBSerializationError):
-        return True
-    return isinstance(error, DBAPIError) and sqlstate(error) in RACE_CODES
-
-
-def retry_on_race(
-    transaction: Callable[[], T],
-    *,
-    tries: int = MOST_TRIES,
-    may_repeat: Callable[[], bool] = lambda: True,
-    wait: Callable[[float], object] | None = None,
-    uniform: Callable[[float, float], float] = random.uniform,
-) -> T:
-    """Run ``transaction`` until it does not lose a race; return what it returns.
-
-    It waits between tries, with exponential backoff and jitter, so that the same transactions do not collide again.
-
-    :param transaction: must leave no effects when it raises.
-    :param tries: how often to try in all.
-    :param may_repeat: called after a lost race; returns whether to try again.
-    :param wait: waits for a number of seconds.
-    :raises DBSerializationError: a race was lost, and no further try is allowed.
-    :raises Exception: the error of the last try, or the first error that is not a race.
-    """
-    wait = wait or threading.Event().wait
-    for number in range(1, tries):
-        try:
-            return transaction()
-        except Exception as error:
-            if not is_race(error):
-                raise
-            if not may_repeat():
-                raise DBSerializationError(
-                    "The transaction lost a race. Executing it again would leave out what was changed or locked before "
-                    "it began, or repeat what it committed itself."
-                ) from error
-        wait(uniform(0.0, min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0**number)))
-    return transaction()
-
-
 P = ParamSpec("P")
+T = TypeVar("T")
 
 #: The isolation level of connections, unless the application configures one. A block sees one snapshot of the database,
 #: and of two concurrent blocks that change the same rows, one fails.
@@ -199,7 +130,7 @@ class AtomicProceduresMixin(DatabaseMixin):
         except BaseException:
             session.rollback()
             raise
-        loaded = _what_is_loaded(session)
+        loaded = what_is_loaded(session)
         return retry_on_race(
             lambda: self.__execute_once(func, loaded),
             may_repeat=lambda: not (had_changes or block.has_committed),
@@ -211,7 +142,7 @@ class AtomicProceduresMixin(DatabaseMixin):
             # The function may have removed the session that it began with.
             session = self.__session()
             session.flush()
-            _commit_and_expunge(session, keep=_load_again(session, loaded))
+            commit_and_expunge(session, keep=load_again(session, loaded))
         except BaseException:
             self.__session().rollback()
             raise
@@ -256,56 +187,3 @@ def _finished(returned: T) -> T:
         kind = discard_unfinished(returned)
         raise SetupError(f"The atomic block returned a {kind}, so its code has not run. Make it a plain function.")
     return returned
-
-
-def _what_is_loaded(session: Session) -> dict[InstanceState[Any], Collection[str]]:
-    """The objects in the session, and their attributes that are loaded, or that an earlier commit has expired."""
-    loaded: dict[InstanceState[Any], Collection[str]] = {}
-    usual: dict[Mapper[Any], set[str]] = {}
-    for state in map(inspect, session):
-        mapper = state.mapper
-        if mapper not in usual:
-            usual[mapper] = _usually_loaded(mapper)
-        loaded[state] = (state.dict.keys() & mapper.attrs.keys()) | (state.expired_attributes & usual[mapper])
-    return loaded
-
-
-def _usually_loaded(mapper: Mapper[Any]) -> set[str]:
-    # Which of the expired attributes had been loaded is not known. Collections and deferred columns may be large.
-    related = (
-        one.key for one in mapper.relationships if not one.uselist and one.lazy in ("select", "joined", "selectin")
-    )
-    return {one.key for one in mapper.column_attrs if not one.deferred}.union(related)
-
-
-def _load_again(session: Session, loaded: Mapping[InstanceState[Any], Collection[str]]) -> list[Any]:
-    """Load again the attributes that could be read before the block and expired since, by a rollback or a commit.
-
-    :returns: the objects of databases that the transaction has not used, and must not connect to for this.
-    """
-    kept: list[Any] = []
-    for state, names in loaded.items():
-        missing = [name for name in names if name not in state.dict]
-        if not missing or not state.persistent or state.session is not session:
-            continue
-        if session.get_bind(mapper=state.mapper).engine not in engines_in_use(session):
-            kept.append(state.obj())
-            continue
-        # Not by reading the attributes: lazy="raise" and raiseload refuse that. Its row may be gone.
-        with suppress(InvalidRequestError):
-            session.refresh(state.obj(), missing)
-    return kept
-
-
-def _commit_and_expunge(session: Session, keep: Collection[Any]) -> None:
-    note_commit_in_parts(session)
-    expires = session.expire_on_commit
-    # Expired objects could not be read after the commit. If objects were expunged before it, a repeated execution would
-    # change detached objects, and the changes would be lost.
-    session.expire_on_commit = False
-    try:
-        session.commit()
-    finally:
-        session.expire_on_commit = expires
-    session.expunge_all()
-    session.add_all(keep)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 
 import click
@@ -16,6 +17,7 @@ from signalbus_core import (
     order_sql,
     parked_table_sql,
     paused_table_sql,
+    relays_table_sql,
     scheduled_sql,
     signal_id_sql,
 )
@@ -23,10 +25,11 @@ from signalbus_core.inbox import table_sql as inbox_table_sql
 from signalbus_core.lowlevel import SENT, SignalSpec, parked_table_of, partitions_sql
 from signalbus_core.rabbitmq import outbox_table_sql
 
-from ..application.outbox_tables.names import table_name
-from ..config.click_options import fail, with_application
-from ..text import comment, say_data, shell_word
-from .shared import load
+from ...application.databases import by_bind
+from ...application.outbox_tables.names import table_name
+from ...config.click_options import fail, with_application
+from ...text import comment, say_data, shell_word
+from ..shared import load
 
 #: What else an outbox table may have, and why.
 OUTBOX_COMPANIONS = (
@@ -34,6 +37,7 @@ OUTBOX_COMPANIONS = (
     ("autovacuum {name}", "The table stays small and quick"),
     ("parked", "Signals that cannot be sent are noted for all replicas"),
     ("paused", "Its signals can be held back"),
+    ("relays", "The status page of each relay shows all of them"),
 )
 
 
@@ -68,6 +72,15 @@ def ddl_paused() -> None:
     say_data(paused_table_sql())
 
 
+@ddl.command("relays", epilog="Example: signalbus-relay ddl relays")
+def ddl_relays() -> None:
+    """The table in which relays tell of themselves, so that the page of one shows all.
+
+    db.create_all() and Alembic's autogenerate know it too.
+    """
+    say_data(relays_table_sql())
+
+
 @ddl.command("inbox", epilog="Example: signalbus-relay ddl inbox > inbox.sql")
 @click.argument("name", default="signalbus_inbox")
 def ddl_inbox(name: str) -> None:
@@ -100,7 +113,7 @@ def ddl_doorbell(tables: tuple[str, ...], **given: Any) -> None:
 
     The statements can be run again. db.create_all() runs them for the tables that it creates.
     """
-    _print(doorbell_sql(*_named(tables)) if tables else _of_application(given, _doorbells))
+    _print_for(tables, given, doorbell_sql)
 
 
 @ddl.command("autovacuum", epilog="Example: signalbus-relay ddl autovacuum --app shop:create_app > autovacuum.sql")
@@ -111,7 +124,7 @@ def ddl_autovacuum(tables: tuple[str, ...], **given: Any) -> None:
 
     The statements can be run again. Without TABLES the table of failed signals is among them.
     """
-    _print(autovacuum_sql(*_named(tables)) if tables else _of_application(given, _autovacuum))
+    _print_for(tables, given, autovacuum_sql, lambda specs: [*_models(specs), parked_table_of(specs[0])])
 
 
 @ddl.command("ids", epilog="Example: signalbus-relay ddl ids --app shop:create_app > ids.sql")
@@ -120,9 +133,10 @@ def ddl_autovacuum(tables: tuple[str, ...], **given: Any) -> None:
 def ddl_ids(tables: tuple[str, ...], **given: Any) -> None:
     """The column signalbus_id, which names a row for ever: of these TABLES, or of all signal models of the application.
 
-    The statements can be run again. They rewrite no table, and lock it for a moment only.
+    The statements can be run again. They rewrite no table, lock it for a moment only, and wait no more than 5 s for
+    that lock: whoever comes after them would wait too.
     """
-    _print(signal_id_sql(*_named(tables)) if tables else _of_application(given, _ids))
+    _print_for(tables, given, _ids_sql)
 
 
 @ddl.command("order", epilog="Example: signalbus-relay ddl order --app shop:create_app > order.sql")
@@ -137,7 +151,7 @@ def ddl_order(tables: tuple[str, ...], by: tuple[str, ...], **given: Any) -> Non
     """
     if bool(tables) != bool(by):
         raise click.UsageError("Give TABLES and the columns of their key, --by COLUMN, or neither.")
-    _print(order_sql(*_named(tables), by=by, where=given["where"]) if tables else _of_application(given, _order))
+    _print_for(tables, given, partial(order_sql, by=by, where=given["where"]) if tables else order_sql)
 
 
 @ddl.command("scheduled", epilog="Example: signalbus-relay ddl scheduled orders_outbox > scheduled.sql")
@@ -149,7 +163,9 @@ def ddl_scheduled(tables: tuple[str, ...], key: tuple[str, ...], **given: Any) -
 
     The statements can be run again. Rows that exist are sent at once, as before.
     """
-    _print(scheduled_sql(*_named(tables), key=key) if tables else _of_application(given, _scheduled))
+    _print_for(
+        tables, given, partial(scheduled_sql, key=key), lambda specs: [one.model for one in specs if one.schedule]
+    )
 
 
 def _named(names: Iterable[str]) -> list[Table]:
@@ -164,39 +180,34 @@ def _print(statements: Iterable[str]) -> None:
     say_data("\n".join(statement if statement.startswith("--") else f"{statement};" for statement in statements))
 
 
-def _doorbells(specs: Sequence[SignalSpec]) -> list[str]:
-    return doorbell_sql(*(spec.model for spec in specs))
+def _models(specs: Sequence[SignalSpec]) -> list[Any]:
+    return [spec.model for spec in specs]
 
 
-def _autovacuum(specs: Sequence[SignalSpec]) -> list[str]:
-    return autovacuum_sql(*(spec.model for spec in specs), parked_table_of(specs[0]))
+def _ids_sql(*tables: Any) -> list[str]:
+    return ["SET lock_timeout = '5s'", *signal_id_sql(*tables), "RESET lock_timeout"]
 
 
-def _order(specs: Sequence[SignalSpec]) -> list[str]:
-    return order_sql(*(spec.model for spec in specs))
-
-
-def _ids(specs: Sequence[SignalSpec]) -> list[str]:
-    return signal_id_sql(*(spec.table for spec in specs))
-
-
-def _scheduled(specs: Sequence[SignalSpec]) -> list[str]:
-    return scheduled_sql(*(spec.table for spec in specs if spec.schedule is not None))
-
-
-def _of_application(given: dict[str, Any], sql_of: Callable[[Sequence[SignalSpec]], list[str]]) -> list[str]:
+def _print_for(
+    tables: Sequence[str],
+    given: dict[str, Any],
+    sql_of: Callable[..., list[str]],
+    targets_of: Callable[[Sequence[SignalSpec]], list[Any]] = _models,
+) -> None:
+    """Print the statements for these tables, or for the signal models of the application."""
+    if tables:
+        _print(sql_of(*_named(tables)))
+        return
     loaded = load(given)
     try:
         with loaded.app.app_context():
-            return _by_bind(loaded.bus.specs(), sql_of)
+            _print(_by_bind(loaded.bus.specs(), lambda specs: sql_of(*targets_of(specs))))
     except SignalBusError as error:
         fail(error)
 
 
 def _by_bind(specs: Iterable[SignalSpec], sql_of: Callable[[Sequence[SignalSpec]], list[str]]) -> list[str]:
-    chosen: dict[str | None, list[SignalSpec]] = {}
-    for spec in specs:
-        chosen.setdefault(spec.bind_key, []).append(spec)
+    chosen = by_bind(specs)
     if len(chosen) == 1:
         return sql_of(next(iter(chosen.values())))
     # Each database needs the statements for its own tables.

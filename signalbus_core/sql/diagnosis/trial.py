@@ -15,10 +15,10 @@ from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.exc import CompileError, DBAPIError
 from sqlalchemy.sql import Select
 
-from ..failures import error_text, sqlstate
-from ..model.contract import SignalSpec
-from .keys import has_integer_key, has_loadable_key, is_from, key_from_text, key_rows, text_of_key, whole_key
-from .templates import filled
+from ...failures import error_text, sqlstate
+from ...model.contract import SignalSpec
+from ..keys import has_integer_key, has_loadable_key, is_from, key_from_text, key_rows, text_of_key, whole_key
+from ..templates import filled
 
 #: Classes of SQLSTATE by which the server refuses a statement: its syntax and types, a value, a missing feature.
 #: https://www.postgresql.org/docs/current/errcodes-appendix.html

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
 from inspect import getattr_static
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, Protocol
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql import ColumnElement
 
-from ..errors import (
+from ...errors import (
     ACKED,
     EndedEarlyError,
     Outcome,
@@ -19,7 +22,7 @@ from ..errors import (
     SignalModelError,
     worst,
 )
-from ..failures import discard_unfinished, raise_if_stop, sender_failure
+from ...failures import discard_unfinished, raise_if_stop, sender_failure
 
 
 class RowSender(Protocol):
@@ -54,16 +57,30 @@ def outcome_of(signal: Any, error: PartialDeliveryError) -> Outcome:
     return Outcome(OutcomeKind.UNKNOWN, "its send method does not say what became of it", cause="error")
 
 
+#: Code that has not run, if a send method returns it: nobody looks at it.
+_NOT_RUN: tuple[type[Any], ...] = (map, filter, zip, FunctionType, BuiltinFunctionType, MethodType, partial)
+
+
 def refuse_unfinished(name: str, returned: object) -> None:
-    """Refuse a generator or coroutine that a send method has returned: it has not run, so nothing was sent.
+    """Refuse what a send method has returned, if it shows that its code has not run, or has not ended.
+
+    That is a generator, a coroutine, a ``map`` or a function, and a future without a result: nothing is proved sent.
 
     :param name: of the model.
     """
-    if (kind := discard_unfinished(returned)) is not None:
+    kind = discard_unfinished(returned)
+    is_open = isinstance(returned, Future) and not _has_result(returned)
+    if is_open or isinstance(returned, _NOT_RUN):
+        kind = type(returned).__name__
+    if kind is not None:
         raise SignalModelError(
-            f"The send method of {name} returned a {kind}, so its code has not run. "
+            f"The send method of {name} returned a {kind}, so its code has not run, or has not ended. "
             "It must be a plain method that returns when the broker has stored the message."
         )
+
+
+def _has_result(future: Future[Any]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
 
 
 def send_each(name: str, groups: Sequence[tuple[Callable[[list[Any]], object], list[Any]]]) -> None:

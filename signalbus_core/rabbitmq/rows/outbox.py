@@ -25,8 +25,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, Mapper, column_property, mapped_column, registry
 from sqlalchemy.schema import CreateIndex, CreateTable, DDLElement
 
-from ..schema.quoting import PLAIN
-from ..schema.send_after import ScheduledSignal
+from ...schema.quoting import PLAIN
+from ...schema.send_after import ScheduledSignal
 from .outbox_row import BODIES, FIELDS
 from .row_signal import RowSignal
 

@@ -14,9 +14,9 @@ from typing import IO, Any
 
 from signalbus_core.lowlevel import one_line
 
-from ..text import redact, redacted
-from .log_queue import QueuedHandler
+from ...text import redact, redacted
 from .loggers import OwnLogger, claim_loggers
+from .queue import QueuedHandler
 
 #: The attributes of every log record; all others were given as ``extra``.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}

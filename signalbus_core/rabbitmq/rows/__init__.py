@@ -1,0 +1,1 @@
+"""Rows as messages: the columns of outbox tables, and what sends rows without making instances of them."""

@@ -1,0 +1,1 @@
+"""What there is to send, and how much: one query for many models."""

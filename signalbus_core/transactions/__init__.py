@@ -1,0 +1,1 @@
+"""Atomic blocks: a transaction that is run again after a serialization failure or a deadlock."""
