@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from signalbus_core.lowlevel import BurstLimits, SentFilter
+from signalbus_core.lowlevel import BurstLimits, SentFilter, counted
 from signalbus_core.rabbitmq import Publisher
 
 from ..application.databases import Databases
@@ -185,7 +185,7 @@ def sent_replay(
             say(f"{model}: {warning}.", err=True)
         if not yes:
             where = "their own destinations" if to_queue is None else f"the queue {to_queue}"
-            confirm(f"Send {number:,} signals of {model} again, to {where}")
+            confirm(f"Send {counted(number, f'signal of {model}')} again, to {where}")
         result = replays.run(chosen)
     for failed_key, reason in result.unsent:
         say(f"{model} {failed_key} was not sent: {reason}", err=True)
@@ -235,9 +235,14 @@ def sent_erase(model: str, key: str | None, where: str | None, yes: bool, record
             say(f"Of {model} nothing of that is kept.")
             return
         if not yes:
-            confirm(f"Erase {found.sent:,} signals of {model} from the history, and the texts of {found.notes:,} notes")
+            signals = counted(found.sent, f"signal of {model}")
+            confirm(f"Erase {signals} from the history, and the texts of {_notes(found.notes)}")
         erased = erasures.erase(chosen, record)
-    say(f"{erased.sent:,} signals and {erased.notes:,} notes erased.", err=True)
+    say(f"{counted(erased.sent)} and {_notes(erased.notes)} erased.", err=True)
+
+
+def _notes(number: int) -> str:
+    return f"{number:,} note{'' if number == 1 else 's'}"
 
 
 def _require_queue(loaded: LoadedApp, queue: str) -> None:

@@ -267,10 +267,14 @@ class Drill:
             self._wait(0.2)
 
     def _settle_effects(self) -> None:
-        """Wait until each committed signal has its effect, or until the time limit."""
-        deadline = time.monotonic() + SETTLING_SECONDS
-        while self._consumers and time.monotonic() < deadline and self._effects().missing:
-            self._wait(0.2)
+        """Wait until each committed signal has its effect, or until there was no further one within the time limit."""
+        before, deadline = -1, 0.0
+        while self._consumers and (missing := len(self._effects().missing)):
+            if missing != before:
+                before, deadline = missing, time.monotonic() + SETTLING_SECONDS
+            elif time.monotonic() >= deadline:
+                return
+            self._wait(0.5)
 
     def _effects(self) -> Effects:
         lines = self._consumers.log_lines() if self._consumers else []

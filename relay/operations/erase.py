@@ -18,6 +18,7 @@ from signalbus_core.lowlevel import (
     SentFilter,
     SignalSpec,
     count_erasable,
+    counted,
     erase,
     parked_table_of,
     parked_table_problem,
@@ -72,9 +73,8 @@ class Erasures:
             # Before the commit: what cannot be recorded is not erased.
             append_line(record, json.dumps(_record_of(spec, meant, erased)))
         logger.warning(
-            "%d signals of %s were erased from the history, and %d notes.",
-            erased.sent,
-            spec.name,
+            "%s erased from the history, and the texts of %d notes.",
+            counted(erased.sent, f"signal of {spec.name}", "was"),
             erased.notes,
             extra={"action": "history_erased", "signal": spec.name, "number": erased.sent},
         )

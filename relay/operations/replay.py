@@ -20,7 +20,7 @@ from pika.spec import BasicProperties
 from sqlalchemy.orm import Session
 
 from signalbus_core import Outcome, OutcomeKind, PublishError
-from signalbus_core.lowlevel import SentFilter, SentSignal, SignalSpec, sent, set_limits
+from signalbus_core.lowlevel import SentFilter, SentSignal, SignalSpec, counted, sent, set_limits
 from signalbus_core.rabbitmq import Message, Publisher, replayed_messages, sends_itself
 
 from ..application.databases import LIMITS
@@ -90,9 +90,8 @@ class Replays:
             if ahead > 0:
                 wait(ahead)
         logger.warning(
-            "%d signals of %s were sent again.",
-            result.sent,
-            self._spec.name,
+            "%s sent again.",
+            counted(result.sent, f"signal of {self._spec.name}", "was"),
             extra={"action": "signals_replayed", "signal": self._spec.name, "number": result.sent},
         )
         return result

@@ -228,8 +228,7 @@ class Poller:
             waiting = [self._states[name].spec for name, one in measured if one.waiting]
             failures = read_failures(self._joint_query, partial(autocommit, self._engine, self._limits), waiting)
             self._meter.report(measured, failures, has_table=self._maintenance.has_parked_table)
-            begin = partial(transaction, self._engine, self._limits)
-            name_blocked_keys(begin, self.database.specs, measured, self._events)
+            name_blocked_keys(partial(transaction, self._engine, self._limits), fit, measured, self._events)
         return read
 
     def _hand_on_blindly(self, specs: Sequence[SignalSpec]) -> list[str]:

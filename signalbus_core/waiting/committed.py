@@ -22,7 +22,8 @@ def committed(signal: Any, spec: SignalSpec, scoped: Session) -> tuple[Key, Any]
     :raises TransactionStateError: the signal is not committed, or may not be: to wait for it would take for ever.
     """
     state: Any = sqlalchemy_inspect(signal)
-    for session in (scoped, object_session(signal)):
+    # Each is asked once: that may be a question to the database.
+    for session in dict.fromkeys((scoped, object_session(signal))):
         if session is not None:
             _refuse_open(session, spec)
     if state.key is None:

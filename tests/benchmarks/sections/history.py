@@ -22,7 +22,11 @@ def measure(world: World, scale: Scale) -> Round:
         for name, days in KEEP_DAYS.items():
             world.create_tables(1)
             with world.relays(Setup(keep_days=days)) as relays:
+                world.execute(f"TRUNCATE {SENT.name}")
                 found[name] = world.drain(relays, scale.signals).figures(scale.signals)
+            [(kept,)] = world.execute(f"SELECT count(*) FROM {SENT.name}")
+            if kept != (scale.signals if days else 0):
+                raise AssertionError(f"{name}: {kept} of {scale.signals} signals were kept")
     finally:
         world.execute(f"DROP TABLE {SENT.name}")
         world.create_tables(1)
