@@ -97,6 +97,7 @@ lock: ## Choose the versions of the libraries in the image, each file by its has
 
 soak: setup ## Break servers and relays at random, kill 1,000 consumers, and write the table of faults: make soak MINUTES=30 WORLDS=3 SEED=1 CLUSTER=1
 	@$(if $(CLUSTER),,SIGNALBUS_FUZZ=$(FUZZ) $(BIN)/python -m pytest --quiet -k fuzz tests/unit tests/integration)
+	@$(if $(CLUSTER),,SIGNALBUS_FUZZ=$(FUZZ) $(BIN)/python -m pytest --quiet -m hypothesis -k "not fuzz" tests/unit tests/integration tests/faults)
 	@exec $(BIN)/python -m tests.faults.soak --minutes $(MINUTES) --worlds $(WORLDS) $(if $(SEED),--seed $(SEED)) \
 		$(if $(CLUSTER),--cluster --report docs/how-to/clusters.md,--report docs/guarantees.md)
 

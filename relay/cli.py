@@ -15,7 +15,6 @@ from signalbus_core.lowlevel import error_text
 
 from . import __version__, daemon
 from .application.connection_parameters import refuse_rejected_parameters, refuse_rejected_settings
-from .application.databases import refuse_unfit_engines
 from .application.load import (
     AMQP_FALLBACKS,
     LoadedApp,
@@ -28,6 +27,7 @@ from .application.load import (
 from .application.metadata import load_metadata
 from .application.outbox_tables.build import load_tables
 from .application.outbox_tables.wait import StoppedWaitingError, retry_until_available
+from .application.pools import refuse_unfit_engines
 from .commands.check import check
 from .commands.contract import describe, rehearse
 from .commands.drill import drill

@@ -14,9 +14,10 @@ from collections.abc import Callable
 
 from signalbus_core.lowlevel import SignalSpec, has_integer_key, stop_requests
 
-from .application.databases import APPLICATION_NAME, DRIVERS, limit_connections, spare_connections
+from .application.databases import APPLICATION_NAME, DRIVERS, limit_connections
 from .application.fencing import fencing_problems
 from .application.load import LoadedApp
+from .application.pools import spare_connections
 from .config.resolve import ConfigError, RelayConfig
 from .early_server import EarlySite
 from .exit_codes import EXIT_DRAIN_TIMED_OUT, EXIT_OK, EXIT_RUNTIME, StopRequest

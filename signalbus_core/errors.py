@@ -71,7 +71,6 @@ class Outcome:
 #: The one outcome that allows a signal to be deleted.
 ACKED = Outcome(OutcomeKind.ACKED)
 
-
 _WORST_FIRST = (OutcomeKind.UNKNOWN, OutcomeKind.INVALID, OutcomeKind.REFUSED, OutcomeKind.ACKED)
 
 

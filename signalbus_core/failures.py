@@ -72,7 +72,6 @@ _ENDING = ("57P01", "57P02", "57P03")
 #: Time limits, locks, serialization failures and deadlocks: a later try may succeed.
 _LATE = ("57014", "55P03", "40")
 
-
 #: Errors whose text has the value that PostgreSQL could not convert, in quotes. It may come from any row.
 _WITH_VALUE = ("22P02", "22003", "22007", "22008")
 

@@ -17,12 +17,14 @@ from relay.telemetry.logs.queue import QueuedHandler
 from tests.support.broker import Broker
 from tests.support.certificates import make_certificates
 from tests.support.distribution import SlowestFirst, by_slowness
+from tests.support.fuzzing import FACTOR
 from tests.support.guardian import guardian
 from tests.support.lending import LENDER_VARIABLE, Lender, borrow
 from tests.support.marks import assert_may_start, forbid_servers, needs_servers
 from tests.support.postgres import PrivatePostgres
 from tests.support.prefork import fork_server
 from tests.support.rabbitmq import PrivateRabbitMQ
+from tests.support.rewriting import keep_rewritten
 from tests.support.servers import Postgres, RabbitMQ, acquire_postgres, acquire_rabbitmq
 
 pytest_plugins = ["tests.support.time_limit"]
@@ -32,13 +34,17 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes says more about the machine than about the code.
-settings.register_profile("signalbus", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "signalbus", max_examples=40 * FACTOR, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("signalbus")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Where the tests run in several processes, these share one RabbitMQ: it takes seven seconds to start."""
+    """Where the tests run in several processes, these share one RabbitMQ, which takes seven seconds to start, and the
+    rewritten tests."""
     if not hasattr(config, "workerinput") and getattr(config.option, "numprocesses", None):
+        keep_rewritten(config)
         lender = Lender(acquire_rabbitmq)
         os.environ[LENDER_VARIABLE] = lender.address
         config.add_cleanup(lender.close)

@@ -33,7 +33,6 @@ INTEGERS = (
     "tcp_user_timeout",
 )
 
-
 #: Parameters whose values the server reads.
 SETTINGS = {"options", "client_encoding"}
 

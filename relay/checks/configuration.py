@@ -11,9 +11,10 @@ from sqlalchemy.engine import Engine
 from signalbus_core.lowlevel import SignalSpec
 
 from ..application.connection_parameters import rejected_parameters
-from ..application.databases import DRIVERS, place_of, pool_problem
+from ..application.databases import DRIVERS, place_of
 from ..application.fencing import fencing_problems
 from ..application.load import WRITE_DRIVER
+from ..application.pools import pool_problem
 from ..config.resolve import ANY_NAME_PROBLEM, ANY_NAME_REMEDY, RelayConfig
 from .finding import Finding, finding_of_text, found
 

@@ -15,15 +15,7 @@ from signalbus_core import SignalBusError
 from signalbus_core.lowlevel import error_text
 
 from ..application.connection_parameters import RejectedParametersError
-from ..application.load import (
-    WRITE_DRIVER,
-    LoadedApp,
-    LoadingError,
-    choose_broker_url,
-    find_broker,
-    find_bus,
-    load_app,
-)
+from ..application.load import WRITE_DRIVER, LoadedApp, LoadingError, choose_broker_url, find_broker, find_bus, load_app
 from ..application.metadata import load_metadata
 from ..application.outbox_tables.build import TablesError, load_tables
 from ..checks.configuration import rejected

@@ -31,14 +31,7 @@ from ..poller.diagnosis.failures import failure_of_model
 from ..poller.diagnosis.unreadable import Unreadable
 from ..telemetry.health import DATABASE_AWAY
 from ..telemetry.remedies import Remedy, remedy_for, without_remedy
-from ..telemetry.states import (
-    BACKLOG_COUNTED_TO,
-    Cause,
-    ModelFacts,
-    State,
-    pause_of,
-    state_of,
-)
+from ..telemetry.states import BACKLOG_COUNTED_TO, Cause, ModelFacts, State, pause_of, state_of
 from .pauses import list_pauses
 
 #: Counting stops here unless every signal is to be counted.

@@ -19,7 +19,6 @@ from signalbus_core.lowlevel import (
     Work,
     autocommit,
     count_inserted_rows,
-    count_unloadable_keys,
     error_text,
     is_away,
     is_lost,
@@ -30,24 +29,21 @@ from ..application.databases import is_refused_login, nothing_listens, why_read_
 from ..runtime import Runtime
 from ..scheduler import Scheduler
 from ..servers.reconnect import LISTENING_WITHIN_SECONDS
-from ..telemetry.states import BACKLOG_COUNTED_TO
 from ..worker.model_state import ModelState
 from ..worker.retry_store import RetryStores
-from .backlog_meter import MEASURE_EVERY_SECONDS, BacklogMeter
+from .backlog_meter import BacklogMeter
 from .database import PolledDatabase
 from .diagnosis.blocked_keys import name_blocked_keys
 from .diagnosis.failures import read_failures
 from .diagnosis.unreadable import Unreadable
 from .diagnosis.vacuum_horizon import Horizon
 from .joint_query import POLL_LIMITS, QUERIED_TOGETHER, JointQuery
-from .maintenance import TIDY_EVERY_SECONDS, Maintenance, TableError
+from .maintenance import Maintenance
 from .pauses import PausedModels
 from .scan.queries import Measured, ModelQueries
 from .scan.starts import ScanStarts
 
 T = TypeVar("T")
-
-__all__ = ["MEASURE_EVERY_SECONDS", "TIDY_EVERY_SECONDS", "Poller", "TableError"]
 
 
 class Poller:
@@ -293,8 +289,3 @@ class Poller:
     def count_failed(self) -> int:
         """How many signals of all models are waiting or parked."""
         return sum(sum(self._retry_stores[name].count()) for name in self._states)
-
-    def count_unloadable(self) -> int:
-        """How many signals no relay can send, because Python cannot represent their keys; counted like a backlog."""
-        with autocommit(self._engine, POLL_LIMITS) as connection:
-            return sum(count_unloadable_keys(connection, spec, BACKLOG_COUNTED_TO) for spec in self.database.specs)

@@ -14,7 +14,8 @@ from ..scheduler import Scheduler
 from ..worker.backoff import Backoff
 from .diagnosis.unreached import Unreached
 from .interval import PollInterval
-from .poller import Poller, TableError
+from .maintenance import TableError
+from .poller import Poller
 from .requests import PollRequests
 from .until_empty import LastPoll, UntilEmpty
 

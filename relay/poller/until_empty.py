@@ -10,12 +10,15 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from signalbus_core.lowlevel import counted
+from signalbus_core.lowlevel import autocommit, count_unloadable_keys, counted
 
 from ..exit_codes import EXIT_OK, EXIT_RUNTIME, StopRequest
 from ..scheduler import Scheduler
+from ..telemetry.states import BACKLOG_COUNTED_TO
 from ..worker.hanging import HANGS_AFTER_SECONDS, hanging_reason
+from .database import PolledDatabase
 from .diagnosis.unreached import Unreached
+from .joint_query import POLL_LIMITS
 from .poller import Poller
 from .requests import PollRequests
 
@@ -104,8 +107,16 @@ def _end(polls: list[LastPoll]) -> StopRequest:
     left = []
     if waiting := sum(one.poller.count_failed() for one in polls):
         left.append(f"{counted(waiting, 'failed signal', 'is')} left")
-    if unloadable := sum(one.poller.count_unloadable() for one in polls):
+    if unloadable := sum(_count_unloadable(one.poller.database) for one in polls):
         left.append(f"{counted(unloadable, verb='has')} keys that Python cannot hold")
     if held := [name for one in polls for name in one.held]:
         left.append(f"signals are left of {', '.join(held)}, which {'is' if len(held) == 1 else 'are'} paused")
     return StopRequest(", and ".join(left), EXIT_RUNTIME) if left else StopRequest("nothing is left to send", EXIT_OK)
+
+
+def _count_unloadable(database: PolledDatabase) -> int:
+    """How many signals no relay can send, because Python cannot represent their keys; counted like a backlog."""
+    if not database.specs:
+        return 0
+    with autocommit(database.engine, POLL_LIMITS) as connection:
+        return sum(count_unloadable_keys(connection, spec, BACKLOG_COUNTED_TO) for spec in database.specs)

@@ -28,7 +28,6 @@ SETTLED_AFTER_SECONDS = 2.0
 
 _NUMBER = re.compile(r"\d+")
 
-
 #: What is known of a broker before any worker has told.
 UNKNOWN = Dependency("unknown")
 

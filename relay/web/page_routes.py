@@ -12,12 +12,12 @@ from flask.typing import ResponseReturnValue
 from flask.views import MethodView
 from werkzeug.exceptions import HTTPException, NotFound
 
+from ..operations.runbook import runbook_text
 from ..text import redacted
 from . import validation as field
 from .actions import MOST_DISCARDED, NO_RECORD, Operations
 from .auth import NO_TOKEN, Guard
 from .failed_cache import LAST_PAGE, FailedSignalsCache, Shown
-from .runbook import runbook_text
 from .status_report import StatusReport, moment
 from .template_helpers import HEADERS
 

@@ -18,7 +18,6 @@ from signalbus_core.lowlevel import FIRST_KEY
 #: less of a model's time; smaller: signals below the mark are found sooner.
 COSTS_AT_MOST_ONE_IN = 10
 
-
 #: After a burst from the mark on that found something, a signal below the mark may wait so long for a scan from the
 #: start. Longer: fewer bursts that lock nothing; shorter: it is sent sooner.
 BELOW_THE_MARK_SECONDS = 0.1

@@ -23,7 +23,7 @@ from ..failures import error_text, raise_if_stop
 from ..model.contract import SignalSpec
 from ..schema.own_tables import UNDELETED
 from ..sql import parked
-from ..sql.delete_rows import delete_rows
+from ..sql.delete_rows import delete_for_good, delete_rows
 from ..sql.parked import LeaveOut
 from ..sql.removal import is_left
 from ..sql.rows import WRITTEN_SINCE, Row, all_ids, find, find_keys, has_id
@@ -140,13 +140,14 @@ class Delete:
 
     def _kept(self, connection: Connection) -> list[tuple[Row, str]]:
         """Delete the rows; return those that the database keeps, and why."""
-        attempt = partial(delete_rows, connection, self.spec, is_locked=self.is_locked, known=self.known)
         if connection.dialect.name != "postgresql" or (self.is_locked and not self.can_keep_rows):
             # No savepoint: what is deleted under one, and was locked before it, costs the database more.
-            return [(row, why_kept(self.spec)) for row in attempt(self.rows)]
-        # What the send method wrote is checked first, so that no signal is blamed for it.
+            left = delete_rows(connection, self.spec, self.rows, known=self.known)
+            return [(row, why_kept(self.spec)) for row in left]
+        # First, so that no signal is blamed for what the send method wrote.
         self.session.flush()
         connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
+        attempt = partial(delete_for_good, connection, self.spec, is_locked=self.is_locked, known=self.known)
         kept = delete_by_halves(connection, self.spec, self.rows, attempt, connection.begin_nested)
         return [(self._present(connection, row), why) for row, why, _ in kept]
 
@@ -230,7 +231,7 @@ def delete_alone(
     with transaction(engine, _shortened(limits)) as connection:
         if choice.forgets:
             parked.forget(connection, spec, [row.key for row in rows])
-        attempt = partial(delete_rows, connection, spec, known=known)
+        attempt = partial(delete_for_good, connection, spec, known=known)
         kept = delete_by_halves(connection, spec, rows, attempt, connection.begin_nested)
         deleted = _result_of(connection, spec, choice, [(row, why) for row, why, _ in kept], changed(connection))
     failpoint("committed")

@@ -18,9 +18,9 @@ from ..schema.ordering.state import order_problems
 from ..schema.own_tables import parked_table_of
 from ..sql import parked
 from ..sql.diagnosis.trial import key_problems
-from ..sql.keys import SignalRef
+from ..sql.keys import SignalRef, has_loadable_key
 from ..sql.parked import LeaveOut
-from ..sql.selection import Choice, Ring
+from ..sql.selection import Choice, Ring, count_unloadable_keys
 from ..sql.sent.keeping import prepare_history
 from ..sql.transaction import BurstLimits, begin, transaction
 from .delete import delete_sent
@@ -117,7 +117,8 @@ def flush(session: Session, engine: Engine, spec: SignalSpec, conflicts: Conflic
             break
         if result.selected < limit and not result.has_unmentioned and not result.is_cut:
             break
-    return sent, first_error or _undeleted(spec, undeleted) or _unreadable(spec, unreadable)
+    first_error = first_error or _undeleted(spec, undeleted) or _unreadable(spec, unreadable)
+    return sent, first_error or _unloadable(engine, spec)
 
 
 def _delete_what_was_sent(engine: Engine, spec: SignalSpec, everything: Choice) -> tuple[FailedSignal, ...]:
@@ -182,6 +183,20 @@ def _unreadable(spec: SignalSpec, failed: Sequence[FailedSignal]) -> UnreadableS
         "holds, or from which something cannot be computed. A row that cannot be deleted is kept by a foreign key, a "
         "trigger, a rule or row-level security.",
         [one.key for one in failed],
+    )
+
+
+def _unloadable(engine: Engine, spec: SignalSpec) -> UnreadableSignalError | None:
+    """Signals that no burst takes, because Python cannot represent their keys."""
+    if not has_loadable_key(spec, engine.dialect):
+        return None
+    with transaction(engine, BurstLimits()) as connection:
+        number = count_unloadable_keys(connection, spec, MOST_FAILED)
+    if not number:
+        return None
+    return UnreadableSignalError(
+        f"{counted(number, f'signal of {spec.name}')} cannot be sent, and will stay in the table: Python cannot "
+        "represent the time in the key (infinity, or a year before 1 or after 9999)."
     )
 
 

@@ -20,7 +20,7 @@ from ..errors import Outcome, OutcomeKind
 from ..failures import error_text, is_away, is_late, is_of_schema
 from ..model.contract import SignalSpec
 from ..schema.quoting import quoted
-from ..sql.delete_rows import delete_rows
+from ..sql.delete_rows import delete_for_good
 from ..sql.keys import has_key
 from ..sql.rows import Row, has_id
 from .result import FailedSignal, failed_row
@@ -40,7 +40,7 @@ _CAN_KEEP_ROWS = text(
 
 SUPPRESSED = (
     "the database reports no error, and keeps it; look for a trigger, a rule or a row-level security policy that "
-    "suppresses the delete"
+    "suppresses the delete, or writes the row again"
 )
 
 
@@ -73,7 +73,7 @@ def rehearse(connection: Connection, spec: SignalSpec, rows: Sequence[Row]) -> t
     """
     if connection.dialect.name != "postgresql" or not rows:
         return ()
-    attempt = partial(delete_rows, connection, spec, is_locked=True)
+    attempt = partial(delete_for_good, connection, spec, is_locked=True)
     kept = delete_by_halves(connection, spec, rows, attempt, lambda: _taken_back(connection))
     errors = [error for _, _, error in kept if error is not None and is_of_schema(error)]
     if errors and len(errors) == len(rows):
@@ -106,10 +106,7 @@ def delete_by_halves(
         part = queue.popleft()
         try:
             with savepoint():
-                left = delete(part)
-                if connection.dialect.name == "postgresql":
-                    connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
-                if left:
+                if left := delete(part):
                     raise _KeptError(left)
         except _KeptError as error:
             late = 0

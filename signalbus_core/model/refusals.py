@@ -8,9 +8,7 @@ from sqlalchemy import ARRAY, Table
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapper
 
-from ..errors import (
-    SignalModelError,
-)
+from ..errors import SignalModelError
 
 
 def refuse_unknown_classes(mapper: Mapper[Any], name: str) -> None:

@@ -273,7 +273,6 @@ _FOUND = text(
     " AND attname = ANY(CAST(:names AS text[]))"
 )
 
-
 #: Longer reasons are cut to so many characters.
 LONGEST_REASON = 1000
 

@@ -79,7 +79,6 @@ _PARTITIONS = text(
     """
 )
 
-
 _NAMES = text(
     """
     SELECT CAST(nspname AS text), CAST(relname AS text)

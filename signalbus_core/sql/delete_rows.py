@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, cast
 
 from sqlalchemy import CursorResult, Delete, Update
@@ -25,7 +25,7 @@ from .removal import is_left, removal, removed
 from .rows import WRITTEN_SINCE, Row, all_ids, find, find_keys, find_moved, has_id
 from .sent.move import BACK, NOTHING_KNOWN, Kept, move_signals, move_where
 from .sent.suspended import suspend, why_suspended
-from .transaction import LOOK_UP_CTIDS, LOOK_UP_KEYS, execute_with
+from .transaction import LOOK_UP_CTIDS, LOOK_UP_KEYS, execute_with, put_in_front
 
 logger = logging.getLogger("signalbus")
 
@@ -33,7 +33,7 @@ logger = logging.getLogger("signalbus")
 KEPT_STATEMENTS = 1024
 
 
-def delete_rows(
+def delete_for_good(
     connection: Connection,
     spec: SignalSpec,
     rows: Sequence[Row],
@@ -41,7 +41,28 @@ def delete_rows(
     is_locked: bool = False,
     known: Mapping[str, Kept] | None = None,
 ) -> list[Row]:
-    """Delete rows; return those of them that the database keeps without an error.
+    """:func:`delete_rows`, and what triggers do after the statement; return also rows that they have written again.
+
+    :param is_locked: the transaction has locked the rows. Else those that are gone are left out.
+    """
+    if connection.dialect.name != "postgresql":
+        return delete_rows(connection, spec, rows, known=known)
+    if not is_locked:
+        # Locked, no other transaction can write a row with one of these keys.
+        there = set(all_ids(find(connection, spec, [has_id(all_ids(rows))], locks=True)))
+        rows = [row for row in rows if not there.isdisjoint(row.ids)]
+    if not rows:
+        return []
+    left = delete_rows(connection, spec, rows, known=known)
+    put_in_front(connection, "SET CONSTRAINTS ALL IMMEDIATE")
+    again = find_keys(connection, spec, [row.key for row in rows], [WRITTEN_SINCE, *is_left(spec)])
+    return left or again
+
+
+def delete_rows(
+    connection: Connection, spec: SignalSpec, rows: Sequence[Row], *, known: Mapping[str, Kept] | None = None
+) -> list[Row]:
+    """Delete rows that the transaction has locked; return those of them that the database keeps without an error.
 
     :param known: what is kept of the signals beside their rows, by the ids of these.
     """
@@ -51,13 +72,6 @@ def delete_rows(
         if delete_signals(connection, spec, keys) == len(rows):
             return []
         return find_keys(connection, spec, keys, is_left(spec))
-    if not is_locked:
-        # Else a trigger that changes a row instead of deleting it would hide it.
-        there = set(all_ids(find(connection, spec, [has_id(all_ids(rows))], locks=True)))
-        rows = [row for row in rows if not there.isdisjoint(row.ids)]
-        keys = [row.key for row in rows]
-        if not rows:
-            return []
     deleted = 0
     if has_exact_key(spec, dialect, keys):
         kept = [known.get(row.ids[-1], NOTHING_KNOWN) if row.ids else NOTHING_KNOWN for row in rows]
@@ -73,13 +87,13 @@ def delete_rows(
     # The send method itself may have updated the rows that it has locked.
     conditions = [[has_id(all_ids(rows))], [has_key(spec, dialect, keys), WRITTEN_SINCE]]
     for condition in conditions:
-        deleted += delete_where(connection, spec, condition, known)
+        deleted += delete_where(connection, spec, condition, known, len(rows) - deleted)
         if deleted == len(rows):
             return []
     if moved := _moved(connection, spec, rows):
         # The send method, or a trigger on what it wrote, has given them other keys.
         conditions.append([has_id(all_ids(moved))])
-        delete_where(connection, spec, conditions[-1], known)
+        delete_where(connection, spec, conditions[-1], known, len(moved))
     # The send method may have deleted signals itself; only rows that still exist are kept.
     left = is_left(spec)
     return [row for condition in conditions for row in find(connection, spec, [*condition, *left])]
@@ -109,7 +123,7 @@ def delete_signals(connection: Connection, spec: SignalSpec, keys: Sequence[Key]
 
     if not kept or not _keeps(connection, spec):
         return delete()
-    return _moved_or_deleted(connection, spec, lambda: move_signals(connection, spec, keys, kept), delete)
+    return _moved_or_deleted(connection, spec, lambda: move_signals(connection, spec, keys, kept), delete, len(keys))
 
 
 def delete_where(
@@ -117,10 +131,12 @@ def delete_where(
     spec: SignalSpec,
     conditions: Collection[ColumnElement[bool]],
     known: Mapping[str, Kept],
+    expected: int,
 ) -> int:
     """Delete the rows with all of these conditions; return how many they were.
 
     :param known: what is kept of them beside the rows, by their ids.
+    :param expected: the number of rows, if all are there.
     """
 
     def delete() -> int:
@@ -128,7 +144,8 @@ def delete_where(
 
     if not _keeps(connection, spec):
         return delete()
-    return _moved_or_deleted(connection, spec, lambda: move_where(connection, spec, conditions, known), delete)
+    moving = partial(move_where, connection, spec, conditions, known)
+    return _moved_or_deleted(connection, spec, moving, delete, expected)
 
 
 def _keeps(connection: Connection, spec: SignalSpec) -> bool:
@@ -136,19 +153,23 @@ def _keeps(connection: Connection, spec: SignalSpec) -> bool:
 
 
 def _moved_or_deleted(
-    connection: Connection, spec: SignalSpec, move: Callable[[], int], delete: Callable[[], int]
+    connection: Connection, spec: SignalSpec, move: Callable[[], int], delete: Callable[[], int], expected: int
 ) -> int:
     """Move rows; where that fails, and deleting them does not, nothing is kept for a while."""
+    why = f"a rule of {SENT.of(spec).fullname} takes the place of the statement that moves rows there"
     try:
-        return move()
+        removed = move()
+        if removed == expected:
+            return removed
     except SQLAlchemyError as error:
         if is_lost(error) or connection.invalidated:
             raise
         # The rows stay locked: nobody else may send them again.
         connection.exec_driver_sql(BACK)
-        deleted = delete()
-        suspend(connection.engine, SENT.of(spec), error_text(error))
-        return deleted
+        removed, why = 0, error_text(error)
+    if deleted := delete():
+        suspend(connection.engine, SENT.of(spec), why)
+    return removed + deleted
 
 
 @lru_cache(KEPT_STATEMENTS)

@@ -12,15 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import (
-    Table,
-    Text,
-    bindparam,
-    literal_column,
-    null,
-    select,
-    text,
-)
+from sqlalchemy import Table, Text, bindparam, literal_column, null, select, text
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.sql import ColumnElement
 

@@ -6,13 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import (
-    and_,
-    func,
-    not_,
-    or_,
-    select,
-)
+from sqlalchemy import and_, func, not_, or_, select
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.orm import Session
 from sqlalchemy.sql import ColumnElement, Select

@@ -60,7 +60,7 @@ def test_the_wheel_has_the_packages_and_nothing_else(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     metadata = {name for name in names if name.startswith(f"signalbus-{__version__}.dist-info/")}
     manual = f"signalbus-{__version__}.data/data/share/man/man1/signalbus-relay.1"
-    added = {"relay/web/runbook.md", "relay/commands/setup/signalbus.rules.yml", manual}
+    added = {"relay/operations/runbook.md", "relay/commands/setup/signalbus.rules.yml", manual}
     assert names - metadata == of_packages() | added
     assert zipfile.ZipFile(wheel).read(manual).startswith(b".TH SIGNALBUS-RELAY 1 ")
     assert {Path(name).suffix for name in of_packages()} <= set(KINDS)

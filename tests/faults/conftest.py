@@ -1,4 +1,4 @@
-"""The world, built once for all faults."""
+"""The world, built once for all faults. It ends with them, as its relays poll all the time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from .world import World
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def world() -> Iterator[World]:
     with World() as world:
         yield world

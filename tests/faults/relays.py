@@ -15,9 +15,9 @@ from tests.support.processes import RelayProcess
 
 WORKERS = 2
 
-#: Connections of one relay to the database: one for each worker, one for the probe, two that the doorkeeper holds, and
-#: one by which it asks now and then.
-MOST_DATABASE_CONNECTIONS = WORKERS + 4
+#: Connections of one relay to the database: one for each worker, one for the probe, two that the doorkeeper holds,
+#: one by which it asks now and then, and one by which it knows the other relays.
+MOST_DATABASE_CONNECTIONS = WORKERS + 5
 
 CLOSE_WAIT = "08"
 

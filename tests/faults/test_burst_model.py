@@ -29,6 +29,7 @@ from signalbus_core import BurstError
 from signalbus_core.burst import failpoints
 from signalbus_core.rabbitmq import Message, Publisher
 from tests.support.amqp_peer import AmqpPeer, Published, Session
+from tests.support.fuzzing import FACTOR
 from tests.support.outbox_app import OutboxApp
 
 #: What the broker does with a message.
@@ -300,7 +301,7 @@ def test_whatever_happens_nothing_is_lost_or_invented(
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         model,
         settings=settings(
-            max_examples=40,
+            max_examples=20 * FACTOR,
             stateful_step_count=25,
             deadline=None,
             suppress_health_check=list(HealthCheck),

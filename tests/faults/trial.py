@@ -19,7 +19,7 @@ from .world import SECRET, World
 TELLING_SECONDS = 30.0
 
 #: Readiness is asked so often.
-ASK_EVERY_SECONDS = 0.05
+ASK_EVERY_SECONDS = 0.1
 
 #: What a fault made relays hold is free again after at most so many seconds.
 FREEING_SECONDS = 15.0

@@ -16,7 +16,7 @@ from pika.spec import Basic, BasicProperties
 FEW = 10
 
 #: At most so many are delivered before they are acknowledged.
-PREFETCHED = 10_000
+PREFETCHED = 2_000
 
 #: A message that the broker counts is delivered within so many seconds.
 DELIVERY_SECONDS = 10.0

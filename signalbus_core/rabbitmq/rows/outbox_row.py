@@ -39,7 +39,6 @@ FIELDS = (
 #: The values that the driver returns for PostgreSQL's ``infinity`` and ``-infinity``.
 INFINITE = (datetime.max.replace(tzinfo=timezone.utc), datetime.min.replace(tzinfo=timezone.utc))
 
-
 #: The prefix of a field that is a single header.
 HEADER_PREFIX = "headers."
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .conditions import LeaveOut, count_blocking, count_columns, is_due, leaving_out, not_passed_over
+from .histories import FailureHistory, failure_histories, keys_of, row_versions, undeleted_signals
 from .operations import (
     FailureGroup,
     count_failed,
@@ -14,17 +15,7 @@ from .operations import (
     try_again,
     waiting_failure,
 )
-from .records import (
-    Failure,
-    FailureHistory,
-    failure_histories,
-    forget,
-    forget_gone,
-    keys_of,
-    record_failures,
-    row_versions,
-    undeleted_signals,
-)
+from .records import Failure, forget, forget_gone, record_failures
 from .retries import DueSignal
 
 __all__ = [

@@ -6,20 +6,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import (
-    ColumnClause,
-    Text,
-    column,
-    exists,
-    func,
-    literal_column,
-    not_,
-    null,
-    or_,
-    select,
-    true,
-    tuple_,
-)
+from sqlalchemy import ColumnClause, Text, column, exists, func, literal_column, not_, null, or_, select, true, tuple_
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.sql import ColumnElement, Select
 

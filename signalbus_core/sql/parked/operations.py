@@ -6,16 +6,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import (
-    CursorResult,
-    Table,
-    Text,
-    and_,
-    func,
-    literal,
-    null,
-    select,
-)
+from sqlalchemy import CursorResult, Table, Text, and_, func, literal, null, select
 from sqlalchemy import cast as sql_cast
 from sqlalchemy import delete as sql_delete
 from sqlalchemy import update as sql_update
@@ -25,17 +16,10 @@ from sqlalchemy.sql import ColumnElement
 
 from ...failures import raise_if_stop
 from ...model.contract import SignalSpec
-from ...schema.own_tables import (
-    LONGEST_REASON,
-    SKIPPED,
-    UNDELETED,
-    FailureRecord,
-    lacks_columns,
-    parked_table_of,
-)
+from ...schema.own_tables import LONGEST_REASON, SKIPPED, UNDELETED, FailureRecord, lacks_columns, parked_table_of
 from ..keys import Key, has_key
 from .conditions import count_columns, row_version
-from .records import keys_of, row_versions
+from .histories import keys_of, row_versions
 
 
 @dataclass(frozen=True)

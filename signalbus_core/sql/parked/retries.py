@@ -19,7 +19,7 @@ from sqlalchemy.sql import ColumnElement
 from ...model.contract import SignalSpec
 from ...schema.own_tables import LATER_COLUMNS, lacks_columns, parked_table_of
 from ..keys import Key, SignalRef
-from .records import keys_of
+from .histories import keys_of
 
 
 @dataclass(frozen=True)

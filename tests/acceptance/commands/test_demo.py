@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -32,6 +33,10 @@ class Demo:
             text=True,
         )
 
+    def close(self) -> None:
+        """End it, whatever it does; what it has started ends with it."""
+        self.process.kill()
+
     def processes(self) -> list[str]:
         """All processes that the demo started and that run still, with their environment."""
         listing = subprocess.run(["ps", "axeww", "-o", "stat=,command="], capture_output=True, text=True, check=True)
@@ -53,7 +58,7 @@ class Demo:
 
 
 def test_the_demo_loses_nothing_and_leaves_nothing_behind() -> None:
-    demo = Demo("--orders", "2000", "--relays", "3")
+    demo = Demo("--orders", "2000", "--relays", "2")
     output, _ = demo.process.communicate(timeout=180)
     assert demo.process.returncode == 0, output
     figures = dict(re.findall(r"^  ([a-z, 0-9]+?) {2,}([\d,.]+)", output, re.MULTILINE))
@@ -70,7 +75,7 @@ def test_the_demo_loses_nothing_and_leaves_nothing_behind() -> None:
 def test_a_demo_that_is_stopped_leaves_nothing_behind(number: signal.Signals) -> None:
     demo = Demo("--orders", "1000000")
     assert demo.process.stdout is not None
-    with demo.process.stdout as lines:
+    with demo.process, demo.process.stdout as lines, contextlib.closing(demo):
         for line in lines:
             if "committed" in line:
                 break
@@ -78,5 +83,6 @@ def test_a_demo_that_is_stopped_leaves_nothing_behind(number: signal.Signals) ->
         assert len(demo.processes()) > 6
         demo.process.send_signal(number)
         output = lines.read()
-    assert demo.process.wait(60) == (-9 if number == signal.SIGKILL else 130), output
+        code = demo.process.wait(60)
+    assert code == (-9 if number == signal.SIGKILL else 130), output
     assert demo.leaves_nothing_behind()

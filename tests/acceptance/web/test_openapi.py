@@ -11,6 +11,7 @@ import pytest
 
 from relay.web.server import HttpServer
 from tests.integration.worker.test_parked_signals import Outbox
+from tests.support.fuzzing import FACTOR
 from tests.support.operated_site import TOKEN, Operated
 
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
@@ -33,13 +34,13 @@ def test_every_answer_is_one_that_the_document_knows(server: HttpServer, tmp_pat
     done = subprocess.run(
         [
             *(SCHEMATHESIS, "run", f"http://127.0.0.1:{server.port}/api/openapi.json"),
-            *("--max-examples", "8", "--seed", "7", "--generation-database", "none", "--no-color"),
+            *("--max-examples", str(4 * FACTOR), "--seed", "7", "--generation-database", "none", "--no-color"),
             *("--header", f"Authorization: Bearer {TOKEN}", "--phases", "examples,coverage,fuzzing"),
         ],
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=480 * FACTOR,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -35,6 +35,7 @@ from signalbus_core.lowlevel import (
 )
 from signalbus_core.rabbitmq import outbox_table_sql
 from tests.support.broker import Broker, Received
+from tests.support.fuzzing import FACTOR
 
 
 class Place:
@@ -420,7 +421,7 @@ def test_every_row_arrives_equal_or_stays_with_reason(place: Place) -> None:
     loaded = place.load(place.rules("fuzz", routing_key=None))
     seen = {"sent": 0, "kept": 0}
 
-    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+    @settings(max_examples=15 * FACTOR, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
     @given(st.lists(rows(), min_size=1, max_size=12))
     def check(given_rows: list[tuple[dict[str, Any], bool]]) -> None:
         place.execute("TRUNCATE fuzz")

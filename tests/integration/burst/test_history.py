@@ -151,6 +151,7 @@ BROKEN = {
     "another table": ["DROP TABLE signalbus_sent", "CREATE TABLE signalbus_sent (x int)"],
     "a view": ["DROP TABLE signalbus_sent", "CREATE VIEW signalbus_sent AS SELECT 1 AS x"],
     "refusing rows": ["ALTER TABLE signalbus_sent ADD CHECK (key = '')"],
+    "with a rule": ["CREATE RULE none AS ON INSERT TO signalbus_sent DO INSTEAD NOTHING"],
 }
 
 

@@ -15,8 +15,9 @@ from sqlalchemy.ext.declarative import AbstractConcreteBase
 from relay.checks.run import Subject, find_problems
 from relay.config.resolve import resolve
 from relay.poller.database import PolledDatabase, TableOwners
+from relay.poller.maintenance import TIDY_EVERY_SECONDS, TableError
 from relay.poller.pauses import PausedModels
-from relay.poller.poller import TIDY_EVERY_SECONDS, Poller, TableError
+from relay.poller.poller import Poller
 from relay.scheduler import Scheduler
 from relay.worker.low_water import LowWater
 from relay.worker.model_state import ModelState

@@ -15,6 +15,7 @@ from signalbus_core.lowlevel import PLAIN, own_session, restore, sent
 from signalbus_core.rabbitmq import Message, replayed_messages
 from signalbus_core.sql.sent.history import EVERY_SENT
 from signalbus_core.testing import FakePublisher
+from tests.support.fuzzing import FACTOR
 from tests.support.outbox_app import OutboxApp
 from tests.support.servers import Postgres
 
@@ -131,7 +132,7 @@ SETTINGS = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=15 * FACTOR, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(values=rows, setting=SETTINGS)
 def test_every_type_round_trips(outbox: OutboxApp, values: dict[str, str | None], setting: str) -> None:
     check(outbox, values, setting)

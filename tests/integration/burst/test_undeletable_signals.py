@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 import pytest
@@ -94,24 +95,33 @@ class Outbox:
             id = db.Column(db.Integer, primary_key=True)
             note = db.Column(db.Text)
 
-        class Price(Sent):
-            id = db.Column(db.Numeric(asdecimal=False), primary_key=True, autoincrement=False)
-
-        class Piece(Sent):
-            id = db.Column(db.Integer, primary_key=True, autoincrement=False)
-
-        class Measure(Sent):
-            id = db.Column(db.REAL, primary_key=True)
-
-        class Word(Sent):
-            id = db.Column(Folded, primary_key=True)
-
         self.order: Any = Order
-        self.lossy = {"numeric": Price, "real": Measure, "folded": Word, "piece": Piece}
+        self._base: Any = Sent
         with self.app.app_context():
             db.create_all()
             self.engine = db.engine
         self.bus = db.signalbus
+
+    @cached_property
+    def lossy(self) -> dict[str, Any]:
+        """Models whose keys are not read as they are written, and one with an integer; few tests have them."""
+        db, base = self.db, self._base
+
+        class Price(base):  # type: ignore[misc]
+            id = db.Column(db.Numeric(asdecimal=False), primary_key=True, autoincrement=False)
+
+        class Piece(base):  # type: ignore[misc]
+            id = db.Column(db.Integer, primary_key=True, autoincrement=False)
+
+        class Measure(base):  # type: ignore[misc]
+            id = db.Column(db.REAL, primary_key=True)
+
+        class Word(base):  # type: ignore[misc]
+            id = db.Column(Folded, primary_key=True)
+
+        with self.app.app_context():
+            db.create_all()
+        return {"numeric": Price, "real": Measure, "folded": Word, "piece": Piece}
 
     def spec(self, model: Any = None) -> SignalSpec:
         with self.app.app_context():
@@ -259,6 +269,23 @@ def test_a_row_that_is_marked_instead_of_deleted_is_sent_once(outbox: Outbox, ca
         again = delete_sent(outbox.engine, outbox.spec(), [kept.proved], choice=NOTED)
         assert (again.sent, [one.key for one in again.undeleted]) == (0, [(7,)])
         assert outbox.burst(choice=NOTED).selected == 0
+    assert outbox.sent == Counter([7, 8])
+
+
+@pytest.mark.parametrize("how", ["", "CONSTRAINT"])
+def test_a_row_that_a_trigger_writes_again_is_sent_once(outbox: Outbox, how: str) -> None:
+    outbox.write(7, 8)
+    deferred = "DEFERRABLE INITIALLY DEFERRED" if how else ""
+    outbox.execute(
+        "CREATE FUNCTION again() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        ' INSERT INTO "order" (id) VALUES (7); RETURN NULL; END $$;'
+        f'CREATE {how} TRIGGER again AFTER DELETE ON "order" {deferred} FOR EACH ROW WHEN (OLD.id = 7)'
+        " EXECUTE FUNCTION again()"
+    )
+    [kept] = outbox.burst(choice=NOTED, can_keep_rows=True).undeleted
+    again = delete_sent(outbox.engine, outbox.spec(), [kept.proved], choice=NOTED)
+    assert [one.key for one in again.undeleted] == [(7,)]
+    assert outbox.burst(choice=NOTED).selected == 0
     assert outbox.sent == Counter([7, 8])
 
 
@@ -448,8 +475,8 @@ def test_a_key_that_is_no_integer_where_the_model_says_so_is_tried_once(outbox: 
 
 
 def test_row_whose_key_looks_like_that_of_another_stays(outbox: Outbox) -> None:
-    outbox.execute("INSERT INTO price VALUES (1), (1.000000000000000000001)")
     model = outbox.lossy["numeric"]
+    outbox.execute("INSERT INTO price VALUES (1), (1.000000000000000000001)")
     with outbox.engine.connect() as other:
         other.execute(sa.text("SELECT FROM price WHERE id = 1 FOR UPDATE"))
         assert outbox.burst(model).sent == 1

@@ -15,6 +15,7 @@ from sqlalchemy.orm import column_property
 from relay.application.databases import limit_connections
 from signalbus_core import BurstError, SignalBusMixin, UnreadableSignalError
 from signalbus_core.lowlevel import BurstLimits, BurstResult, Choice, own_session, send_burst
+from tests.support.outbox_app import OutboxApp
 
 DIGITS = "9" * 5000
 
@@ -246,3 +247,15 @@ def test_a_row_that_does_not_tell_its_class_holds_up_no_other(database_url: str)
         assert db.signalbus.pending() == {Order: 2}
         db.engine.dispose()
     assert sorted(sent) == [1, 4]
+
+
+def test_flushmany_tells_of_keys_that_python_cannot_represent(database_url: str) -> None:
+    outbox = OutboxApp(database_url)
+    day = outbox.model("Day", id=sa.Column(sa.Date, primary_key=True))
+    outbox.create()
+    outbox.execute("INSERT INTO day VALUES ('infinity'), ('2026-01-01')")
+    with outbox.app.app_context(), pytest.raises(UnreadableSignalError, match="1 signal of Day cannot be sent"):
+        outbox.db.signalbus.flushmany()
+    outbox.execute("DELETE FROM day WHERE id = 'infinity'")
+    assert outbox.left(day) == []
+    outbox.close()

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from relay.application.load import LoadedApp
 from relay.cli import cli
 from signalbus_core import SignalBusMixin
+from tests.support.fuzzing import FACTOR
 
 KEYS: dict[str, dict[str, Any]] = {
     "Number": {"id": sa.Integer()},
@@ -302,7 +303,7 @@ COMMANDS = st.one_of(
 )
 
 
-@settings(max_examples=75, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40 * FACTOR, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(arguments=COMMANDS)
 @example(arguments=("explain", "Word", "\ud800"))
 @example(arguments=("parked", "show", "Number", "\0"))

@@ -15,9 +15,10 @@ from relay.checks.signals import check_signals
 from relay.exit_codes import CommandError
 from relay.explain.gather import gather
 from relay.operations.backlog import LIMITS, Backlogs
+from relay.poller.backlog_meter import MEASURE_EVERY_SECONDS
 from relay.poller.database import PolledDatabase
 from relay.poller.pauses import PausedModels
-from relay.poller.poller import MEASURE_EVERY_SECONDS, Poller
+from relay.poller.poller import Poller
 from relay.scheduler import Scheduler
 from relay.worker.model_state import ModelState
 from relay.worker.retry_policy import RetryPolicy

@@ -13,10 +13,12 @@ import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
+from relay.poller.backlog_meter import MEASURE_EVERY_SECONDS
 from relay.poller.database import PolledDatabase
 from relay.poller.joint_query import MOST_SLOW, POLL_LIMITS
+from relay.poller.maintenance import TIDY_EVERY_SECONDS, TableError
 from relay.poller.pauses import PausedModels
-from relay.poller.poller import MEASURE_EVERY_SECONDS, TIDY_EVERY_SECONDS, Poller, TableError
+from relay.poller.poller import Poller
 from relay.scheduler import Scheduler
 from relay.telemetry.incidents import single_signals
 from relay.worker.low_water import LowWater

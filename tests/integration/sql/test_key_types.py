@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql
 
 from relay.checks.run import Subject, find_problems
 from relay.config.resolve import resolve
-from relay.poller.poller import TableError
+from relay.poller.maintenance import TableError
 from relay.worker.retry_policy import RetryPolicy
 from relay.worker.retry_store.table import TableRetryStore
 from signalbus_core import SignalModelError

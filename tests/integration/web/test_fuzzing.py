@@ -26,7 +26,7 @@ PATHS = sorted(document()["paths"])
 
 MEANT = {200, 400, 401, 403, 404, 405, 409, 413, 415, 421, 503}
 
-FUZZED = fuzzed(60)
+FUZZED = fuzzed(30)
 
 ANY_TEXT = st.text(max_size=30)
 ANY_JSON = st.recursive(

@@ -353,6 +353,25 @@ def test_what_was_sent_and_undeletable_is_sent_once_and_parked(
         assert kept.tried == [1, 2]
 
 
+def test_a_mark_that_a_trigger_takes_back_is_sent_once(database_url: str) -> None:
+    turns = Turns(database_url, settings=MARKED)
+    turns.execute(
+        """INSERT INTO "order" VALUES (1, 'good'), (2, 'taken back')""",
+        "CREATE FUNCTION back() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        """ UPDATE "order" SET note = OLD.note WHERE id = OLD.id; RETURN NULL; END $$""",
+        """CREATE TRIGGER back AFTER UPDATE ON "order" FOR EACH ROW
+           WHEN (OLD.note = 'taken back' AND NEW.note = 'sent') EXECUTE FUNCTION back()""",
+    )
+    for _ in range(6):
+        turns.progress._rehearse_from, turns.progress._can_keep_rows = float("inf"), True
+        turns.turn()
+        turns.execute("UPDATE signalbus_parked SET next_try_at = now() WHERE next_try_at IS NOT NULL")
+        turns.progress.mark_retry_due()
+    turns.engine.dispose()
+    assert turns.tried == [1, 2]
+    assert turns.retry_stores["Order"].count() == (0, 1)
+
+
 def test_what_was_sent_before_there_was_table_is_not_sent_again(kept: Turns) -> None:
     kept.retry_stores.use_table(None, False)
     kept.turn()

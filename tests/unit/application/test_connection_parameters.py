@@ -11,8 +11,8 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import AssertionPool, NullPool, Pool, QueuePool, StaticPool
 
 from relay.application.connection_parameters import rejected_parameters
-from relay.application.databases import pool_problem, refuse_unfit_engines, spare_connections
 from relay.application.load import LoadingError
+from relay.application.pools import pool_problem, refuse_unfit_engines, spare_connections
 from relay.cli import cli
 from relay.config.values import database_url
 

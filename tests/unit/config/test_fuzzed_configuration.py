@@ -112,7 +112,7 @@ def refusal(call: Callable[[], object], *errors: type[Exception]) -> Exception |
     return None
 
 
-@fuzzed(120)
+@fuzzed(60)
 @given(
     environ=st.dictionaries(st.sampled_from(VARIABLES), VALUES, max_size=6),
     given=st.dictionaries(st.sampled_from(OPTIONS), VALUES, max_size=3),
@@ -136,7 +136,7 @@ def test_any_environment_is_a_configuration_or_sentences(
     assert [bool(config.app) != bool(config.table_rules) for config in configs] == ([] if error else [True])
 
 
-@fuzzed(120)
+@fuzzed(60)
 @given(urls())
 @example(f"postgresql://u:{SECRET}@h/d?schema=public")
 @example(f"postgresql://u:{SECRET}@h/d?port=abc")
@@ -147,7 +147,7 @@ def test_any_url_of_a_database_is_refused_or_leads_to_a_server(url: str) -> None
     assert SECRET not in str(error)
 
 
-@fuzzed(120)
+@fuzzed(60)
 @given(urls() | TEXTS)
 def test_any_url_of_a_broker_is_refused_or_used(url: str) -> None:
     error = refusal(lambda: Publisher(url=url).close(), SetupError)
@@ -156,7 +156,7 @@ def test_any_url_of_a_broker_is_refused_or_used(url: str) -> None:
         assert SECRET not in str(Publisher(url=url).location)
 
 
-@fuzzed(120)
+@fuzzed(60)
 @given(TEXTS | st.text(max_size=80))
 @example('"a"".b".c')
 def test_any_text_is_the_name_of_a_table_or_none(text: str) -> None:

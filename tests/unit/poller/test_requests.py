@@ -148,9 +148,6 @@ class StubProbe:
     def count_failed(self) -> int:
         return 0
 
-    def count_unloadable(self) -> int:
-        return 0
-
 
 class StubUnreached:
     def polled(self, pending: list[str]) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from signalbus_core import Outcome, OutcomeKind
 from signalbus_core.errors import ACKED
 from signalbus_core.rabbitmq.confirms import NACKED, Confirms, Content, UnexpectedConfirmError
+from tests.support.fuzzing import FACTOR
 
 UNANSWERED = Outcome(OutcomeKind.UNKNOWN, "no answer")
 
@@ -204,7 +205,7 @@ def broker_runs(draw: st.DrawFn) -> tuple[list[Fate], list[tuple[str, int, bool]
     return fates, events, stop
 
 
-@settings(max_examples=400)
+@settings(max_examples=150 * FACTOR)
 @given(broker_runs(), st.integers(1, 10_000))
 def test_message_is_acked_only_when_it_was_stored(
     run: tuple[list[Fate], list[tuple[str, int, bool]], int], first_tag: int

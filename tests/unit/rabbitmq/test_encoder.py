@@ -17,6 +17,7 @@ from signalbus_core.rabbitmq.amqp import encoder as encoder_module
 from signalbus_core.rabbitmq.amqp.encoder import MOST_KEPT, Encoder
 from signalbus_core.rabbitmq.amqp.frames import EncodedMessage, encode
 from signalbus_core.rabbitmq.amqp.message import PROPERTIES
+from tests.support.fuzzing import FACTOR
 
 CHANNEL, FRAME_MAX, LOGIN = 3, 4096, "guest"
 
@@ -79,7 +80,7 @@ messages = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80 * FACTOR, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(messages, min_size=1, max_size=4))
 def test_any_message_is_encoded_or_refused_as_slow_way_does_it(burst: list[Message]) -> None:
     encoder = Encoder(CHANNEL, FRAME_MAX, LOGIN)

@@ -29,6 +29,7 @@ from signalbus_core.rabbitmq.rows.row_messages import RowMessages, RowPlan
 from signalbus_core.rabbitmq.signal import SignalMessages
 from signalbus_core.sql.lock_rows import row_sender
 from signalbus_core.tracing import TracedSignal
+from tests.support.fuzzing import FACTOR
 from tests.unit.rabbitmq.test_encoder import messages
 
 #: The rows of a test are from no database that has an identity.
@@ -146,7 +147,7 @@ bare_rows = st.fixed_dictionaries(
 examples = st.tuples(st.just(Outbox), outbox_rows) | st.tuples(st.just(Bare), bare_rows)
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100 * FACTOR, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(examples, min_size=1, max_size=4))
 def test_a_row_gives_the_frames_of_its_instance_or_its_reason(burst: list[tuple[Any, dict[str, Any]]]) -> None:
     encoder = Encoder(3, 4096, "guest")
@@ -318,7 +319,7 @@ class Order(OutboxMessage, Base):
         return self.given  # type: ignore[no-any-return]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60 * FACTOR, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(messages, min_size=1, max_size=4))
 def test_a_message_of_a_model_is_encoded_as_it_is_completed(burst: list[Message]) -> None:
     maker, encoder = SignalMessages(), Encoder(3, 4096, "guest")

@@ -19,6 +19,7 @@ from relay.servers.reconnect import (
     Servers,
 )
 from tests.support.clock import Clock
+from tests.support.fuzzing import FACTOR
 
 #: What one process may ask of a server, in tries in any one second.
 MOST_TRIES_A_SECOND = 6
@@ -113,7 +114,7 @@ def test_refused_logins_come_ever_more_rarely(
         assert first - back_at <= LONGEST_REFUSED_PAUSE_SECONDS + 2 * lasts + 1e-5
 
 
-@settings(max_examples=30)
+@settings(max_examples=12 * FACTOR)
 @given(seed=st.integers(0, 2**32))
 def test_eight_replicas_of_four_workers_are_no_stampede(seed: int) -> None:
     group = Threads(8, 4, 60.0, seed, refused=False, lasts=0.01).run()

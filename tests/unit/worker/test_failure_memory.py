@@ -16,6 +16,7 @@ from relay.worker.retry_store import Due, MemoryRetryStore
 from signalbus_core import BurstError, Outcome, OutcomeKind
 from signalbus_core.lowlevel import UNDELETED, BurstResult, DueSignal, FailedSignal, Key, Proved, SignalSpec
 from tests.support.clock import Clock
+from tests.support.fuzzing import FACTOR
 
 UNKNOWN = Outcome(OutcomeKind.UNKNOWN, "no answer")
 INVALID = Outcome(OutcomeKind.INVALID, "no body")
@@ -211,4 +212,4 @@ def run_until(step: Callable[[], None], is_done: Callable[[], bool], bound: int)
 
 
 TestFailureMemory = FailureMemory.TestCase
-TestFailureMemory.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestFailureMemory.settings = settings(max_examples=30 * FACTOR, stateful_step_count=30, deadline=None)

@@ -27,6 +27,7 @@ from relay.worker.plan import BurstDecision
 from relay.worker.worker import Worker
 from signalbus_core.lowlevel import FIRST_KEY
 from tests.support.clock import Clock
+from tests.support.fuzzing import FACTOR
 from tests.support.recorder import Recorder
 
 #: What a scan from the start takes here.
@@ -315,7 +316,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150 * FACTOR, deadline=None)
 @given(st.lists(STEPS, max_size=60))
 def test_what_a_scan_from_the_start_has_seen_is_never_below_the_mark_and_such_a_scan_comes_in_time(
     steps: list[tuple[str, int]],
