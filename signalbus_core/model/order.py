@@ -121,17 +121,12 @@ class Place(NamedTuple):
     number: int
 
 
-def runs(signals: Iterable[T], place_of: Callable[[T], Place]) -> list[list[T]]:
-    """Signals by key, each key's in order, up to the first one that is missing."""
-    by_key: dict[int, dict[int, T]] = {}
+def waves(signals: Iterable[T], place_of: Callable[[T], Place]) -> list[list[tuple[int, T]]]:
+    """Signals by how many of their key come before them, each with the number of its key."""
+    found: list[list[tuple[int, T]]] = []
     for signal in signals:
         key, number = place_of(signal)
-        by_key.setdefault(key, {})[number] = signal
-    found: list[list[T]] = []
-    for numbered in by_key.values():
-        run: list[T] = []
-        while len(run) in numbered:
-            run.append(numbered[len(run)])
-        if run:
-            found.append(run)
+        while len(found) <= number:
+            found.append([])
+        found[number].append((key, signal))
     return found

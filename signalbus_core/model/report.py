@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 from ..errors import EndedEarlyError, Outcome, PartialDeliveryError, PublishError, worst
 from ..failures import raise_if_stop, sender_failure
 from .contract import SignalSpec
-from .order import Place, runs
+from .order import Place, waves
 from .sending.progress import LONG_SEND_SECONDS, holds_locks, report_progress
 from .sending.senders import outcome_of, refuse_unfinished
 
@@ -55,17 +55,19 @@ def send_in_order(
     """Send the signals of an ordered model, wave by wave."""
     report = Report(delivered=[])
     started = time.monotonic()
-    going = runs(signals, place_of)
     tried: set[int] = set()
-    number = 0
-    while going:
-        if number and time.monotonic() - started > LONG_SEND_SECONDS:
+    # The keys whose signal in the wave before was confirmed; None in the first one.
+    going: set[int] | None = None
+    for numbered in waves(signals, place_of):
+        wave = [signal for key, signal in numbered if going is None or key in going]
+        if not wave:
+            break
+        if going is not None and time.monotonic() - started > LONG_SEND_SECONDS:
             # What was sent is deleted before a timeout or a restart would have it sent again.
             break
         report_progress()
         if not holds_locks():
             break
-        wave = [run[number] for run in going]
         tried.update(map(id, wave))
         with reporting(wave) as sent:
             refuse_unfinished(spec.name, spec.sender(wave, connection)(list(wave)))
@@ -75,9 +77,8 @@ def send_in_order(
         is_unknown = len(sent.delivered) + len(sent.failed) < len(wave)
         if is_unknown or any(outcome.is_unanswered for _, outcome in sent.failed):
             break
-        number += 1
         confirmed = set(map(id, sent.delivered))
-        going = [run for run in going if len(run) > number and id(run[number - 1]) in confirmed]
+        going = {key for key, signal in numbered if id(signal) in confirmed}
     report.held = [signal for signal in signals if id(signal) not in tried]
     return report
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import accumulate
 from typing import Any
 
 from sqlalchemy import (
@@ -46,7 +45,7 @@ from ..lock_rows import KEPT_STATEMENTS, row_bytes, wide_columns
 from ..parked import LeaveOut, not_passed_over
 from ..rows import row_id
 from ..selection import Choice, Ring, is_none_of, pending
-from .places import takeable
+from .places import last_head, placed, takeable
 
 
 def take_in_order(
@@ -70,15 +69,9 @@ def take_in_order(
     else:
         statement = _taking(spec, connection.dialect, choice, after is not None)
     rows = connection.execute(statement, values).all()
-    if keyed := [row for row in rows if row.key > 0 and row.number == 0]:
-        ring.after = tuple(max(keyed, key=lambda row: row.key)[4:])
-    unkeyed_first = ring.take_turn()
-    rows = sorted(rows, key=lambda row: (row.number, abs(row.key), (row.key < 0) is not unkeyed_first))
-    keys = max(1, sum(row.number == 0 for row in rows))
-    fitting = max(1, sum(total <= most_bytes for total in accumulate(row.bytes for row in rows)))
-    taken = rows[: min(limit, fitting)]
-    is_cut = len(taken) < len(rows) or any((row.number + 1) * keys + keys > limit for row in taken)
-    return {row.id: Place(row.key, row.number) for row in taken}, is_cut
+    if rows and (head := last_head(rows)) is not None:
+        ring.after = tuple(rows[head][4:])
+    return placed(rows, limit, most_bytes, unkeyed_first=ring.take_turn())
 
 
 def has_takeable(spec: SignalSpec, dialect: Dialect, choice: Choice) -> ColumnElement[bool]:
@@ -163,24 +156,37 @@ def _heads(spec: SignalSpec, dialect: Dialect, choice: Choice, *, has_after: boo
     """The heads of all keys, found as far as they are read, in the order of the keys, beginning behind one of them."""
     order = _order(spec)
     if not has_after:
-        return _skip_scan(spec, dialect, choice, "signalbus_heads", [])
+        return _skip_scan(spec, dialect, choice, "signalbus_heads")
     start = _key([value_from_text(one, bindparam(_after(number), type_=Text)) for number, one in enumerate(order.by)])
-    later = _skip_scan(spec, dialect, choice, "signalbus_later", [_key(order.by) > start])
-    sooner = _skip_scan(spec, dialect, choice, "signalbus_sooner", [_key(order.by) <= start])
+    later = _skip_scan(spec, dialect, choice, "signalbus_later", first=[_key(order.by) > start])
+    sooner = _skip_scan(spec, dialect, choice, "signalbus_sooner", every=[_key(order.by) <= start])
     return select(*later.c).union_all(select(*sooner.c)).subquery("signalbus_heads")
 
 
-def _skip_scan(spec: SignalSpec, dialect: Dialect, choice: Choice, name: str, bounds: list[ColumnElement[bool]]) -> CTE:
+def _skip_scan(
+    spec: SignalSpec,
+    dialect: Dialect,
+    choice: Choice,
+    name: str,
+    *,
+    first: Sequence[ColumnElement[bool]] = (),
+    every: Sequence[ColumnElement[bool]] = (),
+) -> CTE:
+    """The heads of the keys, one index lookup for each.
+
+    :param first: a condition of the first key, which those that follow it fulfil all the more: it is not checked again.
+    :param every: a condition of all keys.
+    """
     order = _order(spec)
     keys = [column.label(f"key_{number}") for number, column in enumerate(order.by)]
     lowest = (
         select(*keys, order.position.label("position"), *_place_columns(spec))
         .select_from(spec.model)
-        .where(*(column.is_not(None) for column in order.by), *_members(spec, dialect, choice), *bounds)
+        .where(*(column.is_not(None) for column in order.by), *_members(spec, dialect, choice), *every)
         .order_by(*order.by, order.position)
         .limit(1)
     )
-    heads = lowest.cte(name, recursive=True, nesting=True)
+    heads = lowest.where(*first).cte(name, recursive=True, nesting=True)
     before = _key([heads.c[f"key_{number}"] for number in range(len(order.by))])
     following = lowest.where(_key(order.by) > before).lateral("signalbus_next")
     return heads.union_all(select(*following.c).select_from(heads.join(following, true())))

@@ -16,8 +16,6 @@ import pytest
 import sqlalchemy as sa
 from pika.exceptions import AMQPError
 
-from signalbus_core import OrderedSignal
-from signalbus_core.rabbitmq import Message, RabbitMQSignal
 from signalbus_core.testing import assert_order
 from tests.support.broker import Broker
 from tests.support.guardian import guardian
@@ -132,8 +130,7 @@ def test_killed_consumers_process_each_account_in_order(service: Service, broker
 
 def test_the_model_of_the_page_is_ordered_by_its_routing_key(database_url: str) -> None:
     app, db = make_app(database_url)
-    names = {"OrderedSignal": OrderedSignal, "RabbitMQSignal": RabbitMQSignal, "Message": Message}
-    exec(MODEL, scope := {**names, "db": db, "json": json})  # noqa: S102
+    exec(MODEL, scope := {"db": db})  # noqa: S102
     signal = scope["AccountChanged"](account_id=7, amount=5)
     assert signal.signalbus_message().routing_key == "7"
     with app.app_context():
