@@ -53,18 +53,24 @@ def delete_for_good(
         rows = [row for row in rows if not there.isdisjoint(row.ids)]
     if not rows:
         return []
-    left = delete_rows(connection, spec, rows, known=known)
+    left = delete_rows(connection, spec, rows, known=known, by_key=is_locked)
     put_in_front(connection, "SET CONSTRAINTS ALL IMMEDIATE")
     again = find_keys(connection, spec, [row.key for row in rows], [WRITTEN_SINCE, *is_left(spec)])
     return left or again
 
 
 def delete_rows(
-    connection: Connection, spec: SignalSpec, rows: Sequence[Row], *, known: Mapping[str, Kept] | None = None
+    connection: Connection,
+    spec: SignalSpec,
+    rows: Sequence[Row],
+    *,
+    known: Mapping[str, Kept] | None = None,
+    by_key: bool = True,
 ) -> list[Row]:
     """Delete rows that the transaction has locked; return those of them that the database keeps without an error.
 
     :param known: what is kept of the signals beside their rows, by the ids of these.
+    :param by_key: the keys name no other rows. Else they are deleted by their places.
     """
     known = known or {}
     dialect, keys = connection.dialect, [row.key for row in rows]
@@ -73,7 +79,7 @@ def delete_rows(
             return []
         return find_keys(connection, spec, keys, is_left(spec))
     deleted = 0
-    if has_exact_key(spec, dialect, keys):
+    if by_key and has_exact_key(spec, dialect, keys):
         kept = [known.get(row.ids[-1], NOTHING_KNOWN) if row.ids else NOTHING_KNOWN for row in rows]
         deleted = delete_signals(connection, spec, keys, kept)
         if deleted == len(rows):

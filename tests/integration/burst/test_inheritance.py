@@ -318,7 +318,7 @@ def test_a_relay_does_not_start_with_two_models_on_one_table(database_url: str) 
     with watched.app.app_context():
         specs = watched.db.signalbus.specs()
     assert twin in {spec.model for spec in specs}
-    watched.poller._maintenance._specs = {None: specs}  # type: ignore[attr-defined]
+    watched.poller._maintenance._specs = specs
     with pytest.raises(TableError, match="M00 and Twin"):
         watched.poller.run_once()
     watched.engine.dispose()
