@@ -113,7 +113,11 @@ def note_locked_in_between(world: World, _chance: random.Random) -> Iterator[Non
         stack.callback(world.disarm, "confirmed")
         stack.enter_context(_bound(world, NOWHERE))
         _have_tried(world)
-        eventually(lambda: world.reached("confirmed"), FINDING_SECONDS, "one is confirmed")
+        eventually(
+            lambda: _are_locked(world, numbers) and world.bursts_in_flight() == len(world.reached("confirmed")),
+            FINDING_SECONDS,
+            "one is confirmed",
+        )
         with _notes_locked(world, numbers):
             world.disarm("confirmed")
             eventually(lambda: world.left(numbers) < BAD_SIGNALS, FINDING_SECONDS, "it is deleted all the same")
@@ -186,6 +190,12 @@ def _keys(world: World, numbers: Sequence[int]) -> list[str]:
 
 def _others(world: World, numbers: Sequence[int]) -> list[int]:
     return [row[0] for row in world.sql("SELECT number FROM signal WHERE number <> ALL(%s)", list(numbers))]
+
+
+def _are_locked(world: World, numbers: Sequence[int]) -> bool:
+    """Whether a burst has some of these signals."""
+    free = world.ask("SELECT 1 FROM signal WHERE number = ANY(%s) FOR UPDATE SKIP LOCKED", list(numbers))
+    return len(free) < len(numbers)
 
 
 def _have_tried(world: World) -> None:
