@@ -21,7 +21,7 @@ QUORUM = {"quorum": {"x-queue-type": "quorum"}}
 STREAM = {"stream": {"x-queue-type": "stream"}}
 
 #: While a majority is there, a signal arrives within so many seconds.
-FLOWING_SECONDS = 20.0
+FLOWING_SECONDS = 60.0
 
 #: A node that stopped serving while it was without a majority, serves again within so many seconds.
 NODE_SECONDS = 60.0

@@ -32,7 +32,7 @@ NOWHERE = "nowhere"
 FINDING_SECONDS = 30.0
 
 #: While something is the matter with others, a healthy signal arrives within so many seconds.
-FLOWING_SECONDS = 15.0
+FLOWING_SECONDS = 30.0
 
 FOREIGN_KEY = (
     "INSERT INTO holder SELECT id FROM neighbour WHERE number = ANY(%s)",
