@@ -106,7 +106,7 @@ class Daemon:
         self._bursts = Bursts(self._app, self._bus, retry_stores, limits, self._runtime)
         self._workers = [self._build_worker(f"worker-{number + 1}") for number in range(config.workers)]
         self._spares = 0
-        self._replicas = build_replicas(loaded, config, self._listeners)
+        self._replicas = build_replicas(loaded, config, self._listeners, self._runtime.servers)
         self._threads: dict[threading.Thread, PollLoop | Worker | NotifyListener] = {}
 
     def _state_of(self, spec: SignalSpec) -> ModelState:
@@ -184,7 +184,8 @@ class Daemon:
             ended = {thread: part for thread, part in self._threads.items() if not thread.is_alive()}
             dead = [part.name for part in ended.values() if not (isinstance(part, Worker) and part.has_retired)]
             if dead:
-                return StopRequest(f"thread died: {', '.join(dead)}", EXIT_RUNTIME)
+                # A poller that ends the relay asks for that first; it may have done so since the wait above.
+                return self._stop.next_request(0) or StopRequest(f"thread died: {', '.join(dead)}", EXIT_RUNTIME)
             for thread in ended:
                 del self._threads[thread]
 
@@ -242,6 +243,7 @@ class Daemon:
             ", ".join(busy),
             extra={"action": "drain_timed_out", "threads": busy, "exit_code": EXIT_DRAIN_TIMED_OUT},
         )
+        self._replicas.close()
         return EXIT_DRAIN_TIMED_OUT
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from signalbus_core.lowlevel import FIRST_KEY, Measurement, SignalSpec
+from signalbus_core.lowlevel import FIRST_KEY, BlockedKey, Measurement, SignalSpec
 
 from ..runtime import Runtime
 from ..telemetry.events import Failure
 from ..telemetry.incidents import single_signals
 from ..worker.model_state import ModelState
 from ..worker.retry_store import RetryStores
+from .diagnosis.blocked_keys import blocked_thing
+from .diagnosis.failures import failures_thing
 
 #: Backlog and lag are measured at this interval. Shorter: fresher gauges, more rows read.
 MEASURE_EVERY_SECONDS = 3.0
@@ -64,17 +66,23 @@ class BacklogMeter:
         self,
         measured: Iterable[tuple[str, Measurement]],
         failures: Mapping[str, Failure | None],
+        blocked: Mapping[str, Sequence[BlockedKey]],
         *,
         has_table: bool,
     ) -> None:
         """Report the measurements.
 
         :param failures: why the waiting signals of models have failed, where that was read.
+        :param blocked: the keys of models that are held back, where they were read.
         :param has_table: whether ``signalbus_parked`` could be read.
         """
         now = self._clock()
         self._due = self._begun + max(MEASURE_EVERY_SECONDS, COSTS_AT_MOST_ONE_IN * (now - self._begun))
         for name, measurement in measured:
+            if not measurement.waiting:
+                self._events.resolved(failures_thing(name), "model_recovered", name)
+            if not measurement.blocked:
+                self._events.resolved(blocked_thing(name), "model_recovered", name)
             if has_table and (not measurement.waiting or name in failures):
                 self._events.failure_read(name, failures.get(name))
             self._events.backlog_measured(name, measurement.backlog, self._lag_seconds(name, measurement, now))
@@ -85,6 +93,8 @@ class BacklogMeter:
             self._report_failed(name, *counted)
             if self._states[name].spec.order is not None:
                 self._events.blocked_counted(name, measurement.blocked if has_table else self._blocking(name))
+            if name in blocked:
+                self._events.blocked_named(name, tuple(blocked[name]))
 
     def _blocking(self, name: str) -> int:
         """How many failed signals hold back their keys in the bursts of this process, where there is no table."""

@@ -115,7 +115,7 @@ class JointQuery:
             if not is_statement_timeout(error):
                 on_error()
             if len(specs) == 1:
-                self._pass_over(specs[0], specs[0].name, error)
+                self._pass_over(specs[0], None, error)
                 return []
             return self._alone(specs, query)
 
@@ -129,18 +129,37 @@ class JointQuery:
                 answers += query([spec])
         return answers
 
+    def one_by_one(
+        self, specs: Iterable[SignalSpec], thing: Callable[[str], str], read: Callable[[SignalSpec], T]
+    ) -> dict[str, T]:
+        """What is read of models beside their signals; without those of which that cannot be read now.
+
+        :param thing: the subject of the incident that it cannot, by the model's name.
+        """
+        answers: dict[str, T] = {}
+        for spec in specs:
+            if self._slow >= MOST_SLOW:
+                break
+            with self.hiding_no_other(spec, thing(spec.name)):
+                answers[spec.name] = read(spec)
+        return answers
+
     @contextmanager
     def hiding_no_other(self, spec: SignalSpec, thing: str | None = None) -> Iterator[None]:
         """Raise an incident for a table that was dropped, altered or locked; the others are polled all the same.
 
-        :param thing: the subject of the incident; the model when not given.
+        :param thing: the subject of the incident, which ends when that is not so; when not given it is the model, for
+            which that alone does not tell that it works again.
         """
         try:
             yield
         except DBAPIError as error:
             if not _concerns_one_table(error):
                 raise
-            self._pass_over(spec, thing or spec.name, error)
+            self._pass_over(spec, thing, error)
+        else:
+            if thing is not None:
+                self._events.resolved(thing, "model_recovered", spec.name)
 
     def scanned(self, names: Iterable[str]) -> None:
         """The tables of these models were scanned in time."""
@@ -152,11 +171,15 @@ class JointQuery:
         """Leave the model out of this poll."""
         self._passed_over.add(spec.name)
 
-    def _pass_over(self, spec: SignalSpec, thing: str, error: DBAPIError) -> None:
+    def _pass_over(self, spec: SignalSpec, thing: str | None, error: DBAPIError) -> None:
         self._passed_over.add(spec.name)
-        reason = error_text(error)
-        if is_statement_timeout(error):
-            self._slow += 1
+        reason, is_slow = error_text(error), is_statement_timeout(error)
+        self._slow += is_slow
+        if thing is not None:
+            # Something else was read: this tells nothing about the scan before it.
+            self._events.raised(thing, "model_failing", reason, spec.name)
+            return
+        if is_slow:
             reason = (
                 f"looking for signals in {spec.table.fullname!r} takes too long, as it does where dead rows gather that"
                 f" VACUUM cannot remove, or where the server is overloaded; other models are looked at without it."
@@ -166,13 +189,13 @@ class JointQuery:
                 self._slow_models.add(spec.name)
                 self._events.model_stuck(spec.name, "slow", reason)
                 return
-        elif thing == spec.name:
+        else:
             reason = self._why_unreadable(spec, error)
             if self._measures:
                 self._unmeasured[spec.name] = reason
             else:
                 self._unscanned[spec.name] = reason
-        self._events.raised(thing, "model_failing", reason, spec.name)
+        self._events.raised(spec.name, "model_failing", reason, spec.name)
 
 
 def _concerns_one_table(error: DBAPIError) -> bool:

@@ -27,7 +27,6 @@ from signalbus_core.lowlevel import (
 from ..runtime import Runtime
 from ..worker.retry_store import RetryStores
 from .database import PolledDatabase
-from .diagnosis.failures import noted_thing
 from .joint_query import POLL_LIMITS, QUERIED_TOGETHER, JointQuery
 from .pauses import PausedModels
 
@@ -198,11 +197,12 @@ class Maintenance:
             return
         self._tidied_at = self._clock()
         for spec in self._specs:
-            if has_failed(spec.name) and not self._joint_query.passed_over(spec):
-                thing = noted_thing(spec.name)
+            thing = f"{spec.name}, what is noted of its signals"
+            if not has_failed(spec.name):
+                self._events.resolved(thing, "model_recovered", spec.name)
+            elif not self._joint_query.passed_over(spec):
                 with self._joint_query.hiding_no_other(spec, thing):
                     self._retry_stores[spec.name].clean_up()
-                    self._events.resolved(thing, "model_recovered", spec.name)
 
     def _is_time(self, last: float) -> bool:
         return self._clock() - last >= TIDY_EVERY_SECONDS

@@ -33,7 +33,7 @@ from ..worker.model_state import ModelState
 from ..worker.retry_store import RetryStores
 from .backlog_meter import BacklogMeter
 from .database import PolledDatabase
-from .diagnosis.blocked_keys import name_blocked_keys
+from .diagnosis.blocked_keys import read_blocked_keys
 from .diagnosis.failures import read_failures
 from .diagnosis.unreadable import Unreadable
 from .diagnosis.vacuum_horizon import Horizon
@@ -221,11 +221,17 @@ class Poller:
             specs = [spec for spec in specs if not self._joint_query.passed_over(spec)]
             measured = self._query(specs, self._queries.measure)
         if is_time:
-            waiting = [self._states[name].spec for name, one in measured if one.waiting]
-            failures = read_failures(self._joint_query, partial(autocommit, self._engine, self._limits), waiting)
-            self._meter.report(measured, failures, has_table=self._maintenance.has_parked_table)
-            name_blocked_keys(partial(transaction, self._engine, self._limits), fit, measured, self._events)
+            self._report(measured)
         return read
+
+    def _report(self, measured: Sequence[Measured]) -> None:
+        """Report the measurements, with what is read of failed signals: the time of that counts as measuring."""
+        connecting, beginning = (partial(how, self._engine, self._limits) for how in (autocommit, transaction))
+        waiting = [self._states[name].spec for name, one in measured if one.waiting]
+        blocked = [self._states[name].spec for name, one in measured if one.blocked]
+        failures = read_failures(self._joint_query, connecting, waiting)
+        keys = read_blocked_keys(self._joint_query, beginning, blocked)
+        self._meter.report(measured, failures, keys, has_table=self._maintenance.has_parked_table)
 
     def _hand_on_blindly(self, specs: Sequence[SignalSpec]) -> list[str]:
         """Hand models whose polls time out to the workers when rows were inserted; return their names."""

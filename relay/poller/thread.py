@@ -68,7 +68,7 @@ class PollLoop:
                 # No known error arrives here. Without the poller nothing would be sent, so it goes on.
                 self._logger.exception("The poller failed; it goes on.", extra={"action": "probe_error"})
                 pause_seconds = self._backoff.failed()
-                self._end_if_done(self._last_poll(self._clock()), active=bool(self._take_activity()))
+                self._end_if_done(self._last_poll(self._clock()))
             self._requests.wait(pause_seconds)
 
     def run_once(self) -> float:
@@ -82,19 +82,16 @@ class PollLoop:
             covered = self._poller.covered
         finally:
             self._requests.end(covered, self._poller.too_slow)
-        active = self._take_activity()
+        active = self._scheduler.take_activity(self._poller.database.names)
         if self._poller.covered_everything:
             self._unreached.polled(self._poller.found)
-        self._end_if_done(self._last_poll(began_at, is_left=found), active=bool(active))
+        self._end_if_done(self._last_poll(began_at, is_left=found))
         self._backoff.succeeded()
         # Signals whose producers send NOTIFY are sent without a poll.
         pause_seconds = self._interval.next_seconds(active=bool(self._requests.unanswered(active)))
         # A database that is away is polled at its own pace.
         retry_seconds = self._poller.retry_in_seconds
         return pause_seconds if retry_seconds is None else min(pause_seconds, retry_seconds)
-
-    def _take_activity(self) -> set[str]:
-        return self._scheduler.take_activity(self._poller.database.names)
 
     def _last_poll(self, began_at: float, *, is_left: bool | None = None) -> LastPoll:
         """What the poll has left; after one that failed, ``is_left`` is None."""
@@ -103,6 +100,6 @@ class PollLoop:
             return LastPoll(*parts, is_left is not False)
         return LastPoll(*parts, is_left, tuple(poller.found), tuple(poller.held), poller.covered_every_key)
 
-    def _end_if_done(self, poll: LastPoll, *, active: bool) -> None:
-        if self._until_empty and (request := self._until_empty.polled(poll, active=active)):
+    def _end_if_done(self, poll: LastPoll) -> None:
+        if self._until_empty and (request := self._until_empty.polled(poll)):
             self._stop.request(request)

@@ -61,26 +61,23 @@ class UntilEmpty:
         self._clock = clock
         self._lock = threading.Lock()
         self._last: dict[Poller, LastPoll] = {}
-        self._last_activity = clock()
+        self._started_at = clock()
 
-    def polled(self, poll: LastPoll, *, active: bool) -> StopRequest | None:
-        """Learn from a poll; return the request to end the relay, if it is to end.
-
-        :param active: signals of that database were sent since the poll before.
-        """
+    def polled(self, poll: LastPoll) -> StopRequest | None:
+        """Learn from a poll; return the request to end the relay, if it is to end."""
         with self._lock:
-            if active:
-                self._last_activity = self._clock()
             self._last[poll.poller] = poll
-            polls, last_activity = list(self._last.values()), self._last_activity
+            polls = list(self._last.values())
         is_left = len(polls) < self._databases or any(one.is_left or one.pending is None for one in polls)
         if not is_left and self._scheduler.is_idle() and not any(one.poller.has_suspects() for one in polls):
             # A signal may have been committed late, below a low-water mark, or by what was sent from another database.
-            again = [one for one in polls if not one.covered_every_key or one.began_at < last_activity]
+            # Read after the scheduler was idle: a turn that had committed, and not ended, was seen as one.
+            last_sent_at = self._scheduler.last_sent_at
+            again = [one for one in polls if not one.covered_every_key or one.began_at <= last_sent_at]
             for one in again:
                 one.requests.poll_now(thorough=True)
             return None if again else _end(polls)
-        if self._has_timed_out(last_activity, is_left=any(one.is_left for one in polls)):
+        if self._has_timed_out(is_left=any(one.is_left for one in polls)):
             reason = f"nothing could be sent for {self._timeout_seconds:g} s, and signals are left"
             return StopRequest(": ".join([reason, *self._why_pending(polls)]), EXIT_RUNTIME)
         return None
@@ -94,9 +91,9 @@ class UntilEmpty:
                 why.append(one.unreached.describe(others))
         return ["; ".join(why)] if why else []
 
-    def _has_timed_out(self, last_activity: float, *, is_left: bool) -> bool:
+    def _has_timed_out(self, *, is_left: bool) -> bool:
         """Whether nothing was sent for too long. A burst that locks nothing, or fails, does not count as progress."""
-        if self._clock() - last_activity <= self._timeout_seconds:
+        if self._clock() - max(self._started_at, self._scheduler.last_sent_at) <= self._timeout_seconds:
             return False
         # The trial of a suspect does not count as progress either, however long it takes; nor does a burst that hangs.
         return not (is_left and self._scheduler.is_sending(max(self._timeout_seconds, HANGS_AFTER_SECONDS)))

@@ -30,12 +30,15 @@ SILENT_AFTER_SECONDS = 30.0
 #: The largest report, in bytes. Larger: more models are named; a row above 2,000 bytes is stored in two tables.
 MOST_BYTES = 1400
 
+#: At most so many models are named. Larger: a report is made more slowly where no model flows.
+MOST_NAMED = 12
+
 #: The longest name, and the longest reason, in characters.
 LONGEST_NAME = 100
 LONGEST_REASON = 160
 
-#: The states of a model in which nothing is wrong.
-_WELL = ("flowing", "idle", None)
+#: The states of a model whose signals flow, as far as that is known.
+_WELL = ("flowing", "behind", "idle", None)
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ class Report:
 
     def as_text(self) -> str:
         """The text of the row: JSON, with as many models as it has room for."""
-        report = self
+        more = self.more_not_flowing + len(self.not_flowing[MOST_NAMED:])
+        report = replace(self, not_flowing=self.not_flowing[:MOST_NAMED], more_not_flowing=more)
         while len(text := json.dumps(asdict(report))) > MOST_BYTES and report.not_flowing:
             named = report.not_flowing[:-1]
             report = replace(report, not_flowing=named, more_not_flowing=report.more_not_flowing + 1)

@@ -22,11 +22,15 @@ FORGET_AFTER = timedelta(minutes=10)
 MOST_READ = 100
 
 
-def exchange(connection: Connection, table: Table, own: Replica) -> list[Replica]:
-    """Write the row of this relay, remove rows of relays that are gone, and read those of the others."""
+def exchange(connection: Connection, table: Table, application: str, own: Replica) -> list[Replica]:
+    """Write the row of this relay, remove rows of relays that are gone, and read those of the others.
+
+    :param application: only relays of the same one are read.
+    """
     row = table.c
     forgotten = row.seen_at < func.now() - FORGET_AFTER
     values = {
+        "application": application,
         "name": own.name,
         "host": own.host,
         "version": own.version,
@@ -40,7 +44,7 @@ def exchange(connection: Connection, table: Table, own: Replica) -> list[Replica
     seen = extract("epoch", func.clock_timestamp() - row.seen_at)
     reading = (
         select(row.id, row.name, row.host, row.version, row.started_at, row.report, seen.label("silent_seconds"))
-        .where(row.id != own.id, ~forgotten)
+        .where(row.application == application, row.id != own.id, ~forgotten)
         .order_by(row.seen_at.desc())
         .limit(MOST_READ)
         .add_cte(writing.cte("writing"), delete(table).where(row.id.in_(gone)).cte("removing"))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Table
 from sqlalchemy.engine import Engine
 
-from signalbus_core.lowlevel import RELAYS, BurstLimits, autocommit, error_text
+from signalbus_core.lowlevel import RELAYS, BurstLimits, autocommit, error_text, is_away
 
 from ..telemetry.health import DATABASE_AWAY
 from . import rows
@@ -36,10 +36,17 @@ NOT_LOOKED_FOR = "other relays are not looked for"
 
 @dataclass(frozen=True)
 class Place:
-    """Where the rows are: the table, and an engine for nothing else."""
+    """Where the rows are.
+
+    :param engine: for nothing else.
+    :param application: the application whose relays know each other.
+    :param database_problem: why the database does not answer, as its poller knows; None when it does.
+    """
 
     engine: Engine
     table: Table
+    application: str
+    database_problem: Callable[[], str | None] = lambda: None
 
 
 class Replicas:
@@ -80,15 +87,18 @@ class Replicas:
 
         :returns: the seconds until the next time.
         """
-        if self.own.health.database == "down":
+        if self._place is not None and self._place.database_problem() is not None:
             self.problem = DATABASE_AWAY
             return EVERY_SECONDS
         return self._try(self._exchange)
 
     def shown(self) -> list[Replica]:
-        """This relay first, then the others by name, as they were read last."""
+        """This relay first, then the others by name, as they were read last.
+
+        While they cannot be read, that says nothing about them: they become no older.
+        """
         others, at = self._others
-        passed = self._clock() - at
+        passed = self._clock() - at if self.problem is None else 0.0
         known = [replace(one, silent_seconds=one.silent_seconds + passed) for one in others]
         return [self.own.now(), *sorted(known, key=lambda one: (one.name, one.id))]
 
@@ -98,9 +108,11 @@ class Replicas:
         try:
             return work(self._place)
         except Exception as error:  # noqa: BLE001 - it is shown; the relay goes on without
+            # PostgreSQL logs each statement that fails: one that fails again is tried less often.
+            lasts = self.problem is not None and not is_away(error)
             self._is_usable = False
             self.problem = error_text(error)
-            return EVERY_SECONDS
+            return AGAIN_SECONDS if lasts else EVERY_SECONDS
 
     def _exchange(self, place: Place) -> float:
         with autocommit(place.engine, LIMITS) as connection:
@@ -111,7 +123,7 @@ class Replicas:
                     self.problem = f"the table {place.table.fullname} {problem}"
                     return AGAIN_SECONDS
                 self._is_usable = True
-            self._others = rows.exchange(connection, place.table, self.own.now()), self._clock()
+            self._others = rows.exchange(connection, place.table, place.application, self.own.now()), self._clock()
         self.problem = None
         return EVERY_SECONDS
 

@@ -48,6 +48,8 @@ class Scheduler:
         self._closed = False
         self._active: set[str] = set()
         self._quiet_listeners: list[Callable[[], None]] = []
+        #: When a turn ended in which signals were sent. Who has seen that the scheduler is idle sees the last one.
+        self.last_sent_at = float("-inf")
 
     # For the poller and the notifiers
 
@@ -195,9 +197,10 @@ class Scheduler:
         :param again_seconds: a rung turn did not see every key; after so long one is to. None when none need follow.
         """
         with self._changed:
+            entry, now = self._entries[name], self._clock()
             if sent:
                 self._active.add(name)
-            entry, now = self._entries[name], self._clock()
+                self.last_sent_at = now
             if wait_seconds > 0:
                 entry.not_before = now + wait_seconds
                 entry.found = True

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -17,6 +17,7 @@ from signalbus_core.lowlevel import BurstResult
 
 from ..text import moment, time_text
 from .events import BurstSummary, Condition, Events
+from .snapshots import Dependency, Stopped
 
 #: When signals are pending and none was sent for so long, they do not flow. Shorter: a relay with slow bursts is
 #: unready.
@@ -30,36 +31,8 @@ _BROKERS: tuple[Condition, ...] = ("up", "unused", "blocked", "down", "unknown")
 _CONNECTIONS: tuple[Condition, ...] = ("blocked", "up", "unused", "down", "unknown")
 
 
-@dataclass(frozen=True)
-class Dependency:
-    """The state of the database or of the broker, and why, when it is not up.
-
-    :param since: when it became usable or unusable, by the wall clock.
-    :param told: which of all tellings this was: a larger number is newer.
-    """
-
-    condition: Condition
-    reason: str | None = None
-    since: float = 0.0
-    told: int = 0
-
-    @property
-    def is_usable(self) -> bool:
-        return self.condition in ("up", "unused")
-
-
-@dataclass(frozen=True)
-class Stopped:
-    """Why signals do not flow.
-
-    :param action: that of the log lines about it.
-    :param since: by the wall clock.
-    """
-
-    action: str
-    reason: str
-    since: float
-
+#: What is known of a server before it was tried.
+UNKNOWN = Dependency("unknown", "not asked yet")
 
 #: How servers of which a relay gets nothing are told of, by relays and commands.
 DATABASE_AWAY = "the database is away"
@@ -102,8 +75,8 @@ class Health(Events):
         self._state = "starting"
         self._database = Dependency("unknown", "not asked yet", now())
         self._databases = databases
-        # Of each database: why the last poll failed, and whether it found anything to send.
-        self._polled: dict[str, str | None] = {}
+        # Of each database: its condition by the last poll, and whether that found anything to send.
+        self._polled: dict[str, Dependency] = {}
         self._found: dict[str, bool] = {}
         self._brokers: dict[tuple[str, str], Dependency] = {}
         self._broker_since: dict[str | None, tuple[bool, float]] = {None: (False, now())}
@@ -149,19 +122,22 @@ class Health(Events):
         self, database: str, error: str | None, found: Collection[str] = (), cause: str = "poll"
     ) -> None:
         with self._lock:
-            self._polled[database], self._found[database] = error, bool(found)
-            # Where there is one, it needs no name.
-            down = [
-                problem if self._databases == 1 else f"{name}: {problem}"
-                for name, problem in self._polled.items()
-                if problem is not None
-            ]
+            known = Dependency("up" if error is None else "down", error, self._now())
+            self._polled[database] = _following(self._polled.get(database), known)
+            self._found[database] = bool(found)
+            down = {name: one for name, one in self._polled.items() if not one.is_usable}
             if down:
-                self._note_database("down", "; ".join(down))
+                # Where there is one, it needs no name.
+                reasons = [
+                    f"{one.reason}" if self._databases == 1 else f"{name}: {one.reason}" for name, one in down.items()
+                ]
+                self._database = Dependency("down", "; ".join(reasons), min(one.since for one in down.values()))
             elif len(self._polled) >= self._databases:
                 self._note_database("up")
                 if not any(self._found.values()):
                     self._flowed = self._clock()
+            else:
+                self._note_database(UNKNOWN.condition, UNKNOWN.reason)
 
     def history_checked(self, bind_key: str | None, problem: str | None) -> None:
         with self._lock:
@@ -172,10 +148,12 @@ class Health(Events):
             self._note_database(condition, reason)
 
     def _note_database(self, condition: Condition, reason: str | None = None) -> None:
-        known = Dependency(condition, reason, self._now())
-        if known.is_usable == self._database.is_usable:
-            known = replace(known, since=self._database.since)
-        self._database = known
+        self._database = _following(self._database, Dependency(condition, reason, self._now()))
+
+    def database_at(self, database: str) -> Dependency:
+        """The condition of one database, by the name under which it is polled."""
+        with self._lock:
+            return self._polled.get(database, UNKNOWN)
 
     def broker_changed(self, worker: str, condition: Condition, reason: str | None = None, location: str = "") -> None:
         with self._lock:
@@ -290,7 +268,12 @@ def _shown(dependency: Dependency) -> dict[str, Any]:
     }
 
 
+def _following(before: Dependency | None, now: Dependency) -> Dependency:
+    """What is known now, usable or unusable since that began."""
+    return now if before is None or before.is_usable != now.is_usable else replace(now, since=before.since)
+
+
 def _first(dependencies: Iterable[Dependency], order: Sequence[Condition]) -> Dependency:
     """The one whose condition comes first; of several of that condition, the newest reason."""
     known = sorted(dependencies, key=lambda dependency: (order.index(dependency.condition), -dependency.told))
-    return known[0] if known else Dependency("unknown", "not asked yet")
+    return known[0] if known else UNKNOWN

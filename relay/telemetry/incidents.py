@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from signalbus_core.lowlevel import BurstResult
 
 from .events import BurstSummary, Condition, Events
-from .health import Dependency
 from .remedies import Remedy, remedy_for
+from .snapshots import Dependency
 
 #: A lasting incident is logged again after so many seconds. Shorter: more log lines in an outage.
 REMIND_AFTER_SECONDS = 60.0

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from signalbus_core.lowlevel import BlockedKey
 
-from .events import Doing, Failure
+from .events import Condition, Doing, Failure
 
 
 @dataclass(frozen=True)
@@ -89,3 +89,34 @@ class Paused:
 
     seen_at: float
     reason: str
+
+
+@dataclass(frozen=True)
+class Dependency:
+    """The state of a database or a broker, or of all together, and why, when it is not up.
+
+    :param since: when it became usable or unusable, by the wall clock.
+    :param told: which of all tellings this was: a larger number is newer.
+    """
+
+    condition: Condition
+    reason: str | None = None
+    since: float = 0.0
+    told: int = 0
+
+    @property
+    def is_usable(self) -> bool:
+        return self.condition in ("up", "unused")
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """Why signals do not flow.
+
+    :param action: that of the log lines about it.
+    :param since: by the wall clock.
+    """
+
+    action: str
+    reason: str
+    since: float

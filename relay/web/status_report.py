@@ -33,7 +33,7 @@ class ShownDatabase:
     """A database of the application.
 
     :param bind_key: its bind key in the application.
-    :param thing: the subject of its incidents.
+    :param thing: the subject of its incidents, and the name under which it is polled.
     :param location: without password.
     """
 
@@ -74,7 +74,7 @@ class StatusReport:
         known = [_counted(model, failed.get(model.name)) for model in self._status.models()]
         states = {model.name: self._states.of_known(model) for model in known}
         models = self._models(troubles, known, states)
-        databases = [self._database(one, readiness["database"], troubles) for one in self._databases]
+        databases = [self._database(one) for one in self._databases]
         stalled = self._health.stalled()
         replicas, problem = self._replicas.shown(), self._replicas.problem
         notes = [*stalled, *_notes_of_models(models), *_notes_of_databases(databases)]
@@ -110,17 +110,14 @@ class StatusReport:
         """The state of each model, and its reason."""
         return {model.name: _state(self._states.of(model.name)) for model in self._status.models()}
 
-    def _database(
-        self, one: ShownDatabase, together: dict[str, Any], troubles: Mapping[str, Incident]
-    ) -> dict[str, Any]:
-        trouble = troubles.get(one.thing)
-        condition = "down" if trouble else "unknown" if together["condition"] == "unknown" else "up"
+    def _database(self, one: ShownDatabase) -> dict[str, Any]:
+        known = self._health.database_at(one.thing)
         return {
             "name": one.bind_key or "default",
             "location": one.location,
-            "condition": condition,
-            "since": moment(trouble.since) if trouble else None,
-            "reason": trouble.reason if trouble else None,
+            "condition": known.condition,
+            "since": moment(known.since) if known.condition == "down" else None,
+            "reason": known.reason,
             "horizon": _horizon(self._status.horizons().get(one.bind_key)),
         }
 

@@ -240,6 +240,8 @@ RELAYS = OwnTable(
     "What each Signalbus relay says of itself, for the status pages of the others",
     lambda: (
         Column("id", Text, primary_key=True),
+        # Several applications may share the table.
+        Column("application", Text, nullable=False),
         Column("name", Text, nullable=False),
         Column("host", Text, nullable=False),
         Column("version", Text, nullable=False),

@@ -40,9 +40,9 @@ class Operated:
         recorder = Recorder(["Order"], logger="test", stall_after_seconds=3600, flow_within_seconds=3600)
         self.status, self.health, self.incidents = status or recorder.status, recorder.health, recorder.incidents
         self.health.relay_changed("running")
-        self.health.set_database("up")
+        self.health.database_polled("Database", None)
         self.health.broker_changed("worker-1", "up", None, BROKER)
-        self.place = Place(outbox.engine, RELAYS.of(outbox.spec))
+        self.place = Place(outbox.engine, RELAYS.of(outbox.spec), "shop")
         self.replicas = Replicas(OwnReport(self.status, self.health, self.incidents), self.place)
         self.site: Callable[..., Iterable[bytes]] = build_site(
             LoadedApp(outbox.app, outbox.db.signalbus),

@@ -1,4 +1,4 @@
-"""Tells by name which keys of ordered models failed signals hold back. It queries only where some were measured."""
+"""Which keys of ordered models failed signals hold back, by name. It queries only where some were measured."""
 
 from __future__ import annotations
 
@@ -7,29 +7,26 @@ from contextlib import AbstractContextManager
 
 from sqlalchemy.engine import Connection
 
-from signalbus_core.lowlevel import Measurement, SignalSpec, blocked_keys
+from signalbus_core.lowlevel import BlockedKey, SignalSpec, blocked_keys
 
-from ...telemetry.events import Events
+from ..joint_query import JointQuery
 
 #: So many keys of a model are named; the others are counted.
 MOST_NAMED = 5
 
 
-def name_blocked_keys(
-    begin: Callable[[], AbstractContextManager[Connection]],
-    specs: Sequence[SignalSpec],
-    measured: Sequence[tuple[str, Measurement]],
-    events: Events,
-) -> None:
-    """Tell which keys are held back.
+def blocked_thing(model: str) -> str:
+    """How incidents call the names of the keys of a model that are held back."""
+    return f"{model}, the names of its blocked keys"
 
-    :param begin: begins a transaction of the database.
-    :param specs: the models of the database.
-    """
-    blocked = {name for name, one in measured if one.blocked}
-    held_back = [spec for spec in specs if spec.name in blocked]
-    if not held_back:
-        return
-    with begin() as connection:
-        for spec in held_back:
-            events.blocked_named(spec.name, tuple(blocked_keys(connection, spec, MOST_NAMED)))
+
+def read_blocked_keys(
+    joint_query: JointQuery, connecting: Callable[[], AbstractContextManager[Connection]], specs: Sequence[SignalSpec]
+) -> dict[str, list[BlockedKey]]:
+    """The first keys of these models that are held back; without those of which that cannot be read now."""
+
+    def read(spec: SignalSpec) -> list[BlockedKey]:
+        with connecting() as connection:
+            return blocked_keys(connection, spec, MOST_NAMED)
+
+    return joint_query.one_by_one(specs, blocked_thing, read)

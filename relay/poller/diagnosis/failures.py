@@ -26,20 +26,21 @@ def read_failure(connection: Connection, spec: SignalSpec) -> Failure | None:
     return Failure(error_class, error_text, first_failed_at.timestamp())
 
 
-def noted_thing(model: str) -> str:
-    """How incidents call what is noted of the failed signals of a model."""
-    return f"{model}, what is noted of its signals"
+def failures_thing(model: str) -> str:
+    """How incidents call the reasons for which signals of a model have failed."""
+    return f"{model}, why its signals fail"
 
 
 def read_failures(
     joint_query: JointQuery, connecting: Callable[[], AbstractContextManager[Connection]], specs: Sequence[SignalSpec]
 ) -> dict[str, Failure | None]:
     """Why signals of these models have failed; without those of which that cannot be read now."""
-    failures = {}
-    for spec in specs:
-        with joint_query.hiding_no_other(spec, noted_thing(spec.name)), connecting() as connection:
-            failures[spec.name] = read_failure(connection, spec)
-    return failures
+
+    def read(spec: SignalSpec) -> Failure | None:
+        with connecting() as connection:
+            return read_failure(connection, spec)
+
+    return joint_query.one_by_one(specs, failures_thing, read)
 
 
 def failure_of_model(connection: Connection, spec: SignalSpec) -> Cause | None:

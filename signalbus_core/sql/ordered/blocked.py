@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 from ...model.contract import SignalSpec
 from ...schema.own_tables import SKIPPED, UNDELETED, FailureRecord
 from .. import parked
-from .standing import standing
+from .standing import behind_head
 
 
 @dataclass(frozen=True)
@@ -29,20 +29,27 @@ class BlockedKey:
 
 def held_back(connection: Connection, spec: SignalSpec, record: FailureRecord) -> int | None:
     """How many signals a failed one holds back; None when it holds back none, because it is not the first of a key."""
-    if spec.order is None:
-        return None
-    key = parked.keys_of(connection, spec, [record.key]).get(record.key)
-    place = None if key is None else standing(connection, spec, key, has_parked_table=True)
-    return place.behind if place is not None and place.head == record.key else None
+    key = None if spec.order is None else parked.keys_of(connection, spec, [record.key]).get(record.key)
+    return None if key is None else behind_head(connection, spec, key, record.key)
 
 
 def blocked_keys(connection: Connection, spec: SignalSpec, most: int) -> list[BlockedKey]:
     """The first keys of an ordered model that are held back, those of parked signals first."""
+    order = spec.order
+    assert order is not None
+    blocking = [
+        one
+        for one in parked.list_failed(connection, spec, limit=most * 4)
+        if one.error_class not in (UNDELETED, SKIPPED) and not (one.is_parked and order.skips_parked)
+    ]
+    # Of one key, several may have failed: some more are looked at than named.
+    texts = [one.key for one in blocking[: most * 2]]
+    keys = parked.keys_of(connection, spec, texts)
     found: list[BlockedKey] = []
-    assert spec.order is not None
-    for one in parked.list_failed(connection, spec, limit=most * 4):
-        passes = one.error_class in (UNDELETED, SKIPPED) or (one.is_parked and spec.order.skips_parked)
-        behind = None if passes or len(found) == most else held_back(connection, spec, one)
+    for one in blocking[: most * 2]:
+        behind = behind_head(connection, spec, keys[one.key], one.key) if one.key in keys else None
         if behind is not None:
             found.append(BlockedKey(one.key, one.last_failed_at if one.is_parked else None, behind))
+        if len(found) == most:
+            break
     return found

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import and_, func, literal, select
 from sqlalchemy.engine import Connection
-from sqlalchemy.sql import Select
+from sqlalchemy.sql import ColumnElement, Select
 
 from ...model.contract import SignalSpec
 from ..keys import Key, has_key, text_of_key
@@ -36,29 +36,54 @@ def standing(connection: Connection, spec: SignalSpec, key: Key, *, has_parked_t
 
     Those that hold back no others are left out: parked ones that are skipped, and signals that only have to be deleted.
     """
-    order = spec.order
-    if order is None or connection.dialect.name != "postgresql":
+    if spec.order is None or connection.dialect.name != "postgresql":
         return None
-    own = select(*order.by, order.position).where(has_key(spec, connection.dialect, [key]))
-    own = own.where(*(column.is_not(None) for column in order.by))
-    this = own.subquery("signalbus_this")
-    leave_out = LeaveOut.FAILED if has_parked_table else LeaveOut.NOTHING
-    same_key = and_(*(column == this.c[column.name] for column in order.by))
-    members = [
-        same_key,
-        *spec.is_signal,
-        *not_passed_over(spec, leave_out, skips_parked=order.skips_parked),
-    ]
-    place = this.c[order.position.name]
-
-    def counted(rows: Select[Any]) -> int:
-        some = rows.limit(MOST_COUNTED).subquery()
-        return connection.scalar(select(func.count()).select_from(some)) or 0
-
-    others = select(literal(1)).select_from(spec.table.join(this, same_key)).where(*members)
-    heads = select(text_of_key(spec)).select_from(spec.table.join(this, same_key)).where(*members)
-    if connection.execute(own).first() is None:
+    rows = _SameKey(connection, spec, key, has_parked_table=has_parked_table)
+    if connection.execute(rows.own).first() is None:
         return None
-    head = connection.scalar(heads.order_by(order.position).limit(1))
-    before, behind = counted(others.where(order.position < place)), counted(others.where(order.position > place))
-    return Standing(head or "", before, behind)
+    return Standing(rows.head() or "", rows.count(before=True), rows.count(before=False))
+
+
+def behind_head(connection: Connection, spec: SignalSpec, key: Key, text: str) -> int | None:
+    """How many signals wait behind this one; None when it is not the first of its key. Nothing is counted then.
+
+    :param text: its key as text.
+    """
+    if spec.order is None or connection.dialect.name != "postgresql":
+        return None
+    rows = _SameKey(connection, spec, key, has_parked_table=True)
+    return rows.count(before=False) if rows.head() == text else None
+
+
+class _SameKey:
+    """The signals that have the same key of the order as one of them."""
+
+    def __init__(self, connection: Connection, spec: SignalSpec, key: Key, *, has_parked_table: bool) -> None:
+        order = spec.order
+        assert order is not None
+        self._connection, self._spec, self._position = connection, spec, order.position
+        own = select(*order.by, order.position).where(has_key(spec, connection.dialect, [key]))
+        self.own = own.where(*(column.is_not(None) for column in order.by))
+        self._this = this = self.own.subquery("signalbus_this")
+        leave_out = LeaveOut.FAILED if has_parked_table else LeaveOut.NOTHING
+        self._same = and_(*(column == this.c[column.name] for column in order.by))
+        self._members = [
+            self._same,
+            *spec.is_signal,
+            *not_passed_over(spec, leave_out, skips_parked=order.skips_parked),
+        ]
+
+    def _select(self, what: ColumnElement[Any]) -> Select[Any]:
+        return select(what).select_from(self._spec.table.join(self._this, self._same)).where(*self._members)
+
+    def head(self) -> str | None:
+        """The one that is sent first, as text."""
+        found: str | None = self._connection.scalar(
+            self._select(text_of_key(self._spec)).order_by(self._position).limit(1)
+        )
+        return found
+
+    def count(self, *, before: bool) -> int:
+        place = self._this.c[self._position.name]
+        some = self._select(literal(1)).where(self._position < place if before else self._position > place)
+        return self._connection.scalar(select(func.count()).select_from(some.limit(MOST_COUNTED).subquery())) or 0

@@ -16,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 from signalbus_core import OrderedSignal, Outcome, OutcomeKind, PartialDeliveryError, ScheduledSignal, SignalModelError
-from signalbus_core.lowlevel import Choice, Ring, send_burst
+from signalbus_core.lowlevel import Choice, Ring, blocked_keys, send_burst
 from signalbus_core.rabbitmq import Message, Publisher
 from signalbus_core.sql.ordered import heads
 from tests.support.broker import Broker
@@ -443,3 +443,18 @@ def test_flushmany_tells_once_of_a_trigger_that_is_missing(orders: Orders, caplo
     [told] = [one for one in caplog.records if getattr(one, "action", None) == "order_unfit"]
     assert "Changed: its signals are sent in the order in which they were inserted" in told.message
     assert "signalbus-relay ddl order changed --by account" in told.message
+
+
+def test_only_signals_that_hold_back_others_are_counted_behind(orders: Orders) -> None:
+    orders.put(*((number, "a") for number in range(1, 9)), (20, "b"), (21, "b"))
+    orders.execute(
+        "INSERT INTO signalbus_parked (table_name, key, model, attempts, first_failed_at, last_failed_at, error_class,"
+        " error_text) SELECT 'changed', id::text, 'Changed', 9, now(), now() - id * interval '1 minute', 'returned', ''"
+        " FROM changed WHERE id NOT IN (8, 21)"
+    )
+    statements: list[str] = []
+    with orders.connection() as connection:
+        sa.event.listen(connection, "before_cursor_execute", lambda *given: statements.append(given[2]))
+        named = blocked_keys(connection, orders.spec(orders.changed), most=5)
+    assert {(one.head, one.behind) for one in named} == {("1", 7), ("20", 1)}
+    assert sum("count(" in one for one in statements if "signalbus_this" in one) == len(named)

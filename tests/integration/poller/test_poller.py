@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 
-from relay.poller.backlog_meter import MEASURE_EVERY_SECONDS
+from relay.poller.backlog_meter import COSTS_AT_MOST_ONE_IN, MEASURE_EVERY_SECONDS
 from relay.poller.database import PolledDatabase
 from relay.poller.joint_query import MOST_SLOW, POLL_LIMITS
 from relay.poller.maintenance import TIDY_EVERY_SECONDS, TableError
@@ -31,6 +31,7 @@ from signalbus_core.lowlevel import (
     BurstLimits,
     BurstResult,
     FailedSignal,
+    Measurement,
     has_integer_key,
 )
 from signalbus_core.sql import templates
@@ -679,3 +680,81 @@ def test_where_no_table_answers_in_time_models_are_told_of(slow: Slow) -> None:
     assert not watched.poller.covered_everything
     lasting = watched.recorder.incidents.lasting().values()
     assert {told.signal for told in lasting if "takes too long" in told.reason} >= {f"M{n:02}" for n in range(9)}
+
+
+CANCELLED = "DO $$ BEGIN RAISE EXCEPTION 'it takes too long' USING ERRCODE = '57014'; END $$"
+
+
+def cancelled(connection: sa.Connection, *_args: object) -> None:
+    connection.exec_driver_sql(CANCELLED)
+
+
+@pytest.mark.parametrize("end", ["they are read", "no signal waits"])
+def test_reasons_that_cannot_be_read_are_told_until_that_ends(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    def lasting() -> list[str]:
+        watched.clock.now += MEASURE_EVERY_SECONDS
+        watched.poller.run_once()
+        assert watched.health.stuck("M03") is None, "its scans are in time"
+        assert watched.health.database == "up"
+        return [f"{one.thing}: {one.reason}" for one in watched.recorder.incidents.lasting().values()]
+
+    watched.poller.run_once()
+    watched.execute("INSERT INTO m03 VALUES (1, 'a')")
+    watched.retry_stores["M03"].put([FailedSignal((1, "a"), REFUSED)])
+    monkeypatch.setattr("relay.poller.diagnosis.failures.read_failure", cancelled)
+    [told] = lasting()
+    assert told.startswith("M03, why its signals fail: ")
+    assert "it takes too long" in told
+    if end == "they are read":
+        monkeypatch.undo()
+    else:
+        watched.execute("DELETE FROM signalbus_parked")
+    assert lasting() == []
+
+
+def test_notes_that_cannot_be_cleaned_up_are_told_until_none_is_left(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told() -> bool:
+        watched.clock.now += TIDY_EVERY_SECONDS
+        watched.poller.run_once()
+        return "M03, what is noted of its signals" in watched.recorder.incidents.lasting()
+
+    watched.poller.run_once()
+    watched.execute("INSERT INTO m03 VALUES (1, 'a')")
+    watched.retry_stores["M03"].put([FailedSignal((1, "a"), REFUSED)])
+    with watched.engine.connect() as connection:
+        monkeypatch.setattr(watched.retry_stores["M03"], "clean_up", lambda: cancelled(connection))
+        assert told()
+    watched.execute("DELETE FROM signalbus_parked")
+    assert not told()
+
+
+BLOCKED = [("M03", Measurement(3, None, parked=1, blocked=1))]
+
+
+def test_blocked_keys_that_cannot_be_named_are_no_outage(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched.poller.run_once()
+    monkeypatch.setattr("relay.poller.diagnosis.blocked_keys.blocked_keys", cancelled)
+    watched.poller._report(BLOCKED)
+    assert list(watched.recorder.incidents.lasting()) == ["M03, the names of its blocked keys"]
+    watched.poller._report([("M03", Measurement(3, None))])
+    assert watched.recorder.incidents.lasting() == {}
+
+
+def test_naming_blocked_keys_is_a_part_of_measuring(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    def takes_long(*_args: object) -> list[object]:
+        watched.clock.now += 5
+        return []
+
+    monkeypatch.setattr("relay.poller.diagnosis.blocked_keys.blocked_keys", takes_long)
+    watched.poller.run_once()
+    watched.clock.now += MEASURE_EVERY_SECONDS
+    assert watched.poller._meter.begin()
+    watched.poller._report([("M03", Measurement(3, None, blocked=1))])
+    watched.clock.now += 5 * (COSTS_AT_MOST_ONE_IN - 1) - 1
+    assert not watched.poller._meter.begin()
+    watched.clock.now += 1
+    assert watched.poller._meter.begin()

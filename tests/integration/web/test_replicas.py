@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine, make_url
 
-from relay.replicas.replica import MOST_BYTES, SILENT_AFTER_SECONDS, OwnReport, Report
+from relay.application.load import LoadedApp
+from relay.replicas.build import _place, application_of
+from relay.replicas.replica import MOST_BYTES, MOST_NAMED, SILENT_AFTER_SECONDS, NotFlowing, OwnReport, Report
 from relay.replicas.thread import AGAIN_SECONDS, EVERY_SECONDS, Place, Replicas
+from relay.servers.reconnect import Servers
+from relay.telemetry.states import BACKLOG_COUNTED_TO
 from relay.telemetry.status import Status
 from relay.web.status_report import StatusReport
 from signalbus_core import relays_table_sql
 from signalbus_core.lowlevel import RELAYS
 from tests.support.clock import Clock
+from tests.support.outbox_app import OutboxApp
 from tests.support.recorder import ENDED, Recorder, burst
 from tests.support.servers import Postgres
 from tests.support.waiting import eventually
@@ -35,7 +42,7 @@ def engine(database_url: str) -> Iterator[Engine]:
 class Relay:
     """What a relay knows, and its place among the others."""
 
-    def __init__(self, engine: Engine, sent: int = 0) -> None:
+    def __init__(self, engine: Engine, sent: int = 0, application: str = "shop") -> None:
         self.clock = Clock()
         self.recorder = Recorder(MODELS, self.clock)
         self.status: Status = self.recorder.status
@@ -49,7 +56,9 @@ class Relay:
             self.status.burst_ended(MODELS[0], burst(sent), ENDED)
         self.clock.now += 5
         self.own = OwnReport(self.status, self.recorder.health, self.recorder.incidents)
-        self.replicas = Replicas(self.own, Place(engine, RELAYS.table(sa.MetaData())), self.clock)
+        self.away: str | None = None
+        place = Place(engine, RELAYS.table(sa.MetaData()), application, lambda: self.away)
+        self.replicas = Replicas(self.own, place, self.clock)
 
     def report(self) -> dict[str, Any]:
         boards = (self.status, self.recorder.health, self.recorder.incidents)
@@ -100,16 +109,55 @@ def test_a_relay_that_says_nothing_is_silent_then_forgotten(engine: Engine) -> N
     assert here.report()["all_replicas"]["number"] == 2
 
 
-def test_what_was_read_grows_old_while_the_database_is_away(engine: Engine) -> None:
+def test_relays_of_another_application_are_not_shown(engine: Engine) -> None:
+    here, there = Relay(engine), Relay(engine, application="stock")
+    for one in (here, there, here):
+        one.replicas.run_once()
+    assert execute(engine, "SELECT count(*) FROM signalbus_relays") == [(2,)]
+    for one in (here, there):
+        assert [replica["id"] for replica in one.report()["replicas"]] == [one.own.id]
+
+
+def test_relays_of_one_application_share_the_database_of_its_first_model(database_url: str) -> None:
+    outbox = OutboxApp(database_url, SQLALCHEMY_BINDS={"far": database_url})
+    outbox.model("Order")
+    outbox.model("Stock", __bind_key__="far")
+    servers = Servers()
+    place = _place(LoadedApp(outbox.app, outbox.db.signalbus), servers)
+    assert place is not None
+    servers.failed("far", "refused")
+    assert place.database_problem() is None
+    servers.failed(None, "refused")
+    assert place.database_problem() == "refused"
+    order, stock = (outbox.spec(model) for model in outbox.models.values())
+    assert place.application == application_of([stock, order])
+    assert place.application != application_of([order])
+    outbox.close()
+
+
+def test_another_database_that_is_away_keeps_no_relay_from_the_others(engine: Engine) -> None:
+    here, other = Relay(engine), Relay(engine)
+    here.recorder.health.set_database("down", "refused")
+    other.replicas.run_once()
+    here.replicas.run_once()
+    assert here.report()["all_replicas"]["number"] == 2
+
+
+def test_others_become_no_older_while_they_cannot_be_read(engine: Engine) -> None:
     here, other = Relay(engine), Relay(engine)
     other.replicas.run_once()
     here.replicas.run_once()
-    here.recorder.health.set_database("down", "refused")
+    here.away = "refused"
     here.clock.now += SILENT_AFTER_SECONDS + 1
     here.replicas.run_once()
     report = here.report()
     assert report["all_replicas"]["problem"] == "the database is away"
-    assert [one["is_silent"] for one in report["replicas"]] == [False, True]
+    assert [one["is_silent"] for one in report["replicas"]] == [False, False]
+    here.away = None
+    here.clock.now += SILENT_AFTER_SECONDS + 1
+    other.replicas.run_once()
+    here.replicas.run_once()
+    assert here.report()["all_replicas"] == {"number": 2, "workers": 2, "per_second": 0.0, "problem": None}
 
 
 def test_without_the_table_the_page_shows_this_relay_and_the_reason(engine: Engine) -> None:
@@ -143,6 +191,17 @@ def test_a_locked_table_is_a_reason_and_no_failure(engine: Engine) -> None:
         assert relay.replicas.run_once() == EVERY_SECONDS
         assert "lock timeout" in relay.report()["all_replicas"]["problem"]
     relay.replicas.run_once()
+    assert relay.report()["all_replicas"]["problem"] is None
+
+
+def test_statement_that_keeps_failing_is_tried_once_a_minute(engine: Engine) -> None:
+    relay = Relay(engine)
+    relay.replicas.run_once()
+    execute(engine, "ALTER TABLE signalbus_relays ADD CONSTRAINT closed CHECK (false) NOT VALID")
+    assert [relay.replicas.run_once() for _ in range(3)] == [EVERY_SECONDS, AGAIN_SECONDS, AGAIN_SECONDS]
+    assert "closed" in relay.report()["all_replicas"]["problem"]
+    execute(engine, "ALTER TABLE signalbus_relays DROP CONSTRAINT closed")
+    assert relay.replicas.run_once() == EVERY_SECONDS
     assert relay.report()["all_replicas"]["problem"] is None
 
 
@@ -188,6 +247,29 @@ def test_a_row_names_what_does_not_flow_within_its_size_and_without_passwords(en
     assert len(text.encode()) <= MOST_BYTES
     assert execute(engine, OUT_OF_LINE) == [(0,)]
     assert len(report.not_flowing) + report.more_not_flowing == len(MODELS)
+
+
+def test_a_report_is_made_quickly_however_many_models_do_not_flow(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[int] = []
+
+    def dumps(report: dict[str, Any]) -> str:
+        tries.append(len(report["not_flowing"]))
+        return json.dumps(report)
+
+    monkeypatch.setattr("relay.replicas.replica.json", SimpleNamespace(dumps=dumps))
+    stopped = tuple(NotFlowing(f"Model{number}", "blocked", "x" * 160) for number in range(2000))
+    text = Report("running", True, 2, "down", "up", 0.0, 0, stopped).as_text()
+    monkeypatch.undo()
+    assert tries[0] == MOST_NAMED
+    report = Report.from_text(text)
+    assert len(report.not_flowing) + report.more_not_flowing == len(stopped)
+
+
+def test_a_model_that_is_behind_flows(engine: Engine) -> None:
+    relay = Relay(engine)
+    relay.status.backlog_measured(MODELS[0], BACKLOG_COUNTED_TO, 0.0)
+    assert relay.report()["models"][0]["state"] == "behind"
+    assert relay.own.now().report.not_flowing == ()
 
 
 BAD_REPORTS: list[Callable[[str], str]] = [

@@ -27,5 +27,5 @@ def test_failed_signals_in_memory_hold_back_their_keys_unless_they_are_passed_ov
     runtime = SimpleNamespace(events=events, clock=lambda: 1.0)
     meter = BacklogMeter(cast(Any, {"Move": state}), cast(Any, stores), cast(Any, runtime))
     assert meter.begin()
-    meter.report([("Move", Measurement(9, None, None))], {}, has_table=False)
+    meter.report([("Move", Measurement(9, None, None))], {}, {}, has_table=False)
     events.blocked_counted.assert_called_once_with("Move", blocking)

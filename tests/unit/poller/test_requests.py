@@ -12,8 +12,8 @@ from relay.poller.database import PolledDatabase
 from relay.poller.interval import PollInterval
 from relay.poller.requests import LONGEST_AWAKE_PAUSE_SECONDS, PollRequests
 from relay.poller.thread import PollLoop
-from relay.poller.until_empty import UntilEmpty
-from relay.scheduler import Turn
+from relay.poller.until_empty import LastPoll, UntilEmpty
+from relay.scheduler import Scheduler, Turn
 from tests.support.clock import Clock
 from tests.support.recorder import Recorder
 
@@ -159,6 +159,7 @@ class StubUnreached:
 
 class StubDispatcher:
     active: frozenset[str] = frozenset()
+    last_sent_at = float("-inf")
     #: How long ago the burst that is being sent made progress.
     moved_seconds: float | None = None
 
@@ -300,3 +301,31 @@ def test_relay_does_not_end_as_empty_while_table_is_unreadable() -> None:
     watched.clock.now += 31
     watched.poll_loop.run_once()
     assert [request.exit_code for request in watched.requests] == [EXIT_RUNTIME]
+
+
+def test_poll_older_than_what_was_sent_last_does_not_end_the_relay() -> None:
+    """A turn may commit after the poll of one database, and end after the poll of the other."""
+    clock = Clock(100.0)
+    scheduler = Scheduler(["A", "B"], clock=clock)
+    ending = UntilEmpty(2, scheduler, 30, clock)
+    looks = PollRequests(clock)
+    probes: list[Any] = [StubProbe(), StubProbe()]
+
+    def polled(number: int, began_at: float) -> StopRequest | None:
+        unreached: Any = StubUnreached()
+        return ending.polled(
+            LastPoll(probes[number], looks, unreached, began_at, is_left=False, pending=(), covered_every_key=True)
+        )
+
+    scheduler.found(["A"])
+    assert scheduler.take(0) == "A"
+    assert polled(0, began_at=102.0) is None
+    clock.now = 103.0
+    scheduler.give_back("A", more=False, sent=True)
+    assert scheduler.is_idle()
+    assert polled(1, began_at=101.0) is None, "what was sent may have written into B"
+    assert looks.begin().thorough
+    assert polled(0, began_at=104.0) is None
+    request = polled(1, began_at=104.0)
+    assert request is not None
+    assert request.reason == "nothing is left to send"

@@ -109,6 +109,32 @@ def test_what_is_away_is_away_since_it_was_last_usable(clock: Clock) -> None:
     assert readiness["database"] == {"condition": "down", "reason": "timeout", "since": "2027-01-15T08:00:10Z"}
 
 
+def test_of_several_databases_the_earliest_that_is_still_away_tells_since_when(clock: Clock) -> None:
+    health = Health(10, clock, now=lambda: 1_800_000_000 + clock.now, databases=2)
+
+    def polled(at: float, database: str, error: str | None) -> str:
+        clock.now = at
+        health.database_polled(database, error)
+        shown = health.readiness()["database"]
+        return f"{shown['condition']} {shown['since'][-3:]} {shown['reason']}"
+
+    assert polled(1, "A", None).startswith("unknown")
+    assert polled(2, "B", None) == "up 02Z None"
+    assert polled(10, "A", "refused") == "down 10Z A: refused"
+    assert polled(20, "B", "timeout") == "down 10Z A: refused; B: timeout"
+    assert polled(30, "A", None) == "down 20Z B: timeout"
+    assert polled(40, "B", None) == "up 40Z None"
+    assert health.database_at("A").since == 1_800_000_030
+
+
+def test_database_that_is_back_hides_none_that_was_not_polled(clock: Clock) -> None:
+    health = Health(10, clock, databases=2)
+    health.database_polled("A", "refused")
+    health.database_polled("A", None)
+    assert health.database == "unknown"
+    assert [health.database_at(name).condition for name in "AB"] == ["up", "unknown"]
+
+
 def test_of_several_brokers_each_is_known_by_itself(health: Health) -> None:
     health.broker_changed("worker-1", "up", None, "here")
     health.broker_changed("worker-1", "down", "refused", "there")

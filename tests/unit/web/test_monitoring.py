@@ -33,7 +33,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def health(clock: Clock) -> Health:
-    health = Health(10, clock, now=lambda: 1_800_000_000 + clock.now)
+    health = Health(10, clock, now=lambda: 1_800_000_000 + clock.now, databases=2)
     health.progressed("worker-1")
     health.relay_changed("running")
     health.set_database("up")
@@ -175,11 +175,11 @@ def test_a_broker_that_is_back_is_away_no_more(site: Callable[..., Any], health:
     assert (broker["condition"], broker["since"]) == ("up", None)
 
 
-def test_each_database_is_shown_with_its_own_trouble(
-    site: Callable[..., Any], health: Health, incidents: Incidents
-) -> None:
-    incidents.raised("Database (bind 'sales')", "database_down", "refused")
-    health.set_database("down", "Database (bind 'sales'): refused")
+def test_each_database_is_shown_with_its_own_trouble(site: Callable[..., Any], health: Health) -> None:
+    health.database_polled("Database (bind 'sales')", "refused")
+    shop, sales = status_of(site)["databases"]
+    assert (shop["condition"], sales["condition"]) == ("unknown", "down"), "one was never polled"
+    health.database_polled("Database", None)
     shop, sales = status_of(site)["databases"]
     assert (shop["condition"], shop["reason"]) == ("up", None)
     assert (sales["condition"], sales["reason"], sales["location"]) == ("down", "refused", "db/sales")
@@ -233,8 +233,7 @@ def test_workers_are_shown_with_what_they_do(site: Callable[..., Any], status: S
 def test_passwords_in_reasons_are_not_shown(site: Callable[..., Any], health: Health, incidents: Incidents) -> None:
     text = "amqp://user:s3cret@rabbit/ refused"
     health.broker_changed("worker-1", "down", text, "amqp://rabbit/")
-    health.set_database("down", text)
-    incidents.raised("Database", "database_down", text)
+    health.database_polled("Database", text)
     incidents.raised("Order", "model_failing", text, signal="Order")
     for path in ("/readyz", "/api/status"):
         reply = call(site, path)
