@@ -106,7 +106,7 @@ def find_ids(
     """
     statement = _rows(spec, connection.dialect).where(has_id(ids), *conditions)
     found = execute_with(connection, LOOK_UP_CTIDS, statement.with_for_update() if locks else statement)
-    return [_row(*one) for one in found]
+    return [_row(one) for one in found]
 
 
 def find_keys(
@@ -116,7 +116,7 @@ def find_keys(
     found: list[Row] = []
     for part in parts(connection.dialect, keys):
         statement = _rows(spec, connection.dialect).where(has_key(spec, connection.dialect, part), *conditions)
-        found += [_row(*one) for one in connection.execute(statement)]
+        found += [_row(one) for one in connection.execute(statement)]
     return found
 
 
@@ -137,30 +137,29 @@ def find_written(
         return {}
     earlier = (
         text(
-            "SELECT id, relation, currtid2(CAST(CAST(relation AS regclass) AS text), place) AS place FROM unnest("
-            "CAST(:signalbus_ids AS text[]), CAST(:signalbus_relations AS oid[]), CAST(:signalbus_places AS tid[])"
-            ") AS g(id, relation, place)"
+            "SELECT signalbus_id, signalbus_of, currtid2(CAST(CAST(signalbus_of AS regclass) AS text), signalbus_place)"
+            " AS signalbus_now FROM unnest(CAST(:signalbus_ids AS text[]), CAST(:signalbus_relations AS oid[]),"
+            " CAST(:signalbus_places AS tid[])) AS g(signalbus_id, signalbus_of, signalbus_place)"
         )
         .bindparams(
             bindparam("signalbus_ids", "{" + ",".join(f'"{one}"' for one in ids) + "}", Text),
             bindparam("signalbus_relations", "{" + ",".join(one[: one.index("(")] for one in ids) + "}", Text),
             bindparam("signalbus_places", "{" + ",".join(f'"{_place(one)}"' for one in ids) + "}", Text),
         )
-        .columns(column("id", Text))
+        .columns(column("signalbus_id", Text))
         .subquery("signalbus_earlier")
     )
     of = quoted(spec.table)
-    followed = literal_column(
-        f"({of}.tableoid, {of}.ctid) = (signalbus_earlier.relation, signalbus_earlier.place)", Boolean
-    )
+    followed = literal_column(f"({of}.tableoid, {of}.ctid) = (signalbus_of, signalbus_now)", Boolean)
     statement = (
-        select(earlier.c.id, row_id(connection.dialect, spec.table), *spec.primary_key)
+        select(earlier.c.signalbus_id, row_id(connection.dialect, spec.table), *spec.primary_key)
         .select_from(spec.table.join(earlier, followed))
         .where(written_here(spec.table), *conditions)
     )
     try:
         with connection.begin_nested():
-            return {one[0]: _row(*one[1:]) for one in execute_with(connection, LOOK_UP_CTIDS, statement)}
+            found = execute_with(connection, LOOK_UP_CTIDS, statement)
+            return {one[0]: _row(one[1:]) for one in found}
     except SQLAlchemyError:
         logger.debug("%s: rows that were written anew cannot be found.", spec.name, exc_info=True)
         return {}
@@ -170,8 +169,8 @@ def _rows(spec: SignalSpec, dialect: Dialect) -> Select[Any]:
     return select(row_id(dialect), *spec.primary_key)
 
 
-def _row(found: str | None, *key: Any) -> Row:
-    return Row(key, () if found is None else (found,))
+def _row(found: Sequence[Any]) -> Row:
+    return Row(tuple(found[1:]), () if found[0] is None else (found[0],))
 
 
 def _place(row: str) -> str:

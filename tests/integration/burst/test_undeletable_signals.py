@@ -837,6 +837,19 @@ def test_marked_rows_without_their_locks_are_not_written_anew(outbox: Outbox, en
     assert outbox.sent == Counter([1, 2])
 
 
+def test_a_row_whose_mark_is_taken_back_is_found_by_any_condition(outbox: Outbox) -> None:
+    outbox.order.signalbus_condition = "note IS DISTINCT FROM 'sent' AND id > 0"
+    outbox.order.signalbus_done = (("note", "'sent'"),)
+    outbox.write(1, 2)
+    outbox.execute(
+        "CREATE FUNCTION back() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.note = 'no'; RETURN NEW; END $$;"
+        'CREATE TRIGGER back BEFORE UPDATE ON "order" FOR EACH ROW WHEN (OLD.id = 1) EXECUTE FUNCTION back()'
+    )
+    result = outbox.burst(choice=NOTED)
+    assert (result.sent, [one.key for one in result.undeleted]) == (1, [(1,)])
+    assert outbox.burst(choice=NOTED).selected == 0
+
+
 def test_marked_rows_need_no_further_mark(outbox: Outbox) -> None:
     marked(outbox)
     assert outbox.burst().sent == 2
