@@ -79,9 +79,10 @@ def has_id(ids: Iterable[str], table: Table | None = None, *, negated: bool = Fa
 
 
 def written_here(table: Table) -> ColumnElement[bool]:
-    """The condition that a row was written by the current transaction, which must have an id, or under its savepoints.
+    """The condition that a row was written by the current transaction, perhaps under a savepoint.
 
-    These have ids of their own; but what is visible, and in progress, is of the same transaction.
+    Savepoints have transaction ids of their own; but a row that is visible, and whose transaction is in progress, is of
+    this transaction. A later one may have committed, and is no longer in progress.
     """
     own, xmin = "pg_current_xact_id()", f"{quoted(table)}.xmin"
     later = f"CAST(CAST({own} AS text) AS bigint) + age(CAST({own} AS xid)) - age({xmin})"

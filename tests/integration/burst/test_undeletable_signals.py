@@ -345,6 +345,8 @@ def test_a_text_key_that_a_trigger_writes_again_is_sent_once(outbox: Outbox) -> 
 KEEPING_TEA = {
     "nothing": "CREATE TABLE child (id text REFERENCES word)",
     "foreign key": "CREATE TABLE child (id text REFERENCES word); INSERT INTO child VALUES (' Tea')",
+    "deferred foreign key": "CREATE TABLE child (id text REFERENCES word DEFERRABLE INITIALLY DEFERRED);"
+    "INSERT INTO child VALUES (' Tea')",
     "trigger": "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;"
     "CREATE TRIGGER keep BEFORE DELETE ON word FOR EACH ROW WHEN (OLD.id = ' Tea') EXECUTE FUNCTION keep()",
 }
