@@ -26,7 +26,7 @@ from ..sql import parked
 from ..sql.delete_rows import delete_for_good, delete_rows
 from ..sql.parked import LeaveOut
 from ..sql.removal import is_left
-from ..sql.rows import WRITTEN_SINCE, Row, all_ids, find, find_keys, has_id
+from ..sql.rows import Row, all_ids, find_ids, find_keys, find_written
 from ..sql.selection import EVERYTHING, Choice
 from ..sql.sent.move import Kept
 from ..sql.transaction import DEFAULT_LIMITS, BurstLimits, begin, put_in_front, transaction
@@ -149,12 +149,9 @@ class Delete:
         connection.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
         attempt = partial(delete_for_good, connection, self.spec, is_locked=self.is_locked, known=self.known)
         kept = delete_by_halves(connection, self.spec, self.rows, attempt, connection.begin_nested)
-        return [(self._present(connection, row), why) for row, why, _ in kept]
-
-    def _present(self, connection: Connection, row: Row) -> Row:
-        """A row with its present version: the send method may have written it anew, and then has it locked."""
-        written = find_keys(connection, self.spec, [row.key], [WRITTEN_SINCE]) if self.is_locked else []
-        return Row(row.key, (*row.ids, *all_ids(written)))
+        # The send method may have written them anew.
+        present = find_written(connection, self.spec, [row for row, _, _ in kept])
+        return [(Row(row.key, present.get(row.ids[-1], row).ids), why) for row, why, _ in kept]
 
     def _alone(self) -> Deleted:
         """Delete in a separate transaction, without the application's session and its event listeners."""
@@ -199,7 +196,7 @@ def delete_sent(
         # Of a row that Python reads under another key, the id is known.
         known = {one.key for one in found}
         if rows := [one.row for one in proved if one.row is not None and one.key not in known]:
-            found += find(connection, spec, [has_id(rows), *left])
+            found += find_ids(connection, spec, rows, left)
     there = [row for row in found if row.version in versions.get(row.key, ())]
     unsure = [row for row in found if row.version is not None and versions.get(row.key) == {None}]
     choice = replace(choice, forgets=choice.leave_out is not LeaveOut.NOTHING)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sqlalchemy.engine import URL, Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from ..errors import BurstError, Proved, SignalModelError, UnreadableSignalError, counted
@@ -36,6 +37,13 @@ _told: set[tuple[URL, str]] = set()
 #: When the send method fails for so many single signals in a row, flushmany() skips the model: the signals are not the
 #: cause then. More: longer runs of bad signals are passed over; less: a broken sender is noticed sooner.
 MOST_ERRORS_IN_A_ROW = 10
+
+#: When so many bursts hit a time limit, and none between them has sent anything, flushmany() skips the model: no single
+#: row is the cause. More: minutes go by with nothing sent; less: a few slow rows are mistaken for a slow table.
+MOST_LATE_IN_A_ROW = 3
+
+#: How long flushmany() may look for signals that no burst takes.
+MOST_LOOK_SECONDS = 2.0
 
 #: When so many signals of a model have failed, flushmany() skips the model. Their keys are a parameter of every
 #: further statement.
@@ -76,6 +84,7 @@ def flush(session: Session, engine: Engine, spec: SignalSpec, conflicts: Conflic
     unreadable: list[FailedSignal] = []
     size = BurstSize(spec.burst_count)
     rehearse, can_keep_rows = True, False
+    late_in_a_row = 0
     while True:
         limit = size.limit
         choice = replace(everything, exclude=tuple(failed_refs))
@@ -90,7 +99,8 @@ def flush(session: Session, engine: Engine, spec: SignalSpec, conflicts: Conflic
             )
         except BaseException as error:  # noqa: BLE001 - raised by the caller
             raise_if_stop(error)
-            if is_late(error) and limit > 1 and not is_locked(error):
+            late_in_a_row += 1
+            if is_late(error) and limit > 1 and not is_locked(error) and late_in_a_row < MOST_LATE_IN_A_ROW:
                 # Perhaps a single row takes too long: alone, it is found.
                 size.shrink()
                 continue
@@ -98,6 +108,7 @@ def flush(session: Session, engine: Engine, spec: SignalSpec, conflicts: Conflic
             break
         size.record(result)
         sent += result.sent
+        late_in_a_row = 0 if result.sent else late_in_a_row
         undeleted += result.undeleted
         failed_refs |= _refs(spec, result.undeleted)
         rehearse = bool(result.undeleted) or not sent
@@ -187,11 +198,16 @@ def _unreadable(spec: SignalSpec, failed: Sequence[FailedSignal]) -> UnreadableS
 
 
 def _unloadable(engine: Engine, spec: SignalSpec) -> UnreadableSignalError | None:
-    """Signals that no burst takes, because Python cannot represent their keys."""
+    """Signals that no burst takes, because Python cannot represent their keys; None if that is not known soon."""
     if not has_loadable_key(spec, engine.dialect):
         return None
-    with transaction(engine, BurstLimits()) as connection:
-        number = count_unloadable_keys(connection, spec, MOST_FAILED)
+    try:
+        with transaction(engine, BurstLimits(MOST_LOOK_SECONDS, MOST_LOOK_SECONDS)) as connection:
+            number = count_unloadable_keys(connection, spec, MOST_FAILED)
+    except SQLAlchemyError:
+        # What could be sent is sent.
+        logger.debug("%s: signals that no burst takes cannot be counted.", spec.name, exc_info=True)
+        return None
     if not number:
         return None
     return UnreadableSignalError(

@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
 from typing import Any
 
 from sqlalchemy import event, select
@@ -20,7 +19,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from ..model.contract import SignalSpec
-from ..sql.rows import Row, find_keys, find_moved, has_id, row_id
+from ..sql.keys import Key
+from ..sql.rows import Row, find_written, has_id, row_id
 
 logger = logging.getLogger("signalbus")
 
@@ -37,6 +37,8 @@ class LockedRows:
         self._engine = connection.engine
         self._rows = {row.key: row for row in rows}
         self._locked = set(self._rows)
+        #: The keys of rows that a send method has given others: a new row may have theirs.
+        self._moved: set[Key] = set()
         self._transaction = session.get_transaction()
         self._holder: tuple[Session, Connection] | None = (session, connection)
 
@@ -45,8 +47,9 @@ class LockedRows:
         return [self._rows[row.key] for row in rows]
 
     def are_locked_by(self, session: Session, rows: Sequence[Row]) -> bool:
-        """Whether the session's current transaction has locked these rows."""
-        return self._is_held_by(session) and self._locked.issuperset([row.key for row in rows])
+        """Whether the session's current transaction has locked these rows, and with them their keys."""
+        keys = [row.key for row in rows]
+        return self._is_held_by(session) and self._locked.issuperset(keys) and self._moved.isdisjoint(keys)
 
     def is_first_transaction(self, session: Session) -> bool:
         """Whether the session is still in the transaction that first locked the rows."""
@@ -85,23 +88,20 @@ class LockedRows:
         known = {one: row.key for row in self._rows.values() for one in row.ids}
         locking = select(row_id(connection.dialect)).select_from(self._spec.table)
         locking = locking.where(has_id(known)).with_for_update(skip_locked=True)
-        self._locked = {known[one] for one in connection.scalars(locking)}
+        for one in connection.scalars(locking):
+            # Now it is certain which version was committed.
+            self._rows[known[one]] = Row(known[one], (one,))
+            self._locked.add(known[one])
 
     def _record_versions(self, connection: Connection) -> None:
-        missing = self._locked.copy()
-        for found in find_keys(connection, self._spec, [key for key in self._rows if key in self._locked]):
-            missing.discard(found.key)
-            before = self._rows.get(found.key)
-            if before is not None and found.ids[0] not in before.ids:
-                # Keep both versions, because the commit may fail.
-                self._rows[found.key] = Row(before.key, before.ids + found.ids)
-        # Deleted by the send method, or moved to another key.
-        for key in missing:
-            self._try("follow", connection, partial(self._record_moved, self._rows[key]))
-
-    def _record_moved(self, before: Row, connection: Connection) -> None:
-        for moved in find_moved(connection, self._spec, [before]):
-            self._rows[before.key] = Row(before.key, before.ids + moved.ids)
+        locked = [self._rows[key] for key in self._locked]
+        before = {one: row for row in locked for one in row.ids}
+        for earlier, written in find_written(connection, self._spec, locked).items():
+            row = before[earlier]
+            # Keep both versions, because the commit may fail.
+            self._rows[row.key] = Row(row.key, row.ids + written.ids)
+            if written.key != row.key:
+                self._moved.add(row.key)
 
     def _try(self, what: str, connection: Connection, do: Callable[[Connection], None]) -> None:
         """Do it under a savepoint, so that a failure leaves the send method's transaction usable."""

@@ -111,10 +111,12 @@ def delete_by_halves(
         except _KeptError as error:
             late = 0
             # One that a trigger has given another key is found by bisection.
-            mine = [row for row in part if row.key in error.keys] or (part if len(part) == 1 else [])
+            mine = part if len(part) == 1 else [row for row in part if row.key in error.keys]
             kept += [(row, why_kept(spec), None) for row in mine]
-            rest = [row for row in part if row not in mine]
-            queue += _halves(rest) if not mine else [rest] if rest else []
+            if not mine:
+                queue += _halves(part)
+            elif len(mine) < len(part):
+                queue.append([row for row in part if row.key not in error.keys])
         except SQLAlchemyError as error:
             late = late + 1 if is_late(error) else 0
             if is_away(error) or late >= MOST_LATE_IN_A_ROW:

@@ -1,7 +1,7 @@
 """Order by key: what ``signalbus_order_by`` of a model says, checked; and the place of a signal in a burst.
 
-Invariant: a burst has the earliest signals of a key and none behind a gap, so that a wave has at most one signal of a
-key, and the next wave has the one that follows it.
+Invariant: a wave has at most one signal of a key. A burst may have signals behind a gap; a signal is sent only when the
+one numbered before it was confirmed.
 """
 
 from __future__ import annotations

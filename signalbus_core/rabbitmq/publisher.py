@@ -256,8 +256,8 @@ class Publisher:
             except BrokerConnectionError as error:
                 batch.give_up(f"not sent: {error}", was_sent=False)
             # The broker drops a process that stood still, and PostgreSQL ends its transaction: so whoever had to
-            # connect anew sends nothing for a burst that has lost its locks.
-            if connection is not None and connection is not last and not holds_locks(ask=True):
+            # connect anew asks. Nothing is sent for a burst that has lost its locks.
+            if connection is not None and not holds_locks(ask=connection is not last):
                 batch.give_up("not sent: the database has ended the transaction of the burst", was_sent=False)
                 connection = None
         return batch, connection

@@ -1,7 +1,7 @@
-"""Removes the rows of signals that were sent: by their keys, or by the ids of their versions.
+"""Removes the rows of signals that were sent: by exact keys while these are locked, else by the ids of their versions.
 
-A row that somebody else wrote meanwhile under the same key is never deleted. Of models that keep what was sent, the
-rows are moved by the same statement; where that fails, they are only deleted.
+A row that somebody else wrote meanwhile under the same key, or one that is read alike, is never deleted. Of models that
+keep what was sent, the rows are moved by the same statement; where that fails, they are only deleted.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql import ColumnElement
 
 from ..errors import BurstError, counted
-from ..failures import error_text, is_lost
+from ..failures import error_text, is_away, is_late, is_lost
 from ..model.contract import SignalSpec
 from ..schema.own_tables import SENT
 from .keys import Key, given_keys, has_exact_key, has_key, joins_given_keys, parts
 from .removal import is_left, removal, removed
-from .rows import WRITTEN_SINCE, Row, all_ids, find, find_keys, find_moved, has_id
+from .rows import Row, all_ids, find_ids, find_keys, find_written, has_id, written_here
 from .sent.move import BACK, NOTHING_KNOWN, Kept, move_signals, move_where
 from .sent.suspended import suspend, why_suspended
 from .transaction import LOOK_UP_CTIDS, LOOK_UP_KEYS, execute_with, put_in_front
@@ -41,22 +41,38 @@ def delete_for_good(
     is_locked: bool = False,
     known: Mapping[str, Kept] | None = None,
 ) -> list[Row]:
-    """:func:`delete_rows`, and what triggers do after the statement; return also rows that they have written again.
+    """Delete rows, and check deferred constraints.
 
     :param is_locked: the transaction has locked the rows. Else those that are gone are left out.
+    :returns: those that are kept; if none, those that triggers have written again.
     """
     if connection.dialect.name != "postgresql":
         return delete_rows(connection, spec, rows, known=known)
     if not is_locked:
-        # Locked, no other transaction can write a row with one of these keys.
-        there = set(all_ids(find(connection, spec, [has_id(all_ids(rows))], locks=True)))
-        rows = [row for row in rows if not there.isdisjoint(row.ids)]
+        rows = find_ids(connection, spec, all_ids(rows), locks=True)
     if not rows:
         return []
     left = delete_rows(connection, spec, rows, known=known, by_key=is_locked)
+    return left or _written_again(connection, spec, [row.key for row in rows])
+
+
+def _written_again(connection: Connection, spec: SignalSpec, keys: Sequence[Key]) -> list[Row]:
+    """Check deferred constraints; return the rows under these keys that the transaction has written."""
     put_in_front(connection, "SET CONSTRAINTS ALL IMMEDIATE")
-    again = find_keys(connection, spec, [row.key for row in rows], [WRITTEN_SINCE, *is_left(spec)])
-    return left or again
+    conditions = [written_here(spec.table), *is_left(spec)]
+    if has_exact_key(spec, connection.dialect, keys):
+        return find_keys(connection, spec, keys, conditions)
+    # This runs the statement in front, too: a constraint that is violated is no failure of the look.
+    looking = connection.begin_nested()
+    try:
+        with looking:
+            return find_keys(connection, spec, keys, conditions)
+    except SQLAlchemyError as error:
+        if is_away(error) or is_late(error):
+            raise
+        # The type of the model, or the database, does not take a key that was read: its row was known by its id.
+        logger.debug("%s: rows cannot be looked for by their keys.", spec.name, exc_info=True)
+        return []
 
 
 def delete_rows(
@@ -70,7 +86,7 @@ def delete_rows(
     """Delete rows that the transaction has locked; return those of them that the database keeps without an error.
 
     :param known: what is kept of the signals beside their rows, by the ids of these.
-    :param by_key: the keys name no other rows. Else they are deleted by their places.
+    :param by_key: no other transaction can have written rows with these keys. Else they are deleted by their ids only.
     """
     known = known or {}
     dialect, keys = connection.dialect, [row.key for row in rows]
@@ -90,28 +106,16 @@ def delete_rows(
                 f"{counted(len(rows), f'signal of {spec.name}', 'has')} the keys of {deleted} rows of "
                 f"{spec.table.fullname!r}. Look for tables that inherit from it."
             )
-    # The send method itself may have updated the rows that it has locked.
-    conditions = [[has_id(all_ids(rows))], [has_key(spec, dialect, keys), WRITTEN_SINCE]]
-    for condition in conditions:
-        deleted += delete_where(connection, spec, condition, known, len(rows) - deleted)
-        if deleted == len(rows):
-            return []
-    if moved := _moved(connection, spec, rows):
-        # The send method, or a trigger on what it wrote, has given them other keys.
-        conditions.append([has_id(all_ids(moved))])
-        delete_where(connection, spec, conditions[-1], known, len(moved))
-    # The send method may have deleted signals itself; only rows that still exist are kept.
-    left = is_left(spec)
-    return [row for condition in conditions for row in find(connection, spec, [*condition, *left])]
-
-
-def _moved(connection: Connection, spec: SignalSpec, rows: Sequence[Row]) -> list[Row]:
-    try:
-        with connection.begin_nested():
-            return find_moved(connection, spec, rows)
-    except SQLAlchemyError:
-        logger.debug("%s: rows with other keys cannot be found.", spec.name, exc_info=True)
+    deleted += delete_where(connection, spec, [has_id(all_ids(rows))], known, len(rows) - deleted)
+    if deleted == len(rows):
         return []
+    left = is_left(spec)
+    # The send method, or a trigger, may have written them anew, perhaps with other keys.
+    if written := find_written(connection, spec, rows, left):
+        delete_where(connection, spec, [has_id(all_ids(written.values()))], known, len(written))
+        written = find_written(connection, spec, rows, left)
+    # The send method may have deleted signals itself; only rows that still exist are kept.
+    return [*find_ids(connection, spec, all_ids(rows), left), *written.values()]
 
 
 def delete_signals(connection: Connection, spec: SignalSpec, keys: Sequence[Key], kept: Sequence[Kept] = ()) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
+from math import isfinite
 from typing import Any, cast
 
 from sqlalchemy import (
@@ -217,5 +218,7 @@ def _parameter(number: int) -> str:
 
 
 def _is_whole(part: Any) -> bool:
-    """Whether a part of a key, perhaps of an application's own type, is none that an integer column rounds."""
-    return type(part) is int or not isinstance(part, (Decimal, float)) or part == part // 1
+    """Whether a part of a key, perhaps of an application's own type, is none that an integer rounds, or cannot hold."""
+    if type(part) is int or not isinstance(part, (Decimal, float)):
+        return True
+    return isfinite(part) and FIRST_KEY <= part < -FIRST_KEY and part == int(part)

@@ -9,17 +9,22 @@ https://www.postgresql.org/docs/current/ddl-system-columns.html
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import Table, Text, bindparam, literal_column, null, select, text
+from sqlalchemy import Boolean, Table, Text, bindparam, column, literal_column, null, select, text
 from sqlalchemy.engine import Connection, Dialect
-from sqlalchemy.sql import ColumnElement
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.sql import ColumnElement, Select
 
 from ..errors import Proved
 from ..model.contract import SignalSpec
 from ..schema.quoting import quoted
 from .keys import Key, has_key, parts
+from .transaction import LOOK_UP_CTIDS, execute_with
+
+logger = logging.getLogger("signalbus")
 
 RowId = str | None
 
@@ -44,9 +49,13 @@ class Row(NamedTuple):
         return Proved(self.key, self.version, self.ids[-1] if self.ids else None)
 
 
-def row_id(dialect: Dialect) -> ColumnElement[Any]:
-    """The id of a row as a column, ``16384(0,1)742``; NULL where there is none."""
-    return literal_column("concat(tableoid, ctid, xmin)", Text) if dialect.name == "postgresql" else null()
+def row_id(dialect: Dialect, table: Table | None = None) -> ColumnElement[Any]:
+    """The id of a row as a column, ``16384(0,1)742``; NULL where there is none.
+
+    :param table: which table is meant, in statements that join several.
+    """
+    of = "" if table is None else f"{quoted(table)}."
+    return literal_column(f"concat({of}tableoid, {of}ctid, {of}xmin)", Text) if dialect.name == "postgresql" else null()
 
 
 def has_id(ids: Iterable[str], table: Table | None = None, *, negated: bool = False) -> ColumnElement[bool]:
@@ -69,21 +78,36 @@ def has_id(ids: Iterable[str], table: Table | None = None, *, negated: bool = Fa
     return cast("ColumnElement[bool]", condition)
 
 
-#: The condition that the row was written by the current transaction, which must have an id, or by a later one.
-WRITTEN_SINCE = cast("ColumnElement[bool]", text("age(xmin) <= age(CAST(pg_current_xact_id() AS xid))"))
+def written_here(table: Table) -> ColumnElement[bool]:
+    """The condition that a row was written by the current transaction, perhaps under a savepoint.
+
+    Savepoints have transaction ids of their own; but a row that is visible, and whose transaction is in progress, is of
+    this transaction. A later one may have committed, and is no longer in progress.
+    """
+    own, xmin = "pg_current_xact_id()", f"{quoted(table)}.xmin"
+    later = f"CAST(CAST({own} AS text) AS bigint) + age(CAST({own} AS xid)) - age({xmin})"
+    return literal_column(
+        f"CASE WHEN age({xmin}) <= age(CAST({own} AS xid))"
+        f" THEN pg_xact_status(CAST(CAST({later} AS text) AS xid8)) = 'in progress' ELSE false END",
+        Boolean,
+    )
 
 
-def find(
-    connection: Connection, spec: SignalSpec, conditions: Sequence[ColumnElement[bool]], *, locks: bool = False
+def find_ids(
+    connection: Connection,
+    spec: SignalSpec,
+    ids: Sequence[str],
+    conditions: Sequence[ColumnElement[bool]] = (),
+    *,
+    locks: bool = False,
 ) -> list[Row]:
-    """The rows with all of these conditions.
+    """The rows that still have one of these ids, and meet all of these conditions.
 
     :param locks: lock them, too.
     """
-    statement = select(row_id(connection.dialect), *spec.primary_key).where(*conditions)
-    if locks:
-        statement = statement.with_for_update()
-    return [Row(tuple(key), () if found is None else (found,)) for found, *key in connection.execute(statement)]
+    statement = _rows(spec, connection.dialect).where(has_id(ids), *conditions)
+    found = execute_with(connection, LOOK_UP_CTIDS, statement.with_for_update() if locks else statement)
+    return [_row(one) for one in found]
 
 
 def find_keys(
@@ -92,28 +116,62 @@ def find_keys(
     """The rows that have these keys now, and meet all of these conditions."""
     found: list[Row] = []
     for part in parts(connection.dialect, keys):
-        found += find(connection, spec, [has_key(spec, connection.dialect, part), *conditions])
+        statement = _rows(spec, connection.dialect).where(has_key(spec, connection.dialect, part), *conditions)
+        found += [_row(one) for one in connection.execute(statement)]
     return found
 
 
-def find_moved(connection: Connection, spec: SignalSpec, rows: Sequence[Row]) -> list[Row]:
-    """The rows that the current transaction has given another key, with their present keys and versions.
+def find_written(
+    connection: Connection, spec: SignalSpec, rows: Sequence[Row], conditions: Sequence[ColumnElement[bool]] = ()
+) -> dict[str, Row]:
+    """Those of the rows that the current transaction has written anew, as they are now, by their earlier ids.
 
-    They are followed from their earlier versions, by the function with which PostgreSQL's ODBC driver does that.
+    They are followed from their earlier versions, by the function with which PostgreSQL's ODBC driver does that, and
+    so whatever their keys are now, and however Python reads these. None are found where the server has no such
+    function.
 
-    :raises sqlalchemy.exc.SQLAlchemyError: the server has no such function.
+    :param rows: with the ids that they had before; the transaction has locked them.
+    :param conditions: that they meet now.
     """
     ids = all_ids(rows)
-    present = text(
-        "(tableoid, ctid) IN (SELECT CAST(oid AS oid), currtid2(CAST(CAST(oid AS regclass) AS text), place) FROM"
-        " unnest(CAST(:signalbus_tables AS bigint[]), CAST(:signalbus_earlier AS tid[])) AS g(oid, place))"
-    ).bindparams(
-        bindparam("signalbus_tables", "{" + ",".join(one[: one.index("(")] for one in ids) + "}", Text),
-        bindparam("signalbus_earlier", "{" + ",".join(f'"{_place(one)}"' for one in ids) + "}", Text),
+    if not ids:
+        return {}
+    earlier = (
+        text(
+            "SELECT signalbus_id, signalbus_of, currtid2(CAST(CAST(signalbus_of AS regclass) AS text), signalbus_place)"
+            " AS signalbus_now FROM unnest(CAST(:signalbus_ids AS text[]), CAST(:signalbus_relations AS oid[]),"
+            " CAST(:signalbus_places AS tid[])) AS g(signalbus_id, signalbus_of, signalbus_place)"
+        )
+        .bindparams(
+            bindparam("signalbus_ids", "{" + ",".join(f'"{one}"' for one in ids) + "}", Text),
+            bindparam("signalbus_relations", "{" + ",".join(one[: one.index("(")] for one in ids) + "}", Text),
+            bindparam("signalbus_places", "{" + ",".join(f'"{_place(one)}"' for one in ids) + "}", Text),
+        )
+        .columns(column("signalbus_id", Text))
+        .subquery("signalbus_earlier")
     )
-    keys = {row.key for row in rows}
-    found = find(connection, spec, [cast("ColumnElement[bool]", present), WRITTEN_SINCE])
-    return [row for row in found if row.key not in keys]
+    of = quoted(spec.table)
+    followed = literal_column(f"({of}.tableoid, {of}.ctid) = (signalbus_of, signalbus_now)", Boolean)
+    statement = (
+        select(earlier.c.signalbus_id, row_id(connection.dialect, spec.table), *spec.primary_key)
+        .select_from(spec.table.join(earlier, followed))
+        .where(written_here(spec.table), *conditions)
+    )
+    try:
+        with connection.begin_nested():
+            found = execute_with(connection, LOOK_UP_CTIDS, statement)
+            return {one[0]: _row(one[1:]) for one in found}
+    except SQLAlchemyError:
+        logger.debug("%s: rows that were written anew cannot be found.", spec.name, exc_info=True)
+        return {}
+
+
+def _rows(spec: SignalSpec, dialect: Dialect) -> Select[Any]:
+    return select(row_id(dialect), *spec.primary_key)
+
+
+def _row(found: Sequence[Any]) -> Row:
+    return Row(tuple(found[1:]), () if found[0] is None else (found[0],))
 
 
 def _place(row: str) -> str:

@@ -1,12 +1,14 @@
 """Progress within a burst: the sender reports it to the code that runs the burst.
 
 A long burst is healthy as long as it makes progress. A sender also reports the size of its messages; without such a
-report it is unknown. A report from another thread than the burst's is ignored.
+report it is unknown. Another thread that runs in the burst's context may report, too, but only the thread of the burst
+asks its database: a connection is of one thread.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 
@@ -44,7 +46,7 @@ def holds_locks(*, ask: bool = False) -> bool:
 
     When it is gone, another relay may have sent the signals. True where no burst runs.
 
-    :param ask: ask the database now.
+    :param ask: ask the database now, in the thread of the burst.
     """
     reporter = _current.get()
     return reporter is None or reporter.holds_locks(ask)
@@ -78,6 +80,7 @@ class ProgressReporter:
         self.message_bytes: int | None = None
 
     def __enter__(self) -> ProgressReporter:
+        self._thread = threading.get_ident()
         self._token = _current.set(self)
         return self
 
@@ -96,6 +99,8 @@ class ProgressReporter:
         return not self._is_lost
 
     def _ask(self) -> None:
+        if threading.get_ident() != self._thread:
+            return
         self._last_statement = self._clock()
         if self._session.get_transaction() is self._transaction:
             try:

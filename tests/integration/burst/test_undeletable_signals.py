@@ -15,10 +15,12 @@ from flask_sqlalchemy import SQLAlchemy
 from relay.worker.retry_policy import RetryPolicy
 from relay.worker.retry_store import TableRetryStore
 from signalbus_core import BurstError, Outcome, OutcomeKind, PartialDeliveryError, SignalBusMixin
+from signalbus_core.burst import flush
 from signalbus_core.lowlevel import (
     BurstLimits,
     BurstResult,
     Choice,
+    FailedSignal,
     LeaveOut,
     Proved,
     SignalSpec,
@@ -63,6 +65,21 @@ class Folded(sa.TypeDecorator[str]):
 
     def process_result_value(self, value: Any, _dialect: Any) -> Any:
         return value.strip().lower()
+
+
+class OneWay(sa.TypeDecorator[str]):
+    """A text that is read in small letters, and written in large ones only."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_result_value(self, value: Any, _dialect: Any) -> Any:
+        return value.lower()
+
+    def process_bind_param(self, value: Any, _dialect: Any) -> Any:
+        if value != value.upper():
+            raise ValueError("in small letters")
+        return value
 
 
 class Outbox:
@@ -118,10 +135,14 @@ class Outbox:
 
         class Word(base):  # type: ignore[misc]
             id = db.Column(Folded, primary_key=True)
+            note = db.Column(db.Text)
+
+        class Code(base):  # type: ignore[misc]
+            id = db.Column(OneWay, primary_key=True)
 
         with self.app.app_context():
             db.create_all()
-        return {"numeric": Price, "real": Measure, "folded": Word, "piece": Piece}
+        return {"numeric": Price, "real": Measure, "folded": Word, "piece": Piece, "one way": Code}
 
     def spec(self, model: Any = None) -> SignalSpec:
         with self.app.app_context():
@@ -148,6 +169,11 @@ class Outbox:
         table = (model or self.order).__table__
         with self.engine.connect() as connection:
             return list(connection.scalars(sa.select(table.c.id).order_by("id")))
+
+    def words(self) -> list[str]:
+        """The keys of the folded model, as the database has them."""
+        with self.engine.connect() as connection:
+            return list(connection.scalars(sa.text('SELECT id FROM word ORDER BY id COLLATE "C"')))
 
     def set(self, name: str, value: str) -> None:
         """Change a setting of the database, for connections to come."""
@@ -287,6 +313,123 @@ def test_a_row_that_a_trigger_writes_again_is_sent_once(outbox: Outbox, how: str
     assert [one.key for one in again.undeleted] == [(7,)]
     assert outbox.burst(choice=NOTED).selected == 0
     assert outbox.sent == Counter([7, 8])
+
+
+def test_a_row_with_a_lossy_key_that_is_marked_instead_is_sent_once(outbox: Outbox) -> None:
+    word = outbox.lossy["folded"]
+    outbox.execute(
+        "INSERT INTO word VALUES (' Tea'), ('milk');"
+        "CREATE FUNCTION mark() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " UPDATE word SET note = 'deleted' WHERE id = OLD.id; RETURN NULL; END $$;"
+        "CREATE TRIGGER mark BEFORE DELETE ON word FOR EACH ROW WHEN (OLD.id = ' Tea') EXECUTE FUNCTION mark()"
+    )
+    result = outbox.burst(word, choice=NOTED, can_keep_rows=True)
+    assert (result.sent, [one.key for one in result.undeleted]) == (1, [("tea",)])
+    assert outbox.burst(word, choice=NOTED).selected == 0
+
+
+def test_a_text_key_that_a_trigger_writes_again_is_sent_once(outbox: Outbox) -> None:
+    word = outbox.lossy["folded"]
+    outbox.execute(
+        "INSERT INTO word VALUES ('tea'), ('milk');"
+        "CREATE FUNCTION again() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " INSERT INTO word (id) VALUES (OLD.id); RETURN NULL; END $$;"
+        "CREATE CONSTRAINT TRIGGER again AFTER DELETE ON word DEFERRABLE INITIALLY DEFERRED FOR EACH ROW"
+        " WHEN (OLD.id = 'tea') EXECUTE FUNCTION again()"
+    )
+    result = outbox.burst(word, choice=NOTED, can_keep_rows=True)
+    assert (result.sent, [one.key for one in result.undeleted]) == (1, [("tea",)])
+    assert outbox.burst(word, choice=NOTED).selected == 0
+
+
+KEEPING_TEA = {
+    "nothing": "CREATE TABLE child (id text REFERENCES word)",
+    "foreign key": "CREATE TABLE child (id text REFERENCES word); INSERT INTO child VALUES (' Tea')",
+    "deferred foreign key": "CREATE TABLE child (id text REFERENCES word DEFERRABLE INITIALLY DEFERRED);"
+    "INSERT INTO child VALUES (' Tea')",
+    "trigger": "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;"
+    "CREATE TRIGGER keep BEFORE DELETE ON word FOR EACH ROW WHEN (OLD.id = ' Tea') EXECUTE FUNCTION keep()",
+}
+
+
+@pytest.mark.parametrize("can_keep_rows", [False, True])
+@pytest.mark.parametrize("cause", KEEPING_TEA)
+def test_new_signal_that_is_read_as_a_sent_one_is_sent_too(outbox: Outbox, cause: str, can_keep_rows: bool) -> None:
+    word = outbox.lossy["folded"]
+    outbox.execute("INSERT INTO word VALUES (' Tea');" + KEEPING_TEA[cause])
+    outbox.sender = lambda _: outbox.execute("INSERT INTO word VALUES ('tea')")
+    result = outbox.burst(word, choice=NOTED, can_keep_rows=can_keep_rows)
+    is_kept = cause != "nothing"
+    assert (result.sent, len(result.undeleted), result.failed) == (not is_kept, is_kept, ())
+    assert outbox.words() == ([" Tea"] if is_kept else []) + ["tea"]
+    assert list(outbox.notes()) == ([" Tea"] if is_kept else [])
+    outbox.sender = lambda _: None
+    assert outbox.burst(word, choice=NOTED).sent == 1
+    assert outbox.words() == ([" Tea"] if is_kept else [])
+
+
+def test_a_rehearsal_blames_no_signal_for_one_that_is_read_alike(outbox: Outbox) -> None:
+    word = outbox.lossy["folded"]
+    outbox.execute("INSERT INTO word VALUES (' Tea');" + KEEPING_TEA["nothing"])
+
+    def write(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement == "SAVEPOINT signalbus_rehearsal":
+            outbox.execute("INSERT INTO word VALUES ('tea')")
+
+    sa.event.listen(outbox.engine, "before_cursor_execute", write)
+    result = outbox.burst(word, rehearse=True)
+    assert (result.sent, result.failed) == (1, ())
+    assert outbox.words() == ["tea"]
+
+
+@pytest.mark.parametrize("kind", ["one way", "piece"])
+def test_a_key_that_cannot_be_written_keeps_no_signal(outbox: Outbox, kind: str) -> None:
+    model = outbox.lossy[kind]
+    values = {"one way": "'Tea'", "piece": "1e30"}[kind]
+    if kind == "piece":
+        outbox.execute("ALTER TABLE piece ALTER id TYPE numeric")
+    outbox.execute(f"INSERT INTO {model.__table__.name} VALUES ({values})")
+    result = outbox.burst(model, rehearse=True)
+    assert (result.sent, result.failed, result.undeleted) == (1, (), ())
+    assert outbox.left(model) == []
+
+
+def test_many_rows_that_are_kept_cost_no_more_statements(outbox: Outbox) -> None:
+    outbox.execute(
+        "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;"
+        'CREATE TRIGGER keep BEFORE DELETE ON "order" FOR EACH ROW WHEN (OLD.id % 2 = 1) EXECUTE FUNCTION keep()'
+    )
+    counts: list[int] = []
+    sa.event.listen(outbox.engine, "before_cursor_execute", lambda *_: counts.append(1))
+    found = []
+    for number in (2, 20):
+        outbox.execute('TRUNCATE "order"')
+        outbox.write(*range(number))
+        counts.clear()
+        assert len(outbox.burst(can_keep_rows=True).undeleted) == number // 2
+        found.append(len(counts))
+    assert found[0] == found[1]
+
+
+def test_flushmany_ends_when_burst_after_burst_is_late(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[int] = []
+
+    class LateError(Exception):
+        pgcode = "57014"
+
+    def late(_session: Any, _spec: Any, *, limit: int, **_: Any) -> BurstResult:
+        limits.append(limit)
+        assert len(limits) < 50
+        if limit > 2:
+            raise sa.exc.OperationalError("DELETE", {}, LateError("statement timeout"))
+        invalid = Outcome(OutcomeKind.INVALID, "it cannot be deleted")
+        keys = [(100 * len(limits) + number,) for number in range(limit)]
+        return BurstResult(limit, failed=tuple(FailedSignal(key, invalid, row="16384(0,1)742") for key in keys))
+
+    monkeypatch.setattr(flush, "send_burst", late)
+    with pytest.raises(sa.exc.OperationalError, match="statement timeout"):
+        outbox.flush()
+    assert limits.count(1) == 2
 
 
 def test_a_new_signal_under_its_key_is_not_deleted(outbox: Outbox) -> None:
@@ -597,6 +740,25 @@ def test_a_sender_that_updates_its_rows_sends_them_once(
     assert outbox.left() == []
 
 
+@pytest.mark.parametrize("end", ["commit", "flush"])
+@pytest.mark.parametrize("can_keep_rows", [False, True])
+def test_a_sender_that_updates_rows_with_lossy_keys_sends_them_once(
+    outbox: Outbox, end: str, can_keep_rows: bool
+) -> None:
+    word = outbox.lossy["folded"]
+    outbox.execute("INSERT INTO word VALUES (' Tea'), ('MILK')")
+
+    def sender(_signals: list[Any]) -> None:
+        with outbox.db.session.begin_nested():
+            outbox.db.session.execute(sa.text("UPDATE word SET note = 'sent'"))
+        getattr(outbox.db.session, end)()
+
+    outbox.sender = sender
+    result = outbox.burst(word, can_keep_rows=can_keep_rows)
+    assert (result.sent, result.failed, result.undeleted) == (2, (), ())
+    assert outbox.words() == []
+
+
 def test_a_row_that_others_write_anew_is_kept_and_told(outbox: Outbox) -> None:
     outbox.write(1, 2)
 
@@ -609,6 +771,32 @@ def test_a_row_that_others_write_anew_is_kept_and_told(outbox: Outbox) -> None:
     assert (result.sent, [one.key for one in result.failed]) == (1, [(1,)])
     assert "written anew" in result.failed[0].outcome.reason
     assert outbox.left() == [1]
+
+
+def test_new_signal_under_the_key_that_a_sender_changed_stays(outbox: Outbox) -> None:
+    outbox.write(1)
+
+    def sender(signals: list[Any]) -> None:
+        change_the_key_and_commit(outbox, signals)
+        outbox.write(1)
+        outbox.db.session.execute(sa.text("SELECT 1"))
+
+    outbox.sender = sender
+    outbox.burst()
+    assert outbox.left() == [1]
+
+
+def test_new_signal_read_as_one_whose_sender_commits_stays(outbox: Outbox) -> None:
+    word = outbox.lossy["folded"]
+    outbox.execute("INSERT INTO word VALUES (' Tea')")
+
+    def sender(_signals: list[Any]) -> None:
+        outbox.execute("INSERT INTO word VALUES ('tea')")
+        outbox.db.session.commit()
+
+    outbox.sender = sender
+    outbox.burst(word)
+    assert outbox.words() == ["tea"]
 
 
 def test_sent_signals_are_told_when_the_database_is_away(outbox: Outbox) -> None:
@@ -649,6 +837,19 @@ def test_marked_rows_without_their_locks_are_not_written_anew(outbox: Outbox, en
     result = outbox.burst()
     assert (result.sent, result.failed, result.undeleted) == (2, (), ())
     assert outbox.sent == Counter([1, 2])
+
+
+def test_a_row_whose_mark_is_taken_back_is_found_by_any_condition(outbox: Outbox) -> None:
+    outbox.order.signalbus_condition = "note IS DISTINCT FROM 'sent' AND id > 0"
+    outbox.order.signalbus_done = (("note", "'sent'"),)
+    outbox.write(1, 2)
+    outbox.execute(
+        "CREATE FUNCTION back() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.note = 'no'; RETURN NEW; END $$;"
+        'CREATE TRIGGER back BEFORE UPDATE ON "order" FOR EACH ROW WHEN (OLD.id = 1) EXECUTE FUNCTION back()'
+    )
+    result = outbox.burst(choice=NOTED)
+    assert (result.sent, [one.key for one in result.undeleted]) == (1, [(1,)])
+    assert outbox.burst(choice=NOTED).selected == 0
 
 
 def test_marked_rows_need_no_further_mark(outbox: Outbox) -> None:

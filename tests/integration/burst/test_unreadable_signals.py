@@ -14,6 +14,7 @@ from sqlalchemy.orm import column_property
 
 from relay.application.databases import limit_connections
 from signalbus_core import BurstError, SignalBusMixin, UnreadableSignalError
+from signalbus_core.burst import flush
 from signalbus_core.lowlevel import BurstLimits, BurstResult, Choice, own_session, send_burst
 from tests.support.outbox_app import OutboxApp
 
@@ -259,3 +260,21 @@ def test_flushmany_tells_of_keys_that_python_cannot_represent(database_url: str)
     outbox.execute("DELETE FROM day WHERE id = 'infinity'")
     assert outbox.left(day) == []
     outbox.close()
+
+
+def test_flushmany_succeeds_where_unsent_signals_take_too_long_to_count(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = OutboxApp(database_url)
+    model = app.model("Daily", id=sa.Column(sa.Date, primary_key=True))
+    app.create()
+    app.execute("INSERT INTO daily VALUES ('2026-01-01')")
+
+    def count(connection: Any, *_: Any) -> int:
+        return int(connection.scalar(sa.text("SELECT 1 FROM pg_sleep(60)")))
+
+    monkeypatch.setattr(flush, "count_unloadable_keys", count)
+    monkeypatch.setattr(flush, "MOST_LOOK_SECONDS", 0.05, raising=False)
+    with app.app.app_context():
+        assert app.db.signalbus.flushmany([model]) == 1
+    app.close()

@@ -12,8 +12,10 @@ from flask import Flask
 
 from relay.telemetry.incidents import SETTLED_AFTER_SECONDS
 from relay.worker.broker_connections import LEFT_ALONE_SECONDS, BrokerConnections
+from signalbus_core import PublishError
 from signalbus_core.model.sending.progress import ProgressReporter
 from signalbus_core.rabbitmq import Message, Publisher, PublisherStatus
+from signalbus_core.testing import FakePublisher
 from tests.support.amqp_peer import AmqpPeer, Published, Session
 from tests.support.clock import Clock
 from tests.support.proxy import FaultProxy
@@ -221,3 +223,21 @@ def test_a_blocked_connection_counts_although_others_are_idle() -> None:
     recorder.events.broker_changed("worker-2", "up", None, "here")
     assert recorder.health.broker() == "up"
     assert recorder.incidents.lasting() == {}
+
+
+class Lost(Watching):
+    """A burst that is known to have lost its locks."""
+
+    def holds_locks(self, ask: bool) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("is_connected", [True, False])
+def test_nothing_is_published_for_a_burst_that_has_lost_its_locks(is_connected: bool) -> None:
+    with FakePublisher() as publisher, Lost(lambda: None):
+        if is_connected:
+            publisher.connect()
+        with pytest.raises(PublishError) as raised:
+            publisher.publish_messages([Message("", "somewhere", b"x")])
+        assert "ended the transaction of the burst" in raised.value.outcomes[0].reason
+        assert publisher.broker.messages == []

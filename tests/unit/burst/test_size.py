@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from contextvars import copy_context
 from unittest.mock import Mock
 
 from hypothesis import given
@@ -16,7 +18,7 @@ from signalbus_core.burst.size import (
     MessageSizes,
 )
 from signalbus_core.lowlevel import BurstResult, BurstSize, FailedSignal
-from signalbus_core.model.sending.progress import ProgressReporter, report_bytes
+from signalbus_core.model.sending.progress import ProgressReporter, holds_locks, report_bytes, report_progress
 
 MOST = 1_000_000
 
@@ -120,3 +122,15 @@ def test_sizes_are_reported_to_innermost_burst_alone() -> None:
         assert (inner.message_bytes, outer.message_bytes) == (5, None)
         report_bytes(0)
     assert outer.message_bytes == 0
+
+
+def test_database_is_asked_by_the_thread_of_the_burst_alone() -> None:
+    connection, session = Mock(), Mock()
+    with ProgressReporter(session, connection, 120.0, lambda: 1000.0, 0.0, None):
+        for ask in (report_progress, lambda: holds_locks(ask=True)):
+            other = threading.Thread(target=copy_context().run, args=(ask,))
+            other.start()
+            other.join()
+        assert connection.execute.call_count == 0
+        report_progress()
+        assert connection.execute.call_count == 1
