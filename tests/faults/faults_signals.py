@@ -34,6 +34,9 @@ FINDING_SECONDS = 30.0
 #: While something is the matter with others, a healthy signal arrives within so many seconds.
 FLOWING_SECONDS = 30.0
 
+#: The records of some signals. Those of other tables may have the same keys.
+OF_SIGNALS = "table_name = 'signal' AND key = ANY(%s)"
+
 FOREIGN_KEY = (
     "INSERT INTO holder SELECT id FROM neighbour WHERE number = ANY(%s)",
     "DELETE FROM holder",
@@ -180,7 +183,7 @@ def _undeleted(world: World, numbers: Sequence[int]) -> list[int]:
 
 def _are_due(world: World, numbers: Sequence[int]) -> bool:
     """Whether the next try of all of them has come."""
-    due = "SELECT count(*) FROM signalbus_parked WHERE next_try_at <= now() AND key = ANY(%s)"
+    due = f"SELECT count(*) FROM signalbus_parked WHERE next_try_at <= now() AND {OF_SIGNALS}"
     return bool(world.ask(due, _keys(world, numbers))[0][0] == len(numbers))
 
 
@@ -206,7 +209,7 @@ def _have_tried(world: World) -> None:
 @contextlib.contextmanager
 def _notes_locked(world: World, numbers: Sequence[int]) -> Iterator[None]:
     with world.transaction() as cursor:
-        cursor.execute("SELECT 1 FROM signalbus_parked WHERE key = ANY(%s) FOR UPDATE", (_keys(world, numbers),))
+        cursor.execute(f"SELECT 1 FROM signalbus_parked WHERE {OF_SIGNALS} FOR UPDATE", (_keys(world, numbers),))
         assert cursor.rowcount == len(numbers)
         yield
 
