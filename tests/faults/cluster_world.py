@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pika
+from pika.exceptions import ConnectionClosedByBroker
+from pika.spec import INTERNAL_ERROR
 
 from tests.support.cluster import ClusterNode, PrivateCluster
 from tests.support.postgres import PrivatePostgres
@@ -65,6 +67,20 @@ class ClusterWorld(World):
 
     def others(self, *nodes: ClusterNode) -> list[ClusterNode]:
         return [node for node in self.cluster.nodes if node not in nodes]
+
+    def take(self, *queues: str) -> None:
+        for queue in queues or self.queues:
+            eventually(lambda queue=queue: self._taken(queue), NODE_SECONDS, f"{queue} can be read", 0.5)
+
+    def _taken(self, queue: str) -> bool:
+        """Take all messages of a queue; False when a node does not know yet where its leader is."""
+        try:
+            super().take(queue)
+        except ConnectionClosedByBroker as error:
+            if error.reply_code != INTERNAL_ERROR:
+                raise
+            return False
+        return True
 
     def _bodies(self, channel: Any, queue: str) -> Iterator[int]:
         if queue != "stream":

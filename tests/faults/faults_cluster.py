@@ -133,7 +133,7 @@ def drained(world: ClusterWorld, _chance: random.Random) -> Iterator[None]:
     node = world.cluster.leader("quorum")
     node.drain()
     assert not node.listens()
-    assert world.cluster.leader("quorum") is not node
+    eventually(lambda: world.cluster.leader("quorum") is not node, NOTICING_SECONDS, "quorum has another leader")
     world.flows()
     yield
     node.revive()
@@ -143,7 +143,7 @@ def drained(world: ClusterWorld, _chance: random.Random) -> Iterator[None]:
 def replica_moved(world: ClusterWorld, _chance: random.Random) -> Iterator[None]:
     node = world.cluster.leader("quorum")
     world.cluster.shrink("quorum", node)
-    assert node.node not in world.cluster.replicas("quorum")
+    eventually(lambda: node.node not in world.cluster.replicas("quorum"), NOTICING_SECONDS, "the replica is gone")
     world.flows()
     yield
     world.cluster.grow("quorum", node)

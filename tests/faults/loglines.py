@@ -48,6 +48,8 @@ def log_problems(output: str, errors: Collection[str], bursts_in_flight: int, se
             if raw != OF_LIBPQ:
                 found.append(f"not a log line: {raw[:200]}")
     found += _loud(lines, errors)
+    # It is no error, and what was sent meanwhile is missing from the history.
+    found += [str(line["message"]) for line in lines if line.get("action") == "history_suspended"]
     found += _repeated(lines, bursts_in_flight)
     return found
 

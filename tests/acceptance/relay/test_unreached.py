@@ -129,7 +129,7 @@ def test_relay_tells_of_rows_that_no_burst_gets(shop: Shop) -> None:
         assert relay.get("/livez")[0] == 200
     shop.wait_until_sent()
     eventually(lambda: relay.get("/readyz")[0] == 200, 20, "signals flow again")
-    assert relay.logs("signals_reached")
+    relay.wait_for_log("signals_reached", 20)
 
 
 def test_both_commands_count_alike_whatever_the_orm_hides(shop: Shop) -> None:
