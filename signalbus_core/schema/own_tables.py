@@ -120,17 +120,18 @@ class OwnTable:
         if self.storage and CREATE_HAS_STORAGE:
             options["postgresql_with"] = dict(self.storage)
         table = Table(name, metadata, *self.columns(), comment=self.comment, **options)
-        if setting := self._storage_sql(table):
-            statement = DDL(setting.replace("%", "%%"))  # type: ignore[no-untyped-call]
+        if setting := self._storage_sql("%(fullname)s"):
+            # SQLAlchemy fills in the name, with its schema translated.
+            statement = DDL(setting)  # type: ignore[no-untyped-call]
             event.listen(table, "after_create", statement.execute_if(dialect="postgresql"))
         return table
 
-    def _storage_sql(self, table: Table) -> str | None:
+    def _storage_sql(self, name: str) -> str | None:
         """The statement that sets its storage parameters, where CREATE TABLE cannot."""
         if not self.storage or CREATE_HAS_STORAGE:
             return None
-        setting = ", ".join(f"{name} = {value}" for name, value in self.storage.items())
-        return f"ALTER TABLE {PLAIN.identifier_preparer.format_table(table)} SET ({setting})"
+        setting = ", ".join(f"{parameter} = {value}" for parameter, value in self.storage.items())
+        return f"ALTER TABLE {name} SET ({setting})"
 
     def of(self, spec: SignalSpec) -> Table:
         """The table for a model, in the model's own database."""
@@ -143,7 +144,7 @@ class OwnTable:
         statements = [
             CreateTable(table, if_not_exists=True).compile(dialect=PLAIN),
             *([f"ALTER TABLE {PLAIN.identifier_preparer.format_table(table)} {adding}"] if adding else []),
-            *filter(None, [self._storage_sql(table)]),
+            *filter(None, [self._storage_sql(PLAIN.identifier_preparer.format_table(table))]),
             *(CreateIndex(index, if_not_exists=True).compile(dialect=PLAIN) for index in table.indexes),
             SetTableComment(table).compile(dialect=PLAIN),
         ]
