@@ -109,6 +109,11 @@ def is_late(error: BaseException) -> bool:
     return sqlstate(error).startswith(_LATE)
 
 
+def is_time_limit(error: BaseException) -> bool:
+    """Whether the cause is a time limit of a statement, or of waiting for a lock."""
+    return sqlstate(error) in ("57014", "55P03")
+
+
 def is_locked(error: BaseException) -> bool:
     """Whether a lock took too long, that of a table for example."""
     return sqlstate(error) == "55P03"

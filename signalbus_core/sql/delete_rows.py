@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql import ColumnElement
 
 from ..errors import BurstError, counted
-from ..failures import error_text, is_away, is_late, is_lost
+from ..failures import error_text, is_away, is_late, is_lost, is_time_limit
 from ..model.contract import SignalSpec
 from ..schema.own_tables import SENT
 from .keys import Key, given_keys, has_exact_key, has_key, joins_given_keys, parts
@@ -167,19 +167,30 @@ def _moved_or_deleted(
 ) -> int:
     """Move rows; where that fails, and deleting them does not, nothing is kept for a while."""
     why = f"a rule of {SENT.of(spec).fullname} takes the place of the statement that moves rows there"
+    removed, error = _moved(connection, move)
+    if removed == expected:
+        return removed
+    deleted = delete()
+    if deleted and error is not None and not is_time_limit(error):
+        # What kept the rows may have ended between the two statements; then the history is not at fault.
+        connection.exec_driver_sql(BACK)
+        removed, error = _moved(connection, move)
+        deleted = 0 if removed == deleted else delete()
+    if deleted:
+        suspend(connection.engine, SENT.of(spec), why if error is None else error_text(error))
+    return removed + deleted
+
+
+def _moved(connection: Connection, move: Callable[[], int]) -> tuple[int, SQLAlchemyError | None]:
+    """Move rows; return how many were moved, and why none was, in the transaction as it was before then."""
     try:
-        removed = move()
-        if removed == expected:
-            return removed
+        return move(), None
     except SQLAlchemyError as error:
         if is_lost(error) or connection.invalidated:
             raise
         # The rows stay locked: nobody else may send them again.
         connection.exec_driver_sql(BACK)
-        removed, why = 0, error_text(error)
-    if deleted := delete():
-        suspend(connection.engine, SENT.of(spec), why)
-    return removed + deleted
+        return 0, error
 
 
 @lru_cache(KEPT_STATEMENTS)

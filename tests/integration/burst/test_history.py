@@ -217,6 +217,27 @@ def test_a_row_that_cannot_be_deleted_is_blamed_not_the_history(outbox: OutboxAp
         assert suspended.why_suspended(outbox.db.engine, SENT.of(outbox.spec(kept))) is None
 
 
+FAILS_ONCE = (
+    "CREATE SEQUENCE tries",
+    (
+        "CREATE FUNCTION fail_once() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN IF nextval(''tries'') = 1 THEN RAISE foreign_key_violation; END IF; RETURN NEW; END'"
+    ),
+    "CREATE TRIGGER fail_once BEFORE INSERT ON signalbus_sent FOR EACH ROW EXECUTE FUNCTION fail_once()",
+)
+
+
+@pytest.mark.parametrize("is_locked", [True, False])
+def test_a_move_that_fails_for_a_moment_costs_no_history(outbox: OutboxApp, kept: Any, is_locked: bool) -> None:
+    """A foreign key, for example, whose row was deleted just before the rows were deleted without a history."""
+    outbox.execute(*FAILS_ONCE)
+    outbox.write(kept, 1, 2)
+    assert outbox.burst(kept, can_keep_rows=not is_locked).sent == 2
+    assert [one.key for one in history(outbox)] == ["1", "2"]
+    with outbox.app.app_context():
+        assert suspended.why_suspended(outbox.db.engine, SENT.of(outbox.spec(kept))) is None
+
+
 def test_the_rehearsal_keeps_nothing(outbox: OutboxApp, kept: Any) -> None:
     outbox.write(kept, 1)
     outbox.burst(kept, rehearse=True)
